@@ -1,0 +1,76 @@
+"""lth_keras: winning tickets in tf_keras models.
+
+A reader who follows a network through the package meets each module once:
+
+    masks, criteria, fractions, prune    arrays in, arrays out: what is kept, and why
+    config, ticketfile, store            settings, the ticket file, where results lie
+    weights, prunable, wrapper, wrap     a model's weights by name, masked in place of pruned
+    schedule, rewind, search, callback   when a round ends, what it restores, `fit`
+    models, data, presets, train,
+    experiment                           the papers' experiments
+    stats, plots, report                 tables, pictures, verdicts
+    cli                                  the command `lth`
+
+The public names are those of `__all__`.
+"""
+
+import importlib
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lth_keras.callback import LotteryTicketCallback
+    from lth_keras.errors import InvariantError, LotteryError, TicketError, WorkdirError
+    from lth_keras.schedule import LotteryTicketSchedule
+    from lth_keras.search import Search
+    from lth_keras.ticket import Ticket
+    from lth_keras.wrap import prune_low_magnitude
+
+_HOMES = {
+    "prune_low_magnitude": "wrap",
+    "LotteryTicketSchedule": "schedule",
+    "LotteryTicketCallback": "callback",
+    "Search": "search",
+    "Ticket": "ticket",
+    "LotteryError": "errors",
+    "TicketError": "errors",
+    "WorkdirError": "errors",
+    "InvariantError": "errors",
+}
+
+__all__ = [
+    "InvariantError",
+    "LotteryError",
+    "LotteryTicketCallback",
+    "LotteryTicketSchedule",
+    "Search",
+    "Ticket",
+    "TicketError",
+    "WorkdirError",
+    "prune_low_magnitude",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lth_keras' has no attribute {name!r}; it has "
+                             f"{', '.join(__all__)}")
+    return getattr(importlib.import_module(f"lth_keras.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _is_command() -> bool:
+    return pathlib.Path(sys.argv[0]).stem == "lth" or sys.argv[0] == "-m"
+
+
+# A program gets the engine at once, so that Keras can load saved wrappers and schedules.
+# The command does without until it trains: `lth --help` need not wait for TensorFlow.
+if not _is_command():
+    for _name in __all__:
+        globals()[_name] = __getattr__(_name)

@@ -1,0 +1,88 @@
+"""Before a search in `fit`: whatever would stop it halfway is said at once."""
+
+from typing import Any
+
+from lth_keras.errors import LotteryError
+from lth_keras.schedule import LotteryTicketSchedule
+from lth_keras.weights import wrappers
+from lth_keras.wrapper import MaskedLayer
+
+
+def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
+    """The model is wrapped, and tfmot's own wrappers follow the same schedule.
+
+    Raises:
+      LotteryError: if not.
+    """
+    found = wrappers(model)
+    if not found:
+        raise LotteryError("LotteryTicketCallback needs a wrapped model: "
+                           "model = lth.prune_low_magnitude(model), then compile it. "
+                           f"Received: {model.name!r}, in which no layer is wrapped.")
+    for wrapper in found:
+        if not isinstance(wrapper, MaskedLayer) and wrapper.pruning_schedule != schedule:
+            raise LotteryError(
+                "A model wrapped by tfmot must be given the callback's schedule, so that its own "
+                "pruning keeps out of the way: tfmot.sparsity.keras.prune_low_magnitude(model, "
+                "pruning_schedule=schedule) and LotteryTicketCallback(schedule). Received: "
+                f"{wrapper.name!r} with {wrapper.pruning_schedule!r}, callback with {schedule!r}.")
+
+
+def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
+                steps: int | None) -> None:
+    """Every step at which the callback must act is one at which Keras calls it.
+
+    Args:
+      model: the compiled model, for its steps_per_execution.
+      schedule: the search's rounds.
+      rewind_step: k of theta_k.
+      steps: steps an epoch, or None where Keras does not know them.
+
+    Raises:
+      LotteryError: if a round's end or the rewind step would be jumped over, or if the
+        rewind step lies outside the first round.
+    """
+    length = schedule.steps_per_round
+    if length is None and steps is not None:
+        length = steps * (schedule.epochs_per_round or 0)
+    if length is not None and rewind_step >= length:
+        raise LotteryError(f"rewind_step must lie inside the first round of {length} steps. "
+                           f"Received: rewind_step={rewind_step}.")
+    execution = int(model._steps_per_execution.numpy()) if model._steps_per_execution is not None \
+        else 1
+    ends = [] if schedule.steps_per_round is None else \
+        [schedule.steps_per_round * number for number in range(1, schedule.rounds + 2)]
+    for name, moments in (("rewind_step", [rewind_step]), ("steps_per_round", ends)):
+        for moment in moments:
+            within = moment if steps is None else moment % steps
+            if within % execution:
+                every = "" if steps is None else f" in epochs of {steps} steps"
+                raise LotteryError(
+                    f"Keras calls back every steps_per_execution={execution} steps{every}, so "
+                    f"{name} must be a step where it does. Received: "
+                    f"{name}={moment if name == 'rewind_step' else schedule.steps_per_round}, "
+                    f"which would act at step {moment}.")
+
+
+def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | None:
+    """The epochs that a whole search takes, or None where that cannot be known before."""
+    if schedule.epochs_per_round is not None:
+        return (schedule.rounds + 1) * schedule.epochs_per_round
+    if steps is None:
+        return None
+    return -(-(schedule.rounds + 1) * (schedule.steps_per_round or 0) // steps)
+
+
+def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None) -> None:
+    """`fit` was given the number of epochs that the search takes.
+
+    Raises:
+      LotteryError: if not.
+    """
+    needed = epochs_needed(schedule, steps)
+    if needed is not None and epochs != needed:
+        raise LotteryError(
+            f"epochs must be what the search takes: {schedule.rounds} rounds and a last training "
+            f"make {needed} epochs; pass epochs=lottery.epochs, or "
+            "lottery.epochs_for(steps_per_epoch) where rounds are counted in steps. "
+            f"Received: {epochs}.")

@@ -1,0 +1,56 @@
+"""The record of one round in `fit`: how long it was, and what Keras measured."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+@dataclasses.dataclass
+class Round:
+    """One level's training as it goes on.
+
+    Attributes:
+      level: how many times the network has been pruned.
+      density: the fraction of prunable weights kept.
+      steps: optimizer steps so far.
+      epochs: whole epochs so far.
+      over: whether the next batch belongs to the next round.
+    """
+
+    level: int
+    density: float
+    steps: int = 0
+    epochs: int = 0
+    over: bool = False
+    _began: float = dataclasses.field(default_factory=time.perf_counter)
+    _logs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _best: tuple[float, int] | None = None
+
+    def end_epoch(self, logs: Mapping[str, Any]) -> None:
+        """Counts an epoch and keeps its metrics.
+
+        Example:
+          >>> record = Round(level=0, density=1.0, steps=10)
+          >>> record.end_epoch({"val_loss": 0.5})
+          >>> record.row()["early_stop_step"], record.row()["val_loss"]
+          (10, 0.5)
+        """
+        self.epochs += 1
+        self._logs = dict(logs)
+        loss = logs.get("val_loss")
+        # The first of equal minima, as the paper's criterion finds it afterwards.
+        if loss is not None and (self._best is None or float(loss) < self._best[0]):
+            self._best = (float(loss), self.steps)
+
+    def metrics(self) -> dict[str, Any]:
+        """What the round measured; nothing that depends on the clock."""
+        loss, step = self._best or (None, None)
+        last = {name: float(value) for name, value in self._logs.items()
+                if name not in ("level", "density")}
+        return {"level": self.level, "density": self.density, "steps": self.steps,
+                "epochs": self.epochs, "early_stop_step": step, "val_loss_min": loss, **last}
+
+    def row(self) -> dict[str, Any]:
+        """The round's row of the results table."""
+        return {**self.metrics(), "seconds": time.perf_counter() - self._began}

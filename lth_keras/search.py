@@ -1,0 +1,144 @@
+"""The search: levels of one model, each pruned from the last and rewound to theta_k.
+
+The part of a search that does not depend on how the model is trained: the callback
+drives it from Keras' hooks, and a training loop of your own can drive it as well:
+
+    search = Search(model, fraction=0.2)      # takes down theta_0
+    for level in range(rounds):
+        ...train...
+        search.prune_and_rewind()
+    ...train...
+    search.tickets[-1].save("winner.ticket")
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lth_keras import criteria, invariants, masks as mask_arrays, provenance, rewind
+from lth_keras.errors import LotteryError
+from lth_keras.fractions import Fraction, resolve
+from lth_keras.masks import Array
+from lth_keras.prune import prune, Scope, SCOPES
+from lth_keras.randomness import generator
+from lth_keras.ticket import Ticket
+from lth_keras.weights import masked, named_weights
+from lth_keras.wrapper import MaskedLayer
+
+
+class Search:
+    """Masks, theta_k and tickets of one model while it is pruned level by level.
+
+    Args:
+      model: a compiled model with pruning wrappers, ours or tfmot's.
+      fraction: share of the remaining weights that a round prunes; see LotteryTicketSchedule.
+      scope: "layer" compares scores within each weight, "global" over all of them.
+      criterion: "magnitude", "random" or a function (initial, final, rng) -> scores.
+      seed: for criteria that draw.
+      check: whether `enforce` and `prune_and_rewind` verify the invariants.
+      facts: for the tickets' provenance; values that JSON can hold.
+      take_theta: whether theta_k is the model as it is now; otherwise call `take_theta`.
+
+    Attributes:
+      level: how many times this search has pruned the model.
+      masks: weight name -> uint8 mask of the level in training.
+      tickets: those of level 0 to `level`, once theta_k is taken.
+    """
+
+    def __init__(self, model: Any, *, fraction: Fraction = 0.2, scope: Scope = "layer",
+                 criterion: "str | criteria.Criterion" = "magnitude", seed: int = 0,
+                 check: bool = False, facts: Mapping[str, Any] | None = None,
+                 take_theta: bool = True):
+        if scope not in SCOPES:
+            raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
+        self.model = model
+        self.level = 0
+        self.tickets: list[Ticket] = []
+        self._score = criteria.get(criterion)
+        self._scope = scope
+        self._seed = seed
+        self._check = check
+        self._weights = masked(model)
+        self._fractions = resolve(fraction, [item.prunable for item in self._weights.values()])
+        # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
+        self._stray = [item for item in self._weights.values()
+                       if not isinstance(item.wrapper, MaskedLayer)]
+        self._theta: rewind.Snapshot | None = None
+        self.masks: dict[str, Array] = rewind.read_masks(model)
+        settings = {"fraction": fraction if isinstance(fraction, float) else dict(fraction),
+                    "scope": scope, "criterion": criteria.name_of(criterion), "seed": seed,
+                    **(facts or {})}
+        self._provenance = {"versions": provenance.versions(), "settings": settings,
+                            "fingerprint": provenance.fingerprint(settings)}
+        for item in self._weights.values():
+            item.weight.assign(item.weight * item.mask)
+        if take_theta:
+            self.take_theta()
+
+    @property
+    def density(self) -> float:
+        """The density of the level in training, in [0, 1]."""
+        return mask_arrays.density(self.masks)
+
+    @property
+    def has_theta(self) -> bool:
+        """Whether theta_k has been taken down."""
+        return self._theta is not None
+
+    def take_theta(self) -> None:
+        """Takes down the model and its optimizer as theta_k, where survivors return to."""
+        self._theta = rewind.Snapshot.of(self.model)
+        self._add_ticket({})
+
+    def enforce(self) -> None:
+        """To be called after every batch.
+
+        Masks again what tfmot's own wrapper let move, and with `check` verifies that pruned
+        weights are exactly zero.
+
+        Raises:
+          InvariantError: if one is not.
+        """
+        for item in self._stray:
+            item.weight.assign(item.weight * item.mask)
+        if self._check:
+            invariants.pruned_are_zero(self._values(), self.masks)
+
+    def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> rewind.Restored:
+        """Ends a round: prunes by the trained weights, rewinds survivors to theta_k.
+
+        Args:
+          metrics: what the round measured, for the provenance of the new ticket.
+
+        Returns:
+          What was restored.
+
+        Raises:
+          LotteryError: if theta_k has not been taken, or a score is NaN.
+          InvariantError: with `check`, if masks are not nested or a survivor differs.
+        """
+        if self._theta is None:
+            raise LotteryError("A round must reach rewind_step before it ends. Received: the end "
+                               "of the first round without theta_k.")
+        final, theta = self._values(), self._theta.weights
+        rng = generator(self._seed, "criterion", level=self.level)
+        scores = {name: self._score(theta[name], final[name], rng) for name in self.masks}
+        before, self.masks = self.masks, prune(scores, self.masks, self._fractions, self._scope)
+        rewind.assign_masks(self.model, self.masks)
+        restored = self._theta.restore(self.model, self.masks)
+        self.level += 1
+        if self._check:
+            now = self._values()
+            invariants.nested(self.masks, before)
+            invariants.survivors_are_rewound(now, theta, self.masks)
+            invariants.pruned_are_zero(now, self.masks)
+        self._add_ticket(metrics or {})
+        return restored
+
+    def _values(self) -> dict[str, Array]:
+        named = named_weights(self.model)
+        return rewind.read({name: named[name] for name in self.masks})
+
+    def _add_ticket(self, metrics: Mapping[str, Any]) -> None:
+        assert self._theta is not None
+        self.tickets.append(Ticket(self._theta.weights, self.masks, self.level,
+                                   {**self._provenance, "pruned_after": dict(metrics)}))
