@@ -17,9 +17,9 @@ The public names are those of `__all__`.
 import importlib
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING
 
-__version__ = "0.1.0"
+from lth_keras._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lth_keras.callback import LotteryTicketCallback

@@ -5,9 +5,9 @@ rewound only when the next one begins.  In between, at the end of the batch and 
 epoch, validation and every other callback see the trained network of the round.
 """
 
+import contextlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-import contextlib
 from typing import Any
 
 import pandas as pd
@@ -26,7 +26,7 @@ from lth_keras.weights import wrappers
 from lth_keras.wrapper import MaskedLayer
 
 
-class LotteryTicketCallback(keras.callbacks.Callback):  # type: ignore[misc]
+class LotteryTicketCallback(keras.callbacks.Callback):
     """Trains, prunes, rewinds and repeats, within one `model.fit`.
 
     Level 0 trains the network as it is; after each of `rounds` rounds the lowest scores
@@ -86,7 +86,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):  # type: ignore[misc]
                  round_callbacks: Sequence[Any] = (), seed: int = 0, check: bool = False,
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None):
         super().__init__()
-        parts = {"rounds": rounds, "epochs_per_round": epochs_per_round,
+        parts: dict[str, Any] = {"rounds": rounds, "epochs_per_round": epochs_per_round,
                  "steps_per_round": steps_per_round, "fraction": fraction}
         given = {name: value for name, value in parts.items() if value is not None}
         if (schedule is None) == (not given):

@@ -51,7 +51,7 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
     return chosen, reasons
 
 
-def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
+def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:  # noqa: PLR0911
     if slot.variable.shape.rank is None or slot.variable.shape.rank < 2:
         return f"of rank {slot.variable.shape.rank}"
     if any(part in slot.attribute for part in _NOT_KERNELS):

@@ -15,13 +15,16 @@ def generator(seed: int, purpose: str, *, replicate: int = 0, level: int = 0,
     Args:
       seed: the experiment's seed, any whole number.
       purpose: what is drawn: "init", "data_order", "split", "criterion".
-      replicate, level, branch, branch_index: which training it is drawn for.
+      replicate: which repetition it is drawn for.
+      level: which level.
+      branch: which branch.
+      branch_index: which of several trainings of that branch.
 
     Example:
-      >>> first, second = generator(0, "init"), generator(0, "init", replicate=1)
-      >>> generator(0, "init").integers(100) == first.integers(100)
+      >>> draws = generator(0, "init").random(3)
+      >>> bool((generator(0, "init").random(3) == draws).all())
       True
-      >>> bool(first.random() == second.random())
+      >>> bool((generator(0, "init", replicate=1).random(3) == draws).any())
       False
     """
     text = f"{seed}/{replicate}/{level}/{branch}/{branch_index}/{purpose}"

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-import tf_keras as keras
 import tensorflow_model_optimization as tfmot
+import tf_keras as keras
 
 from lth_keras import fractions
 from lth_keras.errors import LotteryError
@@ -15,7 +15,7 @@ _NAME = "lth_keras>LotteryTicketSchedule"
 
 
 @keras.utils.register_keras_serializable(package="lth_keras")
-class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):  # type: ignore[misc]
+class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
     """The rounds of a search for winning tickets, as a tfmot pruning schedule.
 
     Level n, after n prunings, has density about (1 - fraction)^n; the exact count of

@@ -14,7 +14,8 @@ drives it from Keras' hooks, and a training loop of your own can drive it as wel
 from collections.abc import Mapping
 from typing import Any
 
-from lth_keras import criteria, invariants, masks as mask_arrays, provenance, rewind
+from lth_keras import criteria, invariants, provenance, rewind
+from lth_keras import masks as mask_arrays
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction, resolve
 from lth_keras.masks import Array

@@ -10,7 +10,7 @@ through, so wrapped and unwrapped models agree.
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import tensorflow as tf
 import tf_keras as keras
@@ -18,7 +18,15 @@ from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wra
 
 from lth_keras.fractions import Prunable
 
-Wrapper = pruning_wrapper.PruneLowMagnitude
+if TYPE_CHECKING:
+    class Wrapper(keras.layers.Wrapper):
+        """tfmot's wrapper, which has no annotations of its own."""
+
+        layer: Any
+        pruning_vars: list[tuple[tf.Variable, tf.Variable, tf.Variable]]
+        pruning_step: tf.Variable
+else:
+    Wrapper = pruning_wrapper.PruneLowMagnitude
 
 # Where Keras keeps second references to what other attributes hold already.
 _HIDDEN = re.compile(r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"

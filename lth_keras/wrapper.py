@@ -23,7 +23,7 @@ from lth_keras.weights import Slot, slots, Wrapper
 
 
 @keras.utils.register_keras_serializable(package="lth_keras")
-class MaskedLayer(Wrapper):  # type: ignore[misc, valid-type]
+class MaskedLayer(Wrapper):
     """A layer whose pruned weights take no part in it, and get no gradient.
 
     `lth.prune_low_magnitude` makes these; wrap by hand only inside models of your own.

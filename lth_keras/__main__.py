@@ -1,0 +1,5 @@
+"""`python -m lth_keras`: the command `lth`."""
+
+from lth_keras.cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""The command `lth`: flags in, errors in one line, exit code 2 for what a user can mend."""
+
+import argparse
+import dataclasses
+import os
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from absl import app
+from absl.flags import argparse_flags
+from rich.console import Console
+
+from lth_keras import presets
+from lth_keras.config import Config
+from lth_keras.errors import LotteryError
+from lth_keras.progress import ProgressDisplay
+from lth_keras.report import show
+from lth_keras.store import Store
+
+# The settings that have flags of their own; --set reaches all.
+_FLAGS = ("rounds", "steps", "replicates", "seed", "branches")
+
+
+class _Parser(argparse_flags.ArgumentParser):
+    """argparse, with absl's flags, whose errors are one line: rule, received, allowed."""
+
+    def error(self, message: str) -> NoReturn:
+        choice = re.match(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message)
+        if choice:
+            message = "{0} must be one of {2}. Received: {1}.".format(*choice.groups())
+        value = re.match(r"argument (\S+): expected one argument", message)
+        if value:
+            message = f"{value[1]} takes one value. Received: none."
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+
+    def flag_names(self) -> list[str]:
+        """The flags that this parser's own help lists."""
+        return [action.option_strings[-1] for action in self._actions
+                if action.option_strings and action.help != argparse.SUPPRESS]
+
+
+def _settings_help() -> str:
+    fields = [field for field in dataclasses.fields(Config) if field.name != "preset"]
+    lines = [f"  {field.name:<17} {field.metadata['help']}" for field in fields]
+    return "settings for --set, on top of the preset's:\n" + "\n".join(lines)
+
+
+def _presets_help() -> str:
+    return "presets:\n" + "\n".join(f"  {name:<14} {presets.DESCRIPTIONS[name]}"
+                                    for name in presets.PRESETS)
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    layout = argparse.RawDescriptionHelpFormatter
+    top = _Parser(prog="lth", allow_abbrev=False, formatter_class=layout,
+                  description="Finds winning tickets in Keras networks (Frankle & Carbin 2019).",
+                  epilog="`lth COMMAND --help` describes a command.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, **options: object) -> _Parser:
+        parser: _Parser = commands.add_parser(name, help=text, description=text,
+                                              allow_abbrev=False, formatter_class=layout, **options)
+        return parser
+
+    run = command("run", "Runs a preset's search: train, prune, rewind, with controls.",
+                  epilog=f"{_presets_help()}\n\n{_settings_help()}\n\nThe same command goes on "
+                         "where an interrupted one stopped; more --rounds or --replicates\n"
+                         "continue a finished one.")
+    run.add_argument("preset", metavar="PRESET", nargs="?", help="a preset's name, see below")
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
+    for name in _FLAGS:
+        run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
+    run.add_argument("--workdir", help="folder for the results (default: "
+                                       "runs/PRESET-FINGERPRINT)")
+    run.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
+                                        "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
+    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                     help="any setting of the list below; may be repeated")
+    report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
+    report.add_argument("workdir", metavar="WORKDIR", nargs="?",
+                        help="a folder that `lth run` made")
+    command("presets", "Lists the presets with their settings.")
+    return top, commands.choices
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    top, commands = _parsers()
+    known: argparse.Namespace
+    known, unknown = top.parse_known_args(argv[1:])
+    parser = commands.get(known.command, top)
+    if unknown:
+        allowed = ", ".join(sorted(parser.flag_names()))
+        rule = f"A flag must be one of {allowed}" if unknown[0].startswith("-") \
+            else "There is one argument beside flags"
+        parser.error(f"{rule}. Received: {' '.join(unknown)}.")
+    if known.command is None:
+        top.error(f"COMMAND must be one of {', '.join(commands)}. Received: none.")
+    return known
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    if arguments.preset is None:
+        raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
+    config = presets.get(arguments.preset)
+    changes = [(name, getattr(arguments, name)) for name in _FLAGS
+               if getattr(arguments, name) is not None]
+    for pair in arguments.set:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise LotteryError(f"--set takes KEY=VALUE. Received: {pair!r}.")
+        changes.append((key, value))
+    return config.replace(**dict(changes))
+
+
+def _run(arguments: argparse.Namespace, console: Console) -> None:
+    config = _config(arguments)
+    root = pathlib.Path(arguments.workdir or
+                        pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
+    # TensorFlow is imported from here on, and has nothing to say to a user of this command.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from lth_keras import data
+    from lth_keras.experiment import Experiment, trainings
+    examples = data.load(config.dataset, arguments.data_dir)
+    store = Store(root, config)
+    waiting = [training for training in trainings(config) if not store.is_done(training)]
+    console.print(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps "
+                  f"each, in {root}", soft_wrap=True, highlight=False)
+    try:
+        with ProgressDisplay(console, steps=len(waiting) * config.steps) as display:
+            Experiment(config, examples, store, display).run()
+    except KeyboardInterrupt:
+        console.print(f"Interrupted. What is finished is in {root}; the same command goes on "
+                      "from there.", soft_wrap=True, highlight=False)
+        raise
+    show(root, console)
+
+
+def _presets(console: Console) -> None:
+    for name, config in presets.PRESETS.items():
+        console.print(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}", highlight=False)
+        count = config.replicates * (1 + config.rounds * len(config.branches))
+        console.print(f"  {config.replicates} replicates, {config.rounds} rounds, branches "
+                      f"{', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
+                      f"{count * config.steps:,} steps in all", highlight=False)
+
+
+def _main(arguments: argparse.Namespace) -> int:
+    console = Console()
+    try:
+        if arguments.command == "run":
+            _run(arguments, console)
+        elif arguments.command == "report":
+            if arguments.workdir is None:
+                raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
+            show(pathlib.Path(arguments.workdir), console)
+        else:
+            _presets(console)
+    except LotteryError as error:
+        print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app.run(_main, flags_parser=_parse)

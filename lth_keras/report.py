@@ -1,0 +1,83 @@
+"""The report of a workdir: a table, pictures, a verdict."""
+
+import pathlib
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from lth_keras import plots, stats, store
+from lth_keras.config import Config
+from lth_keras.errors import LotteryError, WorkdirError
+
+_WIDE = 100  # Characters, from which on a line has room for spreads.
+_TITLES = {"ticket": "ticket", "reinit": "re-initialised"}
+
+
+def table(results: pd.DataFrame, title: str, spread: bool = True) -> Table:
+    """A row a level: early-stop step and test accuracy there, branch beside branch.
+
+    Args:
+      results: a row a trained network, with the columns of `store.COLUMNS`.
+      title: the table's.
+      spread: whether to give the least and greatest beside each mean.
+    """
+    summary = stats.summarise(results)
+    branches = [name for name in _TITLES if name in summary.index.get_level_values("branch")]
+    replicates = results.replicate.nunique()
+    of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
+        " [least, greatest]" if spread else "")
+    shown = Table(title=title, box=box.SIMPLE_HEAD,
+                  caption=f"{of}; accuracy on the test set at the early stop")
+    shown.add_column("level", justify="right")
+    shown.add_column("P_m %", justify="right")
+    for branch in branches:
+        shown.add_column(f"{_TITLES[branch]}\nearly stop", justify="right")
+        shown.add_column(f"{_TITLES[branch]}\naccuracy %", justify="right")
+    for level in summary.loc["ticket"].index:
+        cells = [str(level), f"{summary.loc[('ticket', level), ('density', 'mean')] * 100:.1f}"]
+        for branch in branches:
+            if (branch, level) in summary.index:
+                row = summary.loc[(branch, level)]
+                cells += [_cell(row["early_stop_step"], 1, ",.0f", spread),
+                          _cell(row["test_accuracy_early_stop"], 100, ".2f", spread)]
+            else:
+                cells += ["", ""]
+        shown.add_row(*cells)
+    return shown
+
+
+def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
+    mean, low, high = (values[part] * scale for part in ("mean", "min", "max"))
+    shown = f" [{low:{form}}, {high:{form}}]" if spread and low != high else ""
+    return f"{mean:{form}}{shown}"
+
+
+def show(root: pathlib.Path, console: Console) -> None:
+    """Prints a workdir's table and verdict, and draws its pictures.
+
+    Raises:
+      WorkdirError: if the folder is no workdir, or nothing in it is finished.
+    """
+    try:
+        config = Config.from_json((root / "config.json").read_text())
+    except (OSError, UnicodeDecodeError):
+        raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
+                           f"Received: {root}.") from None
+    except LotteryError as error:
+        raise WorkdirError(f"{root / 'config.json'} must be a run's configuration: "
+                           f"{error}") from None
+    results = store.results(root)
+    if not (results.branch == "ticket").any():
+        raise WorkdirError(f"A report needs a finished training. Received: {root}, where none is.")
+    title = f"{config.preset}, {config.steps:,} steps"
+    console.print(table(results, title, spread=console.width >= _WIDE))
+    pictures = {"summary": plots.summary_figure(results, title),
+                "curves": plots.curves_figure(store.curves(root), results, title)}
+    for name, figure in pictures.items():
+        path = root / "plots" / f"{name}.png"
+        plots.save(figure, path)
+        console.print(f"picture: {path}", soft_wrap=True, highlight=False)
+    console.print(f"results: {root / 'results.csv'}", soft_wrap=True, highlight=False)
+    console.print(stats.verdict(results).sentence, soft_wrap=True, highlight=False)
