@@ -254,5 +254,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         self.restored.append(restored)
         self._round = Round(self._search.level, self._search.density)
         if self.verbose:
-            print(f"\nlevel {self._round.level}, density {self._round.density:.2%}: {restored}")
+            under_bar = "\n" if self._batches and self.params.get("verbose") else ""
+            print(f"{under_bar}level {self._round.level}, density {self._round.density:.2%}: "
+                  f"{restored}")
         self._inner.on_train_begin()

@@ -1,12 +1,13 @@
 """The command `lth`: flags in, errors in one line, exit code 2 for what a user can mend."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 from absl import app
@@ -83,7 +84,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
     report.add_argument("workdir", metavar="WORKDIR", nargs="?",
                         help="a folder that `lth run` made")
-    command("presets", "Lists the presets with their settings.")
+    command("presets", "Lists the presets and what they cost.")
     return top, commands.choices
 
 
@@ -120,10 +121,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     config = _config(arguments)
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    # TensorFlow is imported from here on, and has nothing to say to a user of this command.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from lth_keras import data
-    from lth_keras.experiment import Experiment, trainings
+    with _quiet_import():
+        from lth_keras import data
+        from lth_keras.experiment import Experiment, trainings
     examples = data.load(config.dataset, arguments.data_dir)
     store = Store(root, config)
     waiting = [training for training in trainings(config) if not store.is_done(training)]
@@ -139,13 +139,29 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     show(root, console)
 
 
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
+    # TensorFlow's libraries greet on the process's stderr before any log level applies.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _presets(console: Console) -> None:
     for name, config in presets.PRESETS.items():
-        console.print(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}", highlight=False)
+        console.print(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}", highlight=False,
+                      soft_wrap=True)
         count = config.replicates * (1 + config.rounds * len(config.branches))
         console.print(f"  {config.replicates} replicates, {config.rounds} rounds, branches "
                       f"{', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
-                      f"{count * config.steps:,} steps in all", highlight=False)
+                      f"{count * config.steps:,} steps in all", highlight=False, soft_wrap=True)
 
 
 def _main(arguments: argparse.Namespace) -> int:

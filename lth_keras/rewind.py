@@ -118,6 +118,8 @@ def optimizer_variables(model: Any) -> list[tf.Variable]:
         variables = variables() if callable(variables) else variables
         scale = getattr(optimizer, "_loss_scale", None)
         for variable in (*variables, getattr(optimizer, "_learning_rate", None),
+                         getattr(optimizer, "_current_learning_rate", None),
+                         *getattr(optimizer, "_hyper", {}).values(),
                          *getattr(scale, "_weights", {}).values()):
             if isinstance(variable, tf.Variable):
                 found.setdefault(id(variable), variable)
