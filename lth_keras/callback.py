@@ -16,7 +16,7 @@ import tf_keras as keras
 from lth_keras import criteria, plan
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction
-from lth_keras.prune import Scope, SCOPES
+from lth_keras.prune import Scope
 from lth_keras.rewind import Restored
 from lth_keras.rounds import Round
 from lth_keras.schedule import LotteryTicketSchedule
@@ -86,21 +86,10 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                  round_callbacks: Sequence[Any] = (), seed: int = 0, check: bool = False,
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None):
         super().__init__()
-        parts: dict[str, Any] = {"rounds": rounds, "epochs_per_round": epochs_per_round,
-                 "steps_per_round": steps_per_round, "fraction": fraction}
-        given = {name: value for name, value in parts.items() if value is not None}
-        if (schedule is None) == (not given):
-            raise LotteryError("Either a schedule or its parts must be given, such as rounds=10, "
-                               f"epochs_per_round=5. Received: schedule={schedule!r}, {given}.")
-        if schedule is None and rounds is None:
-            raise LotteryError(f"rounds must be given. Received: {given}.")
-        if isinstance(rewind_step, bool) or not isinstance(rewind_step, int) or rewind_step < 0:
-            raise LotteryError("rewind_step must be a whole number >= 0. "
-                               f"Received: {rewind_step!r}.")
-        if scope not in SCOPES:
-            raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
-        criteria.get(criterion)
-        self.schedule = schedule or LotteryTicketSchedule(**given)
+        self.schedule = plan.schedule_of(schedule, {
+            "rounds": rounds, "epochs_per_round": epochs_per_round,
+            "steps_per_round": steps_per_round, "fraction": fraction})
+        plan.check_options(rewind_step, scope, criterion)
         self.rewind_step = rewind_step
         self.round_callbacks = list(round_callbacks)
         self.verbose = verbose
@@ -114,7 +103,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         self.restored: list[Restored] = []
         self._rows: list[dict[str, Any]] = []
         self._search: Search | None = None
-        self._inner: Any = None
+        self._inner = keras.callbacks.CallbackList()
         self._round = Round(0, 1.0)
         self._first_epoch: int | None = None
         self._batches = 0  # Of this epoch.

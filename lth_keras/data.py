@@ -17,7 +17,7 @@ Loader = Callable[["str | None"], "Data"]
 DATASETS: dict[str, Loader] = {}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Data:
     """A data set for classification.
 

@@ -1,11 +1,44 @@
 """Before a search in `fit`: whatever would stop it halfway is said at once."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from lth_keras import criteria
 from lth_keras.errors import LotteryError
+from lth_keras.prune import SCOPES
 from lth_keras.schedule import LotteryTicketSchedule
 from lth_keras.weights import wrappers
 from lth_keras.wrapper import MaskedLayer
+
+
+def schedule_of(schedule: LotteryTicketSchedule | None,
+                parts: Mapping[str, Any]) -> LotteryTicketSchedule:
+    """The schedule given, or the one that its parts make.
+
+    Raises:
+      LotteryError: if both or neither are given, or the parts make none.
+    """
+    given = {name: value for name, value in parts.items() if value is not None}
+    if (schedule is None) == (not given):
+        raise LotteryError("Either a schedule or its parts must be given, such as rounds=10, "
+                           f"epochs_per_round=5. Received: schedule={schedule!r}, {given}.")
+    if schedule is None and "rounds" not in given:
+        raise LotteryError(f"rounds must be given. Received: {given}.")
+    return schedule or LotteryTicketSchedule(**given)
+
+
+def check_options(rewind_step: Any, scope: str, criterion: "str | criteria.Criterion") -> None:
+    """The callback's options are of the values that they allow.
+
+    Raises:
+      LotteryError: if one is not.
+    """
+    if isinstance(rewind_step, bool) or not isinstance(rewind_step, int) or rewind_step < 0:
+        raise LotteryError("rewind_step must be a whole number >= 0. "
+                           f"Received: {rewind_step!r}.")
+    if scope not in SCOPES:
+        raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
+    criteria.get(criterion)
 
 
 def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:

@@ -13,7 +13,7 @@ from lth_keras.stats import summarise
 
 # Colours of Okabe & Ito, which colour-blind readers can tell apart.
 STYLES: dict[str, dict[str, Any]] = {
-    "ticket": {"color": "#0072B2", "marker": "o", "label": "winning-ticket candidate"},
+    "ticket": {"color": "#0072B2", "marker": "o", "label": "ticket"},
     "reinit": {"color": "#D55E00", "marker": "s", "label": "re-initialised", "linestyle": "--"},
 }
 # Densities whose curves the paper draws in its figure 3.
@@ -33,9 +33,11 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str) -> Axes:
         lines = summary.loc[branch]
         if branch != "ticket":  # A control of the dense network is the dense network.
             lines = pd.concat([summary.loc["ticket"].loc[[0]], lines])
-        mean, low, high = (lines[(measure, part)] for part in ("mean", "min", "max"))
-        axes.errorbar(lines[("density", "mean")] * 100, mean, yerr=[mean - low, high - mean],
-                      capsize=2, elinewidth=0.8, markersize=4, linewidth=1.4, **STYLES[branch])
+        mean, low, high = (lines[(measure, part)].to_numpy(float)
+                           for part in ("mean", "min", "max"))
+        axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
+                      yerr=[mean - low, high - mean], capsize=2, elinewidth=0.8, markersize=4,
+                      linewidth=1.4, **STYLES[branch])
     _density_axis(axes, summary.loc["ticket"][("density", "mean")].to_numpy() * 100)
     return axes
 
@@ -112,7 +114,8 @@ def curves_figure(curves: pd.DataFrame, results: pd.DataFrame, title: str) -> Fi
     best = curves.val_accuracy.max()
     # The first steps would press everything else into a line.
     low = curves[curves.step > curves.step.max() * 0.05].val_accuracy.quantile(0.02)
-    panels[0].set_ylim(low - 0.1 * (best - low), best + 0.05 * (best - low))
+    if low < best:
+        panels[0].set_ylim(low - 0.1 * (best - low), best + 0.05 * (best - low))
     panels[0].set_ylabel("validation accuracy")
     figure.suptitle(f"{title}: {_replicates(results, 'bands')}")
     return figure

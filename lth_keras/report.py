@@ -5,6 +5,7 @@ import pathlib
 import pandas as pd
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lth_keras import plots, stats, store
@@ -29,7 +30,7 @@ def table(results: pd.DataFrame, title: str, spread: bool = True) -> Table:
     of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
         " [least, greatest]" if spread else "")
     shown = Table(title=title, box=box.SIMPLE_HEAD,
-                  caption=f"{of}; accuracy on the test set at the early stop")
+                  caption=escape(f"{of}; accuracy on the test set at the early stop"))
     shown.add_column("level", justify="right")
     shown.add_column("P_m %", justify="right")
     for branch in branches:
@@ -51,7 +52,7 @@ def table(results: pd.DataFrame, title: str, spread: bool = True) -> Table:
 def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
     mean, low, high = (values[part] * scale for part in ("mean", "min", "max"))
     shown = f" [{low:{form}}, {high:{form}}]" if spread and low != high else ""
-    return f"{mean:{form}}{shown}"
+    return escape(f"{mean:{form}}{shown}")
 
 
 def show(root: pathlib.Path, console: Console) -> None:

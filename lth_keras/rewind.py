@@ -39,7 +39,7 @@ class Restored:
                 "data order goes on")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Snapshot:
     """A model and its optimizer at step k.
 

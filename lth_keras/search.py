@@ -22,7 +22,7 @@ from lth_keras.masks import Array
 from lth_keras.prune import prune, Scope, SCOPES
 from lth_keras.randomness import generator
 from lth_keras.ticket import Ticket
-from lth_keras.weights import masked, named_weights
+from lth_keras.weights import masked
 from lth_keras.wrapper import MaskedLayer
 
 
@@ -136,8 +136,7 @@ class Search:
         return restored
 
     def _values(self) -> dict[str, Array]:
-        named = named_weights(self.model)
-        return rewind.read({name: named[name] for name in self.masks})
+        return rewind.read({name: item.weight for name, item in self._weights.items()})
 
     def _add_ticket(self, metrics: Mapping[str, Any]) -> None:
         assert self._theta is not None

@@ -67,7 +67,7 @@ def verdict(results: pd.DataFrame) -> Verdict:
     compared = "reinit" in means.index.get_level_values("branch")
     if compared:
         control = means.loc["reinit"].test_accuracy_early_stop.reindex(pruned.index)
-        wins &= ~(pruned.test_accuracy_early_stop <= control)
+        wins &= pruned.test_accuracy_early_stop > control
     if not wins.any():
         asked = " and beats its re-initialisation" if compared else ""
         return Verdict(None, "No winning ticket: at no level does the ticket stop as early as the "

@@ -14,7 +14,7 @@ from lth_keras.weights import masked, named_weights, wrappers
 from lth_keras.wrap import wrap_named
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
     """A sparse network before its training: what is needed to train it again elsewhere.
 
@@ -134,5 +134,19 @@ class Ticket:
             lines.append(f"{name:{width}}  {np.shape(weight)!s:<8} {kept:>6} {share:>9}")
         return "\n".join(lines)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ticket) and all(
+            _same(mine, theirs) for mine, theirs in ((self.weights, other.weights),
+                                                     (self.masks, other.masks))
+        ) and (self.level, self.provenance) == (other.level, other.provenance)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def _contents(self) -> ticketfile.Contents:
         return ticketfile.Contents(self.weights, self.masks, self.level, self.provenance)
+
+
+def _same(first: Arrays, second: Arrays) -> bool:
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype and np.array_equal(first[name], second[name])
+        for name in first)

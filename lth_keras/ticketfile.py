@@ -29,7 +29,7 @@ KEY = "lth_keras"
 LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 MiB.
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Contents:
     """What a ticket file holds.
 

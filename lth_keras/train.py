@@ -24,7 +24,7 @@ from lth_keras.weights import named_weights
 _EVALUATED_TOGETHER = 1000  # Examples; more would need memory and gain no time.
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """What one training sees, and for how long.
 
@@ -49,7 +49,7 @@ class Plan:
     batch_size: int
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
     """What one training gave.
 
