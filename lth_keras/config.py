@@ -77,7 +77,15 @@ class Config:
             if getattr(self, name) not in allowed:
                 raise LotteryError(f"{name} must be one of {', '.join(allowed)}. "
                                    f"Received: {getattr(self, name)!r}.")
+        if not isinstance(self.criterion, str):
+            raise LotteryError("criterion must be a registered name, which can be written down. "
+                               f"Received: {self.criterion!r}.")
         criteria.get(self.criterion)
+        for name in ("learning_rate", "momentum"):
+            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        for name in ("preset", "network", "dataset"):
+            if not isinstance(getattr(self, name), str):
+                raise LotteryError(f"{name} must be a name. Received: {getattr(self, name)!r}.")
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
         object.__setattr__(self, "branches", _check_branches(self.branches))
         if not 0 < self.learning_rate < float("inf"):
@@ -151,7 +159,16 @@ def _check_whole(name: str, value: Any, least: int | None) -> None:
         raise LotteryError(f"{name} must be a whole number{bound}. Received: {value!r}.")
 
 
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise LotteryError(f"{name} must be a number. Received: {value!r}.")
+    return float(value)
+
+
 def _check_branches(branches: Any) -> tuple[str, ...]:
+    if not isinstance(branches, (tuple, list)):
+        raise LotteryError(f"branches must be a tuple of {', '.join(BRANCHES)}. "
+                           f"Received: {branches!r}.")
     unknown = [branch for branch in branches if branch not in BRANCHES]
     if unknown or not branches:
         raise LotteryError(f"branches must be of {', '.join(BRANCHES)}. "
@@ -176,5 +193,9 @@ def _parse(name: str, text: str, now: Any) -> Any:
 def _parse_fraction(text: str) -> "float | Mapping[str, float]":
     if ":" not in text:
         return float(text)
-    pairs = [part.rsplit(":", 1) for part in text.split(",")]
-    return {key.strip(): float(value) for key, value in pairs}
+    pairs = [(key.strip(), float(value)) for key, value in
+             (part.rsplit(":", 1) for part in text.split(","))]
+    keys = {key for key, _ in pairs}
+    if len(keys) < len(pairs) or "" in keys:
+        raise ValueError("an entry is missing or given twice")
+    return dict(pairs)

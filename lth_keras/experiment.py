@@ -35,9 +35,14 @@ from lth_keras.wrap import prune_low_magnitude
 class Watch(Protocol):
     """Who follows a run: the command's progress display, a test."""
 
-    def begin(self, training: Training, density: float) -> None: ...
-    def steps(self, count: int) -> None: ...
-    def end(self, training: Training, result: dict[str, Any]) -> None: ...
+    def begin(self, training: Training, density: float) -> None:
+        """A training starts."""
+
+    def steps(self, count: int) -> None:
+        """So many more steps are done."""
+
+    def end(self, training: Training, result: dict[str, Any]) -> None:
+        """A training is finished."""
 
 
 class Experiment:

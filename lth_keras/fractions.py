@@ -52,7 +52,7 @@ def check(fraction: Fraction) -> Fraction:
 def _number(value: object, name: str) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not 0.0 <= number < 1.0:
         raise LotteryError(f"{name} must be a number in [0, 1): the share of the remaining "

@@ -44,6 +44,7 @@ def survivors_are_rewound(weights: Arrays, theta: Arrays, masks: Arrays) -> None
     for name, mask in masks.items():
         now, then = weights[name][mask != 0], theta[name][mask != 0]
         if now.tobytes() != then.tobytes():
-            count = int(np.count_nonzero(now != then))
+            differ = now.view(np.uint8) != then.view(np.uint8)  # -0.0 is not 0.0 here.
+            count = int(differ.reshape(now.size, -1).any(axis=1).sum())
             raise InvariantError(f"Survivors must equal theta_k bit for bit. Received: {count} "
                                  f"of {now.size} kept weights of {name!r} that differ.")

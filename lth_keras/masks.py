@@ -50,6 +50,7 @@ def apply(weights: Arrays, masks: Arrays) -> dict[str, Array]:
     if unknown:
         raise LotteryError(f"Every mask needs its weight. Received: masks for {unknown}, "
                            f"weights {sorted(weights)}.")
+    _check_shapes(weights, masks)
     return {name: np.where(masks[name] != 0, value, np.zeros((), value.dtype))
             if name in masks else value for name, value in weights.items()}
 
@@ -97,6 +98,7 @@ def overlap(first: Arrays, second: Arrays) -> float:
     if set(first) != set(second):
         raise LotteryError("Masks can be compared only over the same weights. "
                            f"Received: {sorted(first)} and {sorted(second)}.")
+    _check_shapes(first, second)
     both = sum(int(np.count_nonzero((first[name] != 0) & (second[name] != 0))) for name in first)
     either = kept(first) + kept(second) - both
     return both / either if either else 1.0
@@ -114,3 +116,10 @@ def revived(inner: Arrays, outer: Arrays) -> dict[str, int]:
     counts = {name: int(np.count_nonzero((inner[name] != 0) & (outer[name] == 0)))
               for name in inner}
     return {name: count for name, count in counts.items() if count}
+
+
+def _check_shapes(arrays: Arrays, masks: Arrays) -> None:
+    for name, mask in masks.items():
+        if np.shape(mask) != np.shape(arrays[name]):
+            raise LotteryError(f"A mask must have its weight's shape. Received: {name!r} with "
+                               f"{np.shape(mask)} and {np.shape(arrays[name])}.")

@@ -11,6 +11,7 @@ drives it from Keras' hooks, and a training loop of your own can drive it as wel
     search.tickets[-1].save("winner.ticket")
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -141,4 +142,10 @@ class Search:
     def _add_ticket(self, metrics: Mapping[str, Any]) -> None:
         assert self._theta is not None
         self.tickets.append(Ticket(self._theta.weights, self.masks, self.level,
-                                   {**self._provenance, "pruned_after": dict(metrics)}))
+                                   {**self._provenance, "pruned_after": _finite(metrics)}))
+
+
+def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN; a measure that is not finite is written as text.
+    return {name: value if value is None or math.isfinite(value) else str(value)
+            for name, value in metrics.items()}

@@ -63,9 +63,9 @@ class Store:
 
     def _check_same(self, config: Config) -> None:
         path = self.root / "config.json"
-        if not path.exists():
-            return
         try:
+            if not path.exists():
+                return
             there = Config.from_json(path.read_text()).identity
         except (LotteryError, OSError, UnicodeDecodeError) as error:
             raise WorkdirError(f"{path} must be a run's configuration: {error}") from None
@@ -127,13 +127,22 @@ def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:
 
     Returns:
       Columns replicate, level, branch, branch_index, then those of the curves: step,
-      loss, accuracy, val_loss, val_accuracy.
+      loss, accuracy, val_loss, val_accuracy; rows in the order of the former.
+
+    Raises:
+      WorkdirError: if a curve cannot be read; the message names its file.
     """
-    tables = []
-    for path in sorted(pathlib.Path(root).glob("replicate_*/level_*/*/curve.csv")):
+    tables = {}
+    for path in pathlib.Path(root).glob("replicate_*/level_*/*/curve.csv"):
         branch, _, index = path.parent.name.rpartition("_")
-        tables.append(pd.read_csv(path).assign(
-            replicate=int(path.parents[2].name.rpartition("_")[2]),
-            level=int(path.parents[1].name.rpartition("_")[2]),
-            branch=branch, branch_index=int(index)))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        replicate, level = (int(path.parents[up].name.rpartition("_")[2]) for up in (2, 1))
+        try:
+            tables[replicate, level, branch, int(index)] = pd.read_csv(path)
+        except ValueError as error:
+            raise WorkdirError(f"{path} is damaged ({error!r}). Delete its folder to train that "
+                               "network again.") from None
+    if not tables:
+        return pd.DataFrame()
+    names = ["replicate", "level", "branch", "branch_index"]
+    return pd.concat({key: tables[key] for key in sorted(tables)},
+                     names=names).reset_index(names).reset_index(drop=True)

@@ -13,11 +13,9 @@ import dataclasses
 import hashlib
 import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from lth_keras import files
@@ -26,6 +24,9 @@ from lth_keras.masks import Array, Arrays
 
 FORMAT = 1
 KEY = "lth_keras"
+_NUMBERS = {np.dtype(name) for name in (
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
+    "uint32", "uint64", "bool")}  # Those that both NumPy and safetensors have.
 LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 MiB.
 
 
@@ -72,8 +73,8 @@ def check(contents: Contents) -> Contents:
             raise TicketError(f"A mask holds 0 and 1 alone. Received: {other} other values "
                               f"in the mask of {name!r}.")
     for name, weight in weights.items():
-        if weight.dtype.kind not in "fiub":
-            raise TicketError(f"A weight must be of a real number type that NumPy has. "
+        if weight.dtype.newbyteorder("=") not in _NUMBERS:
+            raise TicketError(f"A weight must be of a real number type of NumPy. "
                               f"Received: {name!r} of {weight.dtype}.")
         bad = int(np.count_nonzero(~np.isfinite(weight)))
         if bad:
@@ -83,80 +84,117 @@ def check(contents: Contents) -> Contents:
 
 
 def write(path: "str | os.PathLike[str]", contents: Contents) -> None:
-    """Writes a ticket file, atomically; equal contents give equal bytes."""
-    check(contents)
-    masks = {name: np.asarray(mask, np.uint8) for name, mask in contents.masks.items()}
-    tensors = {f"weights/{name}": np.ascontiguousarray(value)
-               for name, value in contents.weights.items()}
-    tensors |= {f"masks/{name}": np.ascontiguousarray(value) for name, value in masks.items()}
-    head = {"format": FORMAT, "level": contents.level, "provenance": contents.provenance}
-    head["sha256"] = _digest(head, tensors)
-    # One entry only: safetensors writes several in no fixed order.
-    metadata = {KEY: files.canonical_json(head)}
-    files.write(path, safetensors.numpy.save(tensors, metadata))
+    """Writes a ticket file, atomically; equal contents give equal bytes.
+
+    Raises:
+      TicketError: if the contents make no ticket, or none that could be read again; nothing
+        is written then.
+    """
+    files.write(path, encode(contents))
 
 
 def read(path: "str | os.PathLike[str]") -> Contents:
     """Reads a ticket file.
 
     Raises:
-      TicketError: if it is missing, truncated, altered, foreign or hostile.
+      TicketError: if it is missing, truncated, altered, foreign or hostile; it names the file.
     """
-    path = pathlib.Path(path)
-    head, tensors = _open(path)
-    parts: dict[str, dict[str, Array]] = {"weights": {}, "masks": {}}
-    for key, value in tensors.items():
-        part, _, name = key.partition("/")
-        if part not in parts or not name:
-            raise TicketError(f"{path}: a ticket holds weights/<name> and masks/<name> alone. "
-                              f"Received: a tensor {key!r}.")
-        parts[part][name] = value
-    for name, mask in parts["masks"].items():
-        if mask.dtype != np.uint8:
-            raise TicketError(f"{path}: a mask must be of type uint8. Received: {name!r} of "
-                              f"{mask.dtype}.")
-    if head.get("format") != FORMAT:
-        raise TicketError(f"{path}: this version reads ticket format {FORMAT}. Received: "
-                          f"format {head.get('format')!r}; try a newer lth_keras.")
-    if not isinstance(head.get("provenance"), dict):
-        raise TicketError(f"{path}: a ticket's provenance must be a JSON object. "
-                          f"Received: {head.get('provenance')!r:.60}.")
-    contents = Contents(parts["weights"], parts["masks"], head.get("level", -1),
-                        head["provenance"])
-    stated = head.pop("sha256", None)
-    if stated != _digest(head, tensors):
-        raise TicketError(f"{path}: the ticket was altered or damaged: its contents do not "
-                          "match its SHA-256. Fetch or make it again.")
     try:
-        return check(contents)
+        with open(path, "rb") as file:
+            start = file.read(8)
+            # Before the rest, which may be anything of any size, comes into memory.
+            _check_header(start, os.fstat(file.fileno()).st_size)
+            return decode(start + file.read())
+    except OSError as error:
+        raise TicketError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except TicketError as error:
         raise TicketError(f"{path}: {error}") from None
 
 
-def _open(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, Array]]:
+def encode(contents: Contents) -> bytes:
+    """The bytes of a ticket file.
+
+    Raises:
+      TicketError: if the contents make no ticket.
+    """
+    check(contents)
+    tensors = {f"weights/{name}": _plain(value, value.dtype)
+               for name, value in contents.weights.items()}
+    tensors |= {f"masks/{name}": _plain(value, np.dtype(np.uint8))
+                for name, value in contents.masks.items()}
     try:
-        with open(path, "rb") as file:
-            declared = int.from_bytes(file.read(8), "little")
-        if declared > min(LONGEST_HEADER, path.stat().st_size - 8):
-            raise TicketError(f"{path}: not a whole safetensors file: its header claims "
-                              f"{declared:,} bytes, the file has {path.stat().st_size:,}.")
-        with safetensors.safe_open(path, framework="np") as file:
-            metadata = file.metadata() or {}
-            if KEY not in metadata:
-                raise TicketError(f"{path}: a safetensors file, but not a ticket: its metadata "
-                                  f"has no {KEY!r} entry.")
-            head = json.loads(metadata[KEY])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        provenance = json.loads(files.canonical_json(contents.provenance))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TicketError("A ticket's provenance must be what JSON can hold. "
+                          f"Received: {contents.provenance!r:.60} ({error}).") from None
+    head = {"format": FORMAT, "level": contents.level, "provenance": provenance}
+    head["sha256"] = _digest(head, tensors)
+    # One entry only: safetensors writes several in no fixed order.
+    data: bytes = safetensors.numpy.save(tensors, {KEY: files.canonical_json(head)})
+    decode(data)  # What could not be read again is not written.
+    return data
+
+
+def decode(data: bytes) -> Contents:
+    """The ticket in a file's bytes, which may be anything.
+
+    Raises:
+      TicketError: if they are not a whole, unaltered ticket.
+    """
+    header = _check_header(data[:8], len(data))
+    try:
+        metadata = json.loads(data[8:8 + header]).get("__metadata__", {})
+        if KEY not in metadata:
+            raise TicketError(f"a safetensors file, but not a ticket: its metadata has no "
+                              f"{KEY!r} entry.")
+        head = json.loads(metadata[KEY])
+        if not isinstance(head, dict):
+            raise TicketError("a ticket's metadata must be a JSON object. "
+                              f"Received: {metadata[KEY]:.60}.")
+        tensors = safetensors.numpy.load(data)
+        stated = head.pop("sha256", None)
+        whole = stated == _digest(head, tensors)
     except TicketError:
         raise
-    except OSError as error:
-        raise TicketError(f"{path}: cannot be read: {error.strerror or error}.") from None
     except Exception as error:  # safetensors and json raise many types on bad bytes.
-        raise TicketError(f"{path}: not a ticket, or a damaged one: {error}") from None
-    if not isinstance(head, dict):
-        raise TicketError(f"{path}: a ticket's metadata must be a JSON object. "
-                          f"Received: {type(head).__name__}.")
-    return head, tensors
+        raise TicketError(f"not a ticket, or a damaged one: {error}") from None
+    if not whole:
+        raise TicketError("the ticket was altered or damaged: its contents do not match its "
+                          "SHA-256. Fetch or make it again.")
+    return check(_contents(head, tensors))
+
+
+def _check_header(start: bytes, size: int) -> int:
+    declared = int.from_bytes(start, "little")
+    if declared > min(LONGEST_HEADER, size - 8):
+        raise TicketError(f"not a whole ticket: its header claims {declared:,} bytes, of "
+                          f"{size:,} in the file and {LONGEST_HEADER:,} allowed.")
+    return declared
+
+
+def _contents(head: dict[str, Any], tensors: Arrays) -> Contents:
+    if type(head.get("format")) is not int or head["format"] != FORMAT:
+        raise TicketError(f"this version reads ticket format {FORMAT}. Received: format "
+                          f"{head.get('format')!r:.60}; try a newer lth_keras.")
+    parts: dict[str, dict[str, Array]] = {"weights": {}, "masks": {}}
+    for key, value in tensors.items():
+        part, _, name = key.partition("/")
+        if part not in parts or not name:
+            raise TicketError("a ticket holds weights/<name> and masks/<name> alone. "
+                              f"Received: a tensor {key!r}.")
+        if part == "masks" and value.dtype != np.uint8:
+            raise TicketError(f"a mask must be of type uint8. Received: {name!r} of "
+                              f"{value.dtype}.")
+        parts[part][name] = value
+    if not isinstance(head.get("provenance"), dict):
+        raise TicketError("a ticket's provenance must be a JSON object. "
+                          f"Received: {head.get('provenance')!r:.60}.")
+    return Contents(parts["weights"], parts["masks"], head.get("level", -1), head["provenance"])
+
+
+def _plain(value: Array, dtype: np.dtype[Any]) -> Array:
+    # Rows first and in this machine's byte order, as safetensors takes them.
+    return np.asarray(value, dtype.newbyteorder("="), order="C")
 
 
 def _digest(head: dict[str, Any], tensors: Arrays) -> str:
@@ -164,5 +202,5 @@ def _digest(head: dict[str, Any], tensors: Arrays) -> str:
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"\n{key} {value.dtype.str} {value.shape}\n".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
+        digest.update(value.tobytes())
     return digest.hexdigest()

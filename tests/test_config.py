@@ -1,0 +1,213 @@
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import fractions
+
+from lth_keras import criteria, presets
+from lth_keras.config import BRANCHES, Config, CONTROLS, DATA_ORDERS, OPTIMIZERS
+from lth_keras.errors import LotteryError
+from lth_keras.prune import SCOPES
+
+CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
+EXTENT = {"rounds", "replicates", "branches"}
+OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
+         "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
+         "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
+         "scope": "global", "criterion": "random", "data_order": "same"}
+
+
+@st.composite
+def configs(draw):
+    steps, optimizer = draw(st.integers(1, 10**6)), draw(st.sampled_from(OPTIMIZERS))
+    names = st.text(max_size=5)
+    return Config(
+        preset=draw(names), network=draw(names), dataset=draw(names), steps=steps,
+        rounds=draw(st.integers(0, 99)), replicates=draw(st.integers(1, 99)),
+        branches=draw(st.lists(st.sampled_from(BRANCHES), min_size=1).map(tuple)),
+        seed=draw(st.integers()), optimizer=optimizer,
+        learning_rate=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
+        momentum=draw(st.floats(0, 1, exclude_max=True)) if optimizer == "sgd" else 0.0,
+        batch_size=draw(st.integers(1)), validation_every=draw(st.integers(1, steps)),
+        validation_size=draw(st.integers(1)),
+        fraction=draw(fractions | st.dictionaries(names, fractions, min_size=1, max_size=3)),
+        scope=draw(st.sampled_from(SCOPES)), criterion=draw(st.sampled_from([*criteria.CRITERIA])),
+        data_order=draw(st.sampled_from(DATA_ORDERS)))
+
+
+@pytest.mark.parametrize(("preset", "expected"), [("digits", "56a975bb1c"),
+                                                  ("lenet_300_100", "591c50e5e6")])
+def test_presets_have_the_fingerprints_of_earlier_versions(preset, expected):
+    assert presets.get(preset).fingerprint == expected
+
+
+def test_the_defaults_are_those_of_earlier_versions():
+    assert CONFIG.to_dict() == {
+        "preset": "p", "network": "n", "dataset": "d", "steps": 100, "rounds": 16,
+        "replicates": 1, "branches": ["ticket", "reinit"], "seed": 0, "optimizer": "adam",
+        "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
+        "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
+        "data_order": "fresh"}
+
+
+def test_defaults_are_left_out_of_the_identity():
+    assert CONFIG.identity == {"preset": "p", "network": "n", "dataset": "d", "steps": 100}
+    assert CONFIG.replace(seed=1).replace(seed=0).identity == CONFIG.identity
+
+
+def test_the_extent_does_not_change_the_fingerprint():
+    more = CONFIG.replace(rounds=3, replicates=7, branches=("ticket",))
+    assert more != CONFIG
+    assert more.identity == CONFIG.identity
+    assert more.fingerprint == CONFIG.fingerprint
+
+
+def test_every_field_is_of_the_extent_or_of_the_identity():
+    assert {field.name for field in dataclasses.fields(Config)} == EXTENT | set(OTHER)
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_every_other_setting_changes_the_fingerprint(name):
+    start = CONFIG.replace(optimizer="sgd") if name == "momentum" else CONFIG
+    changed = dataclasses.replace(start, **{name: OTHER[name]})
+    assert changed.identity[name] == OTHER[name]
+    assert changed.fingerprint != start.fingerprint
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ({"learning_rate": 1}, {"learning_rate": 1.0}), ({"fraction": 0}, {"fraction": 0.0}),
+    ({"fraction": {"a": 0, "b": 0.1}}, {"fraction": {"b": 0.1, "a": 0.0}}),
+    ({"branches": ["reinit"]}, {"branches": ("ticket", "reinit")})])
+def test_equal_configurations_have_equal_fingerprints(one, other):
+    assert CONFIG.replace(**one) == CONFIG.replace(**other)
+    assert CONFIG.replace(**one).fingerprint == CONFIG.replace(**other).fingerprint
+
+
+@given(configs())
+def test_a_configuration_reads_back_from_json(config):
+    again = Config.from_json(json.dumps(config.to_dict()))
+    assert again == config
+    assert again.fingerprint == config.fingerprint
+
+
+@pytest.mark.parametrize("text", [
+    "", "{", "[]", "null", "3", "{}", '{"preset": "p"}', '{"branches": "ticket"}',
+    '{"branches": 3}', "[" * 100_000,
+    json.dumps({**CONFIG.to_dict(), "branches": None}),
+    json.dumps({**CONFIG.to_dict(), "unknown": 1}),
+    json.dumps({**CONFIG.to_dict(), "steps": 1.5}),
+    json.dumps({**CONFIG.to_dict(), "criterion": []}),
+    json.dumps({**CONFIG.to_dict(), "learning_rate": None}),
+    json.dumps({**CONFIG.to_dict(), "learning_rate": float("nan")})], ids=range(16))
+def test_text_that_is_no_configuration_is_an_error(text):
+    with pytest.raises(LotteryError, match="Received: ") as caught:
+        Config.from_json(text)
+    assert len(str(caught.value)) < 400
+
+
+BAD = {
+    "steps": [0, -1, 1.0, "100", None, True, [], 99.5],
+    "rounds": [-1, 0.5, None, False],
+    "replicates": [0, -1, None, 1.0],
+    "batch_size": [0, None, 60.0],
+    "validation_every": [0, 101, None, 1.0],
+    "validation_size": [0, None, 1.0],
+    "seed": [0.0, "0", None, True],
+    "optimizer": ["Adam", "", None, [], 0],
+    "scope": ["local", None, []],
+    "data_order": ["random", None, []],
+    "criterion": ["size", "", None, 3, [], len],
+    "branches": [(), [], "ticket", "", ("tickets",), ("ticket", None), [[]], None, 3],
+    "fraction": [1, -0.1, float("nan"), None, True, [], {}, {"default": 1.0}, {"default": None}],
+    "learning_rate": [0, -1.0, float("nan"), float("inf"), None, "fast", [], True],
+    "momentum": [-0.1, 1, 1.5, float("nan"), None, "much", []],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items()
+                                             for value in values])
+def test_a_value_outside_what_its_field_allows_is_an_error(name, value):
+    start = CONFIG.replace(optimizer="sgd") if name == "momentum" else CONFIG
+    with pytest.raises(LotteryError, match="Received: ") as caught:
+        dataclasses.replace(start, **{name: value})
+    assert name in str(caught.value)
+
+
+def test_momentum_is_for_sgd_alone():
+    assert CONFIG.replace(optimizer="sgd", momentum=0.9).momentum == 0.9
+    with pytest.raises(LotteryError, match=r"Received: 0\.9 with adam"):
+        CONFIG.replace(momentum=0.9)
+
+
+@pytest.mark.parametrize(("name", "text", "expected"), [
+    ("steps", "200", 200), ("seed", "-7", -7), ("rounds", " 3 ", 3),
+    ("learning_rate", "1e-2", 0.01), ("learning_rate", "3", 3.0),
+    ("network", "lenet_300_100", "lenet_300_100"),
+    ("scope", "global", "global"), ("criterion", "random", "random"),
+    ("fraction", "0.5", 0.5), ("fraction", "default:0.2,output:0.1", {"default": 0.2,
+                                                                      "output": 0.1}),
+    ("fraction", " a : 0.2 , b:0.3", {"a": 0.2, "b": 0.3}),
+    ("fraction", "scope:a:0.2", {"scope:a": 0.2}),
+    ("branches", "ticket", ("ticket",)), ("branches", " ticket , reinit", ("ticket", "reinit")),
+    ("branches", "reinit,", ("ticket", "reinit"))])
+def test_text_is_read_as_the_type_of_its_field(name, text, expected):
+    value = getattr(CONFIG.replace(**{name: text}), name)
+    assert value == expected and type(value) is type(expected)
+
+
+def test_text_is_read_as_a_fraction_whatever_the_fraction_was():
+    mapped = CONFIG.replace(fraction={"default": 0.3})
+    assert mapped.replace(fraction="0.4").fraction == 0.4
+    assert mapped.replace(fraction="a:0.4").fraction == {"a": 0.4}
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("steps", "many"), ("steps", "1e3"), ("steps", ""), ("steps", "100.0"), ("seed", "9" * 5000),
+    ("learning_rate", "fast"), ("learning_rate", "nan"), ("learning_rate", ""),
+    ("fraction", "half"), ("fraction", ""), ("fraction", "default:"), ("fraction", "default:0.2,"),
+    ("fraction", "default:1"), ("fraction", "default:0.2,0.1"), ("branches", ""),
+    ("branches", "ticket,random"), ("scope", "Layer"), ("criterion", "size")], ids=str)
+def test_text_that_cannot_be_read_is_an_error(name, text):
+    with pytest.raises(LotteryError, match="Received: "):
+        CONFIG.replace(**{name: text})
+
+
+@pytest.mark.parametrize("name", ["step", "preset", "fingerprint", ""])
+def test_an_unknown_setting_lists_the_known_ones(name):
+    with pytest.raises(LotteryError, match=f"one of batch_size, .*Received: '{name}'"):
+        CONFIG.replace(**{name: "1"})
+
+
+def test_changes_are_checked_as_a_whole():
+    assert CONFIG.replace(steps=10, validation_every=10).steps == 10
+    with pytest.raises(LotteryError, match="Received: validation_every=100, steps=10"):
+        CONFIG.replace(steps=10)
+
+
+@pytest.mark.parametrize("branches", [("reinit",), ["reinit", "ticket"], ("reinit", "reinit")])
+def test_branches_begin_with_the_ticket_and_are_each_there_once(branches):
+    assert CONFIG.replace(branches=branches).branches == ("ticket", "reinit")
+
+
+def test_all_branches_are_trained_by_default():
+    assert CONFIG.branches == BRANCHES == ("ticket", *CONTROLS)
+
+
+def test_a_configuration_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        CONFIG.steps = 5
+
+
+def test_a_configuration_does_not_keep_the_callers_mapping():
+    mine = {"default": 0.2}
+    config = CONFIG.replace(fraction=mine)
+    mine["default"] = 0.5
+    config.to_dict()["fraction"]["default"] = 0.6
+    assert config.fraction == {"default": 0.2}
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
+def test_every_field_says_what_it_is(field):
+    assert field.metadata["help"].strip()
