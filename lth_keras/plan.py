@@ -53,6 +53,11 @@ def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
                            "model = lth.prune_low_magnitude(model), then compile it. "
                            f"Received: {model.name!r}, in which no layer is wrapped.")
     for wrapper in found:
+        masked = not isinstance(wrapper, MaskedLayer) or wrapper.pruning_vars
+        if not (wrapper.built and masked):
+            raise LotteryError("The model must be built before fit, so that theta_0 can be taken: "
+                               "call it on one batch, or model.build(input_shape). Received: "
+                               f"{wrapper.name!r} without weights yet.")
         if not isinstance(wrapper, MaskedLayer) and wrapper.pruning_schedule != schedule:
             raise LotteryError(
                 "A model wrapped by tfmot must be given the callback's schedule, so that its own "

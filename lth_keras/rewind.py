@@ -4,7 +4,7 @@ What is restored, and how:
 
   weights           survivors to theta_k bit for bit, pruned weights to zero
   statistics        (batch norm) and every other weight that is not trained: to step k
-  optimizer slots   to step k; those of pruned weights to zero
+  optimizer slots   to step k; those of pruned weights as in a fresh optimizer
   iteration count   to k, so learning-rate schedules and warm-up start over
   learning rate     to its value at step k
   data order        not touched: `fit` goes on through its data as it would anyway
@@ -46,19 +46,22 @@ class Snapshot:
     Attributes:
       weights: every weight of the model by name: theta_k.
       optimizer: the optimizer's variables in its own order.
+      fresh_slots: slot name -> its value for a weight that has not moved yet.
     """
 
     weights: dict[str, Array]
     optimizer: list[Array]
+    fresh_slots: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, model: Any) -> "Snapshot":
         """Takes down a compiled model; its optimizer is built if it was not yet."""
         return cls(read(named_weights(model)),
-                   [_value(variable) for variable in optimizer_variables(model)])
+                   [_value(variable) for variable in optimizer_variables(model)],
+                   _fresh_slots(model.optimizer))
 
     def restore(self, model: Any, masks: Arrays) -> Restored:
-        """Puts it back, with the pruned weights and their slots at zero.
+        """Puts it back, with pruned weights at zero and their slots as if fresh.
 
         Args:
           model: the model that it was taken from.
@@ -67,13 +70,15 @@ class Snapshot:
         variables = named_weights(model)
         for name, value in mask_arrays.apply(self.weights, masks).items():
             variables[name].assign(value)
-        kept = {id(item.weight): masks[name] for name, item in masked(model).items()}
-        slots = {id(slot): kept[id(weight)] for weight in model.trainable_variables
-                 if id(weight) in kept for slot in slots_of(model.optimizer, weight)}
         saved = optimizer_variables(model)
+        kept = {id(item.weight): masks[name] for name, item in masked(model).items()}
+        slots = {id(slot): (kept[id(weight)], self.fresh_slots.get(name, 0.0))
+                 for weight in model.trainable_variables if id(weight) in kept
+                 for name, slot in slots_of(model.optimizer, weight).items()}
         for variable, value in zip(saved, self.optimizer, strict=True):
-            mask = slots.get(id(variable))
-            variable.assign(value if mask is None else np.where(mask != 0, value, 0))
+            mask, fresh = slots.get(id(variable), (None, 0.0))
+            variable.assign(value if mask is None
+                            else np.where(mask != 0, value, value.dtype.type(fresh)))
         trained = len(model.trainable_variables)
         return Restored(trained, len(variables) - trained, _count_slots(model, saved),
                         int(model.optimizer.iterations.numpy()), _learning_rate(model.optimizer))
@@ -107,41 +112,58 @@ def _value(variable: Any) -> Array:
 
 def optimizer_variables(model: Any) -> list[tf.Variable]:
     """All that an optimizer changes: counters, learning rate, slots, loss scale."""
-    optimizer = model.optimizer
+    chain = [model.optimizer]
+    while getattr(chain[-1], "inner_optimizer", None) is not None:
+        chain.append(chain[-1].inner_optimizer)
+    _build(chain[-1], model.trainable_variables)
     found: dict[int, tf.Variable] = {}
-    while optimizer is not None:
-        if hasattr(optimizer, "_create_all_weights"):  # The optimizers of Keras before 2.11.
-            optimizer._create_all_weights(model.trainable_variables)
-        elif hasattr(optimizer, "build") and not getattr(optimizer, "inner_optimizer", None):
-            optimizer.build(model.trainable_variables)
+    for optimizer in chain:
         variables = optimizer.variables
-        variables = variables() if callable(variables) else variables
         scale = getattr(optimizer, "_loss_scale", None)
-        for variable in (*variables, getattr(optimizer, "_learning_rate", None),
+        for variable in (*(variables() if callable(variables) else variables),
+                         getattr(optimizer, "_learning_rate", None),
                          getattr(optimizer, "_current_learning_rate", None),
                          *getattr(optimizer, "_hyper", {}).values(),
                          *getattr(scale, "_weights", {}).values()):
             if isinstance(variable, tf.Variable):
                 found.setdefault(id(variable), variable)
-        optimizer = getattr(optimizer, "inner_optimizer", None)
     return list(found.values())
 
 
-def slots_of(optimizer: Any, weight: tf.Variable) -> list[tf.Variable]:
+def _build(optimizer: Any, weights: list[tf.Variable]) -> None:
+    if hasattr(optimizer, "_create_all_weights"):  # The optimizers of Keras before 2.11.
+        optimizer._create_all_weights(weights)
+    else:
+        optimizer.build(weights)
+
+
+def slots_of(optimizer: Any, weight: tf.Variable) -> dict[str, tf.Variable]:
     """The optimizer's variables of a weight's own shape: moments, averages."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if hasattr(optimizer, "get_slot_names"):
-        return [optimizer.get_slot(weight, name) for name in optimizer.get_slot_names()]
+        return {name: optimizer.get_slot(weight, name) for name in optimizer.get_slot_names()}
     index = optimizer._index_dict[optimizer._var_key(weight)]
-    lists = [value for value in vars(optimizer).values()
-             if isinstance(value, (list, tuple)) and len(value) == len(optimizer._index_dict)]
-    return [group[index] for group in lists
-            if isinstance(group[index], tf.Variable) and group[index].shape == weight.shape]
+    groups = {name: value[index] for name, value in vars(optimizer).items()
+              if isinstance(value, (list, tuple)) and len(value) == len(optimizer._index_dict)}
+    return {name: slot for name, slot in groups.items()
+            if isinstance(slot, tf.Variable) and slot.shape == weight.shape}
+
+
+def _fresh_slots(optimizer: Any) -> dict[str, float]:
+    # What an optimizer gives a weight that has never moved: mostly 0, but for some 0.1.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    try:
+        fresh = type(optimizer).from_config(optimizer.get_config())
+    except (TypeError, NotImplementedError):  # An optimizer of the user's own, without a config.
+        return {}
+    still = tf.Variable(tf.zeros((1, 1)))
+    _build(fresh, [still])
+    return {name: float(slot.numpy().item()) for name, slot in slots_of(fresh, still).items()}
 
 
 def _count_slots(model: Any, saved: list[tf.Variable]) -> int:
     slots = {id(slot) for weight in model.trainable_variables
-             for slot in slots_of(model.optimizer, weight)}
+             for slot in slots_of(model.optimizer, weight).values()}
     return sum(id(variable) in slots for variable in saved)
 
 

@@ -1,9 +1,12 @@
 """The record of one round in `fit`: how long it was, and what Keras measured."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 
 @dataclasses.dataclass
@@ -24,7 +27,7 @@ class Round:
     epochs: int = 0
     over: bool = False
     _began: float = dataclasses.field(default_factory=time.perf_counter)
-    _logs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    _logs: dict[str, float] = dataclasses.field(default_factory=dict)
     _best: tuple[float, int] | None = None
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
@@ -37,19 +40,20 @@ class Round:
           (10, 0.5)
         """
         self.epochs += 1
-        self._logs = dict(logs)
-        loss = logs.get("val_loss")
+        # A metric may be an array, one number a class; the table has room for one number.
+        self._logs = {name: float(value) for name, value in logs.items()
+                      if name not in ("level", "density") and np.ndim(value) == 0}
+        loss = self._logs.get("val_loss", math.nan)
         # The first of equal minima, as the paper's criterion finds it afterwards.
-        if loss is not None and (self._best is None or float(loss) < self._best[0]):
-            self._best = (float(loss), self.steps)
+        if loss < (self._best[0] if self._best else math.inf):
+            self._best = (loss, self.steps)
 
     def metrics(self) -> dict[str, Any]:
         """What the round measured; nothing that depends on the clock."""
         loss, step = self._best or (None, None)
-        last = {name: float(value) for name, value in self._logs.items()
-                if name not in ("level", "density")}
         return {"level": self.level, "density": self.density, "steps": self.steps,
-                "epochs": self.epochs, "early_stop_step": step, "val_loss_min": loss, **last}
+                "epochs": self.epochs, "early_stop_step": step, "val_loss_min": loss,
+                **self._logs}
 
     def row(self) -> dict[str, Any]:
         """The round's row of the results table."""

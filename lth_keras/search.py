@@ -18,12 +18,13 @@ from typing import Any
 from lth_keras import criteria, invariants, provenance, rewind
 from lth_keras import masks as mask_arrays
 from lth_keras.errors import LotteryError
+from lth_keras.fractions import check as check_fraction
 from lth_keras.fractions import Fraction, resolve
 from lth_keras.masks import Array
 from lth_keras.prune import prune, Scope, SCOPES
 from lth_keras.randomness import generator
 from lth_keras.ticket import Ticket
-from lth_keras.weights import masked
+from lth_keras.weights import masked, wrappers
 from lth_keras.wrapper import MaskedLayer
 
 
@@ -52,6 +53,10 @@ class Search:
                  take_theta: bool = True):
         if scope not in SCOPES:
             raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
+        if not wrappers(model) or getattr(model, "optimizer", None) is None:
+            raise LotteryError("A search needs a model wrapped by lth.prune_low_magnitude and "
+                               f"compiled. Received: {model.name!r}, which is not.")
+        fraction = check_fraction(fraction)
         self.model = model
         self.level = 0
         self.tickets: list[Ticket] = []
@@ -66,9 +71,8 @@ class Search:
                        if not isinstance(item.wrapper, MaskedLayer)]
         self._theta: rewind.Snapshot | None = None
         self.masks: dict[str, Array] = rewind.read_masks(model)
-        settings = {"fraction": fraction if isinstance(fraction, float) else dict(fraction),
-                    "scope": scope, "criterion": criteria.name_of(criterion), "seed": seed,
-                    **(facts or {})}
+        settings = {"fraction": fraction, "scope": scope, "seed": seed,
+                    "criterion": criteria.name_of(criterion), **(facts or {})}
         self._provenance = {"versions": provenance.versions(), "settings": settings,
                             "fingerprint": provenance.fingerprint(settings)}
         for item in self._weights.values():

@@ -82,7 +82,7 @@ class Trainer:
         self._all_test = tf.range(len(data.y_test))
         # One example through the model makes its metrics' variables, before any tracing.
         model.test_step((self._test[0][:1], self._test[1][:1]))
-        self._fresh = rewind.Snapshot.of(model).optimizer
+        self._fresh = rewind.Snapshot.of(model)
         self._interval = tf.function(self._run_interval, jit_compile=True)
         self._evaluate = tf.function(self._run_evaluation, jit_compile=True)
 
@@ -97,7 +97,7 @@ class Trainer:
           LotteryError: if the validation loss is never finite, or a weight ends as NaN.
         """
         began = time.perf_counter()
-        start = rewind.Snapshot(dict(plan.weights), self._fresh)
+        start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
         rewind.assign_masks(self._model, plan.masks)
         start.restore(self._model, plan.masks)
         variables = named_weights(self._model)

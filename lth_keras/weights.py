@@ -67,26 +67,35 @@ def is_graph(layer: Any) -> bool:
         isinstance(layer, keras.Model) and bool(layer._is_graph_network))
 
 
-def slots(layer: Any, prefix: str = "", seen: set[int] | None = None) -> Iterator[Slot]:
-    """Each weight of a layer or model once, with the attribute that holds it."""
+def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
+          aliases: bool = False) -> Iterator[Slot]:
+    """Each weight of a layer or model, with the attribute that holds it.
+
+    Args:
+      layer: a layer or model.
+      prefix: what paths begin with.
+      seen: ids of layers and weights to pass over.
+      aliases: whether to give a weight again for every other attribute that holds it.
+    """
     seen = set() if seen is None else seen
     if id(layer) in seen:
         return
     seen.add(id(layer))
     if isinstance(layer, Wrapper):
-        yield from slots(layer.layer, prefix, seen)
+        yield from slots(layer.layer, prefix, seen, aliases)
         return
     if is_graph(layer):
         for name, child in named_layers(layer.layers):
-            yield from slots(child, f"{prefix}{name}/", seen)
+            yield from slots(child, f"{prefix}{name}/", seen, aliases)
         return
     own = {id(weight) for weight in layer.weights}
     for attribute, path, value in _attributes(layer):
-        if isinstance(value, tf.Variable) and id(value) in own and id(value) not in seen:
+        if isinstance(value, tf.Variable) and id(value) in own \
+                and (aliases or id(value) not in seen):
             seen.add(id(value))
             yield Slot(prefix + path, layer, attribute, value)
         elif isinstance(value, keras.layers.Layer) and not isinstance(value, keras.metrics.Metric):
-            yield from slots(value, f"{prefix}{path}/", seen)
+            yield from slots(value, f"{prefix}{path}/", seen, aliases)
 
 
 def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
@@ -134,7 +143,8 @@ def _automatic_stem(layer: Any) -> str | None:
 def _snake_case(name: str) -> str:
     # As Keras does where it names a layer.
     first = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", first).lower()
+    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", first).lower()
+    return f"private{snake}" if snake.startswith("_") else snake
 
 
 def wrappers(model: Any) -> list[Wrapper]:
@@ -150,7 +160,9 @@ def named_weights(model: Any) -> dict[str, tf.Variable]:
         known.update(id(variable) for variable in wrapper._non_trainable_weights)
     for variable in model.weights:  # Those that no attribute leads to.
         if id(variable) not in known:
-            name = variable.name.split(":")[0]
+            owner = next((f"{name}/" for name, layer in named_layers(model.layers)
+                          if any(variable is weight for weight in layer.weights)), "")
+            name = owner + variable.name.split(":")[0].rpartition("/")[2]
             while name in named:
                 name += "_"
             named[name] = variable

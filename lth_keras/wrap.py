@@ -11,8 +11,9 @@ from lth_keras.prunable import Selector
 from lth_keras.weights import is_graph, named_layers, slots, Wrapper
 from lth_keras.wrapper import MaskedLayer
 
-# For a layer and its name in the model: the paths to prune in it, or why there are none.
-_Choice = Callable[[Any, str], "list[str] | str"]
+# For a layer and its name in the model: the paths to prune in it, or why there are none;
+# None for a nested model whose layers are to be asked one by one.
+_Choice = Callable[[Any, str], "list[str] | str | None"]
 
 
 def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (),
@@ -51,12 +52,14 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     excluded = prunable.check_selectors(exclude, "exclude")
     used: set[int] = set()
 
-    def choose(layer: Any, name: str) -> "list[str] | str":
+    def choose(layer: Any, name: str) -> "list[str] | str | None":
         asked = prunable.matches(layer, included)
         refused = prunable.matches(layer, excluded)
         used.update(id(selector) for selector in (*asked, *refused))
         if refused:
             return "excluded"
+        if is_graph(layer):
+            return None
         chosen, reasons = prunable.weights_of(layer, bool(asked))
         return [slot.path for slot in chosen] or "; ".join(reasons) or "it has no weights"
 
@@ -75,7 +78,9 @@ def wrap_named(model: Any, names: Collection[str]) -> Any:
     """Wraps just the weights of these names, as `lth_keras.weights` names them."""
     _check_kind(model)
 
-    def choose(layer: Any, name: str) -> "list[str] | str":
+    def choose(layer: Any, name: str) -> "list[str] | str | None":
+        if is_graph(layer):
+            return None
         return [slot.path for slot in slots(layer) if f"{name}/{slot.path}" in names] \
             or "not among the weights named"
     return _Wrapping(choose).wrap(model)
@@ -89,9 +94,16 @@ class _Wrapping:
         self._done: dict[int, Any] = {}
         self._reasons: list[str] = []
         self._wrapped = 0
+        self._users: dict[int, list[str]] = {}  # Of each weight: the layers that use it.
+        self._pruned: dict[int, str] = {}
 
     def wrap(self, model: Any) -> Any:
         wrapped = self._model(model, "")
+        for weight, name in self._pruned.items():
+            if len(self._users[weight]) > 1:
+                raise LotteryError("A weight that is pruned must belong to one layer. Received: "
+                                   f"{name!r}, used by {' and by '.join(self._users[weight])}. "
+                                   "Take these layers out with exclude=.")
         if not self._wrapped:
             raise LotteryError("Nothing in the model is prunable. Received:\n  "
                                + "\n  ".join(self._reasons) + "\nOnly trained kernels of rank 2 "
@@ -115,9 +127,8 @@ class _Wrapping:
         return wrapped
 
     def _layer(self, layer: Any, name: str) -> Any:
-        if is_graph(layer):
-            return self._model(layer, f"{name}/")
-        if isinstance(layer, Wrapper):
+        if any(isinstance(part, Wrapper) for part in layer._flatten_layers()) \
+                and not is_graph(layer):
             self._wrapped += 1
             return layer
         if isinstance(layer, keras.layers.InputLayer):
@@ -127,6 +138,12 @@ class _Wrapping:
                                f"{name!r} without weights yet. Start the model with "
                                "keras.layers.Input(shape), or call model.build(input_shape).")
         chosen = self._choose(layer, name)
+        if chosen is None:
+            return self._model(layer, f"{name}/")
+        for slot in slots(layer):
+            self._users.setdefault(id(slot.variable), []).append(name)
+            if slot.path in chosen and not isinstance(chosen, str):
+                self._pruned[id(slot.variable)] = f"{name}/{slot.path}"
         if isinstance(chosen, str):
             self._reasons.append(f"{name} ({type(layer).__name__}): {chosen}")
             return layer
@@ -140,7 +157,7 @@ def _wrap_layer(layer: Any, choose: _Choice) -> Any:
     if not layer.built:
         return MaskedLayer(layer)
     chosen = choose(layer, layer.name)
-    if isinstance(chosen, str):
+    if chosen is None or isinstance(chosen, str):
         raise LotteryError(f"Layer {layer.name!r} has no weight to prune: {chosen}.")
     return MaskedLayer(layer, chosen)
 

@@ -9,7 +9,7 @@ exactly zero after every step of any optimizer.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +19,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import pruning_imp
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
 from lth_keras.schedule import LotteryTicketSchedule
-from lth_keras.weights import Slot, slots, Wrapper
+from lth_keras.weights import slots, Wrapper
 
 
 @keras.utils.register_keras_serializable(package="lth_keras")
@@ -30,20 +30,24 @@ class MaskedLayer(Wrapper):
 
     Args:
       layer: the layer to prune.
-      weights_pruned: paths of the weights to prune, such as ["kernel"]; by default those
-        that `lth_keras.prunable` finds once the layer is built.
+      weights_pruned: paths of the weights to prune, such as ["kernel"], or path -> shape; by
+        default those that `lth_keras.prunable` finds once the layer is built.
 
     Raises:
       LotteryError: when built, if the layer has no such weight.
     """
 
-    def __init__(self, layer: Any, weights_pruned: Sequence[str] | None = None, **kwargs: Any):
+    def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
+                 **kwargs: Any):
         self._lend_prunable_protocol(layer)
         kwargs.setdefault("dtype", layer.dtype_policy)
         # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
         super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1), **kwargs)
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
+        self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
+        self._masks: list[tuple[tf.Variable, tf.Variable]] = []
         self.supports_masking = layer.supports_masking
+        self.stateful = layer.stateful
 
     @staticmethod
     def _lend_prunable_protocol(layer: Any) -> None:
@@ -56,41 +60,53 @@ class MaskedLayer(Wrapper):
         self.pruning_step = self.add_weight(
             "pruning_step", shape=[], dtype=tf.int64, trainable=False,
             initializer=keras.initializers.Constant(0))
-        if self.layer.weights:  # Some layers make theirs in their first call only.
-            self._make_masks()
+        if self.layer.weights:
+            self._link()
+        elif self._shapes:  # Some layers make their weights in their first call only.
+            self._make_masks({path: (shape, self.variable_dtype)
+                              for path, shape in self._shapes.items()})
 
-    def _make_masks(self) -> None:
+    def _link(self) -> None:
         if self.weights_pruned is None:
             chosen, reasons = prunable.weights_of(self.layer)
             if not chosen:
                 raise LotteryError(f"Layer {self.layer.name!r} has no weight to prune: "
                                    f"{'; '.join(reasons) or 'it has no weights'}.")
             self.weights_pruned = [slot.path for slot in chosen]
-        self.pruning_vars = [self._variables_for(slot) for slot in self._slots()]
-        self.prunable_weights = [weight for weight, _, _ in self.pruning_vars]
+        weights = self._weights_at(self.weights_pruned)
+        if not self._masks:
+            # Under mixed precision a weight reports the type it is cast to.
+            self._make_masks({path: (weight.shape, getattr(weight, "true_dtype", weight.dtype))
+                              for path, weight in weights.items()})
+        self._shapes = {path: tuple(weight.shape) for path, weight in weights.items()}
+        self.pruning_vars = [(weight, *masks) for weight, masks
+                             in zip(weights.values(), self._masks, strict=True)]
+        self.prunable_weights = list(weights.values())
         self.pruning_obj = pruning_impl.Pruning(
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
             pruning_schedule=self.pruning_schedule, block_size=self.block_size,
             block_pooling_type=self.block_pooling_type)
+        if any(sub._callable_losses for sub in self.layer._flatten_layers()):
+            for weight, mask, _ in self.pruning_vars:
+                _keep_zero(weight, mask)
 
-    def _variables_for(self, slot: Slot) -> tuple[tf.Variable, tf.Variable, tf.Variable]:
-        # Under mixed precision a weight reports the type it is cast to.
-        dtype = getattr(slot.variable, "true_dtype", slot.variable.dtype)
-        name = slot.path.replace("/", "_")
-        options = {"dtype": dtype, "trainable": False,
-                   "aggregation": tf.VariableAggregation.MEAN}
-        mask = self.add_weight(f"{name}_mask", shape=slot.variable.shape,
-                               initializer="ones", **options)
-        threshold = self.add_weight(f"{name}_threshold", shape=[], initializer="zeros", **options)
-        return slot.variable, mask, threshold
+    def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
+        for path, (shape, dtype) in weights.items():
+            name = path.replace("/", "_")
+            options = {"dtype": dtype, "trainable": False,
+                       "aggregation": tf.VariableAggregation.MEAN}
+            mask = self.add_weight(f"{name}_mask", shape=shape, initializer="ones", **options)
+            threshold = self.add_weight(f"{name}_threshold", shape=[], initializer="zeros",
+                                        **options)
+            self._masks.append((mask, threshold))
 
-    def _slots(self) -> list[Slot]:
-        known = {slot.path: slot for slot in slots(self.layer)}
-        missing = [path for path in self.weights_pruned or () if path not in known]
+    def _weights_at(self, paths: Iterable[str]) -> dict[str, tf.Variable]:
+        known = {slot.path: slot.variable for slot in slots(self.layer)}
+        missing = [path for path in paths if path not in known]
         if missing:
             raise LotteryError(f"Layer {self.layer.name!r} must have the weights it is to prune. "
                                f"Received: {missing}; it has {sorted(known)}.")
-        return [known[path] for path in self.weights_pruned or ()]
+        return {path: known[path] for path in paths}
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # `training` reaches the layer through Keras' call context.
@@ -99,16 +115,17 @@ class MaskedLayer(Wrapper):
             kwargs.pop("mask", None)
         if not self.pruning_vars:
             self.layer(inputs, *args, **kwargs)
-            self._make_masks()
+            self._link()
         with self._lent():
             return self.layer(inputs, *args, **kwargs)
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[None]:
-        lent = self._slots()
+        masks = {id(weight): mask for weight, mask, _ in self.pruning_vars}
+        lent = [slot for slot in slots(self.layer, aliases=True) if id(slot.variable) in masks]
         try:
-            for slot, (weight, mask, _) in zip(lent, self.pruning_vars, strict=True):
-                value = weight * mask
+            for slot in lent:
+                value = slot.variable * masks[id(slot.variable)]
                 dtype = tf.as_dtype(slot.owner.compute_dtype or value.dtype)
                 vars(slot.owner)[slot.attribute] = tf.cast(value, dtype)
             yield
@@ -119,10 +136,36 @@ class MaskedLayer(Wrapper):
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)
 
+    def reset_states(self) -> None:
+        """Resets the wrapped layer, where it is a stateful one."""
+        self.layer.reset_states()
+
     def get_config(self) -> dict[str, Any]:
-        return {**keras.layers.Wrapper.get_config(self), "weights_pruned": self.weights_pruned}
+        shapes = self._shapes and {path: list(shape) for path, shape in self._shapes.items()}
+        return {**keras.layers.Wrapper.get_config(self),
+                "weights_pruned": shapes or self.weights_pruned}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedLayer":
         config = dict(config)
-        return cls(keras.layers.deserialize(config.pop("layer")), **config)
+        layer = config.pop("layer")
+        # In an .h5 file Keras asks for the user's own layers without their package.
+        registered = keras.utils.get_registered_object(layer.get("registered_name"))
+        known = {layer["class_name"]: registered} if registered else None
+        return cls(keras.layers.deserialize(layer, custom_objects=known), **config)
+
+
+# There too, for the layers of a nested model.
+keras.utils.get_custom_objects()["MaskedLayer"] = MaskedLayer
+
+
+def _keep_zero(weight: tf.Variable, mask: tf.Variable) -> None:
+    # The gradient of a regularizer need not vanish at zero.  A constraint is what every
+    # Keras optimizer applies after its step, whatever moved the weight.
+    constraint = weight.constraint
+
+    def masked(value: tf.Tensor) -> tf.Tensor:
+        return (constraint(value) if constraint else value) * tf.cast(mask, value.dtype)
+
+    stored = getattr(weight, "_variable", weight) if hasattr(weight, "true_dtype") else weight
+    stored._constraint = masked

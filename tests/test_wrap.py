@@ -1,0 +1,276 @@
+import keras as keras_3
+import networks
+import numpy as np
+import pytest
+import tf_keras as keras
+from networks import ARCHITECTURES, compiled, fit, lottery, X
+
+import lth_keras as lth
+from lth_keras import weights
+from lth_keras.errors import LotteryError
+from lth_keras.wrapper import MaskedLayer
+
+layers = keras.layers
+
+
+def prunable(model):
+    return list(weights.masked(model))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_wrapping_changes_no_prediction_and_prunes_kernels_alone(name):
+    model, wrapped = networks.untouched(name)
+    inputs = networks.inputs_for(model)
+    np.testing.assert_array_equal(wrapped(inputs), model(inputs))
+    assert prunable(wrapped) == ARCHITECTURES[name][1]
+    assert all((mask == 1).all() for mask in networks.masks(wrapped))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_wrapped_model_shares_its_weights_and_what_it_trains_with_the_original(name):
+    model, wrapped = networks.untouched(name)
+    assert {id(weight) for weight in model.weights} <= {id(weight) for weight in wrapped.weights}
+    assert [id(weight) for weight in wrapped.trainable_weights] \
+        == [id(weight) for weight in model.trainable_weights]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_no_bias_or_normalisation_or_vector_is_ever_prunable(name):
+    for weight, _ in networks.pruning_vars(networks.untouched(name)[1]):
+        assert weight.shape.rank >= 2
+        assert not any(part in weight.name for part in ("bias", "gamma", "beta", "moving"))
+
+
+@pytest.mark.parametrize("name", ["normalised", "convolutional", "attention", "recurrent"])
+def test_a_layer_without_anything_to_prune_stays_the_same_object(name):
+    model, wrapped = networks.untouched(name)
+    for before, after in zip(model.layers, wrapped.layers, strict=True):
+        if isinstance(after, MaskedLayer):
+            assert after.layer is before
+        elif not isinstance(before, layers.InputLayer):
+            assert after is before
+
+
+@pytest.mark.parametrize(("name", "count"), [
+    ("shared", 2), ("shared_with_nested", 3), ("shared_model", 2)])
+def test_a_layer_used_twice_has_one_wrapper_and_one_mask(name, count):
+    wrapped = lth.prune_low_magnitude(ARCHITECTURES[name][0]())
+    assert len(weights.wrappers(wrapped)) == len({id(v) for v, _ in networks.pruning_vars(wrapped)})
+    assert len(networks.pruning_vars(wrapped)) == count
+    fit(compiled(wrapped), lottery(epochs_per_round=1))
+    assert networks.strays(wrapped) == 0
+
+
+@pytest.mark.parametrize("shape", [None, (None, 6)])
+def test_a_sequential_model_built_by_its_first_call_or_by_build_is_wrapped(shape):
+    model = keras.Sequential([layers.Dense(4), layers.Dense(2)])
+    model.build(shape) if shape else model(X)
+    wrapped = lth.prune_low_magnitude(model)
+    np.testing.assert_array_equal(wrapped(X), model(X))
+    assert len(networks.masks(wrapped)) == 2
+
+
+def test_wrapping_a_wrapped_model_adds_nothing():
+    once = lth.prune_low_magnitude(networks.mlp())
+    twice = lth.prune_low_magnitude(once)
+    assert [type(layer.layer) for layer in weights.wrappers(twice)] == [layers.Dense] * 2
+    assert twice.layers[0] is once.layers[0]
+
+
+def test_embeddings_and_frozen_layers_that_are_included_are_pruned_like_the_rest():
+    model = lth.prune_low_magnitude(_selectable(), include=["words", "still"])
+    search = lottery(epochs_per_round=1, fraction=0.5)
+    compiled(model).fit(np.arange(24).reshape(8, 3) % 5, np.ones((8, 2)), epochs=3, verbose=0,
+                        callbacks=[search])
+    assert [mask.mean() for mask in networks.masks(model)] == pytest.approx([0.25] * 4, abs=0.1)
+    assert networks.strays(model) == 0
+    assert [layer.trainable for layer in model.layers if layer.name.endswith("still")] == [False]
+
+
+def _selectable():
+    return keras.Sequential([
+        layers.Input((3,), dtype="int32"), layers.Embedding(5, 4, name="words"),
+        layers.Flatten(), layers.Dense(4, trainable=False, name="still"),
+        networks.OwnDense(3, name="own"), layers.Dense(2, name="last")])
+
+
+@pytest.mark.parametrize(("include", "exclude", "expected"), [
+    ((), (), ["own", "last"]),
+    ("words", (), ["words", "own", "last"]),
+    (["Embedding", "still"], (), ["words", "still", "own", "last"]),
+    (layers.Embedding, (), ["words", "own", "last"]),
+    (lambda layer: layer.name == "still", (), ["still", "own", "last"]),
+    ((), "own", ["last"]),
+    ((), ["OwnDense"], ["last"]),
+    ((), networks.OwnDense, ["last"]),
+    ("words", layers.Dense, ["words"]),
+    ("still", lambda layer: layer.name in ("own", "still"), ["last"]),
+])
+def test_layers_are_chosen_by_name_type_class_and_function(include, exclude, expected):
+    wrapped = lth.prune_low_magnitude(_selectable(), include=include, exclude=exclude)
+    assert [wrapper.layer.name for wrapper in weights.wrappers(wrapped)] == expected
+    found = [name.split("/")[0] for name in prunable(wrapped)]
+    assert found == expected
+
+
+@pytest.mark.parametrize("argument", ["include", "exclude"])
+@pytest.mark.parametrize("selector", ["lats", layers.Conv2D, lambda layer: False])
+def test_a_selector_that_means_no_layer_is_refused_with_the_layers_there_are(argument, selector):
+    with pytest.raises(LotteryError, match=r"must name layers.*last \(Dense\)"):
+        lth.prune_low_magnitude(_selectable(), **{argument: selector})
+
+
+@pytest.mark.parametrize("selector", [3, keras_3.layers.Dense, int])
+def test_a_selector_of_another_kind_is_refused(selector):
+    with pytest.raises(LotteryError, match="include takes"):
+        lth.prune_low_magnitude(networks.mlp(), include=[selector])
+
+
+def test_a_nested_model_is_excluded_by_its_name():
+    inner = keras.Sequential([layers.Input((6,)), layers.Dense(4)], name="inner")
+    model = keras.Sequential([layers.Input((6,)), inner, layers.Dense(2)])
+    assert prunable(lth.prune_low_magnitude(model, exclude="inner")) == ["dense/kernel"]
+
+
+def test_nothing_prunable_is_refused_with_each_layer_and_its_reason():
+    model = keras.Sequential([
+        layers.Input((3,), dtype="int32"), layers.Embedding(5, 4, name="words"),
+        layers.LayerNormalization(name="norm"), layers.Flatten(name="flat"),
+        layers.Dense(4, trainable=False, name="still"), layers.Dense(2, name="last")])
+    with pytest.raises(LotteryError, match="Nothing in the model is prunable") as error:
+        lth.prune_low_magnitude(model, exclude="last")
+    lines = str(error.value).splitlines()
+    for name, reason in [("words", "embedding"), ("norm", "rank 1"), ("flat", "no weights"),
+                         ("still", "not trained"), ("last", "excluded")]:
+        assert any(name in line and reason in line for line in lines), (name, reason)
+
+
+def _subclassed():
+    class Subclassed(keras.Model):
+        pass
+    return Subclassed()
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (lambda: keras.Sequential([layers.Dense(2)]), "must be built"),
+    (_subclassed, "subclassed model Subclassed"),
+    (lambda: keras_3.Sequential([keras_3.layers.Input((3,)), keras_3.layers.Dense(2)]),
+     r"tf_keras \(Keras 2\).*keras\.src"),
+    (lambda: keras_3.layers.Dense(2), r"tf_keras \(Keras 2\)"),
+    (lambda: 3, r"tf_keras \(Keras 2\).*builtins\.int"),
+])
+def test_what_cannot_be_wrapped_is_refused(make, message):
+    with pytest.raises(LotteryError, match=message):
+        lth.prune_low_magnitude(make())
+
+
+def test_a_functional_model_with_arguments_of_its_own_is_refused_rather_than_cut_down():
+    class Own(keras.Model):
+        def __init__(self):
+            inputs = layers.Input((6,))
+            super().__init__(inputs, layers.Dense(2)(inputs))
+
+        def train_step(self, data):
+            return super().train_step(data)
+
+    with pytest.raises(LotteryError, match="lose what Own adds"):
+        lth.prune_low_magnitude(Own())
+
+
+def test_a_single_layer_is_wrapped_before_and_after_it_is_built():
+    fresh = lth.prune_low_magnitude(layers.Dense(3))
+    fresh(X)
+    built = layers.Dense(3)
+    built(X)
+    for wrapped in (fresh, lth.prune_low_magnitude(built)):
+        assert isinstance(wrapped, MaskedLayer)
+        np.testing.assert_array_equal(wrapped(X), wrapped.layer(X))
+        assert wrapped.weights_pruned == ["kernel"]
+    assert lth.prune_low_magnitude(fresh) is fresh
+
+
+def test_a_single_layer_without_anything_to_prune_is_refused():
+    norm = layers.BatchNormalization()
+    norm(X)
+    with pytest.raises(LotteryError, match=r"no weight to prune.*gamma"):
+        lth.prune_low_magnitude(norm)
+    with pytest.raises(LotteryError, match="no weight to prune"):
+        lth.prune_low_magnitude(layers.LayerNormalization())(X)
+
+
+def test_wrapped_layers_make_up_a_subclassed_model():
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.hidden = lth.prune_low_magnitude(layers.Dense(4))
+            self.last = lth.prune_low_magnitude(layers.Dense(2))
+
+        def call(self, inputs):
+            return self.last(self.hidden(inputs))
+
+    model = Subclassed()
+    model(X)
+    assert prunable(model) == ["hidden/kernel", "last/kernel"]
+    search = lottery(epochs_per_round=1)
+    fit(compiled(model), search)
+    assert search.ticket.density < 0.7
+    assert networks.strays(model) == 0
+
+
+class Tied(layers.Layer):
+    """A decoder that uses the kernel of another layer."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.dense = dense
+
+    def call(self, inputs):
+        return keras.backend.dot(inputs, keras.backend.transpose(self.dense.kernel))
+
+
+def _tied():
+    inputs, encoder = layers.Input((6,)), layers.Dense(8)
+    return keras.Model(inputs, layers.Dense(2)(Tied(encoder)(encoder(inputs))))
+
+
+def _in_time_and_alone():
+    inputs, twice = layers.Input((6,)), layers.Dense(6)
+    hidden = layers.TimeDistributed(twice)(layers.Reshape((1, 6))(inputs))
+    return keras.Model(inputs, layers.Dense(2)(twice(layers.Flatten()(hidden))))
+
+
+def _wrapped_in_time():
+    inputs = layers.Input((6,))
+    wrapped = lth.prune_low_magnitude(layers.Dense(6))
+    hidden = layers.TimeDistributed(wrapped)(layers.Reshape((1, 6))(inputs))
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(hidden)))
+
+
+@pytest.mark.parametrize("build", [_tied, _in_time_and_alone, _wrapped_in_time])
+def test_a_kernel_in_two_layers_has_one_mask_that_holds_in_both_or_is_refused(build):
+    try:
+        model = lth.prune_low_magnitude(build())
+    except LotteryError:
+        return
+    held = [id(weight) for weight, _ in networks.pruning_vars(model)]
+    assert len(held) == len(set(held))
+    fit(compiled(model), lottery(epochs_per_round=1))
+    assert networks.strays(model) == 0
+
+
+class Alias(layers.Layer):
+    """One weight under two attributes; the call uses the second."""
+
+    def build(self, input_shape):
+        self.first = self.add_weight("first", (input_shape[-1], 6))
+        self.second = self.first
+
+    def call(self, inputs):
+        return inputs @ self.second
+
+
+def test_a_weight_under_two_attributes_is_masked_under_both():
+    model = lth.prune_low_magnitude(keras.Sequential([layers.Input((6,)), Alias()]))
+    networks.draw_masks(model, zero=False)
+    (weight, mask), = networks.pruning_vars(model)
+    np.testing.assert_allclose(model(X), X @ (weight.numpy() * mask.numpy()), rtol=1e-5, atol=1e-6)
