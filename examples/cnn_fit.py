@@ -52,8 +52,8 @@ def network():
 
 
 def compile_network(model, steps):
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, steps, warmup_target=2e-3, warmup_steps=steps // 10)
+    schedule = keras.optimizers.schedules.ExponentialDecay(
+        5e-3, decay_steps=steps // 4, decay_rate=0.5)
     model.compile(
         keras.optimizers.Adam(schedule),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -70,7 +70,7 @@ def main(_):
     lottery = lth.LotteryTicketCallback(
         rounds=FLAGS.rounds, epochs_per_round=FLAGS.epochs,
         fraction={"default": 0.3, "output": 0.15},
-        round_callbacks=[keras.callbacks.EarlyStopping(patience=4, restore_best_weights=True)])
+        round_callbacks=[keras.callbacks.EarlyStopping(patience=3, restore_best_weights=True)])
     model.fit(*train, batch_size=BATCH, validation_data=validation, epochs=lottery.epochs,
               callbacks=[lottery], verbose=0)
     columns = ["level", "density", "epochs", "early_stop_step", "val_loss_min", "val_accuracy"]

@@ -51,13 +51,11 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
     return chosen, reasons
 
 
-def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:  # noqa: PLR0911
+def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
     if slot.variable.shape.rank is None or slot.variable.shape.rank < 2:
         return f"of rank {slot.variable.shape.rank}"
     if any(part in slot.attribute for part in _NOT_KERNELS):
         return "no kernel"
-    if isinstance(vars(slot.owner)[slot.attribute], (list, tuple, dict)):
-        return "inside a list or dict, where it cannot be masked"
     if asked:
         return None
     for base in type(slot.owner).__mro__:

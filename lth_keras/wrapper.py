@@ -122,16 +122,15 @@ class MaskedLayer(Wrapper):
     @contextlib.contextmanager
     def _lent(self) -> Iterator[None]:
         masks = {id(weight): mask for weight, mask, _ in self.pruning_vars}
-        lent = [slot for slot in slots(self.layer, aliases=True) if id(slot.variable) in masks]
+        held = {(id(slot.owner), slot.attribute): (slot.owner, vars(slot.owner)[slot.attribute])
+                for slot in slots(self.layer, aliases=True) if id(slot.variable) in masks}
         try:
-            for slot in lent:
-                value = slot.variable * masks[id(slot.variable)]
-                dtype = tf.as_dtype(slot.owner.compute_dtype or value.dtype)
-                vars(slot.owner)[slot.attribute] = tf.cast(value, dtype)
+            for (_, attribute), (owner, value) in held.items():
+                vars(owner)[attribute] = _masked(value, masks, owner.compute_dtype)
             yield
         finally:
-            for slot in lent:
-                vars(slot.owner)[slot.attribute] = slot.variable
+            for (_, attribute), (owner, value) in held.items():
+                vars(owner)[attribute] = value
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)
@@ -157,6 +156,18 @@ class MaskedLayer(Wrapper):
 
 # There too, for the layers of a nested model.
 keras.utils.get_custom_objects()["MaskedLayer"] = MaskedLayer
+
+
+def _masked(value: Any, masks: Mapping[int, tf.Variable], dtype: str | None) -> Any:
+    # What an attribute holds, with weight * mask in place of each weight that has a mask.
+    if isinstance(value, dict):
+        return {key: _masked(item, masks, dtype) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_masked(item, masks, dtype) for item in value]
+    if id(value) not in masks:
+        return value
+    lent = value * masks[id(value)]
+    return tf.cast(lent, dtype or lent.dtype)
 
 
 def _keep_zero(weight: tf.Variable, mask: tf.Variable) -> None:
