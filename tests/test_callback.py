@@ -113,11 +113,19 @@ def test_fractions_go_by_layer_name_output_type_and_default(fraction, expected, 
         assert sum(mask.sum() for mask in group) == share * size
 
 
-def test_magnitude_prunes_the_smallest_trained_weights():
-    _, _, spy = searched(rounds=1, fraction=0.25)
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_magnitude_prunes_the_smallest_trained_weights_of_a_layer_or_of_all(scope):
+    model = compiled()
+    model.layers[0].layer.kernel.assign(model.layers[0].layer.kernel * 0.1)
+    _, _, spy = searched(model=model, rounds=1, fraction=0.25, scope=scope)
     trained, masks = spy.ends()[0].weights, spy.starts()[1].kept
-    for weight, mask in zip((trained[0], trained[2]), masks, strict=True):
-        assert np.abs(weight[mask == 0]).max() < np.abs(weight[mask == 1]).min()
+    pairs = [(np.abs(weight).ravel(), mask.ravel()) for weight, mask
+             in zip((trained[0], trained[2]), masks, strict=True)]
+    if scope == "global":
+        pairs = [tuple(map(np.concatenate, zip(*pairs, strict=True)))]
+    for weight, mask in pairs:
+        assert (mask == 0).sum() == 0.25 * mask.size
+        assert weight[mask == 0].max() < weight[mask == 1].min()
 
 
 def test_a_function_scores_from_the_weights_before_and_after_the_round():

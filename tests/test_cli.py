@@ -104,9 +104,12 @@ def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path):
     arguments = ["run", "digits", "--steps", "200", "--rounds", "2", "--replicates", "1",
                  "--set", "validation_every=20"]
     command = [sys.executable, "-m", "lth_keras", *arguments, "--workdir"]
+    # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True,
                                env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    signal.signal(signal.SIGINT, heard)
     for line in process.stdout:
         if "level 1, ticket" in line:
             process.send_signal(signal.SIGINT)

@@ -329,3 +329,24 @@ def test_pruning_summaries_log_the_sparsity_of_each_mask(tmp_path, monkeypatch):
         tfmot.sparsity.keras.PruningSummaries(str(tmp_path)))
     assert [values for tag, values in summaries.items() if tag.endswith("/sparsity")] \
         == [[0.0, 0.5], [0.0, 0.5]]
+
+
+class Listed(layers.Layer):
+    """Weights in a list and in a dict, one of them under an attribute of its own too."""
+
+    def build(self, input_shape):
+        self.first = self.add_weight("first", (input_shape[-1], 5))
+        self.pair = [self.first, self.add_weight("second", (input_shape[-1], 5))]
+        self.named = {"third": self.add_weight("third", (5, 5))}
+
+    def call(self, inputs):
+        return (inputs @ self.pair[0] + inputs @ self.pair[1]) @ self.named["third"]
+
+
+def test_weights_in_lists_and_dicts_are_masked_where_they_lie():
+    plain = keras.Sequential([layers.Input((6,)), Listed()])
+    model = networks.draw_masks(lth.prune_low_magnitude(plain), zero=False)
+    first, second, third = (weight * mask for weight, mask in networks.pruning_vars(model))
+    np.testing.assert_allclose(model(X), (X @ first + X @ second) @ third, rtol=1e-5, atol=1e-5)
+    held = plain.layers[-1]
+    assert isinstance(held.pair[0], tf.Variable) and held.pair[0] is held.first
