@@ -66,7 +66,8 @@ def __dir__() -> list[str]:
 
 
 def _is_command() -> bool:
-    return pathlib.Path(sys.argv[0]).stem == "lth" or sys.argv[0] == "-m"
+    as_script = pathlib.Path(sys.argv[0] if sys.argv else "").name in ("lth", "lth.exe")
+    return as_script or sys.orig_argv[1:3] == ["-m", "lth_keras"]
 
 
 # A program gets the engine at once, so that Keras can load saved wrappers and schedules.

@@ -39,7 +39,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       rounds, epochs_per_round, steps_per_round, fraction: see LotteryTicketSchedule.
       rewind_step: k of theta_k, in optimizer steps of level 0, >= 0.  Later rounds start
         with the state of step k and train for a whole round from there.
-      scope: "layer" compares scores within each weight, "global" over all of them.
+      scope: "layer" compares scores within each weight, "global" over all weights that share
+        a fraction.
       criterion: "magnitude", "random" or a function (initial, final, rng) -> scores.
       round_callbacks: Keras callbacks that see every round as a training of its own:
         EarlyStopping ends the round, LearningRateScheduler counts from its start.
@@ -53,7 +54,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     Attributes:
       results: a pandas DataFrame, a row a level: level, density, steps, epochs, seconds,
         early_stop_step (step of minimum validation loss, at the end of an epoch),
-        val_loss_min, and the last epoch's metrics.
+        val_loss_min, and the last epoch's metrics.  Steps count from the round's start,
+        epochs are those that ended in it; a round without an epoch's end has no metrics.
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.
       epochs: what to pass to `fit`, where rounds are counted in epochs.

@@ -123,8 +123,9 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     with _quiet_import():
         from lth_keras import data
-        from lth_keras.experiment import Experiment, trainings
+        from lth_keras.experiment import check, Experiment, trainings
     examples = data.load(config.dataset, arguments.data_dir)
+    check(config, examples)
     store = Store(root, config)
     waiting = [training for training in trainings(config) if not store.is_done(training)]
     console.print(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps "
@@ -177,6 +178,10 @@ def _main(arguments: argparse.Namespace) -> int:
             _presets(console)
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # A full disk, a folder that cannot be written.
+        print(f"lth {arguments.command}: error: {error.strerror or error}: {error.filename}",
+              file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -10,7 +10,7 @@ A criterion sees one weight at a time:
     scores   an array of the weight's shape, free of NaN
 
 To add one, write that function and `register` it; the name then works in the
-callback, in presets and on the command line.
+callback, and in presets and on the command line for criteria of this package.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def get(criterion: "str | Criterion") -> Criterion:
     """
     if callable(criterion):
         return criterion
-    if criterion not in CRITERIA:
+    if not isinstance(criterion, str) or criterion not in CRITERIA:
         raise LotteryError("criterion must be a function (initial, final, rng) -> scores or "
                            f"a registered name. Received: {criterion!r}. "
                            f"Allowed: {', '.join(sorted(CRITERIA))}.")

@@ -99,7 +99,12 @@ def _from_tfds(name: str, data_dir: "str | None") -> Data:
                 f"{name} must be prepared for tensorflow-datasets before it is used. Received: "
                 f"no {folder}. Run `tfds build {name}{where}` where there is a network, or name "
                 "a folder that has it with --data_dir.")
-        parts = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
+        try:
+            parts = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
+        except Exception as error:  # Whatever TensorFlow raises on missing or damaged files.
+            raise LotteryError(f"{name} must be whole. Received: {folder}, which cannot be read "
+                               f"({type(error).__name__}). Delete it and prepare it again."
+                               ) from None
     (x_train, y_train), (x_test, y_test) = (
         (part["image"].astype(np.float32) / 255, part["label"].astype(np.int32))
         for part in parts)

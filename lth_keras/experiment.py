@@ -21,7 +21,7 @@ from lth_keras import criteria, models, provenance, ticketfile
 from lth_keras.config import Config
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
-from lth_keras.fractions import resolve
+from lth_keras.fractions import count, resolve
 from lth_keras.masks import Array, density, ones
 from lth_keras.prune import prune
 from lth_keras.randomness import generator
@@ -54,17 +54,9 @@ class Experiment:
       store: where results are kept and found.
       watch: is told of every training.
 
-    Raises:
-      LotteryError: if the data set is too small for the settings.
     """
 
     def __init__(self, config: Config, data: Data, store: Store, watch: Watch):
-        examples = len(data.y_train)
-        if config.validation_size + config.batch_size > examples:
-            raise LotteryError(
-                f"validation_size and batch_size must leave examples to train on: {config.dataset} "
-                f"has {examples:,}. Received: validation_size={config.validation_size}, "
-                f"batch_size={config.batch_size}.")
         self.config = config
         self.data = data
         self.store = store
@@ -81,13 +73,12 @@ class Experiment:
 
     def _train_ticket(self, replicate: int, level: int) -> None:
         training, following = Training(replicate, level), self.store.ticket(replicate, level + 1)
-        last = level == self.config.rounds
-        if self.store.is_done(training) and (last or following.exists()):
+        if self.store.is_done(training) and following.exists():
             return
         ticket = self._ticket(replicate, level)
         trained = self._train(training, ticket)
-        if not last:
-            ticketfile.write(following, self._prune(training, ticket, trained))
+        # That of the last level too, so that more rounds can go on from it.
+        ticketfile.write(following, self._prune(training, ticket, trained))
         self.store.finish(training, {"density": density(ticket.masks), **trained.result},
                           trained.curve)
 
@@ -159,6 +150,29 @@ class Experiment:
     @functools.cached_property
     def _trainer(self) -> Trainer:
         return Trainer(self._model, self.data)
+
+
+def check(config: Config, data: Data) -> None:
+    """The settings fit each other, the network and the data, before anything is trained.
+
+    Raises:
+      LotteryError: if not.
+    """
+    examples = len(data.y_train)
+    if config.validation_size + config.batch_size > examples:
+        raise LotteryError(
+            f"validation_size and batch_size must leave examples to train on: {config.dataset} "
+            f"has {examples:,}. Received: validation_size={config.validation_size}, "
+            f"batch_size={config.batch_size}.")
+    model = prune_low_magnitude(models.build(config, data.input_shape, data.classes))
+    weights = masked(model)
+    fractions = resolve(config.fraction, [item.prunable for item in weights.values()])
+    left = {name: int(np.prod(item.weight.shape)) for name, item in weights.items()}
+    for level in range(1, config.rounds + 1):
+        left = {name: size - count(fractions[name], size) for name, size in left.items()}
+        if not any(left.values()):
+            raise LotteryError(f"A level must keep a weight. Received: rounds={config.rounds}, "
+                               f"fraction={config.fraction}, which keep none at level {level}.")
 
 
 def trainings(config: Config) -> Iterator[Training]:

@@ -32,7 +32,8 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str) -> Axes:
     for branch in [name for name in STYLES if name in summary.index.get_level_values("branch")]:
         lines = summary.loc[branch]
         if branch != "ticket":  # A control of the dense network is the dense network.
-            lines = pd.concat([summary.loc["ticket"].loc[[0]], lines])
+            tickets = summary.loc["ticket"]
+            lines = pd.concat([tickets[tickets.index == 0], lines])
         mean, low, high = (lines[(measure, part)].to_numpy(float)
                            for part in ("mean", "min", "max"))
         axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,

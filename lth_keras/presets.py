@@ -1,6 +1,6 @@
 """Presets: the settings of an experiment under a name.
 
-To add one, `register` a `Config`; the name then works on the command line.
+To add one to the package, `register` a `Config` here; the command line then lists it.
 """
 
 from lth_keras.config import Config

@@ -25,7 +25,6 @@ _OFF_BY_DEFAULT = {
     "LayerNormalization": "a normalisation parameter",
     "GroupNormalization": "a normalisation parameter",
     "UnitNormalization": "a normalisation parameter",
-    "SpectralNormalization": "a normalisation's state",
     "Normalization": "a statistic of the data",
 }
 
@@ -40,7 +39,10 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
     Returns:
       The slots of its prunable weights, and a line for each other weight.
     """
-    chosen, reasons = [], []
+    chosen: list[Slot] = []
+    reasons: list[str] = []
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return [], ["a SpectralNormalization, which writes into its layer's kernel itself"]
     trained = {id(weight) for weight in layer.trainable_weights}
     for slot in slots(layer):
         reason = _reason(slot, id(slot.variable) in trained, asked)
@@ -79,6 +81,9 @@ def matches(layer: Any, selectors: Sequence[Selector]) -> list[Selector]:
 
 def check_selectors(value: Any, name: str) -> Sequence[Selector]:
     """`include` or `exclude` as a sequence."""
+    if value is None or isinstance(value, (int, float)):
+        raise LotteryError(f"{name} takes layer names, layer types and functions of a layer. "
+                           f"Received: {value!r}.")
     selectors = [value] if isinstance(value, (str, type)) or callable(value) else list(value)
     for selector in selectors:
         if not (isinstance(selector, str) or callable(selector)):

@@ -27,8 +27,9 @@ def table(results: pd.DataFrame, title: str, spread: bool = True) -> Table:
     summary = stats.summarise(results)
     branches = [name for name in _TITLES if name in summary.index.get_level_values("branch")]
     replicates = results.replicate.nunique()
+    partly = (summary[("replicates", "count")] < replicates).any()
     of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
-        " [least, greatest]" if spread else "")
+        " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
     shown = Table(title=title, box=box.SIMPLE_HEAD,
                   caption=escape(f"{of}; accuracy on the test set at the early stop"))
     shown.add_column("level", justify="right")
@@ -36,8 +37,12 @@ def table(results: pd.DataFrame, title: str, spread: bool = True) -> Table:
     for branch in branches:
         shown.add_column(f"{_TITLES[branch]}\nearly stop", justify="right")
         shown.add_column(f"{_TITLES[branch]}\naccuracy %", justify="right")
+    counts = summary[("replicates", "count")]
     for level in summary.loc["ticket"].index:
-        cells = [str(level), f"{summary.loc[('ticket', level), ('density', 'mean')] * 100:.1f}"]
+        fewer = any(counts[branch, level] < replicates for branch in branches
+                    if (branch, level) in summary.index)
+        density = summary.loc[("ticket", level), ("density", "mean")]
+        cells = [f"{level}{'*' if fewer else ''}", f"{density * 100:.1f}"]
         for branch in branches:
             if (branch, level) in summary.index:
                 row = summary.loc[(branch, level)]

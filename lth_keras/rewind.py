@@ -8,6 +8,7 @@ What is restored, and how:
   iteration count   to k, so learning-rate schedules and warm-up start over
   learning rate     to its value at step k
   data order        not touched: `fit` goes on through its data as it would anyway
+  random draws      (dropout, augmentation) not touched either
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+import tf_keras as keras
 
 from lth_keras import masks as mask_arrays
 from lth_keras.masks import Array, Arrays
@@ -107,7 +109,9 @@ def _value(variable: Any) -> Array:
     # Under mixed precision a weight would come cast; the stored value is what is rewound.
     stored = getattr(variable, "_variable", variable) \
         if hasattr(variable, "true_dtype") else variable
-    return np.array(stored.numpy())
+    value = np.array(stored.numpy())
+    value.setflags(write=False)  # Tickets share theta_k, and criteria are handed it.
+    return value
 
 
 def optimizer_variables(model: Any) -> list[tf.Variable]:
@@ -169,4 +173,4 @@ def _count_slots(model: Any, saved: list[tf.Variable]) -> int:
 
 def _learning_rate(optimizer: Any) -> float | None:
     rate = optimizer.learning_rate
-    return None if callable(rate) else float(rate)
+    return float(keras.backend.get_value(rate)) if isinstance(rate, tf.Variable) else None

@@ -12,6 +12,7 @@ drives it from Keras' hooks, and a training loop of your own can drive it as wel
 """
 
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,8 @@ class Search:
     Args:
       model: a compiled model with pruning wrappers, ours or tfmot's.
       fraction: share of the remaining weights that a round prunes; see LotteryTicketSchedule.
-      scope: "layer" compares scores within each weight, "global" over all of them.
+      scope: "layer" compares scores within each weight, "global" over all weights that share
+        a fraction.
       criterion: "magnitude", "random" or a function (initial, final, rng) -> scores.
       seed: for criteria that draw.
       check: whether `enforce` and `prune_and_rewind` verify the invariants.
@@ -151,5 +153,6 @@ class Search:
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
     # JSON has no NaN; a measure that is not finite is written as text.
-    return {name: value if value is None or math.isfinite(value) else str(value)
+    return {name: value if not isinstance(value, numbers.Real) or isinstance(value, int)
+            else float(value) if math.isfinite(value) else str(float(value))
             for name, value in metrics.items()}

@@ -54,14 +54,18 @@ def verdict(results: pd.DataFrame) -> Verdict:
     """
     if results.empty or not ((results.branch == "ticket") & (results.level == 0)).any():
         return Verdict(None, "No verdict: the dense network is not trained yet.")
-    means = results.groupby(_KEYS)[list(MEASURES)].mean()
+    # Means are compared only where they are of the same replicates.
+    counts = results.groupby(_KEYS).replicate.nunique()
+    replicates = int(counts["ticket", 0])
+    complete = counts[counts == replicates].index
+    means = results.groupby(_KEYS)[list(MEASURES)].mean().loc[complete]
     tickets = means.loc["ticket"]
     dense, pruned = tickets.loc[0], tickets.drop(0)
-    replicates = int(results.replicate.nunique())
     basis = "one replicate, so it may be chance" if replicates == 1 \
         else f"means of {replicates} replicates"
     if pruned.empty:
-        return Verdict(None, "No verdict: only the dense network is trained.")
+        return Verdict(None, "No verdict: no level but the dense network's is trained in each of "
+                             f"the replicates ({replicates}).")
     wins = (pruned.early_stop_step <= dense.early_stop_step) & \
         (pruned.test_accuracy_early_stop >= dense.test_accuracy_early_stop)
     compared = "reinit" in means.index.get_level_values("branch")

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ from lth_keras.errors import LotteryError, WorkdirError
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds")
+CURVE_COLUMNS = ("step", "loss", "accuracy", "val_loss", "val_accuracy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +112,7 @@ def results(root: "str | os.PathLike[str]") -> pd.DataFrame:
       WorkdirError: if a row cannot be read; the message names its file.
     """
     rows = []
-    for path in sorted(pathlib.Path(root).glob("replicate_*/level_*/*/result.json")):
+    for path in _found(root, "result.json").values():
         try:
             row = json.loads(path.read_text())
             rows.append({name: row[name] for name in COLUMNS})
@@ -133,16 +135,26 @@ def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:
       WorkdirError: if a curve cannot be read; the message names its file.
     """
     tables = {}
-    for path in pathlib.Path(root).glob("replicate_*/level_*/*/curve.csv"):
-        branch, _, index = path.parent.name.rpartition("_")
-        replicate, level = (int(path.parents[up].name.rpartition("_")[2]) for up in (2, 1))
+    for key, path in _found(root, "curve.csv").items():
         try:
-            tables[replicate, level, branch, int(index)] = pd.read_csv(path)
+            tables[key] = pd.read_csv(path)
         except ValueError as error:
             raise WorkdirError(f"{path} is damaged ({error!r}). Delete its folder to train that "
                                "network again.") from None
-    if not tables:
-        return pd.DataFrame()
     names = ["replicate", "level", "branch", "branch_index"]
-    return pd.concat({key: tables[key] for key in sorted(tables)},
-                     names=names).reset_index(names).reset_index(drop=True)
+    if not tables:
+        return pd.DataFrame(columns=[*names, *CURVE_COLUMNS])
+    return pd.concat(tables, names=names).reset_index(names).reset_index(drop=True)
+
+
+def _found(root: "str | os.PathLike[str]", name: str) -> dict[tuple[int, int, str, int],
+                                                              pathlib.Path]:
+    # Only what the store itself named: a copy beside it is not a result.
+    paths = {}
+    for path in pathlib.Path(root).glob(f"replicate_*/level_*/*/{name}"):
+        parts = re.fullmatch(r"replicate_(\d+)/level_(\d+)/(\w+)_(\d+)/.*",
+                             path.relative_to(root).as_posix())
+        if parts:
+            replicate, level, branch, index = parts.groups()
+            paths[int(replicate), int(level), branch, int(index)] = path
+    return dict(sorted(paths.items()))

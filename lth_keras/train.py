@@ -59,7 +59,7 @@ class Trained:
         val_loss, val_accuracy.
       result: early_stop_step (step of minimum validation loss, the first of equal ones),
         val_loss_min, test_accuracy_early_stop, test_accuracy_final, train_accuracy_final
-        (accuracies in [0, 1]), seconds.
+        (accuracies in [0, 1]), seconds (of the first training, compilation included).
     """
 
     weights: dict[str, Array]

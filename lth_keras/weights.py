@@ -102,13 +102,21 @@ def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
     for attribute, value in vars(layer).items():
         if _HIDDEN.fullmatch(attribute):
             continue
-        path = attribute.lstrip("_")
-        if isinstance(value, (list, tuple)):
-            yield from ((attribute, f"{path}/{i}", item) for i, item in enumerate(value))
-        elif isinstance(value, dict):
-            yield from ((attribute, f"{path}/{key}", item) for key, item in value.items())
-        else:
-            yield attribute, path, value
+        plain = attribute.lstrip("_")
+        path = plain if vars(layer).get(plain, value) is value else attribute
+        yield from ((attribute, *found) for found in _leaves(path, value))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, item in items:
+        yield from _leaves(f"{path}/{key}", item)
 
 
 def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
@@ -201,6 +209,7 @@ def output_wrappers(model: Any) -> list[Wrapper]:
         seen.add(id(layer))
         inside = [layer] if isinstance(layer, Wrapper) else output_wrappers(layer)
         found.update((id(wrapper), wrapper) for wrapper in inside)
-        if not inside:
+        # A layer with weights of its own that is left dense is the output layer all the same.
+        if not inside and not any(len(weight.shape) > 1 for weight in layer.weights):
             waiting += inputs[id(layer)]
     return list(found.values())

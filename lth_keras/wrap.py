@@ -64,9 +64,8 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
         return [slot.path for slot in chosen] or "; ".join(reasons) or "it has no weights"
 
     _check_kind(model)
-    if not isinstance(model, keras.Model):
-        return _wrap_layer(model, choose)
-    wrapped = _Wrapping(choose).wrap(model)
+    wrapped = _Wrapping(choose).wrap(model) if isinstance(model, keras.Model) \
+        else _wrap_layer(model, choose, bool(prunable.matches(model, included)))
     unused = [selector for selector in (*included, *excluded) if id(selector) not in used]
     if unused:
         raise LotteryError(f"include and exclude must name layers of the model. Received: "
@@ -151,12 +150,12 @@ class _Wrapping:
         return MaskedLayer(layer, chosen)
 
 
-def _wrap_layer(layer: Any, choose: _Choice) -> Any:
+def _wrap_layer(layer: Any, choose: _Choice, asked: bool) -> Any:
     if isinstance(layer, Wrapper):
         return layer
-    if not layer.built:
-        return MaskedLayer(layer)
     chosen = choose(layer, layer.name)
+    if not layer.built and chosen != "excluded":
+        return MaskedLayer(layer, asked=asked)
     if chosen is None or isinstance(chosen, str):
         raise LotteryError(f"Layer {layer.name!r} has no weight to prune: {chosen}.")
     return MaskedLayer(layer, chosen)
@@ -175,5 +174,9 @@ def _check_kind(model: Any) -> None:
 
 
 def _layer_lines(model: Any) -> list[str]:
-    return [f"{layer.name} ({type(layer).__name__})"
-            for layer in model._flatten_layers(include_self=False)]
+    # Those that can be selected: what lies inside a layer goes with it.
+    lines = []
+    for layer in model.layers if is_graph(model) else [model]:
+        lines.append(f"{layer.name} ({type(layer).__name__})")
+        lines += _layer_lines(layer) if is_graph(layer) else []
+    return lines

@@ -32,28 +32,24 @@ class MaskedLayer(Wrapper):
       layer: the layer to prune.
       weights_pruned: paths of the weights to prune, such as ["kernel"], or path -> shape; by
         default those that `lth_keras.prunable` finds once the layer is built.
+      asked: whether to find those too that are left out by default, such as embeddings.
 
     Raises:
       LotteryError: when built, if the layer has no such weight.
     """
 
     def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
-                 **kwargs: Any):
-        self._lend_prunable_protocol(layer)
+                 asked: bool = False, **kwargs: Any):
         kwargs.setdefault("dtype", layer.dtype_policy)
-        # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
-        super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1), **kwargs)
+        with _known_to_tfmot(layer):
+            # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
+            super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1), **kwargs)
+        self.asked = asked
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
         self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
         self._masks: list[tuple[tf.Variable, tf.Variable]] = []
         self.supports_masking = layer.supports_masking
         self.stateful = layer.stateful
-
-    @staticmethod
-    def _lend_prunable_protocol(layer: Any) -> None:
-        # tfmot refuses layers that it does not know, unless they have this method.
-        if isinstance(layer, keras.layers.Layer) and not hasattr(layer, "get_prunable_weights"):
-            layer.get_prunable_weights = list
 
     def build(self, input_shape: Any) -> None:
         keras.layers.Wrapper.build(self, input_shape)
@@ -68,7 +64,7 @@ class MaskedLayer(Wrapper):
 
     def _link(self) -> None:
         if self.weights_pruned is None:
-            chosen, reasons = prunable.weights_of(self.layer)
+            chosen, reasons = prunable.weights_of(self.layer, self.asked)
             if not chosen:
                 raise LotteryError(f"Layer {self.layer.name!r} has no weight to prune: "
                                    f"{'; '.join(reasons) or 'it has no weights'}.")
@@ -86,9 +82,8 @@ class MaskedLayer(Wrapper):
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
             pruning_schedule=self.pruning_schedule, block_size=self.block_size,
             block_pooling_type=self.block_pooling_type)
-        if any(sub._callable_losses for sub in self.layer._flatten_layers()):
-            for weight, mask, _ in self.pruning_vars:
-                _keep_zero(weight, mask)
+        for weight, mask, _ in self.pruning_vars:
+            _keep_zero(weight, mask)
 
     def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
         for path, (shape, dtype) in weights.items():
@@ -142,7 +137,7 @@ class MaskedLayer(Wrapper):
     def get_config(self) -> dict[str, Any]:
         shapes = self._shapes and {path: list(shape) for path, shape in self._shapes.items()}
         return {**keras.layers.Wrapper.get_config(self),
-                "weights_pruned": shapes or self.weights_pruned}
+                "weights_pruned": shapes or self.weights_pruned, "asked": self.asked}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedLayer":
@@ -158,6 +153,19 @@ class MaskedLayer(Wrapper):
 keras.utils.get_custom_objects()["MaskedLayer"] = MaskedLayer
 
 
+@contextlib.contextmanager
+def _known_to_tfmot(layer: Any) -> Iterator[None]:
+    # tfmot refuses layers that it does not know, unless they have this method.
+    lend = isinstance(layer, keras.layers.Layer) and not hasattr(layer, "get_prunable_weights")
+    if lend:
+        layer.get_prunable_weights = list
+    try:
+        yield
+    finally:
+        if lend:
+            del layer.get_prunable_weights
+
+
 def _masked(value: Any, masks: Mapping[int, tf.Variable], dtype: str | None) -> Any:
     # What an attribute holds, with weight * mask in place of each weight that has a mask.
     if isinstance(value, dict):
@@ -171,12 +179,14 @@ def _masked(value: Any, masks: Mapping[int, tf.Variable], dtype: str | None) -> 
 
 
 def _keep_zero(weight: tf.Variable, mask: tf.Variable) -> None:
-    # The gradient of a regularizer need not vanish at zero.  A constraint is what every
-    # Keras optimizer applies after its step, whatever moved the weight.
-    constraint = weight.constraint
+    # The gradient of a regularizer need not vanish at zero, a constraint need not keep zero,
+    # an optimizer may add noise.  A constraint is what every Keras optimizer applies after
+    # its step, whatever moved the weight.
+    constraint = getattr(weight.constraint, "unmasked", weight.constraint)
 
     def masked(value: tf.Tensor) -> tf.Tensor:
         return (constraint(value) if constraint else value) * tf.cast(mask, value.dtype)
 
+    masked.unmasked = constraint  # type: ignore[attr-defined]
     stored = getattr(weight, "_variable", weight) if hasattr(weight, "true_dtype") else weight
     stored._constraint = masked

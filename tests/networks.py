@@ -26,6 +26,7 @@ class Odd(layers.Layer):
     def build(self, input_shape):
         self._strange = self.add_weight("strange", (2, input_shape[-1], 5))
         self.shift = self.add_weight("shift", (5,))
+        super().build(input_shape)
 
     def call(self, inputs):
         return tf.einsum("...i,kij->...j", inputs, self._strange) + self.shift
@@ -44,6 +45,23 @@ class Block(layers.Layer):
         for layer in self.stack:
             inputs = layer(inputs)
         return self.heads["a"](inputs)
+
+
+@keras.utils.register_keras_serializable(package="tests")
+class Held(layers.Layer):
+    """Weights in a list and in a dict."""
+
+    def build(self, input_shape):
+        width = input_shape[-1]
+        self.chain = [self.add_weight(f"link{i}", (width, width)) for i in range(2)]
+        self.last = {"out": self.add_weight("out", (width, 2)),
+                     "offset": self.add_weight("offset", (2,))}
+        super().build(input_shape)
+
+    def call(self, inputs):
+        for link in self.chain:
+            inputs = inputs @ link
+        return inputs @ self.last["out"] + self.last["offset"]
 
 
 @keras.utils.register_keras_serializable(package="tests")
@@ -123,7 +141,8 @@ def attention():
 
 
 def custom():
-    return keras.Sequential([layers.Input((6,)), Odd(), OwnDense(4), Block(), layers.Dense(2)])
+    return keras.Sequential([layers.Input((6,)), Odd(), OwnDense(4), Block(), Held(),
+                             layers.Dense(2)])
 
 
 def frozen():
@@ -159,7 +178,8 @@ ARCHITECTURES = {
           for part in ("query", "key", "value", "output")),
         "einsum_dense/kernel", "dense/kernel"]),
     "custom": (custom, ["odd/strange", "own_dense/kernel", "block/stack/0/kernel",
-                        "block/stack/1/kernel", "block/heads/a/kernel", "dense/kernel"]),
+                        "block/stack/1/kernel", "block/heads/a/kernel", "held/chain/0",
+                        "held/chain/1", "held/last/out", "dense/kernel"]),
     "frozen": (frozen, ["dense/kernel"]),
 }
 

@@ -6,6 +6,7 @@ import networks
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import tf_keras as keras
 from hypothesis import given, Phase, settings
 from hypothesis import strategies as st
@@ -91,13 +92,13 @@ def test_each_ticket_holds_theta_and_the_masks_of_its_level():
     assert search.ticket.provenance["pruned_after"]["level"] == 1
 
 
-@pytest.mark.parametrize(("fraction", "expected"), [
-    ({"default": 0.25, "output": 0.5}, [0.75, 0.75, 0.5]),
-    ({"Dense": 0.25, "last": 0.5}, [0.75, 0.75, 0.5]),
-    ({"first": 0.5, "output": 0.0, "Dense": 0.25}, [0.5, 0.75, 1.0]),
-    ({"default": 0.25, "Dense": 0.5, "last": 0.0}, [0.5, 0.5, 1.0]),
+@pytest.mark.parametrize(("fraction", "expected", "scope"), [
+    ({"default": 0.25, "output": 0.5}, [0.75, 0.75, 0.5], "layer"),
+    ({"default": 0.25, "output": 0.5}, [0.75, 0.75, 0.5], "global"),
+    ({"Dense": 0.25, "last": 0.5}, [0.75, 0.75, 0.5], "layer"),
+    ({"first": 0.5, "output": 0.0, "Dense": 0.25}, [0.5, 0.75, 1.0], "layer"),
+    ({"default": 0.25, "Dense": 0.5, "last": 0.0}, [0.5, 0.5, 1.0], "layer"),
 ])
-@pytest.mark.parametrize("scope", ["layer", "global"])
 def test_fractions_go_by_layer_name_output_type_and_default(fraction, expected, scope):
     model = keras.Sequential([layers.Input((6,)), layers.Dense(4, name="first"),
                               layers.Dense(8, name="second"), layers.Dense(2, name="last")])
@@ -177,7 +178,7 @@ def moments(model, state):
 
 
 @pytest.mark.parametrize(("rewind_step", "jit"), [
-    (0, False), (1, False), (STEPS, False), (STEPS + 1, False), (STEPS + 1, True)])
+    (0, False), (1, False), (STEPS, False), (STEPS + 1, True)])
 def test_every_round_starts_from_the_state_of_step_k(rewind_step, jit):
     rate = keras.optimizers.schedules.ExponentialDecay(0.1, 1, 0.5)
     model = compiled(lth.prune_low_magnitude(networks.normalised()), keras.optimizers.Adam(rate),
@@ -264,6 +265,16 @@ class CountExamples(keras.metrics.Metric):
 
     def result(self):
         return self.total.read_value()
+
+
+@pytest.mark.parametrize("optimizer", [keras.optimizers.Adam, keras.optimizers.legacy.Adam])
+def test_a_search_runs_under_a_distribution_strategy(optimizer):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = compiled(optimizer=optimizer(0.1))
+    _, search, _ = searched(model=model, watch=False, epochs_per_round=1, fraction=0.5)
+    assert search.results.density.tolist() == [1.0, 0.5, 0.25]
+    assert search.restored[0].learning_rate == pytest.approx(0.1)
+    assert networks.strays(model) == 0
 
 
 def test_one_instance_searches_one_model_after_another():
@@ -605,9 +616,9 @@ def test_there_is_no_ticket_before_there_is_a_search():
 
 
 class Meddle(callbacks.Callback):
-    """Writes into one pruned weight of the second kernel."""
+    """Writes into one pruned weight of the second kernel, after the optimizer's step."""
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_end(self, batch, logs=None):
         weight, mask = networks.pruning_vars(self.model)[1]
         pruned = np.argwhere(mask.numpy() == 0)
         if len(pruned):
@@ -618,7 +629,8 @@ class Meddle(callbacks.Callback):
 
 def test_a_write_into_a_pruned_weight_stops_the_search_with_its_name_and_counts():
     with pytest.raises(InvariantError, match="1 of 8 pruned weights of 'dense_1/kernel'"):
-        searched(Meddle(), watch=False, epochs_per_round=1, fraction=0.5)
+        compiled().fit(X, Y, batch_size=networks.BATCH, epochs=3, verbose=0, callbacks=[
+            Meddle(), lottery(epochs_per_round=1, fraction=0.5)])
 
 
 def test_a_mask_reopened_from_outside_stops_the_search():

@@ -9,7 +9,7 @@ from lth_keras import invariants, models, store, ticketfile
 from lth_keras.config import Config
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Experiment, trainings
+from lth_keras.experiment import check, Experiment, trainings
 from lth_keras.fractions import count
 from lth_keras.masks import kept
 from lth_keras.store import Store, Training
@@ -165,8 +165,8 @@ def test_a_finished_run_trains_nothing(done):
 def test_more_rounds_and_replicates_continue_a_run(done, tmp_path):
     run(tmp_path, CONFIG.replace(rounds=1))
     more = run(tmp_path, CONFIG.replace(rounds=2, replicates=2))
-    # Level 1 is trained again, to the same bits: level 2's mask needs its weights.
-    assert Training(0, 0) not in more.begun and Training(0, 1, "reinit") not in more.begun
+    assert set(more.begun) == set(trainings(CONFIG.replace(replicates=2))) \
+        - set(trainings(CONFIG.replace(rounds=1)))
     first = store.results(tmp_path).query("replicate == 0").drop(columns="seconds")
     assert first.equals(store.results(done[0]).drop(columns="seconds"))
     assert set(store.results(tmp_path).replicate) == {0, 1}
@@ -202,7 +202,12 @@ def test_tickets_say_where_they_came_from(done):
 
 
 @pytest.mark.parametrize("settings", [{"validation_size": 50}, {"batch_size": 41}])
-def test_data_too_small_for_the_settings_is_an_error(tmp_path, settings):
+def test_data_too_small_for_the_settings_is_an_error(settings):
     config = dataclasses.replace(CONFIG, **settings)
     with pytest.raises(LotteryError, match="must leave examples.*blobs has 50"):
-        Experiment(config, blobs(), Store(tmp_path, config), Watch())
+        check(config, blobs())
+
+
+def test_a_fraction_for_a_layer_that_is_not_there_is_an_error_before_training():
+    with pytest.raises(LotteryError, match="no prunable layer by \\['c'\\]"):
+        check(CONFIG.replace(fraction="c:0.2,default:0.1"), blobs())

@@ -70,9 +70,9 @@ def test_theta_is_taken_when_asked():
 
 def test_the_metrics_given_are_written_into_the_next_ticket():
     search = lth.Search(compiled(), facts={"dataset": "blobs"})
-    search.prune_and_rewind({"val_loss": 0.25})
-    assert [ticket.provenance["pruned_after"] for ticket in search.tickets] \
-        == [{}, {"val_loss": 0.25}]
+    metrics = {"val_loss": 0.25, "note": "converged", "curve": [1.0, 0.5]}
+    search.prune_and_rewind(metrics)
+    assert [ticket.provenance["pruned_after"] for ticket in search.tickets] == [{}, metrics]
     assert search.tickets[1].provenance["settings"]["dataset"] == "blobs"
     assert search.tickets[0].provenance["fingerprint"] \
         == search.tickets[1].provenance["fingerprint"]

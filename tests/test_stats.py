@@ -68,3 +68,13 @@ def test_a_level_whose_control_is_not_trained_yet_does_not_win():
     verdict = stats.verdict(rows((0, "ticket", 0, 100, 0.90), (0, "ticket", 1, 90, 0.95),
                                  (0, "reinit", 1, 200, 0.80), (0, "ticket", 2, 90, 0.95)))
     assert verdict.level == 1
+
+
+def test_only_levels_that_every_replicate_has_reached_are_judged():
+    verdict = stats.verdict(rows(
+        (0, "ticket", 0, 100, 0.90), (1, "ticket", 0, 100, 0.90),
+        (0, "ticket", 1, 90, 0.95), (1, "ticket", 1, 90, 0.95), (0, "ticket", 2, 90, 0.95)))
+    assert verdict.level == 1
+    unfinished = rows((0, "ticket", 0, 100, 0.9), (1, "ticket", 0, 100, 0.9),
+                      (0, "ticket", 1, 90, 0.95))
+    assert stats.verdict(unfinished).sentence.startswith("No verdict: no level")

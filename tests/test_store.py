@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 
 import pandas as pd
 import pytest
@@ -313,3 +314,11 @@ def test_what_is_kept_reads_as_json_and_ends_in_a_newline(tmp_path):
         text = path.read_text()
         assert text.endswith("}\n") and json.loads(text)
     assert list(json.loads(text)) == list(COLUMNS)
+
+
+def test_a_copy_beside_the_results_is_not_a_result(tmp_path):
+    workdir = Store(tmp_path, CONFIG)
+    workdir.finish(Training(0, 0), RESULT, CURVE)
+    shutil.copytree(tmp_path / "replicate_0", tmp_path / "replicate_0_backup")
+    assert len(store.results(tmp_path)) == 1
+    assert set(store.curves(tmp_path).replicate) == {0}

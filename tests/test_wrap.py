@@ -2,6 +2,7 @@ import keras as keras_3
 import networks
 import numpy as np
 import pytest
+import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from networks import ARCHITECTURES, compiled, fit, lottery, X
 
@@ -274,3 +275,33 @@ def test_a_weight_under_two_attributes_is_masked_under_both():
     networks.draw_masks(model, zero=False)
     (weight, mask), = networks.pruning_vars(model)
     np.testing.assert_allclose(model(X), X @ (weight.numpy() * mask.numpy()), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_alone_is_chosen_by_include_and_exclude():
+    embedding = lth.prune_low_magnitude(layers.Embedding(10, 4), include="Embedding")
+    embedding(np.zeros((1, 2)))
+    assert [weight.shape for weight, _ in networks.pruning_vars(keras.Sequential([embedding]))] \
+        == [(10, 4)]
+    with pytest.raises(LotteryError, match="excluded"):
+        lth.prune_low_magnitude(layers.Dense(3), exclude="Dense")
+    with pytest.raises(LotteryError, match="must name layers"):
+        lth.prune_low_magnitude(layers.Dense(3), include="Conv2D")
+
+
+def test_wrapping_leaves_no_trace_that_tfmot_would_follow():
+    plain = keras.Sequential([layers.Input((4,)), layers.Dense(3)])
+    lth.prune_low_magnitude(plain)
+    stock = tfmot.sparsity.keras.prune_low_magnitude(plain)
+    assert [len(layer.pruning_vars) for layer in stock.layers] == [1]
+
+
+def test_an_excluded_output_layer_passes_its_place_to_no_other():
+    plain = keras.Sequential([layers.Input((4,)), layers.Dense(3), layers.Dense(2, name="out")])
+    model = lth.prune_low_magnitude(plain, exclude="out")
+    assert [item.prunable.output for item in weights.masked(model).values()] == [False]
+
+
+def test_spectral_normalization_is_left_as_it_is():
+    plain = keras.Sequential([layers.Input((4,)), layers.SpectralNormalization(layers.Dense(3)),
+                              layers.Dense(2)])
+    assert list(weights.masked(lth.prune_low_magnitude(plain))) == ["dense/kernel"]
