@@ -31,6 +31,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
 
     Level 0 trains the network as it is; after each of `rounds` rounds the lowest scores
     are pruned and everything else goes back to theta_k; level `rounds` is trained last.
+    On a model that is pruned already, level 0 has the density that it has.
     What a rewinding restores is listed in `lth_keras.rewind` and kept in `restored`.
     List the callback before CSVLogger and TensorBoard, so that they log level and density.
 

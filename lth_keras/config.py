@@ -80,7 +80,9 @@ class Config:
         if not isinstance(self.criterion, str):
             raise LotteryError("criterion must be a registered name, which can be written down. "
                                f"Received: {self.criterion!r}.")
-        criteria.get(self.criterion)
+        if self.criterion not in criteria.CRITERIA:
+            raise LotteryError(f"criterion must be one of {', '.join(criteria.CRITERIA)}. "
+                               f"Received: {self.criterion!r}.")
         for name in ("learning_rate", "momentum"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in ("preset", "network", "dataset"):

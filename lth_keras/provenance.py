@@ -5,6 +5,7 @@ import importlib.metadata
 from collections.abc import Mapping
 from typing import Any
 
+from lth_keras.errors import LotteryError
 from lth_keras.files import canonical_json
 
 _PACKAGES = ("lth_keras", "tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
@@ -28,4 +29,9 @@ def fingerprint(settings: Mapping[str, Any]) -> str:
       >>> fingerprint({"a": 1, "b": 2.0}) == fingerprint({"b": 2.0, "a": 1})
       True
     """
-    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:10]
+    try:
+        text = canonical_json(settings)
+    except (TypeError, ValueError) as error:
+        raise LotteryError("Settings and provenance must be what JSON can hold. "
+                           f"Received: {settings!r:.200} ({error}).") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

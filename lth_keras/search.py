@@ -55,9 +55,10 @@ class Search:
                  take_theta: bool = True):
         if scope not in SCOPES:
             raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
-        if not wrappers(model) or getattr(model, "optimizer", None) is None:
-            raise LotteryError("A search needs a model wrapped by lth.prune_low_magnitude and "
-                               f"compiled. Received: {model.name!r}, which is not.")
+        if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
+            raise LotteryError("A search needs a model that is built, wrapped by "
+                               "lth.prune_low_magnitude and compiled. "
+                               f"Received: {model.name!r}, which is not.")
         fraction = check_fraction(fraction)
         self.model = model
         self.level = 0
@@ -73,6 +74,7 @@ class Search:
                        if not isinstance(item.wrapper, MaskedLayer)]
         self._theta: rewind.Snapshot | None = None
         self.masks: dict[str, Array] = rewind.read_masks(model)
+        # What is pruned already stays so: a search can go on from a ticket.
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
                     "criterion": criteria.name_of(criterion), **(facts or {})}
         self._provenance = {"versions": provenance.versions(), "settings": settings,

@@ -1,6 +1,6 @@
 """The workdir: where the results of a run lie, and what is done.
 
-    config.json                                   the configuration
+    config.json                                   the configuration last asked for
     results.csv                                   a row a trained network
     replicate_0/level_03/ticket.safetensors       theta_0 and the mask of that level
     replicate_0/level_03/reinit_0/curve.csv       loss and accuracy over its training

@@ -88,6 +88,10 @@ class Ticket:
           TicketError: if weights differ in name, shape or in being prunable; the model is
             then unchanged.
         """
+        if not model.built:
+            raise TicketError("A ticket needs a model that is built: start it with "
+                              "keras.layers.Input(shape), or call model.build(input_shape). "
+                              f"Received: {model.name!r}, which has no weights yet.")
         self._check_fits(model)
         if not wrappers(model):
             model = wrap_named(model, self.masks.keys())

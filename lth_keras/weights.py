@@ -193,7 +193,7 @@ def masked(model: Any) -> dict[str, Masked]:
 
 def output_wrappers(model: Any) -> list[Wrapper]:
     """The wrappers nearest to a Sequential or functional model's outputs."""
-    if not is_graph(model):
+    if not is_graph(model) or not model.built:
         return []
     inputs: dict[int, list[Any]] = {}
     for nodes in model._nodes_by_depth.values():  # A shared layer has nodes elsewhere too.

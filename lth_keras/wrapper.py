@@ -9,6 +9,7 @@ exactly zero after every step of any optimizer.
 """
 
 import contextlib
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -48,6 +49,7 @@ class MaskedLayer(Wrapper):
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
         self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
         self._masks: list[tuple[tf.Variable, tf.Variable]] = []
+        self._keepers: list[_KeepZero] = []
         self.supports_masking = layer.supports_masking
         self.stateful = layer.stateful
 
@@ -82,8 +84,7 @@ class MaskedLayer(Wrapper):
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
             pruning_schedule=self.pruning_schedule, block_size=self.block_size,
             block_pooling_type=self.block_pooling_type)
-        for weight, mask, _ in self.pruning_vars:
-            _keep_zero(weight, mask)
+        self._keepers = [_KeepZero(weight, mask) for weight, mask, _ in self.pruning_vars]
 
     def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
         for path, (shape, dtype) in weights.items():
@@ -119,6 +120,8 @@ class MaskedLayer(Wrapper):
         masks = {id(weight): mask for weight, mask, _ in self.pruning_vars}
         held = {(id(slot.owner), slot.attribute): (slot.owner, vars(slot.owner)[slot.attribute])
                 for slot in slots(self.layer, aliases=True) if id(slot.variable) in masks}
+        for keeper in self._keepers:
+            keeper.use()
         try:
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = _masked(value, masks, owner.compute_dtype)
@@ -178,15 +181,44 @@ def _masked(value: Any, masks: Mapping[int, tf.Variable], dtype: str | None) -> 
     return tf.cast(lent, dtype or lent.dtype)
 
 
-def _keep_zero(weight: tf.Variable, mask: tf.Variable) -> None:
-    # The gradient of a regularizer need not vanish at zero, a constraint need not keep zero,
-    # an optimizer may add noise.  A constraint is what every Keras optimizer applies after
-    # its step, whatever moved the weight.
-    constraint = getattr(weight.constraint, "unmasked", weight.constraint)
+class _KeepZero:
+    """What holds a pruned weight at zero, whatever moved it: a constraint on the weight.
 
-    def masked(value: tf.Tensor) -> tf.Tensor:
-        return (constraint(value) if constraint else value) * tf.cast(mask, value.dtype)
+    Its gradient is zero already, but that of a regularizer need not be, a constraint of the
+    user's need not keep zero, an optimizer may add noise; and a constraint is what every
+    Keras optimizer applies after its step.  The weight is shared with the model that was
+    wrapped, so the mask holds only for steps whose forward pass went through the wrapper.
+    """
 
-    masked.unmasked = constraint  # type: ignore[attr-defined]
-    stored = getattr(weight, "_variable", weight) if hasattr(weight, "true_dtype") else weight
-    stored._constraint = masked
+    def __init__(self, weight: tf.Variable, mask: tf.Variable):
+        before = weight.constraint
+        self._own: Any = before._own if isinstance(before, _KeepZero) else before
+        self._mask = mask
+        self._used_in: Any = None
+        stored = getattr(weight, "_variable", weight) if hasattr(weight, "true_dtype") else weight
+        stored._constraint = self
+
+    def use(self) -> None:
+        """Notes that the weight is used, masked, in the program being traced or run."""
+        self._used_in = _program()
+
+    def __call__(self, value: tf.Tensor) -> tf.Tensor:
+        value = self._own(value) if self._own else value
+        if self._used_in is None or self._used_in() is not _program()():
+            return value
+        return value * tf.cast(self._mask, value.dtype)
+
+
+def _program() -> Any:
+    # The outermost graph, as a reference that does not keep it; all eager steps are one.
+    graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while getattr(getattr(graph, "outer_graph", None), "building_function", False):
+        graph = graph.outer_graph
+    return weakref.ref(_EAGER if graph is None else graph)
+
+
+class _Eager:
+    """Stands for eager execution where a graph would stand."""
+
+
+_EAGER = _Eager()

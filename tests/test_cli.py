@@ -39,7 +39,7 @@ def lth(*arguments):
     (["run", "digits", "--set", "fraction=a:b"], "fraction must be a number, or such as"),
     (["run", "digits", "--set", "dataset=nope"], "dataset must be one of digits, mnist."),
     (["run", "digits", "--set", "network=nope"], "network must be one of lenet_300_100."),
-    (["run", "digits", "--set", "criterion=nope"], "Allowed: magnitude, random."),
+    (["run", "digits", "--set", "criterion=nope"], "criterion must be one of magnitude, random."),
     (["run", "digits", "--set", "validation_size=1437"], "must leave examples to train on"),
     (["run", "digits", "--workdir", "/dev/null/x"], "A workdir must be a folder"),
     (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),

@@ -211,3 +211,8 @@ def test_data_too_small_for_the_settings_is_an_error(settings):
 def test_a_fraction_for_a_layer_that_is_not_there_is_an_error_before_training():
     with pytest.raises(LotteryError, match="no prunable layer by \\['c'\\]"):
         check(CONFIG.replace(fraction="c:0.2,default:0.1"), blobs())
+
+
+def test_fractions_that_leave_no_weight_are_an_error_before_training():
+    with pytest.raises(LotteryError, match="keep none at level 2"):
+        check(CONFIG.replace(fraction=0.95, rounds=2), blobs())

@@ -15,6 +15,10 @@ MOMENTS = ["adam", "amsgrad", "adamw", "nesterov", "rmsprop", "adadelta", "nadam
            "lion", "averaged", "legacy_adam", "legacy_sgd"]
 
 
+def setup_function():
+    keras.utils.set_random_seed(0)
+
+
 def train(model, steps, first=0):
     for step in range(first, first + steps):
         batch = slice(step * BATCH % len(X), step * BATCH % len(X) + BATCH)

@@ -9,6 +9,10 @@ import lth_keras as lth
 from lth_keras.errors import InvariantError, LotteryError
 
 
+def setup_function():
+    keras.utils.set_random_seed(0)
+
+
 def train(model, search=None):
     """An epoch by hand, over the batches that `fit` would take."""
     for first in range(0, len(X), BATCH):

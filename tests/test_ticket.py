@@ -12,6 +12,10 @@ from lth_keras.ticket import Ticket
 layers = keras.layers
 
 
+def setup_function():
+    keras.utils.set_random_seed(0)
+
+
 def ticket_for(model, density=0.5, level=2, **options):
     """A ticket with weights and masks of its own, for the architecture of a wrapped model."""
     rng = np.random.default_rng(7)
@@ -62,7 +66,8 @@ def test_tickets_are_equal_by_all_that_they_hold(change):
 
 
 @pytest.mark.parametrize(("name", "wrap"), [
-    *((name, False) for name in ARCHITECTURES if name not in ("recurrent", "frozen")),
+    *((name, False) for name in ARCHITECTURES
+      if name not in ("recurrent", "translation", "frozen")),
     ("mlp", True), ("nested", True), ("shared_with_nested", True)])
 def test_a_ticket_applies_to_a_model_built_later_wrapped_or_not(name, wrap):
     build = ARCHITECTURES[name][0]
@@ -212,3 +217,9 @@ def test_a_searched_ticket_trains_elsewhere_as_it_did_in_the_search(tmp_path):
     again.fit(X, Y, batch_size=networks.BATCH, shuffle=False, verbose=0)
     for one, other in zip(State.of(trained).weights, State.of(again).weights, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_a_model_that_is_not_built_is_refused_with_what_to_do():
+    ticket = Ticket({"dense/kernel": np.ones((2, 2))}, {"dense/kernel": np.eye(2)}, 0)
+    with pytest.raises(TicketError, match="Input"):
+        ticket.apply(keras.Sequential([keras.layers.Dense(2)]))

@@ -10,6 +10,10 @@ from lth_keras.wrap import prune_low_magnitude
 layers = keras.layers
 
 
+def setup_function():
+    keras.utils.set_random_seed(0)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_model_built_twice_in_one_process_has_the_same_names_and_shapes(name):
     first, second = ({key: tuple(variable.shape) for key, variable

@@ -14,6 +14,10 @@ from lth_keras.wrapper import MaskedLayer
 layers = keras.layers
 
 
+def setup_function():
+    keras.utils.set_random_seed(0)
+
+
 def prunable(model):
     return list(weights.masked(model))
 

@@ -19,6 +19,10 @@ layers = keras.layers
 FORMATS = [".keras", ".h5", ""]
 
 
+def setup_function():
+    keras.utils.set_random_seed(0)
+
+
 @contextlib.contextmanager
 def masked_at_random(name):
     """An architecture and its wrapped twin under random masks, for the time of a test."""
@@ -70,7 +74,7 @@ def test_pruned_weights_are_zero_after_every_batch_of_any_optimizer(name):
     train_masked(OPTIMIZERS[name]())
 
 
-@pytest.mark.parametrize("name", ["adamw", "nesterov", "legacy_adam"])
+@pytest.mark.parametrize("name", ["adamw", "legacy_adam"])
 def test_pruned_weights_are_zero_after_every_batch_under_xla(name):
     train_masked(OPTIMIZERS[name](), jit=True, epochs=1)
 
@@ -137,6 +141,16 @@ def test_a_layer_has_its_own_weights_back_after_a_call_that_raises():
     assert wrapped.layer.kernel is kernel
     wrapped.layer.broken = False
     np.testing.assert_array_equal(wrapped(X), wrapped.layer(X))
+
+
+@pytest.mark.parametrize("option", [{}, {"kernel_regularizer": "l2"}], ids=["plain", "l2"])
+def test_the_original_model_still_trains_densely(option):
+    model = networks.mlp(**option)
+    dense = model.get_weights()
+    fit(compiled(lth.prune_low_magnitude(model)), lottery(epochs_per_round=1, fraction=0.5))
+    model.set_weights(dense)
+    compiled(model).fit(X, Y, verbose=0)
+    assert [np.count_nonzero(kernel) for kernel in model.get_weights()[::2]] == [48, 16]
 
 
 def test_a_call_changes_no_weight():
@@ -316,7 +330,7 @@ for ending in {FORMATS}:
 
 
 @pytest.mark.parametrize("name", ["mlp", "functional", "nested", "shared", "convolutional",
-                                  "translation", "attention", "custom"])
+                                  "attention", "custom"])
 def test_strip_pruning_gives_the_plain_model_with_the_same_predictions(name):
     model = networks.draw_masks(lth.prune_low_magnitude(ARCHITECTURES[name][0]()))
     stripped = tfmot.sparsity.keras.strip_pruning(model)
