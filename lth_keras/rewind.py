@@ -158,7 +158,7 @@ def _fresh_slots(optimizer: Any) -> dict[str, float]:
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     try:
         fresh = type(optimizer).from_config(optimizer.get_config())
-    except (TypeError, NotImplementedError):  # An optimizer of the user's own, without a config.
+    except Exception:  # An optimizer of the user's own, that cannot be made from its config.
         return {}
     still = tf.Variable(tf.zeros((1, 1)))
     _build(fresh, [still])
