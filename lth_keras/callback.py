@@ -77,8 +77,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       >>> lottery.results.density.round(2).tolist()
       [1.0, 0.8, 0.64]
 
-    Reference: Frankle & Carbin, ICLR 2019, section 1 (iterative pruning with resetting);
-    Frankle et al., arXiv:1903.01611, for rewind_step > 0.
+    Reference: Frankle & Carbin, ICLR 2019, section 1; arXiv:1903.01611 for rewind_step > 0.
     """
 
     def __init__(self, schedule: LotteryTicketSchedule | None = None, *,
@@ -148,9 +147,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._forget()
-        steps = self.params.get("steps")
         plan.check_model(self.model, self.schedule)
-        plan.check_steps(self.model, self.schedule, self.rewind_step, steps)
+        plan.check_steps(self.model, self.schedule, self.rewind_step, self.params.get("steps"))
         facts = {"schedule": self.schedule.get_config()["config"],
                  "rewind_step": self.rewind_step, **self._facts}
         self._search = Search(self.model, fraction=self.schedule.fraction, facts=facts,
