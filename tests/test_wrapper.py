@@ -58,6 +58,66 @@ def test_the_gradient_of_a_pruned_weight_is_exactly_zero(name):
             assert not np.any(gradient.numpy()[mask.numpy() == 0])
 
 
+def stray_model(jit=False):
+    """A dense layer of known weights; the pruned ones are set to what they must not be."""
+    dense = layers.Dense(3, use_bias=False)
+    model = lth.prune_low_magnitude(keras.Sequential([layers.Input((2,)), dense]))
+    mask = np.array([[1, 0, 1], [0, 1, 0]], np.float32)
+    (weight, masked), = networks.pruning_vars(model)
+    masked.assign(mask)
+    weight.assign(np.arange(1, 7, dtype=np.float32).reshape(2, 3))
+    compiled(model, keras.optimizers.SGD(0.5), jit)
+    return model, weight, mask
+
+
+def test_in_evaluation_a_pruned_weight_that_is_not_zero_takes_no_part():
+    model, weight, mask = stray_model()
+    inputs = np.array([[1, 1], [0.5, -1]], np.float32)
+    expected = inputs @ (weight.numpy() * mask)
+    for outputs in (model(inputs), model(inputs, training=False), model.predict(inputs, verbose=0)):
+        np.testing.assert_array_equal(outputs, expected)
+    assert model.evaluate(inputs, expected, verbose=0) == 0
+    assert weight.numpy().all()
+
+
+def test_what_a_pruned_weight_holds_does_not_matter_in_evaluation():
+    model, weight, mask = stray_model()
+    inputs = np.ones((1, 2), np.float32)
+    before = model(inputs).numpy()
+    for wild in (np.inf, np.nan, -np.inf):
+        weight.assign(np.where(mask, weight, wild))
+        np.testing.assert_array_equal(model(inputs), before)
+
+
+def test_in_training_a_weight_is_lent_as_it_is():
+    model, weight, _ = stray_model()
+    inputs = np.array([[1, 1], [0.5, -1]], np.float32)
+    np.testing.assert_array_equal(model(inputs, training=True), inputs @ weight.numpy())
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_after_one_step_a_pruned_weight_that_was_not_zero_is_zero_again(jit):
+    model, weight, mask = stray_model(jit)
+    model.train_on_batch(np.ones((2, 2), np.float32), np.ones((2, 3), np.float32))
+    assert not weight.numpy()[mask == 0].any()
+    assert weight.numpy()[mask == 1].all()
+
+
+@pytest.mark.parametrize("wild", [np.inf, -np.inf, np.nan, -1.0])
+@pytest.mark.parametrize("jit", [False, True])
+def test_the_gradient_of_a_pruned_weight_is_plus_zero_whatever_comes_in(wild, jit):
+    model, weight, mask = stray_model()
+
+    @tf.function(jit_compile=jit)
+    def gradient_of(inputs):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(inputs, training=True))
+        return tape.gradient(loss, weight)
+    gradient = gradient_of(tf.fill((1, 2), np.float32(wild))).numpy()
+    np.testing.assert_array_equal(gradient[mask == 1], wild)
+    assert (gradient[mask == 0] == 0).all() and not np.signbit(gradient[mask == 0]).any()
+
+
 def train_masked(optimizer, jit=False, epochs=2, **options):
     model = networks.draw_masks(lth.prune_low_magnitude(networks.mlp(**options)))
     spy = networks.Spy()
