@@ -6,8 +6,9 @@ A reader who follows a network through the package meets each module once:
     config, ticketfile, store            settings, the ticket file, where results lie
     weights, prunable, wrapper, wrap     a model's weights by name, masked in place of pruned
     schedule, rewind, search, callback   when a round ends, what it restores, `fit`
-    models, data, presets, train,
-    experiment                           the papers' experiments
+    presets, data, models, program,
+    feed, train                          the papers' networks, trained in compiled loops
+    experiment, lab, workers             what is trained, how, and by whom
     stats, plots, report                 tables, pictures, verdicts
     cli                                  the command `lth`
 
@@ -15,6 +16,7 @@ The public names are those of `__all__`.
 """
 
 import importlib
+import os
 import pathlib
 import sys
 from typing import Any, TYPE_CHECKING
@@ -66,6 +68,8 @@ def __dir__() -> list[str]:
 
 
 def _is_command() -> bool:
+    if "LTH_KERAS_WORKER" in os.environ:  # A process that the command started.
+        return True
     as_script = pathlib.Path(sys.argv[0] if sys.argv else "").name in ("lth", "lth.exe")
     return as_script or sys.orig_argv[1:3] == ["-m", "lth_keras"]
 

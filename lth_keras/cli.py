@@ -3,25 +3,28 @@
 import argparse
 import contextlib
 import dataclasses
-import os
+import functools
 import pathlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import NoReturn, TypeVar
 
 from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import presets
+from lth_keras import presets, workers
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
-from lth_keras.progress import ProgressDisplay
+from lth_keras.experiment import Experiment, unfinished
+from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.report import show
 from lth_keras.store import Store
+from lth_keras.work import Placement, STRATEGIES
 
 # The settings that have flags of their own; --set reaches all.
+_Default = TypeVar("_Default", bound=int | None)
 _FLAGS = ("rounds", "steps", "replicates", "seed", "branches")
 
 
@@ -81,6 +84,20 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="any setting of the list below; may be repeated")
+    run.add_argument("--jobs", help="trainings at once, each in a process of its own (default: as "
+                                    "many as there are cores or cluster workers; 1 under a "
+                                    "strategy)")
+    run.add_argument("--threads", help="cores that each may use; 0 for all (default: 1; all under "
+                                       "a strategy)")
+    run.add_argument("--backend", default="loky", help="where the processes run: loky, on this "
+                     "machine; ray or dask, on the cluster of RAY_ADDRESS or "
+                     "DASK_SCHEDULER_ADDRESS (default: %(default)s)")
+    run.add_argument("--strategy", default="none", help="devices of one training: none (the "
+                     "first), mirrored (all GPUs) or tpu (default: %(default)s)")
+    run.add_argument("--resident_mib", help="data larger than so many MiB are streamed to the "
+                                            f"device (default: {Placement.resident_mib})")
+    run.add_argument("--dry_run", action="store_true",
+                     help="measure the speed, say how long the run would take, and stop")
     report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
     report.add_argument("workdir", metavar="WORKDIR", nargs="?",
                         help="a folder that `lth run` made")
@@ -119,40 +136,49 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     config = _config(arguments)
+    strategy = _choice(arguments, "strategy", STRATEGIES)
+    alone = strategy != "none"  # One training has all devices.
+    jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)
+    placement = Placement(arguments.data_dir, strategy,
+                          _whole(arguments, "threads", 0, default=0 if alone else 1),
+                          _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
+    backend = workers.BACKENDS[_choice(arguments, "backend", tuple(workers.BACKENDS))]
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    with _quiet_import():
-        from lth_keras import data
-        from lth_keras.experiment import check, Experiment, trainings
-    examples = data.load(config.dataset, arguments.data_dir)
-    check(config, examples)
     store = Store(root, config)
-    waiting = [training for training in trainings(config) if not store.is_done(training)]
-    console.print(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps "
-                  f"each, in {root}", soft_wrap=True, highlight=False)
-    try:
-        with ProgressDisplay(console, steps=len(waiting) * config.steps) as display:
-            Experiment(config, examples, store, display).run()
-    except KeyboardInterrupt:
-        console.print(f"Interrupted. What is finished is in {root}; the same command goes on "
-                      "from there.", soft_wrap=True, highlight=False)
-        raise
+    waiting = unfinished(config, store)
+    say = functools.partial(console.print, soft_wrap=True, highlight=False)
+    say(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps each, in "
+        f"{root}")
+    if waiting:
+        try:
+            with contextlib.closing(backend(jobs, waiting, config, placement)) as pool:
+                say(estimate(pool.measure(), waiting, config))
+                if arguments.dry_run:
+                    return
+                with ProgressDisplay(console, steps=len(waiting) * config.steps) as display:
+                    Experiment(config, store, display, pool).run()
+        except KeyboardInterrupt:
+            say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
+            raise
     show(root, console)
 
 
-@contextlib.contextmanager
-def _quiet_import() -> Iterator[None]:
-    # TensorFlow's libraries greet on the process's stderr before any log level applies.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+def _whole(arguments: argparse.Namespace, name: str, least: int,
+           default: _Default) -> int | _Default:
+    text = getattr(arguments, name)
+    if text is None:
+        return default
+    if not text.isdecimal() or int(text) < least:
+        raise LotteryError(f"--{name} must be a whole number >= {least}. Received: {text!r}.")
+    return int(text)
+
+
+def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) -> str:
+    value: str = getattr(arguments, name)
+    if value not in allowed:
+        raise LotteryError(f"--{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
+    return value
 
 
 def _presets(console: Console) -> None:
@@ -160,7 +186,9 @@ def _presets(console: Console) -> None:
         console.print(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}", highlight=False,
                       soft_wrap=True)
         count = config.replicates * (1 + config.rounds * len(config.branches))
-        console.print(f"  {config.replicates} replicates, {config.rounds} rounds, branches "
+        replicates = "one replicate" if config.replicates == 1 \
+            else f"{config.replicates} replicates"
+        console.print(f"  {replicates}, {config.rounds} rounds, branches "
                       f"{', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
                       f"{count * config.steps:,} steps in all", highlight=False, soft_wrap=True)
 

@@ -22,6 +22,8 @@ CONTROLS = ("reinit",)
 BRANCHES = ("ticket", *CONTROLS)
 DATA_ORDERS = ("fresh", "same")
 OPTIMIZERS = ("adam", "sgd")
+DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+AUGMENTATIONS = ("none", "flip_crop")
 _EXTENT = ("rounds", "replicates", "branches")
 
 
@@ -67,13 +69,18 @@ class Config:
     criterion: str = _field("scores to prune by, a registered name", "magnitude")
     data_order: str = _field(
         "order of the examples: fresh for every training, or the same at every level", "fresh")
+    augmentation: str = _field(
+        f"of training images, one of {', '.join(AUGMENTATIONS)}: mirrored at random, and cropped "
+        "at random after 4 pixels of padding", "none")
+    dtype_policy: str = _field(f"precision, one of {', '.join(DTYPE_POLICIES)}", "float32")
 
     def __post_init__(self) -> None:
         for name, least in (("steps", 1), ("rounds", 0), ("replicates", 1), ("batch_size", 1),
                             ("validation_every", 1), ("validation_size", 1), ("seed", None)):
             _check_whole(name, getattr(self, name), least)
         for name, allowed in (("optimizer", OPTIMIZERS), ("scope", SCOPES),
-                              ("data_order", DATA_ORDERS)):
+                              ("data_order", DATA_ORDERS), ("augmentation", AUGMENTATIONS),
+                              ("dtype_policy", DTYPE_POLICIES)):
             if getattr(self, name) not in allowed:
                 raise LotteryError(f"{name} must be one of {', '.join(allowed)}. "
                                    f"Received: {getattr(self, name)!r}.")

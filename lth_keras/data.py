@@ -1,4 +1,4 @@
-"""The data sets: arrays in memory, pixels in [0, 1]."""
+"""The data sets: arrays in memory, or mapped into it."""
 
 import contextlib
 import dataclasses
@@ -22,7 +22,8 @@ class Data:
     """A data set for classification.
 
     Attributes:
-      x_train, x_test: float32 examples in [0, 1], shape (examples, ...).
+      x_train, x_test: examples, shape (examples, ...): floats, which a network is given as
+        they are, or uint8 pixels, which it is given divided by 255.
       y_train, y_test: int32 classes in [0, classes), shape (examples,).
       classes: number of classes.
     """
@@ -53,7 +54,7 @@ def load(name: str, data_dir: "str | None" = None) -> Data:
     """Loads a data set; nothing is downloaded.
 
     Args:
-      name: a registered name: "digits" or "mnist".
+      name: a registered name: "digits", "mnist" or "cifar10".
       data_dir: where tensorflow-datasets keeps its data; by default TFDS_DATA_DIR or
         ~/tensorflow_datasets.
 
@@ -88,6 +89,12 @@ def mnist(data_dir: "str | None" = None) -> Data:
     return _from_tfds("mnist", data_dir)
 
 
+@register("cifar10")
+def cifar10(data_dir: "str | None" = None) -> Data:
+    """CIFAR-10 through tensorflow-datasets: 50,000 and 10,000 images of 32x32x3."""
+    return _from_tfds("cifar10", data_dir)
+
+
 def _from_tfds(name: str, data_dir: "str | None") -> Data:
     with _quiet():  # Its warnings about clouds that it cannot reach help nobody here.
         import tensorflow_datasets as tfds
@@ -106,8 +113,7 @@ def _from_tfds(name: str, data_dir: "str | None") -> Data:
                                f"({type(error).__name__}). Delete it and prepare it again."
                                ) from None
     (x_train, y_train), (x_test, y_test) = (
-        (part["image"].astype(np.float32) / 255, part["label"].astype(np.int32))
-        for part in parts)
+        (part["image"], part["label"].astype(np.int32)) for part in parts)
     return Data(x_train, y_train, x_test, y_test, builder.info.features["label"].num_classes)
 
 

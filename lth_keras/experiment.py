@@ -1,35 +1,82 @@
-"""The experiment, as in the paper: train, prune, rewind, and train the controls.
+"""The experiment: levels x branches x replicates, in the order in which they can be done.
 
-    1. Draw theta_0.
-    2. Train it for `steps` steps.
-    3. Prune the lowest scores of what remains, by the trained weights.
-    4. Rewind the survivors to theta_0: the ticket of the next level.  Go to 2.
-
-Beside each ticket its controls are trained: "reinit" has the ticket's mask and weights
-drawn anew (Frankle & Carbin, ICLR 2019, sections 1 and 2).  What is done already is
-found in the store and not done again.
+At every level the ticket is trained and pruned to the next level's, and beside it its
+controls, which need only its mask.  What is done already is found in the store and not
+done again, so that resuming is the same as running.
 """
 
+import concurrent.futures
 import dataclasses
-import functools
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-import numpy as np
+import pandas as pd
 
-from lth_keras import criteria, models, provenance, ticketfile
+from lth_keras import ticketfile
 from lth_keras.config import Config
-from lth_keras.data import Data
 from lth_keras.errors import LotteryError
-from lth_keras.fractions import count, resolve
-from lth_keras.masks import Array, density, ones
-from lth_keras.prune import prune
-from lth_keras.randomness import generator
+from lth_keras.masks import density
 from lth_keras.store import Store, Training
 from lth_keras.ticketfile import Contents
-from lth_keras.train import Plan, Trained, Trainer
-from lth_keras.weights import masked
-from lth_keras.wrap import prune_low_magnitude
+
+_ATTEMPTS = 3
+_LOOK = 0.25  # Seconds between two looks at how far the trainings are.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one training leaves behind.
+
+    Attributes:
+      result: the measures of its row in results.csv.
+      curve: its learning curve.
+      drawn: the ticket of level 0, if the training drew it.
+      following: the ticket of the next level, if it was a ticket's training.
+    """
+
+    result: dict[str, Any]
+    curve: pd.DataFrame
+    drawn: "Contents | None" = None
+    following: "Contents | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How fast a network trains here.
+
+    Attributes:
+      compilation: seconds until the program is compiled, paid once a process.
+      step: seconds a step.
+      validation: seconds a validation.
+      evaluation: seconds for the evaluations at a training's end, at that rate.
+    """
+
+    compilation: float
+    step: float
+    validation: float
+    evaluation: float
+
+
+class WorkerDiedError(Exception):
+    """A worker ended before its training did; the training can be tried again."""
+
+
+class Workers(Protocol):
+    """Who trains: this process, or worker processes here or on other machines.
+
+    Attributes:
+      slots: how many trainings can run at once.
+    """
+
+    slots: int
+
+    def submit(self, training: Training,
+               ticket: "Contents | None") -> "concurrent.futures.Future[Outcome]":
+        """Starts a training.  Its future raises WorkerDiedError if its worker ended too early."""
+
+    def steps(self) -> int:
+        """The steps done so far by all trainings started."""
 
 
 class Watch(Protocol):
@@ -38,146 +85,100 @@ class Watch(Protocol):
     def begin(self, training: Training, density: float) -> None:
         """A training starts."""
 
-    def steps(self, count: int) -> None:
-        """So many more steps are done."""
+    def steps(self, done: int) -> None:
+        """So many steps of the whole run are done."""
 
-    def end(self, training: Training, result: dict[str, Any]) -> None:
+    def end(self, training: Training, result: Mapping[str, Any]) -> None:
         """A training is finished."""
 
 
 class Experiment:
-    """All trainings of one configuration on one data set.
+    """All trainings of one configuration.
 
     Args:
       config: the settings.
-      data: the data set that they name.
       store: where results are kept and found.
       watch: is told of every training.
-
+      workers: train.
     """
 
-    def __init__(self, config: Config, data: Data, store: Store, watch: Watch):
+    def __init__(self, config: Config, store: Store, watch: Watch, workers: Workers):
         self.config = config
-        self.data = data
         self.store = store
         self.watch = watch
+        self.workers = workers
 
     def run(self) -> None:
-        """Trains whatever of the configuration is not done yet."""
-        for replicate in range(self.config.replicates):
-            for level in range(self.config.rounds + 1):
-                self._train_ticket(replicate, level)
-                for branch in self.config.branches[1:] if level else ():
-                    self._train_control(Training(replicate, level, branch))
+        """Trains whatever of the configuration is not done yet.
+
+        Raises:
+          LotteryError: if a training diverges, or its worker died three times.
+        """
+        self.store.begin()
+        waiting = unfinished(self.config, self.store)
+        running: dict[concurrent.futures.Future[Outcome], Training] = {}
+        attempts: Counter[Training] = Counter()
+        while waiting or running:
+            while ready := self._ready(waiting, len(running)):
+                waiting.remove(ready)
+                attempts[ready] += 1
+                running[self._start(ready)] = ready
+            done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
+            self.watch.steps(self.workers.steps())
+            for future in done:
+                training = running.pop(future)
+                try:
+                    self._keep(training, future.result())
+                except WorkerDiedError as death:
+                    if attempts[training] == _ATTEMPTS:
+                        raise LotteryError(
+                            f"A worker must outlive its training. Received: {_ATTEMPTS} workers "
+                            f"that died in {training} ({death}). Is there memory enough? "
+                            "Fewer --jobs need less.") from None
+                    waiting.insert(0, training)
         self.store.write_results()
 
-    def _train_ticket(self, replicate: int, level: int) -> None:
-        training, following = Training(replicate, level), self.store.ticket(replicate, level + 1)
-        if self.store.is_done(training) and following.exists():
-            return
-        ticket = self._ticket(replicate, level)
-        trained = self._train(training, ticket)
-        # That of the last level too, so that more rounds can go on from it.
-        ticketfile.write(following, self._prune(training, ticket, trained))
-        self.store.finish(training, {"density": density(ticket.masks), **trained.result},
-                          trained.curve)
+    def _ready(self, waiting: list[Training], running: int) -> "Training | None":
+        # The first that can be trained now: its level's ticket has been made.
+        free = [training for training in waiting
+                if training.level == 0 or self._path(training).exists()]
+        return free[0] if free and running < self.workers.slots else None
 
-    def _train_control(self, training: Training) -> None:
-        if self.store.is_done(training):
-            return
-        ticket = self._ticket(training.replicate, training.level)
-        drawn = models.initial_weights(self._model, self._rng(training, "init"))
-        control = dataclasses.replace(ticket, weights=drawn)
-        trained = self._train(training, control)
-        self.store.finish(training, {"density": density(ticket.masks), **trained.result},
-                          trained.curve)
+    def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
+        path = self._path(training)
+        ticket = ticketfile.read(path) if training.level or path.exists() else None
+        self.watch.begin(training, density(ticket.masks) if ticket else 1.0)
+        return self.workers.submit(training, ticket)
 
-    def _ticket(self, replicate: int, level: int) -> Contents:
-        path = self.store.ticket(replicate, level)
-        if level == 0 and not path.exists():
-            training = Training(replicate, 0)
-            drawn = models.initial_weights(self._model, self._rng(training, "init"))
-            masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
-            ticketfile.write(path, Contents(drawn, masks, 0, self._provenance(training, {})))
-        return ticketfile.read(path)
+    def _keep(self, training: Training, outcome: Outcome) -> None:
+        if outcome.drawn:
+            ticketfile.write(self._path(training), outcome.drawn)
+        if outcome.following:
+            # That of the last level too, so that more rounds can go on from it.
+            ticketfile.write(self.store.ticket(training.replicate, training.level + 1),
+                             outcome.following)
+        self.store.finish(training, outcome.result, outcome.curve)
+        self.watch.end(training, outcome.result)
 
-    def _prune(self, training: Training, ticket: Contents, trained: Trained) -> Contents:
-        score, rng = criteria.get(self.config.criterion), self._rng(training, "criterion")
-        scores = {name: score(ticket.weights[name], trained.weights[name], rng)
-                  for name in ticket.masks}
-        fractions = resolve(self.config.fraction,
-                            [item.prunable for item in masked(self._model).values()])
-        masks = prune(scores, ticket.masks, fractions, self.config.scope)
-        measured = {name: value for name, value in trained.result.items() if name != "seconds"}
-        return Contents(ticket.weights, masks, training.level + 1,
-                        self._provenance(training, measured))
-
-    def _train(self, training: Training, start: Contents) -> Trained:
-        config, (train, validation) = self.config, self._split(training.replicate)
-        ordered_as = training if config.data_order == "fresh" else Training(training.replicate, 0)
-        self.watch.begin(training, density(start.masks))
-        trained = self._trainer.train(
-            Plan(weights=start.weights, masks=start.masks, train=train, validation=validation,
-                 order=self._rng(ordered_as, "data_order"), steps=config.steps,
-                 validation_every=config.validation_every, batch_size=config.batch_size),
-            self.watch.steps)
-        self.watch.end(training, trained.result)
-        return trained
-
-    def _split(self, replicate: int) -> tuple[Array, Array]:
-        shuffled = self._rng(Training(replicate, 0), "split").permutation(len(self.data.y_train))
-        held_out = self.config.validation_size
-        return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
-
-    def _rng(self, training: Training, purpose: str) -> np.random.Generator:
-        return generator(self.config.seed, purpose, replicate=training.replicate,
-                         level=training.level, branch=training.branch,
-                         branch_index=training.branch_index)
-
-    def _provenance(self, training: Training, measured: dict[str, Any]) -> dict[str, Any]:
-        return {"versions": provenance.versions(), "settings": self.config.identity,
-                "fingerprint": self.config.fingerprint, "seed": self.config.seed,
-                "replicate": training.replicate, "dataset": self.config.dataset,
-                "pruned_after": measured}
-
-    @functools.cached_property
-    def _model(self) -> Any:
-        model = models.build(self.config, self.data.input_shape, self.data.classes)
-        model = prune_low_magnitude(model)
-        models.compile_model(model, self.config)
-        return model
-
-    @functools.cached_property
-    def _trainer(self) -> Trainer:
-        return Trainer(self._model, self.data)
-
-
-def check(config: Config, data: Data) -> None:
-    """The settings fit each other, the network and the data, before anything is trained.
-
-    Raises:
-      LotteryError: if not.
-    """
-    examples = len(data.y_train)
-    if config.validation_size + config.batch_size > examples:
-        raise LotteryError(
-            f"validation_size and batch_size must leave examples to train on: {config.dataset} "
-            f"has {examples:,}. Received: validation_size={config.validation_size}, "
-            f"batch_size={config.batch_size}.")
-    model = prune_low_magnitude(models.build(config, data.input_shape, data.classes))
-    weights = masked(model)
-    fractions = resolve(config.fraction, [item.prunable for item in weights.values()])
-    left = {name: int(np.prod(item.weight.shape)) for name, item in weights.items()}
-    for level in range(1, config.rounds + 1):
-        left = {name: size - count(fractions[name], size) for name, size in left.items()}
-        if not any(left.values()):
-            raise LotteryError(f"A level must keep a weight. Received: rounds={config.rounds}, "
-                               f"fraction={config.fraction}, which keep none at level {level}.")
+    def _path(self, training: Training) -> Any:
+        return self.store.ticket(training.replicate, training.level)
 
 
 def trainings(config: Config) -> Iterator[Training]:
-    """Every training of a configuration, in the order in which it is run."""
-    for replicate in range(config.replicates):
-        for level in range(config.rounds + 1):
+    """Every training of a configuration, level by level: the order in which they are done.
+
+    So all replicates' chains of tickets, which can only be trained one after the other, end
+    at about the same time, and means over replicates can be had from the beginning.
+    """
+    for level in range(config.rounds + 1):
+        for replicate in range(config.replicates):
             for branch in config.branches if level else ("ticket",):
                 yield Training(replicate, level, branch)
+
+
+def unfinished(config: Config, store: Store) -> list[Training]:
+    """Those that are still to be done."""
+    def done(training: Training) -> bool:
+        following = store.ticket(training.replicate, training.level + 1)
+        return store.is_done(training) and (training.branch != "ticket" or following.exists())
+    return [training for training in trainings(config) if not done(training)]

@@ -1,6 +1,7 @@
 """The papers' networks, and their initial weights drawn from a given generator."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,12 +36,30 @@ def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
       classes: number of classes, >= 2.
 
     Returns:
-      A functional or Sequential model that gives one logit a class.
+      A functional or Sequential model that gives one logit a class, in float32.
     """
     if config.network not in NETWORKS:
         raise LotteryError(f"network must be one of {', '.join(NETWORKS)}. "
                            f"Received: {config.network!r}.")
-    return NETWORKS[config.network](input_shape, classes)
+    with _keras_settings(config.dtype_policy):
+        return NETWORKS[config.network](input_shape, classes)
+
+
+@contextlib.contextmanager
+def _keras_settings(dtype_policy: str) -> Iterator[None]:
+    # Layers take both when they are made.  Dropout must draw from generators whose state can
+    # be set: what it draws otherwise, XLA seeds by itself.
+    policy = keras.mixed_precision.global_policy()
+    random = keras.backend.experimental
+    generators = random.is_tf_random_generator_enabled()
+    keras.mixed_precision.set_global_policy(dtype_policy)
+    random.enable_tf_random_generator()
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(policy)
+        if not generators:
+            random.disable_tf_random_generator()
 
 
 def compile_model(model: Any, config: Config) -> None:
@@ -49,6 +68,8 @@ def compile_model(model: Any, config: Config) -> None:
         optimizer = keras.optimizers.Adam(config.learning_rate)
     else:
         optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
+    if config.dtype_policy == "mixed_float16":  # Whose gradients would underflow.
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   metrics=["accuracy"], jit_compile=True)
 
@@ -87,17 +108,73 @@ def _initializer(owner: Any, attribute: str, path: str) -> Any:
                        f"{attribute}_initializer. Received: {path!r} of {type(owner).__name__}.")
 
 
+def _dense(units: int, name: str, activation: "str | None" = "relu") -> Any:
+    return keras.layers.Dense(units, activation, kernel_initializer="glorot_normal", name=name,
+                              dtype=None if activation else "float32")
+
+
+def _conv(filters: int, size: int, name: str, **options: Any) -> Any:
+    return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer="glorot_normal",
+                               name=name, **options)
+
+
 @register("lenet_300_100")
 def lenet_300_100(input_shape: tuple[int, ...], classes: int) -> Any:
     """LeNet-300-100: 266,200 prunable weights on 28x28 images of ten classes.
 
     Glorot normal initialisation (Frankle & Carbin 2019, figure 2; LeCun et al. 1998).
     """
-    layers = keras.layers
     return keras.Sequential([
-        layers.Input(input_shape),
-        layers.Flatten(),
-        layers.Dense(300, "relu", kernel_initializer="glorot_normal", name="fc1"),
-        layers.Dense(100, "relu", kernel_initializer="glorot_normal", name="fc2"),
-        layers.Dense(classes, kernel_initializer="glorot_normal", name="fc3"),
+        keras.layers.Input(input_shape),
+        keras.layers.Flatten(),
+        _dense(300, "fc1"),
+        _dense(100, "fc2"),
+        _dense(classes, "fc3", activation=None),
     ], name="lenet_300_100")
+
+
+@register("conv2")
+def conv2(input_shape: tuple[int, ...], classes: int) -> Any:
+    """Conv-2: 4,300,992 prunable weights on 32x32x3 images of ten classes.
+
+    Two convolutions of 64 filters, a pooling, two dense layers of 256 (Frankle & Carbin
+    2019, figure 2).
+    """
+    return keras.Sequential([
+        keras.layers.Input(input_shape),
+        _conv(64, 3, "conv1", activation="relu"),
+        _conv(64, 3, "conv2", activation="relu"),
+        keras.layers.MaxPooling2D(),
+        keras.layers.Flatten(),
+        _dense(256, "fc1"),
+        _dense(256, "fc2"),
+        _dense(classes, "fc3", activation=None),
+    ], name="conv2")
+
+
+@register("resnet18")
+def resnet18(input_shape: tuple[int, ...], classes: int) -> Any:
+    """The paper's Resnet-18: 20 layers and 270,896 kernel weights on 32x32x3 images.
+
+    Three stages of three blocks with 16, 32 and 64 filters (Frankle & Carbin 2019, figure 2;
+    He et al. 2016, section 4.2, with 1x1 convolutions as the shortcuts between stages).
+    """
+    layers = keras.layers
+
+    def normalised(x: Any, name: str) -> Any:
+        return layers.BatchNormalization(name=f"{name}_norm")(x)
+
+    image = layers.Input(input_shape)
+    x = layers.ReLU()(normalised(_conv(16, 3, "conv", use_bias=False)(image), "conv"))
+    for stage, filters in enumerate((16, 32, 64), start=1):
+        for block in range(1, 4):
+            name, strides = f"stage{stage}_block{block}", 2 if stage > 1 and block == 1 else 1
+            y = _conv(filters, 3, f"{name}_conv1", strides=strides, use_bias=False)(x)
+            y = layers.ReLU()(normalised(y, f"{name}_conv1"))
+            y = normalised(_conv(filters, 3, f"{name}_conv2", use_bias=False)(y), f"{name}_conv2")
+            if strides == 2:
+                x = _conv(filters, 1, f"{name}_shortcut", strides=2, use_bias=False)(x)
+                x = normalised(x, f"{name}_shortcut")
+            x = layers.ReLU()(layers.Add()([x, y]))
+    logits = _dense(classes, "fc", activation=None)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(image, logits, name="resnet18")

@@ -46,5 +46,9 @@ register(
     "LeNet-300-100 on scikit-learn's 8x8 digits: no download, under a minute")
 register(
     Config(preset="lenet_300_100", network="lenet_300_100", dataset="mnist", fraction=_PAPER,
-           steps=50_000, rounds=16, replicates=5),
+           steps=50_000, rounds=16),
     "LeNet-300-100 on MNIST as in Frankle & Carbin 2019, section 2: Adam 1.2e-3, batches of 60")
+register(
+    Config(preset="conv2", network="conv2", dataset="cifar10", learning_rate=2e-4, steps=20_000,
+           fraction={"Conv2D": 0.1, **_PAPER}, rounds=16),
+    "Conv-2 on CIFAR-10 as in Frankle & Carbin 2019, section 3: Adam 2e-4, batches of 60")

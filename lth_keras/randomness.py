@@ -14,7 +14,8 @@ def generator(seed: int, purpose: str, *, replicate: int = 0, level: int = 0,
 
     Args:
       seed: the experiment's seed, any whole number.
-      purpose: what is drawn: "init", "data_order", "split", "criterion".
+      purpose: what is drawn: "init", "data_order", "split", "criterion", or "draws", the seed
+        of what is drawn while training (augmentation, dropout).
       replicate: which repetition it is drawn for.
       level: which level.
       branch: which branch.

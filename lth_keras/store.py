@@ -47,18 +47,27 @@ class Store:
     """The workdir of one run.
 
     Args:
-      root: the folder; made if absent.
+      root: the folder.
       config: the run's configuration.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings, or cannot be written.
+      WorkdirError: if the folder holds a run of other settings.
     """
 
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
+        self._config = config
         self._check_same(config)
+
+    def begin(self) -> None:
+        """Makes the folder the run's: only now, so that a run that fails to start leaves none.
+
+        Raises:
+          WorkdirError: if it cannot be written.
+        """
         try:
-            files.write(self.root / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+            files.write(self.root / "config.json",
+                        json.dumps(self._config.to_dict(), indent=2) + "\n")
         except OSError as error:
             raise WorkdirError("A workdir must be a folder that can be written. Received: "
                                f"{self.root}: {error.strerror}.") from None

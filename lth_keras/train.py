@@ -1,9 +1,8 @@
-"""The compiled training loop: a validation interval is one XLA program.
+"""Training: one network from its initial weights to its last step, many times over.
 
-The data lies on the device; a program takes the interval's examples as indices, runs
-the model's own `train_step` on each batch in a loop on the device, and then its
-`test_step` over the validation examples.  Masks, weights and optimizer are the
-model's variables, so one compilation serves every level, branch and replicate.
+The steps, the order of the examples and the validation of an interval are one compiled
+program (`lth_keras.program`); what is here decides what goes in, and keeps what comes
+out.  The test set is looked at where the validation loss was least, and at the end.
 """
 
 import dataclasses
@@ -13,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import tensorflow as tf
 
-from lth_keras import rewind
+from lth_keras import feed, rewind
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
+from lth_keras.experiment import Speed
+from lth_keras.feed import Interval
 from lth_keras.masks import Array, Arrays
+from lth_keras.program import Program
 from lth_keras.weights import named_weights
 
-_EVALUATED_TOGETHER = 1000  # Examples; more would need memory and gain no time.
+_MEASURED = 2.0  # Seconds that a measurement of the speed may take, about.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Plan:
       steps: optimizer steps.
       validation_every: steps between validations.
       batch_size: examples a step.
+      seed: of what is drawn while training (augmentation, dropout), in [0, 2**31).
     """
 
     weights: Arrays
@@ -47,6 +49,7 @@ class Plan:
     steps: int
     validation_every: int
     batch_size: int
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,11 +58,11 @@ class Trained:
 
     Attributes:
       weights: name -> array at the last step.
-      curve: a row a validation: step, loss, accuracy (over the interval, in training),
-        val_loss, val_accuracy.
+      curve: a row a validation: step, loss and the model's metrics (over the interval, in
+        training), and the same with "val_" in front.
       result: early_stop_step (step of minimum validation loss, the first of equal ones),
-        val_loss_min, test_accuracy_early_stop, test_accuracy_final, train_accuracy_final
-        (accuracies in [0, 1]), seconds (of the first training, compilation included).
+        val_loss_min; for each of the model's metrics test_METRIC_early_stop,
+        test_METRIC_final and train_METRIC_final (of accuracy: in [0, 1]); seconds.
     """
 
     weights: dict[str, Array]
@@ -71,20 +74,24 @@ class Trainer:
     """Trains one compiled model again and again on one data set.
 
     Args:
-      model: a compiled, wrapped classifier.
-      data: the data set; it is moved to the device whole.
+      model: a compiled classifier or regressor, wrapped or not.
+      data: the data set.
+      augmentation: name of one of `lth_keras.augmentation`, for the training examples.
+      resident_mib: data of at most so many MiB are moved to the device whole, larger data
+        are streamed to it.
+
+    Raises:
+      LotteryError: if a layer draws random numbers that no seed given later can decide.
     """
 
-    def __init__(self, model: Any, data: Data):
+    def __init__(self, model: Any, data: Data, augmentation: str = "none",
+                 resident_mib: int = feed.RESIDENT_MIB):
         self._model = model
-        self._train = (tf.constant(data.x_train), tf.constant(data.y_train))
-        self._test = (tf.constant(data.x_test), tf.constant(data.y_test))
-        self._all_test = tf.range(len(data.y_test))
-        # One example through the model makes its metrics' variables, before any tracing.
-        model.test_step((self._test[0][:1], self._test[1][:1]))
-        self._fresh = rewind.Snapshot.of(model)
-        self._interval = tf.function(self._run_interval, jit_compile=True)
-        self._evaluate = tf.function(self._run_evaluation, jit_compile=True)
+        self._generators = list(_generators(model))
+        self.feed = feed.make(Program(model, data, augmentation), data, resident_mib)
+        self._test = np.arange(len(data.y_test))
+        with model.distribute_strategy.scope():  # The optimizer's slots are made here.
+            self._fresh = rewind.Snapshot.of(model)
 
     def train(self, plan: Plan, on_interval: Callable[[int], None] = lambda steps: None) -> Trained:
         """Trains from the plan's weights with a fresh optimizer.
@@ -97,91 +104,100 @@ class Trainer:
           LotteryError: if the validation loss is never finite, or a weight ends as NaN.
         """
         began = time.perf_counter()
-        start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
-        rewind.assign_masks(self._model, plan.masks)
-        start.restore(self._model, plan.masks)
+        self._start(plan)
         variables = named_weights(self._model)
-        validation = tf.constant(plan.validation, tf.int32)
         rows: list[dict[str, float]] = []
         best, best_weights = (np.inf, 0), None
-        for step, indices in intervals(plan):
-            count = step - (rows[-1]["step"] if rows else 0)
-            logs = self._interval(tf.constant(indices, tf.int32), tf.constant(count, tf.int32),
-                                  validation)
-            rows.append({"step": step, **{name: float(value) for name, value in logs.items()}})
+        for interval, logs in self.feed.train(intervals(plan), plan.validation, plan.seed):
+            rows.append({"step": interval.last, **_floats(logs)})
             if rows[-1]["val_loss"] < best[0]:
-                best, best_weights = (rows[-1]["val_loss"], step), rewind.read(variables)
-            on_interval(int(count))
+                best, best_weights = (rows[-1]["val_loss"], interval.last), rewind.read(variables)
+            on_interval(interval.count)
         final = rewind.read(variables)
         if best_weights is None or not all(np.isfinite(value).all() for value in final.values()):
             raise LotteryError("A training must stay finite. Received: validation loss "
                                f"{rows[-1]['val_loss']} at step {rows[-1]['step']:.0f}; "
                                "try a lower learning_rate.")
-        accuracy = {"test_accuracy_final": self._accuracy(self._test, self._all_test),
-                    "train_accuracy_final": self._accuracy(self._train, plan.train)}
+        measures = {**self._measures("test", self._test, "test_{}_final"),
+                    **self._measures("train", plan.train, "train_{}_final")}
         for name, value in best_weights.items():
             variables[name].assign(value)
-        accuracy["test_accuracy_early_stop"] = self._accuracy(self._test, self._all_test)
-        result = {"early_stop_step": best[1], "val_loss_min": best[0], **accuracy,
+        measures |= self._measures("test", self._test, "test_{}_early_stop")
+        result = {"early_stop_step": best[1], "val_loss_min": best[0], **measures,
                   "seconds": round(time.perf_counter() - began, 3)}
         return Trained(final, pd.DataFrame(rows), result)
+
+    def measure(self, plan: Plan) -> Speed:
+        """Compiles the program, and measures how fast it is, in about two seconds more.
+
+        Args:
+          plan: what would be trained.
+        """
+        self._start(plan)
+        indices = next(intervals(plan)).indices
+
+        def seconds(count: int) -> float:
+            began = time.perf_counter()
+            interval = Interval(0, count, indices)
+            for _, logs in self.feed.train([interval], plan.validation, plan.seed):
+                _floats(logs)  # Waits for the device.
+            return time.perf_counter() - began
+
+        first, short = seconds(1), seconds(1)
+        count = max(1, min(len(indices), int(_MEASURED / short)))
+        step = max(0.0, seconds(count) - short) / max(1, count - 1)
+        validation = max(0.0, short - step)
+        evaluated = 2 * len(self._test) + len(plan.train)
+        return Speed(max(0.0, first - short), step, validation,
+                     evaluation=validation * evaluated / len(plan.validation))
 
     @property
     def compilations(self) -> int:
         """How many programs have been compiled for training so far."""
-        return int(self._interval.experimental_get_tracing_count())
+        return int(self.feed.interval.experimental_get_tracing_count())
 
-    def _accuracy(self, examples: tuple[tf.Tensor, tf.Tensor], indices: Any) -> float:
-        return float(self._evaluate(*examples, tf.constant(indices, tf.int32))["accuracy"])
+    def _start(self, plan: Plan) -> None:
+        start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
+        rewind.assign_masks(self._model, plan.masks)
+        start.restore(self._model, plan.masks)
+        for number, generator in enumerate(self._generators):
+            generator.reset_from_seed(plan.seed + number)
 
-    # What follows is compiled.
-
-    def _run_interval(self, indices: tf.Tensor, count: tf.Tensor,
-                      validation: tf.Tensor) -> dict[str, tf.Tensor]:
-        x, y = self._train
-
-        def one_step(step: tf.Tensor) -> list[tf.Tensor]:
-            self._model.train_step((tf.gather(x, indices[step]), tf.gather(y, indices[step])))
-            return [step + 1]
-
-        self._model.reset_metrics()
-        tf.while_loop(lambda step: step < count, one_step, [tf.constant(0)])
-        logs = dict(self._model.get_metrics_result())
-        validated = self._run_evaluation(x, y, validation)
-        return {**logs, **{f"val_{name}": value for name, value in validated.items()}}
-
-    def _run_evaluation(self, x: tf.Tensor, y: tf.Tensor,
-                        indices: tf.Tensor) -> dict[str, tf.Tensor]:
-        size = min(indices.shape[0], _EVALUATED_TOGETHER)
-        whole = indices.shape[0] // size
-
-        def test(chosen: tf.Tensor) -> None:
-            self._model.test_step((tf.gather(x, chosen), tf.gather(y, chosen)))
-
-        def one_chunk(chunk: tf.Tensor) -> list[tf.Tensor]:
-            test(tf.reshape(indices[:whole * size], (whole, size))[chunk])
-            return [chunk + 1]
-
-        self._model.reset_metrics()
-        tf.while_loop(lambda chunk: chunk < whole, one_chunk, [tf.constant(0)])
-        if indices.shape[0] % size:
-            test(indices[whole * size:])
-        return dict(self._model.get_metrics_result())
+    def _measures(self, part: str, indices: Array, name: str) -> dict[str, float]:
+        return {name.format(metric): value
+                for metric, value in _floats(self.feed.evaluate(part, indices)).items()}
 
 
-def intervals(plan: Plan) -> Iterator[tuple[int, Array]]:
+def _floats(logs: Any) -> dict[str, float]:
+    return {name: float(value) for name, value in logs.items()}
+
+
+def _generators(model: Any) -> Iterator[Any]:
+    for layer in model._flatten_layers():
+        source = getattr(layer, "_random_generator", None)
+        if source is None:
+            continue
+        if getattr(source, "_generator", None) is None:
+            raise LotteryError(
+                "Layers that draw random numbers must be made after tf_keras.backend.experimental."
+                "enable_tf_random_generator(), so that the seed decides what they draw. Received: "
+                f"{layer.name!r}.")
+        yield source._generator
+
+
+def intervals(plan: Plan) -> Iterator[Interval]:
     """The examples of each validation interval.
 
     Every epoch is a new permutation; a batch may hold the end of one and the beginning of
     the next, so that all batches are full.
 
     Yields:
-      The step after the interval, and an index array of shape (validation_every,
-      batch_size); a last, shorter interval leaves the rows past its end unused.
+      Intervals of `validation_every` rows of indices each; a last, shorter one leaves the
+      rows past its end unused.
     """
     rows, waiting = plan.validation_every, np.empty(0, np.int64)
-    for begin in range(0, plan.steps, rows):
+    for first in range(0, plan.steps, rows):
         while len(waiting) < rows * plan.batch_size:
             waiting = np.concatenate([waiting, plan.order.permutation(plan.train)])
         taken, waiting = np.split(waiting, [rows * plan.batch_size])
-        yield min(begin + rows, plan.steps), taken.reshape(rows, plan.batch_size)
+        yield Interval(first, min(rows, plan.steps - first), taken.reshape(rows, plan.batch_size))

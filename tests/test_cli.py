@@ -5,9 +5,13 @@ import subprocess
 import sys
 
 import pytest
+import small
 
-from lth_keras import cli, presets, ticketfile
+from lth_keras import cli, presets, ticketfile, workers
+from lth_keras.errors import LotteryError
+from lth_keras.experiment import trainings
 from lth_keras.store import COLUMNS
+from lth_keras.work import Placement
 
 SMALL = ["run", "digits", "--steps", "40", "--rounds", "2", "--replicates", "1",
          "--set", "validation_every=20"]
@@ -21,35 +25,62 @@ def lth(*arguments):
         return stopped.code
 
 
+@pytest.fixture
+def inline(monkeypatch):
+    """Trains in this process: no worker has to load TensorFlow."""
+    monkeypatch.setitem(workers.BACKENDS, "loky", small.Inline)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize("arguments, said", [
     ([], "COMMAND must be one of run, report, presets. Received: none."),
     (["foo"], "COMMAND must be one of"),
-    (["run"], "PRESET must be one of digits, lenet_300_100. Received: none."),
-    (["run", "nope"], "preset must be one of digits, lenet_300_100. Received: 'nope'."),
-    (["run", "digits", "--bogus", "1"], "A flag must be one of --branches"),
-    (["run", "digits", "--round", "1"], "A flag must be one of --branches"),
+    (["run"], "PRESET must be one of digits, lenet_300_100, conv2. Received: none."),
+    (["run", "nope"], "preset must be one of digits, lenet_300_100, conv2. Received: 'nope'."),
+    (["run", "digits", "--bogus", "1"], "A flag must be one of --backend, --branches"),
+    (["run", "digits", "--round", "1"], "A flag must be one of --backend, --branches"),
     (["run", "digits", "extra"], "one argument beside flags. Received: extra."),
     (["run", "digits", "--steps"], "--steps takes one value. Received: none."),
     (["run", "digits", "--steps", "many"], "steps must be a whole number. Received: 'many'."),
     (["run", "digits", "--steps", "0"], "steps must be a whole number >= 1. Received: 0."),
     (["run", "digits", "--rounds", "-1"], "rounds must be a whole number >= 0. Received: -1."),
     (["run", "digits", "--branches", "nope"], "branches must be of ticket, reinit"),
-    (["run", "digits", "--set", "nope=1"], "A setting must be one of batch_size"),
+    (["run", "digits", "--set", "nope=1"], "A setting must be one of augmentation, batch_size"),
     (["run", "digits", "--set", "nope"], "--set takes KEY=VALUE. Received: 'nope'."),
     (["run", "digits", "--set", "fraction=a:b"], "fraction must be a number, or such as"),
-    (["run", "digits", "--set", "dataset=nope"], "dataset must be one of digits, mnist."),
-    (["run", "digits", "--set", "network=nope"], "network must be one of lenet_300_100."),
+    (["run", "digits", "--set", "dataset=nope"], "dataset must be one of digits, mnist, cifar10."),
+    (["run", "digits", "--set", "network=nope"],
+     "network must be one of lenet_300_100, conv2, resnet18."),
     (["run", "digits", "--set", "criterion=nope"], "criterion must be one of magnitude, random."),
     (["run", "digits", "--set", "validation_size=1437"], "must leave examples to train on"),
-    (["run", "digits", "--workdir", "/dev/null/x"], "A workdir must be a folder"),
+    (["run", "digits", "--set", "augmentation=nope"], "augmentation must be one of none, flip"),
+    (["run", "digits", "--set", "dtype_policy=half"], "dtype_policy must be one of float32, mixed"),
+    (["run", "digits", "--jobs", "0"], "--jobs must be a whole number >= 1. Received: '0'."),
+    (["run", "digits", "--jobs", "-1"], "--jobs must be a whole number >= 1. Received: '-1'."),
+    (["run", "digits", "--jobs", "all"], "--jobs must be a whole number >= 1. Received: 'all'."),
+    (["run", "digits", "--jobs", ""], "--jobs must be a whole number >= 1. Received: ''."),
+    (["run", "digits", "--threads", "-1"], "--threads must be a whole number >= 0"),
+    (["run", "digits", "--threads", "1.5"], "--threads must be a whole number >= 0"),
+    (["run", "digits", "--resident_mib", "2G"], "--resident_mib must be a whole number >= 0"),
+    (["run", "digits", "--backend", "spark"],
+     "--backend must be one of loky, ray, dask. Received: 'spark'."),
+    (["run", "digits", "--strategy", "gpus"],
+     "--strategy must be one of none, mirrored, tpu. Received: 'gpus'."),
+    ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
     (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),
     (["report"], "WORKDIR must be a folder that `lth run` made. Received: none."),
     (["report", "/nowhere"], "with a config.json. Received: /nowhere."),
 ])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
-        arguments, said, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+        arguments, said, capsys, elsewhere, inline):
     assert lth(*arguments) == 2
+    assert os.listdir(elsewhere) == []
     error = capsys.readouterr().err
     assert error.startswith("lth") and said in error
     assert error.count("\n") == 1 and "Received:" in error
@@ -61,7 +92,8 @@ def test_help_is_complete(command, capsys):
     text = capsys.readouterr().out
     if command == ["run"]:
         for name in [*presets.PRESETS, "--rounds", "--steps", "--replicates", "--seed",
-                     "--branches", "--workdir", "--data_dir", "--set", "learning_rate"]:
+                     "--branches", "--workdir", "--data_dir", "--set", "learning_rate", "--jobs",
+                     "--threads", "--backend", "--strategy", "--resident_mib", "--dry_run"]:
             assert name in text
     if not command:
         assert all(name in text for name in ("run", "report", "presets"))
@@ -74,33 +106,86 @@ def test_presets_are_listed_with_their_cost(capsys):
     assert "75 networks of 1,000 steps" in text
 
 
+# What the process that runs `lth run` has loaded in the end.
+_WATCHED = """
+import sys
+sys.argv = ["lth", *sys.argv[1:]]
+from lth_keras import cli
+code = cli._main(cli._parse(sys.argv))
+heavy = {"tensorflow", "tf_keras", "tensorflow_datasets", "sklearn", "ray", "distributed"}
+print("loaded:", *sorted(heavy & set(sys.modules)))
+sys.exit(code)
+"""
+
+
 def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
-    assert lth(*SMALL, "--workdir", tmp_path / "run") == 0
-    text = capsys.readouterr().out
-    assert "5 networks to train for 40 steps each" in text
-    assert re.search(r"^ +2 +64\.3 ", text, re.MULTILINE)
-    assert text.splitlines()[-1].startswith(("Winning ticket", "No winning ticket"))
     root = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", _WATCHED, *SMALL, "--workdir", str(root)],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "loaded:"
+    assert "5 networks to train for 40 steps each" in lines[0]
+    assert re.fullmatch(r"[0-9.]+ ms a step in .+, [0-9.]+ of it for validation \(compiled in "
+                        r"[0-9.]+ s\): about .+ in all", lines[1])
+    assert lines[2].startswith("replicate 0, level 0, ticket: early stop at step ")
+    assert re.search(r"^ +2 +64\.3 ", done.stdout, re.MULTILINE)
+    assert lines[-1].startswith(("Winning ticket", "No winning ticket"))
     assert (root / "results.csv").read_text().startswith(",".join(COLUMNS))
     assert {path.name for path in (root / "plots").iterdir()} == {"summary.png", "curves.png"}
     ticket = ticketfile.read(root / "replicate_0" / "level_02" / "ticket.safetensors")
     assert ticket.level == 2
     assert lth(*SMALL, "--workdir", root) == 0
-    assert "0 networks to train" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "0 networks to train" in text and "ms a step" not in text
     assert lth(*SMALL, "--workdir", root, "--seed", "1") == 2
     assert "seed=default there, 1 asked" in capsys.readouterr().err
     assert lth("report", root) == 0
 
 
-def test_the_default_workdir_is_named_by_preset_and_fingerprint(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_dry_run_says_how_long_it_would_take_and_trains_nothing(tmp_path, capsys, inline):
+    assert lth(*SMALL, "--dry_run", "--workdir", tmp_path / "run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "5 networks to train" in lines[0] and "in all" in lines[1]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("arguments, jobs, threads", [
+    ([], None, 1), (["--jobs", "3"], 3, 1), (["--threads", "2"], None, 2),
+    (["--strategy", "mirrored"], 1, 0), (["--strategy", "mirrored", "--threads", "3"], 1, 3),
+    (["--strategy", "tpu", "--jobs", "2"], 2, 0)])
+def test_under_a_strategy_one_training_has_all(arguments, jobs, threads, tmp_path, monkeypatch):
+    given = []
+
+    def pool(jobs, waiting, config, placement):
+        given.append((jobs, placement.threads))
+        raise LotteryError("enough")
+    monkeypatch.setitem(workers.BACKENDS, "loky", pool)
+    assert lth("run", "digits", *arguments, "--workdir", tmp_path / "run") == 2
+    assert given == [(jobs, threads)]
+
+
+def test_flags_reach_the_workers(tmp_path, monkeypatch):
+    given = []
+
+    def pool(jobs, waiting, config, placement):
+        assert list(waiting) == list(trainings(config))
+        given.append(placement)
+        raise LotteryError("enough")
+    monkeypatch.setitem(workers.BACKENDS, "dask", pool)
+    lth("run", "digits", "--backend", "dask", "--threads", "0", "--resident_mib", "7",
+        "--strategy", "mirrored", "--data_dir", "there", "--workdir", tmp_path / "run")
+    assert given == [Placement("there", "mirrored", 0, 7)]
+
+
+def test_the_default_workdir_is_named_by_preset_and_fingerprint(elsewhere, capsys, inline):
     assert lth("run", "digits", "--steps", "20", "--rounds", "0", "--replicates", "1") == 0
     fingerprint = presets.get("digits").replace(steps=20).fingerprint
-    assert (tmp_path / "runs" / f"digits-{fingerprint}" / "results.csv").exists()
+    assert (elsewhere / "runs" / f"digits-{fingerprint}" / "results.csv").exists()
     capsys.readouterr()
 
 
-def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path):
+def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsys, inline):
     arguments = ["run", "digits", "--steps", "200", "--rounds", "2", "--replicates", "1",
                  "--set", "validation_every=20"]
     command = [sys.executable, "-m", "lth_keras", *arguments, "--workdir"]
@@ -117,8 +202,9 @@ def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path):
     rest = process.stdout.read()
     assert process.wait(60) == 130
     assert "the same command goes on from there" in rest and "Traceback" not in rest
-    done = subprocess.run([*command, str(tmp_path / "stopped")], capture_output=True, text=True,
-                          check=True).stdout
+    capsys.readouterr()
+    assert lth(*arguments, "--workdir", tmp_path / "stopped") == 0
+    done = capsys.readouterr().out
     assert "level 0" not in done and "level 2, reinit" in done
     assert lth(*arguments, "--workdir", tmp_path / "whole") == 0
     for level in range(3):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import fractions
 
-from lth_keras import criteria, presets
+from lth_keras import config, criteria, presets
 from lth_keras.config import BRANCHES, Config, CONTROLS, DATA_ORDERS, OPTIMIZERS
 from lth_keras.errors import LotteryError
 from lth_keras.prune import SCOPES
@@ -16,7 +16,8 @@ EXTENT = {"rounds", "replicates", "branches"}
 OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
          "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
-         "scope": "global", "criterion": "random", "data_order": "same"}
+         "scope": "global", "criterion": "random", "data_order": "same",
+         "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16"}
 
 
 @st.composite
@@ -34,13 +35,20 @@ def configs(draw):
         validation_size=draw(st.integers(1)),
         fraction=draw(fractions | st.dictionaries(names, fractions, min_size=1, max_size=3)),
         scope=draw(st.sampled_from(SCOPES)), criterion=draw(st.sampled_from([*criteria.CRITERIA])),
-        data_order=draw(st.sampled_from(DATA_ORDERS)))
+        data_order=draw(st.sampled_from(DATA_ORDERS)),
+        augmentation=draw(st.sampled_from(config.AUGMENTATIONS)),
+        dtype_policy=draw(st.sampled_from(config.DTYPE_POLICIES)))
 
 
-@pytest.mark.parametrize(("preset", "expected"), [("digits", "56a975bb1c"),
-                                                  ("lenet_300_100", "591c50e5e6")])
+@pytest.mark.parametrize(("preset", "expected"), [
+    ("digits", "56a975bb1c"), ("lenet_300_100", "591c50e5e6"), ("conv2", "3c89290d7d")])
 def test_presets_have_the_fingerprints_of_earlier_versions(preset, expected):
     assert presets.get(preset).fingerprint == expected
+
+
+def test_every_preset_has_its_fingerprint_pinned():
+    marks = test_presets_have_the_fingerprints_of_earlier_versions.pytestmark
+    assert {name for name, _ in marks[0].args[1]} == set(presets.PRESETS)
 
 
 def test_the_defaults_are_those_of_earlier_versions():
@@ -49,7 +57,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "replicates": 1, "branches": ["ticket", "reinit"], "seed": 0, "optimizer": "adam",
         "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
         "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
-        "data_order": "fresh"}
+        "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32"}
 
 
 def test_defaults_are_left_out_of_the_identity():
@@ -118,6 +126,8 @@ BAD = {
     "optimizer": ["Adam", "", None, [], 0],
     "scope": ["local", None, []],
     "data_order": ["random", None, []],
+    "augmentation": ["crop", "", None, [], True],
+    "dtype_policy": ["float16", "bfloat16", "", None, []],
     "criterion": ["size", "", None, 3, [], len],
     "branches": [(), [], "ticket", "", ("tickets",), ("ticket", None), [[]], None, 3],
     "fraction": [1, -0.1, float("nan"), None, True, [], {}, {"default": 1.0}, {"default": None}],
@@ -168,7 +178,8 @@ def test_text_is_read_as_a_fraction_whatever_the_fraction_was():
     ("learning_rate", "fast"), ("learning_rate", "nan"), ("learning_rate", ""),
     ("fraction", "half"), ("fraction", ""), ("fraction", "default:"), ("fraction", "default:0.2,"),
     ("fraction", "default:1"), ("fraction", "default:0.2,0.1"), ("branches", ""),
-    ("branches", "ticket,random"), ("scope", "Layer"), ("criterion", "size")], ids=str)
+    ("branches", "ticket,random"), ("scope", "Layer"), ("criterion", "size"),
+    ("augmentation", "Flip_crop"), ("dtype_policy", "half")], ids=str)
 def test_text_that_cannot_be_read_is_an_error(name, text):
     with pytest.raises(LotteryError, match="Received: "):
         CONFIG.replace(**{name: text})
@@ -176,7 +187,7 @@ def test_text_that_cannot_be_read_is_an_error(name, text):
 
 @pytest.mark.parametrize("name", ["step", "preset", "fingerprint", ""])
 def test_an_unknown_setting_lists_the_known_ones(name):
-    with pytest.raises(LotteryError, match=f"one of batch_size, .*Received: '{name}'"):
+    with pytest.raises(LotteryError, match=f"of augmentation, batch_size, .*Received: '{name}'"):
         CONFIG.replace(**{name: "1"})
 
 

@@ -17,30 +17,37 @@ def test_digits_are_whole_scaled_and_disjoint():
     assert sum(image.tobytes() in seen for image in digits.x_test) == 0
 
 
-def test_data_that_is_not_there_is_one_line_that_says_how_to_get_it(tmp_path):
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_data_that_is_not_there_is_one_line_that_says_how_to_get_it(name, tmp_path):
     with pytest.raises(LotteryError) as error:
-        data.load("mnist", str(tmp_path))
+        data.load(name, str(tmp_path))
     message = str(error.value)
     assert "\n" not in message
-    assert str(tmp_path / "mnist") in message
-    assert f"tfds build mnist --data_dir {tmp_path}" in message
+    assert str(tmp_path / name) in message
+    assert f"tfds build {name} --data_dir {tmp_path}" in message
 
 
-def test_mnist_comes_from_tensorflow_datasets_as_floats(tmp_path):
-    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28, 1)).astype(np.uint8)
-    builder = tfds.image_classification.MNIST(data_dir=str(tmp_path))
+@pytest.mark.parametrize("name, maker, shape, more", [
+    ("mnist", tfds.image_classification.MNIST, (28, 28, 1), {}),
+    ("cifar10", tfds.image_classification.Cifar10, (32, 32, 3), {"id": "a"})])
+def test_images_come_from_tensorflow_datasets_as_pixels(name, maker, shape, more, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, *shape)).astype(np.uint8)
+    builder = maker(data_dir=str(tmp_path))
     parts = {"train": range(4), "test": range(4, 6)}
     builder._split_generators = lambda _: {
-        name: ((i, {"image": images[i], "label": i}) for i in part)
-        for name, part in parts.items()}
+        part: ((i, {"image": images[i], "label": i, **more}) for i in examples)
+        for part, examples in parts.items()}
     builder.download_and_prepare()
-    mnist = data.load("mnist", str(tmp_path))
-    assert mnist.classes == 10 and mnist.x_train.shape == (4, 28, 28, 1)
-    by_label = dict(zip(mnist.y_train.tolist(), mnist.x_train, strict=True))
+    found = data.load(name, str(tmp_path))
+    assert found.classes == 10 and found.input_shape == shape and len(found.y_test) == 2
+    assert found.x_train.dtype == found.x_test.dtype == np.uint8
+    assert found.y_train.dtype == found.y_test.dtype == np.int32
+    by_label = dict(zip(found.y_train.tolist(), found.x_train, strict=True))
+    assert set(by_label) == {0, 1, 2, 3}
     for label, image in by_label.items():
-        np.testing.assert_allclose(image, images[label] / 255, rtol=1e-6)
+        np.testing.assert_array_equal(image, images[label])
 
 
 def test_an_unknown_data_set_lists_the_known():
-    with pytest.raises(LotteryError, match="digits, mnist. Received: 'nope'"):
+    with pytest.raises(LotteryError, match="digits, mnist, cifar10. Received: 'nope'"):
         data.load("nope")

@@ -15,6 +15,90 @@ def test_lenet_has_the_papers_266_200_weights():
     assert [item.prunable.output for item in masked(model).values()] == [False, False, True]
 
 
+def network(name):
+    return prune_low_magnitude(models.build(presets.get("digits").replace(network=name),
+                                            (32, 32, 3), 10))
+
+
+def sizes(model):
+    return {name: int(np.prod(item.weight.shape)) for name, item in masked(model).items()}
+
+
+def test_conv2_has_the_papers_4_300_992_weights():
+    found = sizes(network("conv2"))
+    assert found == {"conv1/kernel": 1728, "conv2/kernel": 36_864, "fc1/kernel": 4_194_304,
+                     "fc2/kernel": 65_536, "fc3/kernel": 2560}
+    assert sum(found.values()) == 4_300_992
+
+
+def test_resnet18_has_20_layers_and_the_papers_weights():
+    model = network("resnet18")
+    found = sizes(model)
+    assert sum(found.values()) == 270_896
+    shortcuts = {name: size for name, size in found.items() if "shortcut" in name}
+    assert list(shortcuts.values()) == [512, 2048]
+    assert found["fc/kernel"] == 640
+    assert len(found) - len(shortcuts) == 20
+    # Of the paper's 274,042 in all; normalisation and the last bias beside kernels.
+    names = [item.prunable.output for item in masked(model).values()]
+    assert names == [False] * (len(found) - 1) + [True]
+    shapes = {name: tuple(item.weight.shape) for name, item in masked(model).items()}
+    assert shapes["conv/kernel"] == (3, 3, 3, 16)
+    assert shapes["stage2_block1_conv1/kernel"] == (3, 3, 16, 32)
+    assert shapes["stage3_block3_conv2/kernel"] == (3, 3, 64, 64)
+
+
+@pytest.mark.parametrize("name", ["conv2", "resnet18"])
+def test_a_convolutional_network_learns_in_one_step(name):
+    model = network(name)
+    models.compile_model(model, presets.get("digits"))
+    model.compile(model.optimizer, model.loss, jit_compile=False)  # Compiling takes longer.
+    x = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
+    assert model(x).shape == (2, 10)
+    before = model.get_weights()
+    assert np.isfinite(model.train_on_batch(x, np.array([3, 7])))
+    kernels = {id(item.weight) for item in masked(model).values()}
+    moved = [(old != new.numpy()).any() for old, new in zip(before, model.weights, strict=True)
+             if id(new) in kernels]
+    assert moved and all(moved)
+
+
+@pytest.mark.parametrize("name", models.NETWORKS)
+def test_initial_weights_of_every_network_can_be_drawn_and_logits_are_float32(name):
+    config = presets.get("digits").replace(network=name, dtype_policy="mixed_bfloat16")
+    model = models.build(config, (32, 32, 3), 10)
+    drawn = models.initial_weights(model, np.random.default_rng(0))
+    assert len(drawn) == len(model.weights)
+    assert {value.dtype for value in drawn.values()} == {np.dtype(np.float32)}
+    assert model.output.dtype == "float32" and model.output.shape == (None, 10)
+    assert {layer.compute_dtype for layer in model.layers[1:-1]} == {"bfloat16"}
+    assert keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_networks_are_made_with_generators_that_seeds_decide():
+    enabled = keras.backend.experimental.is_tf_random_generator_enabled
+    before, seen = enabled(), []
+
+    def noisy(shape, classes):
+        seen.append(enabled())
+        raise KeyError("stop")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.NETWORKS, "noisy", noisy)
+        with pytest.raises(KeyError):
+            models.build(presets.get("digits").replace(network="noisy"), (8, 8), 10)
+    assert seen == [True] and enabled() == before
+
+
+def test_float16_alone_needs_its_loss_scaled():
+    for policy, scaled in (("float32", False), ("mixed_bfloat16", False), ("mixed_float16", True)):
+        config = presets.get("digits").replace(dtype_policy=policy, learning_rate=0.25)
+        model = models.build(config, (8, 8), 10)
+        models.compile_model(model, config)
+        kind = keras.mixed_precision.LossScaleOptimizer
+        assert isinstance(model.optimizer, kind) == scaled
+        assert float(model.optimizer.learning_rate) == 0.25
+
+
 def test_initial_weights_are_glorot_normal_with_zero_biases():
     model = models.build(presets.get("lenet_300_100"), (28, 28, 1), 10)
     drawn = models.initial_weights(model, np.random.default_rng(0))

@@ -16,7 +16,8 @@ def test_every_description_belongs_to_a_preset():
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(LotteryError, match=r"one of digits, lenet_300_100.*\. Received: 'mnist'"):
+    known = "one of digits, lenet_300_100, conv2"
+    with pytest.raises(LotteryError, match=rf"{known}.*\. Received: 'mnist'"):
         presets.get("mnist")
 
 
@@ -27,7 +28,16 @@ def test_lenet_is_as_in_the_paper():
     assert (config.steps, config.validation_every, config.validation_size) == (50_000, 100, 5000)
     assert config.fraction == {"default": 0.2, "output": 0.1}
     assert (config.scope, config.criterion) == ("layer", "magnitude")
-    assert config.replicates == 5 and config.branches == ("ticket", "reinit")
+    assert config.replicates == 1 and config.branches == ("ticket", "reinit")
+
+
+def test_conv2_is_as_in_the_paper():
+    config = presets.get("conv2")
+    assert config.network == "conv2" and config.dataset == "cifar10"
+    assert (config.optimizer, config.learning_rate, config.batch_size) == ("adam", 2e-4, 60)
+    assert (config.steps, config.validation_every, config.validation_size) == (20_000, 100, 5000)
+    assert config.fraction == {"Conv2D": 0.1, "default": 0.2, "output": 0.1}
+    assert (config.augmentation, config.dtype_policy) == ("none", "float32")
 
 
 def test_digits_prunes_as_the_paper_does():

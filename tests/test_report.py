@@ -17,6 +17,7 @@ DENSITIES = (1.0, 0.8, 0.51, 0.21)
 
 def fill(root, replicates=2):
     store = Store(root, CONFIG)
+    store.begin()
     for replicate in range(replicates):
         for level, density in enumerate(DENSITIES):
             for branch in ("ticket", "reinit") if level else ("ticket",):
@@ -102,6 +103,6 @@ def test_a_folder_that_is_no_workdir_is_an_error_that_names_it(tmp_path, content
 
 
 def test_a_workdir_without_results_is_an_error(tmp_path):
-    Store(tmp_path, CONFIG)
+    Store(tmp_path, CONFIG).begin()
     with pytest.raises(WorkdirError, match="finished training"):
         report.show(tmp_path, Console(file=io.StringIO()))

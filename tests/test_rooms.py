@@ -16,7 +16,8 @@ GROUPS = (
      "ticketfile", "config", "store", "invariants"),
     ("schedule", "weights", "prunable", "wrapper", "wrap", "rewind", "rounds", "ticket", "plan",
      "search", "callback"),
-    ("models", "data", "presets", "train", "experiment"),
+    ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
+     "work", "workers"),
     ("stats", "plots", "report", "progress"),
     ("cli", "__main__"),
 )
@@ -25,7 +26,7 @@ ORDER = tuple(module for group in GROUPS for module in group)
 PATHS = {path.stem: path for path in sorted(pathlib.Path(lth_keras.__file__).parent.glob("*.py"))}
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
-WITHOUT_TENSORFLOW = (*GROUPS[0], *GROUPS[3])
+WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "experiment", *GROUPS[3])
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

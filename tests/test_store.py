@@ -26,8 +26,14 @@ IN_ORDER = [(2, 9, "random_mask", 0), (2, 9, "random_mask", 1), (2, 9, "ticket",
 KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
+def begun(root, config=CONFIG):
+    run = Store(root, config)
+    run.begin()
+    return run
+
+
 def filled(root):
-    run = Store(root, CONFIG)
+    run = begun(root)
     for number, training in enumerate(TRAININGS):
         run.finish(training, {**RESULT, "early_stop_step": number}, CURVE.assign(loss=number))
     return run
@@ -38,13 +44,18 @@ def keys(table):
 
 
 def test_a_workdir_is_made_with_its_configuration(tmp_path):
-    Store(tmp_path / "new" / "run", CONFIG)
+    begun(tmp_path / "new" / "run")
     assert Config.from_json((tmp_path / "new" / "run" / "config.json").read_text()) == CONFIG
     assert os.listdir(tmp_path / "new" / "run") == ["config.json"]
 
 
+def test_a_store_writes_nothing_before_it_is_begun(tmp_path):
+    Store(tmp_path / "new" / "run", CONFIG)
+    assert os.listdir(tmp_path) == []
+
+
 def test_things_lie_where_the_layout_says(tmp_path):
-    run = Store(tmp_path, CONFIG)
+    run = begun(tmp_path)
     assert run.ticket(0, 3) == tmp_path / "replicate_0" / "level_03" / "ticket.safetensors"
     assert run.folder(Training(1, 12, "random_mask", 2)) \
         == tmp_path / "replicate_1" / "level_12" / "random_mask_2"
@@ -78,7 +89,7 @@ def test_the_result_is_written_after_the_curve(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(files, "write", lambda path, content: written.append(path.name))
     Store(tmp_path, CONFIG).finish(Training(0, 0), RESULT, CURVE)
-    assert written == ["config.json", "curve.csv", "result.json", "results.csv"]
+    assert written == ["curve.csv", "result.json", "results.csv"]
 
 
 def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch):
@@ -226,13 +237,13 @@ def test_the_same_experiment_goes_on_in_its_workdir(tmp_path):
                                   {"branches": ("ticket",)}])
 def test_another_extent_goes_on_in_the_same_workdir(tmp_path, more):
     filled(tmp_path)
-    Store(tmp_path, CONFIG.replace(**more))
+    begun(tmp_path, CONFIG.replace(**more))
     assert Config.from_json((tmp_path / "config.json").read_text()) == CONFIG.replace(**more)
     assert len(store.results(tmp_path)) == len(TRAININGS)
 
 
 def test_a_workdir_of_another_experiment_is_refused_with_what_differs(tmp_path):
-    Store(tmp_path, CONFIG)
+    begun(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
     other = dataclasses.replace(CONFIG, preset="q", steps=200, fraction={"default": 0.2},
                                 rounds=3)
@@ -248,7 +259,7 @@ def test_a_workdir_of_another_experiment_is_refused_with_what_differs(tmp_path):
 
 
 def test_a_setting_back_at_its_default_differs_too(tmp_path):
-    Store(tmp_path, CONFIG.replace(seed=3))
+    begun(tmp_path, CONFIG.replace(seed=3))
     with pytest.raises(WorkdirError, match="with seed=3 there, default asked"):
         Store(tmp_path, CONFIG)
 
@@ -271,7 +282,7 @@ def test_a_folder_in_place_of_the_config_is_refused(tmp_path):
 
 
 def test_a_config_that_cannot_be_replaced_is_left(tmp_path, monkeypatch):
-    Store(tmp_path, CONFIG)
+    begun(tmp_path)
     before = (tmp_path / "config.json").read_bytes()
 
     def refuse(source, target):
@@ -279,7 +290,7 @@ def test_a_config_that_cannot_be_replaced_is_left(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(WorkdirError, match="can be written. Received: .*Permission denied"):
-        Store(tmp_path, CONFIG.replace(rounds=3))
+        begun(tmp_path, CONFIG.replace(rounds=3))
     assert (tmp_path / "config.json").read_bytes() == before
     assert os.listdir(tmp_path) == ["config.json"]
 
@@ -289,7 +300,7 @@ def test_a_config_that_cannot_be_replaced_is_left(tmp_path, monkeypatch):
 def test_a_path_where_no_folder_can_be_is_refused(tmp_path, part):
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(WorkdirError) as caught:
-        Store(tmp_path / part, CONFIG)
+        begun(tmp_path / part)
     assert str(tmp_path / part) in str(caught.value)
     assert (tmp_path / "a.txt").read_text() == "a"
 
@@ -303,7 +314,7 @@ def test_a_folder_without_permission_is_refused(tmp_path, mode):
     folder.chmod(mode)
     try:
         with pytest.raises(WorkdirError):
-            Store(folder, CONFIG)
+            begun(folder)
     finally:
         folder.chmod(0o700)
 

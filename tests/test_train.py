@@ -75,11 +75,10 @@ def test_the_compiled_loop_does_what_train_on_batch_does(lab):
     for name, value in masks.apply(plan.weights, plan.masks).items():
         variables[name].assign(value)
     rewind.assign_masks(model, plan.masks)
-    step, losses = 0, []
-    for end, indices in intervals(make_plan(lab.weights)):
-        for row in indices[:end - step]:
+    losses = []
+    for interval in intervals(make_plan(lab.weights)):
+        for row in interval.indices[:interval.count]:
             model.train_on_batch(lab.data.x_train[row], lab.data.y_train[row])
-        step = end
         held_out = plan.validation
         losses.append(model.evaluate(lab.data.x_train[held_out], lab.data.y_train[held_out],
                                      verbose=0)[0])
@@ -133,9 +132,11 @@ def test_every_epoch_takes_every_example_once(steps, every, batch):
     plan = make_plan({}, masks={}, train=examples, steps=steps, validation_every=every,
                      batch_size=batch)
     taken = list(intervals(plan))
-    assert [step for step, _ in taken] == [*range(every, steps, every), steps]
-    assert all(indices.shape == (every, batch) for _, indices in taken)
-    stream = np.concatenate([indices.ravel() for _, indices in taken])
+    assert [interval.first for interval in taken] == [*range(0, steps, every)]
+    assert [interval.last for interval in taken] == [*range(every, steps, every), steps]
+    assert sum(interval.count for interval in taken) == steps
+    assert all(interval.indices.shape == (every, batch) for interval in taken)
+    stream = np.concatenate([interval.indices.ravel() for interval in taken])
     epochs = [stream[start:start + 40] for start in range(0, len(stream) - 39, 40)]
     assert all(sorted(epoch) == sorted(examples) for epoch in epochs)
     if len(epochs) > 1:

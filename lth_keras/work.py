@@ -1,0 +1,151 @@
+"""What a worker process does: one training after another, in a lab that it keeps.
+
+TensorFlow is loaded here, in the worker, when the first training comes: the process that
+starts a run does without.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from lth_keras.config import Config
+from lth_keras.experiment import Outcome, Speed
+from lth_keras.masks import Array
+from lth_keras.store import Training
+from lth_keras.ticketfile import Contents
+
+STRATEGIES = ("none", "mirrored", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """What a worker trains on.
+
+    Attributes:
+      data_dir: where tensorflow-datasets keeps its data, or None for its default.
+      strategy: one of STRATEGIES: the devices of one training.
+      threads: cores that a training may use, >= 1; 0 for all.
+      resident_mib: data larger than so many MiB are streamed to the device.
+    """
+
+    data_dir: "str | None" = None
+    strategy: str = "none"
+    threads: int = 1
+    resident_mib: int = 2048
+
+
+class Tally:
+    """The steps of each training, in a file that workers on this machine write to.
+
+    Elsewhere there is no such file, and progress is seen when a training ends.
+    """
+
+    def __init__(self, config: Config):
+        self._folder = tempfile.TemporaryDirectory(prefix="lth_")
+        self._steps = config.steps
+        size = config.replicates * (config.rounds + 1) * len(config.branches)
+        self._path = str(pathlib.Path(self._folder.name) / "steps")
+        self._counts = np.memmap(self._path, np.int64, "w+", shape=size)
+        self._slots: dict[Training, int] = {}
+
+    def slot(self, training: Training) -> tuple[str, int]:
+        """Where the steps of a training are written: the same when it is tried again."""
+        return self._path, self._slots.setdefault(training, len(self._slots))
+
+    def finish(self, training: Training) -> None:
+        """A training is done, wherever that was."""
+        self._counts[self._slots[training]] = self._steps
+
+    def total(self) -> int:
+        """The steps of all."""
+        return int(self._counts.sum())
+
+
+_one_at_a_time = threading.Lock()  # A cluster may call from several threads.
+_started_by: "int | None" = None
+
+
+def train(config: str, placement: Placement, training: Training, ticket: "Contents | None",
+          tally: tuple[str, int]) -> Outcome:
+    """One training; counts its steps where `Tally.slot` says."""
+    path, slot = tally
+    counts: Array = np.zeros(slot + 1, np.int64)
+    with contextlib.suppress(OSError):  # It is not there on another machine.
+        counts = np.memmap(path, np.int64, "r+")
+    counts[slot] = 0
+
+    def count(steps: int) -> None:
+        counts[slot] += steps
+        if _started_by is not None and os.getppid() != _started_by:
+            os._exit(1)  # Nobody waits for the result any more.
+    with _one_at_a_time:
+        outcome: Outcome = _lab(config, placement).train(training, ticket, count)
+        return outcome
+
+
+def measure(config: str, placement: Placement) -> Speed:
+    """Compiles in this process, and measures how fast it trains."""
+    with _one_at_a_time:
+        speed: Speed = _lab(config, placement).measure()
+        return speed
+
+
+@functools.lru_cache(maxsize=1)
+def _lab(config: str, placement: Placement) -> Any:
+    with _quiet():
+        import tensorflow as tf
+
+        from lth_keras import data
+        from lth_keras.lab import Lab
+        if placement.threads:
+            tf.config.threading.set_intra_op_parallelism_threads(placement.threads)
+            tf.config.threading.set_inter_op_parallelism_threads(placement.threads)
+        for device in tf.config.list_physical_devices("GPU"):  # Which processes may share.
+            tf.config.experimental.set_memory_growth(device, True)
+    settings = Config.from_json(config)
+    return Lab(settings, data.load(settings.dataset, placement.data_dir),
+               _strategy(placement.strategy, tf), placement.resident_mib)
+
+
+def _strategy(name: str, tf: Any) -> Any:
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "tpu":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    return None
+
+
+
+def obey(parent: int) -> None:
+    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end."""
+    global _started_by  # noqa: PLW0603
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _started_by = parent if os.getppid() == parent else None
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # TensorFlow's libraries greet on the process's stderr before any log level applies.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -1,0 +1,244 @@
+"""Workers: who trains.  This process, or processes here and on other machines.
+
+A training is a function of the configuration, the ticket and what it is called, so it
+can be done anywhere and again; the one process that started the run keeps the results.
+Worker processes have one thread each: side by side they train more than one process with
+many threads does, and the same bits whatever their number.
+
+    Here    this process
+    Loky    processes on this machine, through joblib's loky
+    Ray     a Ray cluster: that of RAY_ADDRESS, or one on this machine
+    Dask    a Dask cluster: that of DASK_SCHEDULER_ADDRESS, or one on this machine
+
+Workers load the data set by its name, so on a cluster every machine must have it.
+"""
+
+import concurrent.futures
+import importlib
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import joblib
+from joblib.externals import loky
+
+from lth_keras import work
+from lth_keras.config import Config
+from lth_keras.errors import LotteryError
+from lth_keras.experiment import Outcome, Speed, WorkerDiedError
+from lth_keras.store import Training
+from lth_keras.ticketfile import Contents
+from lth_keras.work import Placement
+
+
+class Here:
+    """Trains in this process, one training at a time.
+
+    Args:
+      lab: trains, as `lth_keras.lab.Lab` does.
+    """
+
+    slots = 1
+
+    def __init__(self, lab: Any):
+        self._lab = lab
+        self._done = 0
+
+    def submit(self, training: Training, ticket: "Contents | None") -> "Future[Outcome]":
+        """Trains at once; the future is done."""
+        future: Future[Outcome] = Future()
+        future.set_result(self._lab.train(training, ticket, self._count))
+        return future
+
+    def steps(self) -> int:
+        """The steps done so far."""
+        return self._done
+
+    def _count(self, steps: int) -> None:
+        self._done += steps
+
+
+class Pool:
+    """Worker processes: what the three kinds share.
+
+    Args:
+      jobs: how many processes at most; by default as many as there are cores or, in a cluster
+        that runs already, workers.
+      waiting: what is to be trained.
+      config: the settings.
+      placement: what each trains on.
+    """
+
+    def __init__(self, jobs: "int | None", waiting: Sequence[Training], config: Config,
+                 placement: Placement):
+        # More could never be busy at once.
+        most = min(len(waiting), config.replicates * len(config.branches))
+        self.slots = min(most, jobs or self._cores())
+        self._lab = json.dumps(config.to_dict()), placement
+        self._tally = work.Tally(config)
+
+    def submit(self, training: Training, ticket: "Contents | None") -> "Future[Outcome]":
+        """Starts a training in a process that is free."""
+        slot = self._tally.slot(training)
+        future = self._call(work.train, *self._lab, training, ticket, slot)
+
+        def finish(done: "Future[Outcome]") -> None:
+            if done.exception() is None:
+                self._tally.finish(training)
+        future.add_done_callback(finish)
+        return future
+
+    def measure(self) -> list[Speed]:
+        """The speed of every process, measured side by side; compiles in each.
+
+        Raises:
+          LotteryError: if the settings fit the network or the data not.
+        """
+        futures = [self._call(work.measure, *self._lab) for _ in range(self.slots)]
+        return [future.result() for future in futures]
+
+    def steps(self) -> int:
+        """The steps done so far."""
+        return self._tally.total()
+
+    def close(self) -> None:
+        """Ends the processes, whatever they are doing."""
+        raise NotImplementedError
+
+    def _cores(self) -> int:
+        return int(joblib.cpu_count())
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        raise NotImplementedError
+
+
+class Loky(Pool):
+    """Processes on this machine."""
+
+    def __init__(self, *arguments: Any):
+        super().__init__(*arguments)
+        self._executor = self._start()
+
+    def _start(self) -> Any:
+        return loky.ProcessPoolExecutor(self.slots, initializer=work.obey, initargs=(os.getpid(),),
+                                        env=_environment())
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        try:
+            inner = self._executor.submit(function, *arguments)
+        except concurrent.futures.BrokenExecutor:
+            # One process died, and loky gave up the others with it.
+            self._executor.shutdown(wait=False, kill_workers=True)
+            self._executor = self._start()
+            inner = self._executor.submit(function, *arguments)
+        return _translated(inner, concurrent.futures.BrokenExecutor)
+
+    def close(self) -> None:
+        """Ends the processes, whatever they are doing."""
+        self._executor.shutdown(wait=True, kill_workers=True)
+
+
+class Ray(Pool):
+    """Processes of a Ray cluster."""
+
+    def __init__(self, *arguments: Any):
+        self._ray = _extra("ray")
+        self._ours = not self._ray.is_initialized()
+        if "RAY_ADDRESS" in os.environ:
+            self._connect()
+        super().__init__(*arguments)
+        if "RAY_ADDRESS" not in os.environ:
+            self._connect(num_cpus=self.slots, include_dashboard=False)
+
+    def _connect(self, **local: Any) -> None:
+        if self._ours:
+            self._ray.init(log_to_driver=False, logging_level="ERROR",
+                           runtime_env={"env_vars": _environment()}, **local)
+
+    def _cores(self) -> int:
+        return int(self._ray.cluster_resources()["CPU"]) if self._ray.is_initialized() \
+            else super()._cores()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        remote = self._ray.remote(num_cpus=1, max_retries=0)(function)
+        errors = self._ray.exceptions
+        return _translated(remote.remote(*arguments).future(),
+                           (errors.WorkerCrashedError, errors.NodeDiedError,
+                            errors.OutOfMemoryError, errors.LocalRayletDiedError))
+
+    def close(self) -> None:
+        """Leaves the cluster, or ends it if it is our own."""
+        if self._ours:
+            self._ray.shutdown()
+
+
+class Dask(Pool):
+    """Processes of a Dask cluster; a worker trains one network at a time."""
+
+    def __init__(self, *arguments: Any):
+        self._distributed = _extra("distributed", extra="dask")
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        self._client: Any = None
+        self._cluster: Any = None
+        if "DASK_SCHEDULER_ADDRESS" in os.environ:
+            self._client = self._distributed.Client()
+        super().__init__(*arguments)
+        if self._client is None:
+            self._cluster = self._distributed.LocalCluster(
+                n_workers=self.slots, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+                env=_environment(), silence_logs=logging.CRITICAL)
+            self._client = self._distributed.Client(self._cluster)
+
+    def _cores(self) -> int:
+        return len(self._client.nthreads()) if self._client else super()._cores()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        inner = self._client.get_executor(pure=False, retries=0).submit(function, *arguments)
+        return _translated(inner, self._distributed.KilledWorker)
+
+    def close(self) -> None:
+        """Leaves the cluster, or ends it if it is our own."""
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+BACKENDS: dict[str, type[Pool]] = {"loky": Loky, "ray": Ray, "dask": Dask}
+
+
+def _extra(package: str, extra: str = "") -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = extra or package
+        raise LotteryError(f"--backend {name} needs an extra. Received: no package {package}. "
+                           f"Run: python -m pip install 'lth_keras[{name}]'") from None
+
+
+def _environment() -> dict[str, str]:
+    return {"LTH_KERAS_WORKER": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def _translated(inner: "Future[Any]", deaths: Any) -> "Future[Any]":
+    # The same future, but for the name of the error of a worker that died.
+    outer: Future[Any] = Future()
+
+    def finish(done: "Future[Any]") -> None:
+        if done.cancelled():
+            outer.set_exception(WorkerDiedError("its work was cancelled"))
+            return
+        error = done.exception()
+        cause = getattr(error, "cause", None)  # Ray wraps what a task raises.
+        if isinstance(cause, LotteryError):
+            error = cause
+        if isinstance(error, deaths):
+            error = WorkerDiedError(type(error).__name__)
+        if error is None:
+            outer.set_result(done.result())
+        else:
+            outer.set_exception(error)
+    inner.add_done_callback(finish)
+    return outer

@@ -1,0 +1,116 @@
+"""A network and a data set of a few numbers, and what watches a run of them."""
+
+import dataclasses
+import functools
+import json
+from concurrent.futures import Future
+
+import numpy as np
+import tf_keras as keras
+
+from lth_keras import store
+from lth_keras.config import Config
+from lth_keras.data import Data
+from lth_keras.errors import LotteryError
+from lth_keras.experiment import Experiment
+from lth_keras.lab import Lab
+from lth_keras.store import Store
+from lth_keras.workers import Here, Pool
+
+CONFIG = Config(preset="test", network="tiny", dataset="blobs", steps=12, rounds=2, replicates=1,
+                validation_every=4, validation_size=10, batch_size=8,
+                fraction={"default": 0.3, "output": 0.1})
+
+
+def tiny(input_shape, classes):
+    layers = keras.layers
+    return keras.Sequential([layers.Input(input_shape), layers.Dense(8, "relu", name="a"),
+                             layers.Dense(classes, name="b", dtype="float32")])
+
+
+def blobs(train=50, test=20, seed=0):
+    """Three classes of points, each about its own centre."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(3, 6))
+
+    def draw(size):
+        y = rng.integers(0, 3, size).astype(np.int32)
+        return (centres[y] + rng.normal(size=(size, 6))).astype(np.float32), y
+    return Data(*draw(train), *draw(test), 3)
+
+
+class Watch:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.begun, self.ended, self.done = [], [], []
+
+    def begin(self, training, density):
+        self.begun.append(training)
+
+    def steps(self, done):
+        self.done.append(done)
+
+    def end(self, training, result):
+        self.ended.append(training)
+
+
+class Stopping:
+    """A lab in which Ctrl-C is pressed at a validation; before it so many are let through."""
+
+    def __init__(self, lab, validations):
+        self._lab, self._left = lab, validations
+
+    def train(self, training, ticket, on_interval):
+        def count(steps):
+            on_interval(steps)
+            self._left -= 1
+            if self._left < 0:
+                raise KeyboardInterrupt
+        return self._lab.train(training, ticket, count)
+
+
+class Inline(Pool):
+    """Worker processes that are this process."""
+
+    def __init__(self, jobs, waiting, config, placement):
+        super().__init__(jobs, waiting, config, dataclasses.replace(placement, threads=0))
+
+    def _call(self, function, *arguments):
+        future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except LotteryError as error:
+            future.set_exception(error)
+        return future
+
+    def close(self):
+        pass
+
+
+@functools.cache
+def _lab(settings):
+    return Lab(Config.from_json(settings), blobs())
+
+
+def lab(config=CONFIG):
+    """A lab for the configuration, compiled once for all tests and extents."""
+    one = config.replace(rounds=CONFIG.rounds, replicates=1, branches=CONFIG.branches)
+    return _lab(json.dumps(one.to_dict()))
+
+
+def run(root, config=CONFIG, stop_after=None, trains=None):
+    """Runs an experiment in this process; returns its watch."""
+    watch, trains = Watch(), trains or lab(config)
+    if stop_after is not None:
+        trains = Stopping(trains, stop_after)
+    Experiment(config, Store(root, config), watch, Here(trains)).run()
+    return watch
+
+
+def contents(root):
+    """Every file's bytes, but for the seconds that trainings took."""
+    results = store.results(root).drop(columns="seconds").to_csv()
+    files = {path.relative_to(root): path.read_bytes() for path in sorted(root.rglob("*"))
+             if path.name in ("ticket.safetensors", "curve.csv")}
+    return results, files
