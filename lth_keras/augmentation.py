@@ -8,8 +8,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from lth_keras.errors import LotteryError
-
 # Images of shape (batch, height, width, ...) and draws of shape (batch, 3) in [0, 1) -> images.
 Augmentation = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -26,13 +24,7 @@ def flip_crop(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 
     Four pixels of padding on each side, so that every offset of 0 to 8 is as likely
     (Frankle & Carbin 2019, section 4; He et al. 2016, section 4.2).
-
-    Raises:
-      LotteryError: if the examples are not images.
     """
-    if images.shape.rank not in (3, 4):
-        raise LotteryError("augmentation=flip_crop needs images of shape (height, width) or "
-                           f"(height, width, channels). Received: {tuple(images.shape[1:])}.")
     edges = [[0, 0], [_PADDING] * 2, [_PADDING] * 2, [0, 0]][:images.shape.rank]
     offsets = tf.cast(draws[:, :2] * (2 * _PADDING + 1), tf.int32)
     rows = offsets[:, :1] + tf.range(images.shape[1])

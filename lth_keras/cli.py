@@ -208,7 +208,8 @@ def _main(arguments: argparse.Namespace) -> int:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # A full disk, a folder that cannot be written.
-        print(f"lth {arguments.command}: error: {error.strerror or error}: {error.filename}",
+        where = f": {error.filename}" if error.filename else ""
+        print(f"lth {arguments.command}: error: {error.strerror or error}{where}",
               file=sys.stderr)
         return 2
     except KeyboardInterrupt:

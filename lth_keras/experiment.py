@@ -125,7 +125,8 @@ class Experiment:
                 running[self._start(ready)] = ready
             done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
             self.watch.steps(self.workers.steps())
-            for future in done:
+            # What is finished is kept before an error of another ends the run.
+            for future in sorted(done, key=lambda future: future.exception() is not None):
                 training = running.pop(future)
                 try:
                     self._keep(training, future.result())

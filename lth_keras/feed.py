@@ -2,8 +2,9 @@
 
 Data that fit lie on the device whole, and a validation interval is one compiled program.
 Larger data stay where they are, in memory or mapped from a file, and their batches come
-through tf.data, some steps at a time.  Both train the same batches in the same order,
-and give the same results.
+through tf.data, some steps at a time.  Both train the same batches in the same order and
+give the same weights, bit for bit; what the metrics say may differ in the last bit of a
+float, since one sums within a larger program than the other.
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from lth_keras.data import Data
 from lth_keras.masks import Array
-from lth_keras.program import Batches, EVALUATED_TOGETHER, Logs, Program
+from lth_keras.program import Batches, Logs, Program
 
 RESIDENT_MIB = 2048
 _PIECE = 64 * 2**20  # Bytes of examples that are streamed together.
@@ -141,7 +142,8 @@ class Streamed:
 
     def _stream(self, part: str, indices: Array) -> tf.data.Dataset:
         # In the program's own portions, so that its sums are the same.
-        portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
+        together = self._program.together
+        portions = np.split(indices, range(together, len(indices), together))
         return self._dataset(lambda: (self._examples(part, chosen) for chosen in portions), part)
 
     def _examples(self, part: str, indices: Array) -> tuple[Array, Array]:
@@ -152,8 +154,8 @@ class Streamed:
     def _dataset(self, generator: Any, part: str) -> tf.data.Dataset:
         x, y = self._examples(part, np.arange(1))
         return tf.data.Dataset.from_generator(generator, output_signature=(
-            tf.TensorSpec((None, *x.shape[1:]), x.dtype), tf.TensorSpec((None,), y.dtype),
-        )).prefetch(2)
+            tf.TensorSpec((None, *x.shape[1:]), x.dtype),
+            tf.TensorSpec((None, *y.shape[1:]), y.dtype))).prefetch(2)
 
 
 def _split(interval: Interval, example_bytes: int) -> Iterator[Interval]:

@@ -12,6 +12,7 @@ XLA compiles all of it, but for two cases that it does not serve: replicas that 
 each other, and convolutions on a CPU.  Those run in the same loop as a TensorFlow graph.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -51,6 +52,10 @@ class Program:
 
     Attributes:
       compiled: whether XLA compiles it.
+      together: examples that are evaluated at once, at most.
+
+    Raises:
+      LotteryError: if the augmentation is for images and the data are none.
     """
 
     def __init__(self, model: Any, data: Data, augmentation: str = "none"):
@@ -58,7 +63,12 @@ class Program:
         self.strategy = model.distribute_strategy
         self._augment = AUGMENTATIONS[augmentation]
         self._draws = augmentation != "none"
+        if self._draws and data.x_train.ndim not in (3, 4):
+            raise LotteryError(f"augmentation={augmentation} needs images of shape (height, width) "
+                               "or (height, width, channels). Received: examples of shape "
+                               f"{data.input_shape}.")
         replicas = self.strategy.num_replicas_in_sync
+        self.together = EVALUATED_TOGETHER // replicas * replicas
         # One batch through the model makes its metrics' variables, before any tracing.
         trial = tf.function(self.evaluation)
         batch = (tf.constant(data.x_test[:1]), tf.constant(data.y_test[:1]),
@@ -94,12 +104,7 @@ class Program:
 
     def evaluation(self, x: Any, y: Any, indices: tf.Tensor) -> None:
         """Adds the examples of these indices to the model's metrics, as `evaluate` does."""
-        replicas = self.strategy.num_replicas_in_sync
-        if indices.shape[0] % replicas:
-            raise LotteryError("Examples to evaluate, and of a batch, must divide among the "
-                               f"replicas. Received: {indices.shape[0]} examples for {replicas} "
-                               "replicas; --set validation_size changes the former's number.")
-        together = min(indices.shape[0], EVALUATED_TOGETHER // replicas * replicas)
+        together = min(indices.shape[0], self.together)
         whole = indices.shape[0] // together
 
         def test(rows: tf.Tensor) -> None:
@@ -114,6 +119,23 @@ class Program:
         tf.while_loop(lambda part: part < whole, one_part, [tf.constant(0)])
         if indices.shape[0] % together:
             self.strategy.run(test, (indices[whole * together:],))
+
+    def check_shares(self, sizes: Mapping[str, int]) -> None:
+        """Whether every replica gets as many examples as any other.
+
+        Args:
+          sizes: what is shared -> its number of examples.
+
+        Raises:
+          LotteryError: if they do not divide among the replicas.
+        """
+        replicas = self.strategy.num_replicas_in_sync
+        uneven = [f"{name}: {size:,}" for name, size in sizes.items() if size % replicas]
+        if uneven:
+            raise LotteryError(
+                f"Numbers of examples must divide among the replicas, here {replicas}. Received: "
+                f"{', '.join(uneven)}. Change them with --set batch_size and --set "
+                "validation_size, or take fewer devices.")
 
     def _share(self, values: tf.Tensor) -> tf.Tensor:
         # Of a batch: what this replica takes.

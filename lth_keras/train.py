@@ -88,7 +88,8 @@ class Trainer:
                  resident_mib: int = feed.RESIDENT_MIB):
         self._model = model
         self._generators = list(_generators(model))
-        self.feed = feed.make(Program(model, data, augmentation), data, resident_mib)
+        self._program = Program(model, data, augmentation)
+        self.feed = feed.make(self._program, data, resident_mib)
         self._test = np.arange(len(data.y_test))
         with model.distribute_strategy.scope():  # The optimizer's slots are made here.
             self._fresh = rewind.Snapshot.of(model)
@@ -157,6 +158,9 @@ class Trainer:
         return int(self.feed.interval.experimental_get_tracing_count())
 
     def _start(self, plan: Plan) -> None:
+        self._program.check_shares({
+            "a batch": plan.batch_size, "validation": len(plan.validation),
+            "training": len(plan.train), "testing": len(self._test)})
         start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
         rewind.assign_masks(self._model, plan.masks)
         start.restore(self._model, plan.masks)

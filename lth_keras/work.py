@@ -13,12 +13,14 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from lth_keras.config import Config
+from lth_keras.errors import LotteryError
 from lth_keras.experiment import Outcome, Speed
 from lth_keras.masks import Array
 from lth_keras.store import Training
@@ -72,7 +74,6 @@ class Tally:
 
 
 _one_at_a_time = threading.Lock()  # A cluster may call from several threads.
-_started_by: "int | None" = None
 
 
 def train(config: str, placement: Placement, training: Training, ticket: "Contents | None",
@@ -86,8 +87,6 @@ def train(config: str, placement: Placement, training: Training, ticket: "Conten
 
     def count(steps: int) -> None:
         counts[slot] += steps
-        if _started_by is not None and os.getppid() != _started_by:
-            os._exit(1)  # Nobody waits for the result any more.
     with _one_at_a_time:
         outcome: Outcome = _lab(config, placement).train(training, ticket, count)
         return outcome
@@ -121,7 +120,11 @@ def _strategy(name: str, tf: Any) -> Any:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "tpu":
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        except ValueError as error:
+            raise LotteryError("--strategy tpu needs a TPU. Received: none that TensorFlow finds "
+                               f"({error}).") from None
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
@@ -131,9 +134,14 @@ def _strategy(name: str, tf: Any) -> Any:
 
 def obey(parent: int) -> None:
     """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end."""
-    global _started_by  # noqa: PLW0603
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _started_by = parent if os.getppid() == parent else None
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # Nobody waits for a result any more.
+    if os.getppid() == parent:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from lth_keras import augmentation, config
 from lth_keras.augmentation import AUGMENTATIONS, flip_crop
-from lth_keras.errors import LotteryError
 
 SHAPES = [(5, 7), (5, 7, 3), (1, 1), (32, 32, 3)]
 
@@ -75,9 +74,3 @@ def test_every_image_of_a_batch_is_cropped_by_its_own_draws():
     assert found == [(0, 0, True), (8, 8, False), (4, 4, True), (4, 4, False), (0, 8, False),
                      (1, 8, False)]
     assert (made[3] == images[3]).all() and (made[2] == images[2][:, ::-1]).all()
-
-
-@pytest.mark.parametrize("shape", [(6,), (2, 3, 4, 5)])
-def test_examples_that_are_no_images_are_an_error(shape):
-    with pytest.raises(LotteryError, match="needs images of shape.*Received: \\("):
-        flip_crop(tf.zeros((2, *shape)), tf.zeros((2, 3)))

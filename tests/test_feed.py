@@ -127,14 +127,14 @@ def test_pieces_of_any_size_give_the_same_bits(steps, monkeypatch):
     assert same(*(each.train(plan_for(each, steps=15)) for each in trainers()))
 
 
-@pytest.mark.xfail(strict=True, reason="XLA divides Resident's metrics by a constant count")
-def test_metrics_are_the_same_bits_whatever_the_number_of_examples():
+def test_weights_are_the_same_bits_and_metrics_equal_to_rounding_whatever_is_validated():
     both = trainers_of_vectors()
     for count in (3, 7, 11, 13, 15):
         one, other = (each.train(plan_for(each, validation=np.arange(40, 40 + count),
                                           train=np.arange(39))) for each in both)
+        # XLA divides a sum by a count that it knows in its own way.
         np.testing.assert_allclose(one.curve, other.curve, rtol=1e-6)
-        assert same(one, other)
+        assert all((one.weights[name] == other.weights[name]).all() for name in one.weights)
 
 
 @pytest.mark.parametrize("together", [4, 5])
@@ -142,8 +142,7 @@ def test_validation_in_portions_gives_the_same_bits(together, monkeypatch):
     # 16 validation and test and 32 training examples: portions that divide them or do not.
     at_once = trainers_of_vectors()[0]
     expected = at_once.train(plan_for(at_once)).result
-    for module in (feed, program):
-        monkeypatch.setattr(module, "EVALUATED_TOGETHER", together)
+    monkeypatch.setattr(program, "EVALUATED_TOGETHER", together)
     one, other = (each.train(plan_for(each)) for each in trainers_of_vectors.__wrapped__())
     assert same(one, other)
     for name in ("val_loss_min", "test_loss_final", "train_loss_final", "test_accuracy_final"):
@@ -227,14 +226,12 @@ def test_a_measurement_changes_nothing(number):
     assert same(before, each.train(plan_for(each)))
 
 
-@pytest.mark.xfail(strict=True, reason="autograph raises it as a StagingError of many lines")
 def test_vectors_cannot_be_augmented():
     data = pixels()
     flat = dataclasses.replace(data, x_train=data.x_train.reshape(60, 30),
                                x_test=data.x_test.reshape(16, 30))
-    each = trainer(flat, made=lambda: keras.Sequential([layers.Input((30,)), layers.Dense(3)]))
     with pytest.raises(LotteryError, match="needs images of shape"):
-        each.train(plan_for(each))
+        trainer(flat, made=lambda: keras.Sequential([layers.Input((30,)), layers.Dense(3)]))
 
 
 @pytest.mark.parametrize("resident_mib", [0, 1])
@@ -299,3 +296,16 @@ def test_dropout_alone_follows_the_seed_and_two_layers_do_not_draw_the_same():
     each._start(plan_for(each))
     one, other = (generator.uniform((20,)).numpy() for generator in each._generators)
     assert (one != other).any()
+
+
+def test_convolutions_on_a_cpu_are_left_to_tensorflow_and_all_else_to_xla():
+    def dense():
+        return keras.Sequential([layers.Input((6, 5, 1)), layers.Flatten(), layers.Dense(3)])
+
+    def convolutional():
+        return keras.Sequential([layers.Input((6, 5, 1)), layers.Conv2D(2, 3), layers.Flatten(),
+                                 layers.Dense(3)])
+    data = pixels()
+    assert program.Program(trainer(data, augmentation="none", made=dense)._model, data).compiled
+    model = trainer(data, augmentation="none", made=convolutional)._model
+    assert not program.Program(model, data).compiled

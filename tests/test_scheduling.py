@@ -221,7 +221,6 @@ def test_deaths_of_different_trainings_do_not_add_up(run):
     assert error is None and len(workers.submitted) == 28
 
 
-@pytest.mark.xfail(strict=True, reason="Experiment.run raises before it keeps the others")
 def test_what_ends_together_with_a_failure_is_kept(run):
     def choose(running):
         return {Training(0, 0): LotteryError("diverged"), **everything(running[1:])}

@@ -88,8 +88,6 @@ def test_two_replicas_find_the_masks_of_one_device(said, way):
     assert said[way]
 
 
-@pytest.mark.xfail(strict=True, reason="autograph raises it as a StagingError of many lines, "
-                                       "and nothing looks at the batch")
 @pytest.mark.parametrize("way", ["resident", "streamed"])
 @pytest.mark.parametrize("part", ["validation", "batch"])
 def test_sizes_that_do_not_divide_among_replicas_are_an_error(said, part, way):

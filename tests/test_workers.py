@@ -185,7 +185,6 @@ def test_a_worker_that_trains_ends_when_its_starter_died(orphans):
     assert orphans[0]
 
 
-@pytest.mark.xfail(strict=True, reason="only a worker that trains looks for its starter")
 def test_a_worker_that_waits_ends_when_its_starter_died(orphans):
     assert not orphans[1]
 
