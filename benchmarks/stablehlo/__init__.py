@@ -1,0 +1,1 @@
+"""The compiled interval on a machine that has JAX and not TensorFlow."""
