@@ -156,11 +156,12 @@ def export(exported: Exported, described: dict[str, Any], steps: int,
         return {f"{stage}/{row['kind']} {row['name']}": sample(variables[number].numpy(), ENTRIES)
                 for number, row in enumerate(parameters) if row.get("output") is not None}
 
+    reference = exported.trainer.feed.interval
     one = dataclasses.replace(compared[0], count=1)
-    logs = {"one step": [_floats(program(*arguments_of(exported, one)))]}
+    logs = {"one step": [_floats(reference(*arguments_of(exported, one)))]}
     expected = values("one step")
     start.restore(model, plan.masks)
-    logs["intervals"] = [_floats(program(*arguments_of(exported, interval)))
+    logs["intervals"] = [_floats(reference(*arguments_of(exported, interval)))
                          for interval in compared]
     np.savez_compressed(folder / "expected.npz", **expected, **values("intervals"))
     (folder / "expected.json").write_text(json.dumps(logs, indent=1))
@@ -168,8 +169,8 @@ def export(exported: Exported, described: dict[str, Any], steps: int,
 
 
 def program_of(trainer: Trainer) -> Any:
-    """The jitted tf.function of one interval."""
-    return trainer.feed.interval
+    """One interval, for XLA: on a CPU the trainer itself leaves convolutions to TensorFlow."""
+    return tf.function(trainer.feed.interval.python_function, jit_compile=True)
 
 
 def arguments_of(exported: Exported, interval: Interval) -> tuple[Any, ...]:
