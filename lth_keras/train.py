@@ -22,7 +22,7 @@ from lth_keras.masks import Array, Arrays
 from lth_keras.program import Program
 from lth_keras.weights import named_weights
 
-_MEASURED = 2.0  # Seconds that a measurement of the speed may take, about.
+_MEASURED = 1.0  # Seconds that a measurement of the speed may take, about.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class Trainer:
         return Trained(final, pd.DataFrame(rows), result)
 
     def measure(self, plan: Plan) -> Speed:
-        """Compiles the program, and measures how fast it is, in about two seconds more.
+        """Compiles the program, and measures how fast it is, in about a second more.
 
         Args:
           plan: what would be trained.

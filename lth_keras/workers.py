@@ -14,6 +14,7 @@ Workers load the data set by its name, so on a cluster every machine must have i
 """
 
 import concurrent.futures
+import dataclasses
 import importlib
 import json
 import logging
@@ -97,8 +98,12 @@ class Pool:
         Raises:
           LotteryError: if the settings fit the network or the data not.
         """
-        futures = [self._call(work.measure, *self._lab) for _ in range(self.slots)]
-        return [future.result() for future in futures]
+        # Twice: while one process still compiles, the speed of another is not what it will be.
+        first, second = ([future.result() for future in
+                          [self._call(work.measure, *self._lab) for _ in range(self.slots)]]
+                         for _ in range(2))
+        compilation = max(speed.compilation for speed in first)
+        return [dataclasses.replace(speed, compilation=compilation) for speed in second]
 
     def steps(self) -> int:
         """The steps done so far."""
