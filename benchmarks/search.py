@@ -55,7 +55,7 @@ def _one(options: Options) -> list[Row]:
 
 
 def _four(options: Options) -> list[Row]:
-    rounds, steps = (1, 100) if options.quick else (2, 3000)
+    rounds, steps = (1, 100) if options.quick else (2, 6000)
     subject = f"four replicates of --rounds {rounds} --steps {steps} --branches ticket"
     settings = {"--jobs 1 --threads 2": (1, 2), "--jobs 1 --threads 1": (1, 1),
                 "--jobs 2 --threads 1": (2, 1)}

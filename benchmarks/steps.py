@@ -18,7 +18,7 @@ _LOOPS: tuple[_Contender, ...] = (
     ("loop_masked", 1), ("loop_dense", 1), ("jax_loop", 1))
 _FITS: tuple[_Contender, ...] = (
     ("fit_callback", 0), ("fit_dense", 0), ("fit_dense_plain", 0), ("tfmot_guide", 0),
-    ("tfmot_guide_xla", 0), ("loop_masked", 0))
+    ("tfmot_guide_xla", 0), ("tfmot_every_10", 0), ("loop_masked", 0))
 
 # Contender -> what was measured -> milliseconds, a round after the other.
 _Measured = dict[_Contender, dict[str, list[float]]]

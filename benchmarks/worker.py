@@ -21,6 +21,7 @@ HOMES = {
     "fit_dense_plain": "fits",
     "tfmot_guide": "fits",
     "tfmot_guide_xla": "fits",
+    "tfmot_every_10": "fits",
     "jax_loop": "jax_loop",
     "torch_loop": "torch_loop",
 }

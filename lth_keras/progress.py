@@ -89,7 +89,7 @@ def duration(seconds: float) -> str:
 
     Example:
       >>> duration(8.2), duration(125), duration(7300)
-      ('8 s', '2 min 5 s', '2 h 2 min')
+      ('8 s', '2 min 5 s', '2 h 1 min')
     """
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
