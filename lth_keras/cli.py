@@ -23,8 +23,9 @@ from lth_keras.report import show
 from lth_keras.store import Store
 from lth_keras.work import Placement, STRATEGIES
 
-# The settings that have flags of their own; --set reaches all.
 _Default = TypeVar("_Default", bound=int | None)
+
+# The settings that have flags of their own; --set reaches all.
 _FLAGS = ("rounds", "steps", "replicates", "seed", "branches")
 
 

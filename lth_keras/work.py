@@ -106,14 +106,23 @@ def _lab(config: str, placement: Placement) -> Any:
 
         from lth_keras import data
         from lth_keras.lab import Lab
-        if placement.threads:
-            tf.config.threading.set_intra_op_parallelism_threads(placement.threads)
-            tf.config.threading.set_inter_op_parallelism_threads(placement.threads)
+        _set_threads(placement.threads, tf.config.threading)
         for device in tf.config.list_physical_devices("GPU"):  # Which processes may share.
             tf.config.experimental.set_memory_growth(device, True)
     settings = Config.from_json(config)
     return Lab(settings, data.load(settings.dataset, placement.data_dir),
                _strategy(placement.strategy, tf), placement.resident_mib)
+
+
+def _set_threads(threads: int, settings: Any) -> None:
+    try:
+        settings.set_intra_op_parallelism_threads(threads)
+        settings.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # It has trained already, with others.
+        raise LotteryError(
+            "--threads must stay what a cluster's workers began with, "
+            f"{settings.get_intra_op_parallelism_threads()}. Received: {threads}. Start the "
+            "workers anew to change it.") from None
 
 
 def _strategy(name: str, tf: Any) -> Any:
@@ -129,7 +138,6 @@ def _strategy(name: str, tf: Any) -> Any:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     return None
-
 
 
 def obey(parent: int) -> None:

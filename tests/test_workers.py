@@ -283,3 +283,21 @@ def test_here_counts_its_steps(tmp_path, tiny_network):
     assert trains.steps() == config.steps and trains.slots == 1
     assert unfinished(config, Store(tmp_path, config)) == []
     assert ticketfile.read(Store(tmp_path, config).ticket(0, 1)).level == 1
+
+
+def test_a_worker_that_has_trained_keeps_its_threads():
+    class Settings:
+        """As TensorFlow's, once it has begun: only what is set already can be set."""
+
+        def set_intra_op_parallelism_threads(self, threads):
+            if threads != 1:
+                raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+
+        set_inter_op_parallelism_threads = set_intra_op_parallelism_threads
+
+        def get_intra_op_parallelism_threads(self):
+            return 1
+
+    work._set_threads(1, Settings())
+    with pytest.raises(LotteryError, match="--threads must stay .* 1. Received: 2"):
+        work._set_threads(2, Settings())

@@ -9,6 +9,7 @@ Needs TensorFlow, lth_keras and JAX.
 import csv
 import itertools
 import json
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from benchmarks.stablehlo import export, run, work
+from benchmarks.stablehlo import export, floor, runner
+from benchmarks.stablehlo.runner import compare, program, search
 from lth_keras import models, presets
 from lth_keras.data import Data
 from lth_keras.prune import prune
@@ -48,10 +50,10 @@ def folder(request, tmp_path_factory):
         network=name, steps=14, validation_every=7, validation_size=50, batch_size=10,
         optimizer=request.param, momentum=0.9 if request.param == "sgd" else 0.0,
         learning_rate=0.01)
-    described = {"name": run.DRAWN, "shape": [400, 4, 4, 1], "classes": 10, "seed": 3,
+    described = {"name": program.DRAWN, "shape": [400, 4, 4, 1], "classes": 10, "seed": 3,
                  "train": [0, 300], "test": [300, 400]}
-    x, y = run.draw(described)
-    described["sha256"] = run.digest(x, y)
+    x, y = program.draw(described)
+    described["sha256"] = program.digest(x, y)
     data = Data(x, y, x[300:], y[300:], classes=10)
     export.export(export.prepare(config, data, (0, 300)), described, 7, out)
     return out
@@ -59,11 +61,11 @@ def folder(request, tmp_path_factory):
 
 @pytest.fixture
 def interval(folder):
-    return run.Interval(folder)
+    return program.Interval(folder)
 
 
 def test_the_same_numbers_as_tensorflow(interval, folder):
-    for stage, row in run.compare(interval, folder, 1e-3).items():
+    for stage, row in compare.compare(interval, folder, 1e-3).items():
         assert row["passed"], (stage, row)
 
 
@@ -81,7 +83,7 @@ def test_two_variables_of_one_shape_exchanged_do_not_pass(interval, folder, kind
     first, last = numbers[0], numbers[-1]
     keys = interval.keys
     keys[first], keys[last] = keys[last], keys[first]
-    assert not all(row["passed"] for row in run.compare(interval, folder, 1e-3).values())
+    assert not all(row["passed"] for row in compare.compare(interval, folder, 1e-3).values())
 
 
 def test_a_restart_starts_over_and_initial_values_stay(interval):
@@ -108,7 +110,7 @@ def test_a_search_prunes_and_rewinds(interval, monkeypatch):
     starts = []
     restart = interval.restart
     monkeypatch.setattr(interval, "restart", lambda masks: (starts.append(masks), restart(masks)))
-    rows = list(run.search(interval, levels=3, steps=10, fraction=0.2, seed=0))
+    rows = list(search.search(interval, levels=3, steps=10, fraction=0.2, seed=0))
     assert [row["level"] for row in rows] == [0, 1, 2]
     sizes = [mask.size for mask in starts[0].values()]
     left = sum(size - round(size / 5) for size in sizes)
@@ -128,14 +130,14 @@ def test_prune_is_that_of_lth_keras(fraction):
         scores = rng.integers(0, 5, size).astype(np.float32)  # With ties.
         mask = rng.integers(0, 2, size).astype(np.float32)
         theirs = prune({"w": scores}, {"w": mask}, fraction)["w"]
-        np.testing.assert_array_equal(run.prune(scores, mask, fraction), theirs)
+        np.testing.assert_array_equal(search.prune(scores, mask, fraction), theirs)
 
 
 def test_batches_are_those_of_lth_keras():
     from lth_keras.train import intervals, Plan
     train = np.arange(3, 40)
     plan = Plan({}, {}, train, train, np.random.default_rng(5), 25, 10, 6)
-    ours = run.batches(train, 10, 6, 25, np.random.default_rng(5))
+    ours = search.batches(train, 10, 6, 25, np.random.default_rng(5))
     for mine, theirs in zip(ours, intervals(plan), strict=True):
         assert mine[0] == theirs.count
         np.testing.assert_array_equal(mine[1], theirs.indices)
@@ -145,21 +147,20 @@ def test_work_of_lenet_by_hand():
     config = presets.get("lenet_300_100")
     model = export.prune_low_magnitude(models.build(config, (28, 28, 1), 10))
     first, rest = 784 * 300, 300 * 100 + 100 * 10
-    assert work.count(model, config) == {
+    assert floor.work(model, config) == {
         "flops": 2 * 60 * (2 * first + 3 * rest),
         "bytes_parameters": 32 * (first + rest + 410) + first + rest,
         "bytes_activations": 16 * 60 * 410}
 
 
-def test_the_command_runs_as_a_lone_file(folder, tmp_path):
+def test_the_command_runs_as_a_lone_folder(folder, tmp_path):
     # Where neither TensorFlow nor lth_keras can be imported.
-    alone = tmp_path / "run.py"
-    shutil.copy(run.__file__, alone)
-    arguments = ["run.py", str(folder.parent), "--networks", folder.name, "--levels", "2",
+    shutil.copytree(pathlib.Path(runner.__file__).parent, tmp_path / "runner")
+    arguments = ["runner", str(folder.parent), "--networks", folder.name, "--levels", "2",
                  "--steps", "8"]
-    program = ("import runpy, sys; sys.modules['tensorflow'] = sys.modules['lth_keras'] = None; "
-               f"sys.argv = {arguments!r}; runpy.run_path({str(alone)!r}, run_name='__main__')")
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+    command = ("import runpy, sys; sys.modules['tensorflow'] = sys.modules['lth_keras'] = None; "
+               f"sys.argv = {arguments!r}; runpy.run_module('runner', run_name='__main__')")
+    subprocess.run([sys.executable, "-c", command], check=True, cwd=tmp_path)
     with (folder / "levels.csv").open() as file:
         assert [row["level"] for row in csv.DictReader(file)] == ["0", "1"]
 
@@ -171,4 +172,4 @@ def test_data_other_than_exported_are_refused(folder, tmp_path):
     signature["data"]["seed"] += 1
     (other / "signature.json").write_text(json.dumps(signature))
     with pytest.raises(ValueError, match="data must be those of the export"):
-        run.Interval(other)
+        program.Interval(other)

@@ -19,7 +19,7 @@ _FLOAT = 4
 _SLOTS = {"adam": 2, "sgd": 1}
 
 
-def count(model: Any, config: Config) -> dict[str, float]:
+def work(model: Any, config: Config) -> dict[str, float]:
     """The work of one step.
 
     Args:
