@@ -1,4 +1,4 @@
-"""The loop by hand in JAX: an interval is one `lax.fori_loop`, the data on the device."""
+"""The loop by hand in JAX: an interval's steps are one `lax.fori_loop`, the data on the device."""
 
 import functools
 from typing import Any
@@ -22,16 +22,21 @@ def measure(name: str, job: Job) -> dict[str, float]:
     start = {name: {"kernel": jnp.asarray(kernel), "bias": jnp.zeros(kernel.shape[-1])}
              for name, kernel in kernels(task).items()}
     x, y = jnp.asarray(job.x), jnp.asarray(job.y)
-    interval = jax.jit(functools.partial(_interval, task.learning_rate))
+    # On a CPU, XLA computes the gradient of a convolution some forty times slower inside a
+    # loop than outside (jax issue 12868), so that Conv-2 takes one step a call.
+    together = task.interval if task.network == "lenet_300_100" else 1
+    steps = jax.jit(functools.partial(_steps, task.learning_rate))
+    validate = jax.jit(_validate)
     seconds = []
     for examples in (1, task.validation):
         watch, batches = Stopwatch(), job.intervals()
         zeros = jax.tree.map(jnp.zeros_like, start)
         state, best, best_weights = (start, zeros, zeros, jnp.zeros(())), np.inf, None
         for _ in range(WARM_UP + task.intervals):
-            state, measured = interval(state, (x, y, kept), jnp.asarray(next(batches)),
-                                       jnp.arange(examples))
-            loss = float(measured["val_loss"])
+            for part in np.split(next(batches), task.interval // together):
+                state, _ = steps(state, (x, y, kept), jnp.asarray(part))
+            validated = validate(state[0], (x, y, kept), jnp.arange(examples))
+            loss = float(validated["val_loss"])
             if loss < best:
                 best, best_weights = loss, state[0]
             watch()
@@ -40,7 +45,7 @@ def measure(name: str, job: Job) -> dict[str, float]:
     return milliseconds(task, *seconds)
 
 
-def _interval(learning_rate: float, state: Any, data: Any, batches: Any, validation: Any) -> Any:
+def _steps(learning_rate: float, state: Any, data: Any, batches: Any) -> Any:
     x, y, kept = data
 
     def step(index: Any, carried: Any) -> Any:
@@ -57,15 +62,16 @@ def _interval(learning_rate: float, state: Any, data: Any, batches: Any, validat
         return (weights, first, second, count), total + loss, correct + right
 
     begin = (state, jnp.zeros(()), jnp.zeros((), jnp.int32))
-    # On a CPU, XLA computes the gradient of a convolution some forty times slower inside a
-    # loop than outside (jax issue 12868), so that Conv-2 takes one step a call.
     state, total, correct = (step(0, begin) if len(batches) == 1
                              else lax.fori_loop(0, len(batches), step, begin))
+    return state, {"loss": total / len(batches), "accuracy": correct / batches.size}
+
+
+def _validate(weights: Any, data: Any, validation: Any) -> Any:
+    x, y, kept = data
     chunks = validation.reshape(-1, min(_TOGETHER, len(validation)))
-    losses, right = lax.map(
-        lambda chunk: _loss(state[0], kept, x[chunk], y[chunk])[1], chunks)
-    return state, {"loss": total / len(batches), "accuracy": correct / batches.size,
-                   "val_loss": losses.mean(), "val_accuracy": right.sum() / len(validation)}
+    losses, right = lax.map(lambda chunk: _loss(weights, kept, x[chunk], y[chunk])[1], chunks)
+    return {"val_loss": losses.mean(), "val_accuracy": right.sum() / len(validation)}
 
 
 def _loss(weights: Any, kept: Any, x: Any, y: Any) -> Any:

@@ -66,7 +66,7 @@ TASKS = {
         "Conv-2 on CIFAR-10, batch 60", "conv2", "cifar10", 2e-4, (32, 32, 3),
         {"conv1": (3, 3, 3, 64), "conv2": (3, 3, 64, 64), "fc1": (16384, 256),
          "fc2": (256, 256), "fc3": (256, 10)},
-        interval=1, intervals=8, examples=1_000, validation=1_000,
+        interval=10, intervals=4, examples=1_000, validation=1_000,
         epoch=6, steps_per_execution=6, threads=(0,)),
 }
 # For the sweep over widths, the widest of which takes ten times as long.

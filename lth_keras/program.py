@@ -12,6 +12,7 @@ XLA compiles all of it, but for two cases that it does not serve: replicas that 
 each other, and convolutions on a CPU.  Those run in the same loop as a TensorFlow graph.
 """
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ import tensorflow as tf
 from lth_keras.augmentation import AUGMENTATIONS
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
+from lth_keras.wrapper import fixed_masks
 
 EVALUATED_TOGETHER = 1000  # Examples; more would need memory and gain no time.
 
@@ -79,6 +81,8 @@ class Program:
         # CPU, where it leaves them in a form that it has no fast code for.
         on_cpu = not tf.config.list_logical_devices("GPU") + tf.config.list_logical_devices("TPU")
         self.compiled = replicas == 1 and not (on_cpu and _has_convolutions(graph))
+        if replicas == 1 and not self.compiled and hasattr(model.optimizer, "jit_compile"):
+            model.optimizer.jit_compile = True  # Its update alone; Keras turns it off on a CPU.
 
     def function(self, part: Any) -> Any:
         """A part of the program as a tf.function, compiled by XLA where that can be."""
@@ -100,7 +104,9 @@ class Program:
             images = self._augment(tf.gather(x, rows), draws)
             self.model.train_step((_scaled(images), tf.gather(y, rows)))
 
-        tf.while_loop(lambda step: step < batches.count, one_step, [tf.constant(0)])
+        alone = self.strategy.num_replicas_in_sync == 1  # Others have masks of their own.
+        with fixed_masks(self.model) if alone else contextlib.nullcontext():
+            tf.while_loop(lambda step: step < batches.count, one_step, [tf.constant(0)])
 
     def evaluation(self, x: Any, y: Any, indices: tf.Tensor) -> None:
         """Adds the examples of these indices to the model's metrics, as `evaluate` does."""

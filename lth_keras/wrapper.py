@@ -23,7 +23,7 @@ from tensorflow_model_optimization.python.core.sparsity.keras import pruning_imp
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
 from lth_keras.schedule import LotteryTicketSchedule
-from lth_keras.weights import slots, Wrapper
+from lth_keras.weights import slots, Wrapper, wrappers
 
 _Masking = Callable[[tf.Tensor, tf.Variable], tf.Tensor]
 
@@ -192,7 +192,22 @@ def _replaced(value: Any, masks: Mapping[int, tf.Variable], mask: _Masking,
 # bytes; and a selection, unlike a product, keeps zero what is not finite, with sign and all.
 
 def _masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
-    return tf.where(tf.cast(mask, tf.bool), weight, tf.zeros((), weight.dtype))
+    kept = _fixed[id(mask)] if id(mask) in _fixed else tf.cast(mask, tf.bool)
+    return tf.where(kept, weight, tf.zeros((), weight.dtype))
+
+
+_fixed: dict[int, tf.Tensor] = {}
+
+
+@contextlib.contextmanager
+def fixed_masks(model: Any) -> Iterator[None]:
+    """What is traced within reads each mask once, here, and not anew at every step of a loop."""
+    _fixed.update((id(mask), tf.cast(mask, tf.bool)) for wrapper in wrappers(model)
+                  for _, mask, _ in wrapper.pruning_vars)
+    try:
+        yield
+    finally:
+        _fixed.clear()
 
 
 def _gradient_masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
