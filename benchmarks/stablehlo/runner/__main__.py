@@ -62,13 +62,12 @@ def _measure_all(given: argparse.Namespace, networks: list[str]) -> bool:
 
 def _show(results: dict[str, Any]) -> bool:
     # The tables; whether every comparison passed.
-    print(f"\n{'compared with TensorFlow':<28}{'absolute':>10}{'relative':>10}{'movement':>10}"
-          f"{'losses':>10}")
+    figures = ("absolute", "relative", "movement", "rounding", "loss")
+    print(f"\n{'compared with TensorFlow':<28}" + "".join(f"{name:>10}" for name in figures))
     for network, result in results.items():
         for stage, row in result["compared"].items():
             print(f"{network + ', ' + stage:<28}"
-                  + "".join(f"{row[name]:>10.1e}" for name in
-                            ("absolute", "relative", "movement", "rounding", "loss"))
+                  + "".join(f"{row[name]:>10.1e}" for name in figures)
                   + ("  ok" if row["passed"] else f"  FAILED: {row['worst']}"))
     columns = ("step_ms", "interval_ms", "arithmetic_ms", "memory_ms", "validation_ms",
                "compilation_s")
