@@ -4,7 +4,8 @@ A reader who follows a network through the package meets each module once:
 
     masks, criteria, fractions, prune    arrays in, arrays out: what is kept, and why
     config, ticketfile, store            settings, the ticket file, where results lie
-    weights, prunable, wrapper, wrap     a model's weights by name, masked in place of pruned
+    weights, prunable, zero, wrapper,
+    tracking, replace, wrap              a model's weights by name, masked in place of pruned
     schedule, rewind, search, callback   when a round ends, what it restores, `fit`
     presets, data, models, program,
     feed, train                          the papers' networks, trained in compiled loops
@@ -25,14 +26,21 @@ from lth_keras._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lth_keras.callback import LotteryTicketCallback
-    from lth_keras.errors import InvariantError, LotteryError, TicketError, WorkdirError
+    from lth_keras.errors import (
+        DivergedError,
+        InvariantError,
+        LotteryError,
+        TicketError,
+        WorkdirError,
+    )
     from lth_keras.schedule import LotteryTicketSchedule
     from lth_keras.search import Search
     from lth_keras.ticket import Ticket
-    from lth_keras.wrap import prune_low_magnitude
+    from lth_keras.wrap import prune_low_magnitude, strip_pruning
 
 _HOMES = {
     "prune_low_magnitude": "wrap",
+    "strip_pruning": "wrap",
     "LotteryTicketSchedule": "schedule",
     "LotteryTicketCallback": "callback",
     "Search": "search",
@@ -40,10 +48,12 @@ _HOMES = {
     "LotteryError": "errors",
     "TicketError": "errors",
     "WorkdirError": "errors",
+    "DivergedError": "errors",
     "InvariantError": "errors",
 }
 
 __all__ = [
+    "DivergedError",
     "InvariantError",
     "LotteryError",
     "LotteryTicketCallback",
@@ -53,6 +63,7 @@ __all__ = [
     "TicketError",
     "WorkdirError",
     "prune_low_magnitude",
+    "strip_pruning",
 ]
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 import tf_keras as keras
 
-from lth_keras import criteria, plan
-from lth_keras.errors import LotteryError
+from lth_keras import criteria, plan, rewind
+from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.fractions import Fraction
 from lth_keras.prune import Scope
 from lth_keras.rewind import Restored
@@ -55,14 +55,16 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     Attributes:
       results: a pandas DataFrame, a row a level: level, density, steps, epochs, seconds,
         early_stop_step (step of minimum validation loss, at the end of an epoch),
-        val_loss_min, and the last epoch's metrics.  Steps count from the round's start,
-        epochs are those that ended in it; a round without an epoch's end has no metrics.
+        val_loss_min, diverged, and the last epoch's metrics.  Steps count from the round's
+        start, epochs are those that ended in it; a round without an epoch's end has no metrics.
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.
       epochs: what to pass to `fit`, where rounds are counted in epochs.
 
     Raises:
       LotteryError: before any training, for settings that cannot work together.
+      DivergedError: in `fit`, when a round ends with a loss or weights that are not finite.
+        Its row of `results` has `diverged`, and `tickets` are those of the levels so far.
 
     Example:
       >>> import numpy as np
@@ -166,6 +168,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self._first_epoch is None:
             self._first_epoch = epoch
+            plan.check_not_restored(self.model)
             plan.check_epochs(self.schedule, self.params["epochs"] - epoch,
                               self.params.get("steps"))
         self._batches = 0
@@ -184,26 +187,33 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         assert self._search is not None
         self._round.steps += batch + 1 - self._batches
         self._batches = batch + 1
+        self._round.loss = (logs or {}).get("loss")
         self._search.enforce()
         if not self._search.has_theta and self._round.steps >= self.rewind_step:
-            self._search.take_theta()
+            with self._divergence_recorded():
+                self._search.take_theta()
         with self._round_ends_on_request():
             self._inner.on_train_batch_end(batch, logs)
         self._end_round_if(self.schedule.round_over(steps=self._round.steps))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert self._search is not None
         logs = {} if logs is None else logs
         logs.update(level=self._round.level, density=self._round.density)
         self._round.end_epoch(logs)
         with self._round_ends_on_request():
             self._inner.on_epoch_end(self._round.epochs - 1, logs)
+        if self._round.lost and self._search.not_finite():
+            # No step mends it.  The error comes when the other callbacks have finished.
+            self.model.stop_training = True
         self._end_round_if(self.schedule.round_over(self._round.steps, self._round.epochs))
 
     def on_train_end(self, logs: Any = None) -> None:
         self._close_round()
         if self._round.level < self.schedule.rounds or not self._round.over:
             warnings.warn(f"fit ended before the search did: at level {self._round.level} of "
-                          f"{self.schedule.rounds}, after {self._round.steps} steps of its round.",
+                          f"{self.schedule.rounds}, after {self._round.steps} steps of its round. "
+                          "A callback that is to end a round alone belongs in round_callbacks.",
                           stacklevel=2)
 
     def on_test_begin(self, logs: Any = None) -> None:
@@ -234,11 +244,24 @@ class LotteryTicketCallback(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _close_round(self) -> None:
+        assert self._search is not None
         self._inner.on_train_end()
+        with self._divergence_recorded():
+            self._search.check_finite(self._round.loss)
         self._rows.append(self._round.row())
+
+    @contextlib.contextmanager
+    def _divergence_recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except DivergedError:
+            self._round.diverged = True
+            self._rows.append(self._round.row())
+            raise
 
     def _next_round(self) -> None:
         assert self._search is not None
+        rewind.finalize(self.model)
         self._close_round()
         restored = self._search.prune_and_rewind(self._round.metrics())
         self.restored.append(restored)

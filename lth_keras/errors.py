@@ -17,5 +17,9 @@ class WorkdirError(LotteryError):
     """A run's folder that cannot be used as asked."""
 
 
+class DivergedError(LotteryError):
+    """A round whose loss or weights are no longer finite: no ticket is made of it."""
+
+
 class InvariantError(LotteryError):
     """A promise of the package that did not hold while it ran: never expected."""

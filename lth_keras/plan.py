@@ -53,7 +53,7 @@ def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
                            "model = lth.prune_low_magnitude(model), then compile it. "
                            f"Received: {model.name!r}, in which no layer is wrapped.")
     for wrapper in found:
-        masked = not isinstance(wrapper, MaskedLayer) or wrapper.pruning_vars
+        masked = not isinstance(wrapper, MaskedLayer) or wrapper.linked
         if not (wrapper.built and masked):
             raise LotteryError("The model must be built before fit, so that theta_0 can be taken: "
                                "call it on one batch, or model.build(input_shape). Received: "
@@ -86,6 +86,13 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
     if length is not None and rewind_step >= length:
         raise LotteryError(f"rewind_step must lie inside the first round of {length} steps. "
                            f"Received: rewind_step={rewind_step}.")
+    if (schedule.steps_per_round is not None or rewind_step) \
+            and getattr(model, "autotune_steps_per_execution", False):
+        raise LotteryError(
+            "Where Keras chooses how many steps an execution has, it may jump over a round's end: "
+            "count rounds in epochs with rewind_step=0, or compile with a number. Received: "
+            f"steps_per_execution='auto', steps_per_round={schedule.steps_per_round}, "
+            f"rewind_step={rewind_step}.")
     execution = int(model._steps_per_execution.numpy()) if model._steps_per_execution is not None \
         else 1
     ends = [] if schedule.steps_per_round is None else \
@@ -100,6 +107,23 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
                     f"{name} must be a step where it does. Received: "
                     f"{name}={moment if name == 'rewind_step' else schedule.steps_per_round}, "
                     f"which would act at step {moment}.")
+
+
+def check_not_restored(model: Any) -> None:
+    """No BackupAndRestore has put back the model of an interrupted fit.
+
+    It keeps weights and masks, but neither theta_k nor the level that they belong to.
+
+    Raises:
+      LotteryError: if one has.
+    """
+    state = getattr(model, "_training_state", None)
+    backups = getattr(state, "read_checkpoint_manager", None)
+    if backups is not None and backups.latest_checkpoint:
+        raise LotteryError(
+            "A search cannot go on from a backup of BackupAndRestore, which has neither theta_k "
+            f"nor the level. Received: a model restored from {backups.latest_checkpoint!r}. "
+            "Delete the backup and start with a fresh model.")
 
 
 def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | None:

@@ -12,7 +12,6 @@ XLA compiles all of it, but for two cases that it does not serve: replicas that 
 each other, and convolutions on a CPU.  Those run in the same loop as a TensorFlow graph.
 """
 
-import contextlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +20,8 @@ import tensorflow as tf
 from lth_keras.augmentation import AUGMENTATIONS
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
-from lth_keras.wrapper import fixed_masks
+from lth_keras.weights import wrappers
+from lth_keras.zero import fixed_masks
 
 EVALUATED_TOGETHER = 1000  # Examples; more would need memory and gain no time.
 
@@ -104,8 +104,10 @@ class Program:
             images = self._augment(tf.gather(x, rows), draws)
             self.model.train_step((_scaled(images), tf.gather(y, rows)))
 
-        alone = self.strategy.num_replicas_in_sync == 1  # Others have masks of their own.
-        with fixed_masks(self.model) if alone else contextlib.nullcontext():
+        # Replicas have masks of their own.
+        masks = [mask for wrapper in wrappers(self.model) for _, mask, _ in wrapper.pruning_vars
+                 if self.strategy.num_replicas_in_sync == 1]
+        with fixed_masks(masks):
             tf.while_loop(lambda step: step < batches.count, one_step, [tf.constant(0)])
 
     def evaluation(self, x: Any, y: Any, indices: tf.Tensor) -> None:

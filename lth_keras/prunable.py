@@ -5,13 +5,13 @@ normalisation parameter, embedding or activation slope.  `include` adds layers t
 left out by default (embeddings, frozen layers); `exclude` takes layers out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tf_keras as keras
 
 from lth_keras.errors import LotteryError
-from lth_keras.weights import Slot, slots
+from lth_keras.weights import is_graph, parts, Slot, slots
 
 Selector = str | type | Callable[[Any], bool]
 
@@ -93,3 +93,103 @@ def check_selectors(value: Any, name: str) -> Sequence[Selector]:
             raise LotteryError(f"{name} takes types of tf_keras layers. "
                                f"Received: {selector.__module__}.{selector.__qualname__}.")
     return selectors
+
+
+class Selection:
+    """What `include` and `exclude` make of a model.
+
+    A weight that several layers use is pruned in all of them or in none: `exclude` outdoes
+    `include`, which outdoes what is left out by default.
+
+    Args:
+      include, exclude: as `lth.prune_low_magnitude` takes them.
+    """
+
+    def __init__(self, include: Any, exclude: Any):
+        self._include = check_selectors(include, "include")
+        self._exclude = check_selectors(exclude, "exclude")
+        self._used: set[int] = set()
+        self.reasons: list[str] = []
+
+    def asked(self, layer: Any) -> bool:
+        """Whether `include` means this layer."""
+        return self._note(matches(layer, self._include))
+
+    def refused(self, layer: Any) -> bool:
+        """Whether `exclude` means this layer."""
+        return self._note(matches(layer, self._exclude))
+
+    def _note(self, found: list[Selector]) -> bool:
+        self._used.update(id(selector) for selector in found)
+        return bool(found)
+
+    def weights(self, model: Any) -> set[int]:
+        """The ids of the variables to prune; `reasons` then tells of each layer without."""
+        votes: dict[int, tuple[int, bool]] = {}  # The strongest vote on a weight, and its sense.
+        for layer, name, asked, refused in self._layers(model, "", False, False):
+            chosen, reasons = ([], ["excluded"]) if refused else weights_of(layer, asked)
+            yes = {id(slot.variable) for slot in chosen}
+            for slot in slots(layer):
+                key = id(slot.variable)
+                strength = 3 if refused else 2 if key in yes and asked else key not in yes
+                votes[key] = max(votes.get(key, (-1, False)), (int(strength), key in yes))
+            if not chosen:
+                self.reasons.append(f"{name} ({type(layer).__name__}): "
+                                    f"{'; '.join(reasons) or 'it has no weights'}")
+        return {key for key, (_, yes) in votes.items() if yes}
+
+    def _layers(self, model: Any, prefix: str, asked: bool,
+                refused: bool) -> Iterator[tuple[Any, str, bool, bool]]:
+        for layer, path in units(model, prefix, deep=False):
+            now = asked | self.asked(layer), refused | self.refused(layer)
+            if is_opened(layer, model):
+                yield from self._layers(layer, f"{path}/", *now)
+            else:
+                yield layer, path, *now
+
+    def check_used(self, model: Any) -> None:
+        """Refuses selectors that meant no layer.
+
+        Raises:
+          LotteryError: with the layers that there are.
+        """
+        unused = [selector for selector in (*self._include, *self._exclude)
+                  if id(selector) not in self._used]
+        if unused:
+            lines = [f"{layer.name} ({type(layer).__name__})"
+                     for layer, _ in units(model, nested=True)]
+            raise LotteryError(f"include and exclude must name layers of the model. Received: "
+                               f"{unused}. Layers: {', '.join(lines)}.")
+
+
+def is_opened(layer: Any, model: Any) -> bool:
+    """Whether the layers within a layer of a model are wrapped one by one.
+
+    A subclassed model is opened within another; in a graph it is a layer like any other.
+    """
+    return is_graph(layer) or (isinstance(layer, keras.Model) and not is_graph(model))
+
+
+def units(model: Any, prefix: str = "", deep: bool = True,
+          nested: bool = False) -> Iterator[tuple[Any, str]]:
+    """The layers of a model that are wrapped as a whole, with their paths.
+
+    What lies inside a layer goes with it; nested models are opened.
+
+    Args:
+      model: a model, or a single layer.
+      prefix: what paths begin with.
+      deep: whether to open nested models, rather than give them.
+      nested: whether to give the nested models too.
+    """
+    if not isinstance(model, keras.Model):
+        yield model, model.name
+        return
+    for name, layer in parts(model):
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        opened = is_opened(layer, model)
+        if not (opened and deep) or nested:
+            yield layer, prefix + name
+        if opened and deep:
+            yield from units(layer, f"{prefix}{name}/", deep, nested)

@@ -49,18 +49,20 @@ class Snapshot:
       weights: every weight of the model by name: theta_k.
       optimizer: the optimizer's variables in its own order.
       fresh_slots: slot name -> its value for a weight that has not moved yet.
+      counters: whole numbers that an optimizer counts in Python; a mapping an optimizer.
     """
 
     weights: dict[str, Array]
     optimizer: list[Array]
     fresh_slots: dict[str, float] = dataclasses.field(default_factory=dict)
+    counters: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, model: Any) -> "Snapshot":
         """Takes down a compiled model; its optimizer is built if it was not yet."""
         return cls(read(named_weights(model)),
                    [_value(variable) for variable in optimizer_variables(model)],
-                   _fresh_slots(model.optimizer))
+                   _fresh_slots(model.optimizer), [_counters(part) for part in _chain(model)])
 
     def restore(self, model: Any, masks: Arrays) -> Restored:
         """Puts it back, with pruned weights at zero and their slots as if fresh.
@@ -81,6 +83,8 @@ class Snapshot:
             mask, fresh = slots.get(id(variable), (None, 0.0))
             variable.assign(value if mask is None
                             else np.where(mask != 0, value, value.dtype.type(fresh)))
+        for part, counters in zip(_chain(model), self.counters, strict=False):
+            vars(part).update(counters)
         trained = len(model.trainable_variables)
         return Restored(trained, len(variables) - trained, _count_slots(model, saved),
                         int(model.optimizer.iterations.numpy()), _learning_rate(model.optimizer))
@@ -116,9 +120,7 @@ def _value(variable: Any) -> Array:
 
 def optimizer_variables(model: Any) -> list[tf.Variable]:
     """All that an optimizer changes: counters, learning rate, slots, loss scale."""
-    chain = [model.optimizer]
-    while getattr(chain[-1], "inner_optimizer", None) is not None:
-        chain.append(chain[-1].inner_optimizer)
+    chain = _chain(model)
     _build(chain[-1], model.trainable_variables)
     found: dict[int, tf.Variable] = {}
     for optimizer in chain:
@@ -127,11 +129,32 @@ def optimizer_variables(model: Any) -> list[tf.Variable]:
         for variable in (*(variables() if callable(variables) else variables),
                          getattr(optimizer, "_learning_rate", None),
                          getattr(optimizer, "_current_learning_rate", None),
+                         # Nadam does not list the product of its momentums.
+                         getattr(optimizer, "_u_product", None),
                          *getattr(optimizer, "_hyper", {}).values(),
                          *getattr(scale, "_weights", {}).values()):
             if isinstance(variable, tf.Variable):
                 found.setdefault(id(variable), variable)
     return list(found.values())
+
+
+def finalize(model: Any) -> None:
+    """Ends a training as `fit` does: with use_ema, weights become their averages."""
+    if isinstance(model.optimizer, keras.optimizers.Optimizer):
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+
+
+def _chain(model: Any) -> list[Any]:
+    # The optimizer, and those that it wraps.
+    chain = [model.optimizer]
+    while getattr(chain[-1], "inner_optimizer", None) is not None:
+        chain.append(chain[-1].inner_optimizer)
+    return chain
+
+
+def _counters(optimizer: Any) -> dict[str, int]:
+    return {name: value for name, value in vars(optimizer).items()
+            if type(value) is int and not name.startswith("_self_")}
 
 
 def _build(optimizer: Any, weights: list[tf.Variable]) -> None:

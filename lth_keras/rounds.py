@@ -19,6 +19,8 @@ class Round:
       steps: optimizer steps so far.
       epochs: whole epochs so far.
       over: whether the next batch belongs to the next round.
+      loss: the training loss that Keras last logged, or None.
+      diverged: whether it ended with a loss or weights that are not finite.
     """
 
     level: int
@@ -26,6 +28,8 @@ class Round:
     steps: int = 0
     epochs: int = 0
     over: bool = False
+    loss: Any = None
+    diverged: bool = False
     _began: float = dataclasses.field(default_factory=time.perf_counter)
     _logs: dict[str, float] = dataclasses.field(default_factory=dict)
     _best: tuple[float, int] | None = None
@@ -40,6 +44,7 @@ class Round:
           (10, 0.5)
         """
         self.epochs += 1
+        self.loss = logs.get("loss", self.loss)
         # A metric may be an array, one number a class; the table has room for one number.
         self._logs = {name: float(value) for name, value in logs.items()
                       if name not in ("level", "density") and np.ndim(value) == 0}
@@ -47,6 +52,11 @@ class Round:
         # The first of equal minima, as the paper's criterion finds it afterwards.
         if loss < (self._best[0] if self._best else math.inf):
             self._best = (loss, self.steps)
+
+    @property
+    def lost(self) -> bool:
+        """Whether the loss last logged is NaN or infinite."""
+        return self.loss is not None and not math.isfinite(float(self.loss))
 
     def metrics(self) -> dict[str, Any]:
         """What the round measured; nothing that depends on the clock."""
@@ -57,4 +67,5 @@ class Round:
 
     def row(self) -> dict[str, Any]:
         """The round's row of the results table."""
-        return {**self.metrics(), "seconds": time.perf_counter() - self._began}
+        return {**self.metrics(), "diverged": self.diverged,
+                "seconds": time.perf_counter() - self._began}

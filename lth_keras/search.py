@@ -3,9 +3,10 @@
 The part of a search that does not depend on how the model is trained: the callback
 drives it from Keras' hooks, and a training loop of your own can drive it as well:
 
+    model.compile(optimizer)                  # so that the optimizer is rewound too
     search = Search(model, fraction=0.2)      # takes down theta_0
     for level in range(rounds):
-        ...train...
+        ...train, by steps in Python, in a tf.function, or compiled by XLA...
         search.prune_and_rewind()
     ...train...
     search.tickets[-1].save("winner.ticket")
@@ -16,16 +17,18 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from lth_keras import criteria, invariants, provenance, rewind
 from lth_keras import masks as mask_arrays
-from lth_keras.errors import LotteryError
+from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.fractions import check as check_fraction
 from lth_keras.fractions import Fraction, resolve
 from lth_keras.masks import Array
 from lth_keras.prune import prune, Scope, SCOPES
 from lth_keras.randomness import generator
 from lth_keras.ticket import Ticket
-from lth_keras.weights import masked, wrappers
+from lth_keras.weights import masked, named_weights, wrappers
 from lth_keras.wrapper import MaskedLayer
 
 
@@ -57,7 +60,8 @@ class Search:
             raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
         if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
             raise LotteryError("A search needs a model that is built, wrapped by "
-                               "lth.prune_low_magnitude and compiled. "
+                               "lth.prune_low_magnitude and compiled, be it with an optimizer "
+                               "alone: model.compile(optimizer). "
                                f"Received: {model.name!r}, which is not.")
         fraction = check_fraction(fraction)
         self.model = model
@@ -95,7 +99,12 @@ class Search:
         return self._theta is not None
 
     def take_theta(self) -> None:
-        """Takes down the model and its optimizer as theta_k, where survivors return to."""
+        """Takes down the model and its optimizer as theta_k, where survivors return to.
+
+        Raises:
+          DivergedError: if a weight is not finite.
+        """
+        self.check_finite()
         self._theta = rewind.Snapshot.of(self.model)
         self._add_ticket({})
 
@@ -113,6 +122,30 @@ class Search:
         if self._check:
             invariants.pruned_are_zero(self._values(), self.masks)
 
+    def not_finite(self) -> dict[str, int]:
+        """How many values of each weight are NaN or infinite; no entry for a weight of none."""
+        counts = {name: int(np.count_nonzero(~np.isfinite(value)))
+                  for name, value in rewind.read(named_weights(self.model)).items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def check_finite(self, loss: float | None = None) -> None:
+        """Makes sure that the round has not diverged.
+
+        Args:
+          loss: the training loss, where it is known.
+
+        Raises:
+          DivergedError: if the loss or a weight is NaN or infinite.
+        """
+        found = [] if loss is None or math.isfinite(loss) else [f"a loss of {float(loss)}"]
+        found += [f"{count} values of {name!r}" for name, count in self.not_finite().items()]
+        if found:
+            more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+            raise DivergedError(
+                "A round must stay finite, or it finds no ticket. Received: at level "
+                f"{self.level}, NaN or infinite: {', '.join(found[:2])}{more}. Lower the learning "
+                "rate or clip the gradients; the tickets of the levels so far are kept.")
+
     def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> rewind.Restored:
         """Ends a round: prunes by the trained weights, rewinds survivors to theta_k.
 
@@ -124,11 +157,13 @@ class Search:
 
         Raises:
           LotteryError: if theta_k has not been taken, or a score is NaN.
+          DivergedError: if a weight is NaN or infinite; the masks stay as they were.
           InvariantError: with `check`, if masks are not nested or a survivor differs.
         """
         if self._theta is None:
             raise LotteryError("A round must reach rewind_step before it ends. Received: the end "
                                "of the first round without theta_k.")
+        self.check_finite()
         final, theta = self._values(), self._theta.weights
         rng = generator(self._seed, "criterion", level=self.level)
         scores = {name: self._score(theta[name], final[name], rng) for name in self.masks}

@@ -29,8 +29,8 @@ else:
     Wrapper = pruning_wrapper.PruneLowMagnitude
 
 # Where Keras keeps second references to what other attributes hold already.
-_HIDDEN = re.compile(r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
-                     r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers")
+HIDDEN = re.compile(r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
+                    r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,7 @@ def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
 
 def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
     for attribute, value in vars(layer).items():
-        if _HIDDEN.fullmatch(attribute):
+        if HIDDEN.fullmatch(attribute):
             continue
         plain = attribute.lstrip("_")
         path = plain if vars(layer).get(plain, value) is value else attribute
@@ -117,6 +117,15 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
         return
     for key, item in items:
         yield from _leaves(f"{path}/{key}", item)
+
+
+def parts(model: Any) -> list[tuple[str, Any]]:
+    """The layers of a model by name: those of its graph, or those that its attributes hold."""
+    if is_graph(model):
+        return named_layers(model.layers)
+    return [(path, value) for _, path, value in _attributes(model)
+            if isinstance(value, keras.layers.Layer)
+            and not isinstance(value, keras.metrics.Metric)]
 
 
 def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:

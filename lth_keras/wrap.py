@@ -1,19 +1,18 @@
-"""Wrapping a model: which layers get the pruning wrapper."""
+"""Wrapping a model: which layers get the pruning wrapper; and taking the wrappers off."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
-from lth_keras.prunable import Selector
-from lth_keras.weights import is_graph, named_layers, slots, Wrapper
+from lth_keras.prunable import Selection, Selector
+from lth_keras.replace import replace_layers
+from lth_keras.tracking import check_subclassed
+from lth_keras.weights import is_graph, named_weights, slots, Wrapper, wrappers
 from lth_keras.wrapper import MaskedLayer
-
-# For a layer and its name in the model: the paths to prune in it, or why there are none;
-# None for a nested model whose layers are to be asked one by one.
-_Choice = Callable[[Any, str], "list[str] | str | None"]
 
 
 def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (),
@@ -21,22 +20,30 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     """Wraps the layers of a model so that their weights can be pruned exactly.
 
     Kernels are pruned; biases, normalisation parameters, embeddings and weights of rank
-    below 2 are not.  A layer with nothing to prune is left as it is.  As with tfmot, the
-    new model shares its layers, and so its weights, with the one given; compile it anew.
+    below 2 are not.  A layer with nothing to prune is left as it is.
+
+    Of a Sequential or functional model, as with tfmot, a new one is made, of the same class,
+    which shares its layers, and so its weights, with the one given.  A subclassed model is
+    wrapped in place: its layers, in attributes, lists, tuples and dicts, models within it
+    included, give way to wrapped ones, and it is returned.  `self.dense.units` and the like
+    go on working in its code, and `self.embed.embeddings` in its call is the masked weight.
+    Keras makes such a model by its
+    class when it loads it from a .keras file, without wrappers: save its weights, or strip it.
+    Compile the model anew.
 
     Args:
-      model: a built tf_keras Sequential or functional model, nested models and shared
-        layers included, or a single layer.
+      model: a built tf_keras model of any kind, nested models, shared layers and layers with
+        common weights included, or a single layer.
       include: names, types or functions of layers to prune that are left out by default:
         embeddings and frozen layers.  A function takes a layer and returns a bool.
       exclude: the same, for layers to leave dense.
 
     Returns:
-      A model of the same architecture and weights, all masks at one; or the wrapped layer.
+      The wrapped model or layer, all masks at one.
 
     Raises:
       LotteryError: if nothing is prunable (the message says why, layer by layer), if the
-        model is not built or of a kind that cannot be wrapped, or if an entry of
+        model is not built or uses weights that cannot be reached, or if an entry of
         `include` or `exclude` means no layer.
 
     Example:
@@ -48,135 +55,127 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
 
     Reference: Frankle & Carbin, ICLR 2019, section 2; Zhu & Gupta 2017 for tfmot's wrapper.
     """
-    included = prunable.check_selectors(include, "include")
-    excluded = prunable.check_selectors(exclude, "exclude")
-    used: set[int] = set()
-
-    def choose(layer: Any, name: str) -> "list[str] | str | None":
-        asked = prunable.matches(layer, included)
-        refused = prunable.matches(layer, excluded)
-        used.update(id(selector) for selector in (*asked, *refused))
-        if refused:
-            return "excluded"
-        if is_graph(layer):
-            return None
-        chosen, reasons = prunable.weights_of(layer, bool(asked))
-        return [slot.path for slot in chosen] or "; ".join(reasons) or "it has no weights"
-
+    selection = Selection(include, exclude)
     _check_kind(model)
-    wrapped = _Wrapping(choose).wrap(model) if isinstance(model, keras.Model) \
-        else _wrap_layer(model, choose, bool(prunable.matches(model, included)))
-    unused = [selector for selector in (*included, *excluded) if id(selector) not in used]
-    if unused:
-        raise LotteryError(f"include and exclude must name layers of the model. Received: "
-                           f"{unused}. Layers: {', '.join(_layer_lines(model))}.")
-    return wrapped
+    if not isinstance(model, keras.Model):
+        wrapped = _wrap_layer(model, selection)
+        selection.check_used(model)
+        return wrapped
+    _check_built(model)
+    chosen = selection.weights(model)
+    selection.check_used(model)
+    return _wrap(model, chosen, selection.reasons)
 
 
 def wrap_named(model: Any, names: Collection[str]) -> Any:
     """Wraps just the weights of these names, as `lth_keras.weights` names them."""
     _check_kind(model)
-
-    def choose(layer: Any, name: str) -> "list[str] | str | None":
-        if is_graph(layer):
-            return None
-        return [slot.path for slot in slots(layer) if f"{name}/{slot.path}" in names] \
-            or "not among the weights named"
-    return _Wrapping(choose).wrap(model)
+    _check_built(model)
+    chosen = {id(weight) for name, weight in named_weights(model).items() if name in names}
+    return _wrap(model, chosen, ["none of the weights named is in a layer"])
 
 
-class _Wrapping:
-    """One pass over a model; a layer that is used twice gets one wrapper."""
+def strip_pruning(model: Any) -> Any:
+    """Takes the pruning wrappers off a model; its pruned weights stay zero.
 
-    def __init__(self, choose: _Choice):
-        self._choose = choose
-        self._done: dict[int, Any] = {}
-        self._reasons: list[str] = []
-        self._wrapped = 0
-        self._users: dict[int, list[str]] = {}  # Of each weight: the layers that use it.
-        self._pruned: dict[int, str] = {}
+    For every model that `prune_low_magnitude` wraps, and for those that tfmot wrapped.
 
-    def wrap(self, model: Any) -> Any:
-        wrapped = self._model(model, "")
-        for weight, name in self._pruned.items():
-            if len(self._users[weight]) > 1:
-                raise LotteryError("A weight that is pruned must belong to one layer. Received: "
-                                   f"{name!r}, used by {' and by '.join(self._users[weight])}. "
-                                   "Take these layers out with exclude=.")
-        if not self._wrapped:
-            raise LotteryError("Nothing in the model is prunable. Received:\n  "
-                               + "\n  ".join(self._reasons) + "\nOnly trained kernels of rank 2 "
-                               "or more are pruned by default; include= adds layers.")
-        return wrapped
+    Args:
+      model: a wrapped model, ours or tfmot's; not changed if it is Sequential or functional,
+        stripped in place if it is subclassed.
 
-    def _model(self, model: Any, prefix: str) -> Any:
-        names = {id(layer): prefix + name for name, layer in named_layers(model.layers)}
+    Returns:
+      The model without wrappers, with the same predictions, to be saved or converted: a new
+      one that shares its weights, or the subclassed one that was given.
 
-        def clone(layer: Any) -> Any:
-            if id(layer) not in self._done:
-                self._done[id(layer)] = self._layer(layer, names[id(layer)])
-            return self._done[id(layer)]
+    Raises:
+      LotteryError: if `model` is not a tf_keras model or layer.
 
-        wrapped = keras.models.clone_model(model, clone_function=clone)
-        if type(wrapped) is not type(model) and not type(model).__module__.startswith("tf_keras"):
-            raise LotteryError(
-                f"Wrapping would lose what {type(model).__name__} adds to a functional model, "
-                f"such as its train_step. Received: {model.name!r}. Wrap the model that it is "
-                "made from, or single layers with lth.prune_low_magnitude(layer).")
-        return wrapped
+    Example:
+      >>> import tf_keras as keras
+      >>> model = prune_low_magnitude(keras.Sequential([
+      ...     keras.layers.Input((4,)), keras.layers.Dense(3), keras.layers.ReLU()]))
+      >>> [type(layer).__name__ for layer in strip_pruning(model).layers]
+      ['Dense', 'ReLU']
+    """
+    _check_kind(model)
+    for wrapper in wrappers(model):
+        for weight, mask, _ in wrapper.pruning_vars:
+            stored = getattr(weight, "_variable", weight)
+            stored.assign(tf.where(tf.cast(mask, tf.bool), stored, tf.zeros((), stored.dtype)))
 
-    def _layer(self, layer: Any, name: str) -> Any:
-        if any(isinstance(part, Wrapper) for part in layer._flatten_layers()) \
-                and not is_graph(layer):
-            self._wrapped += 1
+    def bare(layer: Any) -> Any:
+        if not isinstance(layer, Wrapper):
             return layer
-        if isinstance(layer, keras.layers.InputLayer):
-            return keras.layers.InputLayer.from_config(layer.get_config())
-        if not layer.built:
-            raise LotteryError(f"The model must be built before it is wrapped. Received: layer "
-                               f"{name!r} without weights yet. Start the model with "
-                               "keras.layers.Input(shape), or call model.build(input_shape).")
-        chosen = self._choose(layer, name)
-        if chosen is None:
-            return self._model(layer, f"{name}/")
-        for slot in slots(layer):
-            self._users.setdefault(id(slot.variable), []).append(name)
-            if slot.path in chosen and not isinstance(chosen, str):
-                self._pruned[id(slot.variable)] = f"{name}/{slot.path}"
-        if isinstance(chosen, str):
-            self._reasons.append(f"{name} ({type(layer).__name__}): {chosen}")
-            return layer
-        self._wrapped += 1
-        return MaskedLayer(layer, chosen)
+        inside = layer.layer
+        if not hasattr(inside, "_batch_input_shape") and hasattr(layer, "_batch_input_shape"):
+            inside._batch_input_shape = layer._batch_input_shape
+        return inside
+    return replace_layers(model, bare)
 
 
-def _wrap_layer(layer: Any, choose: _Choice, asked: bool) -> Any:
+def _wrap(model: Any, chosen: set[int], reasons: list[str]) -> Any:
+    """Wraps the layers of a model that use the chosen weights, given by their ids."""
+    # What a layer that was wrapped by hand prunes is pruned wherever it is used.
+    masked = {id(weight) for wrapper in wrappers(model) for weight, *_ in wrapper.pruning_vars}
+    chosen = chosen | masked
+    wrapped: dict[int, Any] = {}
+    for layer, _ in prunable.units(model):
+        used = [slot for slot in slots(layer) if id(slot.variable) in chosen]
+        if id(layer) not in wrapped and used and not _has_wrappers(layer):
+            wrapped[id(layer)] = _masked_layer(layer, used, masked)
+            masked.update(id(slot.variable) for slot in used)
+    if not masked:
+        raise LotteryError("Nothing in the model is prunable. Received:\n  "
+                           + "\n  ".join(reasons) + "\nOnly trained kernels of rank 2 "
+                           "or more are pruned by default; include= adds layers.")
+    check_subclassed(model, masked)
+    return replace_layers(model, lambda layer: wrapped.get(id(layer), layer))
+
+
+def _masked_layer(layer: Any, used: list[Any], masked: set[int]) -> MaskedLayer:
+    tied = [slot.path for slot in used if id(slot.variable) in masked]
+    wrapper = MaskedLayer(layer, [slot.path for slot in used if slot.path not in tied], tied=tied)
+    # Built at once: a weight's first user makes the mask that the others look for.
+    scope = used[0].variable.name.rpartition("/")[0]
+    with tf.name_scope(f"{scope}/{wrapper.name}" if scope else wrapper.name):
+        wrapper.build(layer._build_input_shape)
+    return wrapper
+
+
+def _has_wrappers(layer: Any) -> bool:
+    return any(isinstance(part, Wrapper) for part in layer._flatten_layers())
+
+
+def _wrap_layer(layer: Any, selection: Selection) -> Any:
     if isinstance(layer, Wrapper):
         return layer
-    chosen = choose(layer, layer.name)
-    if not layer.built and chosen != "excluded":
+    asked, refused = selection.asked(layer), selection.refused(layer)
+    if not layer.built and not refused:
         return MaskedLayer(layer, asked=asked)
-    if chosen is None or isinstance(chosen, str):
-        raise LotteryError(f"Layer {layer.name!r} has no weight to prune: {chosen}.")
-    return MaskedLayer(layer, chosen)
+    chosen, reasons = ([], ["excluded"]) if refused else prunable.weights_of(layer, asked)
+    if not chosen:
+        raise LotteryError(f"Layer {layer.name!r} has no weight to prune: "
+                           f"{'; '.join(reasons) or 'it has no weights'}.")
+    return MaskedLayer(layer, [slot.path for slot in chosen])
 
 
 def _check_kind(model: Any) -> None:
-    if isinstance(model, keras.Model) and not is_graph(model):
-        raise LotteryError(
-            "A model must be Sequential or functional to be wrapped whole. Received: the "
-            f"subclassed model {type(model).__name__}. Wrap its layers where it makes them: "
-            "self.dense = lth.prune_low_magnitude(keras.layers.Dense(10)).")
     if not isinstance(model, keras.layers.Layer):
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
         raise LotteryError("A tf_keras (Keras 2) model or layer is needed: import tf_keras as "
                            f"keras. Received: {kind}.")
 
 
-def _layer_lines(model: Any) -> list[str]:
-    # Those that can be selected: what lies inside a layer goes with it.
-    lines = []
-    for layer in model.layers if is_graph(model) else [model]:
-        lines.append(f"{layer.name} ({type(layer).__name__})")
-        lines += _layer_lines(layer) if is_graph(layer) else []
-    return lines
+def _check_built(model: Any) -> None:
+    if not is_graph(model) and not model.built:
+        raise LotteryError("A subclassed model must be built before it is wrapped. Received: "
+                           f"{type(model).__name__} without weights yet. Call it on a batch, "
+                           "model(x), or call model.build(input_shape).")
+    for layer, path in prunable.units(model):
+        # A layer without weights need not be built, such as a Dropout that was never called.
+        plain = type(layer).build is keras.layers.Layer.build and not is_graph(model)
+        if not (layer.built or plain or isinstance(layer, keras.layers.InputLayer)):
+            raise LotteryError(f"The model must be built before it is wrapped. Received: layer "
+                               f"{path!r} without weights yet. Start the model with "
+                               "keras.layers.Input(shape), or call it on a batch, model(x).")

@@ -12,18 +12,21 @@ already, and writing a masked copy of every kernel at every step would cost a te
 """
 
 import contextlib
-import weakref
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
+from tf_keras.src.engine import base_layer_utils
 
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
 from lth_keras.schedule import LotteryTicketSchedule
-from lth_keras.weights import slots, Wrapper, wrappers
+from lth_keras.weights import slots, Wrapper
+from lth_keras.zero import gradient_masked, KeepZero, mask_penalties, masked
 
 _Masking = Callable[[tf.Tensor, tf.Variable], tf.Tensor]
 
@@ -39,22 +42,29 @@ class MaskedLayer(Wrapper):
       weights_pruned: paths of the weights to prune, such as ["kernel"], or path -> shape; by
         default those that `lth_keras.prunable` finds once the layer is built.
       asked: whether to find those too that are left out by default, such as embeddings.
+      tied: paths of weights that another layer of the model has too, whose wrapper holds the
+        mask for both.
+
+    What the wrapper has not, such as `units` or `kernel`, is read from the layer; within a
+    model's call a pruned weight comes masked.
 
     Raises:
       LotteryError: when built, if the layer has no such weight.
     """
 
     def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
-                 asked: bool = False, **kwargs: Any):
+                 asked: bool = False, tied: Iterable[str] = (), **kwargs: Any):
         kwargs.setdefault("dtype", layer.dtype_policy)
         with _known_to_tfmot(layer):
             # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
             super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1), **kwargs)
         self.asked = asked
+        self.tied = list(tied)
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
         self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
         self._masks: list[tuple[tf.Variable, tf.Variable]] = []
-        self._keepers: list[_KeepZero] = []
+        self._keepers: dict[int, KeepZero] = {}  # By the weight's id.
+        self.linked = False
         self.supports_masking = layer.supports_masking
         self.stateful = layer.stateful
 
@@ -89,7 +99,10 @@ class MaskedLayer(Wrapper):
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
             pruning_schedule=self.pruning_schedule, block_size=self.block_size,
             block_pooling_type=self.block_pooling_type)
-        self._keepers = [_KeepZero(weight, mask) for weight, mask, _ in self.pruning_vars]
+        self._keepers = {id(weight): KeepZero(weight, mask)
+                         for weight, mask, _ in self.pruning_vars}
+        mask_penalties(self.layer, self._keepers)
+        self.linked = True
 
     def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
         for path, (shape, dtype) in weights.items():
@@ -114,7 +127,7 @@ class MaskedLayer(Wrapper):
         training = kwargs.pop("training", None)
         if not self.layer._expects_mask_arg:
             kwargs.pop("mask", None)
-        if not self.pruning_vars:
+        if not self.linked:
             self.layer(inputs, *args, **kwargs)
             self._link()
         with self._lent(training):
@@ -122,12 +135,13 @@ class MaskedLayer(Wrapper):
 
     @contextlib.contextmanager
     def _lent(self, training: Any) -> Iterator[None]:
-        mask = _gradient_masked if training is True else _masked
-        masks = {id(weight): mask for weight, mask, _ in self.pruning_vars}
+        mask = gradient_masked if training is True else masked
+        keepers = self._all_keepers()
         held = {(id(slot.owner), slot.attribute): (slot.owner, vars(slot.owner)[slot.attribute])
-                for slot in slots(self.layer, aliases=True) if id(slot.variable) in masks}
-        for keeper in self._keepers:
+                for slot in slots(self.layer, aliases=True) if id(slot.variable) in keepers}
+        for keeper in keepers.values():
             keeper.use()
+        masks = {weight: keeper.mask for weight, keeper in keepers.items()}
         try:
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = _replaced(value, masks, mask, owner.compute_dtype)
@@ -135,6 +149,39 @@ class MaskedLayer(Wrapper):
         finally:
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = value
+
+    def _all_keepers(self) -> "dict[int, KeepZero]":
+        if len(self._keepers) < len(self.pruning_vars) + len(self.tied):
+            for path, weight in self._weights_at(self.tied).items():
+                if isinstance(weight.constraint, KeepZero):
+                    self._keepers[id(weight)] = weight.constraint
+                elif not _building():  # While a graph is built, the other layer may come later.
+                    raise LotteryError(
+                        f"{path!r} of layer {self.layer.name!r} must be the weight of another "
+                        "layer too. Received: a weight of its own, as Keras makes it where it "
+                        "loads a layer whose config does not say that it shares. Build the model "
+                        "by its code, wrap it, and load_weights or apply the ticket.")
+        return self._keepers
+
+    def __getattr__(self, name: str) -> Any:
+        layer = vars(self).get("layer")
+        if layer is None or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        value = getattr(layer, name)
+        context = base_layer_utils.call_context()
+        if not (context.in_call and vars(self).get("linked")):
+            return value
+        if inspect.ismethod(value) and value.__self__ is layer:
+            return self._with_masks(value, context.training)
+        with self._lent(context.training):
+            return getattr(layer, name)
+
+    def _with_masks(self, method: Callable[..., Any], training: Any) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def lent(*args: Any, **kwargs: Any) -> Any:
+            with self._lent(training):
+                return method(*args, **kwargs)
+        return lent
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)
@@ -146,7 +193,8 @@ class MaskedLayer(Wrapper):
     def get_config(self) -> dict[str, Any]:
         shapes = self._shapes and {path: list(shape) for path, shape in self._shapes.items()}
         return {**keras.layers.Wrapper.get_config(self),
-                "weights_pruned": shapes or self.weights_pruned, "asked": self.asked}
+                "weights_pruned": shapes or self.weights_pruned, "asked": self.asked,
+                **({"tied": self.tied} if self.tied else {})}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedLayer":
@@ -188,73 +236,7 @@ def _replaced(value: Any, masks: Mapping[int, tf.Variable], mask: _Masking,
     return tf.cast(lent, dtype or lent.dtype)
 
 
-# A mask is read as bools: XLA turns it into them once a loop and then reads a quarter of the
-# bytes; and a selection, unlike a product, keeps zero what is not finite, with sign and all.
-
-def _masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
-    kept = _fixed[id(mask)] if id(mask) in _fixed else tf.cast(mask, tf.bool)
-    return tf.where(kept, weight, tf.zeros((), weight.dtype))
-
-
-_fixed: dict[int, tf.Tensor] = {}
-
-
-@contextlib.contextmanager
-def fixed_masks(model: Any) -> Iterator[None]:
-    """What is traced within reads each mask once, here, and not anew at every step of a loop."""
-    _fixed.update((id(mask), tf.cast(mask, tf.bool)) for wrapper in wrappers(model)
-                  for _, mask, _ in wrapper.pruning_vars)
-    try:
-        yield
-    finally:
-        _fixed.clear()
-
-
-def _gradient_masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def lend(weight: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        return tf.identity(weight), lambda gradient: _masked(gradient, mask)
-    return lend(weight)
-
-
-class _KeepZero:
-    """What holds a pruned weight at zero, whatever moved it: a constraint on the weight.
-
-    Its gradient is zero already, but that of a regularizer need not be, a constraint of the
-    user's need not keep zero, an optimizer may add noise; and a constraint is what every
-    Keras optimizer applies after its step.  The weight is shared with the model that was
-    wrapped, so the mask holds only for steps whose forward pass went through the wrapper.
-    """
-
-    def __init__(self, weight: tf.Variable, mask: tf.Variable):
-        before = weight.constraint
-        self._own: Any = before._own if isinstance(before, _KeepZero) else before
-        self._mask = mask
-        self._used_in: Any = None
-        stored = getattr(weight, "_variable", weight) if hasattr(weight, "true_dtype") else weight
-        stored._constraint = self
-
-    def use(self) -> None:
-        """Notes that the weight is used, masked, in the program being traced or run."""
-        self._used_in = _program()
-
-    def __call__(self, value: tf.Tensor) -> tf.Tensor:
-        value = self._own(value) if self._own else value
-        if self._used_in is None or self._used_in() is not _program()():
-            return value
-        return _masked(value, self._mask)
-
-
-def _program() -> Any:
-    # The outermost graph, as a reference that does not keep it; all eager steps are one.
-    graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    while getattr(getattr(graph, "outer_graph", None), "building_function", False):
-        graph = graph.outer_graph
-    return weakref.ref(_EAGER if graph is None else graph)
-
-
-class _Eager:
-    """Stands for eager execution where a graph would stand."""
-
-
-_EAGER = _Eager()
+def _building() -> bool:
+    # Whether Keras is calling layers on symbols, to make a functional model.
+    name = getattr(tf.compat.v1.get_default_graph(), "name", "")
+    return not tf.executing_eagerly() and name.endswith("_scratch_graph")

@@ -268,11 +268,14 @@ class State:
         optimizer = model.optimizer
         found = optimizer.variables
         found = found() if callable(found) else found
+        rate = optimizer.learning_rate
+        if callable(rate):  # A schedule of an optimizer of before Keras 2.11.
+            rate = rate(optimizer.iterations)
         own = [weight for weight in model.weights if not any(
             part in weight.name for part in ("mask:", "threshold:", "pruning_step:"))]
         return cls(level, [weight.numpy() for weight in own], masks(model),
                    [variable.numpy() for variable in found], int(optimizer.iterations.numpy()),
-                   strays(model), float(optimizer.learning_rate))
+                   strays(model), float(rate))
 
 
 class Spy(keras.callbacks.Callback):

@@ -14,8 +14,8 @@ from lth_keras import errors
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
      "ticketfile", "config", "store", "invariants"),
-    ("schedule", "weights", "prunable", "wrapper", "wrap", "rewind", "rounds", "ticket", "plan",
-     "search", "callback"),
+    ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
+     "rewind", "rounds", "ticket", "plan", "search", "callback"),
     ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
      "work", "workers"),
     ("stats", "plots", "report", "progress"),
@@ -128,7 +128,8 @@ def _inherits(module, owner, part):
     return bool(inspect.getdoc(getattr(described, part.name)))
 
 
-@pytest.mark.parametrize("name", ["TicketError", "WorkdirError", "InvariantError"])
+@pytest.mark.parametrize("name", ["TicketError", "WorkdirError", "DivergedError",
+                                  "InvariantError"])
 def test_every_error_can_be_caught_as_the_packages_and_as_a_value_error(name):
     kind = getattr(errors, name)
     assert issubclass(kind, errors.LotteryError) and issubclass(kind, ValueError)

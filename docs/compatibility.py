@@ -1,0 +1,221 @@
+"""Tries every case of the catalogue and writes docs/compatibility.md.
+
+    python docs/compatibility.py                      all that was not tried yet
+    python docs/compatibility.py models --jobs 4      the cases of tests/compat_models.py
+    python docs/compatibility.py --again tied         those again whose name has "tied" in it
+
+Each case runs with this package and with stock tfmot, in processes apart, with a time limit.
+Results lie in a folder, so a run that was stopped goes on where it was.
+"""
+
+import argparse
+import concurrent.futures
+import datetime
+import gc
+import importlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+HERE = pathlib.Path(__file__).resolve().parent
+TESTS = HERE.parent / "tests"
+PARTS = {"models": "Models", "fits": "Fits"}
+VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "numpy")
+LENGTH = 160  # Of an error in the table.
+CASES_A_PROCESS = 20  # TensorFlow takes long to start, and never gives memory back.
+
+
+def main() -> None:
+    """Runs what the command line asks for, and writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", help=f"of {', '.join(PARTS)}; by default all")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="cases at a time")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for a case")
+    parser.add_argument("--again", help="run cases again whose name has this in it")
+    parser.add_argument("--only", default="", help="run only cases whose name has this in it")
+    parser.add_argument("--sides", nargs="+", default=["ours", "stock"], help="ours, stock")
+    parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "build/compatibility")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "compatibility.md")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        _work()
+        return
+    options.results.mkdir(parents=True, exist_ok=True)
+    catalogue = {part: cases for part, cases in load().items()
+                 if not options.parts or part in options.parts}
+    run(catalogue, options)
+    options.output.write_text(page(load(), options.results))
+
+
+def load() -> dict[str, dict[str, Any]]:
+    """The catalogues that there are: part -> name -> case."""
+    sys.path[:0] = [str(TESTS), str(HERE.parent)]
+    found = {part: f"compat_{part}" for part in PARTS}
+    return {part: importlib.import_module(module).CASES for part, module in found.items()
+            if importlib.util.find_spec(module)}
+
+
+def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+    """Runs the cases without a result, several at a time."""
+    waiting = []
+    for part, cases in catalogue.items():
+        for name, case in cases.items():
+            for side in options.sides:
+                path = _path(options.results, part, name, side)
+                again = options.again is not None and options.again in name
+                if options.only in name and getattr(case, side) and (again or not path.exists()):
+                    waiting.append((path, part, name, side))
+    workers = threading.local()
+
+    def attempt(path: pathlib.Path, *what: str) -> str:
+        if not hasattr(workers, "mine"):
+            workers.mine = Worker(options.limit)
+        said = workers.mine.run(*what)
+        path.write_text(json.dumps(said))
+        return said
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        tasks = {pool.submit(attempt, *what): what for what in waiting}
+        for count, task in enumerate(concurrent.futures.as_completed(tasks), 1):
+            _, part, name, side = tasks[task]
+            print(f"{count}/{len(tasks)} {part} {name} {side}: {task.result() or 'works'}",
+                  flush=True)
+
+
+def _path(results: pathlib.Path, part: str, name: str, side: str) -> pathlib.Path:
+    return results / f"{part}.{name}.{side}.json"
+
+
+class Worker:
+    """A process that runs some cases, one after another, until one ends or outlasts it.
+
+    Args:
+      limit: seconds for a case.
+    """
+
+    def __init__(self, limit: float):
+        self._limit = limit
+        self._process: subprocess.Popen[str] | None = None
+        self._left = 0
+
+    def run(self, part: str, name: str, side: str) -> str:
+        """The first line of a case's error, or nothing if it works."""
+        if self._process is None or self._left == 0:
+            self._start()
+        assert self._process and self._process.stdin and self._process.stdout
+        self._left -= 1
+        self._process.stdin.write(f"{json.dumps([part, name, side])}\n")
+        self._process.stdin.flush()
+        timer = threading.Timer(self._limit, self._process.kill)
+        started = time.monotonic()
+        timer.start()
+        said = self._process.stdout.readline()
+        timer.cancel()
+        if said:
+            return str(json.loads(said))
+        code, self._process = self._process.wait(), None
+        late = time.monotonic() - started > self._limit
+        return f"not done in {self._limit:g} s" if late else f"the process ended with {code}"
+
+    def _start(self) -> None:
+        if self._process and self._process.stdin:
+            self._process.stdin.close()  # It ends when there is nothing to read.
+            self._process.wait()
+        self._left = CASES_A_PROCESS
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+def _work() -> None:
+    answers, sys.stdout = sys.stdout, sys.stderr  # A case may print.
+    catalogue = load()
+    for line in sys.stdin:
+        part, name, side = json.loads(line)
+        try:
+            getattr(catalogue[part][name], side)()
+            said = ""
+        except Exception as error:
+            said = first_line(error)
+        print(json.dumps(said), file=answers, flush=True)
+        gc.collect()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line, without what differs from machine to machine."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = next((line for line in lines if line and "Traceback" not in line
+                 and not line.startswith(("File ", "Detected at node", "in user code"))), "")
+    raised = [line for line in lines if re.match(r"\w*(Error|Exception)\b", line)]
+    if str(error).startswith(("in user code", "Exception encountered")) and raised:
+        text = raised[-1]
+    if text == "Graph execution error:":
+        text = next((line for line in reversed(lines) if line and "[[" not in line), text)
+    text = re.sub(r"0x[0-9a-f]+", "0x", re.sub(r"/\S+/(\S+\.\w+)", r"\1", text))
+    text = f"{type(error).__name__}: {text}"
+    return text if len(text) <= LENGTH else f"{text[:LENGTH - 4]} ..."
+
+
+def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
+    """The page: a table a part, of the cases that were run."""
+    lines = ["# Compatibility", "",
+             "What works with stock tfmot (`prune_low_magnitude`, `PolynomialDecay`, "
+             "`UpdatePruningStep`) and with `lth_keras`.  Written by "
+             "`python docs/compatibility.py` from runs of the cases in "
+             "[tests/compat_models.py](../tests/compat_models.py) and its like.", ""]
+    for part, cases in catalogue.items():
+        rows = [row for name, case in cases.items() if (row := _row(results, part, name, case))]
+        works = [sum(row[side] == "works" for row in rows) for side in (1, 2)]
+        lines += [f"## {PARTS[part]}", "", _MEANING[part],
+                  f"{len(rows)} of {len(cases)} cases run: {works[0]} work with stock tfmot, "
+                  f"{works[1]} with lth_keras, {sum(row[2].startswith('works;') for row in rows)} "
+                  "within the limits stated.", "",
+                  "| model or feature | stock tfmot | lth_keras |", "|---|---|---|",
+                  *(f"| {' | '.join(row)} |" for row in rows), ""]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    lines += [f"Python {platform.python_version()}, {versions}; {datetime.date.today()}."]
+    return "\n".join(lines) + "\n"
+
+
+_MEANING = {
+    "models": "A model works with lth_keras if it is wrapped, searched for three rounds with and "
+              "without jit_compile, every invariant checked at every batch, then stripped, saved "
+              "(.keras and .weights.h5), and loaded with identical predictions; with stock tfmot, "
+              "if it is pruned to half in four epochs with and without jit_compile, stripped, "
+              "saved and loaded alike.  A network of tf_keras.applications works if it is built "
+              "for ten classes, wrapped and takes a training step, after which, with lth_keras, "
+              "pruned weights are exactly zero.\n",
+    "fits": "A feature of training works if the search, or tfmot's pruning, runs with it and "
+            "keeps what it promises.\n",
+}
+
+
+def _row(results: pathlib.Path, part: str, name: str, case: Any) -> list[str] | None:
+    ours, stock = (_path(results, part, name, side) for side in ("ours", "stock"))
+    if not ours.exists():
+        return None
+    said = json.loads(ours.read_text())
+    limit = _limit(part, case) if not said and case.limit else ""
+    theirs = "-"
+    if case.stock:
+        theirs = (json.loads(stock.read_text()) or "works") if stock.exists() else "not run"
+    cells = [case.title, theirs, said or limit or "works"]
+    return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+
+
+def _limit(part: str, case: Any) -> str:
+    # A model's limit is of one form or another; a feature's is that it is refused.
+    return f"works; {case.limit}" if part == "models" else case.limit
+
+
+if __name__ == "__main__":
+    main()

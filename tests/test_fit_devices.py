@@ -1,0 +1,12 @@
+"""A search in `fit` on two devices and by two processes: the masks of one device."""
+
+import devices
+import pytest
+from fits import short_and_long
+
+
+@pytest.mark.parametrize(("strategy", "optimizer"), short_and_long(
+    [(strategy, optimizer) for strategy in devices.STRATEGIES for optimizer in devices.OPTIMIZERS],
+    [("mirrored", "adam"), ("workers", "average")]))
+def test_two_replicas_find_the_masks_of_one_device(strategy, optimizer, tmp_path):
+    devices.compare(strategy, optimizer, tmp_path)
