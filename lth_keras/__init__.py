@@ -6,7 +6,9 @@ A reader who follows a network through the package meets each module once:
     config, ticketfile, store            settings, the ticket file, where results lie
     weights, prunable, zero, wrapper,
     tracking, replace, wrap              a model's weights by name, masked in place of pruned
-    schedule, rewind, search, callback   when a round ends, what it restores, `fit`
+    schedule, rewind, search             when a round ends, what it restores
+    course, callback                     a search in one `fit`
+    order, statefile, workdir, resume    a search that outlives its process
     presets, data, models, program,
     feed, train                          the papers' networks, trained in compiled loops
     experiment, lab, workers             what is trained, how, and by whom

@@ -1,29 +1,21 @@
-"""The callback: a whole search for winning tickets inside one `model.fit`.
+"""The callback: a whole search for winning tickets inside one `model.fit`."""
 
-A round ends with the batch or epoch that completes it, but the network is pruned and
-rewound only when the next one begins.  In between, at the end of the batch and of the
-epoch, validation and every other callback see the trained network of the round.
-"""
-
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 import tf_keras as keras
 
-from lth_keras import criteria, plan, rewind
-from lth_keras.errors import DivergedError, LotteryError
+from lth_keras import criteria, plan
+from lth_keras.course import Asked, Course
+from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction
+from lth_keras.order import DataOrder
 from lth_keras.prune import Scope
 from lth_keras.rewind import Restored
-from lth_keras.rounds import Round
 from lth_keras.schedule import LotteryTicketSchedule
-from lth_keras.search import Search
 from lth_keras.ticket import Ticket
-from lth_keras.weights import wrappers
-from lth_keras.wrapper import MaskedLayer
 
 
 class LotteryTicketCallback(keras.callbacks.Callback):
@@ -51,6 +43,9 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         weights a batch.
       verbose: 0 for silence, 1 for a line a round.
       provenance: facts for the tickets, such as {"dataset": "mnist"}; JSON values.
+      workdir: a folder in which the search is kept after every epoch, in the background.  A fit
+        that was killed goes on from there when the same script runs again, and ends in the same
+        bits where the data's order is a function of seed and epoch; see docs/resuming.md.
 
     Attributes:
       results: a pandas DataFrame, a row a level: level, density, steps, epochs, seconds,
@@ -60,9 +55,13 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.
       epochs: what to pass to `fit`, where rounds are counted in epochs.
+      order: makes data sets whose order is a function of seed and epoch, for `fit`:
+        `lottery.order.batches(x, y, batch_size=64)`; see `lth_keras.order`.
 
     Raises:
       LotteryError: before any training, for settings that cannot work together.
+      WorkdirError: for a workdir in use, of other settings, damaged, or that cannot be written;
+        it names the file.
       DivergedError: in `fit`, when a round ends with a loss or weights that are not finite.
         Its row of `results` has `diverged`, and `tickets` are those of the levels so far.
 
@@ -88,29 +87,20 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                  rewind_step: int = 0, scope: Scope = "layer",
                  criterion: "str | criteria.Criterion" = "magnitude",
                  round_callbacks: Sequence[Any] = (), seed: int = 0, check: bool = False,
-                 verbose: int = 1, provenance: Mapping[str, Any] | None = None):
+                 verbose: int = 1, provenance: Mapping[str, Any] | None = None,
+                 workdir: "str | os.PathLike[str] | None" = None):
         super().__init__()
         self.schedule = plan.schedule_of(schedule, {
             "rounds": rounds, "epochs_per_round": epochs_per_round,
             "steps_per_round": steps_per_round, "fraction": fraction})
         plan.check_options(rewind_step, scope, criterion)
         self.rewind_step = rewind_step
-        self.round_callbacks = list(round_callbacks)
-        self.verbose = verbose
-        self._options: dict[str, Any] = {"scope": scope, "criterion": criterion, "seed": seed,
-                                         "check": check}
-        self._facts = dict(provenance or {})
+        self.workdir = workdir
+        self.order = DataOrder(seed)
+        self._asked = Asked(self.schedule, rewind_step, scope, criterion, seed, check, verbose,
+                            dict(provenance or {}), tuple(round_callbacks), workdir)
+        self._course: Course | None = None
         self._supports_tf_logs = True  # Batch logs are not read, so need not be copied.
-        self._forget()
-
-    def _forget(self) -> None:
-        self.restored: list[Restored] = []
-        self._rows: list[dict[str, Any]] = []
-        self._search: Search | None = None
-        self._inner = keras.callbacks.CallbackList()
-        self._round = Round(0, 1.0)
-        self._first_epoch: int | None = None
-        self._batches = 0  # Of this epoch.
 
     @property
     def epochs(self) -> int:
@@ -130,12 +120,12 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     @property
     def results(self) -> pd.DataFrame:
         """A row a level that has been trained."""
-        return pd.DataFrame(self._rows)
+        return pd.DataFrame(self._course.progress.rows if self._course else [])
 
     @property
     def tickets(self) -> list[Ticket]:
         """The tickets of level 0, 1, ... as far as the search has come."""
-        return self._search.tickets if self._search else []
+        return self._course.search.tickets if self._course else []
 
     @property
     def ticket(self) -> Ticket:
@@ -145,129 +135,51 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                                "Received: a callback whose fit has not come so far.")
         return self.tickets[-1]
 
+    @property
+    def restored(self) -> list[Restored]:
+        """What each rewinding restored."""
+        return self._course.progress.restored if self._course else []
+
     # Keras' hooks, in the order of a training.
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._forget()
-        plan.check_model(self.model, self.schedule)
-        plan.check_steps(self.model, self.schedule, self.rewind_step, self.params.get("steps"))
-        facts = {"schedule": self.schedule.get_config()["config"],
-                 "rewind_step": self.rewind_step, **self._facts}
-        self._search = Search(self.model, fraction=self.schedule.fraction, facts=facts,
-                              take_theta=self.rewind_step == 0, **self._options)
-        for wrapper in wrappers(self.model):
-            if not isinstance(wrapper, MaskedLayer):
-                # Past its schedule's last step, tfmot's wrapper leaves the pruning to us.
-                wrapper.pruning_step.assign(self.schedule.last_step)
-        self._round = Round(0, self._search.density)
-        self._inner = keras.callbacks.CallbackList(
-            self.round_callbacks, model=self.model, add_history=False, add_progbar=False,
-            **{**self.params, "epochs": self.schedule.epochs_per_round or self.params["epochs"]})
-        self._inner.on_train_begin()
+        if self._course is not None:  # A fit that may have been interrupted.
+            self._course.close()
+        self._course = None
+        self._course = Course(self._asked, self.model, self.params, self.order)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._first_epoch is None:
-            self._first_epoch = epoch
-            plan.check_not_restored(self.model)
-            plan.check_epochs(self.schedule, self.params["epochs"] - epoch,
-                              self.params.get("steps"))
-        self._batches = 0
-        if self._round.over:
-            self._next_round()
-        self._inner.on_epoch_begin(self._round.epochs)
+        self._running.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self._round.over:
-            self._next_round()
-            self.model.reset_metrics()
-            self._inner.on_epoch_begin(0)
-        self._inner.on_train_batch_begin(batch)
+        self._running.begin_batch(batch)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        assert self._search is not None
-        self._round.steps += batch + 1 - self._batches
-        self._batches = batch + 1
-        self._round.loss = (logs or {}).get("loss")
-        self._search.enforce()
-        if not self._search.has_theta and self._round.steps >= self.rewind_step:
-            with self._divergence_recorded():
-                self._search.take_theta()
-        with self._round_ends_on_request():
-            self._inner.on_train_batch_end(batch, logs)
-        self._end_round_if(self.schedule.round_over(steps=self._round.steps))
+        self._running.end_batch(batch, logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        assert self._search is not None
-        logs = {} if logs is None else logs
-        logs.update(level=self._round.level, density=self._round.density)
-        self._round.end_epoch(logs)
-        with self._round_ends_on_request():
-            self._inner.on_epoch_end(self._round.epochs - 1, logs)
-        if self._round.lost and self._search.not_finite():
-            # No step mends it.  The error comes when the other callbacks have finished.
-            self.model.stop_training = True
-        self._end_round_if(self.schedule.round_over(self._round.steps, self._round.epochs))
+        self._running.end_epoch(epoch, {} if logs is None else logs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        self._close_round()
-        if self._round.level < self.schedule.rounds or not self._round.over:
-            warnings.warn(f"fit ended before the search did: at level {self._round.level} of "
-                          f"{self.schedule.rounds}, after {self._round.steps} steps of its round. "
-                          "A callback that is to end a round alone belongs in round_callbacks.",
-                          stacklevel=2)
+        self._running.end()
 
     def on_test_begin(self, logs: Any = None) -> None:
-        self._inner.on_test_begin(logs)
+        self._test("on_test_begin", logs)
 
     def on_test_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._inner.on_test_batch_begin(batch, logs)
+        self._test("on_test_batch_begin", batch, logs)
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._inner.on_test_batch_end(batch, logs)
+        self._test("on_test_batch_end", batch, logs)
 
     def on_test_end(self, logs: Any = None) -> None:
-        self._inner.on_test_end(logs)
+        self._test("on_test_end", logs)
 
-    # Rounds.
+    @property
+    def _running(self) -> Course:
+        assert self._course is not None
+        return self._course
 
-    @contextlib.contextmanager
-    def _round_ends_on_request(self) -> Iterator[None]:
-        # A round callback that stops "the training" stops its round, not the search.
-        stopped, self.model.stop_training = self.model.stop_training, False
-        yield
-        asked, self.model.stop_training = self.model.stop_training, stopped
-        self._end_round_if(asked)
-
-    def _end_round_if(self, over: bool) -> None:
-        self._round.over = self._round.over or over
-        if self._round.over and self._round.level == self.schedule.rounds:
-            self.model.stop_training = True
-
-    def _close_round(self) -> None:
-        assert self._search is not None
-        self._inner.on_train_end()
-        with self._divergence_recorded():
-            self._search.check_finite(self._round.loss)
-        self._rows.append(self._round.row())
-
-    @contextlib.contextmanager
-    def _divergence_recorded(self) -> Iterator[None]:
-        try:
-            yield
-        except DivergedError:
-            self._round.diverged = True
-            self._rows.append(self._round.row())
-            raise
-
-    def _next_round(self) -> None:
-        assert self._search is not None
-        rewind.finalize(self.model)
-        self._close_round()
-        restored = self._search.prune_and_rewind(self._round.metrics())
-        self.restored.append(restored)
-        self._round = Round(self._search.level, self._search.density)
-        if self.verbose:
-            under_bar = "\n" if self._batches and self.params.get("verbose") else ""
-            print(f"{under_bar}level {self._round.level}, density {self._round.density:.2%}: "
-                  f"{restored}")
-        self._inner.on_train_begin()
+    def _test(self, hook: str, *arguments: Any) -> None:
+        if self._course is not None:  # It may be `evaluate`, before any fit.
+            self._course.test(hook, *arguments)

@@ -58,11 +58,27 @@ class Snapshot:
     counters: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
     @classmethod
-    def of(cls, model: Any) -> "Snapshot":
-        """Takes down a compiled model; its optimizer is built if it was not yet."""
+    def of(cls, model: Any, rewinds: bool = True) -> "Snapshot":
+        """Takes down a compiled model; its optimizer is built if it was not yet.
+
+        Args:
+          model: the model.
+          rewinds: whether it is to be restored with masks, which takes the fresh slots.
+        """
         return cls(read(named_weights(model)),
-                   [_value(variable) for variable in optimizer_variables(model)],
-                   _fresh_slots(model.optimizer), [_counters(part) for part in _chain(model)])
+                   [stored(variable) for variable in optimizer_variables(model)],
+                   fresh_slots(model.optimizer) if rewinds else {},
+                   [_counters(part) for part in _chain(model)])
+
+    def put_back(self, model: Any) -> None:
+        """Puts everything back as it was taken down, pruned weights too."""
+        variables = named_weights(model)
+        for name, value in self.weights.items():
+            variables[name].assign(value)
+        for variable, value in zip(optimizer_variables(model), self.optimizer, strict=True):
+            variable.assign(value)
+        for part, counters in zip(_chain(model), self.counters, strict=True):
+            vars(part).update(counters)
 
     def restore(self, model: Any, masks: Arrays) -> Restored:
         """Puts it back, with pruned weights at zero and their slots as if fresh.
@@ -92,7 +108,7 @@ class Snapshot:
 
 def read(variables: Mapping[str, tf.Variable]) -> dict[str, Array]:
     """The values of named variables, as arrays of their own."""
-    return {name: _value(variable) for name, variable in variables.items()}
+    return {name: stored(variable) for name, variable in variables.items()}
 
 
 def read_masks(model: Any) -> dict[str, Array]:
@@ -104,16 +120,17 @@ def read_masks(model: Any) -> dict[str, Array]:
 def assign_masks(model: Any, masks: Arrays) -> None:
     """Puts masks into a wrapped model, and the thresholds that tfmot's summaries show."""
     for name, item in masked(model).items():
-        survivors = np.abs(_value(item.weight)[masks[name] != 0])
+        survivors = np.abs(stored(item.weight)[masks[name] != 0])
         item.mask.assign(masks[name].astype(item.mask.dtype.as_numpy_dtype))
         item.threshold.assign(survivors.min() if survivors.size else 0)
 
 
-def _value(variable: Any) -> Array:
+def stored(variable: Any) -> Array:
+    """The value of a variable, as an array of its own that cannot be written."""
     # Under mixed precision a weight would come cast; the stored value is what is rewound.
-    stored = getattr(variable, "_variable", variable) \
+    own = getattr(variable, "_variable", variable) \
         if hasattr(variable, "true_dtype") else variable
-    value = np.array(stored.numpy())
+    value = np.array(own.numpy())
     value.setflags(write=False)  # Tickets share theta_k, and criteria are handed it.
     return value
 
@@ -176,8 +193,8 @@ def slots_of(optimizer: Any, weight: tf.Variable) -> dict[str, tf.Variable]:
             if isinstance(slot, tf.Variable) and slot.shape == weight.shape}
 
 
-def _fresh_slots(optimizer: Any) -> dict[str, float]:
-    # What an optimizer gives a weight that has never moved: mostly 0, but for some 0.1.
+def fresh_slots(optimizer: Any) -> dict[str, float]:
+    """What an optimizer gives a weight that has never moved: mostly 0, but for some 0.1."""
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     try:
         fresh = type(optimizer).from_config(optimizer.get_config())

@@ -1,4 +1,4 @@
-"""The record of one round in `fit`: how long it was, and what Keras measured."""
+"""The record of a search in `fit`: how long each round was, and what Keras measured."""
 
 import dataclasses
 import math
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
+from lth_keras.rewind import Restored
 
 
 @dataclasses.dataclass
@@ -30,7 +32,8 @@ class Round:
     over: bool = False
     loss: Any = None
     diverged: bool = False
-    _began: float = dataclasses.field(default_factory=time.perf_counter)
+    _seconds: float = 0.0  # Those in the processes that this one goes on from.
+    _began: float | None = dataclasses.field(default_factory=time.perf_counter)
     _logs: dict[str, float] = dataclasses.field(default_factory=dict)
     _best: tuple[float, int] | None = None
 
@@ -53,6 +56,10 @@ class Round:
         if loss < (self._best[0] if self._best else math.inf):
             self._best = (loss, self.steps)
 
+    def end(self) -> None:
+        """Ends the round; its clock stands still from now on."""
+        self._seconds, self._began, self.over = self._passed(), None, True
+
     @property
     def lost(self) -> bool:
         """Whether the loss last logged is NaN or infinite."""
@@ -67,5 +74,47 @@ class Round:
 
     def row(self) -> dict[str, Any]:
         """The round's row of the results table."""
-        return {**self.metrics(), "diverged": self.diverged,
-                "seconds": time.perf_counter() - self._began}
+        return {**self.metrics(), "diverged": self.diverged, "seconds": self._passed()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The round as plain data, to go on from elsewhere."""
+        return {"level": self.level, "density": self.density, "steps": self.steps,
+                "epochs": self.epochs, "over": self.over,
+                "loss": None if self.loss is None else float(self.loss),
+                "seconds": self._passed(), "logs": dict(self._logs),
+                "best": None if self._best is None else list(self._best)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> "Round":
+        """The round of `to_dict`.
+
+        Example:
+          >>> record = Round(level=2, density=0.64, steps=10, over=True)
+          >>> Round.from_dict(record.to_dict()).metrics() == record.metrics()
+          True
+        """
+        best = given["best"]
+        began = None if given["over"] else time.perf_counter()
+        return cls(given["level"], given["density"], given["steps"], given["epochs"],
+                   given["over"], given["loss"], _seconds=given["seconds"], _began=began,
+                   _logs=dict(given["logs"]), _best=best and (best[0], int(best[1])))
+
+    def _passed(self) -> float:
+        return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a search in `fit` has come.
+
+    Attributes:
+      round: the record of the round in training.
+      rows: those of the rounds that are finished.
+      restored: what each rewinding restored.
+      first_epoch: the first that `fit` trained, or None before it.
+    """
+
+    round: Round
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    restored: list[Restored] = dataclasses.field(default_factory=list)
+    first_epoch: int | None = None

@@ -14,7 +14,7 @@ drives it from Keras' hooks, and a training loop of your own can drive it as wel
 
 import math
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -98,6 +98,11 @@ class Search:
         """Whether theta_k has been taken down."""
         return self._theta is not None
 
+    @property
+    def theta(self) -> rewind.Snapshot | None:
+        """The model and its optimizer at theta_k, once that is taken."""
+        return self._theta
+
     def take_theta(self) -> None:
         """Takes down the model and its optimizer as theta_k, where survivors return to.
 
@@ -107,6 +112,19 @@ class Search:
         self.check_finite()
         self._theta = rewind.Snapshot.of(self.model)
         self._add_ticket({})
+
+    def go_on(self, masks: Mapping[str, Array], theta: rewind.Snapshot | None,
+              tickets: Sequence[Ticket]) -> None:
+        """Goes on from where an earlier search of the same model was.
+
+        Args:
+          masks: those of the level in training; they are not put into the model.
+          theta: theta_k, or None where it was not taken yet.
+          tickets: those of level 0, 1, ... up to that in training; none without theta_k.
+        """
+        self.masks, self._theta = dict(masks), theta
+        self.tickets = list(tickets)
+        self.level = max(len(self.tickets) - 1, 0)
 
     def enforce(self) -> None:
         """To be called after every batch.

@@ -10,24 +10,21 @@ and a clear `TicketError` for anything that is not a whole, unaltered ticket.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from typing import Any
 
 import numpy as np
-import safetensors.numpy
 
 from lth_keras import files
 from lth_keras.errors import TicketError
 from lth_keras.masks import Array, Arrays
+from lth_keras.tensorfile import Kind
 
-FORMAT = 1
-KEY = "lth_keras"
+TICKET = Kind("ticket", "lth_keras", 1, TicketError)
 _NUMBERS = {np.dtype(name) for name in (
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
     "uint32", "uint64", "bool")}  # Those that both NumPy and safetensors have.
-LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 MiB.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,13 +97,7 @@ def read(path: "str | os.PathLike[str]") -> Contents:
       TicketError: if it is missing, truncated, altered, foreign or hostile; it names the file.
     """
     try:
-        with open(path, "rb") as file:
-            start = file.read(8)
-            # Before the rest, which may be anything of any size, comes into memory.
-            _check_header(start, os.fstat(file.fileno()).st_size)
-            return decode(start + file.read())
-    except OSError as error:
-        raise TicketError(f"{path}: cannot be read: {error.strerror or error}.") from None
+        return decode(TICKET.load(path))
     except TicketError as error:
         raise TicketError(f"{path}: {error}") from None
 
@@ -118,19 +109,15 @@ def encode(contents: Contents) -> bytes:
       TicketError: if the contents make no ticket.
     """
     check(contents)
-    tensors = {f"weights/{name}": _plain(value, value.dtype)
-               for name, value in contents.weights.items()}
-    tensors |= {f"masks/{name}": _plain(value, np.dtype(np.uint8))
+    tensors = {f"weights/{name}": value for name, value in contents.weights.items()}
+    tensors |= {f"masks/{name}": np.asarray(value, np.uint8)
                 for name, value in contents.masks.items()}
     try:
         provenance = json.loads(files.canonical_json(contents.provenance))
     except (TypeError, ValueError, RecursionError) as error:
         raise TicketError("A ticket's provenance must be what JSON can hold. "
                           f"Received: {contents.provenance!r:.60} ({error}).") from None
-    head = {"format": FORMAT, "level": contents.level, "provenance": provenance}
-    head["sha256"] = _digest(head, tensors)
-    # One entry only: safetensors writes several in no fixed order.
-    data: bytes = safetensors.numpy.save(tensors, {KEY: files.canonical_json(head)})
+    data = TICKET.encode({"level": contents.level, "provenance": provenance}, tensors)
     decode(data)  # What could not be read again is not written.
     return data
 
@@ -141,41 +128,10 @@ def decode(data: bytes) -> Contents:
     Raises:
       TicketError: if they are not a whole, unaltered ticket.
     """
-    header = _check_header(data[:8], len(data))
-    try:
-        metadata = json.loads(data[8:8 + header]).get("__metadata__", {})
-        if KEY not in metadata:
-            raise TicketError(f"a safetensors file, but not a ticket: its metadata has no "
-                              f"{KEY!r} entry.")
-        head = json.loads(metadata[KEY])
-        if not isinstance(head, dict):
-            raise TicketError("a ticket's metadata must be a JSON object. "
-                              f"Received: {metadata[KEY]:.60}.")
-        tensors = safetensors.numpy.load(data)
-        stated = head.pop("sha256", None)
-        whole = stated == _digest(head, tensors)
-    except TicketError:
-        raise
-    except Exception as error:  # safetensors and json raise many types on bad bytes.
-        raise TicketError(f"not a ticket, or a damaged one: {error}") from None
-    if not whole:
-        raise TicketError("the ticket was altered or damaged: its contents do not match its "
-                          "SHA-256. Fetch or make it again.")
-    return check(_contents(head, tensors))
-
-
-def _check_header(start: bytes, size: int) -> int:
-    declared = int.from_bytes(start, "little")
-    if declared > min(LONGEST_HEADER, size - 8):
-        raise TicketError(f"not a whole ticket: its header claims {declared:,} bytes, of "
-                          f"{size:,} in the file and {LONGEST_HEADER:,} allowed.")
-    return declared
+    return check(_contents(*TICKET.decode(data)))
 
 
 def _contents(head: dict[str, Any], tensors: Arrays) -> Contents:
-    if type(head.get("format")) is not int or head["format"] != FORMAT:
-        raise TicketError(f"this version reads ticket format {FORMAT}. Received: format "
-                          f"{head.get('format')!r:.60}; try a newer lth_keras.")
     parts: dict[str, dict[str, Array]] = {"weights": {}, "masks": {}}
     for key, value in tensors.items():
         part, _, name = key.partition("/")
@@ -190,17 +146,3 @@ def _contents(head: dict[str, Any], tensors: Arrays) -> Contents:
         raise TicketError("a ticket's provenance must be a JSON object. "
                           f"Received: {head.get('provenance')!r:.60}.")
     return Contents(parts["weights"], parts["masks"], head.get("level", -1), head["provenance"])
-
-
-def _plain(value: Array, dtype: np.dtype[Any]) -> Array:
-    # Rows first and in this machine's byte order, as safetensors takes them.
-    return np.asarray(value, dtype.newbyteorder("="), order="C")
-
-
-def _digest(head: dict[str, Any], tensors: Arrays) -> str:
-    digest = hashlib.sha256(files.canonical_json(head).encode())
-    for key in sorted(tensors):
-        value = tensors[key]
-        digest.update(f"\n{key} {value.dtype.str} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()

@@ -13,9 +13,11 @@ from lth_keras import errors
 
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
-     "ticketfile", "config", "store", "invariants"),
+     "tensorfile", "ticketfile", "statefile", "config", "store",
+     "background", "locks", "workdir", "invariants"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
-     "rewind", "rounds", "ticket", "plan", "search", "callback"),
+     "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks", "resume",
+     "course", "callback"),
     ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
      "work", "workers"),
     ("stats", "plots", "report", "progress"),
@@ -27,6 +29,7 @@ PATHS = {path.stem: path for path in sorted(pathlib.Path(lth_keras.__file__).par
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "experiment", *GROUPS[3])
+MORE = {"store": {"pandas"}, "workdir": {"pandas"}, "locks": {"filelock"}}
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -87,7 +90,7 @@ def test_groups_1_and_4_know_no_tensorflow(module):
 def test_group_1_is_numpy_in_and_numpy_out():
     for module in GROUPS[0]:
         outside = imports(module)[1] - set(sys.stdlib_module_names)
-        assert outside <= {"numpy", "safetensors"} | ({"pandas"} if module == "store" else set())
+        assert outside <= {"numpy", "safetensors"} | MORE.get(module, set())
 
 
 def test_the_command_starts_without_tensorflow():

@@ -1,0 +1,282 @@
+"""A search in `fit` that outlives its process: what is saved after an epoch, and brought back.
+
+At the beginning of an epoch, when every callback has done with the last one, the search is
+taken down and written in the background; a search that was killed goes on from there.  All
+that a training depends on is taken down, except the data: where the order of the batches is a
+function of the seed and the epoch, the search ends in the bits of one that was never killed.
+"""
+
+import dataclasses
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lth_keras import draws, rewind
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.masks import Array, Arrays
+from lth_keras.provenance import fingerprint
+from lth_keras.rewind import Restored, Snapshot
+from lth_keras.roundcallbacks import RoundCallbacks
+from lth_keras.rounds import Progress, Round
+from lth_keras.search import Search
+from lth_keras.statefile import Start, State
+from lth_keras.ticket import Ticket
+from lth_keras.ticketfile import Contents
+from lth_keras.weights import masked, named_weights
+from lth_keras.workdir import STATE, Workdir
+
+
+class Keeper:
+    """Keeps one search in a workdir; Keras asks it where `fit` is to begin.
+
+    Args:
+      root: the workdir.
+      model: the model, wrapped and compiled.
+      settings: what the search is asked for; name -> what JSON can hold.
+      last_epoch: the `epochs` of this fit.
+
+    Raises:
+      LotteryError: if something else brings back this fit as well.
+      WorkdirError: if the workdir cannot be used, is damaged or holds another search.
+    """
+
+    def __init__(self, root: Any, model: Any, settings: Mapping[str, Any], last_epoch: int):
+        _check_alone(model)
+        self._model = model
+        self._last_epoch = last_epoch
+        self._asked = False
+        self._workdir = Workdir(root, {**settings, **_settings_of(model)})
+        try:
+            self._draws = draws.states(model)
+            self._found = self._workdir.read(_largest(model))
+            if self._found is not None:
+                self._check_fits(self._found.state)
+        except BaseException:
+            self._workdir.close()
+            raise
+        self._saved = None if self._found is None else self._found.state.epoch
+        self._finished = False
+        self._warned = False
+        _warn_of("draws by operations that keep their state to themselves, so that a search that "
+                 "goes on draws otherwise; call tf_keras.backend.experimental."
+                 "enable_tf_random_generator() before the model is made", draws.lost(model))
+        model._training_state = self
+        self._fit = model.history  # Each fit has its own.
+
+    @property
+    def epoch(self) -> int | None:
+        """The next epoch of the search that was found, or None if none was."""
+        return None if self._found is None else self._found.state.epoch
+
+    def bring_back(self, search: Search, inner: RoundCallbacks, rounds: int) -> Progress:
+        """Puts the search that was found into the model and all that drives it.
+
+        Args:
+          search: a search of the model, without theta_k.
+          inner: the round's callbacks, begun.
+          rounds: how many rounds the whole search has.
+        """
+        assert self._found is not None
+        state, start, model = self._found.state, self._found.start, self._model
+        Snapshot(state.weights, state.optimizer, {}, state.counters).put_back(model)
+        for name, item in masked(model).items():
+            item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
+            item.threshold.assign(state.thresholds[name])
+        for variable, value in zip(self._draws, state.draws, strict=True):
+            variable.assign(value)
+        # A file has an order of its own; criteria draw in that of the model.
+        prunable = list(masked(model))
+        theta = None if start is None else Snapshot(
+            {name: start.weights[name] for name in named_weights(model)}, start.optimizer,
+            rewind.fresh_slots(model.optimizer), start.counters)
+        # The tickets of one search share theta_k.
+        search.go_on({name: state.masks[name] for name in prunable}, theta,
+                     [] if theta is None else [
+                         Ticket(theta.weights, {name: ticket.masks[name] for name in prunable},
+                                ticket.level, ticket.provenance)
+                         for ticket in self._found.tickets])
+        inner.put_back(state.callbacks)
+        record = Round.from_dict(state.round)
+        self._finished = record.over and record.level == rounds
+        return Progress(record, list(state.rows), [Restored(**item) for item in state.restored],
+                        state.first_epoch)
+
+    def says(self, ordered: bool) -> str:
+        """One line of what goes on, and whether its bits are those of a single fit.
+
+        Args:
+          ordered: whether the data comes in an order that the seed and the epoch decide.
+        """
+        assert self._found is not None
+        state = self._found.state
+        if self._finished:
+            return "the search is finished; nothing is trained"
+        bits = "" if ordered else \
+            ", if the order of the data is a function of the epoch (else with other draws of it)"
+        return (f"goes on at epoch {state.epoch}, in level {state.round['level']}, as a fit that "
+                f"was never stopped{bits}")
+
+    def maybe_load_initial_counters_from_ckpt(
+            self, steps_per_epoch: int | None, initial_epoch: int, mode: Any) -> tuple[int, int]:
+        """Keras' question as `fit` begins: at which epoch and step?
+
+        Raises:
+          LotteryError: if the fit that is to go on began at another epoch.
+        """
+        self._asked = True
+        self._model._training_state = None  # For this fit alone.
+        if self._found is None or self._model.history is not self._fit:
+            return initial_epoch, 0
+        state = self._found.state
+        if initial_epoch != state.first_epoch:
+            raise LotteryError("A search that goes on from a workdir finds its epoch by itself: "
+                               f"leave initial_epoch={state.first_epoch}, as where it began. "
+                               f"Received: initial_epoch={initial_epoch}.")
+        history = self._model.history
+        history.epoch[:] = state.history["epochs"]
+        history.history.update({name: list(values)
+                                for name, values in state.history["logs"].items()})
+        self._found = None  # What is in the model now need not be held here too.
+        return (self._last_epoch if self._finished else state.epoch), 0
+
+    def save(self, epoch: int, progress: Progress, search: Search,
+             inner: RoundCallbacks) -> None:
+        """Takes the search down and writes it in the background.
+
+        Args:
+          epoch: the next epoch of `fit`.
+          progress: how far the search has come.
+          search: its masks, theta_k and tickets.
+          inner: the round's callbacks.
+
+        Raises:
+          LotteryError: if another callback has taken over where `fit` begins.
+          WorkdirError: if the last save could not be written.
+        """
+        if not self._asked:
+            raise LotteryError("With workdir=, nothing else may bring back a fit. Received: a "
+                               "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
+        if epoch == self._saved or self._finished:
+            return
+        if not self._warned and inner.lost():
+            self._warned = True
+            _warn_of("cannot be kept, and starts anew with a search that goes on", inner.lost())
+        # The first state names no other file: what is there without one has lost its state.
+        theta = None if self._saved is None else search.theta
+        self._workdir.save(
+            self._taken_down(epoch, progress, search.masks, inner),
+            None if theta is None else Start(theta.weights, theta.optimizer, theta.counters),
+            [] if theta is None else [
+                Contents(ticket.weights, ticket.masks, ticket.level, ticket.provenance)
+                for ticket in search.tickets])
+        self._saved = epoch
+
+    def check(self) -> None:
+        """Raises the WorkdirError of a save that could not be written, if there was one."""
+        self._workdir.check()
+
+    def finish(self, rows: list[dict[str, Any]]) -> None:
+        """Waits for the last save, writes the results and lets the workdir go."""
+        self._workdir.finish(rows)
+
+    def close(self) -> None:
+        """Lets the workdir go, and the model."""
+        if getattr(self._model, "_training_state", None) is self:
+            self._model._training_state = None
+        self._workdir.close()
+
+    def _taken_down(self, epoch: int, progress: Progress, masks: Arrays,
+                    inner: RoundCallbacks) -> State:
+        assert progress.first_epoch is not None
+        model = self._model
+        now = Snapshot.of(model, rewinds=False)
+        logs = {name: [value.tolist() if hasattr(value, "tolist") else value for value in values]
+                for name, values in model.history.history.items()}
+        return State(
+            settings={}, epoch=epoch, first_epoch=progress.first_epoch,
+            round=progress.round.to_dict(), rows=list(progress.rows),
+            restored=[dataclasses.asdict(item) for item in progress.restored],
+            history={"epochs": list(model.history.epoch), "logs": logs},
+            counters=now.counters, callbacks=inner.state(), weights=now.weights,
+            masks=dict(masks), thresholds=_thresholds(model), optimizer=now.optimizer,
+            draws=[*map(rewind.stored, self._draws)])
+
+    def _check_fits(self, state: State) -> None:
+        snapshot = Snapshot.of(self._model, rewinds=False)
+        masks = rewind.read_masks(self._model)
+        pairs = [(state.weights, snapshot.weights), (state.masks, masks),
+                 (state.thresholds, _thresholds(self._model)),
+                 (_numbered(state.optimizer), _numbered(snapshot.optimizer)),
+                 (_numbered(state.draws), _numbered([*map(rewind.stored, self._draws)]))]
+        if self._found is not None and self._found.start is not None:
+            start = self._found.start
+            pairs += [(start.weights, snapshot.weights),
+                      (_numbered(start.optimizer), _numbered(snapshot.optimizer)),
+                      *((ticket.masks, masks) for ticket in self._found.tickets)]
+        if any(_shapes(there) != _shapes(here) for there, here in pairs) \
+                or len(state.counters) != len(snapshot.counters):
+            raise WorkdirError(f"{self._workdir.root / STATE}: its arrays must be those of the "
+                               "model and its optimizer. Received: others. Use another workdir.")
+
+
+def _check_alone(model: Any) -> None:
+    # One of ours is from a fit that was interrupted before it began.
+    if not isinstance(getattr(model, "_training_state", None), (Keeper, type(None))):
+        raise LotteryError("With workdir=, nothing else may bring back a fit. Received: a "
+                           "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
+    if model.distribute_strategy.extended._in_multi_worker_mode():
+        raise LotteryError("workdir= serves a fit of one process. Received: a fit under "
+                           f"{type(model.distribute_strategy).__name__} of several.")
+
+
+def _settings_of(model: Any) -> dict[str, Any]:
+    # What decides the bits, as far as it can be told from a compiled model.
+    shapes = {name: [list(variable.shape), str(variable.dtype)]
+              for name, variable in named_weights(model).items()}
+    settings = {"network": fingerprint({"weights": shapes, "prunable": sorted(masked(model))}),
+                "loss": _described(model.loss), "jit_compile": bool(model._jit_compile)}
+    optimizer = model.optimizer
+    settings["optimizer"] = type(optimizer).__name__
+    try:
+        config = optimizer.get_config()
+    except Exception:  # An optimizer of the user's own need not have one.
+        config = {}
+    return settings | {f"optimizer.{name}": _described(value) for name, value in config.items()}
+
+
+def _described(value: Any) -> Any:
+    # Without addresses, so that the same script gives the same description.
+    def other(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            return value.item()
+        config = getattr(value, "get_config", None)
+        return [getattr(value, "__name__", type(value).__name__), config() if config else None]
+    return json.loads(json.dumps(value, default=other))
+
+
+def _largest(model: Any) -> int:
+    # The model, its optimizer and its masks, round callbacks' copies of the model, and a head.
+    snapshot = Snapshot.of(model, rewinds=False)
+    arrays = [*snapshot.weights.values(), *snapshot.optimizer]
+    return 8 * sum(array.nbytes for array in arrays) + 2**26
+
+
+def _thresholds(model: Any) -> dict[str, Array]:
+    return {name: rewind.stored(item.threshold) for name, item in masked(model).items()}
+
+
+def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
+    return {str(number): array for number, array in enumerate(arrays)}
+
+
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    return {name: (np.shape(array), array.dtype) for name, array in arrays.items()}
+
+
+def _warn_of(what: str, names: list[str]) -> None:
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        warnings.warn(f"{', '.join(names[:5])}{more}: {what}.", stacklevel=3)

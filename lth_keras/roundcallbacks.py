@@ -1,0 +1,102 @@
+"""The callbacks of a round: Keras' list of them, whose own state can be kept.
+
+What a callback counts between epochs, such as EarlyStopping's patience, lies in attributes of
+plain values and arrays.  Those that differ from the round's beginning are its state; anything
+else that changed cannot be kept, and is named.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+_PLAIN = (type(None), bool, int, float, str)
+_GIVEN = ("model", "params", "validation_data")  # What Keras gives to every callback.
+
+
+class RoundCallbacks(keras.callbacks.CallbackList):
+    """Callbacks that see every round as a training of its own.
+
+    Args:
+      callbacks: Keras callbacks.
+      model: the model in training.
+      params: what Keras tells callbacks of the training, for one round.
+    """
+
+    def __init__(self, callbacks: Sequence[Any] = (), model: Any = None,
+                 params: Mapping[str, Any] | None = None):
+        super().__init__(list(callbacks), model=model, **(params or {}))
+        self._begun: list[dict[str, Any]] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        super().on_train_begin(logs)
+        self._begun = [_attributes(callback) for callback in self.callbacks]
+
+    def state(self) -> list[dict[str, Any]]:
+        """For each callback, the attributes that the round has changed, as copies."""
+        return [{name: value for name, value in changed.items() if _can_be_kept(value)}
+                for changed in self._changed()]
+
+    def lost(self) -> list[str]:
+        """The attributes that the round has changed and that cannot be kept."""
+        return [f"{type(callback).__name__}.{name}" for callback, changed
+                in zip(self.callbacks, self._changed(), strict=True)
+                for name, value in changed.items() if not _can_be_kept(value)]
+
+    def put_back(self, state: Sequence[Mapping[str, Any]]) -> None:
+        """Gives the callbacks the state that they had; to be called after on_train_begin."""
+        for callback, attributes in zip(self.callbacks, state, strict=True):
+            for name, value in attributes.items():
+                setattr(callback, name, _own(value))
+
+    def _changed(self) -> list[dict[str, Any]]:
+        return [{name: value for name, value in _attributes(callback).items()
+                 if name not in before or not _same(value, before[name])}
+                for callback, before in zip(self.callbacks, self._begun, strict=True)]
+
+
+def _attributes(callback: Any) -> dict[str, Any]:
+    return {name: _copied(value) for name, value in vars(callback).items()
+            if name not in _GIVEN}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.array(value)
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _own(value: Any) -> Any:
+    # As the callback had it: a scalar of NumPy's, an array that can be written.
+    if isinstance(value, list):
+        return [_own(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.copy() if value.ndim else value[()]
+    return value
+
+
+def _can_be_kept(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return bool(value.dtype.kind in "biuf")
+    if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
+        return all(isinstance(item, np.ndarray) and _can_be_kept(item) for item in value)
+    return _is_plain(value)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(type(key) is str and _is_plain(item) for key, item in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return type(value) in _PLAIN
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return type(one) is type(other) and one.tobytes() == other.tobytes()
+    return one is other or (type(one) is type(other) and _can_be_kept(one) and bool(one == other))

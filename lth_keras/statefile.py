@@ -1,0 +1,262 @@
+"""The state file: a search in `fit` between two epochs, as one safetensors file.
+
+Layout: tensors "weights/<name>", "masks/<name>", "thresholds/<name>", "optimizer/<number>",
+"draws/<number>" and "callbacks/<number>"; the rest is JSON in the head.  A state is read as
+untrusted: what is returned has the types that are stated here, or a `WorkdirError` is raised.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lth_keras import files
+from lth_keras.errors import WorkdirError
+from lth_keras.masks import Array, Arrays
+from lth_keras.tensorfile import Kind
+
+# In order, so that the columns of results and of Keras' History keep theirs.
+STATE = Kind("state", "lth_keras_state", 1, WorkdirError, ordered=True)
+START = Kind("start", "lth_keras_start", 1, WorkdirError)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """The model and its optimizer at step k, where every round starts.
+
+    Attributes:
+      weights: every weight by name: theta_k.
+      optimizer: the optimizer's variables in its own order.
+      counters: what the optimizer counts in Python; a mapping an optimizer.
+    """
+
+    weights: dict[str, Array]
+    optimizer: list[Array]
+    counters: list[dict[str, int]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class State:
+    """A search between two epochs.
+
+    Attributes:
+      settings: what the search was asked for; name -> what JSON can hold.
+      epoch: the next epoch to train, as `fit` counts them.
+      first_epoch: the first that the search trained.
+      round: the record of the round; see `lth_keras.rounds.Round.to_dict`.
+      rows: those of the levels that are finished.
+      restored: what each rewinding restored.
+      history: Keras' History: "epochs", and "logs" by name.
+      counters: what the optimizer counts in Python; a mapping an optimizer.
+      callbacks: a mapping of attributes for each round callback; values are what JSON can
+        hold, arrays, or lists of arrays.
+      weights: every weight by name.
+      masks: weight name -> uint8 mask.
+      thresholds: weight name -> what tfmot's summaries show for it.
+      optimizer: the optimizer's variables in its own order.
+      draws: the states of the layers' random generators.
+      files: the SHA-256 of each other file of the workdir, by its name there.
+    """
+
+    settings: dict[str, Any]
+    epoch: int
+    first_epoch: int
+    round: dict[str, Any]
+    rows: list[dict[str, Any]]
+    restored: list[dict[str, Any]]
+    history: dict[str, Any]
+    counters: list[dict[str, int]]
+    callbacks: list[dict[str, Any]]
+    weights: dict[str, Array]
+    masks: dict[str, Array]
+    thresholds: Arrays
+    optimizer: list[Array]
+    draws: list[Array]
+    files: dict[str, str] = dataclasses.field(default_factory=dict)
+
+
+def encode(state: State) -> bytes:
+    """The bytes of a state file; equal states give equal bytes."""
+    kept: list[Array] = []
+    head = {name: getattr(state, name) for name in _HEAD}
+    head["callbacks"] = [{name: _shelve(value, kept) for name, value in attributes.items()}
+                         for attributes in state.callbacks]
+    tensors = {**_named("weights", state.weights), **_named("masks", state.masks),
+               **_named("thresholds", state.thresholds),
+               **_numbered("optimizer", state.optimizer), **_numbered("draws", state.draws),
+               **_numbered("callbacks", kept)}
+    return STATE.encode(_finite(head), tensors)
+
+
+def decode(data: bytes) -> State:
+    """The state in a file's bytes, which may be anything.
+
+    Raises:
+      WorkdirError: if they are not a whole, unaltered state.
+    """
+    head, tensors = STATE.decode(data)
+    try:
+        head = _numbers(head)
+    except RecursionError:
+        raise WorkdirError("not a state: its head is nested too deeply.") from None
+    wrong = [name for name, shape in _HEAD.items() if not _is(head.get(name), shape)]
+    if wrong or head.keys() != _HEAD.keys():
+        raise WorkdirError(f"a state's head must hold {', '.join(_HEAD)}. Received: wrong or "
+                           f"missing {', '.join(wrong) or 'none'}, of {sorted(head)!r:.200}.")
+    parts = _parts(tensors, ("weights", "masks", "thresholds", "optimizer", "draws", "callbacks"))
+    kept = _in_order(parts["callbacks"])
+    head["callbacks"] = [{name: _unshelve(value, kept) for name, value in attributes.items()}
+                         for attributes in head["callbacks"]]
+    return State(**head, weights=parts["weights"], masks=parts["masks"],
+                 thresholds=parts["thresholds"], optimizer=_in_order(parts["optimizer"]),
+                 draws=_in_order(parts["draws"]))
+
+
+def encode_start(start: Start) -> bytes:
+    """The bytes of a start file; equal starts give equal bytes."""
+    return START.encode({"counters": start.counters}, {
+        **_named("weights", start.weights), **_numbered("optimizer", start.optimizer)})
+
+
+def decode_start(data: bytes) -> Start:
+    """The start in a file's bytes, which may be anything.
+
+    Raises:
+      WorkdirError: if they are not a whole, unaltered start.
+    """
+    head, tensors = START.decode(data)
+    if not _is(head, {"counters": _COUNTERS}):
+        raise WorkdirError("a start's head must hold the optimizer's counters alone. "
+                           f"Received: {head!r:.60}.")
+    parts = _parts(tensors, ("weights", "optimizer"))
+    return Start(parts["weights"], _in_order(parts["optimizer"]), head["counters"])
+
+
+def as_json(value: Any) -> Any:
+    """A value as it is read back: tuples as lists, keys as text.
+
+    Example:
+      >>> as_json({"a": (1, 2.5)})
+      {'a': [1, 2.5]}
+    """
+    return _numbers(json.loads(files.canonical_json(_finite(value))))
+
+
+# What the head holds: a test for a value, [shape] for a list, {str: shape} for a mapping, or a
+# mapping of every name.
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _missing_or_number(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _json(value: Any) -> bool:
+    return True
+
+
+_LOGS = {str: _number}
+_COUNTERS = [{str: lambda value: type(value) is int}]
+_ROUND = {"level": _whole, "density": _number, "steps": _whole, "epochs": _whole,
+          "over": lambda value: type(value) is bool, "loss": _missing_or_number, "seconds": _number,
+          "logs": _LOGS,
+          "best": lambda value: value is None or (_is(value, [_number]) and len(value) == 2)}
+_HEAD: dict[str, Any] = {
+    "settings": {str: _json}, "epoch": _whole, "first_epoch": _whole, "round": _ROUND,
+    "rows": [{str: lambda value: type(value) in (str, bool) or _missing_or_number(value)}],
+    "restored": [{"weights": _whole, "statistics": _whole, "slots": _whole, "iterations": _whole,
+                  "learning_rate": _missing_or_number}],
+    "history": {"epochs": [_whole], "logs": {str: [_json]}},
+    "counters": _COUNTERS, "callbacks": [{str: {str: _json}}],
+    "files": {str: lambda value: type(value) is str}}
+
+
+def _is(value: Any, shape: Any) -> bool:
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(_is(item, shape[0]) for item in value)
+    if isinstance(shape, dict):
+        if not isinstance(value, dict):
+            return False
+        if str in shape:
+            return all(_is(item, shape[str]) for item in value.values())
+        return value.keys() == shape.keys() and all(_is(value[key], shape[key]) for key in shape)
+    test: Callable[[Any], bool] = shape
+    return test(value)
+
+
+def _finite(value: Any) -> Any:
+    # JSON has no NaN and no infinity: {"float": "nan"} stands for them.
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
+            return float(value["float"])
+        return {key: _numbers(item) for key, item in value.items()}
+    return [_numbers(item) for item in value] if isinstance(value, list) else value
+
+
+def _shelve(value: Any, kept: list[Array]) -> dict[str, Any]:
+    if isinstance(value, np.ndarray):
+        kept.append(value)
+        return {"array": len(kept) - 1}
+    if isinstance(value, list) and value and all(isinstance(item, np.ndarray) for item in value):
+        kept += value
+        return {"arrays": [len(kept) - len(value), len(kept)]}
+    return {"plain": value}
+
+
+def _unshelve(entry: dict[str, Any], kept: list[Array]) -> Any:
+    if entry.keys() == {"plain"}:
+        return entry["plain"]
+    where: Any = entry.get("array")
+    if entry.keys() == {"array"} and _whole(where) and where < len(kept):
+        return kept[where]
+    ends: Any = entry.get("arrays")
+    if entry.keys() == {"arrays"} and _is(ends, [_whole]) and len(ends) == 2 \
+            and ends[0] < ends[1] <= len(kept):
+        return kept[ends[0]:ends[1]]
+    raise WorkdirError("a state's callbacks must be plain values and arrays that it has. "
+                       f"Received: {entry!r:.60}.")
+
+
+def _named(part: str, arrays: Arrays) -> dict[str, Array]:
+    return {f"{part}/{name}": value for name, value in arrays.items()}
+
+
+def _numbered(part: str, arrays: list[Array]) -> dict[str, Array]:
+    return {f"{part}/{number}": value for number, value in enumerate(arrays)}
+
+
+def _parts(tensors: Arrays, names: tuple[str, ...]) -> dict[str, dict[str, Array]]:
+    parts: dict[str, dict[str, Array]] = {name: {} for name in names}
+    for key, value in tensors.items():
+        part, _, name = key.partition("/")
+        if part not in parts or not name:
+            raise WorkdirError(f"it may hold the tensors of {', '.join(names)} alone. "
+                               f"Received: a tensor {key!r:.60}.")
+        value.setflags(write=False)  # Tickets share theta_k, and criteria are handed it.
+        parts[part][name] = value
+    return parts
+
+
+def _in_order(arrays: dict[str, Array]) -> list[Array]:
+    names = [str(number) for number in range(len(arrays))]
+    if set(names) != set(arrays):
+        raise WorkdirError("its lists of tensors must be numbered from 0. "
+                           f"Received: {sorted(arrays)!r:.60}.")
+    return [arrays[name] for name in names]

@@ -1,0 +1,99 @@
+"""Processes killed by SIGKILL, and what the next one makes of what they left."""
+
+import multiprocessing
+import pathlib
+import random
+import signal
+import time
+
+import killed
+import pytest
+
+KILLS = 30  # For each seed of the long form.
+# Every fit is a process of its own, made from one that has imported TensorFlow and no more.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["killed"])
+
+
+class Fit:
+    """A process that searches in a workdir, killed by itself at a moment if one is given."""
+
+    def __init__(self, workdir, *moment):
+        self.pipe, theirs = PROCESSES.Pipe(duplex=False)
+        self.process = PROCESSES.Process(target=killed.main, args=(theirs, workdir, *moment))
+        self.process.start()
+        theirs.close()
+
+    def hear(self):
+        """What it says next, or None if it was killed before."""
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            return None
+
+    def end(self):
+        """What its search came to, or None if it was killed."""
+        said = self.hear()
+        said = self.hear() if said == "begun" else said
+        self.process.join()
+        assert self.process.exitcode == (0 if said else -signal.SIGKILL)
+        return said
+
+
+def unfinished(workdir):
+    """What was being written."""
+    return list(pathlib.Path(workdir).rglob(".*.safetensors.*"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("killed")
+
+
+@pytest.fixture(scope="module")
+def never_killed(folder):
+    """What a search comes to that was never killed."""
+    return Fit(folder / "whole").end()
+
+
+def test_a_search_that_is_killed_ends_in_the_same_bits(folder, never_killed):
+    workdir = folder / "killed"
+    # When theta_k and its ticket are saved and the state is not, and in mid-epoch.
+    assert Fit(workdir, "replace", 5).end() is None
+    assert len(unfinished(workdir)) == 1
+    assert (workdir / "level_00" / "ticket.safetensors").exists()
+    assert Fit(workdir, "on_train_batch_begin", 14).end() is None
+    assert Fit(workdir).end() == never_killed
+    assert not unfinished(workdir)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_search_that_is_killed_at_any_moment_ends_in_the_same_bits(folder, never_killed, seed):
+    draw, kills, writing, searches = random.Random(seed), 0, 0, 0
+    while kills < KILLS:
+        workdir, result = folder / f"random_{seed}_{searches}", None
+        while result is None:
+            fit = Fit(workdir)
+            kill_at_random(fit, workdir, draw)
+            result = fit.end()
+            if result is None:
+                kills += 1
+                writing += bool(unfinished(workdir))
+                print(f"{kills} kills, {writing} while a file was being written", flush=True)
+        assert result == never_killed
+        searches += 1
+        print(f"{searches} searches ended in the bits of one never killed", flush=True)
+    assert writing >= KILLS / 10
+
+
+def kill_at_random(fit, workdir, draw):
+    """Kills a process while it starts, while it trains, or as soon as it writes a file then."""
+    if draw.random() < 0.1:
+        time.sleep(draw.uniform(0, 3))
+    elif fit.pipe.poll(120):
+        time.sleep(draw.uniform(0, 1.5))
+        patience = time.monotonic() + (2 if draw.random() < 0.4 else 0)
+        while not unfinished(workdir) and fit.process.is_alive() and time.monotonic() < patience:
+            time.sleep(0.0005)
+    fit.process.kill()
