@@ -1,4 +1,8 @@
-"""The command `lth`: flags in, errors in one line, exit code 2 for what a user can mend."""
+"""The command `lth`: flags in, errors in one line.
+
+Exit codes: 0 if all is done, 1 if a training diverged, 2 for what a user can mend, 130 after
+Ctrl-C.
+"""
 
 import argparse
 import contextlib
@@ -14,10 +18,16 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import presets, workers
+from lth_keras import locks, presets, repair, workers
 from lth_keras.config import Config
-from lth_keras.errors import LotteryError
-from lth_keras.experiment import Experiment, unfinished
+from lth_keras.errors import DivergedError, LotteryError
+from lth_keras.experiment import (
+    Experiment,
+    ON_DIVERGENCE,
+    refuse_diverged,
+    trainings,
+    unfinished,
+)
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.report import show
 from lth_keras.store import Store
@@ -97,6 +107,11 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                      "first), mirrored (all GPUs) or tpu (default: %(default)s)")
     run.add_argument("--resident_mib", help="data larger than so many MiB are streamed to the "
                                             f"device (default: {Placement.resident_mib})")
+    run.add_argument("--on_divergence", default="stop", help="what follows a training whose loss "
+                     "or weights become NaN or infinite: stop (exit code 1), or continue with "
+                     "what does not follow from it (default: %(default)s)")
+    run.add_argument("--repair", action="store_true", help="do again what is damaged in the "
+                     "workdir, and only that; without it a damaged workdir is an error")
     run.add_argument("--dry_run", action="store_true",
                      help="measure the speed, say how long the run would take, and stop")
     report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
@@ -146,19 +161,30 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     backend = workers.BACKENDS[_choice(arguments, "backend", tuple(workers.BACKENDS))]
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    store = Store(root, config)
-    waiting = unfinished(config, store)
-    say = functools.partial(console.print, soft_wrap=True, highlight=False)
-    say(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps each, in "
-        f"{root}")
-    if waiting:
+    on_divergence = _choice(arguments, "on_divergence", ON_DIVERGENCE)
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    with locks.held(root):
+        damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
+        if arguments.dry_run and damages:
+            return
+        store = Store(root, config)
+        if on_divergence == "stop":
+            refuse_diverged(store, trainings(config))
+        waiting = unfinished(config, store)
+        say(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps each, "
+            f"in {root}")
         try:
-            with contextlib.closing(backend(jobs, waiting, config, placement)) as pool:
-                say(estimate(pool.measure(), waiting, config))
+            with contextlib.ExitStack() as stack:
+                if waiting:
+                    pool = stack.enter_context(
+                        contextlib.closing(backend(jobs, waiting, config, placement)))
+                    say(estimate(pool.measure(), waiting, config))
                 if arguments.dry_run:
                     return
-                with ProgressDisplay(console, steps=len(waiting) * config.steps) as display:
-                    Experiment(config, store, display, pool).run()
+                if waiting:
+                    display = stack.enter_context(
+                        ProgressDisplay(console, steps=len(waiting) * config.steps))
+                    Experiment(config, store, display, pool, on_divergence).run()
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
             raise
@@ -207,11 +233,12 @@ def _main(arguments: argparse.Namespace) -> int:
             _presets(console)
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, DivergedError) else 2
     except OSError as error:  # A full disk, a folder that cannot be written.
-        where = f": {error.filename}" if error.filename else ""
-        print(f"lth {arguments.command}: error: {error.strerror or error}{where}",
-              file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"lth {arguments.command}: error: A file must be readable and writable. Received: "
+              f"{where}{error.strerror or error}. What is finished is kept; the same command goes "
+              "on from there.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

@@ -9,6 +9,7 @@ added later does not change the fingerprints of old runs.
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,8 +94,11 @@ class Config:
         for name in ("learning_rate", "momentum"):
             object.__setattr__(self, name, _number(name, getattr(self, name)))
         for name in ("preset", "network", "dataset"):
-            if not isinstance(getattr(self, name), str):
-                raise LotteryError(f"{name} must be a name. Received: {getattr(self, name)!r}.")
+            value = getattr(self, name)
+            # Names become parts of paths and of pictures.
+            if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
+                raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
+                                   f"Received: {value!r:.100}.")
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
         object.__setattr__(self, "branches", _check_branches(self.branches))
         if not 0 < self.learning_rate < float("inf"):
@@ -140,13 +144,28 @@ class Config:
           LotteryError: if the text is not one, or a value is not allowed.
         """
         try:
-            plain = json.loads(text)
-            return cls(**{**plain, "branches": tuple(plain["branches"])})
+            return cls.from_plain(json.loads(text))
         except LotteryError:
             raise
-        except Exception as error:  # Whatever bad text or bad types raise.
+        except (ValueError, RecursionError) as error:
             raise LotteryError(f"A configuration must be the JSON object of its fields. "
                                f"Received: {text!r:.60} ({error}).") from None
+
+    @classmethod
+    def from_plain(cls, plain: Any) -> "Config":
+        """The configuration that `to_dict` gave, from data that may be anything.
+
+        Raises:
+          LotteryError: if the data are not one, or a value is not allowed.
+        """
+        try:
+            return cls(**{**plain, "branches": tuple(plain["branches"])})
+        except LotteryError as error:  # With a value in it that may be of any length and letters.
+            said = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:500])
+            raise LotteryError(said) from None
+        except Exception as error:  # Whatever bad types raise.
+            raise LotteryError(f"A configuration must be the JSON object of its fields. "
+                               f"Received: {plain!r:.60} ({error!r:.100}).") from None
 
     @property
     def identity(self) -> dict[str, Any]:

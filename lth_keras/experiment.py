@@ -8,19 +8,21 @@ done again, so that resuming is the same as running.
 import concurrent.futures
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pandas as pd
 
-from lth_keras import ticketfile
 from lth_keras.config import Config
-from lth_keras.errors import LotteryError
+from lth_keras.errors import DivergedError, InvariantError, LotteryError
+from lth_keras.layout import found
 from lth_keras.masks import density
-from lth_keras.store import Store, Training
+from lth_keras.record import Training
+from lth_keras.store import Store, write_results
 from lth_keras.ticketfile import Contents
 
-_ATTEMPTS = 3
+ON_DIVERGENCE = ("stop", "continue")
+ATTEMPTS = 3
 _LOOK = 0.25  # Seconds between two looks at how far the trainings are.
 
 
@@ -100,19 +102,24 @@ class Experiment:
       store: where results are kept and found.
       watch: is told of every training.
       workers: train.
+      on_divergence: "stop" at a training that diverged, or "continue" with what does not
+        follow from it: other replicates, other branches.
     """
 
-    def __init__(self, config: Config, store: Store, watch: Watch, workers: Workers):
+    def __init__(self, config: Config, store: Store, watch: Watch, workers: Workers,
+                 on_divergence: str = "stop"):
         self.config = config
         self.store = store
         self.watch = watch
         self.workers = workers
+        self.on_divergence = on_divergence
 
     def run(self) -> None:
         """Trains whatever of the configuration is not done yet.
 
         Raises:
-          LotteryError: if a training diverges, or its worker died three times.
+          DivergedError: if a training diverged, unless `on_divergence` is "continue".
+          LotteryError: if its worker died three times.
         """
         self.store.begin()
         waiting = unfinished(self.config, self.store)
@@ -123,46 +130,48 @@ class Experiment:
                 waiting.remove(ready)
                 attempts[ready] += 1
                 running[self._start(ready)] = ready
+            if not running:
+                raise InvariantError("A level's ticket must be made before it is trained. "
+                                     f"Received: none for {waiting[0]}.")
             done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
             self.watch.steps(self.workers.steps())
             # What is finished is kept before an error of another ends the run.
             for future in sorted(done, key=lambda future: future.exception() is not None):
                 training = running.pop(future)
                 try:
-                    self._keep(training, future.result())
+                    if self._keep(training, future.result()):
+                        waiting = [other for other in unfinished(self.config, self.store)
+                                   if other not in running.values()]
                 except WorkerDiedError as death:
-                    if attempts[training] == _ATTEMPTS:
+                    if attempts[training] == ATTEMPTS:
                         raise LotteryError(
-                            f"A worker must outlive its training. Received: {_ATTEMPTS} workers "
+                            f"A worker must outlive its training. Received: {ATTEMPTS} workers "
                             f"that died in {training} ({death}). Is there memory enough? "
                             "Fewer --jobs need less.") from None
                     waiting.insert(0, training)
-        self.store.write_results()
+        write_results(self.store.root)
 
     def _ready(self, waiting: list[Training], running: int) -> "Training | None":
-        # The first that can be trained now: its level's ticket has been made.
-        free = [training for training in waiting
-                if training.level == 0 or self._path(training).exists()]
+        # The first that can be trained now: what makes its level's ticket is done.
+        free = [training for training in waiting if training.level == 0
+                or self.store.is_done(Training(training.replicate, training.level - 1))]
         return free[0] if free and running < self.workers.slots else None
 
     def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
-        path = self._path(training)
-        ticket = ticketfile.read(path) if training.level or path.exists() else None
+        ticket = self.store.read_ticket(training.replicate, training.level) \
+            if training.level else None
         self.watch.begin(training, density(ticket.masks) if ticket else 1.0)
         return self.workers.submit(training, ticket)
 
-    def _keep(self, training: Training, outcome: Outcome) -> None:
-        if outcome.drawn:
-            ticketfile.write(self._path(training), outcome.drawn)
-        if outcome.following:
-            # That of the last level too, so that more rounds can go on from it.
-            ticketfile.write(self.store.ticket(training.replicate, training.level + 1),
-                             outcome.following)
-        self.store.finish(training, outcome.result, outcome.curve)
+    def _keep(self, training: Training, outcome: Outcome) -> bool:
+        # Whether that changed what is to be done.
+        gone = self.store.finish(training, outcome.result, outcome.curve, outcome.drawn,
+                                 outcome.following)
         self.watch.end(training, outcome.result)
-
-    def _path(self, training: Training) -> Any:
-        return self.store.ticket(training.replicate, training.level)
+        diverged = outcome.result.get("diverged_at_step") is not None
+        if diverged and self.on_divergence == "stop":
+            refuse_diverged(self.store, [training])
+        return diverged or bool(gone)
 
 
 def trainings(config: Config) -> Iterator[Training]:
@@ -178,8 +187,36 @@ def trainings(config: Config) -> Iterator[Training]:
 
 
 def unfinished(config: Config, store: Store) -> list[Training]:
-    """Those that are still to be done."""
-    def done(training: Training) -> bool:
-        following = store.ticket(training.replicate, training.level + 1)
-        return store.is_done(training) and (training.branch != "ticket" or following.exists())
-    return [training for training in trainings(config) if not done(training)]
+    """Those that are still to be done, and can be.
+
+    What follows from a training that diverged cannot.  What a level stands on that is there
+    already is to be done even if the configuration asks for less: a repair took it away.
+    """
+    done = found(store.root)
+    tops = {training.replicate: training.level for training in done}  # The last is the highest.
+    below = {Training(replicate, level) for replicate, top in tops.items() for level in range(top)}
+    wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
+    ends = {training.replicate: training.level for training in diverged(store, done)
+            if training.branch == "ticket"}
+    return [training for training in wanted if training not in done
+            and training.level <= ends.get(training.replicate, training.level)]
+
+
+def diverged(store: Store, among: Iterable[Training]) -> list[Training]:
+    """Those of some trainings that are done and diverged."""
+    return [training for training in among if store.is_done(training)
+            and store.record(training).diverged_at is not None]
+
+
+def refuse_diverged(store: Store, among: Iterable[Training]) -> None:
+    """Nothing, if none of some trainings diverged.
+
+    Raises:
+      DivergedError: if one did; it names the first, and its step.
+    """
+    for training in diverged(store, among):
+        raise DivergedError(
+            f"A training must stay finite. Received: {training}, which diverged at step "
+            f"{store.record(training).diverged_at:,}. It is recorded, and no ticket is made of "
+            "it; try a lower learning_rate, or --on_divergence continue for what does not follow "
+            "from it.")

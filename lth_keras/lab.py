@@ -25,7 +25,7 @@ from lth_keras.fractions import count, resolve
 from lth_keras.masks import Array, density, ones
 from lth_keras.prune import prune
 from lth_keras.randomness import generator
-from lth_keras.store import Training
+from lth_keras.record import Training
 from lth_keras.ticketfile import Contents
 from lth_keras.train import Plan, Trained, Trainer
 from lth_keras.weights import masked
@@ -80,7 +80,8 @@ class Lab:
             on_interval)
         return Outcome(result={"density": density(start.masks), **trained.result},
                        curve=trained.curve, drawn=drawn,
-                       following=None if control else self._prune(training, start, trained))
+                       following=None if control or trained.diverged
+                       else self._prune(training, start, trained))
 
     def _first_ticket(self, training: Training) -> Contents:
         drawn = models.initial_weights(self._model, self._rng(training, "init"))
@@ -106,7 +107,8 @@ class Lab:
         fractions = resolve(self._config.fraction,
                             [item.prunable for item in masked(self._model).values()])
         masks = prune(scores, ticket.masks, fractions, self._config.scope)
-        measured = {name: value for name, value in trained.result.items() if name != "seconds"}
+        measured = {name: value for name, value in trained.result.items()
+                    if name not in ("seconds", "diverged_at_step")}
         return Contents(ticket.weights, masks, training.level + 1,
                         self._provenance(training, measured))
 

@@ -1,5 +1,6 @@
 """The pictures, in the manner of Frankle & Carbin 2019: axes in, axes out."""
 
+import io
 import pathlib
 from typing import Any
 
@@ -9,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
 
-from lth_keras.stats import summarise
+from lth_keras import files
+from lth_keras.stats import summarise, trained
 
 # Colours of Okabe & Ito, which colour-blind readers can tell apart.
 STYLES: dict[str, dict[str, Any]] = {
@@ -70,6 +72,9 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
     for colour, level in zip(colours, levels, strict=True):
         of = "ticket" if level == 0 else branch
         chosen = curves[(curves.branch == of) & (curves.level == level)]
+        # A mean over fewer replicates from some step on would show a jump that none made.
+        kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
+        chosen = chosen.merge(kept)
         if chosen.empty:
             continue
         steps = chosen.groupby("step").val_accuracy.agg(["mean", "min", "max"])
@@ -130,6 +135,7 @@ def _replicates(results: pd.DataFrame, spread: str) -> str:
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure as PNG; its folder is made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    """Writes a figure as PNG, whole or not at all; its folder is made as needed."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    files.write(path, picture.getvalue())

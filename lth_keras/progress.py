@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from lth_keras.config import Config
 from lth_keras.experiment import Speed
-from lth_keras.store import Training
+from lth_keras.record import Training
 
 
 class ProgressDisplay:
@@ -51,11 +51,13 @@ class ProgressDisplay:
         """A training is finished."""
         self._running.pop(training)
         self._describe()
-        if not self._console.is_terminal:
-            self._console.print(
-                f"{training}: early stop at step {result['early_stop_step']:,}, test accuracy "
-                f"{result['test_accuracy_early_stop']:.2%}, {result['seconds']:.1f} s",
-                soft_wrap=True, highlight=False)
+        step = result.get("diverged_at_step")
+        how = f"diverged at step {step:,}" if step else \
+            f"early stop at step {result['early_stop_step']:,}, test accuracy " \
+            f"{result['test_accuracy_early_stop']:.2%}"
+        if step or not self._console.is_terminal:
+            self._console.print(f"{training}: {how}, {result['seconds']:.1f} s", soft_wrap=True,
+                                highlight=False)
 
     def _describe(self) -> None:
         first, *others = [*self._running.values(), "waiting"]

@@ -1,6 +1,10 @@
 """The report of a workdir: a table, pictures, a verdict."""
 
+import contextlib
+import functools
+import os
 import pathlib
+from collections.abc import Callable
 
 import pandas as pd
 from rich import box
@@ -8,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lth_keras import plots, stats, store
-from lth_keras.config import Config
-from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras import layout, locks, plots, stats, store
+from lth_keras.errors import WorkdirError
+from lth_keras.record import Training
 
 _WIDE = 100  # Characters, from which on a line has room for spreads.
 _TITLES = {"ticket": "ticket", "reinit": "re-initialised"}
@@ -63,27 +67,48 @@ def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
 def show(root: pathlib.Path, console: Console) -> None:
     """Prints a workdir's table and verdict, and draws its pictures.
 
+    A run may go on meanwhile: what it has finished is shown.
+
     Raises:
-      WorkdirError: if the folder is no workdir, or nothing in it is finished.
+      WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
+        it is not what was written.
+      OSError: if a picture or results.csv cannot be written; all else is printed before.
     """
-    try:
-        config = Config.from_json((root / "config.json").read_text())
-    except (OSError, UnicodeDecodeError):
+    if not os.path.lexists(root / "config.json"):
         raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
-                           f"Received: {root}.") from None
-    except LotteryError as error:
-        raise WorkdirError(f"{root / 'config.json'} must be a run's configuration: "
-                           f"{error}") from None
-    results = store.results(root)
+                           f"Received: {root}.")
+    config = layout.read_config(root)
+    results, say = store.results(root, config.fingerprint), functools.partial(
+        console.print, soft_wrap=True, highlight=False, markup=False)
     if not (results.branch == "ticket").any():
         raise WorkdirError(f"A report needs a finished training. Received: {root}, where none is.")
-    title = f"{config.preset}, {config.steps:,} steps"
-    console.print(table(results, title, spread=console.width >= _WIDE))
-    pictures = {"summary": plots.summary_figure(results, title),
-                "curves": plots.curves_figure(store.curves(root), results, title)}
-    for name, figure in pictures.items():
-        path = root / "plots" / f"{name}.png"
-        plots.save(figure, path)
-        console.print(f"picture: {path}", soft_wrap=True, highlight=False)
-    console.print(f"results: {root / 'results.csv'}", soft_wrap=True, highlight=False)
-    console.print(stats.verdict(results).sentence, soft_wrap=True, highlight=False)
+    failed = None
+    if (stats.trained(results).branch == "ticket").any():
+        title = f"{config.preset}, {config.steps:,} steps"
+        console.print(table(results, title, spread=console.width >= _WIDE))
+        pictures = {"summary": plots.summary_figure(results, title),
+                    "curves": plots.curves_figure(store.curves(root), results, title)}
+        for name, figure in pictures.items():
+            path = root / "plots" / f"{name}.png"
+            try:
+                layout.check_inside(root, path)
+                plots.save(figure, path)
+                say(f"picture: {path}")
+            except OSError as error:  # What can be read in a folder that cannot be written is.
+                failed = error
+    for row in results[results.diverged_at_step.notna()].to_dict("records"):
+        training = Training(row["replicate"], row["level"], row["branch"])
+        say(f"{training}: diverged at step {row['diverged_at_step']:,.0f}")
+    _renew(root, say)
+    say(f"results: {root / 'results.csv'}")
+    say(stats.verdict(results).sentence)
+    if failed:
+        raise failed
+
+
+def _renew(root: pathlib.Path, say: Callable[[str], None]) -> None:
+    # Not while a run goes on: it is about to write it itself.
+    if store.results_stale(root):
+        with contextlib.suppress(WorkdirError), locks.held(root):
+            store.write_results(root)
+            say(f"{root / 'results.csv'} was not what the trainings say, and is written anew.")

@@ -9,8 +9,19 @@ MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_s
 _KEYS = ["branch", "level"]
 
 
+def trained(results: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the trainings that did not diverge: those with measures."""
+    return results[results.early_stop_step.notna()]
+
+
+def diverged(results: pd.DataFrame) -> str:
+    """How many trainings diverged, as a sentence; nothing if none did."""
+    count = len(results) - len(trained(results))
+    return f"{count} of {len(results)} trainings diverged." if count else ""
+
+
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean, least and greatest of every measure over replicates.
+    """Mean, least and greatest of every measure over the replicates that did not diverge.
 
     Args:
       results: a row a trained network, with the columns of `store.COLUMNS`.
@@ -25,7 +36,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
       >>> summarise(rows).loc[("ticket", 0), "early_stop_step"].tolist()
       [2.0, 1.0, 3.0]
     """
-    groups = results.groupby(_KEYS)
+    groups = trained(results).groupby(_KEYS)
     summary = groups[list(MEASURES)].agg(["mean", "min", "max"])
     summary[("replicates", "count")] = groups["replicate"].nunique()
     return summary
@@ -50,8 +61,15 @@ def verdict(results: pd.DataFrame) -> Verdict:
     A level wins if its ticket stops no later than the dense network, with test accuracy
     at early stop no lower, and, where the control was trained, higher than that of the
     re-initialised network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two;
-    the control shows that the initialisation matters.)
+    the control shows that the initialisation matters.)  Trainings that diverged count as
+    not trained; the sentence says how many they are.
     """
+    judged = _judge(trained(results))
+    return dataclasses.replace(
+        judged, sentence=f"{judged.sentence} {diverged(results)}".rstrip())
+
+
+def _judge(results: pd.DataFrame) -> Verdict:
     if results.empty or not ((results.branch == "ticket") & (results.level == 0)).any():
         return Verdict(None, "No verdict: the dense network is not trained yet.")
     # Means are compared only where they are of the same replicates.

@@ -1,46 +1,38 @@
 """The workdir: where the results of a run lie, and what is done.
 
-    config.json                                   the configuration last asked for
-    results.csv                                   a row a trained network
+    .lock                                         who uses it (`lth_keras.locks`)
+    config.json                                   the configuration last asked for, sealed
+    results.csv                                   a row a trained network, made from the records
     replicate_0/level_03/ticket.safetensors       theta_0 and the mask of that level
     replicate_0/level_03/reinit_0/curve.csv       loss and accuracy over its training
-    replicate_0/level_03/reinit_0/result.json     its row; once this is there, it is done
+    replicate_0/level_03/reinit_0/result.json     its record; once this is there, it is done
     plots/                                        the pictures
 
-Every file is whole or absent.  A run goes on from what it finds here: nothing else
-tells it what has been done.
+Every file is whole or absent, and what a record vouches for was written before it.  A run
+goes on from what it finds here: nothing else tells it what has been done.
 """
 
 import dataclasses
-import json
 import os
 import pathlib
-import re
 from typing import Any
 
 import pandas as pd
 
-from lth_keras import files
+from lth_keras import files, layout, record, ticketfile
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.layout import (
+    CURVE_COLUMNS,
+    DamagedError,
+    found,
+    MOST_TABLE,
+    read_within,
+)
+from lth_keras.record import COLUMNS, Record, Training
+from lth_keras.ticketfile import Contents
 
-COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
-           "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
-           "train_accuracy_final", "seconds")
-CURVE_COLUMNS = ("step", "loss", "accuracy", "val_loss", "val_accuracy")
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Which of an experiment's trainings: the key of everything that is kept of it."""
-
-    replicate: int
-    level: int
-    branch: str = "ticket"
-    branch_index: int = 0
-
-    def __str__(self) -> str:
-        return f"replicate {self.replicate}, level {self.level}, {self.branch}"
+_KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 class Store:
@@ -51,13 +43,15 @@ class Store:
       config: the run's configuration.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings.
+      WorkdirError: if the folder holds a run of other settings; a DamagedError, if its
+        configuration is not what was written.
     """
 
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
-        self._check_same(config)
+        if os.path.lexists(self.root / "config.json"):
+            layout.check_same(self.root, layout.read_config(self.root), config)
 
     def begin(self) -> None:
         """Makes the folder the run's: only now, so that a run that fails to start leaves none.
@@ -66,104 +60,143 @@ class Store:
           WorkdirError: if it cannot be written.
         """
         try:
-            files.write(self.root / "config.json",
-                        json.dumps(self._config.to_dict(), indent=2) + "\n")
+            files.write(self.root / "config.json", files.seal(self._config.to_dict()))
         except OSError as error:
             raise WorkdirError("A workdir must be a folder that can be written. Received: "
                                f"{self.root}: {error.strerror}.") from None
 
-    def _check_same(self, config: Config) -> None:
-        path = self.root / "config.json"
-        try:
-            if not path.exists():
-                return
-            there = Config.from_json(path.read_text()).identity
-        except (LotteryError, OSError, UnicodeDecodeError) as error:
-            raise WorkdirError(f"{path} must be a run's configuration: {error}") from None
-        here = config.identity
-        differ = [f"{name}={there.get(name, 'default')} there, {here.get(name, 'default')} asked"
-                  for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-        if differ:
-            raise WorkdirError(f"A workdir holds one experiment. Received: {self.root}, with "
-                               f"{'; '.join(differ)}. Use another --workdir.")
-
     def ticket(self, replicate: int, level: int) -> pathlib.Path:
         """Where the ticket of a level lies."""
-        return self.root / f"replicate_{replicate}" / f"level_{level:02d}" / "ticket.safetensors"
+        return layout.ticket_path(self.root, replicate, level)
 
     def folder(self, training: Training) -> pathlib.Path:
         """Where the results of a training lie."""
-        level = self.ticket(training.replicate, training.level).parent
-        return level / f"{training.branch}_{training.branch_index}"
+        return layout.folder(self.root, training)
 
     def is_done(self, training: Training) -> bool:
         """Whether a training is finished."""
         return (self.folder(training) / "result.json").exists()
 
-    def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame) -> None:
-        """Keeps a training's results; its row is written last and marks it done."""
-        folder = self.folder(training)
-        files.write(folder / "curve.csv", curve.to_csv(index=False))
-        row = {**dataclasses.asdict(training), **result}
-        files.write(folder / "result.json",
-                    json.dumps({name: row[name] for name in COLUMNS}, indent=2) + "\n")
-        self.write_results()
+    def record(self, training: Training) -> Record:
+        """The record of a training that is done.
 
-    def write_results(self) -> None:
-        """Writes results.csv from the trainings that are done."""
-        files.write(self.root / "results.csv", results(self.root).to_csv(index=False))
+        Raises:
+          DamagedError: if it is not what was written, or of other settings.
+        """
+        return layout.read_record(self.root, training, self._config.fingerprint)
+
+    def read_ticket(self, replicate: int, level: int) -> Contents:
+        """The ticket of a level > 0, as the training below it was pruned to.
+
+        Raises:
+          DamagedError: if it is not what was written.
+        """
+        path = self.ticket(replicate, level)
+        following = self.record(Training(replicate, level - 1)).following
+        if following is None:
+            raise DamagedError(path, "cannot follow a training that diverged")
+        return ticketfile.decode(layout.read_marked(self.root, path, following))
+
+    def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame,
+               drawn: "Contents | None" = None, following: "Contents | None" = None
+               ) -> list[Training]:
+        """Keeps what a training leaves; its record is written last and marks it done.
+
+        Args:
+          training: which.
+          result: its measures, by column.
+          curve: loss and accuracy over its steps.
+          drawn: the ticket of its level, if it drew it.
+          following: the ticket of the next level, if it was pruned to one.
+
+        Returns:
+          Trainings that were done from another ticket than `following`, and are no more: all
+          levels above.  There are none unless a training was done again to other bits.
+        """
+        level, where = self.ticket(training.replicate, training.level), self.folder(training)
+        start = ticketfile.encode(drawn) if drawn else files.read(level, level.stat().st_size)
+        if drawn:
+            files.write(level, start)
+        text = curve.to_csv(index=False)
+        row = {name: {**dataclasses.asdict(training), **result}.get(name) for name in COLUMNS}
+        pruned = ticketfile.encode(following) if following else None
+        kept = Record(row, self._config.fingerprint, files.mark(start), files.mark(text.encode()),
+                      files.mark(pruned) if pruned else None)
+        data = kept.encode()
+        try:
+            record.decode(data.encode())  # What could not be read again is not written.
+        except ValueError as error:
+            raise LotteryError(f"A training's record {error}. Received: {row}.") from None
+        gone = self._forget_above(training, kept.following) if training.branch == "ticket" else []
+        if pruned:
+            # That of the last level too, so that more rounds can go on from it.
+            files.write(self.ticket(training.replicate, training.level + 1), pruned)
+        files.write(where / "curve.csv", text)
+        files.write(where / "result.json", data)
+        write_results(self.root)
+        return gone
+
+    def _forget_above(self, training: Training, following: "str | None") -> list[Training]:
+        above = {other: path for other, path in found(self.root).items()
+                 if other.replicate == training.replicate and other.level > training.level}
+        if all(self.record(other).ticket == following for other in above
+               if other.level == training.level + 1):
+            return []
+        for path in above.values():
+            path.unlink()
+        return list(above)
 
 
-def results(root: "str | os.PathLike[str]") -> pd.DataFrame:
+def results(root: "str | os.PathLike[str]", fingerprint: "str | None" = None) -> pd.DataFrame:
     """The rows of the trainings done in a workdir, by replicate, level and branch.
 
     Raises:
-      WorkdirError: if a row cannot be read; the message names its file.
+      DamagedError: if a record is not what was written, or not of the fingerprint.
     """
-    rows = []
-    for path in _found(root, "result.json").values():
-        try:
-            row = json.loads(path.read_text())
-            rows.append({name: row[name] for name in COLUMNS})
-        except (ValueError, TypeError, KeyError) as error:
-            raise WorkdirError(f"{path} is damaged ({error!r}). Delete it to train that network "
-                               "again.") from None
+    root = pathlib.Path(root)
+    rows = [layout.read_record(root, training, fingerprint).row for training in found(root)]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
-    order = ["replicate", "level", "branch", "branch_index"]
-    return table.sort_values(order, ignore_index=True)
+    measures = list(COLUMNS[COLUMNS.index("density"):])
+    table[measures] = table[measures].apply(pd.to_numeric)
+    table = table.astype({"diverged_at_step": float})
+    return table.sort_values(["replicate", "level", "branch", "branch_index"], ignore_index=True)
+
+
+def write_results(root: pathlib.Path) -> None:
+    """Writes results.csv from the trainings that are done."""
+    layout.check_inside(root, root / "results.csv")
+    files.write(root / "results.csv", _results_csv(results(root)))
+
+
+def results_stale(root: pathlib.Path) -> bool:
+    """Whether results.csv is not what the trainings that are done say."""
+    try:
+        data = read_within(root, root / "results.csv", MOST_TABLE)
+    except DamagedError:
+        return True
+    return data != _results_csv(results(root)).encode()
+
+
+def _results_csv(table: pd.DataFrame) -> str:
+    # Steps are whole numbers, or empty.
+    steps = {"early_stop_step": "Int64", "diverged_at_step": "Int64"}
+    return table.astype(steps).to_csv(index=False)
 
 
 def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:
-    """The learning curves in a workdir, one under the other.
+    """The learning curves of the trainings done in a workdir, one under the other.
 
     Returns:
       Columns replicate, level, branch, branch_index, then those of the curves: step,
       loss, accuracy, val_loss, val_accuracy; rows in the order of the former.
 
     Raises:
-      WorkdirError: if a curve cannot be read; the message names its file.
+      DamagedError: if a curve or its record is not what was written.
     """
-    tables = {}
-    for key, path in _found(root, "curve.csv").items():
-        try:
-            tables[key] = pd.read_csv(path)
-        except ValueError as error:
-            raise WorkdirError(f"{path} is damaged ({error!r}). Delete its folder to train that "
-                               "network again.") from None
-    names = ["replicate", "level", "branch", "branch_index"]
+    root = pathlib.Path(root)
+    tables = {dataclasses.astuple(training):
+              layout.read_curve(root, training, layout.read_record(root, training).curve)
+              for training in found(root)}
     if not tables:
-        return pd.DataFrame(columns=[*names, *CURVE_COLUMNS])
-    return pd.concat(tables, names=names).reset_index(names).reset_index(drop=True)
-
-
-def _found(root: "str | os.PathLike[str]", name: str) -> dict[tuple[int, int, str, int],
-                                                              pathlib.Path]:
-    # Only what the store itself named: a copy beside it is not a result.
-    paths = {}
-    for path in pathlib.Path(root).glob(f"replicate_*/level_*/*/{name}"):
-        parts = re.fullmatch(r"replicate_(\d+)/level_(\d+)/(\w+)_(\d+)/.*",
-                             path.relative_to(root).as_posix())
-        if parts:
-            replicate, level, branch, index = parts.groups()
-            paths[int(replicate), int(level), branch, int(index)] = path
-    return dict(sorted(paths.items()))
+        return pd.DataFrame(columns=[*_KEYS, *CURVE_COLUMNS])
+    return pd.concat(tables, names=_KEYS).reset_index(_KEYS).reset_index(drop=True)

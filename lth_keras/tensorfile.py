@@ -79,7 +79,8 @@ class Kind:
         except self.error:
             raise
         except Exception as error:  # safetensors and json raise many types on bad bytes.
-            raise self.error(f"not a {self.what}, or a damaged one: {error}") from None
+            raise self.error(f"not a {self.what}, or a damaged one: "
+                             f"{str(error)!r:.200}") from None
         if not whole:
             raise self.error(f"the {self.what} was altered or damaged: its contents do not match "
                              "its SHA-256. Fetch or make it again.")

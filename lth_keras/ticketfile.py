@@ -55,28 +55,28 @@ def check(contents: Contents) -> Contents:
     if isinstance(contents.level, bool) or not isinstance(contents.level, int) \
             or contents.level < 0:
         raise TicketError(f"A ticket's level must be a whole number >= 0. "
-                          f"Received: {contents.level!r}.")
+                          f"Received: {contents.level!r:.60}.")
     if not masks:
         raise TicketError("A ticket needs at least one mask. Received: none.")
     for name, mask in masks.items():
         if name not in weights:
-            raise TicketError(f"Every mask needs its weight. Received: a mask for {name!r}, "
-                              f"weights {sorted(weights)}.")
+            raise TicketError(f"Every mask needs its weight. Received: a mask for "
+                              f"{name!r:.100}, weights {sorted(weights)!s:.500}.")
         if np.shape(mask) != np.shape(weights[name]):
-            raise TicketError(f"A mask must have its weight's shape. Received: {name!r} with "
+            raise TicketError(f"A mask must have its weight's shape. Received: {name!r:.100} with "
                               f"mask {np.shape(mask)}, weight {np.shape(weights[name])}.")
         other = int(np.count_nonzero((mask != 0) & (mask != 1)))
         if other:
             raise TicketError(f"A mask holds 0 and 1 alone. Received: {other} other values "
-                              f"in the mask of {name!r}.")
+                              f"in the mask of {name!r:.100}.")
     for name, weight in weights.items():
         if weight.dtype.newbyteorder("=") not in _NUMBERS:
             raise TicketError(f"A weight must be of a real number type of NumPy. "
-                              f"Received: {name!r} of {weight.dtype}.")
+                              f"Received: {name!r:.100} of {weight.dtype}.")
         bad = int(np.count_nonzero(~np.isfinite(weight)))
         if bad:
             raise TicketError(f"A ticket's weights must be finite. Received: {bad} NaN or "
-                              f"infinite values in {name!r}.")
+                              f"infinite values in {name!r:.100}.")
     return contents
 
 
@@ -137,9 +137,9 @@ def _contents(head: dict[str, Any], tensors: Arrays) -> Contents:
         part, _, name = key.partition("/")
         if part not in parts or not name:
             raise TicketError("a ticket holds weights/<name> and masks/<name> alone. "
-                              f"Received: a tensor {key!r}.")
+                              f"Received: a tensor {key!r:.100}.")
         if part == "masks" and value.dtype != np.uint8:
-            raise TicketError(f"a mask must be of type uint8. Received: {name!r} of "
+            raise TicketError(f"a mask must be of type uint8. Received: {name!r:.100} of "
                               f"{value.dtype}.")
         parts[part][name] = value
     if not isinstance(head.get("provenance"), dict):

@@ -60,14 +60,21 @@ class Trained:
       weights: name -> array at the last step.
       curve: a row a validation: step, loss and the model's metrics (over the interval, in
         training), and the same with "val_" in front.
-      result: early_stop_step (step of minimum validation loss, the first of equal ones),
-        val_loss_min; for each of the model's metrics test_METRIC_early_stop,
-        test_METRIC_final and train_METRIC_final (of accuracy: in [0, 1]); seconds.
+      result: diverged_at_step: of the validation at which a loss or a weight was seen to be
+        NaN or infinite, where the training ends, or None.  If None: early_stop_step (step of
+        minimum validation loss, the first of equal ones), val_loss_min; for each of the model's
+        metrics test_METRIC_early_stop, test_METRIC_final and train_METRIC_final (of accuracy: in
+        [0, 1]).  Always: seconds.
     """
 
     weights: dict[str, Array]
     curve: pd.DataFrame
     result: dict[str, Any]
+
+    @property
+    def diverged(self) -> bool:
+        """Whether a loss or a weight was no longer finite."""
+        return self.result["diverged_at_step"] is not None
 
 
 class Trainer:
@@ -100,33 +107,35 @@ class Trainer:
         Args:
           plan: what to train, on what, how long.
           on_interval: called after each interval with its number of steps.
-
-        Raises:
-          LotteryError: if the validation loss is never finite, or a weight ends as NaN.
         """
         began = time.perf_counter()
         self._start(plan)
         variables = named_weights(self._model)
         rows: list[dict[str, float]] = []
-        best, best_weights = (np.inf, 0), None
+        best: tuple[float, int] = (np.inf, 0)
+        best_weights: dict[str, Array] = {}
         for interval, logs in self.feed.train(intervals(plan), plan.validation, plan.seed):
             rows.append({"step": interval.last, **_floats(logs)})
+            on_interval(interval.count)
+            if not np.isfinite(list(rows[-1].values())).all():
+                break
             if rows[-1]["val_loss"] < best[0]:
                 best, best_weights = (rows[-1]["val_loss"], interval.last), rewind.read(variables)
-            on_interval(interval.count)
         final = rewind.read(variables)
-        if best_weights is None or not all(np.isfinite(value).all() for value in final.values()):
-            raise LotteryError("A training must stay finite. Received: validation loss "
-                               f"{rows[-1]['val_loss']} at step {rows[-1]['step']:.0f}; "
-                               "try a lower learning_rate.")
+        finite = all(np.isfinite(value).all() for value in final.values()) \
+            and np.isfinite(list(rows[-1].values())).all()
+        measures = self._evaluated(plan, variables, best_weights) if finite else {}
+        result = {"diverged_at_step": None, "early_stop_step": best[1], "val_loss_min": best[0],
+                  **measures} if finite else {"diverged_at_step": int(rows[-1]["step"])}
+        return Trained(final, pd.DataFrame(rows),
+                       {**result, "seconds": round(time.perf_counter() - began, 3)})
+
+    def _evaluated(self, plan: Plan, variables: Any, best: Arrays) -> dict[str, float]:
         measures = {**self._measures("test", self._test, "test_{}_final"),
                     **self._measures("train", plan.train, "train_{}_final")}
-        for name, value in best_weights.items():
+        for name, value in best.items():
             variables[name].assign(value)
-        measures |= self._measures("test", self._test, "test_{}_early_stop")
-        result = {"early_stop_step": best[1], "val_loss_min": best[0], **measures,
-                  "seconds": round(time.perf_counter() - began, 3)}
-        return Trained(final, pd.DataFrame(rows), result)
+        return measures | self._measures("test", self._test, "test_{}_early_stop")
 
     def measure(self, plan: Plan) -> Speed:
         """Compiles the program, and measures how fast it is, in about a second more.

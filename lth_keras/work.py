@@ -23,7 +23,7 @@ from lth_keras.config import Config
 from lth_keras.errors import LotteryError
 from lth_keras.experiment import Outcome, Speed
 from lth_keras.masks import Array
-from lth_keras.store import Training
+from lth_keras.record import Training
 from lth_keras.ticketfile import Contents
 
 STRATEGIES = ("none", "mirrored", "tpu")
@@ -55,14 +55,15 @@ class Tally:
     def __init__(self, config: Config):
         self._folder = tempfile.TemporaryDirectory(prefix="lth_")
         self._steps = config.steps
-        size = config.replicates * (config.rounds + 1) * len(config.branches)
+        size = config.replicates * (config.rounds + 1) * len(config.branches) + _MORE
         self._path = str(pathlib.Path(self._folder.name) / "steps")
         self._counts = np.memmap(self._path, np.int64, "w+", shape=size)
         self._slots: dict[Training, int] = {}
 
     def slot(self, training: Training) -> tuple[str, int]:
         """Where the steps of a training are written: the same when it is tried again."""
-        return self._path, self._slots.setdefault(training, len(self._slots))
+        last = len(self._counts) - 1  # Which any more than that would share.
+        return self._path, self._slots.setdefault(training, min(len(self._slots), last))
 
     def finish(self, training: Training) -> None:
         """A training is done, wherever that was."""
@@ -73,6 +74,7 @@ class Tally:
         return int(self._counts.sum())
 
 
+_MORE = 1000  # Trainings beyond a configuration's extent, which a repair may do again.
 _one_at_a_time = threading.Lock()  # A cluster may call from several threads.
 
 

@@ -14,6 +14,7 @@ Workers load the data set by its name, so on a cluster every machine must have i
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -29,8 +30,8 @@ from joblib.externals import loky
 from lth_keras import work
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Outcome, Speed, WorkerDiedError
-from lth_keras.store import Training
+from lth_keras.experiment import ATTEMPTS, Outcome, Speed, WorkerDiedError
+from lth_keras.record import Training
 from lth_keras.ticketfile import Contents
 from lth_keras.work import Placement
 
@@ -96,8 +97,16 @@ class Pool:
         """The speed of every process, measured side by side; compiles in each.
 
         Raises:
-          LotteryError: if the settings fit the network or the data not.
+          LotteryError: if the settings fit the network or the data not, or if processes died
+            three times.
         """
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(WorkerDiedError):
+                return self._measure()
+        raise LotteryError(f"A worker must outlive its measurement. Received: {ATTEMPTS} in a row "
+                           "that died. Is there memory enough? Fewer --jobs need less.")
+
+    def _measure(self) -> list[Speed]:
         # Twice: while one process still compiles, the speed of another is not what it will be.
         first, second = ([future.result() for future in
                           [self._call(work.measure, *self._lab) for _ in range(self.slots)]]

@@ -99,12 +99,27 @@ def lab(config=CONFIG):
     return _lab(json.dumps(one.to_dict()))
 
 
-def run(root, config=CONFIG, stop_after=None, trains=None):
+class Diverging:
+    """A lab in which some trainings diverge."""
+
+    def __init__(self, lab, diverges):
+        self._lab, self._diverges = lab, diverges
+
+    def train(self, training, ticket, on_interval):
+        outcome = self._lab.train(training, ticket, on_interval)
+        if training not in self._diverges:
+            return outcome
+        result = {name: outcome.result[name] for name in ("density", "seconds")}
+        return dataclasses.replace(outcome, result={**result, "diverged_at_step": 8},
+                                   following=None)
+
+
+def run(root, config=CONFIG, stop_after=None, trains=None, on_divergence="stop"):
     """Runs an experiment in this process; returns its watch."""
     watch, trains = Watch(), trains or lab(config)
     if stop_after is not None:
         trains = Stopping(trains, stop_after)
-    Experiment(config, Store(root, config), watch, Here(trains)).run()
+    Experiment(config, Store(root, config), watch, Here(trains), on_divergence).run()
     return watch
 
 

@@ -1,5 +1,6 @@
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 import small
 
-from lth_keras import cli, presets, ticketfile, workers
+from lth_keras import cli, locks, presets, ticketfile, workers
 from lth_keras.errors import LotteryError
 from lth_keras.experiment import trainings
 from lth_keras.store import COLUMNS
@@ -72,6 +73,8 @@ def elsewhere(tmp_path, monkeypatch):
      "--backend must be one of loky, ray, dask. Received: 'spark'."),
     (["run", "digits", "--strategy", "gpus"],
      "--strategy must be one of none, mirrored, tpu. Received: 'gpus'."),
+    (["run", "digits", "--on_divergence", "never"],
+     "--on_divergence must be one of stop, continue. Received: 'never'."),
     ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
     (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),
     (["report"], "WORKDIR must be a folder that `lth run` made. Received: none."),
@@ -93,7 +96,8 @@ def test_help_is_complete(command, capsys):
     if command == ["run"]:
         for name in [*presets.PRESETS, "--rounds", "--steps", "--replicates", "--seed",
                      "--branches", "--workdir", "--data_dir", "--set", "learning_rate", "--jobs",
-                     "--threads", "--backend", "--strategy", "--resident_mib", "--dry_run"]:
+                     "--threads", "--backend", "--strategy", "--resident_mib", "--dry_run",
+                     "--on_divergence", "--repair"]:
             assert name in text
     if not command:
         assert all(name in text for name in ("run", "report", "presets"))
@@ -211,3 +215,87 @@ def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsy
         names = [tmp_path / run / "replicate_0" / f"level_{level:02d}" / "ticket.safetensors"
                  for run in ("stopped", "whole")]
         assert names[0].read_bytes() == names[1].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(workers.BACKENDS, "loky", small.Inline)
+        assert lth(*SMALL, "--workdir", root) == 0
+    return root
+
+
+def test_a_second_run_on_a_workdir_is_refused_and_touches_nothing(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    with locks.held(finished):
+        assert lth(*SMALL, "--rounds", "5", "--workdir", finished) == 2
+        error = capsys.readouterr().err
+        assert f"Received: {finished}, which another process is using (process {os.getpid()} on " \
+            in error and error.count("\n") == 1
+        assert lth("report", finished) == 0  # Which takes no lock.
+    changed = {path for path in finished.rglob("*") if path.stat().st_mtime_ns != before.get(path)}
+    assert changed <= {finished / ".lock", *(finished / "plots").iterdir(), finished / "plots"}
+
+
+def test_damage_is_one_line_with_its_file_and_repair_makes_only_it_again(
+        finished, tmp_path, capsys, inline):
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    ticket = root / "replicate_0" / "level_01" / "ticket.safetensors"
+    whole = ticket.read_bytes()
+    ticket.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert lth(*SMALL, "--workdir", root) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(ticket) in error and "--repair" in error
+    assert lth(*SMALL, "--workdir", root, "--repair") == 0
+    said = capsys.readouterr().out
+    assert f"damaged: {ticket} is not what was written" in said and "1 networks to train" in said
+    assert small.contents(root) == small.contents(finished)
+    assert lth(*SMALL, "--workdir", root, "--repair") == 0
+    assert f"Nothing in {root} is damaged." in capsys.readouterr().out
+
+
+DIVERGING = ["--set", "learning_rate=1e30"]
+
+
+def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1_and_is_not_trained_again(
+        tmp_path, capsys, inline):
+    for _ in range(2):
+        assert lth(*SMALL, *DIVERGING, "--workdir", tmp_path / "run") == 1
+        out, error = capsys.readouterr()
+        assert "Received: replicate 0, level 0, ticket, which diverged at step 20." in error
+        assert error.count("\n") == 1
+    assert "ms a step" not in out
+    assert lth(*SMALL, *DIVERGING, "--workdir", tmp_path / "run", "--on_divergence",
+               "continue") == 0
+    out = capsys.readouterr().out
+    assert "0 networks to train" in out and "1 of 1 trainings diverged." in out
+    assert lth("report", tmp_path / "run") == 0
+    assert "replicate 0, level 0, ticket: diverged at step 20" in capsys.readouterr().out
+
+
+# A disk that takes no file of more than so many bytes: real errors, from the system.
+_LIMITED = """
+import resource, sys
+import small
+from lth_keras import cli, workers
+workers.BACKENDS["loky"] = small.Inline
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(cli._main(cli._parse(["lth", *sys.argv[2:]])))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_a_file_that_does_not_fit_is_one_line_and_the_same_command_goes_on(
+        finished, tmp_path, capsys, inline):
+    root = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", _LIMITED, "100000", *SMALL, "--workdir", root],
+                          capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    said = [line for line in done.stderr.splitlines() if line.startswith("lth run")]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(r"ticket.safetensors: File too large. What is finished is kept", said[0])
+    assert lth(*SMALL, "--workdir", root) == 0
+    assert small.contents(root) == small.contents(finished)
+    capsys.readouterr()

@@ -23,7 +23,7 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
 @st.composite
 def configs(draw):
     steps, optimizer = draw(st.integers(1, 10**6)), draw(st.sampled_from(OPTIMIZERS))
-    names = st.text(max_size=5)
+    names = st.from_regex("[0-9A-Za-z_.-]{1,5}", fullmatch=True)
     return Config(
         preset=draw(names), network=draw(names), dataset=draw(names), steps=steps,
         rounds=draw(st.integers(0, 99)), replicates=draw(st.integers(1, 99)),

@@ -1,10 +1,12 @@
 import itertools
+import os
 
 import pytest
 import small
 from small import CONFIG, contents, run
 
-from lth_keras import files, invariants, store, ticketfile
+from lth_keras import files, invariants, layout, repair, store, ticketfile
+from lth_keras.errors import DivergedError
 from lth_keras.experiment import trainings
 from lth_keras.fractions import count
 from lth_keras.lab import Lab
@@ -177,3 +179,63 @@ def test_tickets_say_where_they_came_from(done):
     row = store.results(done[0]).query("branch == 'ticket' and level == 1").iloc[0]
     assert provenance["pruned_after"]["early_stop_step"] == row.early_stop_step
     assert "seconds" not in provenance["pruned_after"]
+
+
+TWO = CONFIG.replace(replicates=2)
+
+
+def test_a_run_stops_at_a_training_that_diverged_and_keeps_what_is_done(tmp_path):
+    trains = small.Diverging(small.lab(), [Training(0, 1)])
+    with pytest.raises(DivergedError, match="Received: replicate 0, level 1, ticket, which "
+                                            "diverged at step 8") as caught:
+        run(tmp_path, TWO, trains=trains)
+    assert "--on_divergence continue" in str(caught.value)
+    assert list(layout.found(tmp_path)) == [Training(0, 0), Training(0, 1), Training(1, 0)]
+    assert not Store(tmp_path, TWO).ticket(0, 2).exists()
+    assert repair.check(tmp_path, TWO) == []
+
+
+def test_a_run_goes_on_with_what_does_not_follow_from_what_diverged(tmp_path):
+    trains = small.Diverging(small.lab(), [Training(0, 1), Training(1, 1, "reinit")])
+    watch = run(tmp_path, TWO, trains=trains, on_divergence="continue")
+    blocked = {Training(0, 2), Training(0, 2, "reinit")}
+    assert set(watch.ended) == set(trainings(TWO)) - blocked
+    table = store.results(tmp_path)
+    ended = table[table.diverged_at_step == 8][["replicate", "branch", "level"]]
+    assert ended.to_numpy().tolist() == [[0, "ticket", 1], [1, "reinit", 1]]
+    assert repair.check(tmp_path, TWO) == []
+    # Nothing of it is trained again, whatever the policy; more rounds change nothing for it.
+    for policy in ("stop", "continue"):
+        assert run(tmp_path, TWO, on_divergence=policy).begun == []
+    more = run(tmp_path, TWO.replace(rounds=3), on_divergence="continue")
+    assert set(more.begun) == {Training(1, 3), Training(1, 3, "reinit")}
+
+
+def test_a_run_whose_dense_networks_all_diverge_ends(tmp_path):
+    trains = small.Diverging(small.lab(), [Training(0, 0)])
+    assert run(tmp_path, trains=trains, on_divergence="continue").ended == [Training(0, 0)]
+    assert ticketfile.read(Store(tmp_path, CONFIG).ticket(0, 0)).level == 0
+    assert not Store(tmp_path, CONFIG).ticket(0, 1).exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="finds the file by /proc")
+@pytest.mark.parametrize("name", ["ticket.safetensors", "curve.csv", "result.json", "results.csv"])
+def test_a_full_disk_ends_a_run_that_goes_on_later_to_the_same_bits(
+        done, tmp_path, monkeypatch, name):
+    fsync, left = os.fsync, [2]
+
+    def full(handle):
+        path = os.readlink(f"/proc/self/fd/{handle}")
+        if f".{name}." in path:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(28, "No space left on device")
+        fsync(handle)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        run(tmp_path)
+    assert caught.value.filename.endswith(name) and caught.value.errno == 28
+    monkeypatch.undo()
+    assert not list(tmp_path.rglob(".*.*")) and repair.check(tmp_path, CONFIG) == []
+    run(tmp_path)
+    assert contents(tmp_path) == contents(done[0])

@@ -76,3 +76,10 @@ def test_a_file_gets_a_line_a_training_and_a_terminal_none(shown):
     said = "replicate 0, level 1, ticket: early stop at step 1,200, test accuracy 97.31%, 8.2 s\n"
     text = shown._console.file.getvalue()
     assert text == said if not shown._console.is_terminal else said not in text
+
+
+def test_a_training_that_diverged_is_said_to_have_even_on_a_terminal(shown):
+    shown.begin(ONE, 0.8)
+    shown.end(ONE, {"density": 0.8, "seconds": 1.25, "diverged_at_step": 1200})
+    assert "replicate 0, level 1, ticket: diverged at step 1,200, 1.2 s" \
+        in shown._console.file.getvalue()

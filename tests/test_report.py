@@ -3,10 +3,11 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import workdirs
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from lth_keras import plots, report
+from lth_keras import locks, plots, report
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
 from lth_keras.store import Store, Training
@@ -15,7 +16,7 @@ CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
 DENSITIES = (1.0, 0.8, 0.51, 0.21)
 
 
-def fill(root, replicates=2):
+def fill(root, replicates=2, diverges=()):
     store = Store(root, CONFIG)
     store.begin()
     for replicate in range(replicates):
@@ -24,7 +25,12 @@ def fill(root, replicates=2):
                 shift = 50 if branch == "reinit" else 0
                 curve = pd.DataFrame({"step": [100, 200, 300], "loss": 0.1, "accuracy": 1.0,
                                       "val_loss": 0.2, "val_accuracy": [0.8, 0.9, 0.95]})
-                store.finish(Training(replicate, level, branch), {
+                training = Training(replicate, level, branch)
+                if training in diverges:
+                    workdirs.finish(store, training, {**workdirs.DIVERGED, "density": density},
+                                    curve.assign(val_loss=float("nan")))
+                    continue
+                workdirs.finish(store, training, {
                     "density": density, "val_loss_min": 0.2, "seconds": 1.0,
                     "early_stop_step": 100 + 20 * replicate + shift,
                     "test_accuracy_early_stop": 0.9 + 0.01 * level - shift / 1000,
@@ -106,3 +112,76 @@ def test_a_workdir_without_results_is_an_error(tmp_path):
     Store(tmp_path, CONFIG).begin()
     with pytest.raises(WorkdirError, match="finished training"):
         report.show(tmp_path, Console(file=io.StringIO()))
+
+
+LAST = Training(1, 3)
+
+
+def test_trainings_that_diverged_are_named_and_counted_and_left_out_of_means(tmp_path):
+    text = printed(fill(tmp_path, diverges=[LAST, Training(0, 1, "reinit")]), 120)
+    lines = text.splitlines()
+    assert "replicate 1, level 3, ticket: diverged at step 50" in lines
+    assert "replicate 0, level 1, reinit: diverged at step 50" in lines
+    assert lines[-1].startswith("Winning ticket at level 2 ")
+    assert lines[-1].endswith("; means of 2 replicates. 2 of 14 trainings diverged.")
+    rows = {line.split()[0]: line for line in lines if line.split() and line.strip()[0].isdigit()}
+    assert "3*" in rows and rows["3*"].split()[:4] == ["3*", "21.0", "100", "93.00"]
+
+
+def test_curves_that_diverged_are_not_drawn(tmp_path):
+    from lth_keras import store
+    fill(tmp_path, replicates=1, diverges=[Training(0, 3)])
+    axes = Figure().subplots()
+    plots.learning_curves(axes, store.curves(tmp_path), store.results(tmp_path), "ticket")
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["100.0%", "51.0%"]
+
+
+def test_a_report_of_a_run_all_of_which_diverged_says_so(tmp_path):
+    store = Store(tmp_path, CONFIG)
+    store.begin()
+    workdirs.finish(store, Training(0, 0), workdirs.DIVERGED)
+    lines = printed(tmp_path, 120).splitlines()
+    assert lines[0] == "replicate 0, level 0, ticket: diverged at step 50"
+    assert lines[-1].startswith("No verdict") and lines[-1].endswith("1 of 1 trainings diverged.")
+
+
+def test_a_results_csv_that_is_not_what_the_trainings_say_is_written_anew_and_said(tmp_path):
+    path, said = fill(tmp_path) / "results.csv", []
+    before = path.read_bytes()
+    report._renew(tmp_path, said.append)
+    assert said == []
+    for content in (b"", b"\xff", b"replicate,level\n0,0\n", before + b"\n", None):
+        path.unlink() if content is None else path.write_bytes(content)
+        report._renew(tmp_path, said.append)
+        assert said.pop() == f"{path} was not what the trainings say, and is written anew."
+        assert path.read_bytes() == before
+    path.write_bytes(b"")
+    assert f"{path} was not what the trainings say" in printed(tmp_path, 120)
+
+
+def test_while_a_run_goes_on_the_report_writes_no_results_csv(tmp_path):
+    fill(tmp_path)
+    (tmp_path / "results.csv").write_text("being written by the run")
+    with locks.held(tmp_path):
+        assert "Winning ticket" in printed(tmp_path, 120)
+    assert (tmp_path / "results.csv").read_text() == "being written by the run"
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_verdict_and_is_an_error(tmp_path, monkeypatch):
+    fill(tmp_path)
+    stream = io.StringIO()
+    (tmp_path / "plots").write_text("in the way")
+    with pytest.raises(OSError) as caught:
+        report.show(tmp_path, Console(file=stream, width=120))
+    assert str(tmp_path / "plots") in str(caught.value.filename)
+    assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
+
+
+@pytest.mark.parametrize("name", ["result.json", "curve.csv"])
+def test_a_report_of_a_damaged_run_names_the_file(tmp_path, name):
+    fill(tmp_path)
+    path = tmp_path / "replicate_0" / "level_01" / "ticket_0" / name
+    path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
+    with pytest.raises(WorkdirError, match=f"{path} is not what was written.*--repair"):
+        printed(tmp_path, 120)

@@ -13,8 +13,8 @@ from lth_keras import errors
 
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
-     "tensorfile", "ticketfile", "statefile", "config", "store",
-     "background", "locks", "workdir", "invariants"),
+     "tensorfile", "ticketfile", "statefile", "config", "background", "locks", "record",
+     "layout", "store", "repair", "workdir", "invariants"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks", "resume",
      "course", "callback"),
@@ -29,7 +29,7 @@ PATHS = {path.stem: path for path in sorted(pathlib.Path(lth_keras.__file__).par
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "experiment", *GROUPS[3])
-MORE = {"store": {"pandas"}, "workdir": {"pandas"}, "locks": {"filelock"}}
+MORE = {"store": {"pandas"}, "layout": {"pandas"}, "workdir": {"pandas"}, "locks": {"filelock"}}
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

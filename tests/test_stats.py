@@ -13,7 +13,7 @@ def rows(*trainings):
         {"replicate": replicate, "branch": branch, "branch_index": 0, "level": level,
          "density": DENSITIES[level], "early_stop_step": step, "val_loss_min": 0.1,
          "test_accuracy_early_stop": accuracy, "test_accuracy_final": accuracy,
-         "train_accuracy_final": 1.0, "seconds": 1.0}
+         "train_accuracy_final": 1.0, "seconds": 1.0, "diverged_at_step": None}
         for replicate, branch, level, step, accuracy in trainings], columns=list(COLUMNS))
 
 
@@ -78,3 +78,13 @@ def test_only_levels_that_every_replicate_has_reached_are_judged():
     unfinished = rows((0, "ticket", 0, 100, 0.9), (1, "ticket", 0, 100, 0.9),
                       (0, "ticket", 1, 90, 0.95))
     assert stats.verdict(unfinished).sentence.startswith("No verdict: no level")
+
+
+def test_a_level_at_which_a_replicate_diverged_does_not_win_and_is_counted():
+    all_of_them = rows((0, "ticket", 0, 100, 0.90), (1, "ticket", 0, 100, 0.90),
+                       (0, "ticket", 1, 90, 0.95), (1, "ticket", 1, 90, 0.95),
+                       (0, "ticket", 2, 90, 0.95), (1, "ticket", 2, None, None))
+    verdict = stats.verdict(all_of_them)
+    assert verdict.level == 1 and verdict.sentence.endswith(". 1 of 6 trainings diverged.")
+    assert stats.summarise(all_of_them).loc[("ticket", 2), ("replicates", "count")] == 1
+    assert stats.verdict(all_of_them[:4]).sentence.endswith("means of 2 replicates.")

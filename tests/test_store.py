@@ -6,18 +6,16 @@ import shutil
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from workdirs import CURVE, DIVERGED, finish, RESULT, ticket
 
-from lth_keras import files, store
+from lth_keras import files, layout, store, ticketfile
 from lth_keras.config import Config
-from lth_keras.errors import WorkdirError
-from lth_keras.store import COLUMNS, Store, Training
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.layout import DamagedError, read_config
+from lth_keras.record import COLUMNS
+from lth_keras.store import Store, Training
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
-RESULT = {"density": 0.8, "early_stop_step": 60, "val_loss_min": 0.1 + 0.2,
-          "test_accuracy_early_stop": 0.97, "test_accuracy_final": 0.96,
-          "train_accuracy_final": 1.0, "seconds": 1.25}
-CURVE = pd.DataFrame({"step": [50, 100], "loss": [0.5, 0.25], "accuracy": [0.75, 0.875],
-                      "val_loss": [0.625, 0.375], "val_accuracy": [0.5, 0.75]})
 TRAININGS = [Training(10, 0), Training(2, 10, "reinit"), Training(2, 9), Training(2, 100),
              Training(2, 10), Training(2, 9, "random_mask", 1), Training(2, 9, "random_mask")]
 IN_ORDER = [(2, 9, "random_mask", 0), (2, 9, "random_mask", 1), (2, 9, "ticket", 0),
@@ -35,7 +33,7 @@ def begun(root, config=CONFIG):
 def filled(root):
     run = begun(root)
     for number, training in enumerate(TRAININGS):
-        run.finish(training, {**RESULT, "early_stop_step": number}, CURVE.assign(loss=number))
+        finish(run, training, {**RESULT, "early_stop_step": number}, CURVE.assign(loss=number))
     return run
 
 
@@ -45,7 +43,7 @@ def keys(table):
 
 def test_a_workdir_is_made_with_its_configuration(tmp_path):
     begun(tmp_path / "new" / "run")
-    assert Config.from_json((tmp_path / "new" / "run" / "config.json").read_text()) == CONFIG
+    assert read_config(tmp_path / "new" / "run") == CONFIG
     assert os.listdir(tmp_path / "new" / "run") == ["config.json"]
 
 
@@ -59,7 +57,7 @@ def test_things_lie_where_the_layout_says(tmp_path):
     assert run.ticket(0, 3) == tmp_path / "replicate_0" / "level_03" / "ticket.safetensors"
     assert run.folder(Training(1, 12, "random_mask", 2)) \
         == tmp_path / "replicate_1" / "level_12" / "random_mask_2"
-    run.finish(Training(0, 3, "reinit"), RESULT, CURVE)
+    finish(run, Training(0, 3, "reinit"), RESULT, CURVE)
     assert sorted(os.listdir(tmp_path / "replicate_0" / "level_03" / "reinit_0")) \
         == ["curve.csv", "result.json"]
     assert sorted(os.listdir(tmp_path)) == ["config.json", "replicate_0", "results.csv"]
@@ -77,7 +75,7 @@ def test_a_training_says_what_it_is():
 def test_a_training_is_done_once_its_result_is_there(tmp_path):
     run = Store(tmp_path, CONFIG)
     assert not run.is_done(Training(0, 0))
-    run.finish(Training(0, 0), RESULT, CURVE)
+    finish(run, Training(0, 0), RESULT, CURVE)
     assert run.is_done(Training(0, 0))
     assert Store(tmp_path, CONFIG).is_done(Training(0, 0))
     for other in (Training(1, 0), Training(0, 1), Training(0, 0, "reinit"),
@@ -87,9 +85,12 @@ def test_a_training_is_done_once_its_result_is_there(tmp_path):
 
 def test_the_result_is_written_after_the_curve(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(files, "write", lambda path, content: written.append(path.name))
-    Store(tmp_path, CONFIG).finish(Training(0, 0), RESULT, CURVE)
-    assert written == ["curve.csv", "result.json", "results.csv"]
+    write = files.write
+    monkeypatch.setattr(files, "write", lambda path, content: (written.append(path.name),
+                                                               write(path, content)))
+    finish(Store(tmp_path, CONFIG), Training(0, 0), RESULT, CURVE)
+    assert written == ["ticket.safetensors", "ticket.safetensors", "curve.csv", "result.json",
+                       "results.csv"]
 
 
 def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch):
@@ -102,24 +103,29 @@ def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch)
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(OSError):
-        run.finish(Training(0, 0), RESULT, CURVE)
+        finish(run, Training(0, 0), RESULT, CURVE)
     assert not run.is_done(Training(0, 0))
     assert os.listdir(run.folder(Training(0, 0))) == ["curve.csv"]
     assert store.results(tmp_path).empty
 
 
-def test_a_result_that_lacks_a_column_is_not_done(tmp_path):
+@pytest.mark.parametrize("result", [
+    {"density": 1.0}, {**RESULT, "density": 0.0}, {**RESULT, "test_accuracy_final": 1.5},
+    {**RESULT, "early_stop_step": None}, {**RESULT, "val_loss_min": 1e301},
+    {**RESULT, "seconds": -1.0}, {**RESULT, "diverged_at_step": 50}])
+def test_a_result_that_lacks_or_exceeds_a_column_is_not_done(tmp_path, result):
     run = Store(tmp_path, CONFIG)
-    with pytest.raises(KeyError):
-        run.finish(Training(0, 0), {"density": 1.0}, CURVE)
+    with pytest.raises(LotteryError, match="no possible value of "):
+        finish(run, Training(0, 0), result, CURVE)
     assert not run.is_done(Training(0, 0))
 
 
 def test_the_columns_are_those_of_the_design():
-    assert COLUMNS == (
+    assert COLUMNS[:11] == (
         "replicate", "branch", "branch_index", "level", "density", "early_stop_step",
         "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final", "train_accuracy_final",
         "seconds")
+    assert COLUMNS[11:] == ("diverged_at_step",)
 
 
 def test_results_are_in_order_with_exact_columns_and_values(tmp_path):
@@ -130,7 +136,8 @@ def test_results_are_in_order_with_exact_columns_and_values(tmp_path):
     assert keys(table) == IN_ORDER
     for row in table.to_dict("records"):
         number = TRAININGS.index(Training(*(row[key] for key in KEYS)))
-        assert {name: row[name] for name in RESULT} == {**RESULT, "early_stop_step": number}
+        assert pd.isna(row.pop("diverged_at_step"))
+        assert {name: row.get(name) for name in RESULT} == {**RESULT, "early_stop_step": number}
 
 
 def test_results_csv_holds_the_results(tmp_path):
@@ -142,27 +149,27 @@ def test_results_csv_holds_the_results(tmp_path):
 
 
 def test_results_csv_can_be_written_again(tmp_path):
-    run = filled(tmp_path)
+    filled(tmp_path)
     before = (tmp_path / "results.csv").read_bytes()
     (tmp_path / "results.csv").unlink()
-    run.write_results()
+    store.write_results(tmp_path)
     assert (tmp_path / "results.csv").read_bytes() == before
 
 
 def test_a_training_finished_again_has_one_row(tmp_path):
     run = Store(tmp_path, CONFIG)
     for seconds in (1.0, 2.0):
-        run.finish(Training(0, 0), {**RESULT, "seconds": seconds}, CURVE)
+        finish(run, Training(0, 0), {**RESULT, "seconds": seconds}, CURVE)
     assert store.results(tmp_path).seconds.tolist() == [2.0]
 
 
 def test_more_measures_than_the_columns_do_not_change_the_table(tmp_path):
-    Store(tmp_path, CONFIG).finish(Training(0, 0), {**RESULT, "extra": 1}, CURVE)
+    finish(Store(tmp_path, CONFIG), Training(0, 0), {**RESULT, "extra": 1}, CURVE)
     assert tuple(store.results(tmp_path).columns) == COLUMNS
 
 
 def test_a_workdir_without_results_has_empty_tables(tmp_path):
-    Store(tmp_path, CONFIG).write_results()
+    store.write_results(tmp_path)
     assert tuple(store.results(tmp_path).columns) == COLUMNS
     assert store.results(tmp_path).empty and store.curves(tmp_path).empty
     assert (tmp_path / "results.csv").read_text() == ",".join(COLUMNS) + "\n"
@@ -182,7 +189,7 @@ def test_curves_say_whose_they_are(tmp_path):
 
 def test_a_curve_is_kept_as_it_was_measured(tmp_path):
     run = Store(tmp_path, CONFIG)
-    run.finish(Training(0, 0), RESULT, CURVE)
+    finish(run, Training(0, 0), RESULT, CURVE)
     assert_frame_equal(pd.read_csv(run.folder(Training(0, 0)) / "curve.csv"), CURVE)
 
 
@@ -209,19 +216,19 @@ def test_a_curve_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
 def test_a_damaged_result_is_an_error_that_names_it(tmp_path, content):
     path = filled(tmp_path).folder(TRAININGS[3]) / "result.json"
     path.write_bytes(content)
-    with pytest.raises(WorkdirError, match="damaged") as caught:
+    with pytest.raises(DamagedError, match="--repair") as caught:
         store.results(tmp_path)
     assert str(path) in str(caught.value)
 
 
 def test_a_result_cut_off_anywhere_is_an_error_that_names_it(tmp_path):
     run = Store(tmp_path, CONFIG)
-    run.finish(Training(0, 0), RESULT, CURVE)
+    finish(run, Training(0, 0), RESULT, CURVE)
     path = run.folder(Training(0, 0)) / "result.json"
-    whole = path.read_bytes().rstrip()
+    whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with pytest.raises(WorkdirError, match="result.json is damaged"):
+        with pytest.raises(WorkdirError, match="result.json is .* --repair"):
             store.results(tmp_path)
 
 
@@ -238,7 +245,7 @@ def test_the_same_experiment_goes_on_in_its_workdir(tmp_path):
 def test_another_extent_goes_on_in_the_same_workdir(tmp_path, more):
     filled(tmp_path)
     begun(tmp_path, CONFIG.replace(**more))
-    assert Config.from_json((tmp_path / "config.json").read_text()) == CONFIG.replace(**more)
+    assert read_config(tmp_path) == CONFIG.replace(**more)
     assert len(store.results(tmp_path)) == len(TRAININGS)
 
 
@@ -269,7 +276,7 @@ def test_a_setting_back_at_its_default_differs_too(tmp_path):
 def test_a_config_that_is_none_is_refused_and_left(tmp_path, content):
     path = tmp_path / "config.json"
     path.write_bytes(content)
-    with pytest.raises(WorkdirError, match="must be a run's configuration") as caught:
+    with pytest.raises(WorkdirError, match="--repair") as caught:
         Store(tmp_path, CONFIG)
     assert str(path) in str(caught.value)
     assert path.read_bytes() == content
@@ -324,12 +331,47 @@ def test_what_is_kept_reads_as_json_and_ends_in_a_newline(tmp_path):
     for path in (tmp_path / "config.json", run.folder(TRAININGS[0]) / "result.json"):
         text = path.read_text()
         assert text.endswith("}\n") and json.loads(text)
-    assert list(json.loads(text)) == list(COLUMNS)
+    assert list(json.loads(text)["row"]) == list(COLUMNS)
 
 
 def test_a_copy_beside_the_results_is_not_a_result(tmp_path):
     workdir = Store(tmp_path, CONFIG)
-    workdir.finish(Training(0, 0), RESULT, CURVE)
+    finish(workdir, Training(0, 0), RESULT, CURVE)
     shutil.copytree(tmp_path / "replicate_0", tmp_path / "replicate_0_backup")
     assert len(store.results(tmp_path)) == 1
     assert set(store.curves(tmp_path).replicate) == {0}
+
+
+def test_a_training_that_diverged_has_a_row_without_measures_and_makes_no_ticket(tmp_path):
+    run = begun(tmp_path)
+    finish(run, Training(0, 0), DIVERGED)
+    assert not run.ticket(0, 1).exists() and run.is_done(Training(0, 0))
+    assert run.record(Training(0, 0)).diverged_at == 50
+    finish(run, Training(1, 0))
+    table = store.results(tmp_path)
+    assert table.diverged_at_step.tolist()[0] == 50 and pd.isna(table.diverged_at_step[1])
+    assert table.early_stop_step.tolist()[1] == 60 and pd.isna(table.early_stop_step[0])
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert lines[1:] == ["0,ticket,0,0,0.8,,,,,,0.5,50",
+                         "1,ticket,0,0,0.8,60,0.30000000000000004,0.97,0.96,1.0,1.25,"]
+
+
+def test_a_training_done_again_to_other_bits_takes_what_followed_with_it(tmp_path):
+    run = begun(tmp_path)
+    for level in range(4):
+        finish(run, Training(0, level))
+        finish(run, Training(1, level))
+    assert finish(run, Training(0, 1)) == []
+    assert finish(run, Training(0, 1), theta=2.5) == [Training(0, 2), Training(0, 3)]
+    assert list(layout.found(tmp_path)) == [Training(0, 0), Training(0, 1),
+                                            *(Training(1, level) for level in range(4))]
+    assert run.read_ticket(0, 2).weights["w"][0] == 2.5
+
+
+def test_a_ticket_is_read_only_if_its_record_vouches_for_it(tmp_path):
+    run = begun(tmp_path)
+    finish(run, Training(0, 0))
+    assert run.read_ticket(0, 1).level == 1
+    ticketfile.write(run.ticket(0, 1), ticket(1, theta=9.0))  # Whole, but another's.
+    with pytest.raises(DamagedError, match="level_01/ticket.safetensors is not what was written"):
+        run.read_ticket(0, 1)

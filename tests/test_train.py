@@ -6,7 +6,6 @@ import tf_keras as keras
 
 from lth_keras import masks, rewind
 from lth_keras.data import Data
-from lth_keras.errors import LotteryError
 from lth_keras.models import initial_weights
 from lth_keras.train import intervals, Plan, Trainer
 from lth_keras.weights import named_weights
@@ -120,10 +119,31 @@ def test_one_compilation_serves_masks_weights_and_short_intervals(lab):
     assert lab.trainer.compilations == 1
 
 
-def test_a_training_that_diverges_is_an_error(lab):
-    weights = {**lab.weights, "dense/kernel": np.full_like(lab.weights["dense/kernel"], np.nan)}
-    with pytest.raises(LotteryError, match="must stay finite"):
-        lab.trainer.train(make_plan(weights))
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_training_that_diverges_ends_there_and_says_where(lab, value):
+    weights = {**lab.weights, "dense/kernel": np.full_like(lab.weights["dense/kernel"], value)}
+    trained = lab.trainer.train(make_plan(weights))
+    assert trained.diverged and trained.curve.step.tolist() == [4]
+    assert set(trained.result) == {"diverged_at_step", "seconds"}
+    assert trained.result["diverged_at_step"] == 4
+    assert not lab.trainer.train(make_plan(lab.weights)).diverged
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_a_weight_that_no_loss_shows_diverges_at_the_last_step(lab, value, monkeypatch):
+    read, calls = rewind.read, []
+
+    def spoiled(variables):
+        calls.append(read(variables))
+        if len(calls) == 5:  # The last: the four before were of the best.
+            calls[-1]["dense/bias"] = calls[-1]["dense/bias"] * value
+        return calls[-1]
+    best = iter([4.0, 3.0, 2.0, 1.0])
+    train = lab.trainer.feed.train
+    monkeypatch.setattr(lab.trainer.feed, "train", lambda *arguments: (
+        (interval, {**logs, "val_loss": next(best)}) for interval, logs in train(*arguments)))
+    monkeypatch.setattr(rewind, "read", spoiled)
+    assert lab.trainer.train(make_plan(lab.weights)).result["diverged_at_step"] == 14
 
 
 @pytest.mark.parametrize("steps, every, batch", [(14, 4, 8), (5, 5, 7), (100, 3, 50), (1, 1, 1)])

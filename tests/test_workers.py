@@ -16,7 +16,7 @@ import small
 
 from lth_keras import data, presets, ticketfile, work, workers
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Experiment, trainings, unfinished, WorkerDiedError
+from lth_keras.experiment import Experiment, Speed, trainings, unfinished, WorkerDiedError
 from lth_keras.lab import Lab
 from lth_keras.store import Store, Training
 from lth_keras.work import Placement, Tally
@@ -301,3 +301,26 @@ def test_a_worker_that_has_trained_keeps_its_threads():
     work._set_threads(1, Settings())
     with pytest.raises(LotteryError, match="--threads must stay .* 1. Received: 2"):
         work._set_threads(2, Settings())
+
+
+@pytest.mark.parametrize("deaths, ends", [(0, True), (2, True), (3, False)])
+def test_a_worker_that_dies_while_it_is_measured_is_replaced(deaths, ends):
+    class Dying(Pool):
+        """A pool whose first processes die."""
+
+        left = deaths
+
+        def _call(self, function, *arguments):
+            future = workers.Future()
+            if self.left:
+                self.left -= 1
+                future.set_exception(WorkerDiedError("killed"))
+            else:
+                future.set_result(Speed(1.0, 1e-3, 1e-3, 1e-3))
+            return future
+    pool = Dying(1, list(trainings(CONFIG)), CONFIG, Placement())
+    if ends:
+        assert pool.measure() == [Speed(1.0, 1e-3, 1e-3, 1e-3)]
+    else:
+        with pytest.raises(LotteryError, match="outlive its measurement. Received: 3 in a row"):
+            pool.measure()

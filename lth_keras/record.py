@@ -1,0 +1,141 @@
+"""The record of a training: its row, and the files that it vouches for.
+
+A record is sealed (`lth_keras.files.seal`) and holds the marks (`lth_keras.files.mark`) of
+the ticket that the training started from, of its curve, and of the ticket that it was pruned
+to.  So a workdir is a chain, in which every file that is damaged, foreign or gone is noticed.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lth_keras import files
+
+COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
+           "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
+           "train_accuracy_final", "seconds", "diverged_at_step")
+FORMAT = 1
+_MOST_STEPS = 2**53
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Which of an experiment's trainings: the key of everything that is kept of it."""
+
+    replicate: int
+    level: int
+    branch: str = "ticket"
+    branch_index: int = 0
+
+    def __str__(self) -> str:
+        return f"replicate {self.replicate}, level {self.level}, {self.branch}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is kept of a finished training.
+
+    Attributes:
+      row: its row of results.csv, with all of COLUMNS.  A training that diverged has no
+        measures but its density and seconds: the others are None.
+      fingerprint: of the configuration it belongs to.
+      ticket: mark of the ticket of its level.
+      curve: mark of its curve.
+      following: mark of the ticket of the next level, if it was pruned to one.
+    """
+
+    row: dict[str, Any]
+    fingerprint: str
+    ticket: str
+    curve: str
+    following: "str | None" = None
+
+    @property
+    def training(self) -> Training:
+        """Which training it is of."""
+        return Training(*(self.row[field.name] for field in dataclasses.fields(Training)))
+
+    @property
+    def diverged_at(self) -> "int | None":
+        """The step at which it was found to be no longer finite, or None."""
+        step: int | None = self.row["diverged_at_step"]
+        return step
+
+    def encode(self) -> str:
+        """The text of its file."""
+        plain = dataclasses.asdict(self)
+        return files.seal({"format": FORMAT, **plain})
+
+
+def decode(data: bytes) -> Record:
+    """The record in a file's bytes, which may be anything.
+
+    Raises:
+      ValueError: if they are no whole record; what is wrong, in a few words.
+    """
+    content = files.unseal(data)
+    version = content.pop("format", None)
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(f"is not of format {FORMAT}, which this version reads")
+    names = [field.name for field in dataclasses.fields(Record)]
+    if list(content) != names or not isinstance(content["row"], dict):
+        raise ValueError("is no record of a training")
+    _check_row(content["row"])
+    for name in ("ticket", "curve"):
+        _check(name, content[name], _is_mark)
+    pruned = content["row"]["branch"] == "ticket" and content["row"]["diverged_at_step"] is None
+    _check("following", content["following"], _is_mark if pruned else _is_none)
+    _check("fingerprint", content["fingerprint"], _is_name)
+    return Record(**content)
+
+
+def _check_row(row: Mapping[str, Any]) -> None:
+    if tuple(row) != COLUMNS:
+        raise ValueError("is no record of a training")
+    rules = {**_RULES, **(dict.fromkeys(_MEASURES, _is_none)
+                          if row["diverged_at_step"] is not None else {})}
+    for name, rule in rules.items():
+        _check(name, row[name], rule)
+
+
+def _check(name: str, value: Any, rule: Callable[[Any], bool]) -> None:
+    if not rule(value):
+        raise ValueError(f"has no possible value of {name}")
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_STEPS
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def _is_share(value: Any) -> bool:
+    return _is_finite(value) and 0 <= value <= 1
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9A-Za-z_]{1,50}", value) is not None
+
+
+def _is_mark(value: Any) -> bool:
+    return isinstance(value, str) and \
+        re.fullmatch(r"(0|[1-9][0-9]{0,10}) bytes, sha256 [0-9a-f]{64}", value) is not None
+
+
+_MEASURES: dict[str, Callable[[Any], bool]] = {
+    "early_stop_step": _is_whole, "val_loss_min": _is_finite,
+    "test_accuracy_early_stop": _is_share, "test_accuracy_final": _is_share,
+    "train_accuracy_final": _is_share}
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "replicate": _is_whole, "level": _is_whole, "branch": _is_name, "branch_index": _is_whole,
+    "density": lambda value: _is_share(value) and value > 0,
+    "seconds": lambda value: _is_finite(value) and value >= 0,
+    "diverged_at_step": lambda value: value is None or (_is_whole(value) and value > 0),
+    **_MEASURES}

@@ -1,0 +1,40 @@
+"""A workdir filled without training."""
+
+import numpy as np
+import pandas as pd
+
+from lth_keras.record import Training
+from lth_keras.store import Store
+from lth_keras.ticketfile import Contents
+
+RESULT = {"density": 0.8, "early_stop_step": 60, "val_loss_min": 0.1 + 0.2,
+          "test_accuracy_early_stop": 0.97, "test_accuracy_final": 0.96,
+          "train_accuracy_final": 1.0, "seconds": 1.25, "diverged_at_step": None}
+DIVERGED = {"density": 0.8, "seconds": 0.5, "diverged_at_step": 50}
+CURVE = pd.DataFrame({"step": [50, 100], "loss": [0.5, 0.25], "accuracy": [0.75, 0.875],
+                      "val_loss": [0.625, 0.375], "val_accuracy": [0.5, 0.75]})
+
+
+def ticket(level, theta=1.5):
+    return Contents({"w": np.array([theta, -2], np.float32)}, {"w": np.array([1, 0], np.uint8)},
+                    level, {})
+
+
+def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
+    """Finishes a training; the ticket of its level is drawn if there is none."""
+    drawn = None if run.ticket(training.replicate, training.level).exists() \
+        else ticket(training.level, theta)
+    pruned = training.branch == "ticket" and not result.get("diverged_at_step")
+    return run.finish(training, result, curve, drawn,
+                      ticket(training.level + 1, theta) if pruned else None)
+
+
+def fill(root, config, theta=1.5):
+    """A run of a configuration, done."""
+    from lth_keras.experiment import trainings
+    run = Store(root, config)
+    run.begin()
+    for number, training in enumerate(trainings(config)):
+        assert isinstance(training, Training)
+        finish(run, training, {**RESULT, "early_stop_step": number}, theta=theta)
+    return run
