@@ -117,14 +117,16 @@ def _lab(config: str, placement: Placement) -> Any:
 
 
 def _set_threads(threads: int, settings: Any) -> None:
+    before = settings.get_intra_op_parallelism_threads()
+    if before == threads:
+        return
     try:
         settings.set_intra_op_parallelism_threads(threads)
         settings.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # It has trained already, with others.
-        raise LotteryError(
-            "--threads must stay what a cluster's workers began with, "
-            f"{settings.get_intra_op_parallelism_threads()}. Received: {threads}. Start the "
-            "workers anew to change it.") from None
+    except RuntimeError:  # It has trained already.
+        raise LotteryError("--threads must stay what a cluster's workers began with, "
+                           f"{before or 'all'}. Received: {threads or 'all'}. Start the workers "
+                           "anew to change it.") from None
 
 
 def _strategy(name: str, tf: Any) -> Any:

@@ -299,7 +299,7 @@ def test_a_worker_that_has_trained_keeps_its_threads():
             return 1
 
     work._set_threads(1, Settings())
-    with pytest.raises(LotteryError, match="--threads must stay .* 1. Received: 2"):
+    with pytest.raises(LotteryError, match="--threads must stay .* 1. Received: 2. Start"):
         work._set_threads(2, Settings())
 
 

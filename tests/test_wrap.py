@@ -218,7 +218,7 @@ def _wrapped_in_time():
 
 def test_a_layer_that_is_wrapped_inside_another_is_left_as_it_is():
     model = lth.prune_low_magnitude(_wrapped_in_time())
-    assert len(networks.pruning_vars(model)) == 2
+    assert len(prunable(model)) == 2
     fit(compiled(model), lottery(epochs_per_round=1))
     assert networks.strays(model) == 0
 
