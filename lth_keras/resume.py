@@ -7,17 +7,15 @@ function of the seed and the epoch, the search ends in the bits of one that was 
 """
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lth_keras import draws, rewind
+from lth_keras import draws, identity, rewind
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.masks import Array, Arrays
-from lth_keras.provenance import fingerprint
 from lth_keras.rewind import Restored, Snapshot
 from lth_keras.roundcallbacks import RoundCallbacks
 from lth_keras.rounds import Progress, Round
@@ -48,7 +46,7 @@ class Keeper:
         self._model = model
         self._last_epoch = last_epoch
         self._asked = False
-        self._workdir = Workdir(root, {**settings, **_settings_of(model)})
+        self._workdir = Workdir(root, {**settings, **identity.of(model)})
         try:
             self._draws = draws.states(model)
             self._found = self._workdir.read(_largest(model))
@@ -230,31 +228,6 @@ def _check_alone(model: Any) -> None:
     if model.distribute_strategy.extended._in_multi_worker_mode():
         raise LotteryError("workdir= serves a fit of one process. Received: a fit under "
                            f"{type(model.distribute_strategy).__name__} of several.")
-
-
-def _settings_of(model: Any) -> dict[str, Any]:
-    # What decides the bits, as far as it can be told from a compiled model.
-    shapes = {name: [list(variable.shape), str(variable.dtype)]
-              for name, variable in named_weights(model).items()}
-    settings = {"network": fingerprint({"weights": shapes, "prunable": sorted(masked(model))}),
-                "loss": _described(model.loss), "jit_compile": bool(model._jit_compile)}
-    optimizer = model.optimizer
-    settings["optimizer"] = type(optimizer).__name__
-    try:
-        config = optimizer.get_config()
-    except Exception:  # An optimizer of the user's own need not have one.
-        config = {}
-    return settings | {f"optimizer.{name}": _described(value) for name, value in config.items()}
-
-
-def _described(value: Any) -> Any:
-    # Without addresses, so that the same script gives the same description.
-    def other(value: Any) -> Any:
-        if isinstance(value, np.generic):
-            return value.item()
-        config = getattr(value, "get_config", None)
-        return [getattr(value, "__name__", type(value).__name__), config() if config else None]
-    return json.loads(json.dumps(value, default=other))
 
 
 def _largest(model: Any) -> int:

@@ -6,16 +6,21 @@ untrusted: what is returned has the types that are stated here, or a `WorkdirErr
 """
 
 import dataclasses
-import json
-import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from lth_keras import files
 from lth_keras.errors import WorkdirError
 from lth_keras.masks import Array, Arrays
+from lth_keras.shapes import (
+    finite,
+    is_json,
+    is_number,
+    is_number_or_none,
+    is_of,
+    is_whole,
+    numbers,
+)
 from lth_keras.tensorfile import Kind
 
 # In order, so that the columns of results and of Keras' History keep theirs.
@@ -88,7 +93,7 @@ def encode(state: State) -> bytes:
                **_named("thresholds", state.thresholds),
                **_numbered("optimizer", state.optimizer), **_numbered("draws", state.draws),
                **_numbered("callbacks", kept)}
-    return STATE.encode(_finite(head), tensors)
+    return STATE.encode(finite(head), tensors)
 
 
 def decode(data: bytes) -> State:
@@ -99,10 +104,10 @@ def decode(data: bytes) -> State:
     """
     head, tensors = STATE.decode(data)
     try:
-        head = _numbers(head)
+        head = numbers(head)
     except RecursionError:
         raise WorkdirError("not a state: its head is nested too deeply.") from None
-    wrong = [name for name, shape in _HEAD.items() if not _is(head.get(name), shape)]
+    wrong = [name for name, shape in _HEAD.items() if not is_of(head.get(name), shape)]
     if wrong or head.keys() != _HEAD.keys():
         raise WorkdirError(f"a state's head must hold {', '.join(_HEAD)}. Received: wrong or "
                            f"missing {', '.join(wrong) or 'none'}, of {sorted(head)!r:.200}.")
@@ -128,86 +133,28 @@ def decode_start(data: bytes) -> Start:
       WorkdirError: if they are not a whole, unaltered start.
     """
     head, tensors = START.decode(data)
-    if not _is(head, {"counters": _COUNTERS}):
+    if not is_of(head, {"counters": _COUNTERS}):
         raise WorkdirError("a start's head must hold the optimizer's counters alone. "
                            f"Received: {head!r:.60}.")
     parts = _parts(tensors, ("weights", "optimizer"))
     return Start(parts["weights"], _in_order(parts["optimizer"]), head["counters"])
 
 
-def as_json(value: Any) -> Any:
-    """A value as it is read back: tuples as lists, keys as text.
-
-    Example:
-      >>> as_json({"a": (1, 2.5)})
-      {'a': [1, 2.5]}
-    """
-    return _numbers(json.loads(files.canonical_json(_finite(value))))
-
-
-# What the head holds: a test for a value, [shape] for a list, {str: shape} for a mapping, or a
-# mapping of every name.
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**53
-
-
-def _number(value: Any) -> bool:
-    return type(value) in (int, float)
-
-
-def _missing_or_number(value: Any) -> bool:
-    return value is None or _number(value)
-
-
-def _json(value: Any) -> bool:
-    return True
-
-
-_LOGS = {str: _number}
+# What the head holds, as `is_of` takes it.
+_LOGS = {str: is_number}
 _COUNTERS = [{str: lambda value: type(value) is int}]
-_ROUND = {"level": _whole, "density": _number, "steps": _whole, "epochs": _whole,
-          "over": lambda value: type(value) is bool, "loss": _missing_or_number, "seconds": _number,
-          "logs": _LOGS,
-          "best": lambda value: value is None or (_is(value, [_number]) and len(value) == 2)}
+_ROUND = {"level": is_whole, "density": is_number, "steps": is_whole, "epochs": is_whole,
+          "over": lambda value: type(value) is bool, "loss": is_number_or_none,
+          "seconds": is_number, "logs": _LOGS,
+          "best": lambda value: value is None or (is_of(value, [is_number]) and len(value) == 2)}
 _HEAD: dict[str, Any] = {
-    "settings": {str: _json}, "epoch": _whole, "first_epoch": _whole, "round": _ROUND,
-    "rows": [{str: lambda value: type(value) in (str, bool) or _missing_or_number(value)}],
-    "restored": [{"weights": _whole, "statistics": _whole, "slots": _whole, "iterations": _whole,
-                  "learning_rate": _missing_or_number}],
-    "history": {"epochs": [_whole], "logs": {str: [_json]}},
-    "counters": _COUNTERS, "callbacks": [{str: {str: _json}}],
+    "settings": {str: is_json}, "epoch": is_whole, "first_epoch": is_whole, "round": _ROUND,
+    "rows": [{str: lambda value: type(value) in (str, bool) or is_number_or_none(value)}],
+    "restored": [{"weights": is_whole, "statistics": is_whole, "slots": is_whole,
+                  "iterations": is_whole, "learning_rate": is_number_or_none}],
+    "history": {"epochs": [is_whole], "logs": {str: [is_json]}},
+    "counters": _COUNTERS, "callbacks": [{str: {str: is_json}}],
     "files": {str: lambda value: type(value) is str}}
-
-
-def _is(value: Any, shape: Any) -> bool:
-    if isinstance(shape, list):
-        return isinstance(value, list) and all(_is(item, shape[0]) for item in value)
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return False
-        if str in shape:
-            return all(_is(item, shape[str]) for item in value.values())
-        return value.keys() == shape.keys() and all(_is(value[key], shape[key]) for key in shape)
-    test: Callable[[Any], bool] = shape
-    return test(value)
-
-
-def _finite(value: Any) -> Any:
-    # JSON has no NaN and no infinity: {"float": "nan"} stands for them.
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": str(value)}
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
-            return float(value["float"])
-        return {key: _numbers(item) for key, item in value.items()}
-    return [_numbers(item) for item in value] if isinstance(value, list) else value
 
 
 def _shelve(value: Any, kept: list[Array]) -> dict[str, Any]:
@@ -224,10 +171,10 @@ def _unshelve(entry: dict[str, Any], kept: list[Array]) -> Any:
     if entry.keys() == {"plain"}:
         return entry["plain"]
     where: Any = entry.get("array")
-    if entry.keys() == {"array"} and _whole(where) and where < len(kept):
+    if entry.keys() == {"array"} and is_whole(where) and where < len(kept):
         return kept[where]
     ends: Any = entry.get("arrays")
-    if entry.keys() == {"arrays"} and _is(ends, [_whole]) and len(ends) == 2 \
+    if entry.keys() == {"arrays"} and is_of(ends, [is_whole]) and len(ends) == 2 \
             and ends[0] < ends[1] <= len(kept):
         return kept[ends[0]:ends[1]]
     raise WorkdirError("a state's callbacks must be plain values and arrays that it has. "

@@ -24,6 +24,7 @@ import pandas as pd
 from lth_keras import files, locks, statefile, ticketfile
 from lth_keras.background import Background
 from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.shapes import as_json
 from lth_keras.statefile import Start, State
 from lth_keras.ticketfile import Contents
 
@@ -212,7 +213,7 @@ class Workdir:
                                f"{self.root}, the folder of an `lth run`. Use another workdir.")
 
     def _check_same(self, there: Mapping[str, Any]) -> None:
-        here = statefile.as_json(self._settings)
+        here = as_json(self._settings)
         differ = [f"{name}={there.get(name)!r:.80} there, {here.get(name)!r:.80} now"
                   for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
         if differ:

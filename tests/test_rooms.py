@@ -13,11 +13,11 @@ from lth_keras import errors
 
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
-     "tensorfile", "ticketfile", "statefile", "config", "background", "locks", "record",
+     "tensorfile", "ticketfile", "shapes", "statefile", "config", "background", "locks", "record",
      "layout", "store", "repair", "workdir", "invariants"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
-     "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks", "resume",
-     "course", "callback"),
+     "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
+     "identity", "resume", "course", "callback"),
     ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
      "work", "workers"),
     ("stats", "plots", "report", "progress"),
