@@ -241,7 +241,8 @@ def test_a_model_with_several_metrics_gives_all_of_them(resident_mib):
     trained = each.train(plan_for(each))
     names = ("loss", "accuracy", "top")
     assert list(trained.curve) == ["step", *names, *(f"val_{name}" for name in names)]
-    assert set(trained.result) == {"early_stop_step", "val_loss_min", "seconds"} | {
+    assert set(trained.result) == {
+        "early_stop_step", "val_loss_min", "seconds", "diverged_at_step"} | {
         measure.format(name) for name in names
         for measure in ("test_{}_early_stop", "test_{}_final", "train_{}_final")}
     assert trained.result["test_top_final"] >= trained.result["test_accuracy_final"]

@@ -247,11 +247,10 @@ def test_a_run_with_nothing_to_do_submits_nothing(run):
     assert unfinished(CONFIG, workers.store) == []
 
 
-def test_a_ticket_whose_next_is_lost_is_trained_again(run):
+def test_a_training_whose_record_is_lost_is_trained_again(run):
     workers, _ = run(1)
-    workers.store.ticket(1, 4).unlink()
-    assert unfinished(CONFIG, workers.store) == [Training(1, 3)]
-    (workers.store.folder(Training(0, 2, "reinit")) / "result.json").unlink()
+    for training in (Training(1, 3), Training(0, 2, "reinit")):
+        (workers.store.folder(training) / "result.json").unlink()
     again, _ = run(2)
     assert again.submitted == [Training(0, 2, "reinit"), Training(1, 3)]
 

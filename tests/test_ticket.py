@@ -6,7 +6,7 @@ from networks import ARCHITECTURES, compiled, fit, lottery, State, X, Y
 
 import lth_keras as lth
 from lth_keras import weights
-from lth_keras.errors import LotteryError, TicketError
+from lth_keras.errors import TicketError
 from lth_keras.ticket import Ticket
 
 layers = keras.layers
@@ -158,7 +158,7 @@ def test_another_prunable_set_is_named_and_the_model_stays_as_it_was():
         np.testing.assert_array_equal(old, new)
 
 
-def test_a_subclassed_model_that_is_not_wrapped_is_refused():
+def test_a_subclassed_model_that_is_not_wrapped_is_wrapped_in_place():
     class Subclassed(keras.Model):
         def __init__(self):
             super().__init__()
@@ -167,10 +167,10 @@ def test_a_subclassed_model_that_is_not_wrapped_is_refused():
         def call(self, inputs):
             return self.dense_1(self.dense(inputs))
 
-    model = Subclassed()
+    model, ticket = Subclassed(), small()
     model(X)
-    with pytest.raises(LotteryError, match="subclassed model"):
-        small().apply(model)
+    assert ticket.apply(model) is model
+    assert_holds(model, ticket)
 
 
 def test_the_summary_has_a_line_for_each_weight():
