@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lth_keras import criteria, plan, rewind
-from lth_keras.errors import DivergedError
+from lth_keras.errors import DivergedError, WorkdirError
 from lth_keras.order import DataOrder
 from lth_keras.prune import Scope
 from lth_keras.resume import Keeper
@@ -114,6 +114,10 @@ class Course:
         """The record of the round in training."""
         return self.progress.round
 
+    @property
+    def _finished(self) -> bool:
+        return self.round.over and self.round.level == self._schedule.rounds
+
     def begin_epoch(self, epoch: int) -> None:
         """At the beginning of an epoch."""
         if self.progress.first_epoch is None:
@@ -168,12 +172,14 @@ class Course:
 
     def end(self) -> None:
         """At the end of the fit."""
-        if self._next_epoch is not None and not self.round.lost:
+        # Otherwise what was saved before the last epoch stands: Keras has put averages in now,
+        # and an epoch may have been cut short.
+        if self._next_epoch is not None and self._finished and not self.round.lost:
             self._save(self._next_epoch)
         self._close_round()
         if self._keeper is not None:
             self._keeper.finish(self.progress.rows)
-        if self.round.level < self._schedule.rounds or not self.round.over:
+        if not self._finished:
             warnings.warn(f"fit ended before the search did: at level {self.round.level} of "
                           f"{self._schedule.rounds}, after {self.round.steps} steps of its round. "
                           "A callback that is to end a round alone belongs in round_callbacks.",
@@ -199,7 +205,7 @@ class Course:
     def _end_round_if(self, over: bool) -> None:
         if over and not self.round.over:
             self.round.end()
-        if self.round.over and self.round.level == self._schedule.rounds:
+        if self._finished:
             self._model.stop_training = True
 
     def _close_round(self) -> None:
@@ -216,7 +222,10 @@ class Course:
             self.round.diverged = True
             self.progress.rows.append(self.round.row())
             if self._keeper is not None:
-                self._keeper.finish(self.progress.rows)
+                try:
+                    self._keeper.finish(self.progress.rows)
+                except WorkdirError as error:
+                    warnings.warn(str(error), stacklevel=2)
             raise
 
     def _next_round(self) -> None:

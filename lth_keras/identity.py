@@ -1,6 +1,7 @@
 """What makes a compiled model the same in another process, as far as it can be told."""
 
 import json
+import weakref
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,21 @@ def of(model: Any) -> dict[str, Any]:
                 "loss": _described(model.loss), "jit_compile": bool(model._jit_compile)}
     optimizer = model.optimizer
     settings["optimizer"] = type(optimizer).__name__
+    if optimizer not in _first:
+        _first[optimizer] = _config(optimizer)
+    return settings | _first[optimizer]
+
+
+# Each optimizer's settings when it was first seen: a config tells the learning rate of now.
+_first: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
+
+
+def _config(optimizer: Any) -> dict[str, Any]:
     try:
         config = optimizer.get_config()
     except Exception:  # An optimizer of the user's own need not have one.
-        config = {}
-    return settings | {f"optimizer.{name}": _described(value) for name, value in config.items()}
+        return {}
+    return {f"optimizer.{name}": _described(value) for name, value in config.items()}
 
 
 def _described(value: Any) -> Any:

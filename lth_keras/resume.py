@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras import draws, identity, rewind
+from lth_keras import masks as mask_arrays
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.masks import Array, Arrays
 from lth_keras.rewind import Restored, Snapshot
@@ -79,6 +80,8 @@ class Keeper:
         """
         assert self._found is not None
         state, start, model = self._found.state, self._found.start, self._model
+        if not inner.fits(state.callbacks):
+            raise self._foreign("its round callbacks must be those of this fit")
         Snapshot(state.weights, state.optimizer, {}, state.counters).put_back(model)
         for name, item in masked(model).items():
             item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
@@ -130,6 +133,7 @@ class Keeper:
             return initial_epoch, 0
         state = self._found.state
         if initial_epoch != state.first_epoch:
+            self.close()
             raise LotteryError("A search that goes on from a workdir finds its epoch by itself: "
                                f"leave initial_epoch={state.first_epoch}, as where it began. "
                                f"Received: initial_epoch={initial_epoch}.")
@@ -191,7 +195,7 @@ class Keeper:
         assert progress.first_epoch is not None
         model = self._model
         now = Snapshot.of(model, rewinds=False)
-        logs = {name: [value.tolist() if hasattr(value, "tolist") else value for value in values]
+        logs = {name: [_plain(name, value) for value in values]
                 for name, values in model.history.history.items()}
         return State(
             settings={}, epoch=epoch, first_epoch=progress.first_epoch,
@@ -215,9 +219,19 @@ class Keeper:
                       (_numbered(start.optimizer), _numbered(snapshot.optimizer)),
                       *((ticket.masks, masks) for ticket in self._found.tickets)]
         if any(_shapes(there) != _shapes(here) for there, here in pairs) \
-                or len(state.counters) != len(snapshot.counters):
-            raise WorkdirError(f"{self._workdir.root / STATE}: its arrays must be those of the "
-                               "model and its optimizer. Received: others. Use another workdir.")
+                or [*map(set, state.counters)] != [*map(set, snapshot.counters)]:
+            raise self._foreign("its arrays must be those of the model and its optimizer")
+        if self._found is not None and self._found.tickets:
+            masks = dict(self._found.tickets[-1].masks)
+        if not all(np.array_equal(state.masks[name], mask) for name, mask in masks.items()) \
+                or state.round["density"] != mask_arrays.density(masks):
+            raise self._foreign("its masks must be those of its level")
+        if not state.first_epoch <= state.epoch <= self._last_epoch:
+            raise self._foreign(f"its epoch must be one of this fit's {self._last_epoch}")
+
+    def _foreign(self, rule: str) -> WorkdirError:
+        return WorkdirError(f"{self._workdir.root / STATE}: {rule}. Received: others. Use another "
+                            "workdir.")
 
 
 def _check_alone(model: Any) -> None:
@@ -235,6 +249,15 @@ def _largest(model: Any) -> int:
     snapshot = Snapshot.of(model, rewinds=False)
     arrays = [*snapshot.weights.values(), *snapshot.optimizer]
     return 8 * sum(array.nbytes for array in arrays) + 2**26
+
+
+def _plain(name: str, value: Any) -> Any:
+    value = value.numpy() if hasattr(value, "numpy") else value
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if not isinstance(value, (bool, int, float, str, list, type(None))):
+        raise LotteryError("With workdir=, a log must be a number or an array, to be kept. "
+                           f"Received: {name!r}, a {type(value).__name__}.")
+    return value
 
 
 def _thresholds(model: Any) -> dict[str, Array]:

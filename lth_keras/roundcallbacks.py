@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-_PLAIN = (type(None), bool, int, float, str)
+_PLAIN = (type(None), bool, int, float)  # No text: it might be a path.
 _GIVEN = ("model", "params", "validation_data")  # What Keras gives to every callback.
 
 
@@ -35,14 +35,22 @@ class RoundCallbacks(keras.callbacks.CallbackList):
 
     def state(self) -> list[dict[str, Any]]:
         """For each callback, the attributes that the round has changed, as copies."""
-        return [{name: value for name, value in changed.items() if _can_be_kept(value)}
-                for changed in self._changed()]
+        return [{name: value for name, value in changed.items() if _can_be_kept(value)
+                 and name in begun and _alike(value, begun[name])}
+                for begun, changed in zip(self._begun, self._changed(), strict=True)]
 
     def lost(self) -> list[str]:
         """The attributes that the round has changed and that cannot be kept."""
-        return [f"{type(callback).__name__}.{name}" for callback, changed
-                in zip(self.callbacks, self._changed(), strict=True)
-                for name, value in changed.items() if not _can_be_kept(value)]
+        return [f"{type(callback).__name__}.{name}" for callback, changed, kept
+                in zip(self.callbacks, self._changed(), self.state(), strict=True)
+                for name in changed if name not in kept]
+
+    def fits(self, state: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether a state can be that of these callbacks; to be asked after on_train_begin."""
+        return len(state) == len(self._begun) and all(
+            name in begun and _can_be_kept(value) and _alike(value, begun[name])
+            for begun, attributes in zip(self._begun, state, strict=True)
+            for name, value in attributes.items())
 
     def put_back(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Gives the callbacks the state that they had; to be called after on_train_begin."""
@@ -84,6 +92,19 @@ def _can_be_kept(value: Any) -> bool:
     if isinstance(value, list) and value and isinstance(value[0], np.ndarray):
         return all(isinstance(item, np.ndarray) and _can_be_kept(item) for item in value)
     return _is_plain(value)
+
+
+def _alike(one: Any, other: Any) -> bool:
+    # Whether one can stand where the other was: a callback's method, for one, can not.
+    return None in (_kind(one), _kind(other)) or _kind(one) == _kind(other) != "other"
+
+
+def _kind(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, (bool, int, float, np.generic, np.ndarray)):
+        return "number"
+    return type(value).__name__ if isinstance(value, (list, dict)) else "other"
 
 
 def _is_plain(value: Any) -> bool:

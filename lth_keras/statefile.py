@@ -146,7 +146,8 @@ _COUNTERS = [{str: lambda value: type(value) is int}]
 _ROUND = {"level": is_whole, "density": is_number, "steps": is_whole, "epochs": is_whole,
           "over": lambda value: type(value) is bool, "loss": is_number_or_none,
           "seconds": is_number, "logs": _LOGS,
-          "best": lambda value: value is None or (is_of(value, [is_number]) and len(value) == 2)}
+          "best": lambda value: value is None or (is_of(value, [is_number]) and len(value) == 2
+                                                  and is_whole(value[1]))}
 _HEAD: dict[str, Any] = {
     "settings": {str: is_json}, "epoch": is_whole, "first_epoch": is_whole, "round": _ROUND,
     "rows": [{str: lambda value: type(value) in (str, bool) or is_number_or_none(value)}],

@@ -1,6 +1,7 @@
 """A search in `fit` that goes on from a workdir, and what keeps it from doing so."""
 
 import contextlib
+import dataclasses
 import errno
 import itertools
 import os
@@ -17,9 +18,10 @@ from networks import BATCH, compiled, STEPS, X, Y
 from tf_keras.src.backend import RandomGenerator
 
 import lth_keras as lth
-from lth_keras import draws, files, locks, rewind, weights
+from lth_keras import draws, files, locks, rewind, statefile, weights
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.rewind import Snapshot
+from lth_keras.roundcallbacks import RoundCallbacks
 
 layers = keras.layers
 callbacks = keras.callbacks
@@ -230,15 +232,45 @@ def test_a_finished_search_run_again_trains_nothing(fits, whole, root):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_one_callback_goes_on_after_ctrl_c(root):
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_one_callback_goes_on_after_ctrl_c(root, scheduled):
     model = compiled(network())
     lottery = networks.lottery(workdir=root)
+    rate = callbacks.LearningRateScheduler(lambda epoch: 0.01 / (epoch + 1))
     for last in (3, 4, None):
-        others = [] if last is None else [Dies("on_epoch_end", last)]
+        others = [rate] * scheduled + ([] if last is None else [Dies("on_epoch_end", last)])
         with contextlib.suppress(Death):
             networks.fit(model, lottery, *others)
     assert lottery.results.level.tolist() == [0, 1, 2]
     assert model.history.epoch == [*range(6)]
+
+
+class Logs(callbacks.Callback):
+    """Adds a log, and stops the fit after an epoch."""
+
+    def __init__(self, value=0.0, last=None):
+        super().__init__()
+        self.value, self.last = value, last
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["added"] = self.value
+        self.model.stop_training |= epoch == self.last
+
+
+def test_a_fit_that_a_callback_stopped_goes_on_in_the_same_bits(tmp_path):
+    # At its end Keras puts the averages into the weights.
+    fits = Fits(keras.optimizers.Adam(0.02, use_ema=True))
+    expected = fits.fit(tmp_path / "whole", Logs())
+    with pytest.warns(UserWarning, match="fit ended before the search did: at level 1"):
+        fits.fit(tmp_path / "stopped", Logs(last=4))
+    assert fits.fit(tmp_path / "stopped", Logs()) == expected
+    assert tickets(tmp_path / "stopped") == tickets(tmp_path / "whole")
+
+
+def test_logs_are_kept_if_they_are_numbers(fits, root, tmp_path):
+    assert fits.fit(root, Logs(tf.constant(2.0))).lottery.results.level.tolist() == [0, 1, 2]
+    with pytest.raises(LotteryError, match="a log must be a number.* Received: 'added', a object"):
+        fits.fit(tmp_path / "other", Logs(object()))
 
 
 def test_data_in_a_fixed_order_goes_on_in_the_same_bits(fits, tmp_path):
@@ -334,6 +366,42 @@ def test_the_file_of_another_search_is_named(fits, copy, tmp_path):
 
 
 @pytest.mark.parametrize("name", FILES)
+def flipped(masks):
+    name, mask = next(iter(masks.items()))
+    return {**masks, name: 1 - mask}
+
+
+FORGERIES = {
+    "masks of 7": (lambda state: {"masks": {name: 7 * mask for name, mask in state.masks.items()}},
+                   "masks must be"),
+    "another mask": (lambda state: {"masks": flipped(state.masks)}, "masks must be"),
+    "density": (lambda state: {"round": {**state.round, "density": 5.0}}, "masks must be"),
+    "epoch": (lambda state: {"epoch": 9999}, "epoch must be"),
+    "counters": (lambda state: {"counters": [{"apply_gradients": 1}]}, "arrays must be"),
+    "callbacks": (lambda state: {"callbacks": [{"filepath": 1}]}, "round callbacks must be"),
+    "best": (lambda state: {"round": {**state.round, "best": [0.5, float("inf")]}}, "head must")}
+
+
+@pytest.mark.parametrize("what", FORGERIES)
+def test_a_state_that_is_forged_with_a_right_digest_is_refused(fits, copy, what):
+    forge, match = FORGERIES[what]
+    path = copy / "state.safetensors"
+    state = statefile.decode(path.read_bytes())
+    path.write_bytes(statefile.encode(dataclasses.replace(state, **forge(state))))
+    refused(fits, copy, f"{path}: .*{match}")
+
+
+@pytest.mark.parametrize(("state", "fitting"), [
+    ({"wait": 1, "best": np.array(0.5), "best_weights": [np.zeros(2)]}, True), ({}, True),
+    ({"on_epoch_end": 1}, False), ({"on_epoch_end": None}, False), ({"monitor": "x"}, False),
+    ({"monitor": 3}, False), ({"new": 1}, False), ({"wait": [1]}, False)])
+def test_a_callback_is_given_only_what_it_can_have_had(state, fitting):
+    inner = RoundCallbacks([callbacks.EarlyStopping("loss")], compiled(network()), {"epochs": 1})
+    inner.on_train_begin()
+    assert inner.fits([state]) is fitting
+    assert not inner.fits([])
+
+
 def test_a_link_out_of_the_workdir_is_refused(fits, copy, tmp_path, name):
     outside = tmp_path / "outside"
     shutil.move(copy / name, outside)
