@@ -365,7 +365,6 @@ def test_the_file_of_another_search_is_named(fits, copy, tmp_path):
     refused(fits, copy, f"^{copy / name}: it is not the file that state.safetensors was saved with")
 
 
-@pytest.mark.parametrize("name", FILES)
 def flipped(masks):
     name, mask = next(iter(masks.items()))
     return {**masks, name: 1 - mask}
@@ -402,6 +401,7 @@ def test_a_callback_is_given_only_what_it_can_have_had(state, fitting):
     assert not inner.fits([])
 
 
+@pytest.mark.parametrize("name", FILES)
 def test_a_link_out_of_the_workdir_is_refused(fits, copy, tmp_path, name):
     outside = tmp_path / "outside"
     shutil.move(copy / name, outside)
