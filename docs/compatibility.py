@@ -31,6 +31,7 @@ TESTS = HERE.parent / "tests"
 PARTS = {"models": "Models", "fits": "Fits"}
 VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "numpy")
 LENGTH = 160  # Of an error in the table.
+WORKS, NOT_RUN, NO_CASE = "works", "not run", "-"  # Cells of the table.
 CASES_A_PROCESS = 20  # TensorFlow takes long to start, and never gives memory back.
 
 
@@ -166,21 +167,18 @@ def first_line(error: BaseException) -> str:
 
 
 def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
-    """The page: a table a part, of the cases that were run."""
+    """The page: a table a part, with a row for every case."""
     lines = ["# Compatibility", "",
              "What works with stock tfmot (`prune_low_magnitude`, `PolynomialDecay`, "
              "`UpdatePruningStep`) and with `lth_keras`.  Written by "
              "`python docs/compatibility.py` from runs of the cases in "
              "[tests/compat_models.py](../tests/compat_models.py) and its like.", ""]
     for part, cases in catalogue.items():
-        rows = [row for name, case in cases.items() if (row := _row(results, part, name, case))]
-        works = [sum(row[side] == "works" for row in rows) for side in (1, 2)]
-        lines += [f"## {PARTS[part]}", "", _MEANING[part],
-                  f"{len(rows)} of {len(cases)} cases run: {works[0]} work with stock tfmot, "
-                  f"{works[1]} with lth_keras, {sum(row[2].startswith('works;') for row in rows)} "
-                  "within the limits stated.", "",
+        rows = [_row(results, part, name, case) for name, case in cases.items()]
+        limits = {_limit(part, case) for case in cases.values() if case.limit}
+        lines += [f"## {PARTS[part]}", "", _MEANING[part], _counts(rows, limits), "",
                   "| model or feature | stock tfmot | lth_keras |", "|---|---|---|",
-                  *(f"| {' | '.join(row)} |" for row in rows), ""]
+                  *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
     lines += [f"Python {platform.python_version()}, {versions}; {datetime.date.today()}."]
     return "\n".join(lines) + "\n"
@@ -199,17 +197,30 @@ _MEANING = {
 }
 
 
-def _row(results: pathlib.Path, part: str, name: str, case: Any) -> list[str] | None:
-    ours, stock = (_path(results, part, name, side) for side in ("ours", "stock"))
-    if not ours.exists():
-        return None
-    said = json.loads(ours.read_text())
-    limit = _limit(part, case) if not said and case.limit else ""
-    theirs = "-"
-    if case.stock:
-        theirs = (json.loads(stock.read_text()) or "works") if stock.exists() else "not run"
-    cells = [case.title, theirs, said or limit or "works"]
-    return [cell.replace("|", "\\|").replace("\n", " ") for cell in cells]
+def _row(results: pathlib.Path, part: str, name: str, case: Any) -> list[str]:
+    ours, stock = (_said(_path(results, part, name, side)) for side in ("ours", "stock"))
+    if ours == WORKS and case.limit:
+        ours = _limit(part, case)
+    return [case.title, stock if case.stock else NO_CASE, ours]
+
+
+def _said(path: pathlib.Path) -> str:
+    return (json.loads(path.read_text()) or WORKS) if path.exists() else NOT_RUN
+
+
+def _counts(rows: list[list[str]], limits: set[str]) -> str:
+    stock = [theirs for _, theirs, _ in rows if theirs != NO_CASE]
+    ours = [cell for _, _, cell in rows]
+    ran, stock_ran = (len(cells) - cells.count(NOT_RUN) for cells in (ours, stock))
+    limited = sum(cell in limits for cell in ours)
+    works, stock_works = ours.count(WORKS), stock.count(WORKS)
+    return (f"With lth_keras {ran} of {len(ours)} cases were run: {works} work, {limited} have the "
+            f"limit stated, {ran - works - limited} fail.  With stock tfmot {stock_ran} of "
+            f"{len(stock)}: {stock_works} work, {stock_ran - stock_works} fail.")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _limit(part: str, case: Any) -> str:

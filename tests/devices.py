@@ -3,8 +3,8 @@
     python tests/devices.py STRATEGY OPTIMIZER FILE
 
 It leaves the tickets' masks and the trained weights in FILE; OPTIMIZER "stock" is tfmot's own
-pruning.  Two logical CPUs can only be made,
-and the workers of TF_CONFIG only be met, before TensorFlow is used for anything else.
+pruning.  Two logical CPUs can only be made, and the workers of TF_CONFIG only be met, before
+TensorFlow is used for anything else.
 """
 
 import json
