@@ -43,13 +43,14 @@ class Store:
       config: the run's configuration.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings; a DamagedError, if its
-        configuration is not what was written.
+      WorkdirError: if the folder holds a run of other settings, or a search in `fit`; a
+        DamagedError, if its configuration is not what was written.
     """
 
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
+        layout.refuse_search(self.root)
         if os.path.lexists(self.root / "config.json"):
             layout.check_same(self.root, layout.read_config(self.root), config)
 

@@ -167,6 +167,20 @@ def test_a_workdir_of_an_earlier_version_is_refused_even_for_repair(root):
     assert not isinstance(caught.value, DamagedError) and snapshot(root) == before
 
 
+@pytest.mark.parametrize("name", ["state.safetensors", "start.safetensors"])
+def test_the_folder_of_a_search_in_fit_is_refused_and_left(tmp_path, name):
+    (tmp_path / name).write_bytes(b"a search")
+    (tmp_path / "results.csv").write_text("level,density\n0,1.0\n")
+    before = snapshot(tmp_path)
+    for repairs in (False, True):
+        with pytest.raises(WorkdirError, match=f"LotteryTicketCallback, whose {name}") as caught:
+            repair.prepare(tmp_path, CONFIG, repairs, False, print)
+        assert not isinstance(caught.value, DamagedError)
+    with pytest.raises(WorkdirError, match="LotteryTicketCallback"):
+        Store(tmp_path, CONFIG)
+    assert snapshot(tmp_path) == before
+
+
 def test_an_interrupted_run_is_not_damage(root):
     last = [Training(0, 2), Training(0, 2, "reinit")]
     for training in last:
