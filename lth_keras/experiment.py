@@ -135,20 +135,23 @@ class Experiment:
                                      f"Received: none for {waiting[0]}.")
             done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
             self.watch.steps(self.workers.steps())
-            # What is finished is kept before an error of another ends the run.
-            for future in sorted(done, key=lambda future: future.exception() is not None):
-                training = running.pop(future)
+            ended = {running.pop(future): future for future in list(running) if future in done}
+            failed: dict[Training, Exception] = {}
+            changed = False
+            for training, future in ended.items():
+                # All that is finished is kept before one that diverged or failed ends the run.
                 try:
-                    if self._keep(training, future.result()):
-                        waiting = [other for other in unfinished(self.config, self.store)
-                                   if other not in running.values()]
-                except WorkerDiedError as death:
-                    if attempts[training] == ATTEMPTS:
-                        raise LotteryError(
-                            f"A worker must outlive its training. Received: {ATTEMPTS} workers "
-                            f"that died in {training} ({death}). Is there memory enough? "
-                            "Fewer --jobs need less.") from None
-                    waiting.insert(0, training)
+                    changed |= self._keep(training, future.result())
+                except Exception as failure:
+                    failed[training] = failure
+            if self.on_divergence == "stop":
+                refuse_diverged(self.store, [*ended])
+            if changed:
+                waiting = [other for other in unfinished(self.config, self.store)
+                           if other not in running.values() and other not in failed]
+            for training, error in failed.items():
+                _refuse_failed(training, error, attempts[training])
+                waiting.insert(0, training)
         write_results(self.store.root)
 
     def _ready(self, waiting: list[Training], running: int) -> "Training | None":
@@ -168,10 +171,17 @@ class Experiment:
         gone = self.store.finish(training, outcome.result, outcome.curve, outcome.drawn,
                                  outcome.following)
         self.watch.end(training, outcome.result)
-        diverged = outcome.result.get("diverged_at_step") is not None
-        if diverged and self.on_divergence == "stop":
-            refuse_diverged(self.store, [training])
-        return diverged or bool(gone)
+        return outcome.result.get("diverged_at_step") is not None or bool(gone)
+
+
+def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
+    # Nothing, if it can be tried again.
+    if not isinstance(error, WorkerDiedError):
+        raise error
+    if attempts == ATTEMPTS:
+        raise LotteryError(
+            f"A worker must outlive its training. Received: {ATTEMPTS} workers that died in "
+            f"{training} ({error}). Is there memory enough? Fewer --jobs need less.")
 
 
 def trainings(config: Config) -> Iterator[Training]:
