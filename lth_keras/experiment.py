@@ -113,6 +113,7 @@ class Experiment:
         self.watch = watch
         self.workers = workers
         self.on_divergence = on_divergence
+        self._marks: dict[Training, str] = {}  # Of the tickets that trainings started from.
 
     def run(self) -> None:
         """Trains whatever of the configuration is not done yet.
@@ -161,15 +162,17 @@ class Experiment:
         return free[0] if free and running < self.workers.slots else None
 
     def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
-        ticket = self.store.read_ticket(training.replicate, training.level) \
-            if training.level else None
+        ticket = None
+        if training.level:
+            ticket, self._marks[training] = self.store.read_ticket(training.replicate,
+                                                                   training.level)
         self.watch.begin(training, density(ticket.masks) if ticket else 1.0)
         return self.workers.submit(training, ticket)
 
     def _keep(self, training: Training, outcome: Outcome) -> bool:
         # Whether that changed what is to be done.
-        gone = self.store.finish(training, outcome.result, outcome.curve, outcome.drawn,
-                                 outcome.following)
+        gone = self.store.finish(training, outcome.result, outcome.curve,
+                                 outcome.drawn or self._marks[training], outcome.following)
         self.watch.end(training, outcome.result)
         return outcome.result.get("diverged_at_step") is not None or bool(gone)
 

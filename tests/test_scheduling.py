@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from small import Watch
 
-from lth_keras import experiment, store
+from lth_keras import experiment, store, ticketfile
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import Experiment, Outcome, trainings, unfinished, WorkerDiedError
+from lth_keras.layout import DamagedError
 from lth_keras.store import Store, Training
 from lth_keras.ticketfile import Contents
 
@@ -249,6 +250,23 @@ def test_what_ends_together_with_one_that_diverged_is_kept(run, place):
     assert f"Received: replicate {place}, level 0, ticket, which diverged" in str(error)
     assert workers.watch.ended == [Training(replicate, 0) for replicate in range(3)]
     assert len(store.results(workers.store.root)) == 3
+
+
+def test_a_ticket_changed_while_it_is_trained_gets_no_record_and_what_ends_with_it_one(
+        run, tmp_path):
+    victim, others = Training(0, 1), [Training(1, 1)]
+    path = Store(tmp_path, CONFIG).ticket(0, 1)
+
+    def choose(running):
+        if victim in running:
+            ticketfile.write(path, ticket(Training(9, 0), 1))  # Whole, but another's.
+        return everything(running)
+
+    workers, error = run(4, choose, CONFIG.replace(branches=("ticket",)))
+    assert isinstance(error, DamagedError) and error.path == path
+    assert workers.watch.ended == [Training(0, 0), Training(1, 0), *others]
+    assert set(store.results(tmp_path).level) == {0, 1} and not workers.store.is_done(victim)
+    assert not workers.store.ticket(0, 2).exists()
 
 
 def test_an_error_of_a_training_ends_the_run_with_its_text(run):
