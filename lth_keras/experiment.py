@@ -204,13 +204,17 @@ def unfinished(config: Config, store: Store) -> list[Training]:
 
     What follows from a training that diverged cannot.  What a level stands on that is there
     already is to be done even if the configuration asks for less: a repair took it away.
+
+    Raises:
+      DamagedError: if a record is not what was written.
     """
     done = found(store.root)
+    # Reads every record, so that no level is above what a record can have.
+    ends = {training.replicate: training.level for training in diverged(store, done)
+            if training.branch == "ticket"}
     tops = {training.replicate: training.level for training in done}  # The last is the highest.
     below = {Training(replicate, level) for replicate, top in tops.items() for level in range(top)}
     wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
-    ends = {training.replicate: training.level for training in diverged(store, done)
-            if training.branch == "ticket"}
     return [training for training in wanted if training not in done
             and training.level <= ends.get(training.replicate, training.level)]
 

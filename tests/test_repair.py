@@ -1,5 +1,6 @@
 """Damage: found wherever it is, named, and mended to the same bits; what is intact stays."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -179,6 +180,21 @@ def test_the_folder_of_a_search_in_fit_is_refused_and_left(tmp_path, name):
     with pytest.raises(WorkdirError, match="LotteryTicketCallback"):
         Store(tmp_path, CONFIG)
     assert snapshot(tmp_path) == before
+
+
+def test_a_sealed_record_of_a_level_beyond_any_search_is_damage_and_nothing_counts_to_it(root):
+    whole = store.Store(root, CONFIG).record(Training(0, 2))
+    for level in (10_000, 999_999_999):
+        there = Training(0, level)
+        path = layout.folder(root, there) / "result.json"
+        files.write(path, dataclasses.replace(whole, row={**whole.row, "level": level}).encode())
+        assert there in layout.found(root)
+        damage, = repair.check(root, CONFIG)
+        assert (damage.path, damage.voids) == (path, (there,)) and "level" in damage.why
+        with pytest.raises(DamagedError, match=f"level_{level}/.* no possible value of level"):
+            unfinished(CONFIG, Store(root, CONFIG))
+        repair.prepare(root, CONFIG, True, False, print)
+        assert not path.exists() and unfinished(CONFIG, Store(root, CONFIG)) == []
 
 
 def test_an_interrupted_run_is_not_damage(root):
