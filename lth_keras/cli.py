@@ -1,7 +1,7 @@
 """The command `lth`: flags in, errors in one line.
 
-Exit codes: 0 if all is done, 1 if a training diverged, 2 for what a user can mend, 130 after
-Ctrl-C.
+Exit codes: 0 if all is done, 1 if a run stopped for a training that diverged (0 under
+`--on_divergence continue`), 2 for what a user can mend, 130 after Ctrl-C.
 """
 
 import argparse

@@ -113,6 +113,7 @@ class Experiment:
         self.watch = watch
         self.workers = workers
         self.on_divergence = on_divergence
+        self._marks: dict[Training, str] = {}  # Of the tickets that trainings started from.
 
     def run(self) -> None:
         """Trains whatever of the configuration is not done yet.
@@ -135,20 +136,23 @@ class Experiment:
                                      f"Received: none for {waiting[0]}.")
             done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
             self.watch.steps(self.workers.steps())
-            # What is finished is kept before an error of another ends the run.
-            for future in sorted(done, key=lambda future: future.exception() is not None):
-                training = running.pop(future)
+            ended = {running.pop(future): future for future in list(running) if future in done}
+            failed: dict[Training, Exception] = {}
+            changed = False
+            for training, future in ended.items():
+                # All that is finished is kept before one that diverged or failed ends the run.
                 try:
-                    if self._keep(training, future.result()):
-                        waiting = [other for other in unfinished(self.config, self.store)
-                                   if other not in running.values()]
-                except WorkerDiedError as death:
-                    if attempts[training] == ATTEMPTS:
-                        raise LotteryError(
-                            f"A worker must outlive its training. Received: {ATTEMPTS} workers "
-                            f"that died in {training} ({death}). Is there memory enough? "
-                            "Fewer --jobs need less.") from None
-                    waiting.insert(0, training)
+                    changed |= self._keep(training, future.result())
+                except Exception as failure:
+                    failed[training] = failure
+            if self.on_divergence == "stop":
+                refuse_diverged(self.store, [*ended])
+            if changed:
+                waiting = [other for other in unfinished(self.config, self.store)
+                           if other not in running.values() and other not in failed]
+            for training, error in failed.items():
+                _refuse_failed(training, error, attempts[training])
+                waiting.insert(0, training)
         write_results(self.store.root)
 
     def _ready(self, waiting: list[Training], running: int) -> "Training | None":
@@ -158,20 +162,29 @@ class Experiment:
         return free[0] if free and running < self.workers.slots else None
 
     def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
-        ticket = self.store.read_ticket(training.replicate, training.level) \
-            if training.level else None
+        ticket = None
+        if training.level:
+            ticket, self._marks[training] = self.store.read_ticket(training.replicate,
+                                                                   training.level)
         self.watch.begin(training, density(ticket.masks) if ticket else 1.0)
         return self.workers.submit(training, ticket)
 
     def _keep(self, training: Training, outcome: Outcome) -> bool:
         # Whether that changed what is to be done.
-        gone = self.store.finish(training, outcome.result, outcome.curve, outcome.drawn,
-                                 outcome.following)
+        gone = self.store.finish(training, outcome.result, outcome.curve,
+                                 outcome.drawn or self._marks[training], outcome.following)
         self.watch.end(training, outcome.result)
-        diverged = outcome.result.get("diverged_at_step") is not None
-        if diverged and self.on_divergence == "stop":
-            refuse_diverged(self.store, [training])
-        return diverged or bool(gone)
+        return outcome.result.get("diverged_at_step") is not None or bool(gone)
+
+
+def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
+    # Nothing, if it can be tried again.
+    if not isinstance(error, WorkerDiedError):
+        raise error
+    if attempts == ATTEMPTS:
+        raise LotteryError(
+            f"A worker must outlive its training. Received: {ATTEMPTS} workers that died in "
+            f"{training} ({error}). Is there memory enough? Fewer --jobs need less.")
 
 
 def trainings(config: Config) -> Iterator[Training]:
@@ -191,13 +204,17 @@ def unfinished(config: Config, store: Store) -> list[Training]:
 
     What follows from a training that diverged cannot.  What a level stands on that is there
     already is to be done even if the configuration asks for less: a repair took it away.
+
+    Raises:
+      DamagedError: if a record is not what was written.
     """
     done = found(store.root)
+    # Reads every record, so that no level is above what a record can have.
+    ends = {training.replicate: training.level for training in diverged(store, done)
+            if training.branch == "ticket"}
     tops = {training.replicate: training.level for training in done}  # The last is the highest.
     below = {Training(replicate, level) for replicate, top in tops.items() for level in range(top)}
     wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
-    ends = {training.replicate: training.level for training in diverged(store, done)
-            if training.branch == "ticket"}
     return [training for training in wanted if training not in done
             and training.level <= ends.get(training.replicate, training.level)]
 

@@ -7,13 +7,14 @@ itself, not behind a link.  What does not pass is a `DamagedError` that names th
 import dataclasses
 import errno
 import io
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from lth_keras import files, record
+from lth_keras import files, record, workdir
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.record import Record, Training
@@ -135,6 +136,19 @@ def check_same(root: pathlib.Path, there: Config, here: Config) -> None:
     if differ:
         raise WorkdirError(f"A workdir holds one experiment. Received: {root}, with "
                            f"{'; '.join(differ)}. Use another --workdir.")
+
+
+def refuse_search(root: pathlib.Path) -> None:
+    """Nothing, if a folder is not that of a search in `fit`.
+
+    Raises:
+      WorkdirError: if it is; a run would write over its results.csv.
+    """
+    for name in (workdir.STATE, workdir.START):
+        if os.path.lexists(root / name):
+            raise WorkdirError(f"A workdir holds one experiment. Received: {root}, the folder of a "
+                               f"LotteryTicketCallback, whose {name} it holds. Use another "
+                               "--workdir.")
 
 
 def read_record(root: pathlib.Path, training: Training,

@@ -17,6 +17,8 @@ COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_sto
            "train_accuracy_final", "seconds", "diverged_at_step")
 FORMAT = 1
 _MOST_STEPS = 2**53
+# Far above any search's: a run looks at every level below that of a record it finds.
+MOST_LEVEL = 9999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +114,10 @@ def _is_whole(value: Any) -> bool:
     return type(value) is int and 0 <= value <= _MOST_STEPS
 
 
+def _is_level(value: Any) -> bool:
+    return _is_whole(value) and value <= MOST_LEVEL
+
+
 def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300
 
@@ -134,7 +140,7 @@ _MEASURES: dict[str, Callable[[Any], bool]] = {
     "test_accuracy_early_stop": _is_share, "test_accuracy_final": _is_share,
     "train_accuracy_final": _is_share}
 _RULES: dict[str, Callable[[Any], bool]] = {
-    "replicate": _is_whole, "level": _is_whole, "branch": _is_name, "branch_index": _is_whole,
+    "replicate": _is_whole, "level": _is_level, "branch": _is_name, "branch_index": _is_whole,
     "density": lambda value: _is_share(value) and value > 0,
     "seconds": lambda value: _is_finite(value) and value >= 0,
     "diverged_at_step": lambda value: value is None or (_is_whole(value) and value > 0),

@@ -92,9 +92,11 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
       config: what is to be run in it.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings, or of an earlier version.
+      WorkdirError: if the folder holds a run of other settings, or of an earlier version, or a
+        search in `fit`.
       OSError: if a file cannot be read, for want of permission or of a sound disk.
     """
+    layout.refuse_search(root)
     damages = list(_links(root))
     if damages:  # They hide what else there is; a second look finds it.
         return damages

@@ -43,13 +43,14 @@ class Store:
       config: the run's configuration.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings; a DamagedError, if its
-        configuration is not what was written.
+      WorkdirError: if the folder holds a run of other settings, or a search in `fit`; a
+        DamagedError, if its configuration is not what was written.
     """
 
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
+        layout.refuse_search(self.root)
         if os.path.lexists(self.root / "config.json"):
             layout.check_same(self.root, layout.read_config(self.root), config)
 
@@ -85,8 +86,8 @@ class Store:
         """
         return layout.read_record(self.root, training, self._config.fingerprint)
 
-    def read_ticket(self, replicate: int, level: int) -> Contents:
-        """The ticket of a level > 0, as the training below it was pruned to.
+    def read_ticket(self, replicate: int, level: int) -> tuple[Contents, str]:
+        """The ticket of a level > 0, as the training below it was pruned to, and its mark.
 
         Raises:
           DamagedError: if it is not what was written.
@@ -95,32 +96,38 @@ class Store:
         following = self.record(Training(replicate, level - 1)).following
         if following is None:
             raise DamagedError(path, "cannot follow a training that diverged")
-        return ticketfile.decode(layout.read_marked(self.root, path, following))
+        return ticketfile.decode(layout.read_marked(self.root, path, following)), following
 
     def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame,
-               drawn: "Contents | None" = None, following: "Contents | None" = None
-               ) -> list[Training]:
+               start: "Contents | str", following: "Contents | None" = None) -> list[Training]:
         """Keeps what a training leaves; its record is written last and marks it done.
 
         Args:
           training: which.
           result: its measures, by column.
           curve: loss and accuracy over its steps.
-          drawn: the ticket of its level, if it drew it.
+          start: the ticket of its level if it drew it, or else the mark of the one that
+            `read_ticket` gave it.
           following: the ticket of the next level, if it was pruned to one.
 
         Returns:
           Trainings that were done from another ticket than `following`, and are no more: all
           levels above.  There are none unless a training was done again to other bits.
+
+        Raises:
+          DamagedError: if the ticket of its level is not the one that it started from any more.
         """
         level, where = self.ticket(training.replicate, training.level), self.folder(training)
-        start = ticketfile.encode(drawn) if drawn else files.read(level, level.stat().st_size)
-        if drawn:
-            files.write(level, start)
+        if isinstance(start, str):
+            layout.read_marked(self.root, level, start)
+        else:
+            drawn = ticketfile.encode(start)
+            files.write(level, drawn)
+            start = files.mark(drawn)
         text = curve.to_csv(index=False)
         row = {name: {**dataclasses.asdict(training), **result}.get(name) for name in COLUMNS}
         pruned = ticketfile.encode(following) if following else None
-        kept = Record(row, self._config.fingerprint, files.mark(start), files.mark(text.encode()),
+        kept = Record(row, self._config.fingerprint, start, files.mark(text.encode()),
                       files.mark(pruned) if pruned else None)
         data = kept.encode()
         try:

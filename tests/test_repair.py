@@ -1,5 +1,6 @@
 """Damage: found wherever it is, named, and mended to the same bits; what is intact stays."""
 
+import dataclasses
 import os
 import pathlib
 import shutil
@@ -165,6 +166,35 @@ def test_a_workdir_of_an_earlier_version_is_refused_even_for_repair(root):
     with pytest.raises(WorkdirError, match="an earlier version wrote; use another") as caught:
         repair.prepare(root, CONFIG, True, False, print)
     assert not isinstance(caught.value, DamagedError) and snapshot(root) == before
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "start.safetensors"])
+def test_the_folder_of_a_search_in_fit_is_refused_and_left(tmp_path, name):
+    (tmp_path / name).write_bytes(b"a search")
+    (tmp_path / "results.csv").write_text("level,density\n0,1.0\n")
+    before = snapshot(tmp_path)
+    for repairs in (False, True):
+        with pytest.raises(WorkdirError, match=f"LotteryTicketCallback, whose {name}") as caught:
+            repair.prepare(tmp_path, CONFIG, repairs, False, print)
+        assert not isinstance(caught.value, DamagedError)
+    with pytest.raises(WorkdirError, match="LotteryTicketCallback"):
+        Store(tmp_path, CONFIG)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_sealed_record_of_a_level_beyond_any_search_is_damage_and_nothing_counts_to_it(root):
+    whole = store.Store(root, CONFIG).record(Training(0, 2))
+    for level in (10_000, 999_999_999):
+        there = Training(0, level)
+        path = layout.folder(root, there) / "result.json"
+        files.write(path, dataclasses.replace(whole, row={**whole.row, "level": level}).encode())
+        assert there in layout.found(root)
+        damage, = repair.check(root, CONFIG)
+        assert (damage.path, damage.voids) == (path, (there,)) and "level" in damage.why
+        with pytest.raises(DamagedError, match=f"level_{level}/.* no possible value of level"):
+            unfinished(CONFIG, Store(root, CONFIG))
+        repair.prepare(root, CONFIG, True, False, print)
+        assert not path.exists() and unfinished(CONFIG, Store(root, CONFIG)) == []
 
 
 def test_an_interrupted_run_is_not_damage(root):

@@ -1,16 +1,18 @@
 """The order in which an experiment's trainings are done, by workers that a test controls."""
 
 import concurrent.futures
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
 from small import Watch
 
-from lth_keras import experiment, store
+from lth_keras import experiment, store, ticketfile
 from lth_keras.config import Config
-from lth_keras.errors import LotteryError
+from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import Experiment, Outcome, trainings, unfinished, WorkerDiedError
+from lth_keras.layout import DamagedError
 from lth_keras.store import Store, Training
 from lth_keras.ticketfile import Contents
 
@@ -24,6 +26,12 @@ def ticket(training, level):
     weights = {"a/kernel": np.full((2, 2), training.replicate, np.float32)}
     mask = (np.arange(4).reshape(2, 2) >= level).astype(np.uint8)
     return Contents(weights, {"a/kernel": mask}, level, {})
+
+
+def diverged(training):
+    """What a training that diverged leaves behind, made up."""
+    result = {"density": 0.8, "seconds": 1.25, "diverged_at_step": 60}
+    return dataclasses.replace(outcome(training), result=result, following=None)
 
 
 def outcome(training):
@@ -228,6 +236,37 @@ def test_what_ends_together_with_a_failure_is_kept(run):
     workers, error = run(2, choose)
     assert str(error) == "diverged"
     assert workers.watch.ended == [Training(1, 0)]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_ends_together_with_one_that_diverged_is_kept(run, place):
+    def choose(running):
+        return {training: (diverged if at == place else outcome)(training)
+                for at, training in enumerate(running)}
+
+    config = CONFIG.replace(replicates=3)
+    workers, error = run(3, choose, config)
+    assert isinstance(error, DivergedError)
+    assert f"Received: replicate {place}, level 0, ticket, which diverged" in str(error)
+    assert workers.watch.ended == [Training(replicate, 0) for replicate in range(3)]
+    assert len(store.results(workers.store.root)) == 3
+
+
+def test_a_ticket_changed_while_it_is_trained_gets_no_record_and_what_ends_with_it_one(
+        run, tmp_path):
+    victim, others = Training(0, 1), [Training(1, 1)]
+    path = Store(tmp_path, CONFIG).ticket(0, 1)
+
+    def choose(running):
+        if victim in running:
+            ticketfile.write(path, ticket(Training(9, 0), 1))  # Whole, but another's.
+        return everything(running)
+
+    workers, error = run(4, choose, CONFIG.replace(branches=("ticket",)))
+    assert isinstance(error, DamagedError) and error.path == path
+    assert workers.watch.ended == [Training(0, 0), Training(1, 0), *others]
+    assert set(store.results(tmp_path).level) == {0, 1} and not workers.store.is_done(victim)
+    assert not workers.store.ticket(0, 2).exists()
 
 
 def test_an_error_of_a_training_ends_the_run_with_its_text(run):

@@ -365,13 +365,14 @@ def test_a_training_done_again_to_other_bits_takes_what_followed_with_it(tmp_pat
     assert finish(run, Training(0, 1), theta=2.5) == [Training(0, 2), Training(0, 3)]
     assert list(layout.found(tmp_path)) == [Training(0, 0), Training(0, 1),
                                             *(Training(1, level) for level in range(4))]
-    assert run.read_ticket(0, 2).weights["w"][0] == 2.5
+    assert run.read_ticket(0, 2)[0].weights["w"][0] == 2.5
 
 
 def test_a_ticket_is_read_only_if_its_record_vouches_for_it(tmp_path):
     run = begun(tmp_path)
     finish(run, Training(0, 0))
-    assert run.read_ticket(0, 1).level == 1
+    read, mark = run.read_ticket(0, 1)
+    assert read.level == 1 and mark == files.mark(run.ticket(0, 1).read_bytes())
     ticketfile.write(run.ticket(0, 1), ticket(1, theta=9.0))  # Whole, but another's.
     with pytest.raises(DamagedError, match="level_01/ticket.safetensors is not what was written"):
         run.read_ticket(0, 1)

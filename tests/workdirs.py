@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+from lth_keras import files
 from lth_keras.record import Training
 from lth_keras.store import Store
 from lth_keras.ticketfile import Contents
@@ -22,10 +23,10 @@ def ticket(level, theta=1.5):
 
 def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
     """Finishes a training; the ticket of its level is drawn if there is none."""
-    drawn = None if run.ticket(training.replicate, training.level).exists() \
-        else ticket(training.level, theta)
+    path = run.ticket(training.replicate, training.level)
+    start = files.mark(path.read_bytes()) if path.exists() else ticket(training.level, theta)
     pruned = training.branch == "ticket" and not result.get("diverged_at_step")
-    return run.finish(training, result, curve, drawn,
+    return run.finish(training, result, curve, start,
                       ticket(training.level + 1, theta) if pruned else None)
 
 
