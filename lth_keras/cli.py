@@ -18,7 +18,7 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import locks, presets, repair, workers
+from lth_keras import clusters, locks, presets, repair
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import (
@@ -69,22 +69,7 @@ def _presets_help() -> str:
                                     for name in presets.PRESETS)
 
 
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    layout = argparse.RawDescriptionHelpFormatter
-    top = _Parser(prog="lth", allow_abbrev=False, formatter_class=layout,
-                  description="Finds winning tickets in Keras networks (Frankle & Carbin 2019).",
-                  epilog="`lth COMMAND --help` describes a command.")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
-
-    def command(name: str, text: str, **options: object) -> _Parser:
-        parser: _Parser = commands.add_parser(name, help=text, description=text,
-                                              allow_abbrev=False, formatter_class=layout, **options)
-        return parser
-
-    run = command("run", "Runs a preset's search: train, prune, rewind, with controls.",
-                  epilog=f"{_presets_help()}\n\n{_settings_help()}\n\nThe same command goes on "
-                         "where an interrupted one stopped; more --rounds or --replicates\n"
-                         "continue a finished one.")
+def _add_run_flags(run: _Parser) -> None:
     run.add_argument("preset", metavar="PRESET", nargs="?", help="a preset's name, see below")
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     for name in _FLAGS:
@@ -114,6 +99,25 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                      "workdir, and only that; without it a damaged workdir is an error")
     run.add_argument("--dry_run", action="store_true",
                      help="measure the speed, say how long the run would take, and stop")
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    layout = argparse.RawDescriptionHelpFormatter
+    top = _Parser(prog="lth", allow_abbrev=False, formatter_class=layout,
+                  description="Finds winning tickets in Keras networks (Frankle & Carbin 2019).",
+                  epilog="`lth COMMAND --help` describes a command.")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, **options: object) -> _Parser:
+        parser: _Parser = commands.add_parser(name, help=text, description=text,
+                                              allow_abbrev=False, formatter_class=layout, **options)
+        return parser
+
+    run = command("run", "Runs a preset's search: train, prune, rewind, with controls.",
+                  epilog=f"{_presets_help()}\n\n{_settings_help()}\n\nThe same command goes on "
+                         "where an interrupted one stopped; more --rounds or --replicates\n"
+                         "continue a finished one.")
+    _add_run_flags(run)
     report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
     report.add_argument("workdir", metavar="WORKDIR", nargs="?",
                         help="a folder that `lth run` made")
@@ -158,7 +162,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     placement = Placement(arguments.data_dir, strategy,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
                           _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
-    backend = workers.BACKENDS[_choice(arguments, "backend", tuple(workers.BACKENDS))]
+    backend = clusters.BACKENDS[_choice(arguments, "backend", tuple(clusters.BACKENDS))]
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     on_divergence = _choice(arguments, "on_divergence", ON_DIVERGENCE)

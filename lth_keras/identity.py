@@ -2,12 +2,18 @@
 
 import json
 import weakref
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lth_keras import masks as mask_arrays
+from lth_keras import rewind
+from lth_keras.masks import Array
 from lth_keras.provenance import fingerprint
+from lth_keras.rewind import Snapshot
 from lth_keras.weights import masked, named_weights
+from lth_keras.workdir import Found
 
 
 def of(model: Any) -> dict[str, Any]:
@@ -43,3 +49,46 @@ def _described(value: Any) -> Any:
         config = getattr(value, "get_config", None)
         return [getattr(value, "__name__", type(value).__name__), config() if config else None]
     return json.loads(json.dumps(value, default=other))
+
+
+def broken_rule(found: Found, model: Any, draws: Sequence[Any]) -> str | None:
+    """What a search that was found breaks, if it cannot be one of this model; or None.
+
+    Args:
+      found: what a workdir holds.
+      model: the model, wrapped and compiled.
+      draws: the states of its layers' generators: variables.
+    """
+    state, start, tickets = found.state, found.start, found.tickets
+    here, masks = Snapshot.of(model, rewinds=False), rewind.read_masks(model)
+    pairs = [(state.weights, here.weights), (state.masks, masks),
+             (state.thresholds, thresholds(model)),
+             (_numbered(state.optimizer), _numbered(here.optimizer)),
+             (_numbered(state.draws), _numbered([*map(rewind.stored, draws)])),
+             *((ticket.masks, masks) for ticket in tickets)]
+    if start is not None:
+        pairs += [(start.weights, here.weights),
+                  (_numbered(start.optimizer), _numbered(here.optimizer))]
+    if any(_shapes(one) != _shapes(other) for one, other in pairs) \
+            or [*map(set, state.counters)] != [*map(set, here.counters)]:
+        return "its arrays must be those of the model and its optimizer"
+    masks = dict(tickets[-1].masks) if tickets else masks
+    if not all(np.array_equal(state.masks[name], mask) for name, mask in masks.items()) \
+            or state.round["density"] != mask_arrays.density(masks):
+        return "its masks must be those of its level"
+    if state.first_epoch > state.epoch:
+        return "its epoch must not be before its first"
+    return None
+
+
+def thresholds(model: Any) -> dict[str, Array]:
+    """What tfmot's summaries show for each masked weight, by name."""
+    return {name: rewind.stored(item.threshold) for name, item in masked(model).items()}
+
+
+def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
+    return {str(number): array for number, array in enumerate(arrays)}
+
+
+def _shapes(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    return {name: (np.shape(array), array.dtype) for name, array in arrays.items()}

@@ -8,15 +8,12 @@ function of the seed and the epoch, the search ends in the bits of one that was 
 
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from lth_keras import draws, identity, rewind
-from lth_keras import masks as mask_arrays
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.masks import Array, Arrays
+from lth_keras.masks import Arrays
 from lth_keras.rewind import Restored, Snapshot
 from lth_keras.roundcallbacks import RoundCallbacks
 from lth_keras.rounds import Progress, Round
@@ -51,8 +48,11 @@ class Keeper:
         try:
             self._draws = draws.states(model)
             self._found = self._workdir.read(_largest(model))
-            if self._found is not None:
-                self._check_fits(self._found.state)
+            rule = self._found and identity.broken_rule(self._found, model, self._draws)
+            if rule:
+                raise self._foreign(rule)
+            if self.epoch is not None and self.epoch > last_epoch:
+                raise self._foreign(f"its epoch must be one of this fit's {last_epoch}")
         except BaseException:
             self._workdir.close()
             raise
@@ -203,31 +203,8 @@ class Keeper:
             restored=[dataclasses.asdict(item) for item in progress.restored],
             history={"epochs": list(model.history.epoch), "logs": logs},
             counters=now.counters, callbacks=inner.state(), weights=now.weights,
-            masks=dict(masks), thresholds=_thresholds(model), optimizer=now.optimizer,
+            masks=dict(masks), thresholds=identity.thresholds(model), optimizer=now.optimizer,
             draws=[*map(rewind.stored, self._draws)])
-
-    def _check_fits(self, state: State) -> None:
-        snapshot = Snapshot.of(self._model, rewinds=False)
-        masks = rewind.read_masks(self._model)
-        pairs = [(state.weights, snapshot.weights), (state.masks, masks),
-                 (state.thresholds, _thresholds(self._model)),
-                 (_numbered(state.optimizer), _numbered(snapshot.optimizer)),
-                 (_numbered(state.draws), _numbered([*map(rewind.stored, self._draws)]))]
-        if self._found is not None and self._found.start is not None:
-            start = self._found.start
-            pairs += [(start.weights, snapshot.weights),
-                      (_numbered(start.optimizer), _numbered(snapshot.optimizer)),
-                      *((ticket.masks, masks) for ticket in self._found.tickets)]
-        if any(_shapes(there) != _shapes(here) for there, here in pairs) \
-                or [*map(set, state.counters)] != [*map(set, snapshot.counters)]:
-            raise self._foreign("its arrays must be those of the model and its optimizer")
-        if self._found is not None and self._found.tickets:
-            masks = dict(self._found.tickets[-1].masks)
-        if not all(np.array_equal(state.masks[name], mask) for name, mask in masks.items()) \
-                or state.round["density"] != mask_arrays.density(masks):
-            raise self._foreign("its masks must be those of its level")
-        if not state.first_epoch <= state.epoch <= self._last_epoch:
-            raise self._foreign(f"its epoch must be one of this fit's {self._last_epoch}")
 
     def _foreign(self, rule: str) -> WorkdirError:
         return WorkdirError(f"{self._workdir.root / STATE}: {rule}. Received: others. Use another "
@@ -258,18 +235,6 @@ def _plain(name: str, value: Any) -> Any:
         raise LotteryError("With workdir=, a log must be a number or an array, to be kept. "
                            f"Received: {name!r}, a {type(value).__name__}.")
     return value
-
-
-def _thresholds(model: Any) -> dict[str, Array]:
-    return {name: rewind.stored(item.threshold) for name, item in masked(model).items()}
-
-
-def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
-    return {str(number): array for number, array in enumerate(arrays)}
-
-
-def _shapes(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    return {name: (np.shape(array), array.dtype) for name, array in arrays.items()}
 
 
 def _warn_of(what: str, names: list[str]) -> None:

@@ -7,18 +7,14 @@ many threads does, and the same bits whatever their number.
 
     Here    this process
     Loky    processes on this machine, through joblib's loky
-    Ray     a Ray cluster: that of RAY_ADDRESS, or one on this machine
-    Dask    a Dask cluster: that of DASK_SCHEDULER_ADDRESS, or one on this machine
 
-Workers load the data set by its name, so on a cluster every machine must have it.
+Those of clusters are in `lth_keras.clusters`.
 """
 
 import concurrent.futures
 import contextlib
 import dataclasses
-import importlib
 import json
-import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -138,7 +134,7 @@ class Loky(Pool):
 
     def _start(self) -> Any:
         return loky.ProcessPoolExecutor(self.slots, initializer=work.obey, initargs=(os.getpid(),),
-                                        env=_environment())
+                                        env=environment())
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         try:
@@ -148,96 +144,25 @@ class Loky(Pool):
             self._executor.shutdown(wait=False, kill_workers=True)
             self._executor = self._start()
             inner = self._executor.submit(function, *arguments)
-        return _translated(inner, concurrent.futures.BrokenExecutor)
+        return translated(inner, concurrent.futures.BrokenExecutor)
 
     def close(self) -> None:
         """Ends the processes, whatever they are doing."""
         self._executor.shutdown(wait=True, kill_workers=True)
 
 
-class Ray(Pool):
-    """Processes of a Ray cluster."""
-
-    def __init__(self, *arguments: Any):
-        self._ray = _extra("ray")
-        self._ours = not self._ray.is_initialized()
-        if "RAY_ADDRESS" in os.environ:
-            self._connect()
-        super().__init__(*arguments)
-        if "RAY_ADDRESS" not in os.environ:
-            self._connect(num_cpus=self.slots, include_dashboard=False)
-
-    def _connect(self, **local: Any) -> None:
-        if self._ours:
-            self._ray.init(log_to_driver=False, logging_level="ERROR",
-                           runtime_env={"env_vars": _environment()}, **local)
-
-    def _cores(self) -> int:
-        return int(self._ray.cluster_resources()["CPU"]) if self._ray.is_initialized() \
-            else super()._cores()
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        remote = self._ray.remote(num_cpus=1, max_retries=0)(function)
-        errors = self._ray.exceptions
-        return _translated(remote.remote(*arguments).future(),
-                           (errors.WorkerCrashedError, errors.NodeDiedError,
-                            errors.OutOfMemoryError, errors.LocalRayletDiedError))
-
-    def close(self) -> None:
-        """Leaves the cluster, or ends it if it is our own."""
-        if self._ours:
-            self._ray.shutdown()
-
-
-class Dask(Pool):
-    """Processes of a Dask cluster; a worker trains one network at a time."""
-
-    def __init__(self, *arguments: Any):
-        self._distributed = _extra("distributed", extra="dask")
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        self._client: Any = None
-        self._cluster: Any = None
-        if "DASK_SCHEDULER_ADDRESS" in os.environ:
-            self._client = self._distributed.Client()
-        super().__init__(*arguments)
-        if self._client is None:
-            self._cluster = self._distributed.LocalCluster(
-                n_workers=self.slots, threads_per_worker=1, dashboard_address="127.0.0.1:0",
-                env=_environment(), silence_logs=logging.CRITICAL)
-            self._client = self._distributed.Client(self._cluster)
-
-    def _cores(self) -> int:
-        return len(self._client.nthreads()) if self._client else super()._cores()
-
-    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        inner = self._client.get_executor(pure=False, retries=0).submit(function, *arguments)
-        return _translated(inner, self._distributed.KilledWorker)
-
-    def close(self) -> None:
-        """Leaves the cluster, or ends it if it is our own."""
-        self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
-
-
-BACKENDS: dict[str, type[Pool]] = {"loky": Loky, "ray": Ray, "dask": Dask}
-
-
-def _extra(package: str, extra: str = "") -> Any:
-    try:
-        return importlib.import_module(package)
-    except ImportError:
-        name = extra or package
-        raise LotteryError(f"--backend {name} needs an extra. Received: no package {package}. "
-                           f"Run: python -m pip install 'lth_keras[{name}]'") from None
-
-
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """What a worker process finds in its environment."""
     return {"LTH_KERAS_WORKER": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def _translated(inner: "Future[Any]", deaths: Any) -> "Future[Any]":
-    # The same future, but for the name of the error of a worker that died.
+def translated(inner: "Future[Any]", deaths: Any) -> "Future[Any]":
+    """The same future, but for the name of the error of a worker that died.
+
+    Args:
+      inner: a future of a backend.
+      deaths: what it raises for a worker that ended too early: a type, or several.
+    """
     outer: Future[Any] = Future()
 
     def finish(done: "Future[Any]") -> None:

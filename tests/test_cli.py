@@ -8,7 +8,7 @@ import sys
 import pytest
 import small
 
-from lth_keras import cli, locks, presets, ticketfile, workers
+from lth_keras import cli, clusters, locks, presets, ticketfile
 from lth_keras.errors import LotteryError
 from lth_keras.experiment import trainings
 from lth_keras.store import COLUMNS
@@ -29,7 +29,7 @@ def lth(*arguments):
 @pytest.fixture
 def inline(monkeypatch):
     """Trains in this process: no worker has to load TensorFlow."""
-    monkeypatch.setitem(workers.BACKENDS, "loky", small.Inline)
+    monkeypatch.setitem(clusters.BACKENDS, "loky", small.Inline)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_under_a_strategy_one_training_has_all(arguments, jobs, threads, tmp_pat
     def pool(jobs, waiting, config, placement):
         given.append((jobs, placement.threads))
         raise LotteryError("enough")
-    monkeypatch.setitem(workers.BACKENDS, "loky", pool)
+    monkeypatch.setitem(clusters.BACKENDS, "loky", pool)
     assert lth("run", "digits", *arguments, "--workdir", tmp_path / "run") == 2
     assert given == [(jobs, threads)]
 
@@ -176,7 +176,7 @@ def test_flags_reach_the_workers(tmp_path, monkeypatch):
         assert list(waiting) == list(trainings(config))
         given.append(placement)
         raise LotteryError("enough")
-    monkeypatch.setitem(workers.BACKENDS, "dask", pool)
+    monkeypatch.setitem(clusters.BACKENDS, "dask", pool)
     lth("run", "digits", "--backend", "dask", "--threads", "0", "--resident_mib", "7",
         "--strategy", "mirrored", "--data_dir", "there", "--workdir", tmp_path / "run")
     assert given == [Placement("there", "mirrored", 0, 7)]
@@ -221,7 +221,7 @@ def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsy
 def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(workers.BACKENDS, "loky", small.Inline)
+        patch.setitem(clusters.BACKENDS, "loky", small.Inline)
         assert lth(*SMALL, "--workdir", root) == 0
     return root
 
@@ -279,8 +279,8 @@ def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1_and_is_not_trained
 _LIMITED = """
 import resource, sys
 import small
-from lth_keras import cli, workers
-workers.BACKENDS["loky"] = small.Inline
+from lth_keras import cli, clusters
+clusters.BACKENDS["loky"] = small.Inline
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(cli._main(cli._parse(["lth", *sys.argv[2:]])))
 """

@@ -19,7 +19,7 @@ GROUPS = (
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
      "identity", "resume", "course", "callback"),
     ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
-     "work", "workers"),
+     "work", "workers", "clusters"),
     ("stats", "plots", "report", "progress"),
     ("cli", "__main__"),
 )

@@ -15,12 +15,13 @@ import pytest
 import small
 
 from lth_keras import data, presets, ticketfile, work, workers
+from lth_keras.clusters import Dask, Ray
 from lth_keras.errors import LotteryError
 from lth_keras.experiment import Experiment, Speed, trainings, unfinished, WorkerDiedError
 from lth_keras.lab import Lab
 from lth_keras.store import Store, Training
 from lth_keras.work import Placement, Tally
-from lth_keras.workers import Dask, Here, Loky, Pool, Ray
+from lth_keras.workers import Here, Loky, Pool
 
 CONFIG = presets.get("digits").replace(steps=200, rounds=2, replicates=2, validation_every=10,
                                        learning_rate=0.01)
@@ -222,7 +223,7 @@ def test_a_run_that_is_nearly_done_needs_one_process():
     (ValueError("bug"), ValueError)])
 def test_the_error_of_a_worker_that_died_is_told_from_others(error, raised):
     inner = workers.Future()
-    outer = workers._translated(inner, OSError)
+    outer = workers.translated(inner, OSError)
     inner.set_result(3) if error is None else inner.set_exception(error)
     if error is None:
         assert outer.result() == 3
@@ -233,7 +234,7 @@ def test_the_error_of_a_worker_that_died_is_told_from_others(error, raised):
 
 def test_work_that_was_cancelled_counts_as_a_death():
     inner = workers.Future()
-    outer = workers._translated(inner, OSError)
+    outer = workers.translated(inner, OSError)
     inner.cancel()
     inner.set_running_or_notify_cancel()
     assert isinstance(outer.exception(timeout=PATIENCE), WorkerDiedError)

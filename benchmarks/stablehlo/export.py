@@ -155,20 +155,28 @@ def export(exported: Exported, described: dict[str, Any], steps: int,
                       for name, item in masked(model).items()}}
     (folder / "signature.json").write_text(json.dumps(signature, indent=1))
 
+    assigned = {f"{row['kind']} {row['name']}": variables[number]
+                for number, row in enumerate(parameters) if "output" in row}
+    _write_expected(exported, compared, start, assigned, folder)
+    print(f"{folder}: {len(parameters)} parameters, {len(text):,} characters", flush=True)
+
+
+def _write_expected(exported: Exported, compared: list[Interval], start: rewind.Snapshot,
+                    assigned: dict[str, Any], folder: pathlib.Path) -> None:
+    # What TensorFlow computes here, from the start: after one step, and after the intervals.
     def values(stage: str) -> dict[str, Array]:
-        return {f"{stage}/{row['kind']} {row['name']}": sample(variables[number].numpy(), ENTRIES)
-                for number, row in enumerate(parameters) if row.get("output") is not None}
+        return {f"{stage}/{name}": sample(variable.numpy(), ENTRIES)
+                for name, variable in assigned.items()}
 
     reference = exported.trainer.feed.interval
     one = dataclasses.replace(compared[0], count=1)
     logs = {"one step": [_floats(reference(*arguments_of(exported, one)))]}
     expected = values("one step")
-    start.restore(model, plan.masks)
+    start.restore(exported.model, exported.plan.masks)
     logs["intervals"] = [_floats(reference(*arguments_of(exported, interval)))
                          for interval in compared]
     np.savez_compressed(folder / "expected.npz", **expected, **values("intervals"))
     (folder / "expected.json").write_text(json.dumps(logs, indent=1))
-    print(f"{folder}: {len(parameters)} parameters, {len(text):,} characters", flush=True)
 
 
 def program_of(trainer: Trainer) -> Any:
