@@ -59,9 +59,9 @@ class _Parser(argparse_flags.ArgumentParser):
 
 
 def _settings_help() -> str:
-    fields = [field for field in dataclasses.fields(Config) if field.name != "preset"]
-    lines = [f"  {field.name:<17} {field.metadata['help']}" for field in fields]
-    return "settings for --set, on top of the preset's:\n" + "\n".join(lines)
+    return "settings for --set, on top of the preset's:\n" + "\n".join(
+        f"  {field.name:<17} {field.metadata['help']}" for field in dataclasses.fields(Config)
+        if field.name != "preset")
 
 
 def _presets_help() -> str:
@@ -213,15 +213,13 @@ def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) ->
 
 
 def _presets(console: Console) -> None:
+    say = functools.partial(console.print, highlight=False, soft_wrap=True)
     for name, config in presets.PRESETS.items():
-        console.print(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}", highlight=False,
-                      soft_wrap=True)
         count = config.replicates * (1 + config.rounds * len(config.branches))
-        replicates = "one replicate" if config.replicates == 1 \
-            else f"{config.replicates} replicates"
-        console.print(f"  {replicates}, {config.rounds} rounds, branches "
-                      f"{', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
-                      f"{count * config.steps:,} steps in all", highlight=False, soft_wrap=True)
+        say(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}")
+        say(f"  {config.replicates} replicate{'s'[:config.replicates > 1]}, {config.rounds} rounds, "
+            f"branches {', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
+            f"{count * config.steps:,} steps in all")
 
 
 def _main(arguments: argparse.Namespace) -> int:
