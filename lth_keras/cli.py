@@ -65,8 +65,8 @@ def _settings_help() -> str:
 
 
 def _presets_help() -> str:
-    return "presets:\n" + "\n".join(f"  {name:<14} {presets.DESCRIPTIONS[name]}"
-                                    for name in presets.PRESETS)
+    return "presets:\n" + "\n".join(f"  {name:<14} {text}"
+                                    for name, text in presets.DESCRIPTIONS.items())
 
 
 def _add_run_flags(run: _Parser) -> None:
@@ -217,9 +217,9 @@ def _presets(console: Console) -> None:
     for name, config in presets.PRESETS.items():
         count = config.replicates * (1 + config.rounds * len(config.branches))
         say(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}")
-        say(f"  {config.replicates} replicate{'s'[:config.replicates > 1]}, {config.rounds} rounds, "
-            f"branches {', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
-            f"{count * config.steps:,} steps in all")
+        say(f"  {config.replicates} replicate{'s'[:config.replicates > 1]}, "
+            f"{config.rounds} rounds, branches {', '.join(config.branches)}: {count} networks of "
+            f"{config.steps:,} steps, {count * config.steps:,} steps in all")
 
 
 def _main(arguments: argparse.Namespace) -> int:
