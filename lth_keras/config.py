@@ -10,22 +10,28 @@ added later does not change the fingerprints of old runs.
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
 from typing import Any
 
-from lth_keras import criteria, fractions
+from lth_keras import branches, criteria, fractions, rules, values
+from lth_keras.branches import Branch, CONTINUED, TICKET
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction
 from lth_keras.provenance import fingerprint
 from lth_keras.prune import Scope, SCOPES
 
-CONTROLS = ("reinit",)
-BRANCHES = ("ticket", *CONTROLS)
+STRATEGIES = ("iterative", "one_shot", CONTINUED)
+RETRAININGS = ("weight_rewinding", "learning_rate_rewinding", "fine_tuning")
 DATA_ORDERS = ("fresh", "same")
 OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
-_EXTENT = ("rounds", "replicates", "branches")
+KEPT = ("tickets", "none")
+_EXTENT = ("rounds", "replicates", "branches", "keep_trained")
+_CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
+            "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
+            "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
+_LEAST = {"steps": 1, "rounds": 0, "replicates": 1, "batch_size": 1, "validation_every": 1,
+          "validation_size": 1, "rewind_step": 0, "warmup_steps": 0, "seed": None}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -54,12 +60,27 @@ class Config:
     rounds: int = _field("how many times the network is pruned, >= 0", 16)
     replicates: int = _field("repetitions, each with its own weights and data order, >= 1", 1)
     branches: tuple[str, ...] = _field(
-        f"what is trained at each level, of {', '.join(BRANCHES)}; controls train from level 1",
-        BRANCHES)
+        "what is trained at each level: ticket and controls, as in reinit:3@3/5/7-9 for three "
+        "times at levels 3, 5, 7, 8, 9; controls train from level 1", ("ticket", "reinit"))
+    keep_trained: str = _field(
+        f"whose trained weights are kept, one of {', '.join(KEPT)}", "tickets")
+    strategy: str = _field(
+        "iterative: each level pruned from the one below; one_shot: each from the dense network; "
+        "continued: from a network that is trained on without rewinding", "iterative")
+    retraining: str = _field(
+        "what survivors are trained from: weight_rewinding: theta_k; learning_rate_rewinding: "
+        "their trained values; fine_tuning: those, at the last learning rate", "weight_rewinding")
+    rewind_step: int = _field(
+        "step k of level 0 that weights and learning rate are rewound to, a multiple of "
+        "validation_every below steps", 0)
     seed: int = _field("seed of all randomness, any whole number", 0)
     optimizer: str = _field(f"one of {', '.join(OPTIMIZERS)}", "adam")
     learning_rate: float = _field("learning rate, > 0", 1.2e-3)
     momentum: float = _field("momentum of sgd, in [0, 1)", 0.0)
+    weight_decay: float = _field("of sgd: times each weight, added to its gradient, >= 0", 0.0)
+    warmup_steps: int = _field("steps over which the learning rate rises from 0, in [0, steps)", 0)
+    learning_rate_drops: tuple[int, ...] = _field(
+        "steps at which the learning rate is divided by ten, such as 20000/25000", ())
     batch_size: int = _field("examples a step, >= 1", 60)
     validation_every: int = _field("steps between validations, in [1, steps]", 100)
     validation_size: int = _field("training examples held out for validation, >= 1", 5000)
@@ -70,29 +91,30 @@ class Config:
     criterion: str = _field("scores to prune by, a registered name", "magnitude")
     data_order: str = _field(
         "order of the examples: fresh for every training, or the same at every level", "fresh")
+    measured_steps: tuple[int, ...] = _field(
+        "steps at which the test accuracy is taken too, multiples of validation_every, such as "
+        "10000/20000", ())
+    dropout: float = _field("share of the units of hidden dense layers that a step drops, in "
+                            "[0, 1)", 0.0)
+    scale: float = _field("what a preset's steps were multiplied by, in (0, 1]", 1.0)
     augmentation: str = _field(
         f"of training images, one of {', '.join(AUGMENTATIONS)}: mirrored at random, and cropped "
         "at random after 4 pixels of padding", "none")
     dtype_policy: str = _field(f"precision, one of {', '.join(DTYPE_POLICIES)}", "float32")
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("rounds", 0), ("replicates", 1), ("batch_size", 1),
-                            ("validation_every", 1), ("validation_size", 1), ("seed", None)):
-            _check_whole(name, getattr(self, name), least)
-        for name, allowed in (("optimizer", OPTIMIZERS), ("scope", SCOPES),
-                              ("data_order", DATA_ORDERS), ("augmentation", AUGMENTATIONS),
-                              ("dtype_policy", DTYPE_POLICIES)):
-            if getattr(self, name) not in allowed:
-                raise LotteryError(f"{name} must be one of {', '.join(allowed)}. "
-                                   f"Received: {getattr(self, name)!r}.")
+        for name, least in _LEAST.items():
+            values.check_whole(name, getattr(self, name), least)
+        for name, allowed in _CHOICES.items():
+            values.check_choice(name, getattr(self, name), allowed)
         if not isinstance(self.criterion, str):
             raise LotteryError("criterion must be a registered name, which can be written down. "
                                f"Received: {self.criterion!r}.")
-        if self.criterion not in criteria.CRITERIA:
-            raise LotteryError(f"criterion must be one of {', '.join(criteria.CRITERIA)}. "
-                               f"Received: {self.criterion!r}.")
-        for name in ("learning_rate", "momentum"):
-            object.__setattr__(self, name, _number(name, getattr(self, name)))
+        values.check_choice("criterion", self.criterion, tuple(criteria.CRITERIA))
+        for name in ("learning_rate", "momentum", "weight_decay", "dropout", "scale"):
+            object.__setattr__(self, name, values.number(name, getattr(self, name)))
+        for name in ("learning_rate_drops", "measured_steps"):
+            object.__setattr__(self, name, values.rising(name, getattr(self, name), self.steps))
         for name in ("preset", "network", "dataset"):
             value = getattr(self, name)
             # Names become parts of paths and of pictures.
@@ -100,16 +122,13 @@ class Config:
                 raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
                                    f"Received: {value!r:.100}.")
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
-        object.__setattr__(self, "branches", _check_branches(self.branches))
-        if not 0 < self.learning_rate < float("inf"):
-            raise LotteryError("learning_rate must be a finite number > 0. "
-                               f"Received: {self.learning_rate!r}.")
-        if not 0 <= self.momentum < 1 or (self.momentum and self.optimizer != "sgd"):
-            raise LotteryError("momentum must be in [0, 1), and 0 unless optimizer is sgd. "
-                               f"Received: {self.momentum!r} with {self.optimizer}.")
-        if self.validation_every > self.steps:
-            raise LotteryError("validation_every must be at most steps. Received: "
-                               f"validation_every={self.validation_every}, steps={self.steps}.")
+        if not isinstance(self.branches, (tuple, list)) or \
+                not all(isinstance(branch, str) for branch in self.branches):
+            raise LotteryError(f"branches must be a tuple of names. Received: {self.branches!r}.")
+        object.__setattr__(self, "branches", branches.check(self.branches))
+        rules.check_ranges(self)
+        rules.check_steps(self)
+        rules.check_strategy(self)
 
     def replace(self, **changes: Any) -> "Config":
         """The configuration with fields changed, checked as a whole.
@@ -122,19 +141,55 @@ class Config:
           >>> config.replace(rounds="3", fraction="default:0.2,output:0.1").fraction
           {'default': 0.2, 'output': 0.1}
         """
-        names = {field.name for field in dataclasses.fields(self)} - {"preset"}
+        names = {field.name for field in dataclasses.fields(self)} - {"preset", "scale"}
         for name in changes:
             if name not in names:
                 raise LotteryError(f"A setting must be one of {', '.join(sorted(names))}. "
                                    f"Received: {name!r}.")
-        parsed = {name: _parse(name, value, getattr(self, name)) if isinstance(value, str)
+        parsed = {name: values.parse(name, value, getattr(self, name)) if isinstance(value, str)
                   else value for name, value in changes.items()}
         return dataclasses.replace(self, **parsed)
+
+    def scaled(self, scale: float) -> "Config":
+        """The same experiment in fewer steps: its schedule is scaled with them.
+
+        Args:
+          scale: what to multiply steps with, in (0, 1].
+
+        Example:
+          >>> config = Config(preset="p", network="vgg19", dataset="cifar10", steps=1000,
+          ...                 learning_rate_drops=(500, 750))
+          >>> config.scaled(0.5).steps, config.scaled(0.5).learning_rate_drops
+          (500, (250, 375))
+        """
+        values.check_share("scale", scale)
+
+        def steps(count: int) -> int:
+            return max(1, round(count * scale)) if count else 0
+
+        def validated(count: int) -> int:  # Where there is a validation.
+            return max(1, round(count * scale / every)) * every if count else 0
+        every = min(self.validation_every, steps(self.steps))
+        return dataclasses.replace(
+            self, scale=self.scale * scale, steps=steps(self.steps), validation_every=every,
+            rewind_step=validated(self.rewind_step), warmup_steps=steps(self.warmup_steps),
+            learning_rate_drops=tuple(map(steps, self.learning_rate_drops)),
+            measured_steps=tuple(map(validated, self.measured_steps)))
+
+    @property
+    def plan(self) -> tuple[Branch, ...]:
+        """The branches, as what is trained at which level."""
+        return tuple(map(branches.parse, self.branches))
+
+    def chain(self, level: int) -> str:
+        """The branch of a level whose training the next level's ticket is made from."""
+        return CONTINUED if self.strategy == CONTINUED and level else TICKET
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain data that JSON can hold."""
         plain = dataclasses.asdict(self)
-        return {**plain, "branches": list(self.branches)}
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in plain.items()}
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
@@ -159,7 +214,8 @@ class Config:
           LotteryError: if the data are not one, or a value is not allowed.
         """
         try:
-            return cls(**{**plain, "branches": tuple(plain["branches"])})
+            return cls(**{name: tuple(value) if isinstance(value, list) else value
+                          for name, value in plain.items()})
         except LotteryError as error:  # With a value in it that may be of any length and letters.
             said = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:500])
             raise LotteryError(said) from None
@@ -172,58 +228,9 @@ class Config:
         """What each training is: every field but the extent that is not at its default."""
         plain = self.to_dict()
         return {field.name: plain[field.name] for field in dataclasses.fields(self)
-                if field.name not in _EXTENT and plain[field.name] != field.default}
+                if field.name not in _EXTENT and getattr(self, field.name) != field.default}
 
     @property
     def fingerprint(self) -> str:
         """Ten hexadecimal digits that stand for `identity`."""
         return fingerprint(self.identity)
-
-
-def _check_whole(name: str, value: Any, least: int | None) -> None:
-    low = least is not None and isinstance(value, int) and value < least
-    if isinstance(value, bool) or not isinstance(value, int) or low:
-        bound = "" if least is None else f" >= {least}"
-        raise LotteryError(f"{name} must be a whole number{bound}. Received: {value!r}.")
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise LotteryError(f"{name} must be a number. Received: {value!r}.")
-    return float(value)
-
-
-def _check_branches(branches: Any) -> tuple[str, ...]:
-    if not isinstance(branches, (tuple, list)):
-        raise LotteryError(f"branches must be a tuple of {', '.join(BRANCHES)}. "
-                           f"Received: {branches!r}.")
-    unknown = [branch for branch in branches if branch not in BRANCHES]
-    if unknown or not branches:
-        raise LotteryError(f"branches must be of {', '.join(BRANCHES)}. "
-                           f"Received: {', '.join(map(str, branches)) or 'none'}.")
-    # A control is made from the ticket's masks, so the ticket is always trained.
-    return tuple(branch for branch in BRANCHES if branch == "ticket" or branch in branches)
-
-
-def _parse(name: str, text: str, now: Any) -> Any:
-    if name == "branches":
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    try:
-        if name == "fraction":
-            return _parse_fraction(text)
-        return type(now)(text)
-    except ValueError:
-        kind = {int: "a whole number", float: "a number"}.get(type(now), "a number, or such as "
-                                                              "default:0.2,output:0.1")
-        raise LotteryError(f"{name} must be {kind}. Received: {text!r}.") from None
-
-
-def _parse_fraction(text: str) -> "float | Mapping[str, float]":
-    if ":" not in text:
-        return float(text)
-    pairs = [(key.strip(), float(value)) for key, value in
-             (part.rsplit(":", 1) for part in text.split(","))]
-    keys = {key for key, _ in pairs}
-    if len(keys) < len(pairs) or "" in keys:
-        raise ValueError("an entry is missing or given twice")
-    return dict(pairs)

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lth_keras import files
+from lth_keras.branches import MOST_LEVEL
 
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
 FORMAT = 1
 _MOST_STEPS = 2**53
-# Far above any search's: a run looks at every level below that of a record it finds.
-MOST_LEVEL = 9999
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,221 @@
+"""Controls: what a ticket is compared with.  From a ticket, another start with as few weights.
+
+A control sees the ticket and the same network drawn anew:
+
+    weights, masks = control.make(weights, masks, fresh, rng)
+
+    weights  the ticket's weights by name: theta_0, or theta_k
+    masks    its masks
+    fresh    every weight of the network drawn anew, from its layer's own initializer
+    rng      a numpy Generator, for controls that draw more
+
+Only weights that have a mask are changed, but by those controls that take all weights fresh.
+
+To add one, write that function and `register` it; `--branches` then knows its name.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from lth_keras.errors import LotteryError
+from lth_keras.masks import Array, Arrays, kept, size
+
+Make = Callable[[Arrays, Arrays, Arrays, np.random.Generator], tuple[Arrays, Arrays]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """One kind of control.
+
+    Attributes:
+      name: of the branch.
+      title: what a legend calls it.
+      make: makes its start of a ticket.
+      drawn: whether its weights are initial ones.  Then it is trained from step 0 on, also where
+        the ticket goes on from step k.
+      budget: whether it is trained for as much computation as the dense network.
+    """
+
+    name: str
+    title: str
+    make: Make
+    drawn: bool
+    budget: bool = False
+
+
+CONTROLS: dict[str, Control] = {}
+
+
+def register(name: str, title: str, drawn: bool, budget: bool = False) -> Callable[[Make], Make]:
+    """Makes a control known by name.
+
+    Example:
+      >>> @register("same", "the ticket again", drawn=False)
+      ... def same(weights, masks, fresh, rng):
+      ...     return weights, masks
+      >>> CONTROLS.pop("same").title
+      'the ticket again'
+    """
+    def add(make: Make) -> Make:
+        if name in CONTROLS:
+            raise LotteryError(f"A control's name is taken once. Received: {name!r} again.")
+        CONTROLS[name] = Control(name, title, make, drawn, budget)
+        return make
+    return add
+
+
+def steps_of(control: Control, steps: int, masks: Arrays) -> int:
+    """How long a control is trained where the dense network is trained for so many steps.
+
+    With `budget`, until it has cost as much as the dense network's training, a masked weight
+    costing nothing, but at most twice as long: Liu et al. 2019 (section 3, Scratch-B).
+
+    Example:
+      >>> half = {"w": np.array([1, 1, 1, 0])}
+      >>> steps_of(CONTROLS["scratch"], 300, half), steps_of(CONTROLS["reinit"], 300, half)
+      (400, 300)
+    """
+    return min(2 * steps, round(steps * size(masks) / kept(masks))) if control.budget else steps
+
+
+@register("reinit", "re-initialised", drawn=True)
+def reinit(weights: Arrays, masks: Arrays, fresh: Arrays,
+           rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """The ticket's mask, all weights drawn anew (Frankle & Carbin 2019, section 2)."""
+    return fresh, masks
+
+
+@register("random_mask", "random mask", drawn=True)
+def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays,
+                rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """Another network, with as many weights in each layer, anywhere (the same, figure 1)."""
+    return fresh, _shuffled(masks, rng)
+
+
+@register("random_mask_global", "random mask, layers together", drawn=True)
+def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
+                       rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """Another network, with as many weights in all, anywhere.
+
+    Layers of which nothing has been pruned stay whole.
+    """
+    touched = {name: mask for name, mask in masks.items() if not np.all(mask)}
+    if not touched:
+        return fresh, masks
+    flat = rng.permutation(np.concatenate([np.ravel(mask) for mask in touched.values()]))
+    parts = np.split(flat, np.cumsum([mask.size for mask in touched.values()])[:-1])
+    drawn = {name: part.reshape(masks[name].shape)
+             for name, part in zip(touched, parts, strict=True)}
+    return fresh, {**masks, **drawn}
+
+
+@register("shuffled_mask", "shuffled mask", drawn=False)
+def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays,
+                  rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """The ticket's weights, as many of each layer, but any (Frankle et al., ICLR 2021)."""
+    return weights, _shuffled(masks, rng)
+
+
+@register("magnitude_at_init", "largest at initialisation", drawn=False)
+def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
+                      rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """The ticket's weights, as many of each layer, those largest before training.
+
+    Frankle & Carbin 2019, appendix F.
+    """
+    largest = {}
+    for name, mask in masks.items():
+        order = np.argsort(-np.abs(weights[name]).ravel(), kind="stable")
+        chosen = np.zeros(mask.size, mask.dtype)
+        chosen[order[:np.count_nonzero(mask)]] = 1
+        largest[name] = chosen.reshape(mask.shape)
+    return weights, largest
+
+
+@register("scratch", "from scratch, for the dense network's budget", drawn=True, budget=True)
+def scratch(weights: Arrays, masks: Arrays, fresh: Arrays,
+            rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """As reinit, but trained as long as the dense network's budget lasts (Liu et al. 2019)."""
+    return fresh, masks
+
+
+@register("reinit_signed", "re-initialised, signs kept", drawn=True)
+def reinit_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
+                  rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """Drawn anew, with the signs of the ticket's weights (Zhou et al. 2019, section 4.1)."""
+    return {**fresh, **{name: np.copysign(fresh[name], weights[name]) for name in masks}}, masks
+
+
+@register("reshuffle", "survivors reshuffled", drawn=False)
+def reshuffle(weights: Arrays, masks: Arrays, fresh: Arrays,
+              rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """The values of a layer's survivors, each in the place of another (the same)."""
+    return _filled(weights, masks, lambda survivors, _: rng.permutation(survivors)), masks
+
+
+@register("reshuffle_signed", "survivors reshuffled, signs kept", drawn=False)
+def reshuffle_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
+                     rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """The magnitudes of a layer's survivors reshuffled, the signs in their places (the same)."""
+    return _filled(weights, masks, lambda survivors, _: np.copysign(
+        rng.permutation(survivors), survivors)), masks
+
+
+@register("constant", "constant magnitude", drawn=True)
+def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
+             rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """Survivors at plus or minus the layer's standard deviation at initialisation (the same)."""
+    return _filled(weights, masks, lambda survivors, name: rng.choice(
+        np.array([-1, 1], survivors.dtype), survivors.size) * np.std(fresh[name])), masks
+
+
+@register("constant_signed", "constant magnitude, signs kept", drawn=True)
+def constant_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
+                    rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """Survivors at that standard deviation, with the signs of the ticket's weights (the same)."""
+    return _filled(weights, masks, lambda survivors, name: np.copysign(
+        np.std(fresh[name]), survivors)), masks
+
+
+@register("resample", "drawn from the survivors", drawn=False)
+def resample(weights: Arrays, masks: Arrays, fresh: Arrays,
+             rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+    """Survivors drawn, with replacement, from the values of their layer's survivors.
+
+    Frankle & Carbin 2019, appendix F.
+    """
+    return _filled(weights, masks,
+                   lambda survivors, _: rng.choice(survivors, survivors.size)), masks
+
+
+def _with_noise(deviations: float) -> None:
+    @register(f"noise_{deviations:g}", f"noise of {deviations:g} σ", drawn=False)
+    def noise(weights: Arrays, masks: Arrays, fresh: Arrays,
+              rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+        """The ticket's weights and Gaussian noise, of so many of the layer's standard deviations.
+
+        Frankle & Carbin 2019, appendix F (figure 25).
+        """
+        return _filled(weights, masks, lambda survivors, name: survivors + rng.normal(
+            0.0, deviations * np.std(fresh[name]), survivors.size)), masks
+
+
+for _deviations in (0.5, 1, 2, 3):
+    _with_noise(_deviations)
+
+
+def _shuffled(masks: Arrays, rng: np.random.Generator) -> dict[str, Array]:
+    return {name: rng.permutation(mask.ravel()).reshape(mask.shape)
+            for name, mask in masks.items()}
+
+
+def _filled(weights: Arrays, masks: Arrays, values: Callable[[Array, str], Array]) -> Arrays:
+    # The weights, with other values for the survivors of each mask.
+    filled = dict(weights)
+    for name, mask in masks.items():
+        filled[name] = np.array(weights[name])
+        survivors = filled[name][mask != 0]
+        filled[name][mask != 0] = values(survivors, name).astype(survivors.dtype)
+    return filled

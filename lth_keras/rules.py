@@ -1,0 +1,57 @@
+"""Rules: what settings must be, and what they must be together.
+
+Each takes a `Config` and raises a LotteryError that says the rule and what was received.
+"""
+
+from typing import Any
+
+from lth_keras.branches import CONTINUED
+from lth_keras.errors import LotteryError
+
+
+def check_ranges(config: Any) -> None:
+    """Numbers within their ranges, and those of sgd only with sgd."""
+    if not 0 < config.learning_rate < float("inf"):
+        raise LotteryError("learning_rate must be a finite number > 0. "
+                           f"Received: {config.learning_rate!r}.")
+    if not 0 <= config.momentum < 1 or (config.momentum and config.optimizer != "sgd"):
+        raise LotteryError("momentum must be in [0, 1), and 0 unless optimizer is sgd. "
+                           f"Received: {config.momentum!r} with {config.optimizer}.")
+    if not 0 <= config.weight_decay < float("inf") or \
+            (config.weight_decay and config.optimizer != "sgd"):
+        raise LotteryError("weight_decay must be a finite number >= 0, and 0 unless optimizer "
+                           f"is sgd. Received: {config.weight_decay!r} with {config.optimizer}.")
+    if not 0 <= config.dropout < 1:
+        raise LotteryError(f"dropout must be in [0, 1). Received: {config.dropout!r}.")
+    if not 0 < config.scale <= 1:
+        raise LotteryError(f"scale must be in (0, 1]. Received: {config.scale!r}.")
+
+
+def check_steps(config: Any) -> None:
+    """Steps within the training, and those that are looked at where it is validated."""
+    if config.validation_every > config.steps:
+        raise LotteryError("validation_every must be at most steps. Received: "
+                           f"validation_every={config.validation_every}, steps={config.steps}.")
+    if config.warmup_steps >= config.steps:
+        raise LotteryError("warmup_steps must be below steps. Received: "
+                           f"warmup_steps={config.warmup_steps}, steps={config.steps}.")
+    uneven = [step for step in (config.rewind_step, *config.measured_steps)
+              if step % config.validation_every]
+    if uneven or config.rewind_step >= config.steps:
+        raise LotteryError(
+            "rewind_step, below steps, and measured_steps must be multiples of "
+            f"validation_every={config.validation_every}. Received: rewind_step="
+            f"{config.rewind_step}, measured_steps={config.measured_steps}, steps={config.steps}.")
+
+
+def check_strategy(config: Any) -> None:
+    """Strategy and retraining, and what they need."""
+    if config.retraining == "fine_tuning" and not config.rewind_step:
+        raise LotteryError("fine_tuning trains steps - rewind_step steps at the last learning "
+                           "rate, so rewind_step must be above 0. Received: rewind_step=0.")
+    if config.strategy == CONTINUED and config.retraining != "weight_rewinding":
+        raise LotteryError("strategy=continued judges tickets by weight_rewinding. "
+                           f"Received: retraining={config.retraining}.")
+    if config.strategy != "iterative" and config.keep_trained == "none":
+        raise LotteryError(f"strategy={config.strategy} prunes by trained weights that are kept. "
+                           "Received: keep_trained=none.")
