@@ -1,0 +1,172 @@
+"""Analyses of a workdir: what they read, and what they give.
+
+An analysis looks at what a run left: the tickets, and the weights that were trained.  Each is a
+module of its own, whose functions take arrays, and whose `analyse` takes a `Run`.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lth_keras import layout, store
+from lth_keras.errors import WorkdirError
+from lth_keras.masks import Array, Arrays
+from lth_keras.record import Training
+from lth_keras.store import Store
+from lth_keras.ticketfile import Contents
+
+ALL = "all"  # In the place of a weight's name: all prunable weights together.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Analysis:
+    """What an analysis gives.
+
+    Attributes:
+      title: of its table and its picture.
+      rows: its figures, a row a replicate (or pair) and whatever `keys` name.
+      keys: the columns that say what a row is of, the replicate aside.
+      measures: column -> how it is written, as of format(); the others are not in the table.
+      details: name -> further rows: what the picture draws.
+      figure: its picture.
+      notes: what else there is to say, in sentences.
+    """
+
+    title: str
+    rows: pd.DataFrame
+    keys: tuple[str, ...]
+    measures: Mapping[str, str]
+    details: Mapping[str, pd.DataFrame]
+    figure: Figure
+    notes: tuple[str, ...] = ()
+
+
+class Run:
+    """A workdir as the analyses read it.
+
+    A run may go on in it meanwhile: what is finished is read.
+
+    Args:
+      root: the folder, which `lth run` made.
+
+    Raises:
+      WorkdirError: if it is none.
+    """
+
+    def __init__(self, root: "str | os.PathLike[str]"):
+        self.root = pathlib.Path(root)
+        if not os.path.lexists(self.root / "config.json"):
+            raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
+                               f"Received: {self.root}.")
+        self.config = layout.read_config(self.root)
+        self._store = Store(self.root, self.config)
+        self._done = {training for training in layout.found(self.root)
+                      if self._store.record(training).diverged_at is None}
+        if not self._done:
+            raise WorkdirError("An analysis needs a finished training. "
+                               f"Received: {self.root}, where none is.")
+
+    @property
+    def title(self) -> str:
+        """What it is a run of."""
+        return f"{self.config.preset}, {self.config.steps:,} steps"
+
+    @property
+    def replicates(self) -> list[int]:
+        """Those of which a training is finished."""
+        return sorted({training.replicate for training in self._done})
+
+    def parent(self, level: int) -> int:
+        """The level whose trained weights a level's ticket is pruned by."""
+        return 0 if self.config.strategy == "one_shot" else level - 1
+
+    def maker(self, replicate: int, level: int) -> Training:
+        """The training that a level's ticket is made of; level > 0."""
+        parent = self.parent(level)
+        return Training(replicate, parent, self.config.chain(parent))
+
+    def levels(self, replicate: int, among: "Iterable[int] | None" = None) -> list[int]:
+        """The levels of a replicate that have a ticket, of some levels or of all."""
+        top = max(training.level for training in self._done if training.replicate == replicate)
+        wanted = range(top + 2) if among is None else sorted(set(among))
+        return [level for level in wanted
+                if Training(replicate, level) in self._done
+                or (level > 0 and self.maker(replicate, level) in self._done
+                    and self._store.ticket(replicate, level).exists())]
+
+    def initial(self, replicate: int) -> Arrays:
+        """The weights that the tickets of a replicate start from: theta_0, or theta_k.
+
+        Those of level 0, so whatever the later levels start from.
+        """
+        return self.ticket(replicate, 0).weights
+
+    def ticket(self, replicate: int, level: int) -> Contents:
+        """The ticket of a level.
+
+        Raises:
+          DamagedError: if it is not what was written.
+        """
+        return store.read_ticket(self._store, replicate, level)
+
+    def trained(self, training: Training) -> "Contents | None":
+        """The weights at a training's last step, if they were kept.
+
+        Raises:
+          DamagedError: if they are not what was written.
+        """
+        return store.read_trained(self._store, training) if training in self._done else None
+
+    def repeats(self, replicate: int, level: int) -> list[Training]:
+        """The trainings of a level's ticket, each with a data order of its own."""
+        return sorted((training for training in self._done
+                       if (training.replicate, training.level, training.branch)
+                       == (replicate, level, "ticket")),
+                      key=lambda training: training.branch_index)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Weights' names in the order of their numbers.
+
+    Example:
+      >>> in_order(["conv10/kernel", "conv2/kernel"])
+      ['conv2/kernel', 'conv10/kernel']
+    """
+    return sorted(names, key=lambda name: [
+        (part.isdigit(), int(part) if part.isdigit() else 0, part)
+        for part in re.split(r"(\d+)", name)])
+
+
+def summarise(rows: pd.DataFrame, keys: Sequence[str],
+              measures: Iterable[str]) -> pd.DataFrame:
+    """Mean, least and greatest of measures over all that the keys do not tell apart.
+
+    Returns:
+      Indexed by the keys, in their order in `rows`; columns (measure, "mean" | "min" | "max"),
+      and ("rows", "count").
+
+    Example:
+      >>> rows = pd.DataFrame({"level": [0, 0, 1], "share": [0.0, 1.0, 0.25]})
+      >>> summarise(rows, ["level"], ["share"])[("share", "mean")].tolist()
+      [0.5, 0.25]
+    """
+    groups = rows.groupby(list(keys), sort=False)
+    summary = groups[list(measures)].agg(["mean", "min", "max"])
+    summary[("rows", "count")] = groups.size()
+    return summary
+
+
+def mean_of(frames: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
+    """The mean of what the frames' other columns hold, over the frames."""
+    return pd.concat(frames).groupby(list(keys), sort=False, as_index=False).mean()
+
+
+def flat(arrays: Arrays, names: Sequence[str]) -> Array:
+    """The values of some arrays, one after the other."""
+    import numpy as np
+    return np.concatenate([np.ravel(arrays[name]) for name in names])
