@@ -19,15 +19,10 @@ from absl.flags import argparse_flags
 from rich.console import Console
 
 from lth_keras import clusters, locks, presets, repair
+from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.experiment import (
-    Experiment,
-    ON_DIVERGENCE,
-    refuse_diverged,
-    trainings,
-    unfinished,
-)
+from lth_keras.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.report import show
 from lth_keras.store import Store
@@ -187,7 +182,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                     return
                 if waiting:
                     display = stack.enter_context(
-                        ProgressDisplay(console, steps=len(waiting) * config.steps))
+                        ProgressDisplay(console, steps=sum(
+                            steps_of(config, training) for training in waiting)))
                     Experiment(config, store, display, pool, on_divergence).run()
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")

@@ -9,8 +9,8 @@ import pytest
 import small
 
 from lth_keras import cli, clusters, locks, presets, ticketfile
+from lth_keras.agenda import trainings
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import trainings
 from lth_keras.store import COLUMNS
 from lth_keras.work import Placement
 

@@ -6,8 +6,8 @@ import small
 from small import CONFIG, contents, run
 
 from lth_keras import files, invariants, layout, repair, store, ticketfile
+from lth_keras.agenda import trainings
 from lth_keras.errors import DivergedError
-from lth_keras.experiment import trainings
 from lth_keras.fractions import count
 from lth_keras.lab import Lab
 from lth_keras.masks import kept

@@ -9,9 +9,10 @@ import pytest
 from small import Watch
 
 from lth_keras import experiment, store, ticketfile
+from lth_keras.agenda import trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.experiment import Experiment, Outcome, trainings, unfinished, WorkerDiedError
+from lth_keras.experiment import Experiment, Outcome, WorkerDiedError
 from lth_keras.layout import DamagedError
 from lth_keras.store import Store, Training
 from lth_keras.ticketfile import Contents

@@ -32,7 +32,7 @@ def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
 
 def fill(root, config, theta=1.5):
     """A run of a configuration, done."""
-    from lth_keras.experiment import trainings
+    from lth_keras.agenda import trainings
     run = Store(root, config)
     run.begin()
     for number, training in enumerate(trainings(config)):
