@@ -10,10 +10,11 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lth_keras import layout, store
+from lth_keras import layout, record, ticketfile
 from lth_keras.errors import WorkdirError
 from lth_keras.masks import Array, Arrays
 from lth_keras.record import Training
@@ -65,8 +66,9 @@ class Run:
                                f"Received: {self.root}.")
         self.config = layout.read_config(self.root)
         self._store = Store(self.root, self.config)
-        self._done = {training for training in layout.found(self.root)
-                      if self._store.record(training).diverged_at is None}
+        records = {training: self._store.record(training) for training in layout.found(self.root)}
+        self._done = {training: kept for training, kept in records.items()
+                      if kept.diverged_at is None}
         if not self._done:
             raise WorkdirError("An analysis needs a finished training. "
                                f"Received: {self.root}, where none is.")
@@ -81,29 +83,19 @@ class Run:
         """Those of which a training is finished."""
         return sorted({training.replicate for training in self._done})
 
-    def parent(self, level: int) -> int:
-        """The level whose trained weights a level's ticket is pruned by."""
-        return 0 if self.config.strategy == "one_shot" else level - 1
-
     def maker(self, replicate: int, level: int) -> Training:
-        """The training that a level's ticket is made of; level > 0."""
-        parent = self.parent(level)
-        return Training(replicate, parent, self.config.chain(parent))
+        """The training by whose weights the ticket of a level > 0 was pruned."""
+        one_shot = self.config.strategy == "one_shot"
+        return record.chain(self.config, replicate, 0 if one_shot else level - 1)
 
     def levels(self, replicate: int, among: "Iterable[int] | None" = None) -> list[int]:
         """The levels of a replicate that have a ticket, of some levels or of all."""
         top = max(training.level for training in self._done if training.replicate == replicate)
         wanted = range(top + 2) if among is None else sorted(set(among))
-        return [level for level in wanted
-                if Training(replicate, level) in self._done
-                or (level > 0 and self.maker(replicate, level) in self._done
-                    and self._store.ticket(replicate, level).exists())]
+        return [level for level in wanted if self._mark(replicate, level)]
 
     def initial(self, replicate: int) -> Arrays:
-        """The weights that the tickets of a replicate start from: theta_0, or theta_k.
-
-        Those of level 0, so whatever the later levels start from.
-        """
+        """The weights that a replicate began with: theta_0, wherever its tickets start from."""
         return self.ticket(replicate, 0).weights
 
     def ticket(self, replicate: int, level: int) -> Contents:
@@ -112,7 +104,23 @@ class Run:
         Raises:
           DamagedError: if it is not what was written.
         """
-        return store.read_ticket(self._store, replicate, level)
+        mark = self._mark(replicate, level)
+        if mark is None:
+            raise WorkdirError("A ticket is there once what it is made from is trained. "
+                               f"Received: {self.root}, replicate {replicate}, level {level}.")
+        return ticketfile.decode(layout.read_marked(
+            self.root, self._store.ticket(replicate, level), mark))
+
+    def _mark(self, replicate: int, level: int) -> "str | None":
+        # That of a level that was pruned to, or of one that was begun.
+        made = self._done.get(record.chain(self.config, replicate, level - 1))
+        begun = self._done.get(record.chain(self.config, replicate, level))
+        return made.following if level and made else begun.ticket if begun else None
+
+    def has_trained(self, training: Training) -> bool:
+        """Whether the weights at a training's last step were kept."""
+        kept = self._done.get(training)
+        return kept is not None and kept.trained is not None
 
     def trained(self, training: Training) -> "Contents | None":
         """The weights at a training's last step, if they were kept.
@@ -120,7 +128,7 @@ class Run:
         Raises:
           DamagedError: if they are not what was written.
         """
-        return store.read_trained(self._store, training) if training in self._done else None
+        return self._store.read_trained(training) if self.has_trained(training) else None
 
     def repeats(self, replicate: int, level: int) -> list[Training]:
         """The trainings of a level's ticket, each with a data order of its own."""
@@ -168,5 +176,4 @@ def mean_of(frames: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame
 
 def flat(arrays: Arrays, names: Sequence[str]) -> Array:
     """The values of some arrays, one after the other."""
-    import numpy as np
     return np.concatenate([np.ravel(arrays[name]) for name in names])

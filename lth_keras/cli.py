@@ -18,7 +18,7 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, locks, presets, repair
+from lth_keras import analyse, clusters, locks, presets, repair
 from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
@@ -116,6 +116,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
     report.add_argument("workdir", metavar="WORKDIR", nargs="?",
                         help="a folder that `lth run` made")
+    analyse.add_flags(command("analyse", "Looks into a workdir: table, CSV and picture.",
+                              epilog=analyse.HELP))
     command("presets", "Lists the presets and what they cost.")
     return top, commands.choices
 
@@ -227,6 +229,8 @@ def _main(arguments: argparse.Namespace) -> int:
             if arguments.workdir is None:
                 raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
             show(pathlib.Path(arguments.workdir), console)
+        elif arguments.command == "analyse":
+            analyse.run(arguments, console)
         else:
             _presets(console)
     except LotteryError as error:

@@ -7,6 +7,7 @@ about the same rate for every unit, outgoing ones very unevenly.
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lth_keras import drawings
@@ -15,11 +16,10 @@ from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, density
 
 DIRECTIONS = ("incoming", "outgoing")
-_MEASURES = {"units": ",.0f", "connections": ",.1f", "without": ".1%", "unevenness": ".3f",
-             "chance": ".3f", "ratio": ".2f"}
+_MEASURES = {"without": ".1%", "unevenness": ".3f", "ratio": ".2f"}
 
 
-def counts(mask: Array, direction: str) -> Array:
+def counts(mask: Array, direction: str) -> "npt.NDArray[np.int64]":
     """The connections that each unit keeps.
 
     Args:
@@ -47,11 +47,10 @@ def counts(mask: Array, direction: str) -> Array:
                            f"Received: shape {np.shape(mask)}.")
     unit = np.ndim(mask) - (1 if direction == "incoming" else 2)
     others = tuple(axis for axis in range(np.ndim(mask)) if axis != unit)
-    result: Array = np.sum(mask != 0, axis=others)
-    return result
+    return np.asarray(np.sum(mask != 0, axis=others), np.int64)
 
 
-def unevenness(kept: Array) -> float:
+def unevenness(kept: "npt.NDArray[np.int64]") -> float:
     """The coefficient of variation of units' connections: 0 if all have as many, NaN if none has.
 
     Example:
@@ -133,5 +132,5 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     title = f"{run.title}: connections that units keep"
     return Analysis(title, table, ("level", "weight", "direction"), _MEASURES, {"units": units},
                     drawings.connections_figure(units, table, title), (
-        "unevenness: standard deviation over mean of units' connections; chance: that of a random "
-        "mask of the same density; ratio: of the two; without: units that keep none.",))
+        "without: units that keep none; unevenness: standard deviation over mean of units' "
+        "connections; ratio: to that of random masks of the same density.",))

@@ -8,17 +8,19 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import drawings
+from lth_keras import drawings, record
 from lth_keras.analysis import ALL, Analysis, flat, in_order, mean_of, Run
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.masks import Array, Arrays, density, ones
+from lth_keras.masks import Array, Arrays, density
 from lth_keras.record import Training
+from lth_keras.ticketfile import Contents
 
 _BINS = 40
-_MEASURES = {"kept": ",.0f", "pruned": ",.0f", "moved_kept": ".4f", "moved_pruned": ".4f",
-             "away_kept": ".1%", "away_pruned": ".1%"}
+_MEASURES = {"moved_kept": ".4f", "moved_pruned": ".4f", "away_kept": ".1%",
+             "away_pruned": ".1%"}
 
 
 def figures(initial: Array, trained: Array, before: Array, after: Array) -> dict[str, float]:
@@ -46,7 +48,7 @@ def figures(initial: Array, trained: Array, before: Array, after: Array) -> dict
     if np.any((after != 0) & (before == 0)):
         raise LotteryError("A ticket keeps only weights that were trained. Received: a mask that "
                            f"keeps {np.count_nonzero((after != 0) & (before == 0))} others.")
-    moved = np.abs(trained.astype(np.float64) - initial)
+    moved = _moved(initial, trained)
     away = np.abs(trained) > np.abs(initial)
     groups = {"kept": after != 0, "pruned": (before != 0) & (after == 0)}
     return {**{name: int(np.count_nonzero(group)) for name, group in groups.items()},
@@ -54,18 +56,23 @@ def figures(initial: Array, trained: Array, before: Array, after: Array) -> dict
             **{f"away_{name}": _mean(away[group]) for name, group in groups.items()}}
 
 
-def _mean(values: Array) -> float:
+def _moved(initial: Array, trained: Array) -> "npt.NDArray[np.float64]":
+    return np.abs(np.asarray(trained, np.float64) - np.asarray(initial, np.float64))
+
+
+def _mean(values: "npt.NDArray[Any]") -> float:
     return float(np.mean(values)) if values.size else float("nan")
 
 
-def _pairs(run: Run, replicate: int, levels: "Iterable[int] | None") -> Iterator[tuple[int, int]]:
-    # The level that is trained and that of the ticket: the next one, and for the dense network
-    # every one, which is what the paper draws.
+def _pairs(run: Run, replicate: int,
+           levels: "Iterable[int] | None") -> Iterator[tuple[Training, int]]:
+    # What is trained, and the level of the ticket: the next one, and for the dense network every
+    # one, which is what the paper draws.
+    dense = record.chain(run.config, replicate, 0)
     for level in run.levels(replicate, levels):
         if level > 0:
-            yield 0, level
-            if run.parent(level) > 0:
-                yield run.parent(level), level
+            yield from ((training, level) for training in dict.fromkeys(
+                (dense, run.maker(replicate, level))))
 
 
 def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
@@ -81,24 +88,22 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     Raises:
       WorkdirError: if the workdir has no trained weights with a ticket made of them.
     """
-    rows, drawn, edges = [], [], {}
+    rows: list[dict[str, Any]] = []
+    drawn: list[pd.DataFrame] = []
+    edges: dict[str, npt.NDArray[np.float64]] = {}
     for replicate in run.replicates:
         initial = run.initial(replicate)
-        kept: dict[int, Any] = {}
-        for below, level in _pairs(run, replicate, levels):
-            if below not in kept:
-                kept = {0: kept.get(0), below: run.trained(
-                    Training(replicate, below, run.config.chain(below)))}
-            if kept[below] is None:
+        dense = run.trained(record.chain(run.config, replicate, 0))
+        for training, level in _pairs(run, replicate, levels):
+            kept = run.trained(training) if training.level else dense
+            if kept is None:
                 continue
-            trained, after = kept[below].weights, run.ticket(replicate, level).masks
-            before = kept[below].masks if below else ones({
-                name: np.shape(mask) for name, mask in after.items()})
-            where = {"trained_level": below, "level": level, "density": density(after)}
+            after = run.ticket(replicate, level).masks
+            where = {"trained_level": training.level, "level": level, "density": density(after)}
             rows += [{"replicate": replicate, **where, "weight": name, **found}
-                     for name, found in _figures(initial, trained, before, after)]
-            if not below:
-                drawn += _histograms(initial, trained, after, edges, level)
+                     for name, found in _figures(initial, kept, after)]
+            if not training.level:
+                drawn += _histograms(initial, kept.weights, after, level, edges)
     if not rows:
         raise WorkdirError("Movement needs trained weights, and a ticket that was made of them. "
                            f"Received: {run.root}, where there are none: run it with "
@@ -114,24 +119,24 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
                      "those that it has pruned.",))
 
 
-def _figures(initial: Arrays, trained: Arrays, before: Arrays,
+def _figures(initial: Arrays, kept: Contents,
              after: Arrays) -> Iterator[tuple[str, dict[str, float]]]:
-    names = in_order(after)
+    names, arrays = in_order(after), (initial, kept.weights, kept.masks, after)
     for name in names:
-        yield name, figures(initial[name], trained[name], before[name], after[name])
-    yield ALL, figures(*(flat(arrays, names) for arrays in (initial, trained, before, after)))
+        yield name, figures(*(array[name] for array in arrays))
+    yield ALL, figures(*(flat(array, names) for array in arrays))
 
 
-def _histograms(initial: Arrays, trained: Arrays, after: Arrays, edges: dict[str, Array],
-                level: int) -> Iterator[pd.DataFrame]:
+def _histograms(initial: Arrays, trained: Arrays, after: Arrays, level: int,
+                edges: dict[str, "npt.NDArray[np.float64]"]) -> Iterator[pd.DataFrame]:
     for name in in_order(after):
-        moved = np.abs(trained[name] - initial[name])
+        moved = _moved(initial[name], trained[name])
         # One grid for all levels and replicates; the few beyond it would press it together.
         grid = edges.setdefault(name, np.linspace(
             0, float(np.quantile(moved, 0.995)) or 1.0, _BINS + 1))
         for group, chosen in (("kept", after[name] != 0), ("pruned", after[name] == 0)):
             counts, _ = np.histogram(moved[chosen], grid)
-            share = counts / (max(1, np.count_nonzero(chosen)) * np.diff(grid))
+            total = max(1, int(np.count_nonzero(chosen)))
             yield pd.DataFrame({"level": level, "weight": name, "group": group,
                                 "moved": (grid[1:] + grid[:-1]) / 2,
-                                "probability_density": share})
+                                "probability_density": counts / (total * np.diff(grid))})

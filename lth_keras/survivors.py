@@ -8,6 +8,7 @@ are bimodal.
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from lth_keras import drawings
@@ -34,8 +35,8 @@ def bimodality(values: Array) -> float:
       >>> bimodality(np.array([-1.0, 1.0] * 1000)) > 0.99
       True
     """
-    count = np.size(values)
-    centred = np.ravel(values).astype(np.float64) - np.mean(values, dtype=np.float64)
+    count, exact = np.size(values), np.asarray(values, np.float64)
+    centred = exact - np.mean(exact)
     variance = np.mean(centred**2)
     if count < 4 or not variance:
         return float("nan")
@@ -64,17 +65,17 @@ def figures(initial: Array, mask: Array) -> dict[str, float]:
       >>> figures(initial, np.abs(initial) > 0.5)["central_share"]
       0.0
     """
-    kept = initial[mask != 0].astype(np.float64)
-    spread = float(np.std(initial, dtype=np.float64))
-    edge = np.quantile(np.abs(initial), CENTRE)
+    exact = np.asarray(initial, np.float64)
+    kept, spread = exact[mask != 0], float(np.std(exact))
+    edge = np.quantile(np.abs(exact), CENTRE)
     nothing = not len(kept)
-    return {"survivors": len(kept), "weight_density": len(kept) / initial.size,
+    return {"survivors": len(kept), "weight_density": len(kept) / exact.size,
             "std_ratio": float("nan") if nothing or not spread else float(np.std(kept)) / spread,
             "central_share": float("nan") if nothing else float(np.mean(np.abs(kept) <= edge)),
             "bimodality": bimodality(kept) if len(kept) > 3 else float("nan")}
 
 
-def histogram(initial: Array, mask: Array, edges: Array) -> Array:
+def histogram(initial: Array, mask: Array, edges: Array) -> "npt.NDArray[np.float64]":
     """The survivors' probability density over each bin; its integral is 1, or 0 if none survive.
 
     Args:
@@ -86,8 +87,8 @@ def histogram(initial: Array, mask: Array, edges: Array) -> Array:
       Shape (bins,).
     """
     counts, _ = np.histogram(initial[mask != 0], edges)
-    result: Array = counts / (max(1, counts.sum()) * np.diff(edges))
-    return result
+    width = np.diff(np.asarray(edges, np.float64))
+    return np.asarray(counts / (max(1, counts.sum()) * width), np.float64)
 
 
 def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
@@ -98,7 +99,8 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
       levels: which; by default all that have tickets.
     """
     initial = {replicate: run.initial(replicate) for replicate in run.replicates}
-    rows, drawn, edges = [], [], {}
+    rows, drawn = [], []
+    edges: dict[str, npt.NDArray[np.float64]] = {}
     for replicate, weights in initial.items():
         for level in run.levels(replicate, levels):
             masks = run.ticket(replicate, level).masks
@@ -117,5 +119,6 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     title = f"{run.title}: initial weights that survive"
     return Analysis(title, table, ("level", "weight"), _MEASURES, {"histogram": histograms},
                     drawings.survivors_figure(histograms, table, title), (
-        f"central_share: of the survivors, in the central tenth of the initial weights; "
-        f"bimodality: Sarle's coefficient, 0.333 if normal, above {BIMODAL:.3f} if bimodal.",))
+        "central_share: of the survivors, in the central tenth of the initial weights; "
+        "bimodality: Sarle's coefficient, that of level 0 if survival has nothing to do with the "
+        f"initial value, above {BIMODAL:.3f} with two modes.",))

@@ -101,6 +101,18 @@ def measure(config: str, placement: Placement) -> Speed:
         return speed
 
 
+def evaluator(config: Config, placement: Placement) -> Any:
+    """An `evaluation.Evaluator` of a configuration, in this process."""
+    with _quiet():
+        import tensorflow as tf
+
+        from lth_keras import data
+        from lth_keras.evaluation import Evaluator
+        _set_threads(placement.threads, tf.config.threading)
+    return Evaluator(config, data.load(config.dataset, placement.data_dir),
+                     placement.resident_mib)
+
+
 @functools.lru_cache(maxsize=1)
 def _lab(config: str, placement: Placement) -> Any:
     with _quiet():

@@ -15,14 +15,15 @@ GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
      "tensorfile", "ticketfile", "shapes", "statefile", "values", "controls", "branches", "rules",
      "config", "background", "locks", "workdir", "record", "layout", "store", "repair",
-     "invariants"),
+     "invariants", "barrier"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
      "identity", "resume", "course", "callback"),
     ("presets", "agenda", "experiment", "data", "rates", "models", "augmentation", "program",
-     "feed", "train", "lab", "work", "workers", "clusters"),
-    ("stats", "plots", "report", "progress"),
-    ("cli", "__main__"),
+     "feed", "evaluation", "train", "lab", "work", "workers", "clusters"),
+    ("stats", "plots", "report", "progress", "drawings", "analysis", "survivors", "movement",
+     "connections", "overlaps", "instability"),
+    ("analyse", "cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")
 ORDER = tuple(module for group in GROUPS for module in group)
