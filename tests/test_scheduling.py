@@ -55,9 +55,9 @@ class Workers:
         self.slots, self._choose = slots, choose
         self.submitted, self.tickets, self.together, self._running = [], [], [], {}
 
-    def submit(self, training, ticket):
+    def submit(self, training, start):
         self.submitted.append(training)
-        self.tickets.append(ticket)
+        self.tickets.append(start.ticket)
         self._running[training] = concurrent.futures.Future()
         self.together.append(list(self._running))
         assert len(self._running) <= self.slots

@@ -46,9 +46,9 @@ class Killing:
         self.slots, self.steps, self._pool = pool.slots, pool.steps, pool
         self.submitted, self.killed = [], None
 
-    def submit(self, training, ticket):
+    def submit(self, training, start):
         before = self.steps()
-        future = self._pool.submit(training, ticket)
+        future = self._pool.submit(training, start)
         self.submitted.append(training)
         if len(self.submitted) == 4:
             assert until(lambda: self.steps() > before) and not future.done()
