@@ -60,6 +60,7 @@ KINDS = {
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
 _WIDE = 100  # Characters, from which on a line has room for spreads.
+_MOST_ROWS = 40  # Of a table that shows all levels.
 _ONLY_BARRIER = ("points", "data_dir")
 
 
@@ -149,12 +150,10 @@ def show(found: Analysis, some: bool, console: Console) -> None:
       some: whether of many levels only those of the picture are shown.
       console: where.
     """
-    rows = found.rows
-    chosen = drawings.shown_levels(rows) if some and len(rows) else []
-    if chosen and len(chosen) < rows.level.nunique():
+    rows, chosen = found.rows, list[int]()
+    if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
+        chosen = drawings.shown_levels(rows)
         rows = rows[rows.level.isin(chosen)]
-    else:
-        chosen = []
     console.print(table(rows, found, spread=console.width >= _WIDE))
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     for note in found.notes:

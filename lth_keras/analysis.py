@@ -88,11 +88,23 @@ class Run:
         one_shot = self.config.strategy == "one_shot"
         return record.chain(self.config, replicate, 0 if one_shot else level - 1)
 
-    def levels(self, replicate: int, among: "Iterable[int] | None" = None) -> list[int]:
-        """The levels of a replicate that have a ticket, of some levels or of all."""
-        top = max(training.level for training in self._done if training.replicate == replicate)
-        wanted = range(top + 2) if among is None else sorted(set(among))
-        return [level for level in wanted if self._mark(replicate, level)]
+    def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
+        """The levels that have a ticket, by replicate.
+
+        Args:
+          among: those to look for; by default all.
+
+        Raises:
+          WorkdirError: if none of them has one.
+        """
+        top = max(training.level for training in self._done) + 1
+        wanted = range(top + 1) if among is None else sorted(set(among))
+        found = {replicate: [level for level in wanted if self._mark(replicate, level)]
+                 for replicate in self.replicates}
+        if not any(found.values()):
+            raise WorkdirError("An analysis needs a level that has a ticket. Received: levels "
+                               f"{', '.join(map(str, wanted))} of {self.root}, where none has.")
+        return found
 
     def initial(self, replicate: int) -> Arrays:
         """The weights that a replicate began with: theta_0, wherever its tickets start from."""

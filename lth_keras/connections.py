@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import drawings
+from lth_keras import figures
 from lth_keras.analysis import Analysis, in_order, mean_of, Run
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, density
@@ -86,7 +86,7 @@ def chance(size: int, units: int, kept: int) -> float:
     return float(np.sqrt(variance) / (each * share))
 
 
-def figures(mask: Array, direction: str) -> dict[str, float]:
+def measures(mask: Array, direction: str) -> dict[str, float]:
     """How evenly one weight's connections are left.
 
     Returns:
@@ -95,7 +95,7 @@ def figures(mask: Array, direction: str) -> dict[str, float]:
       ratio: of the two, 1 for a random mask.
 
     Example:
-      >>> figures(np.array([[1, 1], [0, 0]]), "outgoing")["without"]
+      >>> measures(np.array([[1, 1], [0, 0]]), "outgoing")["without"]
       0.5
     """
     kept = counts(mask, direction)
@@ -113,14 +113,14 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
       levels: which; by default all that have tickets.
     """
     rows, drawn = [], []
-    for replicate in run.replicates:
-        for level in run.levels(replicate, levels):
+    for replicate, chosen in run.levels(levels).items():
+        for level in chosen:
             masks = run.ticket(replicate, level).masks
             for name in [name for name in in_order(masks) if np.ndim(masks[name]) > 1]:
                 for direction in DIRECTIONS:
                     rows.append({"replicate": replicate, "level": level,
                                  "density": density(masks), "weight": name,
-                                 "direction": direction, **figures(masks[name], direction)})
+                                 "direction": direction, **measures(masks[name], direction)})
                     kept = np.sort(counts(masks[name], direction))[::-1]
                     drawn.append(pd.DataFrame({
                         "level": level, "weight": name, "direction": direction,
@@ -131,6 +131,6 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     units = mean_of(drawn, ["level", "weight", "direction", "place"])
     title = f"{run.title}: connections that units keep"
     return Analysis(title, table, ("level", "weight", "direction"), _MEASURES, {"units": units},
-                    drawings.connections_figure(units, table, title), (
+                    figures.connections_figure(units, table, title), (
         "without: units that keep none; unevenness: standard deviation over mean of units' "
         "connections; ratio: to that of random masks of the same density.",))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from lth_keras import drawings
+from lth_keras import figures
 from lth_keras.analysis import Analysis, Run
 from lth_keras.barrier import POINTS, STABLE, walk
 from lth_keras.errors import LotteryError, WorkdirError
@@ -47,8 +47,8 @@ def pairs(run: Run, levels: "Iterable[int] | None" = None) -> list[Pair]:
       levels: which; by default all.
     """
     found = []
-    for replicate in run.replicates:
-        for level in run.levels(replicate, levels):
+    for replicate, chosen in run.levels(levels).items():
+        for level in chosen:
             repeats = [training for training in run.repeats(replicate, level)
                        if run.has_trained(training)]
             found += [Pair(ORDERS, *two) for two in itertools.combinations(repeats, 2)]
@@ -103,8 +103,10 @@ def analyse(runs: Sequence[Run], error: Callable[[Arrays], float],
     _check_same(runs)
     levels = [0] if levels is None and len(runs) > 1 else levels
     rows, paths = [], []
-    for run in runs:
-        for pair, first, second in _read(run, track(pairs(run, levels))):
+    found = [pairs(run, levels) for run in runs]
+    _check_dense(runs, found)
+    for run, two in zip(runs, found, strict=True):
+        for pair, first, second in _read(run, track(two)):
             path = walk(error, first.weights, second.weights, points)
             where = {"rewind_step": run.config.rewind_step, "between": pair.between,
                      "level": pair.second.level, "density": density(second.masks),
@@ -139,13 +141,18 @@ def _given(runs: Sequence[Run], rows: pd.DataFrame, paths: pd.DataFrame,
         notes.append(_sentence(choice, k))
     if len(runs) == 1:
         return Analysis(title, rows, keys, _MEASURES, details,
-                        drawings.barrier_figure(paths, rows, title), tuple(notes))
-    if dense.empty:
-        raise WorkdirError("Of several workdirs the dense networks are compared. Received: "
-                           f"{', '.join(str(run.root) for run in runs)}, with none that was "
-                           "trained twice; give `lth run` --branches ticket:2@0.")
+                        figures.barrier_figure(paths, rows, title), tuple(notes))
     return Analysis(title, rows, ("rewind_step", *keys), _MEASURES, details,
-                    drawings.rewinding_figure(choice, title), tuple(notes))
+                    figures.rewinding_figure(choice, title), tuple(notes))
+
+
+def _check_dense(runs: Sequence[Run], found: Sequence[Sequence[Pair]]) -> None:
+    for run, two in zip(runs, found, strict=True):
+        if len(runs) > 1 and not any(pair.between == ORDERS and not pair.second.level
+                                     for pair in two):
+            raise WorkdirError("Of several workdirs the dense networks are compared, each trained "
+                               f"with two data orders and kept. Received: {run.root}, without "
+                               "such a pair at level 0; give `lth run` --branches ticket:2@0.")
 
 
 def _sentence(choice: pd.DataFrame, k: "int | None") -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import drawings, record
+from lth_keras import figures, record
 from lth_keras.analysis import ALL, Analysis, flat, in_order, mean_of, Run
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.masks import Array, Arrays, density
@@ -23,7 +23,7 @@ _MEASURES = {"moved_kept": ".4f", "moved_pruned": ".4f", "away_kept": ".1%",
              "away_pruned": ".1%"}
 
 
-def figures(initial: Array, trained: Array, before: Array, after: Array) -> dict[str, float]:
+def measures(initial: Array, trained: Array, before: Array, after: Array) -> dict[str, float]:
     """How the weights that a pruning keeps had moved, and those that it prunes.
 
     Args:
@@ -40,7 +40,7 @@ def figures(initial: Array, trained: Array, before: Array, after: Array) -> dict
       LotteryError: if `after` keeps a weight that `before` does not.
 
     Example:
-      >>> found = figures(np.array([0.5, -0.5]), np.array([2.0, 0.25]),
+      >>> found = measures(np.array([0.5, -0.5]), np.array([2.0, 0.25]),
       ...                 before=np.array([1, 1]), after=np.array([1, 0]))
       >>> found["moved_kept"], found["moved_pruned"], found["away_kept"], found["away_pruned"]
       (1.5, 0.75, 1.0, 0.0)
@@ -64,12 +64,11 @@ def _mean(values: "npt.NDArray[Any]") -> float:
     return float(np.mean(values)) if values.size else float("nan")
 
 
-def _pairs(run: Run, replicate: int,
-           levels: "Iterable[int] | None") -> Iterator[tuple[Training, int]]:
+def _pairs(run: Run, replicate: int, levels: Iterable[int]) -> Iterator[tuple[Training, int]]:
     # What is trained, and the level of the ticket: the next one, and for the dense network every
     # one, which is what the paper draws.
     dense = record.chain(run.config, replicate, 0)
-    for level in run.levels(replicate, levels):
+    for level in levels:
         if level > 0:
             yield from ((training, level) for training in dict.fromkeys(
                 (dense, run.maker(replicate, level))))
@@ -91,17 +90,17 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     rows: list[dict[str, Any]] = []
     drawn: list[pd.DataFrame] = []
     edges: dict[str, npt.NDArray[np.float64]] = {}
-    for replicate in run.replicates:
+    for replicate, chosen in run.levels(levels).items():
         initial = run.initial(replicate)
         dense = run.trained(record.chain(run.config, replicate, 0))
-        for training, level in _pairs(run, replicate, levels):
+        for training, level in _pairs(run, replicate, chosen):
             kept = run.trained(training) if training.level else dense
             if kept is None:
                 continue
             after = run.ticket(replicate, level).masks
             where = {"trained_level": training.level, "level": level, "density": density(after)}
             rows += [{"replicate": replicate, **where, "weight": name, **found}
-                     for name, found in _figures(initial, kept, after)]
+                     for name, found in _measures(initial, kept, after)]
             if not training.level:
                 drawn += _histograms(initial, kept.weights, after, level, edges)
     if not rows:
@@ -113,18 +112,18 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
         pd.DataFrame(columns=["level", "weight", "group", "moved", "probability_density"])
     title = f"{run.title}: how weights move in training"
     return Analysis(title, table, ("trained_level", "level", "weight"), _MEASURES,
-                    {"histogram": histograms}, drawings.movement_figure(histograms, table, title),
+                    {"histogram": histograms}, figures.movement_figure(histograms, table, title),
                     ("moved: mean of |w_T - w_0|; away: the share whose magnitude rose; of the "
                      "weights trained at trained_level that the ticket of the level keeps, and of "
                      "those that it has pruned.",))
 
 
-def _figures(initial: Arrays, kept: Contents,
+def _measures(initial: Arrays, kept: Contents,
              after: Arrays) -> Iterator[tuple[str, dict[str, float]]]:
     names, arrays = in_order(after), (initial, kept.weights, kept.masks, after)
     for name in names:
-        yield name, figures(*(array[name] for array in arrays))
-    yield ALL, figures(*(flat(array, names) for array in arrays))
+        yield name, measures(*(array[name] for array in arrays))
+    yield ALL, measures(*(flat(array, names) for array in arrays))
 
 
 def _histograms(initial: Arrays, trained: Arrays, after: Arrays, level: int,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import drawings
+from lth_keras import figures
 from lth_keras.analysis import ALL, Analysis, in_order, Run
 from lth_keras.masks import Arrays, density, kept, overlap, size
 
@@ -40,7 +40,7 @@ def chance(first: Arrays, second: Arrays) -> float:
     return both / either if either else 1.0
 
 
-def _figures(first: Arrays, second: Arrays) -> Iterator[dict[str, Any]]:
+def _measures(first: Arrays, second: Arrays) -> Iterator[dict[str, Any]]:
     for name in (*in_order(first), ALL):
         pair = [masks if name == ALL else {name: masks[name]} for masks in (first, second)]
         seen, expected = overlap(*pair), chance(*pair)
@@ -56,7 +56,7 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
       levels: which; by default all that have tickets.  Each is compared with the one before it
         of these, within a replicate.
     """
-    wanted = {replicate: run.levels(replicate, levels) for replicate in run.replicates}
+    wanted = run.levels(levels)
     before: dict[int, tuple[int, Arrays]] = {}
     rows = []
     for level in sorted({level for found in wanted.values() for level in found}):
@@ -65,12 +65,12 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
         for one, other in itertools.combinations(masks, 2):
             where = {"between": "replicates", "level": level, "first": one, "second": other,
                      "density": density(masks[one])}
-            rows += [{**where, **found} for found in _figures(masks[one], masks[other])]
+            rows += [{**where, **found} for found in _measures(masks[one], masks[other])]
         for replicate, now in masks.items():
             if replicate in before:
                 where = {"between": "levels", "level": level, "first": before[replicate][0],
                          "second": level, "density": density(now), "replicate": replicate}
-                rows += [{**where, **found} for found in _figures(before[replicate][1], now)]
+                rows += [{**where, **found} for found in _measures(before[replicate][1], now)]
             before[replicate] = level, now
     columns = ["between", "replicate", "level", "first", "second", "density", "weight",
                "weight_density", *_MEASURES]
@@ -79,7 +79,7 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
                               ignore_index=True)
     title = f"{run.title}: overlap of masks"
     return Analysis(title, table, ("between", "level", "weight"), _MEASURES, {},
-                    drawings.overlap_figure(table, title), (
+                    figures.overlap_figure(table, title), (
         "overlap: weights kept by both over weights kept by either (Jaccard); chance: of masks "
         "with as many weights of each layer, but any. Between levels: a level and the one before "
         "it.",))

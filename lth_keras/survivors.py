@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import drawings
+from lth_keras import figures
 from lth_keras.analysis import Analysis, in_order, mean_of, Run
 from lth_keras.masks import Array, density
 
@@ -47,7 +47,7 @@ def bimodality(values: Array) -> float:
     return float((skewness**2 + 1) / kurtosis)
 
 
-def figures(initial: Array, mask: Array) -> dict[str, float]:
+def measures(initial: Array, mask: Array) -> dict[str, float]:
     """What distinguishes the survivors of one weight from all its initial values.
 
     Args:
@@ -62,7 +62,7 @@ def figures(initial: Array, mask: Array) -> dict[str, float]:
 
     Example:
       >>> initial = np.linspace(-1, 1, 101)
-      >>> figures(initial, np.abs(initial) > 0.5)["central_share"]
+      >>> measures(initial, np.abs(initial) > 0.5)["central_share"]
       0.0
     """
     exact = np.asarray(initial, np.float64)
@@ -101,15 +101,16 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     initial = {replicate: run.initial(replicate) for replicate in run.replicates}
     rows, drawn = [], []
     edges: dict[str, npt.NDArray[np.float64]] = {}
-    for replicate, weights in initial.items():
-        for level in run.levels(replicate, levels):
+    for replicate, chosen in run.levels(levels).items():
+        weights = initial[replicate]
+        for level in chosen:
             masks = run.ticket(replicate, level).masks
             for name in in_order(masks):
                 if name not in edges:  # One grid for all levels and replicates.
                     most = max(float(np.abs(other[name]).max()) for other in initial.values())
                     edges[name] = np.linspace(-(most or 1.0), most or 1.0, _BINS + 1)
                 rows.append({"replicate": replicate, "level": level, "density": density(masks),
-                             "weight": name, **figures(weights[name], masks[name])})
+                             "weight": name, **measures(weights[name], masks[name])})
                 drawn.append(pd.DataFrame({
                     "level": level, "weight": name,
                     "value": (edges[name][1:] + edges[name][:-1]) / 2,
@@ -118,7 +119,7 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     histograms = mean_of(drawn, ["level", "weight", "value"])
     title = f"{run.title}: initial weights that survive"
     return Analysis(title, table, ("level", "weight"), _MEASURES, {"histogram": histograms},
-                    drawings.survivors_figure(histograms, table, title), (
+                    figures.survivors_figure(histograms, table, title), (
         "central_share: of the survivors, in the central tenth of the initial weights; "
         "bimodality: Sarle's coefficient, that of level 0 if survival has nothing to do with the "
         f"initial value, above {BIMODAL:.3f} with two modes.",))

@@ -21,8 +21,8 @@ GROUPS = (
      "identity", "resume", "course", "callback"),
     ("presets", "agenda", "experiment", "data", "rates", "models", "augmentation", "program",
      "feed", "evaluation", "train", "lab", "work", "workers", "clusters"),
-    ("stats", "plots", "report", "progress", "drawings", "analysis", "survivors", "movement",
-     "connections", "overlaps", "instability"),
+    ("stats", "plots", "report", "progress", "drawings", "figures", "analysis", "survivors",
+     "movement", "connections", "overlaps", "instability"),
     ("analyse", "cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")
