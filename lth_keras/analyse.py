@@ -172,10 +172,11 @@ def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
       spread: whether to give the least and greatest beside each mean.
     """
     summary = summarise(rows, of.keys, ["density", *of.measures])
-    counts = sorted({int(count) for count in summary["rows", "count"]} or {0})
-    shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(
-        f"means over {' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))} "
-        f"replicates or pairs{' [least, greatest]' if spread else ''}"))
+    counts = sorted({int(count) for count in summary["rows", "count"]})
+    over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    caption = "one replicate or pair" if counts == [1] else \
+        f"means over {over} replicates or pairs{' [least, greatest]' if spread else ''}"
+    shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
     for name in (*of.keys, "P_m %", *of.measures):
         text = name in of.keys and name != "level"
         shown.add_column(name if name == "P_m %" else name.replace("_", "\n"),

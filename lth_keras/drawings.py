@@ -18,7 +18,7 @@ BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"  # Okabe & Ito.
 
 
 def shown_levels(rows: pd.DataFrame) -> list[int]:
-    """The levels that a picture shows: those nearest to the paper's densities, and the sparsest.
+    """The levels that a picture shows: those nearest to the paper's densities, and the ends.
 
     Args:
       rows: with columns level and density.
@@ -30,7 +30,8 @@ def shown_levels(rows: pd.DataFrame) -> list[int]:
     densities = rows.groupby("level").density.mean()
     values = densities.to_numpy(float)
     places = {int(np.abs(values - wanted).argmin()) for wanted in _DENSITIES
-              if values.min() * 0.9 <= wanted <= values.max() / 0.9} | {int(values.argmin())}
+              if values.min() * 0.9 <= wanted <= values.max() / 0.9} | {
+        int(values.argmax()), int(values.argmin())}
     return sorted(int(densities.index[place]) for place in places)
 
 

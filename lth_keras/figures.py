@@ -100,15 +100,13 @@ def connections_figure(units: pd.DataFrame, rows: pd.DataFrame, title: str) -> F
 def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
     """The overlap of masks against density, and what chance would give, a panel a weight."""
     names = list(dict.fromkeys(rows.weight))
-    weights = [*shown_weights(names[:-1]), *names[-1:]] if names else ["all"]
-    between = list(dict.fromkeys(rows.between)) or ["replicates"]
+    weights = [*shown_weights(names[:-1]), *names[-1:]]
+    between = list(dict.fromkeys(rows.between))
     figure, panels = _panels(len(between), len(weights),
                              _titled(title, weights[:-1], names[:-1]), sharey=True)
     for row, of in zip(panels, between, strict=True):
         for axes, name in zip(row, weights, strict=True):
             chosen = rows[(rows.between == of) & (rows.weight == name)]
-            if chosen.empty:
-                continue
             against_density(axes, chosen, "overlap", color=BLUE, label="overlap")
             against_density(axes, chosen, "chance", color=GREY, label="by chance", marker="",
                             linestyle="--")
@@ -116,8 +114,7 @@ def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
             axes.set_title(f"{name}, between {of}", fontsize=10)
         row[0].set_ylabel("overlap (Jaccard)")
         row[0].set_ylim(0, 1.03)
-    if not rows.empty:
-        _legend(figure, panels[0, 0])
+    _legend(figure, panels[0, 0])
     return figure
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from lth_keras import figures
 from lth_keras.analysis import ALL, Analysis, in_order, Run
+from lth_keras.errors import WorkdirError
 from lth_keras.masks import Arrays, density, kept, overlap, size
 
 _MEASURES = {"overlap": ".3f", "chance": ".3f", "ratio": ".2f"}
@@ -55,6 +56,9 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
       run: the workdir.
       levels: which; by default all that have tickets.  Each is compared with the one before it
         of these, within a replicate.
+
+    Raises:
+      WorkdirError: if there are no two replicates or levels.
     """
     wanted = run.levels(levels)
     before: dict[int, tuple[int, Arrays]] = {}
@@ -72,6 +76,9 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
                          "second": level, "density": density(now), "replicate": replicate}
                 rows += [{**where, **found} for found in _measures(before[replicate][1], now)]
             before[replicate] = level, now
+    if not rows:
+        raise WorkdirError("An overlap is that of two replicates, or of two levels. Received: "
+                           f"{run.root}, with one of each.")
     columns = ["between", "replicate", "level", "first", "second", "density", "weight",
                "weight_density", *_MEASURES]
     table = pd.DataFrame(rows, columns=columns).astype({"replicate": "Int64"})

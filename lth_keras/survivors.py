@@ -36,10 +36,10 @@ def bimodality(values: Array) -> float:
       True
     """
     count, exact = np.size(values), np.asarray(values, np.float64)
+    if count < 4 or np.ptp(exact) == 0:
+        return float("nan")
     centred = exact - np.mean(exact)
     variance = np.mean(centred**2)
-    if count < 4 or not variance:
-        return float("nan")
     skewness = np.mean(centred**3) / variance**1.5 * np.sqrt(count * (count - 1)) / (count - 2)
     excess = np.mean(centred**4) / variance**2 - 3
     ends = (count - 2) * (count - 3)
@@ -72,7 +72,7 @@ def measures(initial: Array, mask: Array) -> dict[str, float]:
     return {"survivors": len(kept), "weight_density": len(kept) / exact.size,
             "std_ratio": float("nan") if nothing or not spread else float(np.std(kept)) / spread,
             "central_share": float("nan") if nothing else float(np.mean(np.abs(kept) <= edge)),
-            "bimodality": bimodality(kept) if len(kept) > 3 else float("nan")}
+            "bimodality": bimodality(kept)}
 
 
 def histogram(initial: Array, mask: Array, edges: Array) -> "npt.NDArray[np.float64]":

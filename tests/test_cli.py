@@ -8,7 +8,7 @@ import sys
 import pytest
 import small
 
-from lth_keras import cli, clusters, locks, presets, ticketfile
+from lth_keras import analyse, cli, clusters, locks, presets, ticketfile
 from lth_keras.agenda import trainings
 from lth_keras.errors import LotteryError
 from lth_keras.store import COLUMNS
@@ -40,7 +40,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ([], "COMMAND must be one of run, report, presets. Received: none."),
+    ([], "COMMAND must be one of run, report, analyse, presets. Received: none."),
     (["foo"], "COMMAND must be one of"),
     (["run"], "PRESET must be one of digits, lenet_300_100, conv2. Received: none."),
     (["run", "nope"], "preset must be one of digits, lenet_300_100, conv2. Received: 'nope'."),
@@ -89,7 +89,7 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1 and "Received:" in error
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["presets"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["analyse"], ["presets"]])
 def test_help_is_complete(command, capsys):
     assert lth(*command, "--help") == 0
     text = capsys.readouterr().out
@@ -100,7 +100,10 @@ def test_help_is_complete(command, capsys):
                      "--on_divergence", "--repair"]:
             assert name in text
     if not command:
-        assert all(name in text for name in ("run", "report", "presets"))
+        assert all(name in text for name in ("run", "report", "analyse", "presets"))
+    if command == ["analyse"]:
+        for name in [*analyse.KINDS, "--levels", "--out", "--points", "--data_dir"]:
+            assert name in text
 
 
 def test_presets_are_listed_with_their_cost(capsys):
@@ -279,7 +282,7 @@ def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1_and_is_not_trained
 _LIMITED = """
 import resource, sys
 import small
-from lth_keras import cli, clusters
+from lth_keras import analyse, cli, clusters
 clusters.BACKENDS["loky"] = small.Inline
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(cli._main(cli._parse(["lth", *sys.argv[2:]])))

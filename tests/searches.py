@@ -1,0 +1,81 @@
+"""Workdirs of searches that nobody trained: known weights, masks by magnitude."""
+
+import numpy as np
+import pandas as pd
+import workdirs
+
+from lth_keras import files
+from lth_keras.agenda import takes_from, trainings
+from lth_keras.config import Config
+from lth_keras.record import chain
+from lth_keras.store import Store
+from lth_keras.ticketfile import Contents
+
+CONFIG = Config(preset="made", network="tiny", dataset="blobs", steps=100, rounds=3, replicates=2,
+                branches=("ticket",))
+SHAPES = {"conv/kernel": (3, 3, 2, 8), "fc/kernel": (40, 10)}
+
+
+def fill(root, config=CONFIG, trained=None, done=lambda training: True):
+    """A run of a configuration in which training is a function of the initial weights.
+
+    Args:
+      root: the folder.
+      config: the settings.
+      trained: (initial, training) -> trained weights; by default each weight times 1.5 where it
+        is above its median by magnitude and times 0.5 elsewhere.
+      done: which trainings are finished.
+    """
+    store = Store(root, config)
+    store.begin()
+    final = {}
+    for training in trainings(config):
+        if not done(training):
+            continue
+        rng = np.random.default_rng([config.seed, training.replicate])
+        initial = {**{name: rng.normal(size=shape).astype(np.float32)
+                      for name, shape in SHAPES.items()}, "fc/bias": np.zeros(10, np.float32)}
+        start = masks = None
+        if training.level:
+            ticket, start = store.read_ticket(training.replicate, training.level)
+            masks = ticket.masks
+        else:
+            masks = {name: np.ones(shape, np.uint8) for name, shape in SHAPES.items()}
+            start = Contents(initial, masks, 0, {})
+        if training.level == 0 and training.branch_index:
+            start = files.mark(store.ticket(training.replicate, 0).read_bytes())
+        weights = (trained or grown)(initial, training)
+        weights |= {name: weights[name] * mask for name, mask in masks.items()}
+        final[training] = weights
+        by = takes_from(config, training)
+        by = final[by] if config.strategy == "one_shot" and by else weights
+        chained = training == chain(config, training.replicate, training.level)
+        kept = config.keep_trained != "none"
+        store.finish(training, {**workdirs.RESULT, "density": _density(masks)}, workdirs.CURVE,
+                     start, following=_pruned(initial, by, masks, training) if chained else None,
+                     trained=Contents(weights, masks, training.level, {}) if kept else None)
+    return root
+
+
+def grown(initial, training):
+    """Large weights grow by a half and small ones shrink by a half."""
+    return {name: (value * np.where(np.abs(value) > np.median(np.abs(value)), 1.5, 0.5)
+                   ).astype(np.float32) for name, value in initial.items()}
+
+
+def _pruned(initial, final, masks, training):
+    # The half of each weight that is largest after training.
+    kept = {}
+    for name, mask in masks.items():
+        size = np.abs(final[name]) * mask
+        kept[name] = (size > np.median(size[mask != 0])).astype(np.uint8)
+    return Contents(initial, kept, training.level + 1, {})
+
+
+def _density(masks):
+    return sum(int(mask.sum()) for mask in masks.values()) / sum(map(np.size, masks.values()))
+
+
+def read(folder, name):
+    """A CSV file of an analysis."""
+    return pd.read_csv(folder / f"{name}.csv")
