@@ -13,6 +13,8 @@ A reader who follows a network through the package meets each module once:
     feed, train                          the papers' networks, trained in compiled loops
     experiment, lab, workers             what is trained, how, and by whom
     stats, plots, report                 tables, pictures, verdicts
+    survivors, movement, connections,
+    overlaps, barrier, instability       analyses: which weights, how they moved, how stable
     cli                                  the command `lth`
 
 The public names are those of `__all__`.
