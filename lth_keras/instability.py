@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import pandas as pd
 
 from lth_keras import figures
+from lth_keras.agenda import repeats_from_k
 from lth_keras.analysis import Analysis, Run
 from lth_keras.barrier import POINTS, STABLE, walk
 from lth_keras.errors import LotteryError, WorkdirError
@@ -108,7 +109,7 @@ def analyse(runs: Sequence[Run], error: Callable[[Arrays], float],
     for run, two in zip(runs, found, strict=True):
         for pair, first, second in _read(run, track(two)):
             path = walk(error, first.weights, second.weights, points)
-            where = {"rewind_step": run.config.rewind_step, "between": pair.between,
+            where = {"rewind_step": _shared(run, pair), "between": pair.between,
                      "level": pair.second.level, "density": density(second.masks),
                      "replicate": pair.second.replicate, "first": str(pair.first),
                      "second": str(pair.second)}
@@ -122,6 +123,12 @@ def analyse(runs: Sequence[Run], error: Callable[[Arrays], float],
             f"{', '.join(str(run.root) for run in runs)}, with none whose weights are kept"
             f"{'' if levels is None else ' at these levels'}.")
     return _given(runs, pd.DataFrame(rows), pd.concat(paths, ignore_index=True), points)
+
+
+def _shared(run: Run, pair: Pair) -> int:
+    # The k of a pair: the dense network's has the steps to k in common only if it repeats from k.
+    return run.config.rewind_step if pair.second.level or repeats_from_k(run.config, pair.second) \
+        else 0
 
 
 def _given(runs: Sequence[Run], rows: pd.DataFrame, paths: pd.DataFrame,

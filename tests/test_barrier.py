@@ -17,16 +17,16 @@ def wells(weights):
     return float(0.1 + 0.5 * (1 - abs(2 * np.clip(weights["w"], 0, 1) - 1)))
 
 
-@pytest.fixture
-def runs(tmp_path):
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
     """Runs that rewind to steps 0, 20 and 40; the later, the nearer two data orders end."""
-    found = []
+    folder, found = tmp_path_factory.mktemp("runs"), []
     for k in (0, 20, 40):
         def trained(initial, training, k=k):
             moved = SPREAD / (1 + k) * training.branch_index
             return {name: value + np.float32(moved) for name, value in initial.items()}
         config = REPEATED.replace(rewind_step=k, validation_every=20)
-        found.append(Run(searches.fill(tmp_path / f"k{k}", config, trained)))
+        found.append(Run(searches.fill(folder / f"k{k}", config, trained)))
     return found
 
 
@@ -134,6 +134,14 @@ def test_k_is_chosen_over_several_runs(runs):
     assert not choice.stable[0]
     least = choice.rewind_step[choice.stable].min()
     assert any(f"The smallest stable k is rewind_step={least}" in note for note in found.notes)
+
+
+def test_networks_that_share_no_steps_count_for_k_0(tmp_path):
+    config = REPEATED.replace(rewind_step=40, validation_every=20, rounds=2,
+                              retraining="learning_rate_rewinding", replicates=1)
+    rows = instability.analyse([Run(searches.fill(tmp_path, config))], lambda weights: 0.0).rows
+    assert rows.set_index(["between", "level"]).rewind_step.to_dict() == {
+        ("data orders", 0): 0, ("parent and ticket", 1): 40, ("parent and ticket", 2): 40}
 
 
 @pytest.mark.parametrize("instabilities, k, stable", [
