@@ -59,7 +59,6 @@ KINDS = {
                         "differ in rewind_step: which k to rewind to"),
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
-_WIDE = 100  # Characters, from which on a line has room for spreads.
 _MOST_ROWS = 40  # Of a table that shows all levels.
 _ONLY_BARRIER = ("points", "data_dir")
 
@@ -154,7 +153,10 @@ def show(found: Analysis, some: bool, console: Console) -> None:
     if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
         chosen = drawings.shown_levels(rows)
         rows = rows[rows.level.isin(chosen)]
-    console.print(table(rows, found, spread=console.width >= _WIDE))
+    wide = table(rows, found)
+    unbounded = console.options.update_width(10_000)
+    fits = console.measure(wide, options=unbounded).maximum <= console.width
+    console.print(wide if fits else table(rows, found, spread=False))
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     for note in found.notes:
         say(note)

@@ -41,7 +41,7 @@ class Pair:
 
 
 def pairs(run: Run, levels: "Iterable[int] | None" = None) -> list[Pair]:
-    """The pairs of a run whose trained weights were kept, level by level.
+    """The pairs of a run whose trained weights were kept, by what they are pairs of and by level.
 
     Args:
       run: the workdir.
@@ -57,7 +57,7 @@ def pairs(run: Run, levels: "Iterable[int] | None" = None) -> list[Pair]:
                 parent = run.maker(replicate, level)
                 if run.has_trained(parent):
                     found.append(Pair(PARENT, parent, Training(replicate, level)))
-    return sorted(found, key=lambda pair: (pair.second.level, pair.between))
+    return sorted(found, key=lambda pair: (pair.between, pair.second.level))
 
 
 def choose(rows: pd.DataFrame) -> tuple[pd.DataFrame, "int | None"]:

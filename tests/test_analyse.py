@@ -65,13 +65,15 @@ def test_a_table_of_many_rows_shows_some_levels_and_says_so(root, capsys, tmp_pa
     assert "are shown" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("width, spread", [(80, False), (140, True)])
-def test_the_table_fits_the_terminal(root, width, spread):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("width, spread", [(80, False), (200, True)])
+def test_the_table_fits_the_terminal(root, kind, width, spread):
     console = Console(width=width, record=True, file=io.StringIO())
-    analyse.show(analyse.KINDS["survivors"].analyse(Run(root), None), True, console)
+    found = analyse.KINDS[kind].analyse(Run(root), None)
+    analyse.show(found, True, console)
     text = console.export_text()
-    table = text[:text.index("central_share:")]
-    assert max(map(len, table.splitlines())) <= width
+    table = text[:text.index(found.notes[0])]
+    assert max(map(len, table.splitlines())) <= width and "conv/kernel" in table
     assert ("[least, greatest]" in table) is spread and ("…" in table) is False
 
 

@@ -239,14 +239,16 @@ def test_overlap_of_a_workdir(made):
 
 
 def test_overlap_of_replicates_that_agree(tmp_path):
-    config = searches.CONFIG.replace(rounds=1)
+    config = searches.CONFIG.replace(rounds=1, replicates=3)
     weights = {name: np.arange(1, np.prod(shape) + 1, dtype=np.float32).reshape(shape)
                for name, shape in searches.SHAPES.items()}
     root = searches.fill(tmp_path, config, lambda initial, training: {
         **initial, **weights})
     rows = overlaps.analyse(Run(root), levels=[1]).rows
     assert (rows.between == "replicates").all() and (rows.overlap == 1).all()
-    assert rows.chance.tolist() == pytest.approx([1 / 3] * 3)
+    assert rows.chance.tolist() == pytest.approx([1 / 3] * 9)
+    pairs = {*zip(rows["first"], rows.second, strict=True)}
+    assert pairs == {(0, 1), (0, 2), (1, 2)}
 
 
 def test_one_network_has_no_overlap(tmp_path):
