@@ -26,6 +26,8 @@ OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 _EXTENT = ("rounds", "replicates", "branches")
+# Far above any search's: a run looks at every level below that of a record it finds.
+MOST_ROUNDS = 9999
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -51,7 +53,7 @@ class Config:
     network: str = _field("network to train")
     dataset: str = _field("data set to train it on")
     steps: int = _field("optimizer steps of each training, >= 1")
-    rounds: int = _field("how many times the network is pruned, >= 0", 16)
+    rounds: int = _field(f"how many times the network is pruned, in [0, {MOST_ROUNDS}]", 16)
     replicates: int = _field("repetitions, each with its own weights and data order, >= 1", 1)
     branches: tuple[str, ...] = _field(
         f"what is trained at each level, of {', '.join(BRANCHES)}; controls train from level 1",
@@ -79,6 +81,9 @@ class Config:
         for name, least in (("steps", 1), ("rounds", 0), ("replicates", 1), ("batch_size", 1),
                             ("validation_every", 1), ("validation_size", 1), ("seed", None)):
             _check_whole(name, getattr(self, name), least)
+        if self.rounds > MOST_ROUNDS:
+            raise LotteryError(f"rounds must be at most {MOST_ROUNDS:,}. "
+                               f"Received: {self.rounds:,}.")
         for name, allowed in (("optimizer", OPTIMIZERS), ("scope", SCOPES),
                               ("data_order", DATA_ORDERS), ("augmentation", AUGMENTATIONS),
                               ("dtype_policy", DTYPE_POLICIES)):

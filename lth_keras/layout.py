@@ -7,14 +7,13 @@ itself, not behind a link.  What does not pass is a `DamagedError` that names th
 import dataclasses
 import errno
 import io
-import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
 
 import pandas as pd
 
-from lth_keras import files, record, workdir
+from lth_keras import files, owners, record
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.record import Record, Training
@@ -130,25 +129,7 @@ def check_same(root: pathlib.Path, there: Config, here: Config) -> None:
     Raises:
       WorkdirError: if not; it says what differs.
     """
-    one, other = there.identity, here.identity
-    differ = [f"{name}={one.get(name, 'default')} there, {other.get(name, 'default')} asked"
-              for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
-    if differ:
-        raise WorkdirError(f"A workdir holds one experiment. Received: {root}, with "
-                           f"{'; '.join(differ)}. Use another --workdir.")
-
-
-def refuse_search(root: pathlib.Path) -> None:
-    """Nothing, if a folder is not that of a search in `fit`.
-
-    Raises:
-      WorkdirError: if it is; a run would write over its results.csv.
-    """
-    for name in (workdir.STATE, workdir.START):
-        if os.path.lexists(root / name):
-            raise WorkdirError(f"A workdir holds one experiment. Received: {root}, the folder of a "
-                               f"LotteryTicketCallback, whose {name} it holds. Use another "
-                               "--workdir.")
+    owners.refuse_changed(root, owners.RUN, there.identity, here.identity)
 
 
 def read_record(root: pathlib.Path, training: Training,
@@ -189,7 +170,7 @@ def found(root: pathlib.Path) -> dict[Training, pathlib.Path]:
 
 
 def _records(root: pathlib.Path) -> Iterator[tuple[Training, pathlib.Path]]:
-    # Only what the store itself named: a copy beside it is not a result.
+    # Only what lies where it belongs: a copy beside it is not a result.
     for path in root.glob("replicate_*/level_*/*/result.json"):
         parts = re.fullmatch(r"replicate_([0-9]{1,9})/level_([0-9]{1,9})/([0-9A-Za-z_]+)"
                              r"_([0-9]{1,9})/.*", path.relative_to(root).as_posix())

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lth_keras import files
+from lth_keras.config import MOST_ROUNDS
+from lth_keras.shapes import is_whole
 
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
 FORMAT = 1
-_MOST_STEPS = 2**53
-# Far above any search's: a run looks at every level below that of a record it finds.
-MOST_LEVEL = 9999
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,12 +109,8 @@ def _is_none(value: Any) -> bool:
     return value is None
 
 
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_STEPS
-
-
 def _is_level(value: Any) -> bool:
-    return _is_whole(value) and value <= MOST_LEVEL
+    return is_whole(value) and value <= MOST_ROUNDS
 
 
 def _is_finite(value: Any) -> bool:
@@ -136,12 +131,12 @@ def _is_mark(value: Any) -> bool:
 
 
 _MEASURES: dict[str, Callable[[Any], bool]] = {
-    "early_stop_step": _is_whole, "val_loss_min": _is_finite,
+    "early_stop_step": is_whole, "val_loss_min": _is_finite,
     "test_accuracy_early_stop": _is_share, "test_accuracy_final": _is_share,
     "train_accuracy_final": _is_share}
 _RULES: dict[str, Callable[[Any], bool]] = {
-    "replicate": _is_whole, "level": _is_level, "branch": _is_name, "branch_index": _is_whole,
+    "replicate": is_whole, "level": _is_level, "branch": _is_name, "branch_index": is_whole,
     "density": lambda value: _is_share(value) and value > 0,
     "seconds": lambda value: _is_finite(value) and value >= 0,
-    "diverged_at_step": lambda value: value is None or (_is_whole(value) and value > 0),
+    "diverged_at_step": lambda value: value is None or (is_whole(value) and value > 0),
     **_MEASURES}

@@ -14,6 +14,7 @@ from typing import Any
 from lth_keras import draws, identity, rewind
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.masks import Arrays
+from lth_keras.owners import STATE
 from lth_keras.rewind import Restored, Snapshot
 from lth_keras.roundcallbacks import RoundCallbacks
 from lth_keras.rounds import Progress, Round
@@ -22,7 +23,7 @@ from lth_keras.statefile import Start, State
 from lth_keras.ticket import Ticket
 from lth_keras.ticketfile import Contents
 from lth_keras.weights import masked, named_weights
-from lth_keras.workdir import STATE, Workdir
+from lth_keras.workdir import Workdir
 
 
 class Keeper:

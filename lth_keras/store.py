@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, layout, record, ticketfile
+from lth_keras import files, layout, owners, record, ticketfile
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.layout import (
@@ -50,7 +50,7 @@ class Store:
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
-        layout.refuse_search(self.root)
+        owners.refuse_other(self.root, owners.RUN)
         if os.path.lexists(self.root / "config.json"):
             layout.check_same(self.root, layout.read_config(self.root), config)
 

@@ -21,14 +21,15 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, locks, statefile, ticketfile
+from lth_keras import files, locks, owners, statefile, ticketfile
 from lth_keras.background import Background
 from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.owners import START, STATE
 from lth_keras.shapes import as_json
 from lth_keras.statefile import Start, State
 from lth_keras.ticketfile import Contents
 
-STATE, START, RESULTS = "state.safetensors", "start.safetensors", "results.csv"
+RESULTS = "results.csv"
 _OURS = re.compile(r"start\.safetensors|level_\d+")
 _UNFINISHED = re.compile(r"\.(state\.safetensors|start\.safetensors|ticket\.safetensors"
                          r"|results\.csv)\.\d+\.[0-9a-f]{8}")
@@ -77,7 +78,7 @@ class Workdir:
         earlier = _OPEN.get(self.root)
         if earlier is not None:
             earlier.close()
-        self._lock = locks.hold(self.root)
+        self._lock = locks.hold(self.root, lambda: owners.refuse_other(self.root, owners.SEARCH))
         _OPEN[self.root] = self
         try:
             self._remove_unfinished()
@@ -96,10 +97,10 @@ class Workdir:
             the search is one of other settings.
         """
         if not (self.root / STATE).exists():
-            self._check_free()
+            self._check_not_begun()
             return None
         state = self._decoded(STATE, statefile.decode, self._load(STATE, largest))
-        self._check_same(state.settings)
+        owners.refuse_changed(self.root, owners.SEARCH, state.settings, as_json(self._settings))
         if not state.files:
             return Found(state, None, [])
         names = [START, *(ticket_name(level) for level in range(state.round["level"] + 1))] \
@@ -203,22 +204,11 @@ class Workdir:
                             f"the search again in another workdir; the tickets in {self.root} "
                             "that are whole can still be loaded.")
 
-    def _check_free(self) -> None:
+    def _check_not_begun(self) -> None:
         there = sorted(path.name for path in self.root.iterdir())
         ours = [name for name in there if _OURS.fullmatch(name)]
         if ours:
             raise self._damaged(STATE, f"it is missing, though {ours[0]} is there")
-        if "config.json" in there:
-            raise WorkdirError("A workdir holds one search. Received: "
-                               f"{self.root}, the folder of an `lth run`. Use another workdir.")
-
-    def _check_same(self, there: Mapping[str, Any]) -> None:
-        here = as_json(self._settings)
-        differ = [f"{name}={there.get(name)!r:.80} there, {here.get(name)!r:.80} now"
-                  for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
-        if differ:
-            raise WorkdirError(f"A workdir holds one search. Received: {self.root}, with "
-                               f"{'; '.join(differ)}. Use another workdir.")
 
     def _remove_unfinished(self) -> None:
         # What a process was writing when it was killed; nobody else writes while we hold the lock.

@@ -13,8 +13,8 @@ from lth_keras import errors
 
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
-     "tensorfile", "ticketfile", "shapes", "statefile", "config", "background", "locks", "workdir",
-     "record", "layout", "store", "repair", "invariants"),
+     "tensorfile", "ticketfile", "shapes", "statefile", "config", "background", "owners", "locks",
+     "workdir", "record", "layout", "store", "repair", "invariants"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
      "identity", "resume", "course", "callback"),
