@@ -1,8 +1,8 @@
 """The experiment: levels x branches x replicates, in the order in which they can be done.
 
 At every level the ticket is trained and pruned to the next level's, and beside it its
-controls, which need only its mask.  What is done already is found in the store and not
-done again, so that resuming is the same as running.
+controls, which need only its mask.  What is done already is found in the workdir and
+not done again, so that resuming is the same as running.
 """
 
 import concurrent.futures
@@ -99,7 +99,7 @@ class Experiment:
 
     Args:
       config: the settings.
-      store: where results are kept and found.
+      store: keeps and finds the results, in a workdir.
       watch: is told of every training.
       workers: train.
       on_divergence: "stop" at a training that diverged, or "continue" with what does not

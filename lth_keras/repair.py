@@ -140,10 +140,7 @@ def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
 
 def tidy(root: pathlib.Path) -> None:
     """Takes away the temporary files that a killed process left."""
-    for path in _walk(root):
-        name = files.temporary_of(path.name)
-        if name and re.fullmatch(_FILES, path.with_name(name).relative_to(root).as_posix()):
-            path.unlink(missing_ok=True)
+    files.remove_unfinished(root, _walk(root), _FILES)
 
 
 def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:

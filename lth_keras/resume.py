@@ -62,7 +62,7 @@ class Keeper:
         self._warned = False
         _warn_of("draws by operations that keep their state to themselves, so that a search that "
                  "goes on draws otherwise; call tf_keras.backend.experimental."
-                 "enable_tf_random_generator() before the model is made", draws.lost(model))
+                 "enable_tf_random_generator() before the model is made", draws.unkept(model))
         model._training_state = self
         self._fit = model.history  # Each fit has its own.
 
@@ -164,10 +164,10 @@ class Keeper:
                                "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
         if epoch == self._saved or self._finished:
             return
-        if not self._warned and inner.lost():
+        if not self._warned and inner.unkept():
             self._warned = True
-            _warn_of("cannot be kept, and starts anew with a search that goes on", inner.lost())
-        # The first state names no other file: what is there without one has lost its state.
+            _warn_of("cannot be kept, and starts anew with a search that goes on", inner.unkept())
+        # The first state names no other file: what is there without one misses its state.
         theta = None if self._saved is None else search.theta
         self._workdir.save(
             self._taken_down(epoch, progress, search.masks, inner),

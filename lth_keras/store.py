@@ -1,4 +1,4 @@
-"""The workdir: where the results of a run lie, and what is done.
+"""The results of a run in its workdir: where they lie, and what is done.
 
     .lock                                         who uses it (`lth_keras.locks`)
     config.json                                   the configuration last asked for, sealed
@@ -36,7 +36,7 @@ _KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 class Store:
-    """The workdir of one run.
+    """The results of one run, in its workdir.
 
     Args:
       root: the folder.

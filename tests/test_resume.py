@@ -406,14 +406,13 @@ def test_a_link_out_of_the_workdir_is_refused(fits, copy, tmp_path, name):
     outside = tmp_path / "outside"
     shutil.move(copy / name, outside)
     (copy / name).symlink_to(outside)
-    refused(fits, copy, f"^{copy / name}: a workdir's files must lie in it. Received: a link")
+    refused(fits, copy, f"^{copy / name}: is a link, and what is in a workdir lies there itself")
 
 
 def test_a_file_that_is_too_large_is_not_read(fits, copy):
     with open(copy / "state.safetensors", "r+b") as file:
         file.truncate(2**40)
-    refused_large = "has 1,099,511,627,776 bytes; a state of this search has at most"
-    with pytest.raises(WorkdirError, match=refused_large):
+    with pytest.raises(WorkdirError, match="state.safetensors: is larger than [0-9,]+ bytes"):
         fits.fit(copy)
 
 
