@@ -22,7 +22,7 @@ from lth_keras.search import Search
 from lth_keras.statefile import Start, State
 from lth_keras.ticket import Ticket
 from lth_keras.ticketfile import Contents
-from lth_keras.weights import masked, named_weights
+from lth_keras.weights import masked, named_weights, replicas_own
 from lth_keras.workdir import Workdir
 
 
@@ -47,9 +47,9 @@ class Keeper:
         self._asked = False
         self._workdir = Workdir(root, {**settings, **identity.of(model)})
         try:
-            self._draws = draws.states(model)
+            self._beside = [*draws.states(model), *replicas_own(model)]
             self._found = self._workdir.read(_largest(model))
-            rule = self._found and identity.broken_rule(self._found, model, self._draws)
+            rule = self._found and identity.broken_rule(self._found, model, self._beside)
             if rule:
                 raise self._foreign(rule)
             if self.epoch is not None and self.epoch > last_epoch:
@@ -87,7 +87,7 @@ class Keeper:
         for name, item in masked(model).items():
             item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
             item.threshold.assign(state.thresholds[name])
-        for variable, value in zip(self._draws, state.draws, strict=True):
+        for variable, value in zip(self._beside, state.draws, strict=True):
             variable.assign(value)
         # A file has an order of its own; criteria draw in that of the model.
         prunable = list(masked(model))
@@ -205,7 +205,7 @@ class Keeper:
             history={"epochs": list(model.history.epoch), "logs": logs},
             counters=now.counters, callbacks=inner.state(), weights=now.weights,
             masks=dict(masks), thresholds=identity.thresholds(model), optimizer=now.optimizer,
-            draws=[*map(rewind.stored, self._draws)])
+            draws=[*map(rewind.stored, self._beside)])
 
     def _foreign(self, rule: str) -> WorkdirError:
         return WorkdirError(f"{self._workdir.root / STATE}: {rule}. Received: others. Use another "

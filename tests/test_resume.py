@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import itertools
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -502,4 +503,51 @@ def test_a_disk_that_fills_stops_the_fit_and_the_search_goes_on_later(fits, whol
         with pytest.raises(WorkdirError, match=f"^{root}.*: cannot be written: {reason}"):
             fits.fit(root)
     assert not [path for path in root.rglob(".*") if path.name != ".lock"]
+    assert fits.fit(root) == whole[0]
+
+
+class Fails(callbacks.Callback):
+    """Makes the workdir fail after the fifth epoch."""
+
+    def __init__(self, fail):
+        super().__init__()
+        self.fail = fail
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 4:
+            self.fail()
+
+
+@contextlib.contextmanager
+def file_too_large(root):
+    """As a full disk, for files of some size: a limit of this process."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def permission_denied(root):
+    """A folder that becomes read-only."""
+    if os.geteuid() == 0:
+        pytest.skip("root may write into every folder")
+    try:
+        yield lambda: [os.chmod(path, 0o500) for path in (root, *root.glob("level_*"))]
+    finally:
+        for path in (root, *root.glob("level_*")):
+            os.chmod(path, 0o700)
+
+
+@pytest.mark.parametrize("failure", [file_too_large, permission_denied])
+def test_a_write_that_really_fails_keeps_what_is_saved_and_the_search_goes_on(fits, whole, root,
+                                                                              failure):
+    reason = failure.__name__.replace("_", " ").capitalize()
+    with failure(root) as fail, pytest.raises(
+            WorkdirError, match=f"^{root}/.*safetensors: cannot be written: {reason}"):
+        fits.fit(root, Fails(fail))
+    assert not [path for path in root.rglob(".*") if path.name != ".lock"]
+    # The epoch whose end was seen may have been in writing.
+    assert statefile.decode((root / "state.safetensors").read_bytes()).epoch in {3, 4}
     assert fits.fit(root) == whole[0]
