@@ -18,7 +18,7 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, locks, presets, repair
+from lth_keras import clusters, locks, owners, presets, repair
 from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
@@ -166,7 +166,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     on_divergence = _choice(arguments, "on_divergence", ON_DIVERGENCE)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    with locks.held(root):
+    with locks.held(root, lambda: owners.refuse_other(root, owners.RUN)):
         damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
         if arguments.dry_run and damages:
             return

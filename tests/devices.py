@@ -26,8 +26,16 @@ from networks import BATCH, X, Y
 import lth_keras as lth
 from lth_keras.weights import named_weights
 
+
+def two_devices():
+    """MirroredStrategy on two logical CPUs; before TensorFlow is used for anything else."""
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 STRATEGIES = {
-    "mirrored": lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+    "mirrored": two_devices,
     "workers": tf.distribute.MultiWorkerMirroredStrategy,
 }
 OPTIMIZERS = {
@@ -141,10 +149,6 @@ def compare(strategy, optimizer, folder):
 
 def main():
     name, optimizer, path = sys.argv[1:]
-    if name == "mirrored":
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0],
-            [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = STRATEGIES[name]()
     assert strategy.num_replicas_in_sync == 2
     np.savez(path, **search(strategy, optimizer))

@@ -14,7 +14,7 @@ from lth_keras import errors
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
      "tensorfile", "ticketfile", "shapes", "statefile", "values", "controls", "branches", "rules",
-     "config", "background", "locks", "workdir", "record", "layout", "store", "repair",
+     "config", "background", "owners", "locks", "workdir", "record", "layout", "store", "repair",
      "invariants"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
