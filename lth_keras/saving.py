@@ -149,7 +149,9 @@ def _config(model: Any, kind: Any) -> dict[str, Any]:
     own = kind.get_config(model)
     if _is_default(kind) and not getattr(model, "_auto_get_config", False):
         own = None  # Keras has warned already; it would make a model without the arguments.
-    return {_MODEL: {"module": kind.__module__, "class_name": kind.__name__, "config": own,
+    # Keras finds no class in the module of a program that is run: it must be registered.
+    module = None if kind.__module__ == "__main__" else kind.__module__
+    return {_MODEL: {"module": module, "class_name": kind.__name__, "config": own,
                      "registered_name": keras.saving.get_registered_name(kind),
                      "build_config": kind.get_build_config(model)},
             _WEIGHTS: list(masked(model))}
