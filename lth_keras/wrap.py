@@ -27,8 +27,13 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     wrapped in place: its layers, in attributes, lists, tuples and dicts, models within it
     included, give way to wrapped ones, and it is returned.  `self.dense.units` and the like
     go on working in its code, and `self.embed.embeddings` in its call is the masked weight.
-    Keras makes such a model by its
-    class when it loads it from a .keras file, without wrappers: save its weights, or strip it.
+    A model whose call makes layers is refused.
+
+    A model of a class of your own is then of a subclass of it with the same name, which Keras
+    saves and loads wrapped, as it does the others: `keras.models.load_model("model.keras")`,
+    with your class registered with Keras or in custom_objects.  The class must say how it is
+    made, as Keras asks of every model: by arguments of plain types, or by get_config and
+    from_config.  `strip_pruning` gives the class back.
     Compile the model anew.
 
     Args:
