@@ -95,6 +95,17 @@ def test_the_weights_file_of_a_wrapped_subclassed_model_has_its_masks(ending, tm
     np.testing.assert_array_equal(other(X), model(X))
 
 
+def test_the_output_of_a_subclassed_model_is_pruned_less_by_its_layers_name():
+    model = compiled(lth.prune_low_magnitude(built(subclassed.OwnStep)))
+    before = model(X).numpy()
+    with pytest.raises(LotteryError, match=r"by \['output'\].*subclassed one, name the layer"):
+        fit(model, lottery(fraction={"default": 0.5, "output": 0.1}), epochs=3)
+    np.testing.assert_array_equal(model(X), before)
+    search = lottery(rounds=1, fraction={"default": 0.5, model.last.layer.name: 0.25})
+    fit(model, search)
+    assert [mask.mean() for mask in search.ticket.masks.values()] == [0.5, 0.75]
+
+
 def test_programs_traced_before_wrapping_are_traced_anew():
     model = compiled(built(subclassed.OwnStep))
     model.fit(X, Y, batch_size=4, verbose=0)
