@@ -33,8 +33,8 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     saves and loads wrapped, as it does the others: `keras.models.load_model("model.keras")`,
     with your class registered with Keras or in custom_objects.  The class must say how it is
     made, as Keras asks of every model: by arguments of plain types, or by get_config and
-    from_config.  `strip_pruning` gives the class back.
-    Compile the model anew.
+    from_config.  An .h5 file of the whole model, and to_json, keep too little of such a class.
+    `strip_pruning` gives the class back.  Compile the model anew.
 
     Args:
       model: a built tf_keras model of any kind, nested models, shared layers and layers with
