@@ -10,8 +10,9 @@ from fits import short_and_long
 
 
 @pytest.mark.parametrize(("strategy", "optimizer"), short_and_long(
-    [(strategy, optimizer) for strategy in devices.STRATEGIES for optimizer in devices.OPTIMIZERS],
-    [("mirrored", "adam"), ("workers", "average")]))
+    [(strategy, optimizer) for strategy in devices.STRATEGIES
+     for optimizer in (*devices.OPTIMIZERS, devices.SUBCLASSED)],
+    [("mirrored", devices.SUBCLASSED), ("workers", "average")]))
 def test_two_replicas_find_the_masks_of_one_device(strategy, optimizer, tmp_path):
     devices.compare(strategy, optimizer, tmp_path)
 
