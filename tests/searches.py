@@ -16,7 +16,7 @@ CONFIG = Config(preset="made", network="tiny", dataset="blobs", steps=100, round
 SHAPES = {"conv/kernel": (3, 3, 2, 8), "fc/kernel": (40, 10)}
 
 
-def fill(root, config=CONFIG, trained=None, done=lambda training: True):
+def fill(root, config=CONFIG, trained=None, done=lambda training: True, diverged=()):
     """A run of a configuration in which training is a function of the initial weights.
 
     Args:
@@ -25,6 +25,7 @@ def fill(root, config=CONFIG, trained=None, done=lambda training: True):
       trained: (initial, training) -> trained weights; by default each weight times 1.5 where it
         is above its median by magnitude and times 0.5 elsewhere.
       done: which trainings are finished.
+      diverged: those of them that diverged.
     """
     store = Store(root, config)
     store.begin()
@@ -49,10 +50,13 @@ def fill(root, config=CONFIG, trained=None, done=lambda training: True):
         final[training] = weights
         by = takes_from(config, training)
         by = final[by] if config.strategy == "one_shot" and by else weights
-        chained = training == chain(config, training.replicate, training.level)
-        kept = config.keep_trained != "none"
-        store.finish(training, {**workdirs.RESULT, "density": _density(masks)}, workdirs.CURVE,
-                     start, following=_pruned(initial, by, masks, training) if chained else None,
+        fine = training not in diverged
+        chained = fine and training == chain(config, training.replicate, training.level)
+        kept = fine and config.keep_trained != "none"
+        theta = initial if config.retraining == "weight_rewinding" else weights
+        store.finish(training, {**(workdirs.RESULT if fine else workdirs.DIVERGED),
+                                "density": _density(masks)}, workdirs.CURVE, start,
+                     following=_pruned(theta, by, masks, training) if chained else None,
                      trained=Contents(weights, masks, training.level, {}) if kept else None)
     return root
 
@@ -63,13 +67,13 @@ def grown(initial, training):
                    ).astype(np.float32) for name, value in initial.items()}
 
 
-def _pruned(initial, final, masks, training):
+def _pruned(theta, final, masks, training):
     # The half of each weight that is largest after training.
     kept = {}
     for name, mask in masks.items():
         size = np.abs(final[name]) * mask
         kept[name] = (size > np.median(size[mask != 0])).astype(np.uint8)
-    return Contents(initial, kept, training.level + 1, {})
+    return Contents(theta, kept, training.level + 1, {})
 
 
 def _density(masks):

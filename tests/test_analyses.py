@@ -277,6 +277,25 @@ def test_a_run_that_goes_on_is_read_as_far_as_it_is(tmp_path):
     assert set(movement.analyse(Run(root)).rows.level) == {1, 2}
 
 
+def test_a_training_that_diverged_is_left_out(tmp_path):
+    config = searches.CONFIG.replace(rounds=1, branches=("ticket:2@0",))
+    diverged = Training(1, 0, "ticket", 1)
+    run = Run(searches.fill(tmp_path, config, diverged=(diverged,)))
+    assert run.repeats(0, 0) == [Training(0, 0), Training(0, 0, "ticket", 1)]
+    assert run.repeats(1, 0) == [Training(1, 0)]
+    assert run.levels() == {0: [0, 1, 2], 1: [0, 1, 2]}
+
+
+def test_theta_0_is_that_of_level_0_also_where_tickets_start_from_trained_weights(tmp_path):
+    config = searches.CONFIG.replace(rounds=1, retraining="learning_rate_rewinding")
+    run = Run(searches.fill(tmp_path, config))
+    initial, later = run.initial(0), run.ticket(0, 1).weights
+    assert not np.array_equal(initial["fc/kernel"], later["fc/kernel"])
+    rows = survivors.analyse(run).rows.set_index(["replicate", "level", "weight"])
+    found = survivors.measures(initial["fc/kernel"], run.ticket(0, 1).masks["fc/kernel"])
+    assert rows.std_ratio[0, 1, "fc/kernel"] == found["std_ratio"]
+
+
 def test_an_analysis_reads_what_was_written_and_nothing_else(made, tmp_path):
     root = searches.fill(tmp_path, searches.CONFIG.replace(rounds=1))
     path = root / "replicate_0" / "level_00" / "ticket_0" / "trained.safetensors"
