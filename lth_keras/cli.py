@@ -18,7 +18,7 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, locks, presets, repair
+from lth_keras import clusters, listing, locks, presets, repair
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import (
@@ -65,7 +65,7 @@ def _settings_help() -> str:
 
 
 def _presets_help() -> str:
-    return "presets:\n" + "\n".join(f"  {name:<14} {text}"
+    return "presets:\n" + "\n".join(f"  {name:<22} {text}"
                                     for name, text in presets.DESCRIPTIONS.items())
 
 
@@ -212,16 +212,6 @@ def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) ->
     return value
 
 
-def _presets(console: Console) -> None:
-    say = functools.partial(console.print, highlight=False, soft_wrap=True)
-    for name, config in presets.PRESETS.items():
-        count = config.replicates * (1 + config.rounds * len(config.branches))
-        say(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}")
-        say(f"  {config.replicates} replicate{'s'[:config.replicates > 1]}, "
-            f"{config.rounds} rounds, branches {', '.join(config.branches)}: {count} networks of "
-            f"{config.steps:,} steps, {count * config.steps:,} steps in all")
-
-
 def _main(arguments: argparse.Namespace) -> int:
     console = Console()
     try:
@@ -232,7 +222,7 @@ def _main(arguments: argparse.Namespace) -> int:
                 raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
             show(pathlib.Path(arguments.workdir), console)
         else:
-            _presets(console)
+            listing.show(console)
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, DivergedError) else 2

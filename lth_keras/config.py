@@ -170,11 +170,13 @@ class Config:
         def validated(count: int) -> int:  # Where there is a validation.
             return max(1, round(count * scale / every)) * every if count else 0
         every = min(self.validation_every, steps(self.steps))
+        last = steps(self.steps) // every * every
         return dataclasses.replace(
             self, scale=self.scale * scale, steps=steps(self.steps), validation_every=every,
             rewind_step=validated(self.rewind_step), warmup_steps=steps(self.warmup_steps),
             learning_rate_drops=tuple(map(steps, self.learning_rate_drops)),
-            measured_steps=tuple(map(validated, self.measured_steps)))
+            measured_steps=tuple(sorted({min(validated(step), last)
+                                         for step in self.measured_steps})))
 
     @property
     def plan(self) -> tuple[Branch, ...]:

@@ -2,50 +2,105 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from lth_keras import models, presets
+from lth_keras import models, networks, presets
 from lth_keras.errors import LotteryError
 from lth_keras.weights import masked
 from lth_keras.wrap import prune_low_magnitude
 
 
-def test_lenet_has_the_papers_266_200_weights():
+def test_lenet_has_the_papers_layers():
     model = prune_low_magnitude(models.build(presets.get("lenet_300_100"), (28, 28, 1), 10))
-    sizes = {name: int(np.prod(item.weight.shape)) for name, item in masked(model).items()}
-    assert sizes == {"fc1/kernel": 235_200, "fc2/kernel": 30_000, "fc3/kernel": 1_000}
+    assert shapes(model) == {"fc1/kernel": (784, 300), "fc2/kernel": (300, 100),
+                             "fc3/kernel": (100, 10)}
     assert [item.prunable.output for item in masked(model).values()] == [False, False, True]
 
 
-def network(name):
-    return prune_low_magnitude(models.build(presets.get("digits").replace(network=name),
-                                            (32, 32, 3), 10))
+def network(name, **settings):
+    return prune_low_magnitude(models.build(
+        presets.get("digits").replace(network=name, **settings), (32, 32, 3), 10))
 
 
-def sizes(model):
-    return {name: int(np.prod(item.weight.shape)) for name, item in masked(model).items()}
+def shapes(model):
+    return {name: tuple(item.weight.shape) for name, item in masked(model).items()}
 
 
-def test_conv2_has_the_papers_4_300_992_weights():
-    found = sizes(network("conv2"))
-    assert found == {"conv1/kernel": 1728, "conv2/kernel": 36_864, "fc1/kernel": 4_194_304,
-                     "fc2/kernel": 65_536, "fc3/kernel": 2560}
-    assert sum(found.values()) == 4_300_992
+def test_conv6_has_the_papers_layers():
+    assert shapes(network("conv6")) == {
+        "conv1/kernel": (3, 3, 3, 64), "conv2/kernel": (3, 3, 64, 64),
+        "conv3/kernel": (3, 3, 64, 128), "conv4/kernel": (3, 3, 128, 128),
+        "conv5/kernel": (3, 3, 128, 256), "conv6/kernel": (3, 3, 256, 256),
+        "fc1/kernel": (4096, 256), "fc2/kernel": (256, 256), "fc3/kernel": (256, 10)}
+    for smaller, size in (("conv4", 4), ("conv2", 2)):
+        found = shapes(network(smaller))
+        assert list(found)[:size] == [f"conv{number}/kernel" for number in range(1, size + 1)]
+        assert list(found)[size:] == ["fc1/kernel", "fc2/kernel", "fc3/kernel"]
 
 
-def test_resnet18_has_20_layers_and_the_papers_weights():
-    model = network("resnet18")
-    found = sizes(model)
-    assert sum(found.values()) == 270_896
-    shortcuts = {name: size for name, size in found.items() if "shortcut" in name}
-    assert list(shortcuts.values()) == [512, 2048]
-    assert found["fc/kernel"] == 640
-    assert len(found) - len(shortcuts) == 20
-    # Of the paper's 274,042 in all; normalisation and the last bias beside kernels.
-    names = [item.prunable.output for item in masked(model).values()]
-    assert names == [False] * (len(found) - 1) + [True]
-    shapes = {name: tuple(item.weight.shape) for name, item in masked(model).items()}
-    assert shapes["conv/kernel"] == (3, 3, 3, 16)
-    assert shapes["stage2_block1_conv1/kernel"] == (3, 3, 16, 32)
-    assert shapes["stage3_block3_conv2/kernel"] == (3, 3, 64, 64)
+@pytest.mark.parametrize(("name", "blocks"), [("resnet18", 3), ("resnet56", 9)])
+def test_a_resnet_has_its_papers_layers(name, blocks):
+    model = network(name)
+    found = shapes(model)
+    shortcuts = {weight: shape for weight, shape in found.items() if "shortcut" in weight}
+    assert list(shortcuts.values()) == [(1, 1, 16, 32), (1, 1, 32, 64)]
+    assert len(found) - len(shortcuts) == 6 * blocks + 2
+    outputs = [item.prunable.output for item in masked(model).values()]
+    assert outputs == [False] * (len(found) - 1) + [True]
+    assert found["conv/kernel"] == (3, 3, 3, 16)
+    assert found["stage2_block1_conv1/kernel"] == (3, 3, 16, 32)
+    assert found[f"stage3_block{blocks}_conv2/kernel"] == (3, 3, 64, 64)
+    assert found["fc/kernel"] == (64, 10)
+
+
+@pytest.mark.parametrize(("name", "counts"), [
+    ("vgg16", (2, 2, 3, 3, 3)), ("vgg19", (2, 2, 4, 4, 4))])
+def test_a_vgg_has_its_papers_layers(name, counts):
+    model = network(name)
+    filters = [size for size, count in zip((64, 128, 256, 512, 512), counts, strict=True)
+               for _ in range(count)]
+    found = list(shapes(model).values())
+    assert found == [(3, 3, before, after) for before, after
+                     in zip([3, *filters], filters, strict=False)] + [(512, 10)]
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("MaxPooling2D") == 4 and kinds.count("BatchNormalization") == len(filters)
+
+
+def test_dropout_follows_each_hidden_dense_layer_and_nothing_else():
+    plain, dropped = (network("conv4", dropout=rate) for rate in (0.0, 0.25))
+    found = {layer.name: layer.rate for layer in dropped.layers
+             if isinstance(layer, keras.layers.Dropout)}
+    assert found == {"fc1_dropout": 0.25, "fc2_dropout": 0.25}
+    names = [layer.name for layer in dropped.layers]
+    # Weights are drawn in the same order, so both start from the same ones.
+    assert [name.partition("max_pooling")[0] for name in names if "dropout" not in name][-3:] == \
+        [layer.name for layer in plain.layers][-3:]
+    assert list(shapes(plain)) == list(shapes(dropped))
+    hidden = [index for index, name in enumerate(names) if "dropout" in name]
+    assert all("fc" in names[index - 1] for index in hidden)
+
+
+def test_dropout_drops_its_share_of_the_hidden_units():
+    config = presets.get("digits").replace(dropout=0.5)
+    model = models.build(config, (8, 8), 10)
+    inner = keras.Model(model.inputs, model.get_layer("fc1_dropout").output)
+    kept = inner(np.ones((50, 8, 8), np.float32), training=True).numpy()
+    whole = inner(np.ones((50, 8, 8), np.float32)).numpy()
+    alive = whole > 0
+    share = (kept[alive] > 0).mean()
+    assert 0.45 < share < 0.55 and alive.any()
+    np.testing.assert_allclose(kept[kept > 0], 2 * whole[kept > 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet56", "vgg16", "vgg19"])
+def test_dropout_is_refused_by_a_network_without_hidden_dense_layers(name):
+    with pytest.raises(LotteryError, match="all but lenet_300_100, conv2, conv4, conv6. "
+                                           f"Received: dropout=0.5 with {name}"):
+        network(name, dropout=0.5)
+
+
+def test_dropout_is_refused_by_a_network_that_does_not_take_it(monkeypatch):
+    monkeypatch.setitem(networks.NETWORKS, "mine", lambda shape, classes: None)
+    with pytest.raises(LotteryError, match="Received: dropout=0.5 with mine"):
+        network("mine", dropout=0.5)
 
 
 @pytest.mark.parametrize("name", ["conv2", "resnet18"])
@@ -87,16 +142,6 @@ def test_networks_are_made_with_generators_that_seeds_decide():
         with pytest.raises(KeyError):
             models.build(presets.get("digits").replace(network="noisy"), (8, 8), 10)
     assert seen == [True] and enabled() == before
-
-
-def test_float16_alone_needs_its_loss_scaled():
-    for policy, scaled in (("float32", False), ("mixed_bfloat16", False), ("mixed_float16", True)):
-        config = presets.get("digits").replace(dtype_policy=policy, learning_rate=0.25)
-        model = models.build(config, (8, 8), 10)
-        models.compile_model(model, config)
-        kind = keras.mixed_precision.LossScaleOptimizer
-        assert isinstance(model.optimizer, kind) == scaled
-        assert float(model.optimizer.learning_rate) == 0.25
 
 
 def test_initial_weights_are_glorot_normal_with_zero_biases():
@@ -161,15 +206,4 @@ def test_an_unknown_network_lists_the_known():
 
 def test_a_network_name_is_taken_once():
     with pytest.raises(LotteryError, match="taken once"):
-        models.register("lenet_300_100")(lambda shape, classes: None)
-
-
-@pytest.mark.parametrize("optimizer, momentum, kind", [("adam", 0.0, "Adam"), ("sgd", 0.9, "SGD")])
-def test_the_optimizer_is_the_configurations(optimizer, momentum, kind):
-    config = presets.get("digits").replace(optimizer=optimizer, momentum=momentum,
-                                           learning_rate=0.25)
-    model = models.build(config, (8, 8), 10)
-    models.compile_model(model, config)
-    assert type(model.optimizer).__name__ == kind
-    assert float(model.optimizer.learning_rate) == 0.25
-    assert getattr(model.optimizer, "momentum", 0.0) == momentum
+        networks.register("lenet_300_100")(lambda shape, classes: None)

@@ -18,9 +18,9 @@ GROUPS = (
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
      "identity", "resume", "course", "callback"),
-    ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
-     "work", "workers", "clusters"),
-    ("stats", "plots", "report", "progress"),
+    ("presets", "experiment", "data", "networks", "optimizers", "models", "augmentation",
+     "program", "feed", "train", "lab", "work", "workers", "clusters"),
+    ("stats", "plots", "report", "progress", "listing"),
     ("cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")
