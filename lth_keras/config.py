@@ -153,6 +153,9 @@ class Config:
     def scaled(self, scale: float) -> "Config":
         """The same experiment in fewer steps: its schedule is scaled with them.
 
+        Steps that are looked at, measured or rewound to, are moved to the nearest validation;
+        validations are as far apart as before, or as the first of those steps is from 0.
+
         Args:
           scale: what to multiply steps with, in (0, 1].
 
@@ -169,7 +172,8 @@ class Config:
 
         def validated(count: int) -> int:  # Where there is a validation.
             return max(1, round(count * scale / every)) * every if count else 0
-        every = min(self.validation_every, steps(self.steps))
+        looked_at = filter(None, (self.rewind_step, *self.measured_steps, self.steps))
+        every = min(self.validation_every, *map(steps, looked_at))
         last = steps(self.steps) // every * every
         return dataclasses.replace(
             self, scale=self.scale * scale, steps=steps(self.steps), validation_every=every,
