@@ -18,16 +18,12 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, listing, locks, presets, repair
+from lth_keras import clusters, locks, presets, repair
+from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.experiment import (
-    Experiment,
-    ON_DIVERGENCE,
-    refuse_diverged,
-    trainings,
-    unfinished,
-)
+from lth_keras.experiment import Experiment, ON_DIVERGENCE
+from lth_keras.listing import show_presets
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.report import show
 from lth_keras.store import Store
@@ -187,7 +183,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                     return
                 if waiting:
                     display = stack.enter_context(
-                        ProgressDisplay(console, steps=len(waiting) * config.steps))
+                        ProgressDisplay(console, steps=sum(
+                            steps_of(config, training) for training in waiting)))
                     Experiment(config, store, display, pool, on_divergence).run()
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
@@ -222,7 +219,7 @@ def _main(arguments: argparse.Namespace) -> int:
                 raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
             show(pathlib.Path(arguments.workdir), console)
         else:
-            listing.show(console)
+            show_presets(console)
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, DivergedError) else 2

@@ -220,8 +220,9 @@ class Config:
           LotteryError: if the data are not one, or a value is not allowed.
         """
         try:
-            return cls(**{name: tuple(value) if isinstance(value, list) else value
-                          for name, value in plain.items()})
+            fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                      for name, value in plain.items()}
+            return cls(**fields)
         except LotteryError as error:  # With a value in it that may be of any length and letters.
             said = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:500])
             raise LotteryError(said) from None

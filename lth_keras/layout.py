@@ -53,6 +53,11 @@ def folder(root: pathlib.Path, training: Training) -> pathlib.Path:
     return level / f"{training.branch}_{training.branch_index}"
 
 
+def trained_path(root: pathlib.Path, training: Training) -> pathlib.Path:
+    """Where the trained weights of a training lie, if they are kept."""
+    return folder(root, training) / "trained.safetensors"
+
+
 def check_inside(root: pathlib.Path, path: pathlib.Path) -> None:
     """Nothing, if no part of a path below the root is a link.
 
@@ -191,8 +196,9 @@ def found(root: pathlib.Path) -> dict[Training, pathlib.Path]:
 def _records(root: pathlib.Path) -> Iterator[tuple[Training, pathlib.Path]]:
     # Only what the store itself named: a copy beside it is not a result.
     for path in root.glob("replicate_*/level_*/*/result.json"):
-        parts = re.fullmatch(r"replicate_([0-9]{1,9})/level_([0-9]{1,9})/([0-9A-Za-z_]+)"
-                             r"_([0-9]{1,9})/.*", path.relative_to(root).as_posix())
+        parts = re.fullmatch(r"replicate_([0-9]{1,9})/level_([0-9]{1,9})/(\w[\w.]*)_"
+                             r"([0-9]{1,9})/.*", path.relative_to(root).as_posix(),
+                             re.ASCII)
         if parts:
             replicate, level, branch, index = parts.groups()
             training = Training(int(replicate), int(level), branch, int(index))

@@ -2,40 +2,30 @@
 
 from rich.console import Console
 
-from lth_keras import presets
+from lth_keras import agenda, presets
 from lth_keras.config import Config
 
 
-def show(console: Console) -> None:
-    """Prints every preset with its networks, their steps and weights."""
+def show_presets(console: Console) -> None:
+    """Prints every preset with its weights, its networks and their steps."""
     for name, config in presets.PRESETS.items():
-        console.print(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}", highlight=False,
-                      soft_wrap=True)
         weights = presets.WEIGHTS.get(name)
         sized = "" if weights is None else f"{weights:,} weights, "
-        console.print(f"  {sized}{cost(config)}", highlight=False, soft_wrap=True, markup=False)
-
-
-def networks(config: Config) -> int:
-    """How many networks an experiment trains.
-
-    Example:
-      >>> networks(presets.get("digits").replace(branches=("reinit:3@2/12",), replicates=2))
-      38
-    """
-    return config.replicates * sum(branch.at(level) for level in range(config.rounds + 1)
-                                   for branch in config.plan)
+        for text in (f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}",
+                     f"  {sized}{cost(config)}"):
+            console.print(text, highlight=False, soft_wrap=True)
 
 
 def cost(config: Config) -> str:
     """What an experiment costs, in words.
 
     Example:
-      >>> cost(presets.get("digits"))  # doctest: +NORMALIZE_WHITESPACE
-      '3 replicates, 12 rounds, branches ticket, reinit: 75 networks of 1,000 steps, 75,000 steps
-      in all'
+      >>> print(cost(presets.get("digits").replace(branches="reinit:2@12", replicates=1)))
+      1 replicate, 12 rounds, branches ticket, reinit:2@12: 15 networks of 1,000 steps, 15,000 \
+steps in all
     """
-    count = networks(config)
+    waiting = list(agenda.trainings(config))
+    steps = sum(agenda.steps_of(config, training) for training in waiting)
     return (f"{config.replicates} replicate{'s'[:config.replicates > 1]}, {config.rounds} rounds, "
-            f"branches {', '.join(config.branches)}: {count} networks of {config.steps:,} steps, "
-            f"{count * config.steps:,} steps in all")
+            f"branches {', '.join(config.branches)}: {len(waiting)} networks of "
+            f"{config.steps:,} steps, {steps:,} steps in all")

@@ -6,6 +6,7 @@ from test_ladders import ladder, SHAPES
 
 from lth_keras import masks, presets
 from lth_keras.data import Data
+from lth_keras.experiment import Start
 from lth_keras.lab import Lab
 from lth_keras.record import Training
 
@@ -45,8 +46,8 @@ def test_a_preset_trains_is_pruned_as_in_the_paper_and_stays_sparse(name):
         trained.append((plan, train(plan, *others)))
         return trained[-1][1]
     lab._trainer.train = spy
-    ticket = lab.train(Training(0, 0), None).following
-    lab.train(Training(0, 1), ticket)
+    ticket = lab.train(Training(0, 0), Start()).following
+    lab.train(Training(0, 1), Start(ticket))
     assert ticket.level == 1
     assert masks.kept(ticket.masks) == ladder(config)[1]
     (_, dense), (plan, sparse) = trained

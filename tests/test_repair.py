@@ -12,8 +12,8 @@ import workdirs
 from small import CONFIG, contents
 
 from lth_keras import files, layout, repair, store, ticketfile
+from lth_keras.agenda import trainings, unfinished
 from lth_keras.errors import WorkdirError
-from lth_keras.experiment import trainings, unfinished
 from lth_keras.layout import DamagedError
 from lth_keras.record import Training
 from lth_keras.store import Store

@@ -13,13 +13,14 @@ from lth_keras import errors
 
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
-     "tensorfile", "ticketfile", "shapes", "statefile", "config", "background", "locks", "workdir",
-     "record", "layout", "store", "repair", "invariants"),
+     "tensorfile", "ticketfile", "shapes", "statefile", "values", "controls", "branches", "rules",
+     "config", "background", "locks", "workdir", "record", "layout", "store", "repair",
+     "invariants"),
     ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
      "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
      "identity", "resume", "course", "callback"),
-    ("presets", "experiment", "data", "networks", "optimizers", "models", "augmentation",
-     "program", "feed", "train", "lab", "work", "workers", "clusters"),
+    ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
+     "augmentation", "program", "feed", "train", "lab", "work", "workers", "clusters"),
     ("stats", "plots", "report", "progress", "listing"),
     ("cli", "__main__"),
 )
@@ -28,7 +29,7 @@ ORDER = tuple(module for group in GROUPS for module in group)
 PATHS = {path.stem: path for path in sorted(pathlib.Path(lth_keras.__file__).parent.glob("*.py"))}
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
-WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "experiment", *GROUPS[3])
+WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "agenda", "experiment", *GROUPS[3])
 MORE = {"store": {"pandas"}, "layout": {"pandas"}, "workdir": {"pandas"}, "locks": {"filelock"}}
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -15,9 +15,10 @@ import pytest
 import small
 
 from lth_keras import data, presets, ticketfile, work, workers
+from lth_keras.agenda import trainings, unfinished
 from lth_keras.clusters import Dask, Ray
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Experiment, Speed, trainings, unfinished, WorkerDiedError
+from lth_keras.experiment import Experiment, Speed, Start, WorkerDiedError
 from lth_keras.lab import Lab
 from lth_keras.store import Store, Training
 from lth_keras.work import Placement, Tally
@@ -45,9 +46,9 @@ class Killing:
         self.slots, self.steps, self._pool = pool.slots, pool.steps, pool
         self.submitted, self.killed = [], None
 
-    def submit(self, training, ticket):
+    def submit(self, training, start):
         before = self.steps()
-        future = self._pool.submit(training, ticket)
+        future = self._pool.submit(training, start)
         self.submitted.append(training)
         if len(self.submitted) == 4:
             assert until(lambda: self.steps() > before) and not future.done()
@@ -91,7 +92,7 @@ def done(request, tmp_path_factory):
         left["steps"], left["trains"], left["watch"] = pool.steps(), trains, watch
         bad = CONFIG.replace(validation_size=100_000)
         pool._lab = json.dumps(bad.to_dict()), Placement()
-        for wrong in (pool.measure, pool.submit(Training(0, 0), None).result):
+        for wrong in (pool.measure, pool.submit(Training(0, 0), Start()).result):
             with pytest.raises(LotteryError) as caught:
                 wrong()
             left.setdefault("errors", []).append(caught.value)
@@ -143,7 +144,8 @@ def test_close_leaves_no_process_behind(done):
 _LONG = """
 import sys
 from lth_keras import presets
-from lth_keras.experiment import Experiment, trainings
+from lth_keras.agenda import trainings
+from lth_keras.experiment import Experiment
 from lth_keras.store import Store
 from lth_keras.work import Placement
 from lth_keras.workers import Loky
