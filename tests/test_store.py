@@ -89,8 +89,8 @@ def test_the_result_is_written_after_the_curve(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "write", lambda path, content: (written.append(path.name),
                                                                write(path, content)))
     finish(Store(tmp_path, CONFIG), Training(0, 0), RESULT, CURVE)
-    assert written == ["ticket.safetensors", "ticket.safetensors", "trained.safetensors", "curve.csv", "result.json",
-                       "results.csv"]
+    assert written == ["ticket.safetensors", "ticket.safetensors", "trained.safetensors",
+                       "curve.csv", "result.json", "results.csv"]
 
 
 def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch):
