@@ -96,6 +96,8 @@ class Config:
         "10000/20000", ())
     dropout: float = _field("share of the units of hidden dense layers that a step drops, in "
                             "[0, 1)", 0.0)
+    initializer: str = _field("of kernels: own (the network's, Glorot normal in this package), "
+                              "glorot_normal, he_normal or normal_DEVIATION", rules.OWN)
     scale: float = _field("what a preset's steps were multiplied by, in (0, 1]", 1.0)
     augmentation: str = _field(
         f"of training images, one of {', '.join(AUGMENTATIONS)}: mirrored at random, and cropped "

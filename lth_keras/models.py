@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-from lth_keras import optimizers
+from lth_keras import networks, optimizers
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 from lth_keras.networks import Network, NETWORKS
+from lth_keras.rules import OWN
 from lth_keras.weights import slots
 
 
@@ -20,20 +21,18 @@ def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
     """The network of a configuration, not compiled.
 
     Args:
-      config: names the network, its dropout and its precision.
+      config: names the network, its dropout, its initializer and its precision.
       input_shape: shape of one example.
       classes: number of classes, >= 2.
 
     Returns:
-      A functional or Sequential model that gives one logit a class, in float32.
+      A functional or Sequential model that gives one logit a class, in float32.  What it is
+      trained from is drawn by `initial_weights`.
 
     Raises:
       LotteryError: if there is no network of that name, or it has no units to drop.
     """
-    if config.network not in NETWORKS:
-        raise LotteryError(f"network must be one of {', '.join(NETWORKS)}. "
-                           f"Received: {config.network!r}.")
-    network = NETWORKS[config.network]
+    network = networks.get(config.network)
     if config.dropout and not _drops(network):
         able = [name for name, other in NETWORKS.items() if _drops(other)]
         raise LotteryError("dropout must be 0 for a network without hidden dense layers, which "
@@ -41,7 +40,19 @@ def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
                            f"with {config.network}.")
     options = {"dropout": config.dropout} if config.dropout else {}
     with _keras_settings(config.dtype_policy):
-        return network(input_shape, classes, **options)
+        model = network(input_shape, classes, **options)
+    if config.initializer != OWN:
+        _set_initializer(model, config.initializer)
+    return model
+
+
+def _set_initializer(model: Any, name: str) -> None:
+    # What `initial_weights` draws kernels from.
+    kind, _, deviation = name.partition("normal_")
+    for layer in model._flatten_layers():
+        if hasattr(layer, "kernel_initializer"):
+            layer.kernel_initializer = keras.initializers.get(name) if kind else \
+                keras.initializers.RandomNormal(stddev=float(deviation))
 
 
 def _drops(network: Network) -> bool:

@@ -4,6 +4,8 @@ Kernels are drawn from a Glorot normal distribution, biases are zero, and normal
 Keras' own.  Every layer with weights has a name, by which fractions and tickets know it.
 """
 
+import functools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -34,6 +36,25 @@ def register(name: str) -> Callable[[Network], Network]:
     return add
 
 
+def get(name: str) -> Network:
+    """The network of a name: one that is registered, or a LeNet of other widths.
+
+    Raises:
+      LotteryError: if there is none of that name; the message lists those there are.
+
+    Example:
+      >>> [layer.units for layer in get("lenet_150_50")((28, 28), 10).layers[1:]]
+      [150, 50, 10]
+    """
+    widths = re.fullmatch("lenet_([1-9][0-9]{0,4})_([1-9][0-9]{0,4})", name)
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if widths:
+        return functools.partial(_lenet, name, (int(widths[1]), int(widths[2])))
+    raise LotteryError(f"network must be one of {', '.join(NETWORKS)}, or lenet_WIDTH_WIDTH such "
+                       f"as lenet_150_50. Received: {name!r}.")
+
+
 def _dense(units: int, name: str, activation: "str | None" = "relu") -> Any:
     return keras.layers.Dense(units, activation, kernel_initializer="glorot_normal", name=name,
                               dtype=None if activation else "float32")
@@ -58,10 +79,16 @@ def _classifier(units: tuple[int, ...], classes: int, dropout: float) -> list[An
 def lenet_300_100(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> Any:
     """LeNet-300-100: 266,200 prunable weights on 28x28 images of ten classes.
 
-    Glorot normal initialisation (Frankle & Carbin 2019, figure 2; LeCun et al. 1998).
+    Two hidden dense layers (Frankle & Carbin 2019, figure 2; LeCun et al. 1998).  Names such as
+    lenet_150_50 stand for other widths (the same, appendix G).
     """
+    return _lenet("lenet_300_100", (300, 100), input_shape, classes, dropout)
+
+
+def _lenet(name: str, widths: tuple[int, ...], input_shape: tuple[int, ...], classes: int,
+           dropout: float = 0.0) -> Any:
     return keras.Sequential([keras.layers.Input(input_shape),
-                             *_classifier((300, 100), classes, dropout)], name="lenet_300_100")
+                             *_classifier(widths, classes, dropout)], name=name)
 
 
 @register("conv2")

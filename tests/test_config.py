@@ -22,7 +22,7 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16", "strategy": "one_shot",
          "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
-         "dropout": 0.5, "scale": 0.1}
+         "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1"}
 NEEDS = {"momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
          "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
 
@@ -90,7 +90,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
-        "measured_steps": [], "dropout": 0.0, "scale": 1.0}
+        "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own"}
 
 
 def test_defaults_are_left_out_of_the_identity():
@@ -173,6 +173,8 @@ BAD = {
     "learning_rate_drops": [(0,), (101,), (20, 20), (30, 20), (1.0,), None, "20", (True,)],
     "measured_steps": [(50,), (101,), (0,), None],
     "dropout": [-0.1, 1, 1.0, float("nan"), None, "half", True],
+    "initializer": ["", "normal", "normal_", "normal_0", "normal_-1", "normal_1e9", "zeros", None,
+                    3, []],
     "scale": [0, -1, 1.5, float("nan"), None],
     "weight_decay": [-1e-4, float("inf"), float("nan"), None, "much"],
     "fraction": [1, -0.1, float("nan"), None, True, [], {}, {"default": 1.0}, {"default": None}],

@@ -183,6 +183,44 @@ def test_a_weight_without_initializer_is_named():
         models.initial_weights(model, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(("initializer", "deviation"), [
+    ("own", np.sqrt(2 / (64 + 300))), ("glorot_normal", np.sqrt(2 / (64 + 300))),
+    ("he_normal", np.sqrt(2 / 64)), ("normal_0.1", 0.1), ("normal_2", 2)])
+def test_kernels_are_drawn_from_the_initializer(initializer, deviation):
+    config = presets.get("digits").replace(initializer=initializer)
+    model = prune_low_magnitude(models.build(config, (8, 8), 10))
+    drawn = models.initial_weights(model, np.random.default_rng(0))
+    assert drawn["fc1/kernel"].std() == pytest.approx(deviation, rel=0.03)
+    assert abs(drawn["fc1/kernel"].mean()) < 0.02 * deviation
+    assert not drawn["fc1/bias"].any()
+    again = models.initial_weights(model, np.random.default_rng(0))
+    assert all((drawn[name] == again[name]).all() for name in drawn)
+
+
+def test_convolutions_are_drawn_from_the_initializer_and_normalisation_is_not():
+    drawn = models.initial_weights(network("resnet18", initializer="normal_0.1"),
+                                   np.random.default_rng(0))
+    assert drawn["stage3_block1_conv1/kernel"].std() == pytest.approx(0.1, rel=0.03)
+    assert (drawn["conv_norm/gamma"] == 1).all() and not drawn["conv_norm/beta"].any()
+
+
+def test_lenets_of_other_widths_have_names():
+    model = models.build(presets.get("lenet_300_100").replace(network="lenet_25_9"), (28, 28), 10)
+    assert model.name == "lenet_25_9"
+    assert shapes(prune_low_magnitude(model)) == {
+        "fc1/kernel": (784, 25), "fc2/kernel": (25, 9), "fc3/kernel": (9, 10)}
+    dropped = network("lenet_25_9", dropout=0.5)
+    assert [layer.name for layer in dropped.layers if "dropout" in layer.name] == [
+        "fc1_dropout", "fc2_dropout"]
+
+
+@pytest.mark.parametrize("name", ["lenet_0_5", "lenet_300", "lenet_1_2_3", "lenet_3_x", "lenet_3_",
+                                  "lenet_03_4", "lenet_100000_1", "conv8"])
+def test_other_names_are_no_networks(name):
+    with pytest.raises(LotteryError, match=rf"lenet_150_50. Received: '{name}'"):
+        models.build(presets.get("digits").replace(network=name), (8, 8), 10)
+
+
 def test_an_unknown_network_lists_the_known():
     config = presets.get("digits").replace(network="nope")
     with pytest.raises(LotteryError, match="lenet_300_100.*Received: 'nope'"):
