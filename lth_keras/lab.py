@@ -80,6 +80,9 @@ class Lab:
         drawn = self._first_ticket(training.replicate) if start.ticket is None else None
         ticket = drawn or start.ticket
         assert ticket is not None
+        # In the model's order, which what is drawn and what is pruned together go by.
+        ticket = dataclasses.replace(ticket, masks={
+            name: ticket.masks[name] for name in masked(self._model)})
         weights, masks = self._begin(training, ticket, start.other)
         trained = self._trainer.train(self._plan(training, weights, masks), on_interval)
         result = {"density": density(masks), **trained.result, **{

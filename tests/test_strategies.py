@@ -222,3 +222,16 @@ def test_a_control_for_the_whole_budget_is_trained_longer(tmp_path):
     start = Start(ticketfile.read(Store(tmp_path, settings).ticket(0, 1)))
     again = spy._lab.train(Training(0, 1, "scratch"), start)
     assert np.allclose(again.curve, spy.trained[Training(0, 1, "scratch")].curve, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("settings", [{"criterion": "random"}, {"scope": "global"}])
+def test_the_order_of_a_tickets_masks_means_nothing(settings):
+    lab = small.lab(CONFIG.replace(**settings))
+    ticket = lab.train(Training(0, 0), Start()).following
+    turned = dataclasses.replace(ticket, masks=dict(reversed(ticket.masks.items())))
+    one, other = (lab.train(Training(0, 1), Start(start)) for start in (ticket, turned))
+    assert list(one.following.masks) == list(other.following.masks) == ["a/kernel", "b/kernel"]
+    assert same(dict(one.following.masks), dict(other.following.masks))
+    again = ticketfile.decode(ticketfile.encode(turned))
+    assert list(again.masks) == sorted(ticket.masks)
+    assert list(again.weights) == sorted(ticket.weights)
