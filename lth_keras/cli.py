@@ -18,7 +18,7 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, locks, presets, repair
+from lth_keras import clusters, locks, owners, presets, repair
 from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
@@ -70,6 +70,8 @@ def _add_run_flags(run: _Parser) -> None:
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     for name in _FLAGS:
         run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
+    run.add_argument("--scale", help="multiply the preset's steps and schedule by a number in "
+                                     "(0, 1]; every output says so (default: 1)")
     run.add_argument("--workdir", help="folder for the results (default: "
                                        "runs/PRESET-FINGERPRINT)")
     run.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
@@ -140,6 +142,8 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.preset is None:
         raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
     config = presets.get(arguments.preset)
+    if arguments.scale is not None:
+        config = config.scaled(_number(arguments, "scale"))
     changes = [(name, getattr(arguments, name)) for name in _FLAGS
                if getattr(arguments, name) is not None]
     for pair in arguments.set:
@@ -163,7 +167,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     on_divergence = _choice(arguments, "on_divergence", ON_DIVERGENCE)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    with locks.held(root):
+    with locks.held(root, lambda: owners.refuse_other(root, owners.RUN)):
         damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
         if arguments.dry_run and damages:
             return
@@ -200,6 +204,14 @@ def _whole(arguments: argparse.Namespace, name: str, least: int,
     if not text.isdecimal() or int(text) < least:
         raise LotteryError(f"--{name} must be a whole number >= {least}. Received: {text!r}.")
     return int(text)
+
+
+def _number(arguments: argparse.Namespace, name: str) -> float:
+    text = getattr(arguments, name)
+    try:
+        return float(text)
+    except ValueError:
+        raise LotteryError(f"--{name} must be a number. Received: {text!r}.") from None
 
 
 def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) -> str:

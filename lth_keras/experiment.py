@@ -15,7 +15,7 @@ go back to:
                 learning rate goes back to step k (Renda et al. 2020); fine_tuning: weights
                 stay, the learning rate too (Han et al. 2015)
 
-What is done already is found in the store and not done again, so that resuming is the same as
+What is done already is found in the workdir and not done again, so that resuming is the same as
 running.
 """
 
@@ -129,7 +129,7 @@ class Experiment:
 
     Args:
       config: the settings.
-      store: where results are kept and found.
+      store: keeps and finds the results, in a workdir.
       watch: is told of every training.
       workers: train.
       on_divergence: "stop" at a training that diverged, or "continue" with what does not

@@ -14,6 +14,7 @@ from typing import Any
 from lth_keras import files
 from lth_keras.branches import MOST_LEVEL
 from lth_keras.config import Config
+from lth_keras.shapes import is_whole
 
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
@@ -22,7 +23,6 @@ STEP, DENSITY = "test_accuracy_step_", "density_"  # What further columns begin 
 FORMAT = 2
 _MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}")
 _MOST_MORE = 10_000
-_MOST_STEPS = 2**53
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,12 +133,8 @@ def _is_none(value: Any) -> bool:
     return value is None
 
 
-def _is_whole(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= _MOST_STEPS
-
-
 def _is_level(value: Any) -> bool:
-    return _is_whole(value) and value <= MOST_LEVEL
+    return is_whole(value) and value <= MOST_LEVEL
 
 
 def _is_finite(value: Any) -> bool:
@@ -163,12 +159,12 @@ def _is_mark(value: Any) -> bool:
 
 
 _MEASURES: dict[str, Callable[[Any], bool]] = {
-    "early_stop_step": _is_whole, "val_loss_min": _is_finite,
+    "early_stop_step": is_whole, "val_loss_min": _is_finite,
     "test_accuracy_early_stop": _is_share, "test_accuracy_final": _is_share,
     "train_accuracy_final": _is_share}
 _RULES: dict[str, Callable[[Any], bool]] = {
-    "replicate": _is_whole, "level": _is_level, "branch": _is_name, "branch_index": _is_whole,
+    "replicate": is_whole, "level": _is_level, "branch": _is_name, "branch_index": is_whole,
     "density": lambda value: _is_share(value) and value > 0,
     "seconds": lambda value: _is_finite(value) and value >= 0,
-    "diverged_at_step": lambda value: value is None or (_is_whole(value) and value > 0),
+    "diverged_at_step": lambda value: value is None or (is_whole(value) and value > 0),
     **_MEASURES}

@@ -14,7 +14,7 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
-from lth_keras import files, layout
+from lth_keras import files, layout, owners
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
 from lth_keras.layout import DamagedError, folder, found, read_within, ticket_path
@@ -96,7 +96,7 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
         search in `fit`.
       OSError: if a file cannot be read, for want of permission or of a sound disk.
     """
-    layout.refuse_search(root)
+    owners.refuse_other(root, owners.RUN)
     damages = list(_links(root))
     if damages:  # They hide what else there is; a second look finds it.
         return damages
@@ -140,10 +140,7 @@ def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
 
 def tidy(root: pathlib.Path) -> None:
     """Takes away the temporary files that a killed process left."""
-    for path in _walk(root):
-        name = files.temporary_of(path.name)
-        if name and re.fullmatch(_FILES, path.with_name(name).relative_to(root).as_posix()):
-            path.unlink(missing_ok=True)
+    files.remove_unfinished(root, _walk(root), _FILES)
 
 
 def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:

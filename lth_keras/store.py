@@ -1,4 +1,4 @@
-"""The workdir: where the results of a run lie, and what is done.
+"""The results of a run in its workdir: where they lie, and what is done.
 
     .lock                                         who uses it (`lth_keras.locks`)
     config.json                                   the configuration last asked for, sealed
@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, layout, record, ticketfile
+from lth_keras import files, layout, owners, record, ticketfile
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.layout import (
@@ -37,7 +37,7 @@ _KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 class Store:
-    """The workdir of one run.
+    """The results of one run, in its workdir.
 
     Args:
       root: the folder.
@@ -51,7 +51,7 @@ class Store:
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
-        layout.refuse_search(self.root)
+        owners.refuse_other(self.root, owners.RUN)
         if os.path.lexists(self.root / "config.json"):
             layout.check_same(self.root, layout.read_config(self.root), config)
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -50,13 +51,17 @@ class Tally:
     """The steps of each training, in a file that workers on this machine write to.
 
     Elsewhere there is no such file, and progress is seen when a training ends.
+
+    Attributes:
+      folder: where the file lies: a temporary folder, that goes with the tally.
     """
 
     def __init__(self, config: Config):
         self._folder = tempfile.TemporaryDirectory(prefix="lth_")
+        self.folder = self._folder.name
         self._config = config
         size = sum(1 for _ in trainings(config)) + _MORE
-        self._path = str(pathlib.Path(self._folder.name) / "steps")
+        self._path = str(pathlib.Path(self.folder) / "steps")
         self._counts = np.memmap(self._path, np.int64, "w+", shape=size)
         self._slots: dict[Training, int] = {}
 
@@ -144,13 +149,19 @@ def _strategy(name: str, tf: Any) -> Any:
     return None
 
 
-def obey(parent: int) -> None:
-    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end."""
+def obey(parent: int, folder: str) -> None:
+    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end.
+
+    Args:
+      parent: the number of that process.
+      folder: a temporary one of its own, which goes with it even if it was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)  # Nobody waits for a result any more.
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()

@@ -135,7 +135,8 @@ class Loky(Pool):
         self._executor = self._start()
 
     def _start(self) -> Any:
-        return loky.ProcessPoolExecutor(self.slots, initializer=work.obey, initargs=(os.getpid(),),
+        return loky.ProcessPoolExecutor(self.slots, initializer=work.obey,
+                                        initargs=(os.getpid(), self._tally.folder),
                                         env=environment())
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":

@@ -247,7 +247,7 @@ def test_a_dry_run_says_what_is_damaged_and_touches_nothing(root):
 
 
 def test_a_file_that_may_not_be_read_is_no_damage(root, monkeypatch):
-    def refuse(path, most):
+    def refuse(path, *arguments):
         raise PermissionError(13, "Permission denied", str(path))
     monkeypatch.setattr(files, "read", refuse)
     with pytest.raises(PermissionError):
