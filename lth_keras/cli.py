@@ -23,6 +23,7 @@ from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import Experiment, ON_DIVERGENCE
+from lth_keras.listing import show_presets
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.report import show
 from lth_keras.store import Store
@@ -60,7 +61,7 @@ def _settings_help() -> str:
 
 
 def _presets_help() -> str:
-    return "presets:\n" + "\n".join(f"  {name:<14} {text}"
+    return "presets:\n" + "\n".join(f"  {name:<22} {text}"
                                     for name, text in presets.DESCRIPTIONS.items())
 
 
@@ -222,16 +223,6 @@ def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) ->
     return value
 
 
-def _presets(console: Console) -> None:
-    say = functools.partial(console.print, highlight=False, soft_wrap=True)
-    for name, config in presets.PRESETS.items():
-        count = config.replicates * (1 + config.rounds * len(config.branches))
-        say(f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}")
-        say(f"  {config.replicates} replicate{'s'[:config.replicates > 1]}, "
-            f"{config.rounds} rounds, branches {', '.join(config.branches)}: {count} networks of "
-            f"{config.steps:,} steps, {count * config.steps:,} steps in all")
-
-
 def _main(arguments: argparse.Namespace) -> int:
     console = Console()
     try:
@@ -244,7 +235,7 @@ def _main(arguments: argparse.Namespace) -> int:
         elif arguments.command == "analyse":
             analyse.run(arguments, console)
         else:
-            _presets(console)
+            show_presets(console)
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, DivergedError) else 2

@@ -97,6 +97,8 @@ class Config:
         "10000/20000", ())
     dropout: float = _field("share of the units of hidden dense layers that a step drops, in "
                             "[0, 1)", 0.0)
+    initializer: str = _field("of kernels: own (the network's, Glorot normal in this package), "
+                              "glorot_normal, he_normal or normal_DEVIATION", rules.OWN)
     scale: float = _field("what a preset's steps were multiplied by, in (0, 1]", 1.0)
     augmentation: str = _field(
         f"of training images, one of {', '.join(AUGMENTATIONS)}: mirrored at random, and cropped "
@@ -157,6 +159,9 @@ class Config:
     def scaled(self, scale: float) -> "Config":
         """The same experiment in fewer steps: its schedule is scaled with them.
 
+        Steps that are looked at, measured or rewound to, are moved to the nearest validation;
+        validations are as far apart as before, or as the first of those steps is from 0.
+
         Args:
           scale: what to multiply steps with, in (0, 1].
 
@@ -173,12 +178,15 @@ class Config:
 
         def validated(count: int) -> int:  # Where there is a validation.
             return max(1, round(count * scale / every)) * every if count else 0
-        every = min(self.validation_every, steps(self.steps))
+        looked_at = filter(None, (self.rewind_step, *self.measured_steps, self.steps))
+        every = min(self.validation_every, *map(steps, looked_at))
+        last = steps(self.steps) // every * every
         return dataclasses.replace(
             self, scale=self.scale * scale, steps=steps(self.steps), validation_every=every,
             rewind_step=validated(self.rewind_step), warmup_steps=steps(self.warmup_steps),
             learning_rate_drops=tuple(map(steps, self.learning_rate_drops)),
-            measured_steps=tuple(map(validated, self.measured_steps)))
+            measured_steps=tuple(sorted({min(validated(step), last)
+                                         for step in self.measured_steps})))
 
     @property
     def plan(self) -> tuple[Branch, ...]:

@@ -3,10 +3,14 @@
 Each takes a `Config` and raises a LotteryError that says the rule and what was received.
 """
 
+import re
 from typing import Any
 
 from lth_keras.branches import CONTINUED
 from lth_keras.errors import LotteryError
+
+OWN = "own"  # The network's own initializers.
+_INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def check_ranges(config: Any) -> None:
@@ -23,6 +27,11 @@ def check_ranges(config: Any) -> None:
                            f"is sgd. Received: {config.weight_decay!r} with {config.optimizer}.")
     if not 0 <= config.dropout < 1:
         raise LotteryError(f"dropout must be in [0, 1). Received: {config.dropout!r}.")
+    if not isinstance(config.initializer, str) or not _INITIALIZER.fullmatch(config.initializer) \
+            or not float(config.initializer.partition("normal_")[2] or 1):
+        raise LotteryError("initializer must be one of own, glorot_normal, he_normal, or "
+                           "normal_DEVIATION with a deviation > 0, such as normal_0.1. "
+                           f"Received: {config.initializer!r:.100}.")
     if not 0 < config.scale <= 1:
         raise LotteryError(f"scale must be in (0, 1]. Received: {config.scale!r}.")
 

@@ -22,7 +22,7 @@ from lth_keras.masks import Array, Arrays
 from lth_keras.program import Program
 from lth_keras.weights import named_weights
 
-_MEASURED = 1.0  # Seconds that a measurement of the speed may take, about.
+_MEASURED = 1.0  # Seconds of steps that a measurement of the speed takes, about.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ class Trainer:
         return measures | self._measures("test", self._test, "test_{}_early_stop")
 
     def measure(self, plan: Plan) -> Speed:
-        """Compiles the program, and measures how fast it is, in about a second more.
+        """Compiles the program, and measures how fast it is, in a few seconds more.
 
         Args:
           plan: what would be trained.
@@ -172,8 +172,12 @@ class Trainer:
             return time.perf_counter() - began
 
         first, short = seconds(1), seconds(1)
-        count = max(1, min(len(indices), int(_MEASURED / short)))
-        step = max(0.0, seconds(count) - short) / max(1, count - 1)
+        # More steps until they show beside the validation, which may take longer than many.
+        count, taken = 1, short
+        while count < len(indices) and taken - short < _MEASURED / 2:
+            count = min(2 * count, len(indices))
+            taken = seconds(count)
+        step = max(0.0, taken - short) / max(1, count - 1)
         validation = max(0.0, short - step)
         evaluated = 2 * len(self._test) + len(plan.train)
         return Speed(max(0.0, first - short), step, validation,

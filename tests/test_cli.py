@@ -42,8 +42,8 @@ def elsewhere(tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments, said", [
     ([], "COMMAND must be one of run, report, analyse, presets. Received: none."),
     (["foo"], "COMMAND must be one of"),
-    (["run"], "PRESET must be one of digits, lenet_300_100, conv2. Received: none."),
-    (["run", "nope"], "preset must be one of digits, lenet_300_100, conv2. Received: 'nope'."),
+    (["run"], "PRESET must be one of digits, lenet_300_100, lenet_300_100_sgd"),
+    (["run", "nope"], "resnet56_liu, resnet56_liu_low. Received: 'nope'."),
     (["run", "digits", "--bogus", "1"], "A flag must be one of --backend, --branches"),
     (["run", "digits", "--round", "1"], "A flag must be one of --backend, --branches"),
     (["run", "digits", "extra"], "one argument beside flags. Received: extra."),
@@ -57,7 +57,9 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "digits", "--set", "fraction=a:b"], "fraction must be a number, or such as"),
     (["run", "digits", "--set", "dataset=nope"], "dataset must be one of digits, mnist, cifar10."),
     (["run", "digits", "--set", "network=nope"],
-     "network must be one of lenet_300_100, conv2, resnet18."),
+     "network must be one of lenet_300_100, conv2, conv4, conv6, vgg16, vgg19, resnet18, resn"),
+    (["run", "digits", "--set", "network=resnet18", "--set", "dropout=0.5"],
+     "dropout must be 0 for a network without hidden dense layers, which are all but lenet_300"),
     (["run", "digits", "--set", "criterion=nope"], "criterion must be one of magnitude, random."),
     (["run", "digits", "--set", "validation_size=1437"], "must leave examples to train on"),
     (["run", "digits", "--set", "augmentation=nope"], "augmentation must be one of none, flip"),
@@ -110,7 +112,9 @@ def test_presets_are_listed_with_their_cost(capsys):
     assert lth("presets") == 0
     text = capsys.readouterr().out
     assert all(name in text for name in presets.PRESETS)
-    assert "75 networks of 1,000 steps" in text
+    assert "50,200 weights, 3 replicates, 12 rounds" in text
+    assert "75 networks of 1,000 steps, 75,000 steps in all" in text
+    assert "20,024,000 weights" in text
 
 
 # What the process that runs `lth run` has loaded in the end.

@@ -22,7 +22,7 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16", "strategy": "one_shot",
          "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
-         "dropout": 0.5, "scale": 0.1}
+         "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1"}
 NEEDS = {"momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
          "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
 
@@ -62,7 +62,16 @@ def configs(draw):
 
 
 @pytest.mark.parametrize(("preset", "expected"), [
-    ("digits", "56a975bb1c"), ("lenet_300_100", "591c50e5e6"), ("conv2", "3c89290d7d")])
+    ("digits", "56a975bb1c"), ("lenet_300_100", "591c50e5e6"), ("lenet_300_100_sgd", "8889eabce1"),
+    ("lenet_300_100_momentum", "6b443ce471"), ("conv2", "3c89290d7d"),
+    ("conv2_dropout", "94ce16018d"), ("conv4", "a0570cb5b1"), ("conv4_dropout", "3ec81dce02"),
+    ("conv6", "f5570c6563"), ("conv6_dropout", "6fdff07f80"), ("resnet18", "74a7322f60"),
+    ("resnet18_low", "fad5bcf36d"), ("resnet18_warmup", "c682f3a8ad"), ("vgg19", "8da7321df0"),
+    ("vgg19_layerwise", "e62c09d75e"), ("vgg19_low", "f63bda3af7"),
+    ("vgg19_low_layerwise", "2495350c7a"), ("vgg19_warmup", "8dda433935"),
+    ("vgg19_warmup_layerwise", "f14fe43718"), ("vgg16_liu", "fe9424f3bd"),
+    ("vgg16_liu_low", "4544916194"), ("resnet56_liu", "243a3f3a59"),
+    ("resnet56_liu_low", "41a9e02b6a")])
 def test_presets_have_the_fingerprints_of_earlier_versions(preset, expected):
     assert presets.get(preset).fingerprint == expected
 
@@ -81,7 +90,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
-        "measured_steps": [], "dropout": 0.0, "scale": 1.0}
+        "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own"}
 
 
 def test_defaults_are_left_out_of_the_identity():
@@ -164,6 +173,8 @@ BAD = {
     "learning_rate_drops": [(0,), (101,), (20, 20), (30, 20), (1.0,), None, "20", (True,)],
     "measured_steps": [(50,), (101,), (0,), None],
     "dropout": [-0.1, 1, 1.0, float("nan"), None, "half", True],
+    "initializer": ["", "normal", "normal_", "normal_0", "normal_-1", "normal_1e9", "zeros", None,
+                    3, []],
     "scale": [0, -1, 1.5, float("nan"), None],
     "weight_decay": [-1e-4, float("inf"), float("nan"), None, "much"],
     "fraction": [1, -0.1, float("nan"), None, True, [], {}, {"default": 1.0}, {"default": None}],

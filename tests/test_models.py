@@ -2,65 +2,105 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from lth_keras import models, presets
+from lth_keras import models, networks, presets
 from lth_keras.errors import LotteryError
 from lth_keras.weights import masked
 from lth_keras.wrap import prune_low_magnitude
 
 
-def test_lenet_has_the_papers_266_200_weights():
+def test_lenet_has_the_papers_layers():
     model = prune_low_magnitude(models.build(presets.get("lenet_300_100"), (28, 28, 1), 10))
-    sizes = {name: int(np.prod(item.weight.shape)) for name, item in masked(model).items()}
-    assert sizes == {"fc1/kernel": 235_200, "fc2/kernel": 30_000, "fc3/kernel": 1_000}
+    assert shapes(model) == {"fc1/kernel": (784, 300), "fc2/kernel": (300, 100),
+                             "fc3/kernel": (100, 10)}
     assert [item.prunable.output for item in masked(model).values()] == [False, False, True]
 
 
-def network(name):
-    return prune_low_magnitude(models.build(presets.get("digits").replace(network=name),
-                                            (32, 32, 3), 10))
+def network(name, **settings):
+    return prune_low_magnitude(models.build(
+        presets.get("digits").replace(network=name, **settings), (32, 32, 3), 10))
 
 
-def sizes(model):
-    return {name: int(np.prod(item.weight.shape)) for name, item in masked(model).items()}
+def shapes(model):
+    return {name: tuple(item.weight.shape) for name, item in masked(model).items()}
 
 
-def test_conv2_has_the_papers_4_300_992_weights():
-    found = sizes(network("conv2"))
-    assert found == {"conv1/kernel": 1728, "conv2/kernel": 36_864, "fc1/kernel": 4_194_304,
-                     "fc2/kernel": 65_536, "fc3/kernel": 2560}
-    assert sum(found.values()) == 4_300_992
+def test_conv6_has_the_papers_layers():
+    assert shapes(network("conv6")) == {
+        "conv1/kernel": (3, 3, 3, 64), "conv2/kernel": (3, 3, 64, 64),
+        "conv3/kernel": (3, 3, 64, 128), "conv4/kernel": (3, 3, 128, 128),
+        "conv5/kernel": (3, 3, 128, 256), "conv6/kernel": (3, 3, 256, 256),
+        "fc1/kernel": (4096, 256), "fc2/kernel": (256, 256), "fc3/kernel": (256, 10)}
+    for smaller, size in (("conv4", 4), ("conv2", 2)):
+        found = shapes(network(smaller))
+        assert list(found)[:size] == [f"conv{number}/kernel" for number in range(1, size + 1)]
+        assert list(found)[size:] == ["fc1/kernel", "fc2/kernel", "fc3/kernel"]
 
 
-def test_resnet18_has_20_layers_and_the_papers_weights():
-    model = network("resnet18")
-    found = sizes(model)
-    assert sum(found.values()) == 270_896
-    shortcuts = {name: size for name, size in found.items() if "shortcut" in name}
-    assert list(shortcuts.values()) == [512, 2048]
-    assert found["fc/kernel"] == 640
-    assert len(found) - len(shortcuts) == 20
-    # Of the paper's 274,042 in all; normalisation and the last bias beside kernels.
-    names = [item.prunable.output for item in masked(model).values()]
-    assert names == [False] * (len(found) - 1) + [True]
-    shapes = {name: tuple(item.weight.shape) for name, item in masked(model).items()}
-    assert shapes["conv/kernel"] == (3, 3, 3, 16)
-    assert shapes["stage2_block1_conv1/kernel"] == (3, 3, 16, 32)
-    assert shapes["stage3_block3_conv2/kernel"] == (3, 3, 64, 64)
-
-
-@pytest.mark.parametrize("name", ["conv2", "resnet18"])
-def test_a_convolutional_network_learns_in_one_step(name):
+@pytest.mark.parametrize(("name", "blocks"), [("resnet18", 3), ("resnet56", 9)])
+def test_a_resnet_has_its_papers_layers(name, blocks):
     model = network(name)
-    models.compile_model(model, presets.get("digits"))
-    model.compile(model.optimizer, model.loss, jit_compile=False)  # Compiling takes longer.
-    x = np.random.default_rng(0).random((2, 32, 32, 3)).astype(np.float32)
-    assert model(x).shape == (2, 10)
-    before = model.get_weights()
-    assert np.isfinite(model.train_on_batch(x, np.array([3, 7])))
-    kernels = {id(item.weight) for item in masked(model).values()}
-    moved = [(old != new.numpy()).any() for old, new in zip(before, model.weights, strict=True)
-             if id(new) in kernels]
-    assert moved and all(moved)
+    found = shapes(model)
+    shortcuts = {weight: shape for weight, shape in found.items() if "shortcut" in weight}
+    assert list(shortcuts.values()) == [(1, 1, 16, 32), (1, 1, 32, 64)]
+    assert len(found) - len(shortcuts) == 6 * blocks + 2
+    outputs = [item.prunable.output for item in masked(model).values()]
+    assert outputs == [False] * (len(found) - 1) + [True]
+    assert found["conv/kernel"] == (3, 3, 3, 16)
+    assert found["stage2_block1_conv1/kernel"] == (3, 3, 16, 32)
+    assert found[f"stage3_block{blocks}_conv2/kernel"] == (3, 3, 64, 64)
+    assert found["fc/kernel"] == (64, 10)
+
+
+@pytest.mark.parametrize(("name", "counts"), [
+    ("vgg16", (2, 2, 3, 3, 3)), ("vgg19", (2, 2, 4, 4, 4))])
+def test_a_vgg_has_its_papers_layers(name, counts):
+    model = network(name)
+    filters = [size for size, count in zip((64, 128, 256, 512, 512), counts, strict=True)
+               for _ in range(count)]
+    found = list(shapes(model).values())
+    assert found == [(3, 3, before, after) for before, after
+                     in zip([3, *filters], filters, strict=False)] + [(512, 10)]
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert kinds.count("MaxPooling2D") == 4 and kinds.count("BatchNormalization") == len(filters)
+
+
+def test_dropout_follows_each_hidden_dense_layer_and_nothing_else():
+    plain, dropped = (network("conv4", dropout=rate) for rate in (0.0, 0.25))
+    found = {layer.name: layer.rate for layer in dropped.layers
+             if isinstance(layer, keras.layers.Dropout)}
+    assert found == {"fc1_dropout": 0.25, "fc2_dropout": 0.25}
+    names = [layer.name for layer in dropped.layers]
+    # Weights are drawn in the same order, so both start from the same ones.
+    assert [name.partition("max_pooling")[0] for name in names if "dropout" not in name][-3:] == \
+        [layer.name for layer in plain.layers][-3:]
+    assert list(shapes(plain)) == list(shapes(dropped))
+    hidden = [index for index, name in enumerate(names) if "dropout" in name]
+    assert all("fc" in names[index - 1] for index in hidden)
+
+
+def test_dropout_drops_its_share_of_the_hidden_units():
+    config = presets.get("digits").replace(dropout=0.5)
+    model = models.build(config, (8, 8), 10)
+    inner = keras.Model(model.inputs, model.get_layer("fc1_dropout").output)
+    kept = inner(np.ones((50, 8, 8), np.float32), training=True).numpy()
+    whole = inner(np.ones((50, 8, 8), np.float32)).numpy()
+    alive = whole > 0
+    share = (kept[alive] > 0).mean()
+    assert 0.45 < share < 0.55 and alive.any()
+    np.testing.assert_allclose(kept[kept > 0], 2 * whole[kept > 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet56", "vgg16", "vgg19"])
+def test_dropout_is_refused_by_a_network_without_hidden_dense_layers(name):
+    with pytest.raises(LotteryError, match="all but lenet_300_100, conv2, conv4, conv6. "
+                                           f"Received: dropout=0.5 with {name}"):
+        network(name, dropout=0.5)
+
+
+def test_dropout_is_refused_by_a_network_that_does_not_take_it(monkeypatch):
+    monkeypatch.setitem(networks.NETWORKS, "mine", lambda shape, classes: None)
+    with pytest.raises(LotteryError, match="Received: dropout=0.5 with mine"):
+        network("mine", dropout=0.5)
 
 
 @pytest.mark.parametrize("name", models.NETWORKS)
@@ -87,16 +127,6 @@ def test_networks_are_made_with_generators_that_seeds_decide():
         with pytest.raises(KeyError):
             models.build(presets.get("digits").replace(network="noisy"), (8, 8), 10)
     assert seen == [True] and enabled() == before
-
-
-def test_float16_alone_needs_its_loss_scaled():
-    for policy, scaled in (("float32", False), ("mixed_bfloat16", False), ("mixed_float16", True)):
-        config = presets.get("digits").replace(dtype_policy=policy, learning_rate=0.25)
-        model = models.build(config, (8, 8), 10)
-        models.compile_model(model, config)
-        kind = keras.mixed_precision.LossScaleOptimizer
-        assert isinstance(model.optimizer, kind) == scaled
-        assert float(model.optimizer.learning_rate) == 0.25
 
 
 def test_initial_weights_are_glorot_normal_with_zero_biases():
@@ -153,6 +183,44 @@ def test_a_weight_without_initializer_is_named():
         models.initial_weights(model, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize(("initializer", "deviation"), [
+    ("own", np.sqrt(2 / (64 + 300))), ("glorot_normal", np.sqrt(2 / (64 + 300))),
+    ("he_normal", np.sqrt(2 / 64)), ("normal_0.1", 0.1), ("normal_2", 2)])
+def test_kernels_are_drawn_from_the_initializer(initializer, deviation):
+    config = presets.get("digits").replace(initializer=initializer)
+    model = prune_low_magnitude(models.build(config, (8, 8), 10))
+    drawn = models.initial_weights(model, np.random.default_rng(0))
+    assert drawn["fc1/kernel"].std() == pytest.approx(deviation, rel=0.03)
+    assert abs(drawn["fc1/kernel"].mean()) < 0.02 * deviation
+    assert not drawn["fc1/bias"].any()
+    again = models.initial_weights(model, np.random.default_rng(0))
+    assert all((drawn[name] == again[name]).all() for name in drawn)
+
+
+def test_convolutions_are_drawn_from_the_initializer_and_normalisation_is_not():
+    drawn = models.initial_weights(network("resnet18", initializer="normal_0.1"),
+                                   np.random.default_rng(0))
+    assert drawn["stage3_block1_conv1/kernel"].std() == pytest.approx(0.1, rel=0.03)
+    assert (drawn["conv_norm/gamma"] == 1).all() and not drawn["conv_norm/beta"].any()
+
+
+def test_lenets_of_other_widths_have_names():
+    model = models.build(presets.get("lenet_300_100").replace(network="lenet_25_9"), (28, 28), 10)
+    assert model.name == "lenet_25_9"
+    assert shapes(prune_low_magnitude(model)) == {
+        "fc1/kernel": (784, 25), "fc2/kernel": (25, 9), "fc3/kernel": (9, 10)}
+    dropped = network("lenet_25_9", dropout=0.5)
+    assert [layer.name for layer in dropped.layers if "dropout" in layer.name] == [
+        "fc1_dropout", "fc2_dropout"]
+
+
+@pytest.mark.parametrize("name", ["lenet_0_5", "lenet_300", "lenet_1_2_3", "lenet_3_x", "lenet_3_",
+                                  "lenet_03_4", "lenet_100000_1", "conv8"])
+def test_other_names_are_no_networks(name):
+    with pytest.raises(LotteryError, match=rf"lenet_150_50. Received: '{name}'"):
+        models.build(presets.get("digits").replace(network=name), (8, 8), 10)
+
+
 def test_an_unknown_network_lists_the_known():
     config = presets.get("digits").replace(network="nope")
     with pytest.raises(LotteryError, match="lenet_300_100.*Received: 'nope'"):
@@ -161,15 +229,4 @@ def test_an_unknown_network_lists_the_known():
 
 def test_a_network_name_is_taken_once():
     with pytest.raises(LotteryError, match="taken once"):
-        models.register("lenet_300_100")(lambda shape, classes: None)
-
-
-@pytest.mark.parametrize("optimizer, momentum, kind", [("adam", 0.0, "Adam"), ("sgd", 0.9, "SGD")])
-def test_the_optimizer_is_the_configurations(optimizer, momentum, kind):
-    config = presets.get("digits").replace(optimizer=optimizer, momentum=momentum,
-                                           learning_rate=0.25)
-    model = models.build(config, (8, 8), 10)
-    models.compile_model(model, config)
-    assert type(model.optimizer).__name__ == kind
-    assert float(model.optimizer.learning_rate) == 0.25
-    assert getattr(model.optimizer, "momentum", 0.0) == momentum
+        networks.register("lenet_300_100")(lambda shape, classes: None)

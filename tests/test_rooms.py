@@ -19,10 +19,11 @@ GROUPS = (
     ("schedule", "weights", "prunable", "zero", "view", "wrapper", "tracking", "replace",
      "wrapped", "saving", "wrap", "rewind", "rounds", "ticket", "plan", "search", "order", "draws",
      "roundcallbacks", "identity", "resume", "course", "callback"),
-    ("presets", "agenda", "experiment", "data", "rates", "models", "augmentation", "program",
-     "feed", "evaluation", "train", "lab", "work", "workers", "clusters"),
-    ("stats", "plots", "report", "progress", "drawings", "figures", "analysis", "survivors",
-     "movement", "connections", "overlaps", "instability"),
+    ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
+     "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "workers",
+     "clusters"),
+    ("stats", "plots", "report", "progress", "listing", "drawings", "panels", "analysis",
+     "survivors", "movement", "connections", "overlaps", "instability"),
     ("analyse", "cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")

@@ -64,6 +64,9 @@ assert mirrored.num_replicas_in_sync == 2
 alone = search(None, 2048)
 for way, mib in (("resident", 2048), ("streamed", 0)):
     said[way] = same(alone, search(mirrored, mib))
+decayed = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "weight_decay": 0.1,
+           "warmup_steps": 3, "learning_rate_drops": (9,)}
+said["decayed"] = same(search(None, 2048, **decayed), search(mirrored, 2048, **decayed))
 for name, changes in (("validation", {"validation_size": 9}), ("batch", {"batch_size": 7})):
     for way, mib in (("resident", 2048), ("streamed", 0)):
         try:
@@ -84,7 +87,7 @@ def said():
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("way", ["resident", "streamed"])
+@pytest.mark.parametrize("way", ["resident", "streamed", "decayed"])
 def test_two_replicas_find_the_masks_of_one_device(said, way):
     assert said[way]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from lth_keras import masks, rewind
+from lth_keras import masks, rewind, train
 from lth_keras.data import Data
 from lth_keras.models import initial_weights
 from lth_keras.train import intervals, Plan, Trainer
@@ -161,3 +161,22 @@ def test_every_epoch_takes_every_example_once(steps, every, batch):
     assert all(sorted(epoch) == sorted(examples) for epoch in epochs)
     if len(epochs) > 1:
         assert (epochs[0] != epochs[1]).any()
+
+
+@pytest.mark.parametrize(("step", "validation"), [
+    (0.001, 0.02), (0.25, 4.0), (2.0, 30.0), (0.001, 0.0)])
+def test_steps_are_told_from_a_validation_that_takes_longer(lab, monkeypatch, step, validation):
+    now, counts = [0.0], []
+
+    class Feed:
+        def train(self, intervals, held_out, seed):
+            for interval in intervals:
+                counts.append(interval.count)
+                now[0] += interval.count * step + validation + (5.0 if len(counts) == 1 else 0.0)
+                yield interval, {}
+    monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(lab.trainer, "feed", Feed())
+    speed = lab.trainer.measure(make_plan(lab.weights, steps=600, validation_every=300))
+    assert (speed.compilation, speed.step, speed.validation) == pytest.approx(
+        (5.0, step, validation), rel=1e-6, abs=1e-9)
+    assert sum(counts) * step < 10
