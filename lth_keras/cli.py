@@ -18,7 +18,7 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, locks, presets, repair
+from lth_keras import clusters, locks, presets, repair, report
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import (
@@ -29,7 +29,6 @@ from lth_keras.experiment import (
     unfinished,
 )
 from lth_keras.progress import estimate, ProgressDisplay
-from lth_keras.report import show
 from lth_keras.store import Store
 from lth_keras.work import Placement, STRATEGIES
 
@@ -118,9 +117,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                          "where an interrupted one stopped; more --rounds or --replicates\n"
                          "continue a finished one.")
     _add_run_flags(run)
-    report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
-    report.add_argument("workdir", metavar="WORKDIR", nargs="?",
-                        help="a folder that `lth run` made")
+    report.add_flags(command("report", "Prints tables and verdicts of workdirs, draws the paper's "
+                             "figures of them, and writes a page."))
     command("presets", "Lists the presets and what they cost.")
     return top, commands.choices
 
@@ -192,7 +190,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
             raise
-    show(root, console)
+    report.show(root, console)
 
 
 def _whole(arguments: argparse.Namespace, name: str, least: int,
@@ -228,9 +226,7 @@ def _main(arguments: argparse.Namespace) -> int:
         if arguments.command == "run":
             _run(arguments, console)
         elif arguments.command == "report":
-            if arguments.workdir is None:
-                raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
-            show(pathlib.Path(arguments.workdir), console)
+            report.command(arguments, console)
         else:
             _presets(console)
     except LotteryError as error:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrMethodFormatter
 
 from lth_keras import files
 from lth_keras.branches import CONTINUED, TICKET
@@ -91,9 +91,12 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
             lines = pd.concat([tickets[tickets.index == 0], lines])
         mean, low, high = (lines[(measure, part)].to_numpy(float)
                            for part in ("mean", "min", "max"))
-        axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
-                      yerr=[mean - low, high - mean], capsize=2, elinewidth=0.8, markersize=4,
-                      linewidth=1.4, **look)
+        # A mean of equal values may be off them in the last bit.
+        drawn = axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
+                              yerr=np.maximum(0, [mean - low, high - mean]), capsize=2,
+                              elinewidth=0.8, markersize=4, linewidth=1.4, **look)
+        for part in (*drawn[1], *drawn[2]):
+            part.set_alpha(0.6)
     _density_axis(axes, summary.loc[TICKET][("density", "mean")].to_numpy() * 100)
     return axes
 
@@ -142,7 +145,8 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
         axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
         axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
                           alpha=0.15, linewidth=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("training step")
     axes.grid(alpha=0.25)
     return axes
@@ -170,7 +174,7 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
 def shades(count: int) -> list[Any]:
     """Colours from dark to light, which keep their order without colour."""
     from matplotlib import colormaps
-    return list(colormaps["viridis"](np.linspace(0, 0.9, count)))
+    return list(colormaps["viridis"](np.linspace(0, 0.85, count)))
 
 
 def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
@@ -195,7 +199,8 @@ def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
 def percent_axis(axes: Axes, label: str) -> None:
     """A vertical axis of shares, in percent."""
     axes.set_ylabel(label)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
 
 
 def png(figure: Figure) -> bytes:

@@ -21,7 +21,7 @@ from lth_keras.layout import DamagedError, folder, found, read_within, ticket_pa
 from lth_keras.record import COLUMNS, Record, Training
 
 # All that a run writes, by its path in the workdir.
-_FILES = (r"config\.json|results\.csv|plots/(summary|curves)\.png|"
+_FILES = (r"config\.json|results\.csv|plots/(summary|curves|figure_[0-9]+)\.png|plots/report\.html|"
           r"replicate_[0-9]+/level_[0-9]+/(ticket\.safetensors|"
           r"[0-9A-Za-z_]+_[0-9]+/(result\.json|curve\.csv))")
 _FOLDERS = r"plots|replicate_[0-9]+(/level_[0-9]+(/[0-9A-Za-z_]+_[0-9]+)?)?"

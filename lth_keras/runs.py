@@ -5,9 +5,11 @@ A run may go on meanwhile: what it has finished is read.
 
 import dataclasses
 import functools
+import math
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -51,6 +53,20 @@ class Run:
         """The branches that have a trained network: the ticket first, then by name."""
         found = set(trained(self.results).branch)
         return sorted(found, key=lambda name: (name != "ticket", name))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The results as a dictionary a training."""
+        return [{str(name): value for name, value in row.items()}
+                for row in self.results.to_dict("records")]
+
+    @property
+    def diverged(self) -> list[str]:
+        """What is said of each training that diverged."""
+        return [f"replicate {row['replicate']}, level {row['level']}, {row['branch']}"
+                f"{', repeat ' + str(row['branch_index']) if row['branch_index'] else ''}: "
+                f"diverged at step {row['diverged_at_step']:,.0f}"
+                for row in self.rows if not math.isnan(row["diverged_at_step"])]
 
     @property
     def drawable(self) -> bool:
@@ -119,12 +135,14 @@ def about(runs: Sequence[Run], spread: str) -> str:
       spread: what shows the least and greatest, such as "bars"; "" if nothing does.
 
     Returns:
-      One line if all are alike, or else a line a run.
+      One line if all are alike, or else a line for those that are.
     """
-    lines = [_about(run, spread) for run in runs]
-    if len(set(lines)) == 1:
-        return lines[0]
-    return "\n".join(f"{run.label}: {line}" for run, line in zip(runs, lines, strict=True))
+    alike: dict[str, list[str]] = {}
+    for run in runs:
+        alike.setdefault(_about(run, spread), []).append(run.label)
+    if len(alike) == 1:
+        return next(iter(alike))
+    return "\n".join(f"{', '.join(labels)}: {line}" for line, labels in alike.items())
 
 
 def _about(run: Run, spread: str) -> str:

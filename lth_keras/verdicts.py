@@ -24,6 +24,8 @@ from lth_keras.stats import diverged, Estimate, MEASURES, paired, replicates_nee
 WINNING, NOT_WINNING, INCONCLUSIVE = "winning", "not winning", "inconclusive"
 CONTROL = "reinit"
 _ACCURACY = "test_accuracy_early_stop"
+_FAILURES = {"as early": "later than dense", "as accurate": "less accurate than dense",
+             "beats reinit": "no better than reinit"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,26 +126,27 @@ def _condition(name: str, difference: "Estimate | None", sign: int, bound: float
 
 
 def _decide(conditions: Sequence[Condition], gone: int) -> tuple[str, "int | None", str]:
-    failed = [condition for condition in conditions if condition.holds is False]
+    failed = [condition.name for condition in conditions if condition.holds is False]
+    opened = [condition for condition in conditions if condition.holds is None]
     if failed:
-        said = {"as early": "later than dense", "as accurate": "less accurate than dense",
-                "beats reinit": "no better than reinit"}
-        return NOT_WINNING, None, ", ".join(said[condition.name] for condition in failed)
+        return NOT_WINNING, None, ", ".join(_FAILURES[name] for name in failed)
     if gone:  # The replicates that are left would flatter the level.
         return INCONCLUSIVE, None, f"{gone} diverged"
-    opened = [condition for condition in conditions if condition.holds is None]
     if not opened:
         return WINNING, None, ""
-    missing = [condition for condition in opened if condition.difference is None]
+    return INCONCLUSIVE, *_what_settles(opened)
+
+
+def _what_settles(opened: Sequence[Condition]) -> tuple["int | None", str]:
+    missing = [condition.name for condition in opened if condition.difference is None]
     if missing:
-        return INCONCLUSIVE, None, "no reinit" if missing[0].name == "beats reinit" \
-            else "dense not trained"
+        return None, "no reinit" if missing[0] == "beats reinit" else "dense not trained"
     if any(condition.difference and condition.difference.replicates < 2 for condition in opened):
-        return INCONCLUSIVE, None, "one replicate"
-    if any(condition.needed is None for condition in opened):
-        return INCONCLUSIVE, None, "over 1,000 replicates would settle it"
-    needed = max(condition.needed or 0 for condition in opened)
-    return INCONCLUSIVE, needed, f"{needed} replicates would settle it"
+        return None, "one replicate"
+    counts = [condition.needed for condition in opened if condition.needed is not None]
+    if len(counts) < len(opened):
+        return None, "over 1,000 replicates would settle it"
+    return max(counts), f"{max(counts)} replicates would settle it"
 
 
 def levels_sentence(verdicts: Iterable[LevelVerdict]) -> str:

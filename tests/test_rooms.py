@@ -20,7 +20,8 @@ GROUPS = (
      "identity", "resume", "course", "callback"),
     ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
      "work", "workers", "clusters"),
-    ("stats", "plots", "report", "progress"),
+    ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
+     "report", "progress"),
     ("cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")
