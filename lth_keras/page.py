@@ -14,11 +14,12 @@ from typing import Any
 import pandas as pd
 
 from lth_keras import files, layout, plots, provenance, stats, ticketfile
+from lth_keras.branches import TICKET
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
 from lth_keras.runs import about, Run
 from lth_keras.stats import Estimate
-from lth_keras.verdicts import judge_levels, levels_sentence, verdict
+from lth_keras.verdicts import CONTROL, levels_sentence, verdict
 
 _MOST_TICKET = 2**32
 _STEPS = "early_stop_step"
@@ -76,13 +77,18 @@ def write(path: pathlib.Path, content: "bytes | str") -> None:
 
 
 def _of(run: Run) -> dict[str, Any]:
-    levels = judge_levels(run.results)
+    controls = [name for name in plots.branches(stats.trained(run.results))
+                if name not in (TICKET, CONTROL)]
     return {"label": run.label, "root": str(run.root), "about": about([run], ""),
-            "sentence": verdict(run.results).sentence, "levels": levels_sentence(levels),
+            "sentence": verdict(run.results).sentence, "levels": levels_sentence(run.levels),
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
                           "outcome": item.outcome, "why": item.why, "conditions": [
                               _difference(condition.difference, condition.name == "as early")
-                              for condition in item.conditions]} for item in levels],
+                              for condition in item.conditions]} for item in run.levels],
+            "controls": [plots.title(name) for name in controls],
+            "against": [{"level": item.level, "density": f"{item.density:.1%}", "cells": [
+                _difference(stats.paired(run.results, "test_accuracy_early_stop", item.level, name),
+                            False) for name in controls]} for item in run.levels],
             "means": _means(run), "measures": list(_measures(run).values()),
             "diverged": run.diverged,
             "columns": list(run.results.columns),
@@ -97,17 +103,17 @@ def _measures(run: Run) -> dict[str, str]:
     return _SHOWN | steps
 
 
-def _means(run: Run) -> list[dict[str, Any]]:
-    # A row a branch and level: mean, least and greatest, and the bootstrap interval.
-    found = []
+def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
+    # For each branch a row a level: mean, least and greatest, and the bootstrap interval.
+    found: dict[str, list[dict[str, Any]]] = {}
     for branch in plots.branches(stats.trained(run.results)):
         rows = run.summary.loc[branch]
         for level in map(int, rows.index):
             row: Any = rows.loc[level]
             cells = [_mean(run.results, row, name, branch, level) for name in _measures(run)]
-            found.append({"branch": plots.title(branch), "level": level,
-                          "density": f"{row[('density', 'mean')]:.1%}",
-                          "replicates": int(row[("replicates", "count")]), "cells": cells})
+            found.setdefault(plots.title(branch), []).append({
+                "level": level, "density": f"{row[('density', 'mean')]:.1%}",
+                "replicates": int(row[("replicates", "count")]), "cells": cells})
     return found
 
 
@@ -125,9 +131,9 @@ def _difference(found: "Estimate | None", steps: bool) -> dict[str, str]:
     if found is None:
         return {"mean": "not trained", "interval": ""}
     scale, form = (1, "{:+,.0f}") if steps else (100, "{:+.2f}")
-    interval = "" if math.isnan(found.low) else \
-        f"{form.format(found.low * scale)} to {form.format(found.high * scale)}"
-    return {"mean": form.format(found.mean * scale), "interval": interval}
+    mean, low, high = (form.format(value * scale).replace("-", "\N{MINUS SIGN}")
+                       for value in (found.mean, found.low, found.high))
+    return {"mean": mean, "interval": "" if math.isnan(found.low) else f"{low} to {high}"}
 
 
 def _plain(value: Any) -> str:

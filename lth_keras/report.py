@@ -14,7 +14,7 @@ from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.figures import FIGURES
 from lth_keras.page import Picture
 from lth_keras.runs import about, read_all, Run
-from lth_keras.verdicts import CONTROL, judge_levels, levels_sentence, verdict
+from lth_keras.verdicts import CONTROL, levels_sentence, verdict
 
 _WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
 _DEFAULT_OUT = "report"
@@ -88,9 +88,8 @@ def _print_tables(run: Run, console: Console) -> None:
               if name not in (TICKET, CONTROL)]
     for portion in tables.fitting(others, console, 48 if wide else 24):
         console.print(tables.measured(run.results, title, wide, portion))
-    levels = judge_levels(run.results)
-    if levels:
-        console.print(tables.judged(levels, f"{run.label}: ticket less others", wide))
+    if run.levels:
+        console.print(tables.judged(run.levels, f"{run.label}: ticket less others", wide))
     for portion in tables.fitting(others, console, 24 if wide else 14):
         console.print(tables.against_controls(
             run.results, portion, f"{run.label}: ticket less controls", wide))
@@ -102,7 +101,7 @@ def _write(runs: Sequence[Run], out: "pathlib.Path | None", say: _Say) -> "OSErr
     out = out or (inside / "plots" if inside else pathlib.Path(_DEFAULT_OUT))
     drawable, drawn, failed = [run for run in runs if run.drawable], [], None
     left_out = {number: why for number, figure in FIGURES.items()
-                if (why := figure.lacks(drawable))}
+                if drawable and (why := figure.lacks(drawable))}
     for picture in _pictures(drawable):
         drawn.append(picture)
         failed = _try(picture.name + ".png", picture.data, out, inside, say) or failed
@@ -147,7 +146,7 @@ def _conclude(run: Run, say: _Say, name: str) -> None:
         say(f"{name}: {line}" if name else line)
     _renew(run.root, say)
     say(f"results: {run.root / 'results.csv'}")
-    for sentence in (levels_sentence(judge_levels(run.results)), verdict(run.results).sentence):
+    for sentence in (levels_sentence(run.levels), verdict(run.results).sentence):
         if sentence:
             say(f"{name}: {sentence}" if name else sentence)
 

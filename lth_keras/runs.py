@@ -17,6 +17,7 @@ from lth_keras import layout, store
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
 from lth_keras.stats import summarise, trained
+from lth_keras.verdicts import judge_levels, LevelVerdict
 
 # What a legend need not name: what the title says, and what makes no other experiment.
 _NEVER_NAMED = ("preset", "steps", "scale")
@@ -47,6 +48,11 @@ class Run:
     def summary(self) -> pd.DataFrame:
         """Means over replicates, as `stats.summarise` gives them."""
         return summarise(self.results)
+
+    @functools.cached_property
+    def levels(self) -> list[LevelVerdict]:
+        """The verdict of every level, as `verdicts.judge_levels` gives them."""
+        return judge_levels(self.results)
 
     @property
     def branches(self) -> list[str]:

@@ -67,19 +67,21 @@ def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True)
       intervals: whether to give the intervals that the verdicts rest on.
     """
     shown = _table(title, "mean of paired differences" + (
-        " [95% t-interval]" if intervals else "") + "; accuracy in points")
-    for heading in ("- dense\nsteps", "- dense\naccuracy", "- re-initialised\naccuracy"):
+        " [95% t-interval]" if intervals else "") + "; accuracy in points; what inconclusive "
+        "levels need: replicates")
+    for heading in ("- dense\nsteps", "- dense\naccuracy", "- reinit\naccuracy"):
         shown.add_column(heading, justify="right")
     shown.add_column("verdict", overflow="fold")
     for verdict in verdicts:
         early, accurate, control = (condition.difference for condition in verdict.conditions)
         colour = _COLOURS.get(verdict.outcome, "red")
+        why = verdict.why if intervals else \
+            verdict.why.removeprefix("needs ").removesuffix(" replicates")
         shown.add_row(str(verdict.level), f"{verdict.density * 100:.1f}",
                       difference(early, 1, "+,.0f", intervals),
                       difference(accurate, 100, "+.2f", intervals),
                       difference(control, 100, "+.2f", intervals),
-                      f"[{colour}]{escape(verdict.outcome)}[/{colour}]" + escape(
-                          f" ({verdict.why})" if verdict.why else ""))
+                      f"[{colour}]{verdict.outcome}[/{colour}]{f' ({why})' if why else ''}")
     return shown
 
 

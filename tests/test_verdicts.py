@@ -38,7 +38,6 @@ def test_a_level_wins_if_all_three_conditions_are_told_from_chance():
     (2, (150, 170, 160), "later than dense"),
     (3, (0.83, 0.85, 0.83), "less accurate than dense"),
     (4, (0.97, 0.98, 0.96), "no better than reinit"),
-    (4, (0.93, 0.95, 0.93), "no better than reinit"),  # Exactly as good is not better.
 ])
 def test_a_condition_that_fails_flips_the_verdict(column, values, why):
     changed = [(*row[:column], value, *row[column + 1:])
@@ -52,12 +51,18 @@ def test_exactly_as_early_and_as_accurate_as_dense_is_as_good():
     assert found.outcome == "winning"
 
 
+def test_exactly_as_accurate_as_reinit_is_not_better_and_no_proof_of_worse():
+    found = only(level_1(*((*row[:4], row[3]) for row in WINS)))
+    assert (found.outcome, found.needed) == ("inconclusive", None)
+    assert found.conditions[2].holds is None and found.conditions[2].difference.high == 0
+
+
 def test_an_interval_that_includes_the_margin_is_inconclusive_with_the_replicates_needed():
     unsure = level_1((100, 0.90, 80, 0.93, 0.80), (100, 0.91, 100, 0.95, 0.82),
                      (100, 0.90, 60, 0.93, 0.80))  # Steps: -20, 0, -40; an effect of 1.
     found = only(unsure)
     assert (found.outcome, found.needed) == ("inconclusive", 10)
-    assert str(found) == "inconclusive: 10 replicates would settle it"
+    assert str(found) == "inconclusive: needs 10 replicates"
     assert [condition.holds for condition in found.conditions] == [None, True, True]
     assert only(unsure, Margins(steps=50)).outcome == "winning"
 
@@ -106,7 +111,7 @@ def test_a_level_at_which_a_ticket_diverged_does_not_win_whatever_the_others_do(
 def test_no_number_of_replicates_tells_a_ticket_that_is_exactly_as_good():
     found = only(level_1((100, 0.9, 90, 0.95, 0.5), (100, 0.9, 110, 0.95, 0.5)))
     assert (found.outcome, found.needed) == ("inconclusive", None)
-    assert found.why == "over 1,000 replicates would settle it"
+    assert found.why == "needs over 1,000 replicates"
 
 
 def test_the_sentence_names_the_levels_of_each_outcome():
