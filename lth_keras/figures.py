@@ -108,7 +108,9 @@ def figure_3(runs: Sequence[Run]) -> Figure:
         curves = run.curves[run.curves.step <= most]
         for axes, name in zip(panels, names, strict=True):
             plots.curve_lines(axes, curves, run.results, row.get(name, []))
-            axes.legend(title="weights remaining", fontsize=8, title_fontsize=8, loc="lower right")
+            if axes.get_lines():
+                axes.legend(title="weights remaining", fontsize=8, title_fontsize=8,
+                            loc="lower right")
             axes.set_title(name, fontsize=10)
         late = curves[(curves.step > most * 0.05) & curves.branch.isin((TICKET, _REINIT))]
         plots.zoom(panels, late.val_accuracy)

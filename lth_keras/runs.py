@@ -5,7 +5,6 @@ A run may go on meanwhile: what it has finished is read.
 
 import dataclasses
 import functools
-import math
 import os
 import pathlib
 from collections.abc import Sequence
@@ -63,8 +62,7 @@ class Run:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """The results as a dictionary a training."""
-        return [{str(name): value for name, value in row.items()}
-                for row in self.results.to_dict("records")]
+        return _rows(self.results)
 
     @property
     def diverged(self) -> list[str]:
@@ -72,12 +70,17 @@ class Run:
         return [f"replicate {row['replicate']}, level {row['level']}, {row['branch']}"
                 f"{', repeat ' + str(row['branch_index']) if row['branch_index'] else ''}: "
                 f"diverged at step {row['diverged_at_step']:,.0f}"
-                for row in self.rows if not math.isnan(row["diverged_at_step"])]
+                for row in _rows(self.results[self.results.diverged_at_step.notna()])]
 
     @property
     def drawable(self) -> bool:
         """Whether there is a ticket to draw: one that did not diverge."""
         return "ticket" in self.branches
+
+
+def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()}
+            for row in results.to_dict("records")]
 
 
 def read(root: pathlib.Path) -> Run:

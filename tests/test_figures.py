@@ -15,7 +15,7 @@ from lth_keras.runs import Run
 DENSITIES = (1.0, 0.513, 0.211, 0.07)
 
 
-def run(network, label=None, branches=("ticket", "reinit"), levels=4, replicates=2, shift=0,
+def run(network, label=None, *, branches=("ticket", "reinit"), levels=4, replicates=2, shift=0,
         measured=(), **settings):
     """A run of made-up results; the early-stop step and accuracies differ everywhere."""
     config = Config(preset=label or network, network=network, dataset="d", steps=30_000,
@@ -140,8 +140,8 @@ def test_figures_7_and_8_are_test_accuracy_at_steps_by_learning_rate(number, net
 
 @pytest.mark.parametrize("number", FIGURES)
 def test_a_figure_says_what_it_needs_and_is_left_out_without_it(number):
-    others = [run("n"), run("lenet_300_100", levels=1), run("conv2", levels=1),
-              run("conv4", levels=1, dropout=0.5), run("vgg19", levels=1), run("resnet18", levels=1)]
+    others = [run("n"), run("conv4", levels=1, dropout=0.5), *(
+        run(network, levels=1) for network in ("lenet_300_100", "conv2", "vgg19", "resnet18"))]
     why = FIGURES[number].lacks(others)
     assert why.startswith(f"Figure {number} is left out: it needs a run ") and "\n" not in why
     assert FIGURES[number].lacks([])

@@ -1,3 +1,4 @@
+import dataclasses
 import pathlib
 import re
 from html.parser import HTMLParser
@@ -6,7 +7,7 @@ import pytest
 import workdirs
 from rows import rows
 
-from lth_keras import page, runs
+from lth_keras import page, runs, ticketfile
 from lth_keras.config import Config
 from lth_keras.page import Picture
 from lth_keras.runs import Run
@@ -106,7 +107,7 @@ def test_the_page_has_verdicts_intervals_and_every_training():
 
 
 def test_verdicts_of_other_outcomes_look_other():
-    worse = RESULTS.copy()
+    worse = RESULTS.astype({"early_stop_step": float})
     late = (worse.branch == "ticket") & (worse.level == 2)
     worse.loc[late, "early_stop_step"] += 500
     unsure = (worse.branch == "ticket") & (worse.level == 1)
@@ -124,8 +125,8 @@ def test_settings_are_all_there_and_versions_are_those_that_trained(tmp_path):
     assert all(name in found.text for name in config.to_dict())
     assert "one_shot" in found.text and "Trained with" not in found.text
     path = store.ticket(0, 0)
-    path.write_bytes(workdirs.ticketfile.encode(workdirs.Contents(
-        **{**vars(workdirs.ticket(0)), "provenance": {"versions": {"tensorflow": "9.8.7"}}})))
+    path.write_bytes(ticketfile.encode(dataclasses.replace(
+        workdirs.ticket(0), provenance={"versions": {"tensorflow": "9.8.7"}})))
     text = re.sub(r"\s+", " ", elements(runs.read_all([tmp_path]), []).text)
     assert "Trained with tensorflow 9.8.7." in text
     path.write_bytes(b"no ticket")

@@ -24,24 +24,25 @@ def undrawn(monkeypatch):
 
 def fill(root, replicates=2, diverges=(), branches=("ticket", "reinit"),
          config=CONFIG):
-    store = Store(root, config)
-    store.begin()
-    for replicate in range(replicates):
-        for level, density in enumerate(DENSITIES):
-            for branch in branches if level else ("ticket",):
-                shift = 0 if branch == "ticket" else 50
-                curve = pd.DataFrame({"step": [100, 200, 300], "loss": 0.1, "accuracy": 1.0,
-                                      "val_loss": 0.2, "val_accuracy": [0.8, 0.9, 0.95]})
-                training = Training(replicate, level, branch)
-                if training in diverges:
-                    workdirs.finish(store, training, {**workdirs.DIVERGED, "density": density},
-                                    curve.assign(val_loss=float("nan")))
-                    continue
-                workdirs.finish(store, training, {
-                    "density": density, "val_loss_min": 0.2, "seconds": 1.0,
-                    "early_stop_step": 100 + 20 * replicate + shift,
-                    "test_accuracy_early_stop": 0.9 + 0.01 * level - shift / 1000,
-                    "test_accuracy_final": 0.9, "train_accuracy_final": 1.0}, curve)
+    with workdirs.results_written_once(root):
+        store = Store(root, config)
+        store.begin()
+        for replicate in range(replicates):
+            for level, density in enumerate(DENSITIES):
+                for branch in branches if level else ("ticket",):
+                    shift = 0 if branch == "ticket" else 50
+                    curve = pd.DataFrame({"step": [100, 200, 300], "loss": 0.1, "accuracy": 1.0,
+                                          "val_loss": 0.2, "val_accuracy": [0.8, 0.9, 0.95]})
+                    training = Training(replicate, level, branch)
+                    if training in diverges:
+                        workdirs.finish(store, training, {**workdirs.DIVERGED, "density": density},
+                                        curve.assign(val_loss=float("nan")))
+                        continue
+                    workdirs.finish(store, training, {
+                        "density": density, "val_loss_min": 0.2, "seconds": 1.0,
+                        "early_stop_step": 100 + 20 * replicate + shift,
+                        "test_accuracy_early_stop": 0.9 + 0.01 * level - shift / 1000,
+                        "test_accuracy_final": 0.9, "train_accuracy_final": 1.0}, curve)
     return root
 
 
@@ -197,7 +198,8 @@ def test_a_report_of_a_run_all_of_which_diverged_says_so(tmp_path):
     store.begin()
     workdirs.finish(store, Training(0, 0), workdirs.DIVERGED)
     lines = printed(tmp_path, 120).splitlines()
-    assert lines[0] == "replicate 0, level 0, ticket: diverged at step 50"
+    assert lines[0] == f"page: {tmp_path / 'plots' / 'report.html'}"
+    assert lines[1] == "replicate 0, level 0, ticket: diverged at step 50"
     assert lines[-1].startswith("No verdict") and lines[-1].endswith("1 of 1 trainings diverged.")
 
 
