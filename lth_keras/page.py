@@ -119,12 +119,15 @@ def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
 
 def _mean(results: pd.DataFrame, row: pd.Series, measure: str, branch: str,
           level: int) -> dict[str, str]:
+    values = stats.by_replicate(results, measure, branch, level)
+    if not len(values):  # A step that its training did not come to.
+        return {"mean": "", "range": "", "interval": ""}
     form = "{:,.0f}" if measure == _STEPS else "{:.2%}"
     mean, low, high = (form.format(row[(measure, part)]) for part in ("mean", "min", "max"))
-    interval = stats.bootstrap(stats.by_replicate(results, measure, branch, level))
-    said = "" if math.isnan(interval.low) else \
-        f"{form.format(interval.low)} to {form.format(interval.high)}"
-    return {"mean": mean, "range": "" if low == high else f"{low} to {high}", "interval": said}
+    found = stats.bootstrap(values)
+    return {"mean": mean, "range": "" if low == high else f"{low} to {high}",
+            "interval": "" if math.isnan(found.low) else
+            f"{form.format(found.low)} to {form.format(found.high)}"}
 
 
 def _difference(found: "Estimate | None", steps: bool) -> dict[str, str]:

@@ -55,9 +55,10 @@ def elements(*arguments, **options):
 
 
 def test_the_page_loads_nothing_from_elsewhere():
-    text = page.render([run(), run("q")], [PICTURE], ["why"])
+    text = page.render([run(), run("q")], [PICTURE] * 2, ["why"])
     found = Elements(text)
     assert not re.search(r"https?:|//[a-z]|url\(|@import|<script|<link|<iframe|<object", text)
+    assert len(found.of("img")) == 2
     assert all(image["src"].startswith("data:image/png;base64,") for image in found.of("img"))
     assert all(link["href"].startswith("#") for link in found.of("a"))
     targets = {attributes["id"] for _, attributes in found.found if "id" in attributes}
@@ -116,6 +117,13 @@ def test_verdicts_of_other_outcomes_look_other():
     badges = [part["class"] for part in found.of("span") if "badge" in part.get("class", "")]
     assert badges == ["badge inconclusive", "badge not-winning"]
     assert "later than dense" in found.text and "needs" in found.text
+
+
+def test_a_step_that_a_training_did_not_come_to_is_left_blank():
+    results = RESULTS.assign(test_accuracy_step_20=0.5)
+    results.loc[results.branch == "reinit", "test_accuracy_step_20"] = None
+    text = elements([run(results=results)], []).text
+    assert text.count("test accuracy at step 20") == 3 and "50.00%" in text and "nan" not in text
 
 
 def test_settings_are_all_there_and_versions_are_those_that_trained(tmp_path):

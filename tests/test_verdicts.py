@@ -3,7 +3,7 @@ import math
 import pytest
 from rows import rows
 
-from lth_keras import verdicts
+from lth_keras import stats, verdicts
 from lth_keras.verdicts import judge_levels, Margins
 
 
@@ -65,6 +65,9 @@ def test_an_interval_that_includes_the_margin_is_inconclusive_with_the_replicate
     assert str(found) == "inconclusive: needs 10 replicates"
     assert [condition.holds for condition in found.conditions] == [None, True, True]
     assert only(unsure, Margins(steps=50)).outcome == "winning"
+    # A margin that the difference is further from takes fewer: an effect of 1.5.
+    assert only(unsure, Margins(steps=10)).needed == \
+        stats.replicates_needed(stats.student([-20, 0, -40]), margin=10) == 6
 
 
 def test_more_replicates_of_the_same_spread_settle_an_inconclusive_level():
