@@ -72,9 +72,12 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
             _print_tables(run, console)
     failed = _write(runs, out, say)
     if tensorboard:
-        for run in runs:
-            events.write(run, tensorboard / events.folder_name(run))
-        say(f"tensorboard: {tensorboard}")
+        try:
+            for run in runs:
+                events.write(run, tensorboard / events.folder_name(run))
+            say(f"tensorboard: {tensorboard}")
+        except OSError as error:
+            failed = error
     for run in runs:
         _conclude(run, say, run.label if len(runs) > 1 else "")
     if failed:

@@ -37,7 +37,7 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
         " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
     shown = _table(title, f"{of}; accuracy on the test set at the early stop")
     for branch in branches:
-        name = plots.title(branch)
+        name = _heading(branch)
         shown.add_column(f"{name}\nearly stop", justify="right")
         shown.add_column(f"{name}\naccuracy %", justify="right")
     for level in summary.loc[TICKET].index:
@@ -98,7 +98,7 @@ def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
     shown = _table(title, "test accuracy at early stop, in points; mean of paired differences" + (
         " [95% t-interval]" if intervals else ""))
     for branch in branches:
-        shown.add_column(f"- {plots.title(branch)}", justify="right")
+        shown.add_column(f"- {_heading(branch)}", justify="right")
     densities = results[results.branch == TICKET].groupby("level").density.mean()
     for level in sorted(set(stats.trained(results).level) & set(densities.index) - {0}):
         shown.add_row(str(level), f"{densities[level] * 100:.1f}", *(
@@ -140,6 +140,11 @@ def _table(title: str, caption: str) -> Table:
     shown.add_column("level", justify="right")
     shown.add_column("P_m %", justify="right")
     return shown
+
+
+def _heading(branch: str) -> str:
+    # Titles of other controls are long; their names break into lines.
+    return plots.title(branch) if branch in (TICKET, CONTROL) else escape(branch.replace("_", " "))
 
 
 def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:

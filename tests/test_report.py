@@ -235,6 +235,18 @@ def test_a_picture_that_cannot_be_written_leaves_the_verdict_and_is_an_error(tmp
     assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
 
 
+def test_tensorboards_files_lie_in_a_folder_a_run_or_are_an_error_after_the_verdict(tmp_path):
+    root, folder = fill(tmp_path / "w", 1), tmp_path / "t"
+    stream = io.StringIO()
+    report.show(root, Console(file=stream, width=120), tensorboard=folder)
+    assert f"tensorboard: {folder}" in stream.getvalue().splitlines()
+    assert list((folder / "p" / "by_level").iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError):
+        report.show(root, Console(file=stream, width=120), tensorboard=tmp_path / "file")
+    assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
+
+
 @pytest.mark.parametrize("name", ["result.json", "curve.csv"])
 def test_a_report_of_a_damaged_run_names_the_file(tmp_path, name):
     fill(tmp_path)
