@@ -10,12 +10,13 @@ from benchmarks import machine, process, rows, tables
 from benchmarks.growth import growth
 from benchmarks.memory import memory
 from benchmarks.options import Options
+from benchmarks.saves import saves
 from benchmarks.search import search
 from benchmarks.start import start
 from benchmarks.steps import fit, steps
 
 SECTIONS = {"steps": steps, "fit": fit, "search": search, "memory": memory, "start": start,
-            "growth": growth}
+            "growth": growth, "saves": saves}
 
 
 def main() -> None:

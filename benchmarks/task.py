@@ -72,6 +72,9 @@ TASKS = {
 # For the sweep over widths, the widest of which takes ten times as long.
 TASKS["wide"] = dataclasses.replace(TASKS["lenet"], intervals=6, validation=1_000)
 
+# Whole epochs, for what happens once in each.
+TASKS["epochs"] = dataclasses.replace(TASKS["lenet"], epoch=900)
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:

@@ -22,6 +22,7 @@ HOMES = {
     "tfmot_guide": "fits",
     "tfmot_guide_xla": "fits",
     "tfmot_every_10": "fits",
+    "saved_fits": "saved_fits",
     "jax_loop": "jax_loop",
     "torch_loop": "torch_loop",
 }

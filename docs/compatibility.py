@@ -186,7 +186,8 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
 
 _MEANING = {
     "models": "A model works with lth_keras if it is wrapped, searched for three rounds with and "
-              "without jit_compile, every invariant checked at every batch, then stripped, saved "
+              "without jit_compile, every invariant checked at every batch, saved wrapped (.keras) "
+              "and loaded with the same masks, optimizer and predictions, then stripped, saved "
               "(.keras and .weights.h5), and loaded with identical predictions; with stock tfmot, "
               "if it is pruned to half in four epochs with and without jit_compile, stripped, "
               "saved and loaded alike.  A network of tf_keras.applications works if it is built "

@@ -4,8 +4,9 @@ A reader who follows a network through the package meets each module once:
 
     masks, criteria, fractions, prune    arrays in, arrays out: what is kept, and why
     config, ticketfile, store            settings, the ticket file, where results lie
-    weights, prunable, zero, wrapper,
-    tracking, replace, wrap              a model's weights by name, masked in place of pruned
+    weights, prunable, zero, view,
+    wrapper, tracking, replace,
+    wrapped, saving, wrap                a model's weights by name, masked in place of pruned
     schedule, rewind, search             when a round ends, what it restores
     course, callback                     a search in one `fit`
     order, statefile, workdir, resume    a search that outlives its process

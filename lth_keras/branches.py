@@ -78,7 +78,7 @@ def parse(text: str) -> Branch:
     assert match is not None
     repeats = int(match[2] or 1)
     if not 1 <= repeats <= _MOST_REPEATS:
-        raise LotteryError(f"A branch is trained 1 to {_MOST_REPEATS:,} times at a level. "
+        raise LotteryError(f"branches are trained 1 to {_MOST_REPEATS:,} times at a level. "
                            f"Received: {text:.100}.")
     levels = None if match[3] is None else _levels(match[3], text)
     return Branch(name, repeats, levels)
@@ -100,7 +100,7 @@ def check(texts: Iterable[str]) -> tuple[str, ...]:
     by_name: dict[str, Branch] = {}
     for branch in found:
         if by_name.setdefault(branch.name, branch) != branch:
-            raise LotteryError("A branch is named once. Received: "
+            raise LotteryError("branches are named once each. Received: "
                                f"{by_name[branch.name]} and {branch}.")
     # A control is made from the ticket's masks, so the ticket is always trained.
     by_name.setdefault(TICKET, Branch(TICKET))
@@ -113,8 +113,8 @@ def _levels(text: str, whole: str) -> tuple[int, ...]:
         match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise LotteryError(f"A branch's levels are numbers from 0 to {MOST_LEVEL} and ranges "
-                               f"of them, such as 3/5/7-9. Received: {whole:.100}.")
+            raise LotteryError(f"branches have levels from 0 to {MOST_LEVEL} and ranges of "
+                               f"them, such as 3/5/7-9. Received: {whole:.100}.")
         levels.update(range(first, last + 1))
     return tuple(sorted(levels))
 

@@ -18,16 +18,11 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import clusters, locks, presets, repair, report
+from lth_keras import clusters, locks, owners, presets, repair, report
+from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.experiment import (
-    Experiment,
-    ON_DIVERGENCE,
-    refuse_diverged,
-    trainings,
-    unfinished,
-)
+from lth_keras.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.store import Store
 from lth_keras.work import Placement, STRATEGIES
@@ -73,6 +68,8 @@ def _add_run_flags(run: _Parser) -> None:
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     for name in _FLAGS:
         run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
+    run.add_argument("--scale", help="multiply the preset's steps and schedule by a number in "
+                                     "(0, 1]; every output says so (default: 1)")
     run.add_argument("--workdir", help="folder for the results (default: "
                                        "runs/PRESET-FINGERPRINT)")
     run.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
@@ -142,6 +139,8 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.preset is None:
         raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
     config = presets.get(arguments.preset)
+    if arguments.scale is not None:
+        config = config.scaled(_number(arguments, "scale"))
     changes = [(name, getattr(arguments, name)) for name in _FLAGS
                if getattr(arguments, name) is not None]
     for pair in arguments.set:
@@ -165,7 +164,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     on_divergence = _choice(arguments, "on_divergence", ON_DIVERGENCE)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    with locks.held(root):
+    with locks.held(root, lambda: owners.refuse_other(root, owners.RUN)):
         damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
         if arguments.dry_run and damages:
             return
@@ -185,7 +184,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
                     return
                 if waiting:
                     display = stack.enter_context(
-                        ProgressDisplay(console, steps=len(waiting) * config.steps))
+                        ProgressDisplay(console, steps=sum(
+                            steps_of(config, training) for training in waiting)))
                     Experiment(config, store, display, pool, on_divergence).run()
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
@@ -201,6 +201,14 @@ def _whole(arguments: argparse.Namespace, name: str, least: int,
     if not text.isdecimal() or int(text) < least:
         raise LotteryError(f"--{name} must be a whole number >= {least}. Received: {text!r}.")
     return int(text)
+
+
+def _number(arguments: argparse.Namespace, name: str) -> float:
+    text = getattr(arguments, name)
+    try:
+        return float(text)
+    except ValueError:
+        raise LotteryError(f"--{name} must be a number. Received: {text!r}.") from None
 
 
 def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) -> str:

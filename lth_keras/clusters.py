@@ -9,12 +9,16 @@ Workers load the data set by its name, so on a cluster every machine must have i
 import importlib
 import logging
 import os
+import re
+import socket
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
 from lth_keras.errors import LotteryError
 from lth_keras.workers import environment, Loky, Pool, translated
+
+_PATIENCE = 10  # Seconds for a machine of a cluster to answer.
 
 
 class Ray(Pool):
@@ -24,6 +28,7 @@ class Ray(Pool):
         self._ray = _extra("ray")
         self._ours = not self._ray.is_initialized()
         if "RAY_ADDRESS" in os.environ:
+            _check_there("RAY_ADDRESS")
             self._connect()
         super().__init__(*arguments)
         if "RAY_ADDRESS" not in os.environ:
@@ -60,6 +65,7 @@ class Dask(Pool):
         self._client: Any = None
         self._cluster: Any = None
         if "DASK_SCHEDULER_ADDRESS" in os.environ:
+            _check_there("DASK_SCHEDULER_ADDRESS")
             self._client = self._distributed.Client()
         super().__init__(*arguments)
         if self._client is None:
@@ -80,6 +86,20 @@ class Dask(Pool):
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+def _check_there(variable: str) -> None:
+    # Ray would try for ever.  Addresses of other kinds, such as "auto", are not looked at.
+    address = os.environ[variable]
+    place = re.fullmatch(r"(?:(?:ray|tcp|tls)://)?\[?([^/\[\]]+)\]?:([0-9]{1,5})", address)
+    if place is None:
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise LotteryError(f"{variable} must be the address of a running cluster. Received: "
+                           f"{address}, where nothing answers ({error}). Start the cluster, or "
+                           f"unset {variable} for one on this machine.") from None
 
 
 BACKENDS: dict[str, type[Pool]] = {"loky": Loky, "ray": Ray, "dask": Dask}

@@ -167,8 +167,8 @@ def reshuffle_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
 def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
              rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Survivors at plus or minus the layer's standard deviation at initialisation (the same)."""
-    return _filled(weights, masks, lambda survivors, name: rng.choice(
-        np.array([-1, 1], survivors.dtype), survivors.size) * np.std(fresh[name])), masks
+    return _filled(weights, masks, lambda survivors, name: _deviation(
+        fresh[name]) * rng.choice([-1.0, 1.0], survivors.size)), masks
 
 
 @register("constant_signed", "constant magnitude, signs kept", drawn=True)
@@ -176,7 +176,7 @@ def constant_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                     rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Survivors at that standard deviation, with the signs of the ticket's weights (the same)."""
     return _filled(weights, masks, lambda survivors, name: np.copysign(
-        np.std(fresh[name]), survivors)), masks
+        _deviation(fresh[name]), survivors)), masks
 
 
 @register("resample", "drawn from the survivors", drawn=False)
@@ -191,15 +191,16 @@ def resample(weights: Arrays, masks: Arrays, fresh: Arrays,
 
 
 def _with_noise(deviations: float) -> None:
-    @register(f"noise_{deviations:g}", f"noise of {deviations:g} σ", drawn=False)
+    @register(f"noise_{deviations:g}", f"noise of {deviations:g} sigma", drawn=False)
     def noise(weights: Arrays, masks: Arrays, fresh: Arrays,
               rng: np.random.Generator) -> tuple[Arrays, Arrays]:
         """The ticket's weights and Gaussian noise, of so many of the layer's standard deviations.
 
         Frankle & Carbin 2019, appendix F (figure 25).
         """
-        return _filled(weights, masks, lambda survivors, name: survivors + rng.normal(
-            0.0, deviations * np.std(fresh[name]), survivors.size)), masks
+        return _filled(weights, masks, lambda survivors, name: np.add(
+            survivors, rng.normal(0.0, deviations * _deviation(fresh[name]), survivors.size))), \
+            masks
 
 
 for _deviations in (0.5, 1, 2, 3):
@@ -209,6 +210,10 @@ for _deviations in (0.5, 1, 2, 3):
 def _shuffled(masks: Arrays, rng: np.random.Generator) -> dict[str, Array]:
     return {name: rng.permutation(mask.ravel()).reshape(mask.shape)
             for name, mask in masks.items()}
+
+
+def _deviation(values: Array) -> float:
+    return float(np.std(values.astype(np.float64)))
 
 
 def _filled(weights: Arrays, masks: Arrays, values: Callable[[Array, str], Array]) -> Arrays:

@@ -162,7 +162,7 @@ class Course:
         self.round.end_epoch(logs)
         with self._round_ends_on_request():
             self._inner.on_epoch_end(self.round.epochs - 1, logs)
-        if self.round.lost and self.search.not_finite():
+        if self.round.loss_not_finite and self.search.not_finite():
             # No step mends it.  The error comes when the other callbacks have finished.
             self._model.stop_training = True
         self._end_round_if(self._schedule.round_over(self.round.steps, self.round.epochs))
@@ -174,7 +174,7 @@ class Course:
         """At the end of the fit."""
         # Otherwise what was saved before the last epoch stands: Keras has put averages in now,
         # and an epoch may have been cut short.
-        if self._next_epoch is not None and self._finished and not self.round.lost:
+        if self._next_epoch is not None and self._finished and not self.round.loss_not_finite:
             self._save(self._next_epoch)
         self._close_round()
         if self._keeper is not None:

@@ -1,4 +1,4 @@
-"""The random generators in a model's layers: those that can be taken down, and the others.
+"""The random generators in a model's layers: those that can be kept, and the others.
 
 A layer draws from a `tf.random.Generator`, whose state is a variable, if it was made after
 `tf_keras.backend.experimental.enable_tf_random_generator()`, or is one that always does, such
@@ -27,8 +27,8 @@ def states(model: Any) -> list[tf.Variable]:
     return list(found.values())
 
 
-def lost(model: Any) -> list[str]:
-    """The names of the layers whose draws cannot be taken down."""
+def unkept(model: Any) -> list[str]:
+    """The names of the layers whose draws cannot be kept."""
     return [layer.name for layer in model._flatten_layers()
             if _draws(layer) and any(
                 isinstance(value, RandomGenerator)

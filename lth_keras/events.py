@@ -20,7 +20,7 @@ import pandas as pd
 
 from lth_keras import files
 from lth_keras.errors import LotteryError
-from lth_keras.record import Training
+from lth_keras.record import DENSITY, Training
 from lth_keras.runs import Run
 from lth_keras.stats import measures
 
@@ -81,9 +81,9 @@ def write(run: Run, folder: pathlib.Path) -> None:
 
 def _results(results: pd.DataFrame, row: Mapping[str, Any], step: int) -> Iterable[Any]:
     # density_WEIGHT is that of one weight: TensorBoard groups by what is before a slash.
-    layers = [name for name in results.columns if str(name).startswith("density_")]
+    layers = [name for name in results.columns if str(name).startswith(DENSITY)]
     named = {name: f"results/{name}" for name in measures(results)} | {
-        name: f"density/{name.removeprefix('density_')}" for name in layers}
+        name: f"density/{name.removeprefix(DENSITY)}" for name in layers}
     return [_scalar(tag, row[name], step) for name, tag in named.items() if _is_number(row[name])]
 
 

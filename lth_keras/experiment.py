@@ -1,21 +1,35 @@
 """The experiment: levels x branches x replicates, in the order in which they can be done.
 
-At every level the ticket is trained and pruned to the next level's, and beside it its
-controls, which need only its mask.  What is done already is found in the store and not
-done again, so that resuming is the same as running.
+    1. Randomly initialise a network: theta_0.
+    2. Train it for T steps.
+    3. Prune a fraction of what remains, the smallest weights: a mask.
+    4. Rewind the survivors to theta_0 (or theta_k): the ticket of the next level.
+    5. Go to 2 with the ticket, and beside it train its controls, which need only the ticket.
+
+(Frankle & Carbin 2019, section 1.)  The settings vary what is pruned by, and where survivors
+go back to:
+
+    strategy    iterative: by the ticket's trained weights; one_shot: by the dense network's;
+                continued: by those of a network that is pruned and trained on, never rewound
+    retraining  weight_rewinding: to theta_k; learning_rate_rewinding: weights stay, the
+                learning rate goes back to step k (Renda et al. 2020); fine_tuning: weights
+                stay, the learning rate too (Han et al. 2015)
+
+What is done already is found in the workdir and not done again, so that resuming is the same as
+running.
 """
 
 import concurrent.futures
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import pandas as pd
 
+from lth_keras.agenda import refuse_diverged, stands_on, takes_from, unfinished
 from lth_keras.config import Config
-from lth_keras.errors import DivergedError, InvariantError, LotteryError
-from lth_keras.layout import found
+from lth_keras.errors import InvariantError, LotteryError
 from lth_keras.masks import density
 from lth_keras.record import Training
 from lth_keras.store import Store, write_results
@@ -34,13 +48,30 @@ class Outcome:
       result: the measures of its row in results.csv.
       curve: its learning curve.
       drawn: the ticket of level 0, if the training drew it.
-      following: the ticket of the next level, if it was a ticket's training.
+      following: the ticket of the next level, if that is made from it.
+      trained: its trained weights and its masks, if they are kept.
     """
 
     result: dict[str, Any]
     curve: pd.DataFrame
     drawn: "Contents | None" = None
     following: "Contents | None" = None
+    trained: "Contents | None" = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+      ticket: that of its level, or None at level 0, whose first training draws it.
+      mark: the mark of the ticket's file, if it has one.
+      other: the network that it takes something else from, as `agenda.takes_from` says.
+    """
+
+    ticket: "Contents | None" = None
+    mark: "str | None" = None
+    other: "Contents | None" = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +104,7 @@ class Workers(Protocol):
 
     slots: int
 
-    def submit(self, training: Training,
-               ticket: "Contents | None") -> "concurrent.futures.Future[Outcome]":
+    def submit(self, training: Training, start: Start) -> "concurrent.futures.Future[Outcome]":
         """Starts a training.  Its future raises WorkerDiedError if its worker ended too early."""
 
     def steps(self) -> int:
@@ -99,7 +129,7 @@ class Experiment:
 
     Args:
       config: the settings.
-      store: where results are kept and found.
+      store: keeps and finds the results, in a workdir.
       watch: is told of every training.
       workers: train.
       on_divergence: "stop" at a training that diverged, or "continue" with what does not
@@ -113,7 +143,7 @@ class Experiment:
         self.watch = watch
         self.workers = workers
         self.on_divergence = on_divergence
-        self._marks: dict[Training, str] = {}  # Of the tickets that trainings started from.
+        self._starts: dict[Training, Start] = {}
 
     def run(self) -> None:
         """Trains whatever of the configuration is not done yet.
@@ -157,22 +187,29 @@ class Experiment:
 
     def _ready(self, waiting: list[Training], running: int) -> "Training | None":
         # The first that can be trained now: what makes its level's ticket is done.
-        free = [training for training in waiting if training.level == 0
-                or self.store.is_done(Training(training.replicate, training.level - 1))]
+        free = [training for training in waiting
+                if (base := stands_on(self.config, training)) is None or self.store.is_done(base)]
         return free[0] if free and running < self.workers.slots else None
 
     def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
-        ticket = None
+        start, other = Start(), takes_from(self.config, training)
         if training.level:
-            ticket, self._marks[training] = self.store.read_ticket(training.replicate,
-                                                                   training.level)
-        self.watch.begin(training, density(ticket.masks) if ticket else 1.0)
-        return self.workers.submit(training, ticket)
+            start = Start(*self.store.read_ticket(training.replicate, training.level))
+        if isinstance(other, Training):
+            start = dataclasses.replace(start, other=self.store.read_trained(other))
+        elif other is not None:
+            start = dataclasses.replace(start, other=self.store.read_ticket(
+                training.replicate, other)[0])
+        self._starts[training] = start
+        self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
+        return self.workers.submit(training, start)
 
     def _keep(self, training: Training, outcome: Outcome) -> bool:
         # Whether that changed what is to be done.
-        gone = self.store.finish(training, outcome.result, outcome.curve,
-                                 outcome.drawn or self._marks[training], outcome.following)
+        begun = outcome.drawn or self._starts.pop(training).mark
+        assert begun is not None
+        gone = self.store.finish(training, outcome.result, outcome.curve, begun,
+                                 following=outcome.following, trained=outcome.trained)
         self.watch.end(training, outcome.result)
         return outcome.result.get("diverged_at_step") is not None or bool(gone)
 
@@ -185,55 +222,3 @@ def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
         raise LotteryError(
             f"A worker must outlive its training. Received: {ATTEMPTS} workers that died in "
             f"{training} ({error}). Is there memory enough? Fewer --jobs need less.")
-
-
-def trainings(config: Config) -> Iterator[Training]:
-    """Every training of a configuration, level by level: the order in which they are done.
-
-    So all replicates' chains of tickets, which can only be trained one after the other, end
-    at about the same time, and means over replicates can be had from the beginning.
-    """
-    for level in range(config.rounds + 1):
-        for replicate in range(config.replicates):
-            for branch in config.branches if level else ("ticket",):
-                yield Training(replicate, level, branch)
-
-
-def unfinished(config: Config, store: Store) -> list[Training]:
-    """Those that are still to be done, and can be.
-
-    What follows from a training that diverged cannot.  What a level stands on that is there
-    already is to be done even if the configuration asks for less: a repair took it away.
-
-    Raises:
-      DamagedError: if a record is not what was written.
-    """
-    done = found(store.root)
-    # Reads every record, so that no level is above what a record can have.
-    ends = {training.replicate: training.level for training in diverged(store, done)
-            if training.branch == "ticket"}
-    tops = {training.replicate: training.level for training in done}  # The last is the highest.
-    below = {Training(replicate, level) for replicate, top in tops.items() for level in range(top)}
-    wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
-    return [training for training in wanted if training not in done
-            and training.level <= ends.get(training.replicate, training.level)]
-
-
-def diverged(store: Store, among: Iterable[Training]) -> list[Training]:
-    """Those of some trainings that are done and diverged."""
-    return [training for training in among if store.is_done(training)
-            and store.record(training).diverged_at is not None]
-
-
-def refuse_diverged(store: Store, among: Iterable[Training]) -> None:
-    """Nothing, if none of some trainings diverged.
-
-    Raises:
-      DivergedError: if one did; it names the first, and its step.
-    """
-    for training in diverged(store, among):
-        raise DivergedError(
-            f"A training must stay finite. Received: {training}, which diverged at step "
-            f"{store.record(training).diverged_at:,}. It is recorded, and no ticket is made of "
-            "it; try a lower learning_rate, or --on_divergence continue for what does not follow "
-            "from it.")

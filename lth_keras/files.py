@@ -1,9 +1,11 @@
 """Files that are whole or absent, and files that are read as anybody's.
 
 Written under another name, synced, then renamed; read only if they are plain files of a
-bounded size; JSON that carries its own SHA-256.
+bounded size that lie in their folder itself, not behind a link; JSON that carries its own
+SHA-256.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -12,9 +14,15 @@ import pathlib
 import re
 import secrets
 import stat
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 _SEAL = "sha256"
+# What may be wrong with a file that another put there, or took away; other errors may pass.
+_DAMAGES = {errno.ENOENT: "is missing", errno.ENOTDIR: "is missing",
+            errno.ELOOP: "is a link, and what is in a workdir lies there itself",
+            errno.EISDIR: "is not a file", errno.EINVAL: "is not a file",
+            errno.ENXIO: "is not a file"}
 
 
 def write(path: "str | os.PathLike[str]", content: "bytes | str") -> None:
@@ -57,28 +65,82 @@ def temporary_of(name: str) -> "str | None":
     return match[1] if match else None
 
 
-def read(path: "str | os.PathLike[str]", most: int) -> bytes:
+def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path], ours: str) -> None:
+    """Takes away what killed processes left of the files that they were writing.
+
+    Args:
+      root: a folder in which nobody writes now.
+      paths: those in it that may be such files.
+      ours: a pattern of the paths in the folder that `write` is given.
+    """
+    for path in paths:
+        name = temporary_of(path.name)
+        if name and re.fullmatch(ours, path.with_name(name).relative_to(root).as_posix()):
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def opened(path: "str | os.PathLike[str]", flags: int = 0) -> Iterator[tuple[BinaryIO, int]]:
+    """A plain file to be read, and its size; its name may be anything's.
+
+    Raises:
+      OSError: if it cannot be read, or is not a plain file (EINVAL).
+    """
+    # A pipe would otherwise be waited for.
+    flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "is not a file", os.fspath(path))
+        yield file, status.st_size
+
+
+def read(path: "str | os.PathLike[str]", most: int,
+         within: "pathlib.Path | None" = None) -> bytes:
     """The bytes of a file, which may be anything, and whose name may be anything's.
 
     Args:
       path: the file; its last part must not be a link.
       most: the most bytes that it may have.
+      within: a folder above it; no part of the path below that may be a link either.
 
     Raises:
       OSError: if it cannot be read, is not a plain file (EINVAL; ELOOP if a link), or is
         larger (EFBIG).
     """
-    # A pipe would otherwise be waited for.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(path, "rb", opener=lambda name, _: os.open(name, flags | getattr(os, "O_BINARY", 0))
-              ) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "is not a file", os.fspath(path))
-        data = file.read(min(status.st_size, most) + 1)
-        if status.st_size > most or len(data) > most:
+    if within is not None:
+        refuse_links(within, pathlib.Path(path))
+    with opened(path, getattr(os, "O_NOFOLLOW", 0)) as (file, size):
+        data = file.read(min(size, most) + 1)
+        if size > most or len(data) > most:
             raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", os.fspath(path))
         return data
+
+
+def refuse_links(root: pathlib.Path, path: pathlib.Path) -> None:
+    """Nothing, if no part of a path below the root is a link.
+
+    Raises:
+      OSError: if one is (ELOOP); it names that part.
+    """
+    for part in (path, *path.parents):
+        if part == root:
+            break
+        if part.is_symlink():
+            raise OSError(errno.ELOOP, "is a link", os.fspath(part))
+
+
+def damage(error: OSError) -> "str | None":
+    """What is wrong with a file that cannot be read, if that is no mishap that may pass.
+
+    Example:
+      >>> damage(FileNotFoundError(2, "No such file or directory"))
+      'is missing'
+      >>> damage(PermissionError(13, "Permission denied"))
+    """
+    if error.errno == errno.EFBIG:
+        return str(error.strerror)
+    return _DAMAGES.get(error.errno or 0)
 
 
 def canonical_json(value: Any) -> str:
@@ -98,8 +160,8 @@ def seal(content: "dict[str, Any]") -> str:
       >>> unseal(seal({"steps": 3}).encode())
       {'steps': 3}
     """
-    digest = hashlib.sha256(canonical_json(content).encode()).hexdigest()
-    return json.dumps({**content, _SEAL: digest}, indent=2, allow_nan=False) + "\n"
+    seals = {_SEAL: digest(canonical_json(content).encode())}
+    return json.dumps({**content, **seals}, indent=2, allow_nan=False) + "\n"
 
 
 def unseal(data: bytes) -> "dict[str, Any]":
@@ -124,6 +186,11 @@ def unseal(data: bytes) -> "dict[str, Any]":
     return content
 
 
+def digest(data: bytes) -> str:
+    """The SHA-256 of bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def mark(data: bytes) -> str:
     """What bytes can be known by: their number, and their SHA-256.
 
@@ -131,17 +198,23 @@ def mark(data: bytes) -> str:
       >>> mark(b"abc")[:24]
       '3 bytes, sha256 ba7816bf'
     """
-    return f"{len(data)} bytes, sha256 {hashlib.sha256(data).hexdigest()}"
+    return f"{len(data)} bytes, sha256 {digest(data)}"
 
 
-def read_marked(path: "str | os.PathLike[str]", mark_of_it: str) -> bytes:
+def read_marked(path: "str | os.PathLike[str]", mark_of_it: str,
+                within: "pathlib.Path | None" = None) -> bytes:
     """The bytes of a file that has a mark; no more are read than it says.
+
+    Args:
+      path: the file.
+      mark_of_it: its mark.
+      within: as `read` takes it.
 
     Raises:
       ValueError: if the file has another.
       OSError: as `read` does.
     """
-    data = read(path, int(mark_of_it.split(maxsplit=1)[0]))
+    data = read(path, int(mark_of_it.split(maxsplit=1)[0]), within)
     if mark(data) != mark_of_it:
         raise ValueError("is not what was written: its SHA-256 does not fit")
     return data

@@ -97,8 +97,10 @@ def resolve(fraction: Fraction, weights: Iterable[Prunable]) -> dict[str, float]
     if unused:
         layers = sorted({weight.layer for weight in weights})
         types = sorted({weight.layer_type for weight in weights})
+        hint = (" Which layers make the outputs is known of Sequential and functional models; of a "
+                "subclassed one, name the layer.") if "output" in unused else ""
         raise LotteryError(f"fraction names no prunable layer by {unused}. Received: "
-                           f"{dict(fraction)}. Layers: {layers}; types: {types}.")
+                           f"{dict(fraction)}. Layers: {layers}; types: {types}.{hint}")
     return resolved
 
 

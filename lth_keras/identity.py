@@ -51,20 +51,20 @@ def _described(value: Any) -> Any:
     return json.loads(json.dumps(value, default=other))
 
 
-def broken_rule(found: Found, model: Any, draws: Sequence[Any]) -> str | None:
+def broken_rule(found: Found, model: Any, beside: Sequence[Any]) -> str | None:
     """What a search that was found breaks, if it cannot be one of this model; or None.
 
     Args:
       found: what a workdir holds.
       model: the model, wrapped and compiled.
-      draws: the states of its layers' generators: variables.
+      beside: what is kept of it beside its weights: see `State.draws`; variables.
     """
     state, start, tickets = found.state, found.start, found.tickets
     here, masks = Snapshot.of(model, rewinds=False), rewind.read_masks(model)
     pairs = [(state.weights, here.weights), (state.masks, masks),
              (state.thresholds, thresholds(model)),
              (_numbered(state.optimizer), _numbered(here.optimizer)),
-             (_numbered(state.draws), _numbered([*map(rewind.stored, draws)])),
+             (_numbered(state.draws), _numbered([*map(rewind.stored, beside)])),
              *((ticket.masks, masks) for ticket in tickets)]
     if start is not None:
         pairs += [(start.weights, here.weights),

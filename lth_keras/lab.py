@@ -1,12 +1,14 @@
 """The lab: where one round of an experiment is done, from a ticket to the next.
 
-    1. Start from the ticket: theta_0 and its mask.  At level 0, draw theta_0.
-    2. Train it for `steps` steps.
+    1. Start from the ticket: theta_k and its mask.  At level 0, draw theta_0.
+    2. Train it to step T.
     3. Prune the lowest scores of what remains, by the trained weights.
-    4. Rewind the survivors to theta_0: the ticket of the next level.
+    4. Rewind the survivors to theta_k: the ticket of the next level.
 
-The control "reinit" is trained beside it: the ticket's mask, and weights drawn anew
-(Frankle & Carbin, ICLR 2019, sections 1 and 2).
+A control (`lth_keras.controls`) is trained from something else made of the ticket (Frankle &
+Carbin, ICLR 2019, sections 1 and 2); the other strategies and retrainings differ in steps 1,
+3 and 4 as `lth_keras.experiment` says.  Whatever is trained begins with a fresh optimizer,
+at step k too; its learning rate's schedule goes on from there.
 """
 
 import dataclasses
@@ -16,16 +18,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lth_keras import criteria, feed, models, provenance
+from lth_keras import criteria, feed, models, provenance, rates
+from lth_keras.agenda import repeats_from_k
+from lth_keras.branches import CONTINUED, TICKET
 from lth_keras.config import Config
+from lth_keras.controls import CONTROLS, steps_of
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Outcome, Speed
+from lth_keras.experiment import Outcome, Speed, Start
 from lth_keras.fractions import count, resolve
-from lth_keras.masks import Array, density, ones
+from lth_keras.masks import Array, Arrays, density, ones
 from lth_keras.prune import prune
 from lth_keras.randomness import generator
-from lth_keras.record import Training
+from lth_keras.record import chain, DENSITY, Training
 from lth_keras.ticketfile import Contents
 from lth_keras.train import Plan, Trained, Trainer
 from lth_keras.weights import masked
@@ -60,57 +65,101 @@ class Lab:
     def measure(self) -> Speed:
         """Compiles, and measures the speed of the dense network."""
         training = Training(0, 0)
-        return self._trainer.measure(self._plan(training, self._first_ticket(training)))
+        ticket = self._first_ticket(0)
+        return self._trainer.measure(self._plan(training, ticket.weights, ticket.masks))
 
-    def train(self, training: Training, ticket: "Contents | None",
+    def train(self, training: Training, start: Start,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:
         """One round from a ticket, or a control's training.
 
         Args:
           training: which.
-          ticket: the level's ticket; at level 0 it is drawn if there is none yet.
+          start: what it starts from; at level 0 the ticket is drawn.
           on_interval: called after each validation with the steps since the last.
         """
-        drawn = self._first_ticket(training) if ticket is None else None
-        start = drawn or ticket
-        assert start is not None
-        control = _CONTROLS.get(training.branch)
-        trained = self._trainer.train(
-            self._plan(training, control(self, training, start) if control else start),
-            on_interval)
-        return Outcome(result={"density": density(start.masks), **trained.result},
-                       curve=trained.curve, drawn=drawn,
-                       following=None if control or trained.diverged
-                       else self._prune(training, start, trained))
+        drawn = self._first_ticket(training.replicate) if start.ticket is None else None
+        ticket = drawn or start.ticket
+        assert ticket is not None
+        # In the model's order, which what is drawn and what is pruned together go by.
+        ticket = dataclasses.replace(ticket, masks={
+            name: ticket.masks[name] for name in masked(self._model)})
+        weights, masks = self._begin(training, ticket, start.other)
+        trained = self._trainer.train(self._plan(training, weights, masks), on_interval)
+        result = {"density": density(masks), **trained.result, **{
+            f"{DENSITY}{name}": density({name: mask}) for name, mask in masks.items()}}
+        outcome = Outcome(result, trained.curve, drawn)
+        if trained.diverged:
+            return outcome
+        if training == chain(self._config, training.replicate, training.level):
+            outcome = dataclasses.replace(
+                outcome, following=self._prune(training, ticket, trained, start.other))
+        if self._config.keep_trained == "tickets" and training.branch in (TICKET, CONTINUED):
+            outcome = dataclasses.replace(outcome, trained=Contents(
+                trained.weights, masks, training.level,
+                self._provenance(training, trained_to=_measured(trained))))
+        return outcome
 
-    def _first_ticket(self, training: Training) -> Contents:
+    def _first_ticket(self, replicate: int) -> Contents:
+        training = Training(replicate, 0)
         drawn = models.initial_weights(self._model, self._rng(training, "init"))
         masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
-        return Contents(drawn, masks, 0, self._provenance(training, {}))
+        return Contents(drawn, masks, 0, self._provenance(training, pruned_after={}))
 
-    def _reinit(self, training: Training, ticket: Contents) -> Contents:
-        drawn = models.initial_weights(self._model, self._rng(training, "init"))
-        return dataclasses.replace(ticket, weights=drawn)
+    def _begin(self, training: Training, ticket: Contents,
+               other: "Contents | None") -> tuple[Arrays, Arrays]:
+        # The weights and the masks that it is trained from.
+        if training.branch in CONTROLS:
+            fresh = models.initial_weights(self._model, self._rng(training, "init"))
+            return CONTROLS[training.branch].make(ticket.weights, ticket.masks, fresh,
+                                                  self._rng(training, "control"))
+        if other and (training.branch == CONTINUED or repeats_from_k(self._config, training)):
+            return other.weights, ticket.masks
+        return ticket.weights, ticket.masks
 
-    def _plan(self, training: Training, start: Contents) -> Plan:
+    def _plan(self, training: Training, weights: Arrays, masks: Arrays) -> Plan:
         config, (train, validation) = self._config, self._split(training.replicate)
-        ordered_as = training if config.data_order == "fresh" else Training(training.replicate, 0)
-        return Plan(weights=start.weights, masks=start.masks, train=train, validation=validation,
-                    order=self._rng(ordered_as, "data_order"), steps=config.steps,
+        # The same order at every level is that of the dense network, a repetition's its own.
+        repeat = training.branch_index if training.branch == TICKET else 0
+        ordered_as = training if config.data_order == "fresh" else \
+            Training(training.replicate, 0, branch_index=repeat)
+        rewinds = config.retraining == "weight_rewinding" and \
+            training == chain(config, training.replicate, 0)
+        return Plan(weights=weights, masks=masks, train=train, validation=validation,
+                    order=self._rng(ordered_as, "data_order"),
                     validation_every=config.validation_every, batch_size=config.batch_size,
-                    seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)))
+                    seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)),
+                    rewind_step=config.rewind_step if rewinds else 0,
+                    measured_steps=config.measured_steps, **self._span(training, masks))
 
-    def _prune(self, training: Training, ticket: Contents, trained: Trained) -> Contents:
-        score, rng = criteria.get(self._config.criterion), self._rng(training, "criterion")
-        scores = {name: score(ticket.weights[name], trained.weights[name], rng)
-                  for name in ticket.masks}
-        fractions = resolve(self._config.fraction,
+    def _span(self, training: Training, masks: Arrays) -> dict[str, Any]:
+        # Its steps, and where in the learning rate's schedule they are.
+        config, control = self._config, CONTROLS.get(training.branch)
+        if control and control.drawn:
+            steps = steps_of(control, config.steps, masks)
+            return {"steps": steps, "rate_stretch": steps / config.steps}
+        dense = training.level == 0 and not repeats_from_k(config, training)
+        if dense or training.branch == CONTINUED:
+            return {"steps": config.steps}
+        if config.retraining == "fine_tuning":
+            return {"steps": config.steps, "first": config.rewind_step,
+                    "rate_first": config.steps, "rate_stretch": rates.STILL}
+        return {"steps": config.steps, "first": config.rewind_step,
+                "rate_first": config.rewind_step}
+
+    def _prune(self, training: Training, ticket: Contents, trained: Trained,
+               other: "Contents | None") -> Contents:
+        config, rng = self._config, self._rng(training, "criterion")
+        final: Arrays = trained.weights
+        if config.strategy == "one_shot" and other:
+            final = other.weights  # The dense network's.
+        theta = trained.rewound or ticket.weights
+        score = criteria.get(config.criterion)
+        scores = {name: score(theta[name], final[name], rng) for name in ticket.masks}
+        fractions = resolve(config.fraction,
                             [item.prunable for item in masked(self._model).values()])
-        masks = prune(scores, ticket.masks, fractions, self._config.scope)
-        measured = {name: value for name, value in trained.result.items()
-                    if name not in ("seconds", "diverged_at_step")}
-        return Contents(ticket.weights, masks, training.level + 1,
-                        self._provenance(training, measured))
+        return Contents(theta if config.retraining == "weight_rewinding" else final,
+                        prune(scores, ticket.masks, fractions, config.scope), training.level + 1,
+                        self._provenance(training, pruned_after=_measured(trained)))
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
         shuffled = self._rng(Training(replicate, 0), "split").permutation(self._examples)
@@ -122,15 +171,16 @@ class Lab:
                          level=training.level, branch=training.branch,
                          branch_index=training.branch_index)
 
-    def _provenance(self, training: Training, measured: dict[str, Any]) -> dict[str, Any]:
+    def _provenance(self, training: Training, **measured: dict[str, Any]) -> dict[str, Any]:
         return {"versions": provenance.versions(), "settings": self._config.identity,
                 "fingerprint": self._config.fingerprint, "seed": self._config.seed,
                 "replicate": training.replicate, "dataset": self._config.dataset,
-                "pruned_after": measured}
+                **measured}
 
 
-# What each control starts from, in place of the ticket.
-_CONTROLS: dict[str, Callable[[Lab, Training, Contents], Contents]] = {"reinit": Lab._reinit}
+def _measured(trained: Trained) -> dict[str, Any]:
+    return {name: value for name, value in trained.result.items()
+            if name not in ("seconds", "diverged_at_step")}
 
 
 def _check_examples(config: Config, examples: int) -> None:

@@ -1,31 +1,28 @@
-"""Where things lie in a workdir, and how they are read: as files that may be anything.
+"""Where things lie in a run's workdir, and how they are read: as files that may be anything.
 
 What is read is checked against its SHA-256, is of a bounded size, and lies in the workdir
 itself, not behind a link.  What does not pass is a `DamagedError` that names the file.
 """
 
 import dataclasses
-import errno
 import io
-import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pandas as pd
 
-from lth_keras import files, record, workdir
+from lth_keras import files, owners, record
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.record import Record, Training
 
+_Read = TypeVar("_Read")
+
 CURVE_COLUMNS = ("step", "loss", "accuracy", "val_loss", "val_accuracy")
 MOST_TABLE = 2**28  # Bytes of results.csv: some two million trainings.
 _MOST_TEXT = 2**16  # Bytes of a configuration or a record: they have some 1,000.
-# What may be wrong with a file that another put there, or took away; other errors may pass.
-_DAMAGES = {errno.ENOENT: "is missing", errno.ENOTDIR: "is missing", errno.EFBIG: "",
-            errno.ELOOP: "is a link", errno.EISDIR: "is not a file",
-            errno.EINVAL: "is not a file", errno.ENXIO: "is not a file"}
 
 
 class DamagedError(WorkdirError):
@@ -53,17 +50,18 @@ def folder(root: pathlib.Path, training: Training) -> pathlib.Path:
     return level / f"{training.branch}_{training.branch_index}"
 
 
+def trained_path(root: pathlib.Path, training: Training) -> pathlib.Path:
+    """Where the trained weights of a training lie, if they are kept."""
+    return folder(root, training) / "trained.safetensors"
+
+
 def check_inside(root: pathlib.Path, path: pathlib.Path) -> None:
     """Nothing, if no part of a path below the root is a link.
 
     Raises:
       DamagedError: if one is.
     """
-    for part in (path, *path.parents):
-        if part == root:
-            break
-        if part.is_symlink():
-            raise DamagedError(part, "is a link, and what is in a workdir lies there itself")
+    _undamaged(lambda: files.refuse_links(root, path), path)
 
 
 def read_within(root: pathlib.Path, path: pathlib.Path, most: int) -> bytes:
@@ -73,7 +71,7 @@ def read_within(root: pathlib.Path, path: pathlib.Path, most: int) -> bytes:
       DamagedError: if it is not there, no plain file, behind a link, or larger than `most`.
       OSError: if it is there and cannot be read.
     """
-    return _within(root, path, lambda: files.read(path, most))
+    return _undamaged(lambda: files.read(path, most, root), path)
 
 
 def read_marked(root: pathlib.Path, path: pathlib.Path, mark: str) -> bytes:
@@ -83,19 +81,19 @@ def read_marked(root: pathlib.Path, path: pathlib.Path, mark: str) -> bytes:
       DamagedError: as `read_within` does, or if it has another mark.
       OSError: if it is there and cannot be read.
     """
-    return _within(root, path, lambda: files.read_marked(path, mark))
+    return _undamaged(lambda: files.read_marked(path, mark, root), path)
 
 
-def _within(root: pathlib.Path, path: pathlib.Path, read: Callable[[], bytes]) -> bytes:
-    check_inside(root, path)
+def _undamaged(read: Callable[[], _Read], path: pathlib.Path) -> _Read:
     try:
         return read()
     except ValueError as error:
         raise DamagedError(path, str(error)) from None
     except OSError as error:
-        if error.errno not in _DAMAGES:
+        why = files.damage(error)
+        if why is None:
             raise
-        raise DamagedError(path, _DAMAGES[error.errno] or str(error.strerror)) from None
+        raise DamagedError(pathlib.Path(error.filename or path), why) from None
 
 
 def read_config(root: pathlib.Path) -> Config:
@@ -130,25 +128,7 @@ def check_same(root: pathlib.Path, there: Config, here: Config) -> None:
     Raises:
       WorkdirError: if not; it says what differs.
     """
-    one, other = there.identity, here.identity
-    differ = [f"{name}={one.get(name, 'default')} there, {other.get(name, 'default')} asked"
-              for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
-    if differ:
-        raise WorkdirError(f"A workdir holds one experiment. Received: {root}, with "
-                           f"{'; '.join(differ)}. Use another --workdir.")
-
-
-def refuse_search(root: pathlib.Path) -> None:
-    """Nothing, if a folder is not that of a search in `fit`.
-
-    Raises:
-      WorkdirError: if it is; a run would write over its results.csv.
-    """
-    for name in (workdir.STATE, workdir.START):
-        if os.path.lexists(root / name):
-            raise WorkdirError(f"A workdir holds one experiment. Received: {root}, the folder of a "
-                               f"LotteryTicketCallback, whose {name} it holds. Use another "
-                               "--workdir.")
+    owners.refuse_changed(root, owners.RUN, there.identity, here.identity)
 
 
 def read_record(root: pathlib.Path, training: Training,
@@ -189,10 +169,11 @@ def found(root: pathlib.Path) -> dict[Training, pathlib.Path]:
 
 
 def _records(root: pathlib.Path) -> Iterator[tuple[Training, pathlib.Path]]:
-    # Only what the store itself named: a copy beside it is not a result.
+    # Only what lies where it belongs: a copy beside it is not a result.
     for path in root.glob("replicate_*/level_*/*/result.json"):
-        parts = re.fullmatch(r"replicate_([0-9]{1,9})/level_([0-9]{1,9})/([0-9A-Za-z_]+)"
-                             r"_([0-9]{1,9})/.*", path.relative_to(root).as_posix())
+        parts = re.fullmatch(r"replicate_([0-9]{1,9})/level_([0-9]{1,9})/(\w[\w.]*)_"
+                             r"([0-9]{1,9})/.*", path.relative_to(root).as_posix(),
+                             re.ASCII)
         if parts:
             replicate, level, branch, index = parts.groups()
             training = Training(int(replicate), int(level), branch, int(index))

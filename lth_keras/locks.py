@@ -4,7 +4,7 @@ import contextlib
 import os
 import pathlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import filelock
 
@@ -14,15 +14,22 @@ NAME = ".lock"
 _LONGEST = 300  # Characters that are read of who holds a lock.
 
 
-def hold(root: "str | os.PathLike[str]") -> filelock.BaseFileLock:
+def hold(root: "str | os.PathLike[str]",
+         check: Callable[[], None] = lambda: None) -> filelock.BaseFileLock:
     """Takes the lock of a folder, making the folder if need be; call its `release()`.
 
     The operating system frees it when the process ends, however it ends.
+
+    Args:
+      root: the folder.
+      check: raises if the folder is not to be touched.  It is asked before anything comes into
+        the folder, and again under the lock, as the folder may be another's by then.
 
     Raises:
       WorkdirError: if another process has it, or if the folder cannot be written.
     """
     root = pathlib.Path(root)
+    check()
     # A thread that saves may be the one that lets go.
     lock = filelock.FileLock(root / NAME, timeout=0, thread_local=False)
     try:
@@ -37,6 +44,11 @@ def hold(root: "str | os.PathLike[str]") -> filelock.BaseFileLock:
         raise WorkdirError("A workdir must be a folder that can be written. Received: "
                            f"{getattr(error, 'filename', None) or root}: "
                            f"{getattr(error, 'strerror', None) or error}.") from None
+    try:
+        check()
+    except BaseException:
+        lock.release()
+        raise
     # For the message above; the lock holds without it.
     with contextlib.suppress(OSError), open(root / NAME, "r+", encoding="utf-8") as file:
         file.truncate()
@@ -45,8 +57,13 @@ def hold(root: "str | os.PathLike[str]") -> filelock.BaseFileLock:
 
 
 @contextlib.contextmanager
-def held(root: "str | os.PathLike[str]") -> Iterator[None]:
+def held(root: "str | os.PathLike[str]",
+         check: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Holds the lock of a folder; folders made for it go again if nothing else came into them.
+
+    Args:
+      root: the folder.
+      check: as `hold` asks it.
 
     Raises:
       WorkdirError: as `hold` does.
@@ -54,7 +71,7 @@ def held(root: "str | os.PathLike[str]") -> Iterator[None]:
     root = pathlib.Path(root)
     made = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
     try:
-        lock = hold(root)
+        lock = hold(root, check)
     except WorkdirError:
         _remove(made)
         raise

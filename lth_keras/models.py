@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
+from lth_keras import rates
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
@@ -65,9 +66,9 @@ def _keras_settings(dtype_policy: str) -> Iterator[None]:
 def compile_model(model: Any, config: Config) -> None:
     """Compiles with the configuration's optimizer, cross-entropy and accuracy."""
     if config.optimizer == "adam":
-        optimizer = keras.optimizers.Adam(config.learning_rate)
+        optimizer = keras.optimizers.Adam(rates.of(config))
     else:
-        optimizer = keras.optimizers.SGD(config.learning_rate, momentum=config.momentum)
+        optimizer = keras.optimizers.SGD(rates.of(config), momentum=config.momentum)
     if config.dtype_policy == "mixed_float16":  # Whose gradients would underflow.
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True),

@@ -1,16 +1,16 @@
 """The progress: how long a run will take, what is being trained, and the time left."""
 
 import types
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from lth_keras.agenda import steps_of
 from lth_keras.config import Config
 from lth_keras.experiment import Speed
-from lth_keras.record import Training
+from lth_keras.record import chain, Training
 
 
 class ProgressDisplay:
@@ -75,11 +75,15 @@ def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Confi
     """
     speed = max(speeds, key=lambda measured: measured.step)
     validation = speed.validation / config.validation_every
-    one = config.steps * (speed.step + validation) + speed.evaluation
-    # The tickets of a replicate can only be trained one after the other.
-    chain = max(Counter(training.replicate for training in waiting
-                        if training.branch == "ticket").values(), default=0)
-    total = one * max(chain, len(waiting) / len(speeds))
+    chains: dict[int, float] = {}
+    everything = 0.0
+    for training in waiting:
+        seconds = steps_of(config, training) * (speed.step + validation) + speed.evaluation
+        everything += seconds
+        if training == chain(config, training.replicate, training.level):
+            # Those of a replicate can only be trained one after the other.
+            chains[training.replicate] = chains.get(training.replicate, 0.0) + seconds
+    total = max(everything / len(speeds), *chains.values(), 0.0)
     processes = "in one process" if len(speeds) == 1 else f"in each of {len(speeds)} processes"
     return (f"{1e3 * (speed.step + validation):.2f} ms a step {processes}, {1e3 * validation:.2f} "
             f"of it for validation (compiled in {speed.compilation:.1f} s): about "

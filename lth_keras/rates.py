@@ -31,14 +31,14 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
       >>> rate = Rate(0.5, warmup_steps=2, drops=(4,))
       >>> [round(float(rate(step)), 3) for step in range(6)]
       [0.0, 0.25, 0.5, 0.5, 0.05, 0.05]
-      >>> place(rate, first=4)
+      >>> place(keras.optimizers.SGD(rate), first=4)
       >>> round(float(rate(0)), 3)
       0.05
     """
 
     def __init__(self, learning_rate: float, warmup_steps: int = 0, drops: tuple[int, ...] = ()):
-        self._config = {"learning_rate": learning_rate, "warmup_steps": warmup_steps,
-                        "drops": tuple(drops)}
+        self._config: dict[str, Any] = {
+            "learning_rate": learning_rate, "warmup_steps": warmup_steps, "drops": tuple(drops)}
         self.first = tf.Variable(0.0, trainable=False, name="first")
         self.stretch = tf.Variable(1.0, trainable=False, name="stretch")
 
@@ -64,14 +64,16 @@ def of(config: Config) -> "float | Rate":
     return Rate(config.learning_rate, config.warmup_steps, config.learning_rate_drops)
 
 
-def place(rate: Any, first: float, stretch: float = 1.0) -> None:
+def place(optimizer: Any, first: float, stretch: float = 1.0) -> None:
     """Sets where a training begins in its learning rate; nothing, if that never changes.
 
     Args:
-      rate: an optimizer's learning rate.
+      optimizer: the optimizer of the model that is trained.
       first: the step of the schedule that the training's first step has.
       stretch: training steps a step of the schedule, > 0; `STILL` to stay at `first`.
     """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # Of one that scales the loss.
+    rate = inner._learning_rate
     if isinstance(rate, Rate):
         rate.first.assign(first)
         rate.stretch.assign(stretch)

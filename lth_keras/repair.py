@@ -1,7 +1,7 @@
 """Repair: what of a workdir is not what was written, and taking that away to be done again.
 
-A record vouches for its curve, for the ticket it started from and for the ticket that it
-was pruned to, so a workdir is a chain.  What is damaged goes, with the record that vouched
+A record vouches for its curve, its trained weights, the ticket it started from and the one
+that it was pruned to, so a workdir is a chain.  What is damaged goes, with the record that vouched
 for it; what is intact stays.  The run then does again what has no record: to the same bits,
 as a training depends on nothing but the configuration and its ticket.
 """
@@ -14,17 +14,17 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
-from lth_keras import files, layout
+from lth_keras import files, layout, owners
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
 from lth_keras.layout import DamagedError, folder, found, read_within, ticket_path
-from lth_keras.record import COLUMNS, Record, Training
+from lth_keras.record import chain, COLUMNS, Record, Training
 
 # All that a run writes, by its path in the workdir.
 _FILES = (r"config\.json|results\.csv|plots/(summary|curves|figure_[0-9]+)\.png|plots/report\.html|"
           r"replicate_[0-9]+/level_[0-9]+/(ticket\.safetensors|"
-          r"[0-9A-Za-z_]+_[0-9]+/(result\.json|curve\.csv))")
-_FOLDERS = r"plots|replicate_[0-9]+(/level_[0-9]+(/[0-9A-Za-z_]+_[0-9]+)?)?"
+          r"[0-9A-Za-z_.]+_[0-9]+/(result\.json|curve\.csv|trained\.safetensors))")
+_FOLDERS = r"plots|replicate_[0-9]+(/level_[0-9]+(/[0-9A-Za-z_.]+_[0-9]+)?)?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +96,7 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
         search in `fit`.
       OSError: if a file cannot be read, for want of permission or of a sound disk.
     """
-    layout.refuse_search(root)
+    owners.refuse_other(root, owners.RUN)
     damages = list(_links(root))
     if damages:  # They hide what else there is; a second look finds it.
         return damages
@@ -114,8 +114,8 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
                                   (training,)))
             del records[training]
     known = {training for damage in damages for training in damage.voids}
-    damages += [*_of_chains(root, records, known), *_of_tickets(root, records),
-                *_of_curves(root, records)]
+    damages += [*_of_chains(root, config, records, known), *_of_tickets(root, config, records),
+                *_of_trainings(root, records)]
     damages += _forgotten(root, {*records, *known} | {
         training for damage in damages for training in damage.voids})
     return list({damage.path: damage for damage in reversed(damages)}.values())[::-1]
@@ -140,10 +140,7 @@ def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
 
 def tidy(root: pathlib.Path) -> None:
     """Takes away the temporary files that a killed process left."""
-    for path in _walk(root):
-        name = files.temporary_of(path.name)
-        if name and re.fullmatch(_FILES, path.with_name(name).relative_to(root).as_posix()):
-            path.unlink(missing_ok=True)
+    files.remove_unfinished(root, _walk(root), _FILES)
 
 
 def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -183,13 +180,15 @@ def _of_config(root: pathlib.Path, config: Config, records: dict[Training, Recor
         yield Damage(error.path, error.why)
 
 
-def _of_chains(root: pathlib.Path, records: dict[Training, Record],
+def _of_chains(root: pathlib.Path, config: Config, records: dict[Training, Record],
                known: set[Training]) -> Iterator[Damage]:
-    # Every level stands on the training of the ticket below it.
+    # Every level stands on the training below it that its ticket was made from.
     for training, record in records.items():
-        below = Training(training.replicate, training.level - 1)
         path = folder(root, training) / "result.json"
-        if training.level == 0 or below in known:
+        if training.level == 0:
+            continue
+        below = chain(config, training.replicate, training.level - 1)
+        if below in known:
             continue
         if below not in records:
             yield Damage(folder(root, below) / "result.json", "is missing, though level "
@@ -198,13 +197,14 @@ def _of_chains(root: pathlib.Path, records: dict[Training, Record],
             yield Damage(path, "was trained from another ticket than its level's", (training,))
 
 
-def _of_tickets(root: pathlib.Path, records: dict[Training, Record]) -> Iterator[Damage]:
+def _of_tickets(root: pathlib.Path, config: Config,
+                records: dict[Training, Record]) -> Iterator[Damage]:
     stated: dict[tuple[int, int], tuple[Training, str]] = {}
     for training, record in records.items():
-        if training.branch == "ticket" and record.following:
+        if record.following:
             stated[training.replicate, training.level + 1] = training, record.following
         # Below the record that made it, if that one is damaged: to be made again by it.
-        maker = Training(training.replicate, max(0, training.level - 1))
+        maker = chain(config, training.replicate, max(0, training.level - 1))
         stated.setdefault((training.replicate, training.level), (maker, record.ticket))
     for (replicate, level), (maker, mark) in stated.items():
         try:
@@ -213,10 +213,13 @@ def _of_tickets(root: pathlib.Path, records: dict[Training, Record]) -> Iterator
             yield Damage(error.path, error.why, (maker,))
 
 
-def _of_curves(root: pathlib.Path, records: dict[Training, Record]) -> Iterator[Damage]:
+def _of_trainings(root: pathlib.Path, records: dict[Training, Record]) -> Iterator[Damage]:
+    # The curve and the trained weights that each has for itself.
     for training, record in records.items():
         try:
             layout.read_curve(root, training, record.curve)
+            if record.trained:
+                layout.read_marked(root, layout.trained_path(root, training), record.trained)
         except DamagedError as error:
             yield Damage(error.path, error.why, (training,))
 
@@ -225,7 +228,8 @@ def _forgotten(root: pathlib.Path, known: set[Training]) -> Iterator[Damage]:
     # results.csv is made from the records, after them: it never has a row that they have not.
     try:
         text = read_within(root, root / "results.csv", layout.MOST_TABLE).decode()
-        rows = [row for row in csv.DictReader(io.StringIO(text)) if tuple(row) == COLUMNS]
+        rows = [row for row in csv.DictReader(io.StringIO(text))
+                if tuple(row)[:len(COLUMNS)] == COLUMNS]
         named = {Training(int(row["replicate"]), int(row["level"]), row["branch"],
                           int(row["branch_index"])) for row in rows}
     except (DamagedError, ValueError, TypeError, csv.Error):

@@ -14,6 +14,7 @@ from typing import Any
 from lth_keras import draws, identity, rewind
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.masks import Arrays
+from lth_keras.owners import STATE
 from lth_keras.rewind import Restored, Snapshot
 from lth_keras.roundcallbacks import RoundCallbacks
 from lth_keras.rounds import Progress, Round
@@ -21,8 +22,8 @@ from lth_keras.search import Search
 from lth_keras.statefile import Start, State
 from lth_keras.ticket import Ticket
 from lth_keras.ticketfile import Contents
-from lth_keras.weights import masked, named_weights
-from lth_keras.workdir import STATE, Workdir
+from lth_keras.weights import masked, named_weights, replicas_own
+from lth_keras.workdir import Workdir
 
 
 class Keeper:
@@ -46,9 +47,9 @@ class Keeper:
         self._asked = False
         self._workdir = Workdir(root, {**settings, **identity.of(model)})
         try:
-            self._draws = draws.states(model)
+            self._beside = [*draws.states(model), *replicas_own(model)]
             self._found = self._workdir.read(_largest(model))
-            rule = self._found and identity.broken_rule(self._found, model, self._draws)
+            rule = self._found and identity.broken_rule(self._found, model, self._beside)
             if rule:
                 raise self._foreign(rule)
             if self.epoch is not None and self.epoch > last_epoch:
@@ -61,7 +62,7 @@ class Keeper:
         self._warned = False
         _warn_of("draws by operations that keep their state to themselves, so that a search that "
                  "goes on draws otherwise; call tf_keras.backend.experimental."
-                 "enable_tf_random_generator() before the model is made", draws.lost(model))
+                 "enable_tf_random_generator() before the model is made", draws.unkept(model))
         model._training_state = self
         self._fit = model.history  # Each fit has its own.
 
@@ -86,7 +87,7 @@ class Keeper:
         for name, item in masked(model).items():
             item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
             item.threshold.assign(state.thresholds[name])
-        for variable, value in zip(self._draws, state.draws, strict=True):
+        for variable, value in zip(self._beside, state.draws, strict=True):
             variable.assign(value)
         # A file has an order of its own; criteria draw in that of the model.
         prunable = list(masked(model))
@@ -163,10 +164,10 @@ class Keeper:
                                "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
         if epoch == self._saved or self._finished:
             return
-        if not self._warned and inner.lost():
+        if not self._warned and inner.unkept():
             self._warned = True
-            _warn_of("cannot be kept, and starts anew with a search that goes on", inner.lost())
-        # The first state names no other file: what is there without one has lost its state.
+            _warn_of("cannot be kept, and starts anew with a search that goes on", inner.unkept())
+        # The first state names no other file: what is there without one misses its state.
         theta = None if self._saved is None else search.theta
         self._workdir.save(
             self._taken_down(epoch, progress, search.masks, inner),
@@ -204,7 +205,7 @@ class Keeper:
             history={"epochs": list(model.history.epoch), "logs": logs},
             counters=now.counters, callbacks=inner.state(), weights=now.weights,
             masks=dict(masks), thresholds=identity.thresholds(model), optimizer=now.optimizer,
-            draws=[*map(rewind.stored, self._draws)])
+            draws=[*map(rewind.stored, self._beside)])
 
     def _foreign(self, rule: str) -> WorkdirError:
         return WorkdirError(f"{self._workdir.root / STATE}: {rule}. Received: others. Use another "

@@ -39,7 +39,7 @@ class RoundCallbacks(keras.callbacks.CallbackList):
                  and name in begun and _alike(value, begun[name])}
                 for begun, changed in zip(self._begun, self._changed(), strict=True)]
 
-    def lost(self) -> list[str]:
+    def unkept(self) -> list[str]:
         """The attributes that the round has changed and that cannot be kept."""
         return [f"{type(callback).__name__}.{name}" for callback, changed, kept
                 in zip(self.callbacks, self._changed(), self.state(), strict=True)

@@ -61,7 +61,7 @@ class Round:
         self._seconds, self._began, self.over = self._passed(), None, True
 
     @property
-    def lost(self) -> bool:
+    def loss_not_finite(self) -> bool:
         """Whether the loss last logged is NaN or infinite."""
         return self.loss is not None and not math.isfinite(float(self.loss))
 

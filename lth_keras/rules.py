@@ -47,8 +47,9 @@ def check_steps(config: Any) -> None:
 def check_strategy(config: Any) -> None:
     """Strategy and retraining, and what they need."""
     if config.retraining == "fine_tuning" and not config.rewind_step:
-        raise LotteryError("fine_tuning trains steps - rewind_step steps at the last learning "
-                           "rate, so rewind_step must be above 0. Received: rewind_step=0.")
+        raise LotteryError("retraining=fine_tuning trains steps - rewind_step steps at the "
+                           "last learning rate, so rewind_step must be above 0. Received: "
+                           "rewind_step=0.")
     if config.strategy == CONTINUED and config.retraining != "weight_rewinding":
         raise LotteryError("strategy=continued judges tickets by weight_rewinding. "
                            f"Received: retraining={config.retraining}.")

@@ -15,6 +15,7 @@ import pandas as pd
 from lth_keras import layout, store
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
+from lth_keras.record import Training
 from lth_keras.stats import summarise, trained
 from lth_keras.verdicts import judge_levels, LevelVerdict
 
@@ -67,10 +68,9 @@ class Run:
     @property
     def diverged(self) -> list[str]:
         """What is said of each training that diverged."""
-        return [f"replicate {row['replicate']}, level {row['level']}, {row['branch']}"
-                f"{', repeat ' + str(row['branch_index']) if row['branch_index'] else ''}: "
-                f"diverged at step {row['diverged_at_step']:,.0f}"
-                for row in _rows(self.results[self.results.diverged_at_step.notna()])]
+        rows = _rows(self.results[self.results.diverged_at_step.notna()])
+        return [f"{Training(*(row[field.name] for field in dataclasses.fields(Training)))}: "
+                f"diverged at step {row['diverged_at_step']:,.0f}" for row in rows]
 
     @property
     def drawable(self) -> bool:

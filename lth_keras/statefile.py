@@ -62,7 +62,8 @@ class State:
       masks: weight name -> uint8 mask.
       thresholds: weight name -> what tfmot's summaries show for it.
       optimizer: the optimizer's variables in its own order.
-      draws: the states of the layers' random generators.
+      draws: the states of the layers' random generators; under a strategy of several replicas
+        then what each has for itself of a weight, of which `weights` has the mean.
       files: the SHA-256 of each other file of the workdir, by its name there.
     """
 

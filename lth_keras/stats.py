@@ -14,10 +14,12 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from lth_keras.record import STEP
+
 CONFIDENCE = 0.95
 MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_stop",
             "test_accuracy_final", "train_accuracy_final", "seconds")
-STEP_MEASURE = re.compile(r"test_accuracy_step_([0-9]+)")
+STEP_MEASURE = re.compile(f"{STEP}([0-9]+)")
 _KEYS = ["branch", "level"]
 _MOST_REPLICATES = 1000
 

@@ -1,9 +1,10 @@
-"""The workdir: where the results of a run lie, and what is done.
+"""The results of a run in its workdir: where they lie, and what is done.
 
     .lock                                         who uses it (`lth_keras.locks`)
     config.json                                   the configuration last asked for, sealed
     results.csv                                   a row a trained network, made from the records
     replicate_0/level_03/ticket.safetensors       theta_0 and the mask of that level
+    replicate_0/level_03/ticket_0/trained.safetensors   its trained weights, and the mask
     replicate_0/level_03/reinit_0/curve.csv       loss and accuracy over its training
     replicate_0/level_03/reinit_0/result.json     its record; once this is there, it is done
     plots/                                        the pictures
@@ -19,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, layout, record, ticketfile
+from lth_keras import files, layout, owners, record, ticketfile
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.layout import (
@@ -29,14 +30,14 @@ from lth_keras.layout import (
     MOST_TABLE,
     read_within,
 )
-from lth_keras.record import COLUMNS, Record, Training
+from lth_keras.record import chain, COLUMNS, DENSITY, Record, STEP, Training
 from lth_keras.ticketfile import Contents
 
 _KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 class Store:
-    """The workdir of one run.
+    """The results of one run, in its workdir.
 
     Args:
       root: the folder.
@@ -50,7 +51,7 @@ class Store:
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
-        layout.refuse_search(self.root)
+        owners.refuse_other(self.root, owners.RUN)
         if os.path.lexists(self.root / "config.json"):
             layout.check_same(self.root, layout.read_config(self.root), config)
 
@@ -87,19 +88,28 @@ class Store:
         return layout.read_record(self.root, training, self._config.fingerprint)
 
     def read_ticket(self, replicate: int, level: int) -> tuple[Contents, str]:
-        """The ticket of a level > 0, as the training below it was pruned to, and its mark.
+        """The ticket of a level > 0, as a training below it was pruned to, and its mark.
 
         Raises:
           DamagedError: if it is not what was written.
         """
         path = self.ticket(replicate, level)
-        following = self.record(Training(replicate, level - 1)).following
+        following = self.record(chain(self._config, replicate, level - 1)).following
         if following is None:
             raise DamagedError(path, "cannot follow a training that diverged")
         return ticketfile.decode(layout.read_marked(self.root, path, following)), following
 
+    def read_trained(self, training: Training) -> Contents:
+        """The trained weights of a training that is done, with its masks.
+
+        Raises:
+          WorkdirError: if they were not kept; a DamagedError, if they are not what was written.
+        """
+        return read_trained(self.root, training, self._config.fingerprint)
+
     def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame,
-               start: "Contents | str", following: "Contents | None" = None) -> list[Training]:
+               start: "Contents | str", *, following: "Contents | None" = None,
+               trained: "Contents | None" = None) -> list[Training]:
         """Keeps what a training leaves; its record is written last and marks it done.
 
         Args:
@@ -109,6 +119,7 @@ class Store:
           start: the ticket of its level if it drew it, or else the mark of the one that
             `read_ticket` gave it.
           following: the ticket of the next level, if it was pruned to one.
+          trained: its trained weights and its masks, if they are kept.
 
         Returns:
           Trainings that were done from another ticket than `following`, and are no more: all
@@ -125,19 +136,25 @@ class Store:
             files.write(level, drawn)
             start = files.mark(drawn)
         text = curve.to_csv(index=False)
-        row = {name: {**dataclasses.asdict(training), **result}.get(name) for name in COLUMNS}
-        pruned = ticketfile.encode(following) if following else None
+        more = [name for name in result if name.startswith((STEP, DENSITY))]
+        row = {name: {**dataclasses.asdict(training), **result}.get(name)
+               for name in (*COLUMNS, *more)}
+        pruned, final = (ticketfile.encode(contents) if contents else None
+                         for contents in (following, trained))
         kept = Record(row, self._config.fingerprint, start, files.mark(text.encode()),
-                      files.mark(pruned) if pruned else None)
+                      *(files.mark(data) if data else None for data in (pruned, final)))
         data = kept.encode()
         try:
             record.decode(data.encode())  # What could not be read again is not written.
         except ValueError as error:
             raise LotteryError(f"A training's record {error}. Received: {row}.") from None
-        gone = self._forget_above(training, kept.following) if training.branch == "ticket" else []
+        gone = self._forget_above(training, kept.following) \
+            if training == chain(self._config, training.replicate, training.level) else []
         if pruned:
             # That of the last level too, so that more rounds can go on from it.
             files.write(self.ticket(training.replicate, training.level + 1), pruned)
+        if final:
+            files.write(layout.trained_path(self.root, training), final)
         files.write(where / "curve.csv", text)
         files.write(where / "result.json", data)
         write_results(self.root)
@@ -162,8 +179,9 @@ def results(root: "str | os.PathLike[str]", fingerprint: "str | None" = None) ->
     """
     root = pathlib.Path(root)
     rows = [layout.read_record(root, training, fingerprint).row for training in found(root)]
-    table = pd.DataFrame(rows, columns=list(COLUMNS))
-    measures = list(COLUMNS[COLUMNS.index("density"):])
+    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *more])
+    measures = [*COLUMNS[COLUMNS.index("density"):], *more]
     table[measures] = table[measures].apply(pd.to_numeric)
     table = table.astype({"diverged_at_step": float})
     return table.sort_values(["replicate", "level", "branch", "branch_index"], ignore_index=True)
@@ -188,6 +206,22 @@ def _results_csv(table: pd.DataFrame) -> str:
     # Steps are whole numbers, or empty.
     steps = {"early_stop_step": "Int64", "diverged_at_step": "Int64"}
     return table.astype(steps).to_csv(index=False)
+
+
+def read_trained(root: "str | os.PathLike[str]", training: Training,
+                 fingerprint: "str | None" = None) -> Contents:
+    """The trained weights of a training that is done in a workdir, with its masks.
+
+    Raises:
+      WorkdirError: if they were not kept; a DamagedError, if they, or the record, are not what
+        was written.
+    """
+    root = pathlib.Path(root)
+    mark = layout.read_record(root, training, fingerprint).trained
+    if mark is None:
+        raise WorkdirError("Trained weights are kept of tickets, unless keep_trained=none. "
+                           f"Received: {training} in {root}, whose are not.")
+    return ticketfile.decode(layout.read_marked(root, layout.trained_path(root, training), mark))
 
 
 def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:

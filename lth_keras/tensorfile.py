@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import stat
 from typing import Any
 
 import numpy as np
@@ -90,28 +89,18 @@ class Kind:
                              f"format {version!r:.60}; try a newer lth_keras.")
         return head, tensors
 
-    def load(self, path: "str | os.PathLike[str]", largest: int | None = None) -> bytes:
-        """The bytes of a file that begins as one of this kind must.
-
-        Args:
-          path: the file.
-          largest: the most bytes that it may have.
+    def load(self, path: "str | os.PathLike[str]") -> bytes:
+        """The bytes of a file, of any size, that begins as one of this kind must.
 
         Raises:
-          LotteryError: of the kind's own type, if it cannot be read or is too large.
+          LotteryError: of the kind's own type, if it cannot be read.
         """
         try:
-            with open(path, "rb", opener=_open_at_once) as file:
-                status = os.fstat(file.fileno())
-                if not stat.S_ISREG(status.st_mode):
-                    raise self.error("cannot be read: not a regular file.")
-                if largest is not None and status.st_size > largest:
-                    raise self.error(f"has {status.st_size:,} bytes; a {self.what} of this search "
-                                     f"has at most {largest:,}.")
+            with files.opened(path) as (file, size):
                 start = file.read(8)
                 # Before the rest, which may be anything of any size, comes into memory.
-                self._check_header(start, status.st_size)
-                return start + file.read(status.st_size)
+                self._check_header(start, size)
+                return start + file.read(size)
         except OSError as error:
             raise self.error(f"cannot be read: {error.strerror or error}.") from None
 
@@ -121,11 +110,6 @@ class Kind:
             raise self.error(f"not a whole {self.what}: its header claims {declared:,} bytes, of "
                              f"{size:,} in the file and {LONGEST_HEADER:,} allowed.")
         return declared
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    # A pipe would otherwise be waited for.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _plain(value: Array) -> Array:

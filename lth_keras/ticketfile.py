@@ -133,7 +133,7 @@ def decode(data: bytes) -> Contents:
 
 def _contents(head: dict[str, Any], tensors: Arrays) -> Contents:
     parts: dict[str, dict[str, Array]] = {"weights": {}, "masks": {}}
-    for key, value in tensors.items():
+    for key, value in sorted(tensors.items()):  # safetensors gives them in any order.
         part, _, name = key.partition("/")
         if part not in parts or not name:
             raise TicketError("a ticket holds weights/<name> and masks/<name> alone. "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lth_keras import feed, rewind
+from lth_keras import feed, rates, rewind
 from lth_keras.data import Data
 from lth_keras.errors import LotteryError
 from lth_keras.experiment import Speed
@@ -39,6 +39,11 @@ class Plan:
       validation_every: steps between validations.
       batch_size: examples a step.
       seed: of what is drawn while training (augmentation, dropout), in [0, 2**31).
+      first: the step that `weights` are of; it trains the steps after it.
+      rate_first: the step of the learning rate's schedule that it begins at.
+      rate_stretch: its steps a step of that schedule.
+      rewind_step: the step whose weights are taken down on the way, or 0 for none.
+      measured_steps: steps at which the test accuracy is taken.
     """
 
     weights: Arrays
@@ -50,6 +55,11 @@ class Plan:
     validation_every: int
     batch_size: int
     seed: int = 0
+    first: int = 0
+    rate_first: int = 0
+    rate_stretch: float = 1.0
+    rewind_step: int = 0
+    measured_steps: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -64,12 +74,14 @@ class Trained:
         NaN or infinite, where the training ends, or None.  If None: early_stop_step (step of
         minimum validation loss, the first of equal ones), val_loss_min; for each of the model's
         metrics test_METRIC_early_stop, test_METRIC_final and train_METRIC_final (of accuracy: in
-        [0, 1]).  Always: seconds.
+        [0, 1]), and test_accuracy_step_N for measured step N.  Always: seconds.
+      rewound: the weights at the plan's rewind_step, if it has one.
     """
 
     weights: dict[str, Array]
     curve: pd.DataFrame
     result: dict[str, Any]
+    rewound: "dict[str, Array] | None" = None
 
     @property
     def diverged(self) -> bool:
@@ -114,6 +126,8 @@ class Trainer:
         rows: list[dict[str, float]] = []
         best: tuple[float, int] = (np.inf, 0)
         best_weights: dict[str, Array] = {}
+        rewound: dict[str, Array] | None = None
+        steps: dict[str, float] = {}
         for interval, logs in self.feed.train(intervals(plan), plan.validation, plan.seed):
             rows.append({"step": interval.last, **_floats(logs)})
             on_interval(interval.count)
@@ -121,14 +135,18 @@ class Trainer:
                 break
             if rows[-1]["val_loss"] < best[0]:
                 best, best_weights = (rows[-1]["val_loss"], interval.last), rewind.read(variables)
+            if interval.last == plan.rewind_step:
+                rewound = rewind.read(variables)
+            if interval.last in plan.measured_steps:
+                steps |= self._measures("test", self._test, f"test_{{}}_step_{interval.last}")
         final = rewind.read(variables)
         finite = all(np.isfinite(value).all() for value in final.values()) \
             and np.isfinite(list(rows[-1].values())).all()
-        measures = self._evaluated(plan, variables, best_weights) if finite else {}
+        measures = {**self._evaluated(plan, variables, best_weights), **steps} if finite else {}
         result = {"diverged_at_step": None, "early_stop_step": best[1], "val_loss_min": best[0],
                   **measures} if finite else {"diverged_at_step": int(rows[-1]["step"])}
         return Trained(final, pd.DataFrame(rows),
-                       {**result, "seconds": round(time.perf_counter() - began, 3)})
+                       {**result, "seconds": round(time.perf_counter() - began, 3)}, rewound)
 
     def _evaluated(self, plan: Plan, variables: Any, best: Arrays) -> dict[str, float]:
         measures = {**self._measures("test", self._test, "test_{}_final"),
@@ -173,6 +191,7 @@ class Trainer:
         start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
         rewind.assign_masks(self._model, plan.masks)
         start.restore(self._model, plan.masks)
+        rates.place(self._model.optimizer, plan.rate_first, plan.rate_stretch)
         for number, generator in enumerate(self._generators):
             generator.reset_from_seed(plan.seed + number)
 
@@ -205,12 +224,14 @@ def intervals(plan: Plan) -> Iterator[Interval]:
     the next, so that all batches are full.
 
     Yields:
-      Intervals of `validation_every` rows of indices each; a last, shorter one leaves the
-      rows past its end unused.
+      Intervals of `validation_every` rows of indices each, from step `first` on; a last,
+      shorter one leaves the rows past its end unused.
     """
     rows, waiting = plan.validation_every, np.empty(0, np.int64)
     for first in range(0, plan.steps, rows):
         while len(waiting) < rows * plan.batch_size:
             waiting = np.concatenate([waiting, plan.order.permutation(plan.train)])
         taken, waiting = np.split(waiting, [rows * plan.batch_size])
-        yield Interval(first, min(rows, plan.steps - first), taken.reshape(rows, plan.batch_size))
+        if first >= plan.first:
+            yield Interval(first, min(rows, plan.steps - first),
+                           taken.reshape(rows, plan.batch_size))

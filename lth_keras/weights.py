@@ -222,3 +222,14 @@ def output_wrappers(model: Any) -> list[Wrapper]:
         if not inside and not any(len(weight.shape) > 1 for weight in layer.weights):
             waiting += inputs[id(layer)]
     return list(found.values())
+
+
+def replicas_own(model: Any) -> list[tf.Variable]:
+    """What each replica of a strategy has for itself, such as BatchNormalization's statistics.
+
+    What is read of such a weight is the mean over the replicas, but each validates with its
+    own.  Without a strategy, or with one replica, there is nothing.
+    """
+    return [own for variable in named_weights(model).values()
+            if variable.synchronization == tf.VariableSynchronization.ON_READ
+            and len(getattr(variable, "values", ())) > 1 for own in variable.values]

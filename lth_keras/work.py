@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+import shutil
 import signal
 import sys
 import tempfile
@@ -19,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from lth_keras.agenda import steps_of, trainings
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Outcome, Speed
+from lth_keras.experiment import Outcome, Speed, Start
 from lth_keras.masks import Array
 from lth_keras.record import Training
-from lth_keras.ticketfile import Contents
 
 STRATEGIES = ("none", "mirrored", "tpu")
 
@@ -50,13 +51,17 @@ class Tally:
     """The steps of each training, in a file that workers on this machine write to.
 
     Elsewhere there is no such file, and progress is seen when a training ends.
+
+    Attributes:
+      folder: where the file lies: a temporary folder, that goes with the tally.
     """
 
     def __init__(self, config: Config):
         self._folder = tempfile.TemporaryDirectory(prefix="lth_")
-        self._steps = config.steps
-        size = config.replicates * (config.rounds + 1) * len(config.branches) + _MORE
-        self._path = str(pathlib.Path(self._folder.name) / "steps")
+        self.folder = self._folder.name
+        self._config = config
+        size = sum(1 for _ in trainings(config)) + _MORE
+        self._path = str(pathlib.Path(self.folder) / "steps")
         self._counts = np.memmap(self._path, np.int64, "w+", shape=size)
         self._slots: dict[Training, int] = {}
 
@@ -67,7 +72,7 @@ class Tally:
 
     def finish(self, training: Training) -> None:
         """A training is done, wherever that was."""
-        self._counts[self._slots[training]] = self._steps
+        self._counts[self._slots[training]] = steps_of(self._config, training)
 
     def total(self) -> int:
         """The steps of all."""
@@ -78,7 +83,7 @@ _MORE = 1000  # Trainings beyond a configuration's extent, which a repair may do
 _one_at_a_time = threading.Lock()  # A cluster may call from several threads.
 
 
-def train(config: str, placement: Placement, training: Training, ticket: "Contents | None",
+def train(config: str, placement: Placement, training: Training, start: Start,
           tally: tuple[str, int]) -> Outcome:
     """One training; counts its steps where `Tally.slot` says."""
     path, slot = tally
@@ -90,7 +95,7 @@ def train(config: str, placement: Placement, training: Training, ticket: "Conten
     def count(steps: int) -> None:
         counts[slot] += steps
     with _one_at_a_time:
-        outcome: Outcome = _lab(config, placement).train(training, ticket, count)
+        outcome: Outcome = _lab(config, placement).train(training, start, count)
         return outcome
 
 
@@ -144,13 +149,19 @@ def _strategy(name: str, tf: Any) -> Any:
     return None
 
 
-def obey(parent: int) -> None:
-    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end."""
+def obey(parent: int, folder: str) -> None:
+    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end.
+
+    Args:
+      parent: the number of that process.
+      folder: a temporary one of its own, which goes with it even if it was killed.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)  # Nobody waits for a result any more.
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()

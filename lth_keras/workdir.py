@@ -11,7 +11,6 @@ SHA-256, so what it names is there, and is what it was saved with.
 """
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import re
@@ -21,17 +20,18 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, locks, statefile, ticketfile
+from lth_keras import files, locks, owners, statefile, ticketfile
 from lth_keras.background import Background
 from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.owners import START, STATE
 from lth_keras.shapes import as_json
 from lth_keras.statefile import Start, State
 from lth_keras.ticketfile import Contents
 
-STATE, START, RESULTS = "state.safetensors", "start.safetensors", "results.csv"
+RESULTS = "results.csv"
 _OURS = re.compile(r"start\.safetensors|level_\d+")
-_UNFINISHED = re.compile(r"\.(state\.safetensors|start\.safetensors|ticket\.safetensors"
-                         r"|results\.csv)\.\d+\.[0-9a-f]{8}")
+# All that a search writes, by its path in the workdir.
+_FILES = r"(state|start)\.safetensors|level_\d+/ticket\.safetensors|results\.csv"
 _OPEN: "weakref.WeakValueDictionary[pathlib.Path, Workdir]" = weakref.WeakValueDictionary()
 
 
@@ -77,10 +77,10 @@ class Workdir:
         earlier = _OPEN.get(self.root)
         if earlier is not None:
             earlier.close()
-        self._lock = locks.hold(self.root)
+        self._lock = locks.hold(self.root, lambda: owners.refuse_other(self.root, owners.SEARCH))
         _OPEN[self.root] = self
         try:
-            self._remove_unfinished()
+            files.remove_unfinished(self.root, self.root.rglob(".*"), _FILES)
         except BaseException:
             self.close()
             raise
@@ -96,10 +96,10 @@ class Workdir:
             the search is one of other settings.
         """
         if not (self.root / STATE).exists():
-            self._check_free()
+            self._check_not_begun()
             return None
         state = self._decoded(STATE, statefile.decode, self._load(STATE, largest))
-        self._check_same(state.settings)
+        owners.refuse_changed(self.root, owners.SEARCH, state.settings, as_json(self._settings))
         if not state.files:
             return Found(state, None, [])
         names = [START, *(ticket_name(level) for level in range(state.round["level"] + 1))] \
@@ -108,7 +108,7 @@ class Workdir:
             raise self._damaged(STATE, "it does not name the files of its search")
         data = {name: self._load(name, largest) for name in names}
         for name in names:
-            if hashlib.sha256(data[name]).hexdigest() != state.files[name]:
+            if files.digest(data[name]) != state.files[name]:
                 raise self._damaged(name, f"it is not the file that {STATE} was saved with")
         self._digests = dict(state.files)
         return Found(state, self._decoded(START, statefile.decode_start, data[START]),
@@ -167,23 +167,23 @@ class Workdir:
 
     def _write_once(self, name: str, data: bytes) -> None:
         self._write(name, data)
-        self._digests[name] = hashlib.sha256(data).hexdigest()
+        self._digests[name] = files.digest(data)
 
     def _write(self, name: str, data: bytes) -> None:
         try:
-            files.write(self._path(name), data)
+            files.refuse_links(self.root, self.root / name)
+            files.write(self.root / name, data)
         except OSError as error:
             raise WorkdirError(f"{self.root / name}: cannot be written: {error.strerror or error}."
                                " The search goes on from what is saved when the same fit runs "
                                "again.") from error
 
     def _load(self, name: str, largest: int) -> bytes:
-        path = self._path(name)
-        kind = {STATE: statefile.STATE, START: statefile.START}.get(name, ticketfile.TICKET)
         try:
-            return kind.load(path, largest)
-        except LotteryError as error:
-            raise self._damaged(name, str(error)) from None
+            return files.read(self.root / name, largest, self.root)
+        except OSError as error:
+            why = files.damage(error) or f"cannot be read: {error.strerror or error}"
+            raise self._damaged(name, why) from None
 
     def _decoded(self, name: str, decode: Any, data: bytes) -> Any:
         try:
@@ -191,37 +191,13 @@ class Workdir:
         except LotteryError as error:
             raise self._damaged(name, str(error)) from None
 
-    def _path(self, name: str) -> pathlib.Path:
-        path = self.root / name
-        # A link could lead anywhere.
-        if not path.parent.resolve().is_relative_to(self.root.resolve()) or path.is_symlink():
-            raise WorkdirError(f"{path}: a workdir's files must lie in it. Received: a link.")
-        return path
-
     def _damaged(self, name: str, why: str) -> WorkdirError:
         return WorkdirError(f"{self.root / name}: {why.rstrip('.')}. Bring the file back, or begin "
                             f"the search again in another workdir; the tickets in {self.root} "
                             "that are whole can still be loaded.")
 
-    def _check_free(self) -> None:
+    def _check_not_begun(self) -> None:
         there = sorted(path.name for path in self.root.iterdir())
         ours = [name for name in there if _OURS.fullmatch(name)]
         if ours:
             raise self._damaged(STATE, f"it is missing, though {ours[0]} is there")
-        if "config.json" in there:
-            raise WorkdirError("A workdir holds one search. Received: "
-                               f"{self.root}, the folder of an `lth run`. Use another workdir.")
-
-    def _check_same(self, there: Mapping[str, Any]) -> None:
-        here = as_json(self._settings)
-        differ = [f"{name}={there.get(name)!r:.80} there, {here.get(name)!r:.80} now"
-                  for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
-        if differ:
-            raise WorkdirError(f"A workdir holds one search. Received: {self.root}, with "
-                               f"{'; '.join(differ)}. Use another workdir.")
-
-    def _remove_unfinished(self) -> None:
-        # What a process was writing when it was killed; nobody else writes while we hold the lock.
-        for path in (*self.root.glob(".*"), *self.root.glob("level_*/.*")):
-            if _UNFINISHED.fullmatch(path.name):
-                path.unlink(missing_ok=True)

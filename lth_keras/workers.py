@@ -24,11 +24,11 @@ import joblib
 from joblib.externals import loky
 
 from lth_keras import work
+from lth_keras.branches import TICKET
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import ATTEMPTS, Outcome, Speed, WorkerDiedError
+from lth_keras.experiment import ATTEMPTS, Outcome, Speed, Start, WorkerDiedError
 from lth_keras.record import Training
-from lth_keras.ticketfile import Contents
 from lth_keras.work import Placement
 
 
@@ -45,10 +45,10 @@ class Here:
         self._lab = lab
         self._done = 0
 
-    def submit(self, training: Training, ticket: "Contents | None") -> "Future[Outcome]":
+    def submit(self, training: Training, start: Start) -> "Future[Outcome]":
         """Trains at once; the future is done."""
         future: Future[Outcome] = Future()
-        future.set_result(self._lab.train(training, ticket, self._count))
+        future.set_result(self._lab.train(training, start, self._count))
         return future
 
     def steps(self) -> int:
@@ -73,15 +73,17 @@ class Pool:
     def __init__(self, jobs: "int | None", waiting: Sequence[Training], config: Config,
                  placement: Placement):
         # More could never be busy at once.
-        most = min(len(waiting), config.replicates * len(config.branches))
+        most = min(len(waiting), config.replicates * max(
+            sum(branch.at(level) for branch in config.plan) + (config.chain(level) != TICKET)
+            for level in range(config.rounds + 1)))
         self.slots = min(most, jobs or self._cores())
         self._lab = json.dumps(config.to_dict()), placement
         self._tally = work.Tally(config)
 
-    def submit(self, training: Training, ticket: "Contents | None") -> "Future[Outcome]":
+    def submit(self, training: Training, start: Start) -> "Future[Outcome]":
         """Starts a training in a process that is free."""
         slot = self._tally.slot(training)
-        future = self._call(work.train, *self._lab, training, ticket, slot)
+        future = self._call(work.train, *self._lab, training, start, slot)
 
         def finish(done: "Future[Outcome]") -> None:
             if done.exception() is None:
@@ -133,7 +135,8 @@ class Loky(Pool):
         self._executor = self._start()
 
     def _start(self) -> Any:
-        return loky.ProcessPoolExecutor(self.slots, initializer=work.obey, initargs=(os.getpid(),),
+        return loky.ProcessPoolExecutor(self.slots, initializer=work.obey,
+                                        initargs=(os.getpid(), self._tally.folder),
                                         env=environment())
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":

@@ -6,12 +6,12 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras import prunable
+from lth_keras import prunable, saving
 from lth_keras.errors import LotteryError
 from lth_keras.prunable import Selection, Selector
 from lth_keras.replace import replace_layers
-from lth_keras.tracking import check_subclassed
-from lth_keras.weights import is_graph, named_weights, slots, Wrapper, wrappers
+from lth_keras.weights import Wrapper, wrappers
+from lth_keras.wrapped import check_built, wrap_names, wrap_weights
 from lth_keras.wrapper import MaskedLayer
 
 
@@ -27,9 +27,14 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     wrapped in place: its layers, in attributes, lists, tuples and dicts, models within it
     included, give way to wrapped ones, and it is returned.  `self.dense.units` and the like
     go on working in its code, and `self.embed.embeddings` in its call is the masked weight.
-    Keras makes such a model by its
-    class when it loads it from a .keras file, without wrappers: save its weights, or strip it.
-    Compile the model anew.
+    A model whose call makes layers is refused.
+
+    A model of a class of your own is then of a subclass of it with the same name, which Keras
+    saves and loads wrapped, as it does the others: `keras.models.load_model("model.keras")`,
+    with your class registered with Keras or in custom_objects.  The class must say how it is
+    made, as Keras asks of every model: by arguments of plain types, or by get_config and
+    from_config.  An .h5 file of the whole model, and to_json, keep too little of such a class.
+    `strip_pruning` gives the class back.  Compile the model anew.
 
     Args:
       model: a built tf_keras model of any kind, nested models, shared layers and layers with
@@ -61,18 +66,16 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
         wrapped = _wrap_layer(model, selection)
         selection.check_used(model)
         return wrapped
-    _check_built(model)
+    check_built(model)
     chosen = selection.weights(model)
     selection.check_used(model)
-    return _wrap(model, chosen, selection.reasons)
+    return saving.saveable(wrap_weights(model, chosen, selection.reasons))
 
 
 def wrap_named(model: Any, names: Collection[str]) -> Any:
     """Wraps just the weights of these names, as `lth_keras.weights` names them."""
     _check_kind(model)
-    _check_built(model)
-    chosen = {id(weight) for name, weight in named_weights(model).items() if name in names}
-    return _wrap(model, chosen, ["none of the weights named is in a layer"])
+    return saving.saveable(wrap_names(model, names))
 
 
 def strip_pruning(model: Any) -> Any:
@@ -111,40 +114,7 @@ def strip_pruning(model: Any) -> Any:
         if not hasattr(inside, "_batch_input_shape") and hasattr(layer, "_batch_input_shape"):
             inside._batch_input_shape = layer._batch_input_shape
         return inside
-    return replace_layers(model, bare)
-
-
-def _wrap(model: Any, chosen: set[int], reasons: list[str]) -> Any:
-    """Wraps the layers of a model that use the chosen weights, given by their ids."""
-    # What a layer that was wrapped by hand prunes is pruned wherever it is used.
-    masked = {id(weight) for wrapper in wrappers(model) for weight, *_ in wrapper.pruning_vars}
-    chosen = chosen | masked
-    wrapped: dict[int, Any] = {}
-    for layer, _ in prunable.units(model):
-        used = [slot for slot in slots(layer) if id(slot.variable) in chosen]
-        if id(layer) not in wrapped and used and not _has_wrappers(layer):
-            wrapped[id(layer)] = _masked_layer(layer, used, masked)
-            masked.update(id(slot.variable) for slot in used)
-    if not masked:
-        raise LotteryError("Nothing in the model is prunable. Received:\n  "
-                           + "\n  ".join(reasons) + "\nOnly trained kernels of rank 2 "
-                           "or more are pruned by default; include= adds layers.")
-    check_subclassed(model, masked)
-    return replace_layers(model, lambda layer: wrapped.get(id(layer), layer))
-
-
-def _masked_layer(layer: Any, used: list[Any], masked: set[int]) -> MaskedLayer:
-    tied = [slot.path for slot in used if id(slot.variable) in masked]
-    wrapper = MaskedLayer(layer, [slot.path for slot in used if slot.path not in tied], tied=tied)
-    # Built at once: a weight's first user makes the mask that the others look for.
-    scope = used[0].variable.name.rpartition("/")[0]
-    with tf.name_scope(f"{scope}/{wrapper.name}" if scope else wrapper.name):
-        wrapper.build(layer._build_input_shape)
-    return wrapper
-
-
-def _has_wrappers(layer: Any) -> bool:
-    return any(isinstance(part, Wrapper) for part in layer._flatten_layers())
+    return saving.plain(replace_layers(model, bare))
 
 
 def _wrap_layer(layer: Any, selection: Selection) -> Any:
@@ -165,17 +135,3 @@ def _check_kind(model: Any) -> None:
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
         raise LotteryError("A tf_keras (Keras 2) model or layer is needed: import tf_keras as "
                            f"keras. Received: {kind}.")
-
-
-def _check_built(model: Any) -> None:
-    if not is_graph(model) and not model.built:
-        raise LotteryError("A subclassed model must be built before it is wrapped. Received: "
-                           f"{type(model).__name__} without weights yet. Call it on a batch, "
-                           "model(x), or call model.build(input_shape).")
-    for layer, path in prunable.units(model):
-        # A layer without weights need not be built, such as a Dropout that was never called.
-        plain = type(layer).build is keras.layers.Layer.build and not is_graph(model)
-        if not (layer.built or plain or isinstance(layer, keras.layers.InputLayer)):
-            raise LotteryError(f"The model must be built before it is wrapped. Received: layer "
-                               f"{path!r} without weights yet. Start the model with "
-                               "keras.layers.Input(shape), or call it on a batch, model(x).")

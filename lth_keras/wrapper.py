@@ -12,8 +12,6 @@ already, and writing a masked copy of every kernel at every step would cost a te
 """
 
 import contextlib
-import functools
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -25,6 +23,7 @@ from tf_keras.src.engine import base_layer_utils
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
 from lth_keras.schedule import LotteryTicketSchedule
+from lth_keras.view import seen
 from lth_keras.weights import slots, Wrapper
 from lth_keras.zero import gradient_masked, KeepZero, mask_penalties, masked
 
@@ -167,21 +166,10 @@ class MaskedLayer(Wrapper):
         layer = vars(self).get("layer")
         if layer is None or name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
-        value = getattr(layer, name)
         context = base_layer_utils.call_context()
         if not (context.in_call and vars(self).get("linked")):
-            return value
-        if inspect.ismethod(value) and value.__self__ is layer:
-            return self._with_masks(value, context.training)
-        with self._lent(context.training):
             return getattr(layer, name)
-
-    def _with_masks(self, method: Callable[..., Any], training: Any) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def lent(*args: Any, **kwargs: Any) -> Any:
-            with self._lent(training):
-                return method(*args, **kwargs)
-        return lent
+        return seen(layer, name, lambda: self._lent(context.training))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)

@@ -259,6 +259,12 @@ def device_case(title, strategy, optimizer):
                 functools.partial(on_devices, strategy, "stock"))
 
 
+def subclassed_case(strategy):
+    return Case(f"a subclassed model, two replicas ({strategy}): masks of one",
+                functools.partial(on_devices, strategy, devices.SUBCLASSED),
+                lambda: stock_wrapped(devices.built_subclassed()))
+
+
 _LABELS = np.arange(len(X)) % 2
 CASES = {
     **{f"optimizer.{name}": both(name, fit(), optimizer=make) for name, make in fits.EVERY.items()},
@@ -311,4 +317,5 @@ CASES = {
                                        "mirrored", name) for name in devices.OPTIMIZERS},
     **{f"workers.{name}": device_case(f"MultiWorkerMirroredStrategy, two processes, {name}: masks "
                                       "of one", "workers", name) for name in devices.OPTIMIZERS},
+    **{f"{name}.subclassed": subclassed_case(name) for name in devices.STRATEGIES},
 }

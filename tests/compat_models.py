@@ -71,6 +71,8 @@ def ours(case: Model) -> None:
         train(model, case, jit, search)
         assert 0.4 < search.ticket.density < 0.65, search.ticket.density
         assert networks.strays(model) == 0
+        if not case.no_file:
+            check_wrapped(model, case)
         check_stripped(lth.strip_pruning, model, case)
 
 
@@ -107,6 +109,21 @@ def train(model: Any, case: Model, jit: bool, *callbacks: Any) -> None:
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     model.compile(optimizer, "mse", jit_compile=jit)
     model.fit(x, y, batch_size=4, epochs=ROUNDS + 1, verbose=0, callbacks=list(callbacks))
+
+
+def check_wrapped(model: Any, case: Model) -> None:
+    """The wrapped model's .keras file has its masks, its predictions and its optimizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "wrapped.keras"
+        model.save(path)
+        loaded = keras.models.load_model(path, safe_mode=True)
+    x, _ = data(model, case)
+    _same(predict(loaded, x), predict(model, x), "loaded, wrapped, from its .keras file")
+    assert networks.strays(loaded) == 0
+    for one, other in ((networks.masks(loaded), networks.masks(model)),
+                       (loaded.optimizer.variables, model.optimizer.variables)):
+        for first, second in zip(one, other, strict=True):
+            assert np.array_equal(first, second), "masks or optimizer differ in the .keras file"
 
 
 def check_stripped(strip: Callable[[Any], Any], model: Any, case: Model) -> None:

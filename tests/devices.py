@@ -3,8 +3,8 @@
     python tests/devices.py STRATEGY OPTIMIZER FILE
 
 It leaves the tickets' masks and the trained weights in FILE; OPTIMIZER "stock" is tfmot's own
-pruning.  Two logical CPUs can only be made, and the workers of TF_CONFIG only be met, before
-TensorFlow is used for anything else.
+pruning, "subclassed" a model of that kind.  Two logical CPUs can only be made, and the workers
+of TF_CONFIG only be met, before TensorFlow is used for anything else.
 """
 
 import json
@@ -26,8 +26,16 @@ from networks import BATCH, X, Y
 import lth_keras as lth
 from lth_keras.weights import named_weights
 
+
+def two_devices():
+    """MirroredStrategy on two logical CPUs; before TensorFlow is used for anything else."""
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
 STRATEGIES = {
-    "mirrored": lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]),
+    "mirrored": two_devices,
     "workers": tf.distribute.MultiWorkerMirroredStrategy,
 }
 OPTIMIZERS = {
@@ -37,6 +45,36 @@ OPTIMIZERS = {
     "scaled": lambda: keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam(0.01)),
     "legacy": lambda: keras.optimizers.legacy.SGD(0.05, momentum=0.9),
 }
+SUBCLASSED = "subclassed"  # In place of an optimizer: Adam on a subclassed model.
+
+
+# A bias would have a gradient of zero before the normalisation, whose rounding Adam would magnify.
+
+def sequential():
+    layers = keras.layers
+    return keras.Sequential([
+        layers.Input((6,)), layers.Dense(8, use_bias=False),
+        layers.BatchNormalization(synchronized=True), layers.ReLU(), layers.Dense(2)])
+
+
+class Subclassed(keras.Model):
+    """The same network, whose layers lie in an attribute and in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = keras.layers.Dense(8, use_bias=False)
+        self.rest = [keras.layers.BatchNormalization(synchronized=True), keras.layers.ReLU(),
+                     keras.layers.Dense(2)]
+
+    def call(self, inputs, training=None):
+        normal, relu, last = self.rest
+        return last(relu(normal(self.first(inputs), training=training)))
+
+
+def built_subclassed():
+    model = Subclassed()
+    model.build((None, 6))
+    return model
 
 
 def stock(strategy):
@@ -64,15 +102,11 @@ def search(strategy, optimizer):
     """What a search finds: masks, theta_k, the trained weights and metrics, by name."""
     if optimizer == "stock":
         return stock(strategy)
-    layers = keras.layers
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        model = lth.prune_low_magnitude(keras.Sequential([
-            layers.Input((6,)),
-            # A bias would have a gradient of zero there, whose rounding Adam would magnify.
-            layers.Dense(8, use_bias=False), layers.BatchNormalization(synchronized=True),
-            layers.ReLU(), layers.Dense(2)]))
-        model.compile(OPTIMIZERS[optimizer](), "mse", metrics=["mae"])
+        model = lth.prune_low_magnitude(
+            built_subclassed() if optimizer == SUBCLASSED else sequential())
+        model.compile(OPTIMIZERS.get(optimizer, OPTIMIZERS["adam"])(), "mse", metrics=["mae"])
     lottery = networks.lottery(epochs_per_round=3, fraction=0.3, rewind_step=2)
     data = _data()
     model.fit(data, validation_data=data, epochs=lottery.epochs, callbacks=[lottery], verbose=0)
@@ -141,10 +175,6 @@ def compare(strategy, optimizer, folder):
 
 def main():
     name, optimizer, path = sys.argv[1:]
-    if name == "mirrored":
-        tf.config.set_logical_device_configuration(
-            tf.config.list_physical_devices("CPU")[0],
-            [tf.config.LogicalDeviceConfiguration()] * 2)
     strategy = STRATEGIES[name]()
     assert strategy.num_replicas_in_sync == 2
     np.savez(path, **search(strategy, optimizer))

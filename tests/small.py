@@ -61,13 +61,13 @@ class Stopping:
     def __init__(self, lab, validations):
         self._lab, self._left = lab, validations
 
-    def train(self, training, ticket, on_interval):
+    def train(self, training, start, on_interval):
         def count(steps):
             on_interval(steps)
             self._left -= 1
             if self._left < 0:
                 raise KeyboardInterrupt
-        return self._lab.train(training, ticket, count)
+        return self._lab.train(training, start, count)
 
 
 class Inline(Pool):
@@ -105,13 +105,13 @@ class Diverging:
     def __init__(self, lab, diverges):
         self._lab, self._diverges = lab, diverges
 
-    def train(self, training, ticket, on_interval):
-        outcome = self._lab.train(training, ticket, on_interval)
+    def train(self, training, start, on_interval):
+        outcome = self._lab.train(training, start, on_interval)
         if training not in self._diverges:
             return outcome
         result = {name: outcome.result[name] for name in ("density", "seconds")}
         return dataclasses.replace(outcome, result={**result, "diverged_at_step": 8},
-                                   following=None)
+                                   following=None, trained=None)
 
 
 def run(root, config=CONFIG, stop_after=None, trains=None, on_divergence="stop"):

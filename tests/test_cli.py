@@ -9,8 +9,8 @@ import pytest
 import small
 
 from lth_keras import cli, clusters, locks, presets, ticketfile
+from lth_keras.agenda import trainings
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import trainings
 from lth_keras.store import COLUMNS
 from lth_keras.work import Placement
 
@@ -237,6 +237,20 @@ def test_a_second_run_on_a_workdir_is_refused_and_touches_nothing(finished, caps
         assert lth("report", finished) == 0  # Which takes no lock.
     changed = {path for path in finished.rglob("*") if path.stat().st_mtime_ns != before.get(path)}
     assert changed <= {finished / ".lock", *(finished / "plots").iterdir(), finished / "plots"}
+
+
+def test_the_folder_of_a_search_in_fit_is_refused_and_nothing_comes_into_it(tmp_path, capsys):
+    (tmp_path / "state.safetensors").write_bytes(b"a search")
+    assert lth(*SMALL, "--workdir", tmp_path) == 2
+    assert "the folder of a LotteryTicketCallback, whose state.safetensors it holds" \
+        in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+def test_more_rounds_than_there_can_be_levels_are_refused(tmp_path, capsys):
+    assert lth(*SMALL, "--rounds", "10000", "--workdir", tmp_path / "run") == 2
+    assert "rounds must be at most 9,999. Received: 10,000." in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
 
 
 def test_damage_is_one_line_with_its_file_and_repair_makes_only_it_again(

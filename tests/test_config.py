@@ -7,22 +7,37 @@ from hypothesis import strategies as st
 from strategies import fractions
 
 from lth_keras import config, criteria, presets
-from lth_keras.config import BRANCHES, Config, CONTROLS, DATA_ORDERS, OPTIMIZERS
+from lth_keras.config import Config, DATA_ORDERS, KEPT, OPTIMIZERS
+from lth_keras.controls import CONTROLS
 from lth_keras.errors import LotteryError
 from lth_keras.prune import SCOPES
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
-EXTENT = {"rounds", "replicates", "branches"}
+BRANCHES = ("ticket", *CONTROLS)
+EXTENT = {"rounds", "replicates", "branches", "keep_trained"}
 OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
          "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
          "scope": "global", "criterion": "random", "data_order": "same",
-         "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16"}
+         "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16", "strategy": "one_shot",
+         "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
+         "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
+         "dropout": 0.5, "scale": 0.1}
+NEEDS = {"momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
+         "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
 
 
 @st.composite
 def configs(draw):
-    steps, optimizer = draw(st.integers(1, 10**6)), draw(st.sampled_from(OPTIMIZERS))
+    steps, optimizer = draw(st.integers(2, 10**6)), draw(st.sampled_from(OPTIMIZERS))
+    every = draw(st.integers(1, steps))
+    moments = st.lists(st.integers(1, steps), max_size=3, unique=True).map(sorted).map(tuple)
+    retraining = draw(st.sampled_from(config.RETRAININGS))
+    least = 1 if retraining == "fine_tuning" else 0
+    every = every if every * least < steps else 1
+    rewound = every * draw(st.integers(least, max(least, (steps - 1) // every)))
+    strategy = "iterative" if retraining != "weight_rewinding" \
+        else draw(st.sampled_from(config.STRATEGIES))
     names = st.from_regex("[0-9A-Za-z_.-]{1,5}", fullmatch=True)
     return Config(
         preset=draw(names), network=draw(names), dataset=draw(names), steps=steps,
@@ -31,7 +46,13 @@ def configs(draw):
         seed=draw(st.integers()), optimizer=optimizer,
         learning_rate=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
         momentum=draw(st.floats(0, 1, exclude_max=True)) if optimizer == "sgd" else 0.0,
-        batch_size=draw(st.integers(1)), validation_every=draw(st.integers(1, steps)),
+        batch_size=draw(st.integers(1)), validation_every=every, strategy=strategy,
+        retraining=retraining, rewind_step=rewound, learning_rate_drops=draw(moments),
+        measured_steps=tuple(step for step in draw(moments) if step % every == 0),
+        warmup_steps=draw(st.integers(0, steps - 1)), dropout=draw(st.floats(0, 0.99)),
+        weight_decay=draw(st.floats(0, 1)) if optimizer == "sgd" else 0.0,
+        scale=draw(st.floats(0, 1, exclude_min=True)),
+        keep_trained=draw(st.sampled_from(KEPT)) if strategy == "iterative" else "tickets",
         validation_size=draw(st.integers(1)),
         fraction=draw(fractions | st.dictionaries(names, fractions, min_size=1, max_size=3)),
         scope=draw(st.sampled_from(SCOPES)), criterion=draw(st.sampled_from([*criteria.CRITERIA])),
@@ -57,7 +78,10 @@ def test_the_defaults_are_those_of_earlier_versions():
         "replicates": 1, "branches": ["ticket", "reinit"], "seed": 0, "optimizer": "adam",
         "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
         "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
-        "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32"}
+        "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",
+        "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
+        "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
+        "measured_steps": [], "dropout": 0.0, "scale": 1.0}
 
 
 def test_defaults_are_left_out_of_the_identity():
@@ -66,7 +90,7 @@ def test_defaults_are_left_out_of_the_identity():
 
 
 def test_the_extent_does_not_change_the_fingerprint():
-    more = CONFIG.replace(rounds=3, replicates=7, branches=("ticket",))
+    more = CONFIG.replace(rounds=3, replicates=7, branches=("ticket",), keep_trained="none")
     assert more != CONFIG
     assert more.identity == CONFIG.identity
     assert more.fingerprint == CONFIG.fingerprint
@@ -78,9 +102,9 @@ def test_every_field_is_of_the_extent_or_of_the_identity():
 
 @pytest.mark.parametrize("name", OTHER)
 def test_every_other_setting_changes_the_fingerprint(name):
-    start = CONFIG.replace(optimizer="sgd") if name == "momentum" else CONFIG
+    start = CONFIG.replace(**NEEDS.get(name, {}))
     changed = dataclasses.replace(start, **{name: OTHER[name]})
-    assert changed.identity[name] == OTHER[name]
+    assert changed.identity[name] == json.loads(json.dumps(OTHER[name]))
     assert changed.fingerprint != start.fingerprint
 
 
@@ -117,7 +141,7 @@ def test_text_that_is_no_configuration_is_an_error(text):
 
 BAD = {
     "steps": [0, -1, 1.0, "100", None, True, [], 99.5],
-    "rounds": [-1, 0.5, None, False],
+    "rounds": [-1, 0.5, None, False, 10_000],
     "replicates": [0, -1, None, 1.0],
     "batch_size": [0, None, 60.0],
     "validation_every": [0, 101, None, 1.0],
@@ -129,7 +153,19 @@ BAD = {
     "augmentation": ["crop", "", None, [], True],
     "dtype_policy": ["float16", "bfloat16", "", None, []],
     "criterion": ["size", "", None, 3, [], len],
-    "branches": [(), [], "ticket", "", ("tickets",), ("ticket", None), [[]], None, 3],
+    "branches": [(), [], "ticket", "", ("tickets",), ("ticket", None), [[]], None, 3,
+                 ("reinit:0",), ("reinit:x",), ("reinit@",), ("reinit@5-3",), ("reinit@99999",),
+                 ("reinit", "reinit:2"), ("reinit:99999",), ("continued",)],
+    "keep_trained": ["all", None, []],
+    "strategy": ["oneshot", "", None, []],
+    "retraining": ["rewinding", None, [], "fine_tuning"],  # Which needs a rewind_step.
+    "rewind_step": [-1, 50, 100, 200, 0.0, None, True],
+    "warmup_steps": [-1, 100, 0.5, None],
+    "learning_rate_drops": [(0,), (101,), (20, 20), (30, 20), (1.0,), None, "20", (True,)],
+    "measured_steps": [(50,), (101,), (0,), None],
+    "dropout": [-0.1, 1, 1.0, float("nan"), None, "half", True],
+    "scale": [0, -1, 1.5, float("nan"), None],
+    "weight_decay": [-1e-4, float("inf"), float("nan"), None, "much"],
     "fraction": [1, -0.1, float("nan"), None, True, [], {}, {"default": 1.0}, {"default": None}],
     "learning_rate": [0, -1.0, float("nan"), float("inf"), None, "fast", [], True],
     "momentum": [-0.1, 1, 1.5, float("nan"), None, "much", []],
@@ -139,7 +175,7 @@ BAD = {
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD.items()
                                              for value in values])
 def test_a_value_outside_what_its_field_allows_is_an_error(name, value):
-    start = CONFIG.replace(optimizer="sgd") if name == "momentum" else CONFIG
+    start = CONFIG.replace(**NEEDS[name]) if "decay" in name or name == "momentum" else CONFIG
     with pytest.raises(LotteryError, match="Received: ") as caught:
         dataclasses.replace(start, **{name: value})
     assert name in str(caught.value)
@@ -202,8 +238,41 @@ def test_branches_begin_with_the_ticket_and_are_each_there_once(branches):
     assert CONFIG.replace(branches=branches).branches == ("ticket", "reinit")
 
 
-def test_all_branches_are_trained_by_default():
-    assert CONFIG.branches == BRANCHES == ("ticket", *CONTROLS)
+def test_the_ticket_and_its_reinitialisation_are_trained_by_default():
+    assert CONFIG.branches == ("ticket", "reinit")
+
+
+@pytest.mark.parametrize("preset", [*presets.PRESETS])
+@pytest.mark.parametrize("scale", [1, 0.5, 0.1, 0.01, 0.001])
+def test_a_preset_is_scaled_as_a_whole(preset, scale):
+    whole = presets.get(preset)
+    scaled = whole.scaled(scale)
+    assert scaled.scale == scale and scaled.steps == max(1, round(whole.steps * scale))
+    for name in ("learning_rate_drops", "measured_steps"):
+        one, other = getattr(whole, name), getattr(scaled, name)
+        assert all(abs(step * scale - less) <= scaled.validation_every
+                   for step, less in zip(one, other, strict=True))
+    same = {"scale", "steps", "validation_every", "rewind_step", "warmup_steps",
+            "learning_rate_drops", "measured_steps"}
+    assert {name: value for name, value in whole.to_dict().items() if name not in same} == \
+        {name: value for name, value in scaled.to_dict().items() if name not in same}
+    assert (scale == 1) == (whole == scaled)
+
+
+@pytest.mark.parametrize("settings", [
+    {"strategy": "continued", "retraining": "learning_rate_rewinding"},
+    {"strategy": "one_shot", "keep_trained": "none"}, {"strategy": "continued",
+                                                       "keep_trained": "none"}])
+def test_a_strategy_has_what_it_needs(settings):
+    with pytest.raises(LotteryError, match="Received: "):
+        CONFIG.replace(**settings)
+
+
+@pytest.mark.parametrize(("strategy", "chain"), [
+    ("iterative", ["ticket"] * 3), ("one_shot", ["ticket"] * 3),
+    ("continued", ["ticket", "continued", "continued"])])
+def test_the_chain_is_what_tickets_are_made_from(strategy, chain):
+    assert [CONFIG.replace(strategy=strategy).chain(level) for level in range(3)] == chain
 
 
 def test_a_configuration_is_frozen():

@@ -6,8 +6,8 @@ import small
 from small import CONFIG, contents, run
 
 from lth_keras import files, invariants, layout, repair, store, ticketfile
+from lth_keras.agenda import trainings
 from lth_keras.errors import DivergedError
-from lth_keras.experiment import trainings
 from lth_keras.fractions import count
 from lth_keras.lab import Lab
 from lth_keras.masks import kept
@@ -27,7 +27,8 @@ def test_every_training_is_done_once_in_order(done):
     assert watch.begun == watch.ended == list(trainings(CONFIG)) == [
         Training(0, 0, "ticket"), Training(0, 1, "ticket"), Training(0, 1, "reinit"),
         Training(0, 2, "ticket"), Training(0, 2, "reinit")]
-    assert (root / "results.csv").read_text().splitlines()[0] == ",".join(store.COLUMNS)
+    assert (root / "results.csv").read_text().splitlines()[0] == ",".join(
+        (*store.COLUMNS, "density_a/kernel", "density_b/kernel"))
     assert len(store.results(root)) == 5
 
 
@@ -118,7 +119,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bits(done, tmp_path, stop_after)
     assert contents(tmp_path) == contents(done[0])
 
 
-@pytest.mark.parametrize("name", ["ticket.safetensors", "curve.csv", "result.json"])
+@pytest.mark.parametrize("name", ["ticket.safetensors", "trained.safetensors", "curve.csv",
+                                  "result.json"])
 @pytest.mark.parametrize("number", [0, 2])
 def test_a_run_killed_between_any_two_files_goes_on_to_the_same_bits(
         done, tmp_path, monkeypatch, name, number):
@@ -219,7 +221,8 @@ def test_a_run_whose_dense_networks_all_diverge_ends(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="finds the file by /proc")
-@pytest.mark.parametrize("name", ["ticket.safetensors", "curve.csv", "result.json", "results.csv"])
+@pytest.mark.parametrize("name", ["ticket.safetensors", "trained.safetensors", "curve.csv",
+                                  "result.json", "results.csv"])
 def test_a_full_disk_ends_a_run_that_goes_on_later_to_the_same_bits(
         done, tmp_path, monkeypatch, name):
     fsync, left = os.fsync, [2]

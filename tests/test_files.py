@@ -108,6 +108,58 @@ def test_writers_of_one_file_do_not_share_a_temporary(tmp_path, monkeypatch):
     assert len(set(sources)) == 3
 
 
+def fails(path, most=100, within=None):
+    """What is wrong with a file that is read."""
+    with pytest.raises(OSError) as caught:
+        files.read(path, most, within)
+    return files.damage(caught.value)
+
+
+def test_a_file_is_read_up_to_the_bytes_that_it_may_have(tmp_path):
+    (tmp_path / "a").write_bytes(b"12345")
+    assert files.read(tmp_path / "a", 5) == b"12345"
+    assert fails(tmp_path / "a", 4) == "is larger than 4 bytes"
+    os.truncate(tmp_path / "a", 2**40)  # Which takes no room, and is not read.
+    assert fails(tmp_path / "a") == "is larger than 100 bytes"
+
+
+def test_what_is_no_file_is_not_read_nor_waited_for(tmp_path):
+    assert fails(tmp_path / "none") == "is missing"
+    assert fails(tmp_path) == "is not a file"
+    os.mkfifo(tmp_path / "pipe")
+    assert fails(tmp_path / "pipe") == "is not a file"
+
+
+def test_a_link_is_not_followed_below_the_folder_that_a_file_lies_in(tmp_path):
+    (tmp_path / "there" / "folder").mkdir(parents=True)
+    (tmp_path / "there" / "folder" / "a").write_bytes(b"a")
+    root = tmp_path / "root"
+    root.symlink_to(tmp_path / "there")
+    assert files.read(root / "folder" / "a", 1, within=root) == b"a"
+    (root / "link").symlink_to("folder")
+    (root / "b").symlink_to("folder/a")
+    assert files.read(root / "link" / "a", 1) == b"a"
+    for path in (root / "link" / "a", root / "b"):
+        assert fails(path, within=root).startswith("is a link")
+    assert fails(root / "b").startswith("is a link")
+
+
+def test_an_error_that_may_pass_is_no_damage():
+    assert files.damage(PermissionError(13, "Permission denied")) is None
+    assert files.damage(OSError("of no number")) is None
+
+
+def test_only_unfinished_files_of_ours_are_taken_away(tmp_path):
+    kept = [".a.txt.1.0a1b2c3", ".b.txt.1.0a1b2c3d", "a.txt", "c/.a.txt.1.0a1b2c3d"]
+    gone = [".a.txt.1.0a1b2c3d", "b/.a.txt.22.00000000"]
+    for name in kept + gone:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    files.remove_unfinished(tmp_path, tmp_path.rglob("*"), r"(b/)?a\.txt")
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")
+                  if path.is_file()) == sorted(kept)
+
+
 @given(json_values)
 def test_canonical_json_reads_back(value):
     assert json.loads(files.canonical_json(value)) == value

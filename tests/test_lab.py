@@ -9,6 +9,7 @@ from small import blobs, CONFIG
 
 from lth_keras import models
 from lth_keras.errors import LotteryError
+from lth_keras.experiment import Start
 from lth_keras.lab import Lab
 from lth_keras.store import Training
 
@@ -35,27 +36,27 @@ def test_fractions_that_leave_no_weight_are_an_error_before_training():
 
 def test_the_first_training_draws_the_ticket_and_a_later_one_is_given_it():
     lab = small.lab()
-    drawn = lab.train(Training(0, 0), None)
-    again = lab.train(Training(0, 0), drawn.drawn)
+    drawn = lab.train(Training(0, 0), Start())
+    again = lab.train(Training(0, 0), Start(drawn.drawn))
     assert again.drawn is None and drawn.drawn.level == 0
     assert all((drawn.following.masks[name] == again.following.masks[name]).all()
                for name in drawn.following.masks)
-    control = lab.train(Training(0, 1, "reinit"), drawn.following)
+    control = lab.train(Training(0, 1, "reinit"), Start(drawn.following))
     assert control.drawn is None and control.following is None
-    assert control.result["density"] == lab.train(Training(0, 1),
-                                                  drawn.following).result["density"] < 1
+    assert control.result["density"] == lab.train(
+        Training(0, 1), Start(drawn.following)).result["density"] < 1
 
 
 def test_steps_are_told_as_they_are_done():
     told = []
-    small.lab(CONFIG.replace(steps=10)).train(Training(0, 0), None, told.append)
+    small.lab(CONFIG.replace(steps=10)).train(Training(0, 0), Start(), told.append)
     assert told == [4, 4, 2]
 
 
 def test_measuring_changes_nothing():
     used, fresh = Lab(CONFIG, blobs()), small.lab()
     assert min(dataclasses.astuple(used.measure())) >= 0
-    one, two = (lab.train(Training(0, 0), None) for lab in (used, fresh))
+    one, two = (lab.train(Training(0, 0), Start()) for lab in (used, fresh))
     assert one.curve.equals(two.curve)
     assert all((one.following.masks[name] == two.following.masks[name]).all()
                for name in one.following.masks)
@@ -85,8 +86,8 @@ def test_two_levels_in_mixed_precision(policy, network, monkeypatch):
         trained.append((plan, train(plan, on_interval)))
         return trained[-1][1]
     monkeypatch.setattr(lab._trainer, "train", spy)
-    first = lab.train(Training(0, 0), None)
-    lab.train(Training(0, 1), first.following)
+    first = lab.train(Training(0, 0), Start())
+    lab.train(Training(0, 1), Start(first.following))
     assert not keras.mixed_precision.global_policy().name.startswith("mixed")
     assert keras.layers.Dense(1).compute_dtype == "float32"
     for plan, result in trained:

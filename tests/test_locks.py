@@ -73,3 +73,23 @@ def test_a_link_in_the_locks_place_is_refused_and_what_it_leads_to_is_left(tmp_p
     with pytest.raises(WorkdirError, match=r"\.lock"):
         locks.hold(tmp_path / "run")
     assert (tmp_path / "other").read_text() == "as it was"
+
+
+def test_a_folder_that_is_not_to_be_touched_is_left_as_it_is(tmp_path):
+    for folder in (tmp_path / "there", tmp_path / "nowhere"):
+        with pytest.raises(ZeroDivisionError), locks.held(folder, lambda: 1 / 0):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_that_became_anothers_before_the_lock_was_taken_is_let_go(tmp_path):
+    answers = iter([None, WorkdirError("another's")])
+
+    def check():
+        if error := next(answers):
+            with pytest.raises(WorkdirError, match="one process at a time"):
+                locks.hold(tmp_path)  # This time the lock is ours.
+            raise error
+    with pytest.raises(WorkdirError, match="another's"):
+        locks.hold(tmp_path, check)
+    locks.hold(tmp_path).release()

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from lth_keras import presets
-from lth_keras.experiment import Speed, trainings
+from lth_keras.agenda import trainings
+from lth_keras.experiment import Speed
 from lth_keras.progress import duration, estimate, ProgressDisplay
 from lth_keras.store import Training
 

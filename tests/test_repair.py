@@ -12,8 +12,8 @@ import workdirs
 from small import CONFIG, contents
 
 from lth_keras import files, layout, repair, store, ticketfile
+from lth_keras.agenda import trainings, unfinished
 from lth_keras.errors import WorkdirError
-from lth_keras.experiment import trainings, unfinished
 from lth_keras.layout import DamagedError
 from lth_keras.record import Training
 from lth_keras.store import Store
@@ -247,7 +247,7 @@ def test_a_dry_run_says_what_is_damaged_and_touches_nothing(root):
 
 
 def test_a_file_that_may_not_be_read_is_no_damage(root, monkeypatch):
-    def refuse(path, most):
+    def refuse(path, *arguments):
         raise PermissionError(13, "Permission denied", str(path))
     monkeypatch.setattr(files, "read", refuse)
     with pytest.raises(PermissionError):

@@ -13,13 +13,14 @@ from lth_keras import errors
 
 GROUPS = (
     ("errors", "masks", "criteria", "fractions", "prune", "randomness", "files", "provenance",
-     "tensorfile", "ticketfile", "shapes", "statefile", "config", "background", "locks", "workdir",
-     "record", "layout", "store", "repair", "invariants"),
-    ("schedule", "weights", "prunable", "zero", "wrapper", "tracking", "replace", "wrap",
-     "rewind", "rounds", "ticket", "plan", "search", "order", "draws", "roundcallbacks",
-     "identity", "resume", "course", "callback"),
-    ("presets", "experiment", "data", "models", "augmentation", "program", "feed", "train", "lab",
-     "work", "workers", "clusters"),
+     "tensorfile", "ticketfile", "shapes", "statefile", "values", "controls", "branches", "rules",
+     "config", "background", "owners", "locks", "workdir", "record", "layout", "store", "repair",
+     "invariants"),
+    ("schedule", "weights", "prunable", "zero", "view", "wrapper", "tracking", "replace",
+     "wrapped", "saving", "wrap", "rewind", "rounds", "ticket", "plan", "search", "order", "draws",
+     "roundcallbacks", "identity", "resume", "course", "callback"),
+    ("presets", "agenda", "experiment", "data", "rates", "models", "augmentation", "program",
+     "feed", "train", "lab", "work", "workers", "clusters"),
     ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
      "report", "progress"),
     ("cli", "__main__"),
@@ -29,7 +30,7 @@ ORDER = tuple(module for group in GROUPS for module in group)
 PATHS = {path.stem: path for path in sorted(pathlib.Path(lth_keras.__file__).parent.glob("*.py"))}
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
-WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "experiment", *GROUPS[3])
+WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "agenda", "experiment", *GROUPS[3])
 MORE = {"store": {"pandas"}, "layout": {"pandas"}, "workdir": {"pandas"}, "locks": {"filelock"}}
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 

@@ -63,7 +63,7 @@ def test_what_diverged_is_named_with_its_repeat():
     results["diverged_at_step"] = [None, None, 50.0, 1050.0]
     assert run(results=results).diverged == [
         "replicate 2, level 0, ticket: diverged at step 50",
-        "replicate 2, level 0, ticket, repeat 1: diverged at step 1,050"]
+        "replicate 2, level 0, ticket 1: diverged at step 1,050"]
 
 
 def test_a_run_without_a_trained_ticket_cannot_be_drawn():

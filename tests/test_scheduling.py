@@ -9,9 +9,10 @@ import pytest
 from small import Watch
 
 from lth_keras import experiment, store, ticketfile
+from lth_keras.agenda import trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.experiment import Experiment, Outcome, trainings, unfinished, WorkerDiedError
+from lth_keras.experiment import Experiment, Outcome, WorkerDiedError
 from lth_keras.layout import DamagedError
 from lth_keras.store import Store, Training
 from lth_keras.ticketfile import Contents
@@ -54,9 +55,9 @@ class Workers:
         self.slots, self._choose = slots, choose
         self.submitted, self.tickets, self.together, self._running = [], [], [], {}
 
-    def submit(self, training, ticket):
+    def submit(self, training, start):
         self.submitted.append(training)
-        self.tickets.append(ticket)
+        self.tickets.append(start.ticket)
         self._running[training] = concurrent.futures.Future()
         self.together.append(list(self._running))
         assert len(self._running) <= self.slots

@@ -202,21 +202,6 @@ def test_a_head_nested_to_any_depth_is_refused(depth):
     assert_refused(statefile.decode, struct.pack("<Q", len(text)) + text)
 
 
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os_mkfifo = pytest.importorskip("os").mkfifo
-    os_mkfifo(tmp_path / "state.safetensors")
-    with pytest.raises(WorkdirError, match="not a regular file"):
-        statefile.STATE.load(tmp_path / "state.safetensors")
-
-
-def test_a_file_that_is_larger_than_it_may_be_is_not_read(tmp_path):
-    path = tmp_path / "state.safetensors"
-    path.write_bytes(WHOLE)
-    assert statefile.STATE.load(path, len(WHOLE)) == WHOLE
-    with pytest.raises(WorkdirError, match=f"has {len(WHOLE):,} bytes; a state of this search"):
-        statefile.STATE.load(path, len(WHOLE) - 1)
-
-
 def test_what_is_no_json_is_not_written():
     with pytest.raises((TypeError, ValueError)):
         tensorfile.Kind("state", "k", 1, WorkdirError).encode({"a": object()}, {})

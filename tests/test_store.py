@@ -89,8 +89,8 @@ def test_the_result_is_written_after_the_curve(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "write", lambda path, content: (written.append(path.name),
                                                                write(path, content)))
     finish(Store(tmp_path, CONFIG), Training(0, 0), RESULT, CURVE)
-    assert written == ["ticket.safetensors", "ticket.safetensors", "curve.csv", "result.json",
-                       "results.csv"]
+    assert written == ["ticket.safetensors", "ticket.safetensors", "trained.safetensors",
+                       "curve.csv", "result.json", "results.csv"]
 
 
 def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch):
@@ -105,7 +105,7 @@ def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch)
     with pytest.raises(OSError):
         finish(run, Training(0, 0), RESULT, CURVE)
     assert not run.is_done(Training(0, 0))
-    assert os.listdir(run.folder(Training(0, 0))) == ["curve.csv"]
+    assert sorted(os.listdir(run.folder(Training(0, 0)))) == ["curve.csv", "trained.safetensors"]
     assert store.results(tmp_path).empty
 
 

@@ -18,6 +18,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import small
 from lth_keras import models
 from lth_keras.errors import LotteryError
+from lth_keras.experiment import Start
 from lth_keras.lab import Lab
 from lth_keras.store import Training
 
@@ -35,9 +36,9 @@ def search(strategy, resident_mib, **changes):
         final.append(train(plan, on_interval))
         return final[-1]
     lab._trainer.train = spy
-    first = lab.train(Training(0, 0), None)
-    second = lab.train(Training(0, 1), first.following)
-    control = lab.train(Training(0, 1, "reinit"), first.following)
+    first = lab.train(Training(0, 0), Start())
+    second = lab.train(Training(0, 1), Start(first.following))
+    control = lab.train(Training(0, 1, "reinit"), Start(first.following))
     assert min(dataclasses.astuple(lab.measure())) >= 0
     return [first, second, control], final
 

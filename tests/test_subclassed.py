@@ -95,12 +95,15 @@ def test_the_weights_file_of_a_wrapped_subclassed_model_has_its_masks(ending, tm
     np.testing.assert_array_equal(other(X), model(X))
 
 
-def test_a_wrapped_model_that_keras_makes_by_its_class_is_never_loaded_without_its_masks(tmp_path):
-    for model in (built(subclassed.Everywhere), subclassed.Arguments(5)):
-        wrapped = networks.draw_masks(lth.prune_low_magnitude(model))
-        wrapped.save(tmp_path / "wrapped.keras")
-        with pytest.raises(ValueError, match="expected 2 variables, but received 0"):
-            keras.models.load_model(tmp_path / "wrapped.keras", compile=False)
+def test_the_output_of_a_subclassed_model_is_pruned_less_by_its_layers_name():
+    model = compiled(lth.prune_low_magnitude(built(subclassed.OwnStep)))
+    before = model(X).numpy()
+    with pytest.raises(LotteryError, match=r"by \['output'\].*subclassed one, name the layer"):
+        fit(model, lottery(fraction={"default": 0.5, "output": 0.1}), epochs=3)
+    np.testing.assert_array_equal(model(X), before)
+    search = lottery(rounds=1, fraction={"default": 0.5, model.last.layer.name: 0.25})
+    fit(model, search)
+    assert [mask.mean() for mask in search.ticket.masks.values()] == [0.5, 0.75]
 
 
 def test_programs_traced_before_wrapping_are_traced_anew():
@@ -165,6 +168,61 @@ def test_a_wrapped_layers_own_methods_see_the_masked_weight_in_a_call():
     np.testing.assert_allclose(model(X), X @ sparse @ sparse.T, rtol=1e-4, atol=1e-5)
 
 
+class Below(keras.Model):
+    """Reads, and calls, what lies below its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.block = layers.LSTM(4), networks.Block()
+        self.stack = layers.RNN([layers.SimpleRNNCell(4), layers.GRUCell(3)])
+
+    def call(self, inputs):
+        states = self.lstm(inputs)
+        again, _ = self.lstm.cell(inputs[:, 0], [states, states])
+        called = tf.reduce_sum(self.block(states)) + tf.reduce_sum(self.stack(inputs))
+        read = [self.lstm.cell.recurrent_kernel, self.block.stack[0].kernel,
+                self.block.heads["a"].kernel, self.stack.cell.cells[1].kernel]
+        return (called + tf.reduce_sum(again)
+                + tf.add_n([tf.reduce_sum(kernel) for kernel in read]))
+
+
+@pytest.mark.parametrize(("training", "run"), [(True, tf.function), (False, lambda step: step)])
+def test_what_is_read_below_a_wrapped_layer_is_masked_and_its_gradient_too(training, run):
+    inputs = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
+    model = networks.draw_masks(lth.prune_low_magnitude(built(Below, inputs)), zero=False)
+    pairs = networks.pruning_vars(model)
+
+    @run
+    def step():
+        with tf.GradientTape() as tape:
+            loss = model(inputs, training=training)
+        return loss, tape.gradient(loss, [weight for weight, _ in pairs])
+    loss, gradients = step()
+    for gradient, (_, mask) in zip(gradients, pairs, strict=True):
+        kept = mask.numpy() != 0
+        assert np.count_nonzero(gradient.numpy()[~kept]) == 0
+        assert np.count_nonzero(gradient.numpy()[kept])
+    if not training:  # In training pruned weights are zero already.
+        networks.draw_masks(model)
+        np.testing.assert_allclose(step()[0], loss, rtol=1e-6)
+
+
+def test_what_a_call_sets_below_a_wrapped_layer_is_set_there():
+    class Sets(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.block = networks.Block()
+
+        def call(self, inputs):
+            self.block.stack[0].seen = True
+            return self.block(inputs)
+
+    model = lth.prune_low_magnitude(built(Sets))
+    del model.block.layer.stack[0].seen
+    model(X)
+    assert model.block.layer.stack[0].seen
+
+
 class Hidden:
     """A holder that Keras does not track."""
 
@@ -204,8 +262,48 @@ class Unused(keras.Model):
         return self.first(inputs)
 
 
+class Anew(keras.Model):
+    """Makes a layer at every call."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = layers.Dense(3)
+
+    def call(self, inputs):
+        return layers.Dense(2, name="head")(self.first(inputs))
+
+
+class Overwrites(keras.Model):
+    """Puts a new layer in place of the one that it holds, a layer's own call below."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = Overwritten()
+
+    def call(self, inputs):
+        return self.head(inputs)
+
+
+class Overwritten(layers.Layer):
+    def call(self, inputs):
+        self.inside = layers.Dense(3, name="inside")
+        return self.inside(inputs)
+
+
+def by_shape(kind):
+    model = kind()
+    model.build((None, 6))
+    return model
+
+
+MADE_IN_CALL = r"before its call.*Received: {}, whose call makes the weights \['.*{}/kernel:0', "
+
+
 @pytest.mark.parametrize(("make", "message"), [
     (subclassed.Everywhere, "Everywhere without weights yet"),
+    (lambda: built(Anew), MADE_IN_CALL.format("Anew", "head")),
+    (lambda: by_shape(Anew), MADE_IN_CALL.format("Anew", "head")),
+    (lambda: built(Overwrites), MADE_IN_CALL.format("Overwrites", "inside")),
     (lambda: built(Untracked), r"Untracked.*no attribute leads to.*prune_low_magnitude\("),
     (lambda: built(Holds), r"through its layer. Received: Holds\.kept"),
     (lambda: built(Unused), "'never' without weights"),
@@ -217,10 +315,27 @@ def test_a_subclassed_model_that_cannot_be_wrapped_is_refused_and_left_alone(mak
     assert not weights.wrappers(model)
 
 
+def test_layers_made_in_the_first_call_alone_and_those_without_weights_are_let_be():
+    class Lazy(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.head = None
+
+        def call(self, inputs, other=None, training=None):
+            if self.head is None:
+                self.head = layers.Dense(2)
+            return layers.ReLU()(self.head(inputs if other is None else inputs + other))
+
+    model = Lazy()
+    model(X, X)
+    for one in (model, by_shape(Lazy)):
+        assert len(weights.masked(lth.prune_low_magnitude(one))) == 1
+
+
 def test_a_functional_model_of_a_class_of_its_own_keeps_class_and_attributes(tmp_path):
     model = subclassed.Arguments(5)
     wrapped = lth.prune_low_magnitude(model)
-    assert type(wrapped) is subclassed.Arguments and wrapped.rate == 0.5
+    assert isinstance(wrapped, subclassed.Arguments) and wrapped.rate == 0.5
     assert wrapped.hidden is wrapped.layers[1] and isinstance(wrapped.hidden, MaskedLayer)
     assert wrapped.stack[0] is wrapped.hidden and wrapped.stack[1]["last"] is wrapped.layers[2]
     assert not weights.wrappers(model)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,10 @@ import pytest
 import small
 
 from lth_keras import data, presets, ticketfile, work, workers
+from lth_keras.agenda import trainings, unfinished
 from lth_keras.clusters import Dask, Ray
 from lth_keras.errors import LotteryError
-from lth_keras.experiment import Experiment, Speed, trainings, unfinished, WorkerDiedError
+from lth_keras.experiment import Experiment, Speed, Start, WorkerDiedError
 from lth_keras.lab import Lab
 from lth_keras.store import Store, Training
 from lth_keras.work import Placement, Tally
@@ -45,9 +47,9 @@ class Killing:
         self.slots, self.steps, self._pool = pool.slots, pool.steps, pool
         self.submitted, self.killed = [], None
 
-    def submit(self, training, ticket):
+    def submit(self, training, start):
         before = self.steps()
-        future = self._pool.submit(training, ticket)
+        future = self._pool.submit(training, start)
         self.submitted.append(training)
         if len(self.submitted) == 4:
             assert until(lambda: self.steps() > before) and not future.done()
@@ -91,7 +93,7 @@ def done(request, tmp_path_factory):
         left["steps"], left["trains"], left["watch"] = pool.steps(), trains, watch
         bad = CONFIG.replace(validation_size=100_000)
         pool._lab = json.dumps(bad.to_dict()), Placement()
-        for wrong in (pool.measure, pool.submit(Training(0, 0), None).result):
+        for wrong in (pool.measure, pool.submit(Training(0, 0), Start()).result):
             with pytest.raises(LotteryError) as caught:
                 wrong()
             left.setdefault("errors", []).append(caught.value)
@@ -143,7 +145,8 @@ def test_close_leaves_no_process_behind(done):
 _LONG = """
 import sys
 from lth_keras import presets
-from lth_keras.experiment import Experiment, trainings
+from lth_keras.agenda import trainings
+from lth_keras.experiment import Experiment
 from lth_keras.store import Store
 from lth_keras.work import Placement
 from lth_keras.workers import Loky
@@ -163,23 +166,26 @@ Experiment(config, Store(sys.argv[1], config), Watch(), pool).run()
 
 @pytest.fixture(scope="module")
 def orphans(tmp_path_factory):
-    """Two workers whose starter was killed, and those of them that have ended since.
+    """Two workers whose starter was killed: those that have ended since, the others, and the
+    temporary folders of runs, before and after.
 
     One was training; the other, at level 0 of a single replicate, had nothing to do.
     """
-    root = tmp_path_factory.mktemp("long")
+    root, temporary = tmp_path_factory.mktemp("long"), tmp_path_factory.mktemp("temporary")
     starter = subprocess.Popen([sys.executable, "-c", _LONG, str(root)], text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               env={**os.environ, "PYTHONPATH": os.path.dirname(__file__)})
+                               env={**os.environ, "PYTHONPATH": os.path.dirname(__file__),
+                                    "TMPDIR": str(temporary)})
     found = [psutil.Process(int(pid)) for pid in starter.stdout.readline().split()]
     assert len(found) == 2 and all(process.is_running() for process in found)
+    before = [*temporary.glob("lth_*")]
     starter.kill()
     starter.wait()
     starter.stdout.close()
     ended, alive = psutil.wait_procs(found, timeout=10)
     for process in alive:
         process.kill()
-    return ended, alive
+    return ended, alive, before, [*temporary.glob("lth_*")]
 
 
 def test_a_worker_that_trains_ends_when_its_starter_died(orphans):
@@ -188,6 +194,30 @@ def test_a_worker_that_trains_ends_when_its_starter_died(orphans):
 
 def test_a_worker_that_waits_ends_when_its_starter_died(orphans):
     assert not orphans[1]
+
+
+def test_the_temporary_folder_of_a_starter_that_died_goes_with_its_workers(orphans):
+    assert len(orphans[2]) == 1 and not orphans[3]
+
+
+@pytest.fixture
+def nobody():
+    """A port at which nothing answers: bound, so that nobody else takes it."""
+    with contextlib.closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind, variable, address", [
+    (Ray, "RAY_ADDRESS", "127.0.0.1:{}"), (Ray, "RAY_ADDRESS", "ray://127.0.0.1:{}"),
+    (Dask, "DASK_SCHEDULER_ADDRESS", "tcp://127.0.0.1:{}")])
+def test_a_cluster_that_is_not_there_is_an_error_and_not_waited_for(
+        kind, variable, address, nobody, monkeypatch):
+    pytest.importorskip("ray" if kind is Ray else "distributed")
+    monkeypatch.setenv(variable, address.format(nobody))
+    with pytest.raises(LotteryError, match=f"{variable} must be the address of a running cluster. "
+                                           f"Received: .*:{nobody}, where nothing answers"):
+        kind(1, list(trainings(CONFIG)), CONFIG, Placement())
 
 
 @pytest.mark.parametrize("kind, package, extra", [(Ray, "ray", "ray"),

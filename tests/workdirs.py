@@ -30,7 +30,8 @@ def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
     start = files.mark(path.read_bytes()) if path.exists() else ticket(training.level, theta)
     pruned = training.branch == "ticket" and not result.get("diverged_at_step")
     return run.finish(training, result, curve, start,
-                      ticket(training.level + 1, theta) if pruned else None)
+                      following=ticket(training.level + 1, theta) if pruned else None,
+                      trained=ticket(training.level, 2 * theta) if pruned else None)
 
 
 @contextlib.contextmanager
@@ -44,7 +45,7 @@ def results_written_once(root):
 
 def fill(root, config, theta=1.5):
     """A run of a configuration, done."""
-    from lth_keras.experiment import trainings
+    from lth_keras.agenda import trainings
     run = Store(root, config)
     run.begin()
     with results_written_once(root):

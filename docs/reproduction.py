@@ -1,0 +1,110 @@
+"""Writes docs/reproduction.md from the results in docs/results.
+
+    python docs/reproduction.py                                  the page
+    python docs/reproduction.py add NAME WORKDIR --command TEXT  keeps a run's results first
+
+A result is NAME.csv, the rows of a run, and NAME.json: its command, settings, seed, versions and
+machine.  The rules that decide a claim are in docs/claims.py.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+
+import pandas as pd
+from claims import CLAIMS, decide, NOT_RUN
+
+from lth_keras import files, layout, provenance, store
+
+HERE = pathlib.Path(__file__).resolve().parent
+_DROPPED = "seconds"  # Of a machine that was busy or not: it belongs to no claim.
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=pathlib.Path, default=HERE / "results")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "reproduction.md")
+    commands = parser.add_subparsers(dest="command_name")
+    adds = commands.add_parser("add", help="keep the results of a workdir")
+    adds.add_argument("name")
+    adds.add_argument("workdir", type=pathlib.Path)
+    adds.add_argument("--command", required=True, help="what was typed to get them")
+    options = parser.parse_args()
+    if options.command_name == "add":
+        add(options.results, options.name, options.workdir, options.command)
+    options.output.write_text(page(options.results))
+
+
+def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str) -> None:
+    """Keeps the rows of a workdir, and where they come from."""
+    config = layout.read_config(workdir)
+    table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
+    table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
+    about = {"command": command, "settings": config.identity, "seed": config.seed,
+             "versions": provenance.versions(), "machine": _machine()}
+    results.mkdir(parents=True, exist_ok=True)
+    files.write(results / f"{name}.csv", table.to_csv(index=False))
+    files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+def _machine() -> str:
+    model = platform.processor() or platform.machine()
+    try:
+        with open("/proc/cpuinfo") as lines:
+            model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        pass
+    return f"{os.cpu_count()} cores, {model}, {platform.system()}"
+
+
+def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
+    """The results that are kept, and where each comes from."""
+    names = sorted(path.stem for path in results.glob("*.csv"))
+    tables = {name: pd.read_csv(results / f"{name}.csv", float_precision="round_trip")
+              for name in names}
+    return tables, {name: json.loads((results / f"{name}.json").read_text()) for name in names}
+
+
+def page(results: pathlib.Path) -> str:
+    """The scoreboard as Markdown."""
+    tables, about = read(results)
+    rows = []
+    counts: dict[str, int] = {}
+    for claim in CLAIMS:
+        verdict, parts = decide(claim, tables)
+        counts[verdict] = counts.get(verdict, 0) + 1
+        replicates = min((part.replicates for part in parts), default=0)
+        scales = {about[name]["settings"].get("scale", 1.0) for name in claim.runs
+                  if name in about}
+        cells = [claim.name, claim.text, "<br>".join(part.said for part in parts) or "-",
+                 str(replicates or "-"), ", ".join(f"{scale:g}" for scale in sorted(scales))
+                 if parts else "-", f"**{verdict}**" if verdict != NOT_RUN else verdict]
+        rows.append("| " + " | ".join(cells) + " |")
+    said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
+    return "\n".join([
+        "# What reproduces", "",
+        "The claims of Frankle & Carbin, *The Lottery Ticket Hypothesis* (ICLR 2019), and what "
+        "came of them here.  Written by `python docs/reproduction.py` from the rows in "
+        "[docs/results](results); the rules that decide are in [docs/claims.py](claims.py), and "
+        "were fixed before the runs.  An effect is *reproduced* if its 95% interval over "
+        "replicates excludes 0 and it is at least half as large as in the paper, *not reproduced* "
+        "if the interval lies below half, and *inconclusive* otherwise.", "",
+        f"{len(CLAIMS)} claims: {said}.", "",
+        "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
+        "|---|---|---|---|---|---|", *rows, "", "## The runs", "",
+        *(line for name, facts in about.items() for line in _run(name, facts, tables[name]))])
+
+
+def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:
+    versions = ", ".join(f"{package} {version}" for package, version in
+                         sorted(facts["versions"].items()))
+    return [f"### {name}", "", f"    {facts['command']}", "",
+            f"{len(table):,} trained networks, {table.replicate.nunique()} replicates, levels 0 to "
+            f"{table.level.max()}; seed {facts['seed']}; {facts['machine']}; {versions}.", ""]
+
+
+if __name__ == "__main__":
+    main()
