@@ -13,7 +13,8 @@ A reader who follows a network through the package meets each module once:
     presets, data, models, program,
     feed, train                          the papers' networks, trained in compiled loops
     experiment, lab, workers             what is trained, how, and by whom
-    stats, plots, report                 tables, pictures, verdicts
+    stats, verdicts, figures, page,
+    report                               tables, verdicts, pictures, a page
     survivors, movement, connections,
     overlaps, barrier, instability       analyses: which weights, how they moved, how stable
     cli                                  the command `lth`

@@ -18,14 +18,13 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import analyse, clusters, locks, owners, presets, repair
+from lth_keras import analyse, clusters, locks, owners, presets, repair, report
 from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.listing import show_presets
 from lth_keras.progress import estimate, ProgressDisplay
-from lth_keras.report import show
 from lth_keras.store import Store
 from lth_keras.work import Placement, STRATEGIES
 
@@ -116,9 +115,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                          "where an interrupted one stopped; more --rounds or --replicates\n"
                          "continue a finished one.")
     _add_run_flags(run)
-    report = command("report", "Prints a workdir's table and verdict, and draws its pictures.")
-    report.add_argument("workdir", metavar="WORKDIR", nargs="?",
-                        help="a folder that `lth run` made")
+    report.add_flags(command("report", "Prints tables and verdicts of workdirs, draws the paper's "
+                             "figures of them, and writes a page."))
     analyse.add_flags(command("analyse", "Looks into a workdir: table, CSV and picture.",
                               epilog=analyse.HELP))
     command("presets", "Lists the presets and what they cost.")
@@ -195,7 +193,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         except KeyboardInterrupt:
             say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
             raise
-    show(root, console)
+    report.show(root, console)
 
 
 def _whole(arguments: argparse.Namespace, name: str, least: int,
@@ -229,9 +227,7 @@ def _main(arguments: argparse.Namespace) -> int:
         if arguments.command == "run":
             _run(arguments, console)
         elif arguments.command == "report":
-            if arguments.workdir is None:
-                raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
-            show(pathlib.Path(arguments.workdir), console)
+            report.command(arguments, console)
         elif arguments.command == "analyse":
             analyse.run(arguments, console)
         else:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import panels
+from lth_keras import charts
 from lth_keras.analysis import Analysis, in_order, mean_of, Run
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, density
@@ -131,6 +131,6 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     units = mean_of(drawn, ["level", "weight", "direction", "place"])
     title = f"{run.title}: connections that units keep"
     return Analysis(title, table, ("level", "weight", "direction"), _MEASURES, {"units": units},
-                    panels.connections_figure(units, table, title), (
+                    charts.connections_figure(units, table, title), (
         "without: units that keep none; unevenness: standard deviation over mean of units' "
         "connections; ratio: to that of random masks of the same density.",))

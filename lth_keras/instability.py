@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pandas as pd
 
-from lth_keras import panels
+from lth_keras import charts
 from lth_keras.agenda import repeats_from_k
 from lth_keras.analysis import Analysis, Run
 from lth_keras.barrier import POINTS, STABLE, walk
@@ -148,9 +148,9 @@ def _given(runs: Sequence[Run], rows: pd.DataFrame, paths: pd.DataFrame,
         notes.append(_sentence(choice, k))
     if len(runs) == 1:
         return Analysis(title, rows, keys, _MEASURES, details,
-                        panels.barrier_figure(paths, rows, title), tuple(notes))
+                        charts.barrier_figure(paths, rows, title), tuple(notes))
     return Analysis(title, rows, ("rewind_step", *keys), _MEASURES, details,
-                    panels.rewinding_figure(choice, title), tuple(notes))
+                    charts.rewinding_figure(choice, title), tuple(notes))
 
 
 def _check_dense(runs: Sequence[Run], found: Sequence[Sequence[Pair]]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import panels, record
+from lth_keras import charts, record
 from lth_keras.analysis import ALL, Analysis, flat, in_order, mean_of, Run
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.masks import Array, Arrays, density
@@ -112,7 +112,7 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
         pd.DataFrame(columns=["level", "weight", "group", "moved", "probability_density"])
     title = f"{run.title}: how weights move in training"
     return Analysis(title, table, ("trained_level", "level", "weight"), _MEASURES,
-                    {"histogram": histograms}, panels.movement_figure(histograms, table, title),
+                    {"histogram": histograms}, charts.movement_figure(histograms, table, title),
                     ("moved: mean of |w_T - w_0|; away: the share whose magnitude rose; of the "
                      "weights trained at trained_level that the ticket of the level keeps, and of "
                      "those that it has pruned.",))

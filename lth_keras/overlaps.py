@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import panels
+from lth_keras import charts
 from lth_keras.analysis import ALL, Analysis, in_order, Run
 from lth_keras.errors import WorkdirError
 from lth_keras.masks import Arrays, density, kept, overlap, size
@@ -86,7 +86,7 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
                               ignore_index=True)
     title = f"{run.title}: overlap of masks"
     return Analysis(title, table, ("between", "level", "weight"), _MEASURES, {},
-                    panels.overlap_figure(table, title), (
+                    charts.overlap_figure(table, title), (
         "overlap: weights kept by both over weights kept by either (Jaccard); chance: of masks "
         "with as many weights of each layer, but any. Between levels: a level and the one before "
         "it.",))

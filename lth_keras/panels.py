@@ -1,178 +1,109 @@
-"""The pictures of the analyses, each a panel a weight or a pairing."""
+"""Panels of one or several runs side by side, and the two pictures that every run gets."""
 
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import StrMethodFormatter
 
-from lth_keras.drawings import (
-    against_density,
-    BLUE,
-    density_axis,
-    distribution,
-    GREY,
-    level_near,
-    ORANGE,
-    shown_levels,
-    shown_weights,
-    stable_line,
-)
+from lth_keras import plots
+from lth_keras.runs import about, Run
 
-_PROFILED = 0.211  # The density of the ticket whose weights' movements are drawn.
-_BETWEEN = {"data orders": BLUE, "parent and ticket": ORANGE}
+EARLY, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
+LABELS = {EARLY: "early-stop step", ACCURACY: "test accuracy at early stop",
+          "test_accuracy_final": "test accuracy at the last step",
+          "train_accuracy_final": "training accuracy at the last step"}
 
 
-def survivors_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """The survivors' distributions, a panel a weight (as the paper's figures 15 to 18)."""
-    names = list(dict.fromkeys(rows.weight))
-    weights, densities = shown_weights(names), _densities(rows)
-    figure, panels = _panels(-(-len(weights) // 3), min(3, len(weights)),
-                             _titled(title, weights, names))
-    for axes, name in zip(panels.flat, weights, strict=False):
-        distribution(axes, histograms[histograms.weight == name], densities, "value",
-                     "probability_density", step=True)
-        axes.set_title(name, fontsize=10)
-        axes.set_xlabel("initial value")
-        axes.set_ylim(bottom=0)
-    for axes in panels.flat[len(weights):]:
-        axes.set_axis_off()
-    panels[0, 0].set_ylabel("probability density")
-    _legend(figure, panels[0, 0], "weights remaining")
-    return figure
+def grid(rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
+    """A figure and its rows x columns panels, as `Figure.subplots` takes more options."""
+    figure = Figure(figsize=(max(8, 5 * columns), 3.7 * rows + 0.5), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """How far weights move that are kept or pruned, and how often away from zero.
+def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[str]) -> Axes:
+    """The branches of every run in one panel: colours by run, if there are several.
 
-    As the paper's figures 19 and 20: of the dense network where its weights were kept.
+    Args:
+      axes: where to draw.
+      runs: with a trained ticket each.
+      measure: the column to draw.
+      branches: which; a run without one lacks its line.
     """
-    rows = rows[rows.trained_level == 0] if (rows.trained_level == 0).any() else rows
-    names = list(dict.fromkeys(rows.weight))
-    weights, level = shown_weights(names[:-1]), level_near(rows, _PROFILED)
-    some = histograms[histograms.level == level]
-    figure, panels = _panels(1 if some.empty else 2, len(weights),
-                             _titled(title, weights, names[:-1]))
-    for column, name in zip(panels.T, weights, strict=True):
-        for group, colour, of in (("kept", BLUE, "kept in the ticket"),
-                                  ("pruned", ORANGE, "pruned")):
-            against_density(column[-1], rows[rows.weight == name], f"away_{group}", color=colour,
-                            label=of)
-            if not some.empty:
-                line = some[(some.weight == name) & (some.group == group)]
-                column[0].plot(line.moved, line.probability_density, color=colour,
-                               drawstyle="steps-mid", linewidth=1.2)
-        column[0].set_title(name, fontsize=10)
-        column[0].grid(alpha=0.25)
-        density_axis(column[-1], rows)
-        column[-1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        if not some.empty:
-            column[0].set_xlabel("distance moved in training")
-            column[0].set_ylim(bottom=0)
-    if not some.empty:
-        density = rows[rows.level == level].density.mean()
-        panels[0, 0].set_ylabel(f"probability density,\n{density:.1%} kept")
-    panels[-1, 0].set_ylabel("moved away from zero")
-    _legend(figure, panels[-1, 0])
-    return figure
+    for place, run in enumerate(runs):
+        plots.against_density(axes, run.results, measure, {
+            branch: plots.style(branch) if len(runs) == 1
+            else plots.run_style(place, run.label, branch) for branch in branches})
+    label_axis(axes, measure)
+    return axes
 
 
-def connections_figure(units: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """The share of connections that each unit keeps, units in its order (figures 21 to 24)."""
-    names = list(dict.fromkeys(rows.weight))
-    weights, densities = shown_weights(names), _densities(rows)
-    figure, panels = _panels(2, len(weights), _titled(title, weights, names), sharey="row")
-    for row, direction in zip(panels, ("incoming", "outgoing"), strict=True):
-        for axes, name in zip(row, weights, strict=True):
-            distribution(axes, units[(units.weight == name) & (units.direction == direction)],
-                         densities, "place", "share")
-            axes.set_title(name, fontsize=10)
-            axes.set_xlabel("units, the most connected first")
-        row[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        row[0].set_ylabel(f"{direction} connections kept")
-    _legend(figure, panels[0, 0], "weights remaining")
-    return figure
-
-
-def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
-    """The overlap of masks against density, and what chance would give, a panel a weight."""
-    names = list(dict.fromkeys(rows.weight))
-    weights = [*shown_weights(names[:-1]), *names[-1:]]
-    between = list(dict.fromkeys(rows.between))
-    figure, panels = _panels(len(between), len(weights),
-                             _titled(title, weights[:-1], names[:-1]), sharey=True)
-    for row, of in zip(panels, between, strict=True):
-        for axes, name in zip(row, weights, strict=True):
-            chosen = rows[(rows.between == of) & (rows.weight == name)]
-            against_density(axes, chosen, "overlap", color=BLUE, label="overlap")
-            against_density(axes, chosen, "chance", color=GREY, label="by chance", marker="",
-                            linestyle="--")
-            density_axis(axes, chosen)
-            axes.set_title(f"{name}, between {of}", fontsize=10)
-        row[0].set_ylabel("overlap (Jaccard)")
-        row[0].set_ylim(0, 1.03)
-    _legend(figure, panels[0, 0])
-    return figure
-
-
-def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """The error along the lines between networks, a panel a pairing, and the instability."""
-    between = list(dict.fromkeys(rows.between))
-    figure, panels = _panels(1, len(between) + 1, title)
-    for axes, of in zip(panels[0], between, strict=False):
-        chosen = rows[rows.between == of]
-        mean = paths[paths.between == of].groupby(["level", "alpha"], as_index=False).error.mean()
-        distribution(axes, mean, _densities(chosen), "alpha", "error")
-        axes.set_title(f"between {of}", fontsize=10)
-        axes.set_xlabel("alpha")
-        axes.set_ylabel("test error")
+def label_axis(axes: Axes, measure: str) -> None:
+    """A vertical axis for a measure: steps from 0 on, accuracies in percent."""
+    if measure == EARLY:
         axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(title="weights remaining", fontsize=7, title_fontsize=7)
-    last = panels[0, -1]
-    for of in between:
-        against_density(last, rows[rows.between == of], "instability", label=of,
-                        color=_BETWEEN[of])
-    density_axis(last, rows)
-    stable_line(last)
+        axes.set_ylabel(LABELS[measure])
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    else:
+        plots.percent_axis(axes, LABELS.get(measure, "test accuracy"))
+
+
+def add_legend(figure: Figure) -> None:
+    """One legend for all panels, below them, in as many columns as its words leave room for."""
+    found = {label: handle[0] if isinstance(handle, tuple) else handle for axes in figure.axes
+             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    inches = 0.9 + 0.07 * max(map(len, found))  # Of a column, in the size below.
+    rows = -(-len(found) // max(1, int(figure.get_figwidth() / inches)))
+    figure.legend(list(found.values()), list(found), loc="outside lower center",
+                  ncols=-(-len(found) // rows), fontsize=8, handlelength=3.5)
+
+
+def heading(runs: Sequence[Run], spread: str) -> str:
+    """What a title says of runs: the name of a single one, steps, replicates, scale."""
+    said = about(runs, spread)
+    return f"{runs[0].label}, {said}" if len(runs) == 1 else said
+
+
+def summary_figure(runs: Sequence[Run]) -> Figure:
+    """Early-stop step and test accuracy against density, tickets and all controls."""
+    figure, ((left, right),) = grid(1, 2)
+    branches = list(dict.fromkeys(branch for run in runs for branch in plots.branches(run.results)))
+    compare(left, runs, EARLY, branches)
+    compare(right, runs, ACCURACY, branches)
+    add_legend(figure)
+    figure.suptitle(heading(runs, "bars"), fontsize=10)
     return figure
 
 
-def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:
-    """The dense network's instability against rewind_step: mean, bars from least to greatest."""
-    figure, panels = _panels(1, 1, title)
-    axes, steps = panels[0, 0], choice.rewind_step.to_numpy(float)
-    mean = choice["mean"].to_numpy(float)
-    axes.errorbar(steps, mean, yerr=[np.maximum(0, mean - choice["min"].to_numpy(float)),
-                                     np.maximum(0, choice["max"].to_numpy(float) - mean)],
-                  marker="o", markersize=4, capsize=2, color=BLUE, label="between data orders")
-    if len(steps) > 1:
-        axes.set_xscale("symlog", linthresh=max(1.0, steps[steps > 0].min()))
-        axes.set_xticks(steps, [f"{step:,.0f}" for step in steps])
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("rewind_step k")
-    stable_line(axes)
+def curves_figure(run: Run) -> Figure:
+    """Validation accuracy over training at a few densities, a panel a branch."""
+    branches = [name for name in plots.branches(run.results) if name in run.branches]
+    columns = min(4, len(branches))
+    rows = -(-len(branches) // columns)
+    figure, cells = grid(rows, columns, sharey=True)
+    for axes, branch in zip(cells.flat, branches, strict=False):
+        plots.learning_curves(axes, run.curves, run.results, branch)
+    for axes in list(cells.flat)[len(branches):]:
+        axes.set_visible(False)
+    late = run.curves[run.curves.step > run.curves.step.max() * 0.05]
+    plots.zoom([cells[0, 0]], late.val_accuracy)  # They share their range.
+    for row in cells:
+        row[0].set_ylabel("validation accuracy")
+    figure.suptitle(heading([run], "bands"), fontsize=10)
     return figure
 
 
-def _densities(rows: pd.DataFrame) -> "pd.Series[float]":
-    return rows.groupby("level").density.mean().loc[shown_levels(rows)]
-
-
-def _panels(rows: int, columns: int, title: str, sharey: Any = False) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(max(5.5, 3.6 * columns + 1), 3.2 * rows + 0.5), layout="constrained")
-    figure.suptitle(title)
-    return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
-
-
-def _legend(figure: Figure, axes: Axes, title: "str | None" = None) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), title=title, loc="outside right upper",
-                  fontsize=8, title_fontsize=8)
-
-
-def _titled(title: str, weights: Sequence[str], all_of: Sequence[str]) -> str:
-    some = f" ({len(weights)} of {len(all_of)} weights)" if len(weights) < len(all_of) else ""
-    return title + some
+def describe(figure: Figure) -> str:
+    """A figure in words, for who cannot see it: where each line begins and ends."""
+    said = []
+    for axes in filter(Axes.get_visible, figure.axes):
+        form = "{:,.0f}" if axes.get_ylabel() == LABELS[EARLY] else "{:.2%}"
+        lines = []
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            line: Any = handle[0] if isinstance(handle, tuple) else handle
+            first, last = (form.format(line.get_ydata()[end]) for end in (0, -1))
+            lines.append(f"{label} from {first} to {last}")
+        name = ", ".join(filter(None, (axes.get_title(), axes.get_ylabel())))
+        said.append(f"{name} against {axes.get_xlabel()}: {'; '.join(lines)}.")
+    return " ".join(said).replace("\n", " ")

@@ -1,53 +1,111 @@
-"""The pictures, in the manner of Frankle & Carbin 2019: axes in, axes out."""
+"""What pictures are made of, in the manner of Frankle & Carbin 2019: axes in, axes out."""
 
 import io
+import itertools
 import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrMethodFormatter
 
 from lth_keras import files
+from lth_keras.branches import CONTINUED, TICKET
+from lth_keras.controls import CONTROLS
 from lth_keras.stats import summarise, trained
 
-# Colours of Okabe & Ito, which colour-blind readers can tell apart.
-STYLES: dict[str, dict[str, Any]] = {
-    "ticket": {"color": "#0072B2", "marker": "o", "label": "ticket"},
-    "reinit": {"color": "#D55E00", "marker": "s", "label": "re-initialised", "linestyle": "--"},
-}
+# Colours of Okabe & Ito, which colour-blind readers can tell apart, without their yellow, which
+# is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+_LINES = ("--", "-.", ":")
 # Densities whose curves the paper draws in its figure 3.
-_CURVE_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
+CURVE_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
 
 
-def against_density(axes: Axes, results: pd.DataFrame, measure: str) -> Axes:
-    """A measure against density: mean over replicates, bars from least to greatest.
+def title(branch: str) -> str:
+    """What a legend calls a branch."""
+    return CONTROLS[branch].title if branch in CONTROLS else branch
+
+
+def style(branch: str) -> dict[str, Any]:
+    """Colour, marker, line and label of a branch, as matplotlib takes them.
+
+    Those of the ticket are solid.  No two controls share both colour and marker; a control that
+    is registered gets the next ones, and a branch that is not registered a grey cross.
+
+    Example:
+      >>> style("ticket")["linestyle"], style("reinit")["linestyle"], style("gone")["marker"]
+      ('-', '--', 'x')
+    """
+    order = (TICKET, *CONTROLS, CONTINUED)
+    if branch not in order:
+        return {"color": COLOURS[-1], "marker": "x", "linestyle": ":", "label": branch}
+    place = order.index(branch)
+    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
+            "linestyle": _LINES[(place - 1) % len(_LINES)] if place else "-",
+            "label": title(branch)}
+
+
+def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
+    """The style of a branch where there are several runs: the colour is the run's.
 
     Args:
-      axes: where to draw.
-      results: a row a trained network, with the columns of `store.COLUMNS`.
+      place: of the run, from 0.
+      label: of the run.
+      branch: the branch.
+    """
+    return {**style(branch), "color": COLOURS[place % len(COLOURS)],
+            "label": f"{label}: {title(branch)}"}
+
+
+def branches(results: pd.DataFrame) -> list[str]:
+    """The branches of results, the ticket first, then in the order of the controls."""
+    order = (TICKET, CONTINUED, *CONTROLS)
+    return sorted(set(results.branch), key=lambda name: (
+        order.index(name) if name in order else len(order), name))
+
+
+def against_density(axes: Axes, results: pd.DataFrame, measure: str,
+                    styles: "Mapping[str, Mapping[str, Any]] | None" = None) -> Axes:
+    """A measure against density: mean over trainings, bars from least to greatest.
+
+    Args:
+      axes: where to draw; what is drawn there already stays.
+      results: a row a trained network, with the columns of `record.COLUMNS`.
       measure: the column to draw.
+      styles: branch -> style, of those to draw; of all by default.
     """
     summary = summarise(results)
-    for branch in [name for name in STYLES if name in summary.index.get_level_values("branch")]:
+    if styles is None:
+        styles = {branch: style(branch) for branch in branches(trained(results))}
+    for branch, look in styles.items():
+        if branch not in summary.index.get_level_values("branch"):
+            continue
         lines = summary.loc[branch]
-        if branch != "ticket":  # A control of the dense network is the dense network.
-            tickets = summary.loc["ticket"]
+        if branch != TICKET:  # A control of the dense network is the dense network.
+            tickets = summary.loc[TICKET]
             lines = pd.concat([tickets[tickets.index == 0], lines])
         mean, low, high = (lines[(measure, part)].to_numpy(float)
                            for part in ("mean", "min", "max"))
-        axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
-                      yerr=[mean - low, high - mean], capsize=2, elinewidth=0.8, markersize=4,
-                      linewidth=1.4, **STYLES[branch])
-    _density_axis(axes, summary.loc["ticket"][("density", "mean")].to_numpy() * 100)
+        # A mean of equal values may be off them in the last bit.
+        drawn = axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
+                              yerr=np.maximum(0, [mean - low, high - mean]), capsize=2,
+                              elinewidth=0.8, markersize=4, linewidth=1.4, **look)
+        for part in (*drawn[1], *drawn[2]):
+            part.set_alpha(0.6)
+    _density_axis(axes, summary.loc[TICKET][("density", "mean")].to_numpy() * 100)
     return axes
 
 
 def _density_axis(axes: Axes, percents: np.ndarray) -> None:
+    # Ticks at the densities of the run drawn last; the limits hold those of all.
+    before = axes.get_xlim() if axes.get_xscale() == "log" else (0.0, np.inf)
     axes.set_xscale("log")
-    axes.set_xlim(max(percents) * 1.15, min(percents) / 1.15)
+    axes.set_xlim(max(max(percents) * 1.15, before[0]), min(min(percents) / 1.15, before[1]))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(percents[::-(-len(percents) // 9)])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
@@ -55,8 +113,47 @@ def _density_axis(axes: Axes, percents: np.ndarray) -> None:
     axes.grid(alpha=0.25)
 
 
+def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[int, float]:
+    """The levels whose densities are nearest to some: level -> its density.
+
+    Densities far below the sparsest level's have none.
+    """
+    found = results[results.branch == TICKET].groupby("level").density.mean()
+    levels = {int(found.index[int(np.abs(found.to_numpy() - wanted).argmin())])
+              for wanted in densities if wanted >= found.min() * 0.9}
+    return {level: float(found[level]) for level in sorted(levels)}
+
+
+def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
+                lines: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Axes:
+    """Validation accuracy over training: means, with bands from least to greatest.
+
+    Args:
+      axes: where to draw.
+      curves: as `store.curves` gives them.
+      results: the run's rows; trainings that diverged are left out.
+      lines: (branch, level, style) of each; one without curves is left out.
+    """
+    kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
+    for branch, level, look in lines:
+        chosen = curves[(curves.branch == branch) & (curves.level == level)].merge(kept)
+        if chosen.empty:
+            continue
+        # A mean over fewer replicates from some step on would show a jump that none made: a
+        # training that diverged is left out whole.
+        steps = chosen.groupby("step").val_accuracy.agg(["mean", "min", "max"])
+        axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
+        axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
+                          alpha=0.15, linewidth=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("training step")
+    axes.grid(alpha=0.25)
+    return axes
+
+
 def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str) -> Axes:
-    """Validation accuracy over training at a few levels: mean, band from least to greatest.
+    """Validation accuracy over training at the paper's densities, where the branch was trained.
 
     Args:
       axes: where to draw.
@@ -64,78 +161,55 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
       results: the run's rows, for the densities.
       branch: whose curves to draw; those of level 0 are always the ticket's.
     """
-    densities = results[results.branch == "ticket"].groupby("level").density.mean()
-    nearest = [np.abs(densities.to_numpy() - wanted).argmin() for wanted in _CURVE_DENSITIES
-               if wanted >= densities.min() * 0.9]
-    levels = sorted({int(densities.index[int(place)]) for place in nearest})
-    colours = _shades(len(levels))
-    for colour, level in zip(colours, levels, strict=True):
-        of = "ticket" if level == 0 else branch
-        chosen = curves[(curves.branch == of) & (curves.level == level)]
-        # A mean over fewer replicates from some step on would show a jump that none made.
-        kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
-        chosen = chosen.merge(kept)
-        if chosen.empty:
-            continue
-        steps = chosen.groupby("step").val_accuracy.agg(["mean", "min", "max"])
-        axes.plot(steps.index, steps["mean"], color=colour, linewidth=1.3,
-                  label=f"{densities[level]:.1%}")
-        axes.fill_between(steps.index, steps["min"], steps["max"], color=colour, alpha=0.15,
-                          linewidth=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axes.set_xlabel("training step")
-    axes.set_title(STYLES[branch]["label"])
-    axes.grid(alpha=0.25)
+    levels = nearest_levels(results, CURVE_DENSITIES)
+    colours = shades(len(levels))
+    curve_lines(axes, curves, results, [
+        (TICKET if level == 0 else branch, level, {"color": colour, "label": f"{density:.1%}"})
+        for colour, (level, density) in zip(colours, levels.items(), strict=True)])
+    axes.set_title(title(branch))
     axes.legend(title="weights remaining", fontsize=8, title_fontsize=8, loc="lower right")
     return axes
 
 
-def _shades(count: int) -> list[Any]:
+def shades(count: int) -> list[Any]:
+    """Colours from dark to light, which keep their order without colour."""
     from matplotlib import colormaps
-    return list(colormaps["viridis"](np.linspace(0, 0.9, count)))
+    return list(colormaps["viridis"](np.linspace(0, 0.85, count)))
 
 
-def summary_figure(results: pd.DataFrame, title: str) -> Figure:
-    """Early-stop step and test accuracy against density, ticket against controls."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    against_density(left, results, "early_stop_step").set_ylabel("early-stop step")
-    left.set_ylim(bottom=0)
-    against_density(right, results, "test_accuracy_early_stop")
-    right.set_ylabel("test accuracy at early stop")
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    handles, labels = right.get_legend_handles_labels()
-    right.legend(handles, labels, loc="lower left")
-    figure.suptitle(f"{title}: {_replicates(results, 'bars')}")
-    return figure
+def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
+    """Panels of learning curves within the range of what follows the first steps.
 
+    Those would press everything else into a line.
 
-def curves_figure(curves: pd.DataFrame, results: pd.DataFrame, title: str) -> Figure:
-    """Learning curves at a few levels, one panel a branch."""
-    branches = [name for name in STYLES if name in set(results.branch)]
-    figure = Figure(figsize=(5 * len(branches), 4), layout="constrained")
-    panels = figure.subplots(1, len(branches), sharey=True, squeeze=False)[0]
-    for axes, branch in zip(panels, branches, strict=True):
-        learning_curves(axes, curves, results, branch)
-    best = curves.val_accuracy.max()
-    # The first steps would press everything else into a line.
-    low = curves[curves.step > curves.step.max() * 0.05].val_accuracy.quantile(0.02)
+    Args:
+      panels: that share their range.
+      accuracies: all that are drawn, but those of the first steps.
+    """
+    values = np.fromiter(itertools.chain(accuracies), float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    low, best = np.quantile(values, 0.02), values.max()
     if low < best:
-        panels[0].set_ylim(low - 0.1 * (best - low), best + 0.05 * (best - low))
-    panels[0].set_ylabel("validation accuracy")
-    figure.suptitle(f"{title}: {_replicates(results, 'bands')}")
-    return figure
+        for axes in panels:
+            axes.set_ylim(low - 0.1 * (best - low), best + 0.05 * (best - low))
 
 
-def _replicates(results: pd.DataFrame, spread: str) -> str:
-    count = results.replicate.nunique()
-    if count == 1:
-        return "one replicate"
-    return f"mean of {count} replicates, {spread} from least to greatest"
+def percent_axis(axes: Axes, label: str) -> None:
+    """A vertical axis of shares, in percent."""
+    axes.set_ylabel(label)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG picture."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    return picture.getvalue()
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
     """Writes a figure as PNG, whole or not at all; its folder is made as needed."""
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=150)
-    files.write(path, picture.getvalue())
+    files.write(path, png(figure))

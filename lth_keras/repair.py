@@ -21,7 +21,8 @@ from lth_keras.layout import DamagedError, folder, found, read_within, ticket_pa
 from lth_keras.record import chain, COLUMNS, Record, Training
 
 # All that a run writes, by its path in the workdir.
-_FILES = (r"config\.json|results\.csv|plots/(summary|curves)\.png|analysis/[a-z_]+\.(csv|png)|"
+_FILES = (r"config\.json|results\.csv|plots/(summary|curves|figure_[0-9]+)\.png|"
+          r"plots/report\.html|analysis/[a-z_]+\.(csv|png)|"
           r"replicate_[0-9]+/level_[0-9]+/(ticket\.safetensors|"
           r"[0-9A-Za-z_.]+_[0-9]+/(result\.json|curve\.csv|trained\.safetensors))")
 _FOLDERS = r"plots|analysis|replicate_[0-9]+(/level_[0-9]+(/[0-9A-Za-z_.]+_[0-9]+)?)?"

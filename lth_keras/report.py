@@ -1,112 +1,160 @@
-"""The report of a workdir: a table, pictures, a verdict."""
+"""The report of runs: tables, verdicts, pictures and a page; and its command, `lth report`."""
 
+import argparse
 import contextlib
 import functools
-import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from lth_keras import layout, locks, plots, stats, store
-from lth_keras.errors import WorkdirError
-from lth_keras.record import Training
+from lth_keras import events, layout, locks, page, panels, plots, stats, store, tables
+from lth_keras.branches import TICKET
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.figures import FIGURES
+from lth_keras.page import Picture
+from lth_keras.runs import about, read_all, Run
+from lth_keras.verdicts import CONTROL, levels_sentence, verdict
 
-_WIDE = 100  # Characters, from which on a line has room for spreads.
-_TITLES = {"ticket": "ticket", "reinit": "re-initialised"}
+_WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
+_DEFAULT_OUT = "report"
+_Say = Callable[[str], None]
 
 
-def table(results: pd.DataFrame, title: str, spread: bool = True) -> Table:
-    """A row a level: early-stop step and test accuracy there, branch beside branch.
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `lth report` to a parser."""
+    parser.add_argument("workdirs", metavar="WORKDIR", nargs="*",
+                        help="folders that `lth run` made")
+    parser.add_argument("--out", help="folder for the pictures and report.html (default: plots in "
+                                      f"the workdir; of several workdirs: {_DEFAULT_OUT})")
+    parser.add_argument("--tensorboard", metavar="DIR", help="write the results and learning "
+                        "curves for TensorBoard too, in this folder")
 
-    Args:
-      results: a row a trained network, with the columns of `store.COLUMNS`.
-      title: the table's.
-      spread: whether to give the least and greatest beside each mean.
+
+def command(arguments: argparse.Namespace, console: Console) -> None:
+    """What `lth report` does.
+
+    Raises:
+      LotteryError: if no workdir is named, or as `show` does.
     """
-    summary = stats.summarise(results)
-    branches = [name for name in _TITLES if name in summary.index.get_level_values("branch")]
-    replicates = results.replicate.nunique()
-    partly = (summary[("replicates", "count")] < replicates).any()
-    of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
-        " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
-    shown = Table(title=title, box=box.SIMPLE_HEAD,
-                  caption=escape(f"{of}; accuracy on the test set at the early stop"))
-    shown.add_column("level", justify="right")
-    shown.add_column("P_m %", justify="right")
-    for branch in branches:
-        shown.add_column(f"{_TITLES[branch]}\nearly stop", justify="right")
-        shown.add_column(f"{_TITLES[branch]}\naccuracy %", justify="right")
-    counts = summary[("replicates", "count")]
-    for level in summary.loc["ticket"].index:
-        fewer = any(counts[branch, level] < replicates for branch in branches
-                    if (branch, level) in summary.index)
-        density = summary.loc[("ticket", level), ("density", "mean")]
-        cells = [f"{level}{'*' if fewer else ''}", f"{density * 100:.1f}"]
-        for branch in branches:
-            if (branch, level) in summary.index:
-                row = summary.loc[(branch, level)]
-                cells += [_cell(row["early_stop_step"], 1, ",.0f", spread),
-                          _cell(row["test_accuracy_early_stop"], 100, ".2f", spread)]
-            else:
-                cells += ["", ""]
-        shown.add_row(*cells)
-    return shown
+    if not arguments.workdirs:
+        raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
+    roots = list(dict.fromkeys(pathlib.Path(name) for name in arguments.workdirs))
+    show(roots, console, *(None if name is None else pathlib.Path(name)
+                           for name in (arguments.out, arguments.tensorboard)))
 
 
-def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
-    mean, low, high = (values[part] * scale for part in ("mean", "min", "max"))
-    shown = f" [{low:{form}}, {high:{form}}]" if spread and low != high else ""
-    return escape(f"{mean:{form}}{shown}")
-
-
-def show(root: pathlib.Path, console: Console) -> None:
-    """Prints a workdir's table and verdict, and draws its pictures.
+def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
+         out: "pathlib.Path | None" = None, tensorboard: "pathlib.Path | None" = None) -> None:
+    """Prints tables and verdicts of workdirs, draws their pictures and writes the page.
 
     A run may go on meanwhile: what it has finished is shown.
 
+    Args:
+      roots: one or several workdirs.
+      console: where to print.
+      out: folder for the pictures and report.html; by default plots in the workdir, or report
+        if there are several.
+      tensorboard: folder for TensorBoard's files; none by default.
+
     Raises:
-      WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
+      WorkdirError: if a folder is no workdir, if nothing in it is finished, or if a file of
         it is not what was written.
-      OSError: if a picture or results.csv cannot be written; all else is printed before.
+      OSError: if a file cannot be written; all else is printed before.
     """
-    if not os.path.lexists(root / "config.json"):
-        raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
-                           f"Received: {root}.")
-    config = layout.read_config(root)
-    results, say = store.results(root, config.fingerprint), functools.partial(
-        console.print, soft_wrap=True, highlight=False, markup=False)
-    if not (results.branch == "ticket").any():
-        raise WorkdirError(f"A report needs a finished training. Received: {root}, where none is.")
-    failed = None
-    if (stats.trained(results).branch == "ticket").any():
-        title = f"{config.preset}, {config.steps:,} steps"
-        console.print(table(results, title, spread=console.width >= _WIDE))
-        pictures = {"summary": plots.summary_figure(results, title),
-                    "curves": plots.curves_figure(store.curves(root), results, title)}
-        for name, figure in pictures.items():
-            path = root / "plots" / f"{name}.png"
-            try:
-                layout.check_inside(root, path)
-                plots.save(figure, path)
-                say(f"picture: {path}")
-            except OSError as error:  # What can be read in a folder that cannot be written is.
-                failed = error
-    for row in results[results.diverged_at_step.notna()].to_dict("records"):
-        training = Training(row["replicate"], row["level"], row["branch"])
-        say(f"{training}: diverged at step {row['diverged_at_step']:,.0f}")
-    _renew(root, say)
-    say(f"results: {root / 'results.csv'}")
-    say(stats.verdict(results).sentence)
+    roots = [roots] if isinstance(roots, pathlib.Path) else list(roots)
+    if tensorboard:
+        events.require()
+    runs = read_all(roots)
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    for run in runs:
+        if run.drawable:
+            _print_tables(run, console)
+    failed = _write(runs, out, say)
+    if tensorboard:
+        try:
+            for run in runs:
+                events.write(run, tensorboard / events.folder_name(run))
+            say(f"tensorboard: {tensorboard}")
+        except OSError as error:
+            failed = error
+    for run in runs:
+        _conclude(run, say, run.label if len(runs) > 1 else "")
     if failed:
         raise failed
 
 
-def _renew(root: pathlib.Path, say: Callable[[str], None]) -> None:
+def _print_tables(run: Run, console: Console) -> None:
+    wide, title = console.width >= _WIDE, f"{run.label}, {about([run], '')}"
+    console.print(tables.measured(run.results, title, spread=wide))
+    others = [name for name in plots.branches(stats.trained(run.results))
+              if name not in (TICKET, CONTROL)]
+    for portion in tables.fitting(others, console, 48 if wide else 24):
+        console.print(tables.measured(run.results, title, wide, portion))
+    if run.levels:
+        console.print(tables.judged(run.levels, f"{run.label}: ticket less others", wide))
+    for portion in tables.fitting(others, console, 24 if wide else 14):
+        console.print(tables.against_controls(
+            run.results, portion, f"{run.label}: ticket less controls", wide))
+
+
+def _write(runs: Sequence[Run], out: "pathlib.Path | None", say: _Say) -> "OSError | None":
+    # What can be read in a folder that cannot be written is.
+    inside = runs[0].root if out is None and len(runs) == 1 else None
+    out = out or (inside / "plots" if inside else pathlib.Path(_DEFAULT_OUT))
+    drawable, drawn, failed = [run for run in runs if run.drawable], [], None
+    left_out = {number: why for number, figure in FIGURES.items()
+                if drawable and (why := figure.lacks(drawable))}
+    for picture in _pictures(drawable):
+        drawn.append(picture)
+        failed = _try(picture.name + ".png", picture.data, out, inside, say) or failed
+    if left_out:
+        say(f"figures left out: {', '.join(map(str, left_out))} (the page says why)")
+    html = page.render(runs, drawn, list(left_out.values()))
+    return _try("report.html", html, out, inside, say) or failed
+
+
+def _try(name: str, content: "bytes | str", out: pathlib.Path, inside: "pathlib.Path | None",
+         say: _Say) -> "OSError | None":
+    try:
+        if inside:
+            layout.check_inside(inside, out / name)
+        page.write(out / name, content)
+    except OSError as error:
+        return error
+    say(f"{'page' if name.endswith('.html') else 'picture'}: {out / name}")
+    return None
+
+
+def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
+    if not runs:
+        return
+    figure = panels.summary_figure(runs)
+    yield Picture("summary", "Early stop and test accuracy against weights remaining.",
+                  panels.describe(figure), plots.png(figure))
+    for number, run in enumerate(runs, 1):
+        figure = panels.curves_figure(run)
+        yield Picture("curves" if len(runs) == 1 else f"curves_{number}",
+                      f"{run.label}: validation accuracy over training, at the paper's densities.",
+                      panels.describe(figure), plots.png(figure))
+    for number, paper in FIGURES.items():
+        if not paper.lacks(runs):
+            figure = paper.draw(runs)
+            yield Picture(f"figure_{number}", f"After figure {number} of Frankle & Carbin 2019: "
+                          f"{paper.shows}.", panels.describe(figure), plots.png(figure))
+
+
+def _conclude(run: Run, say: _Say, name: str) -> None:
+    for line in run.diverged:
+        say(f"{name}: {line}" if name else line)
+    _renew(run.root, say)
+    say(f"results: {run.root / 'results.csv'}")
+    for sentence in (levels_sentence(run.levels), verdict(run.results).sentence):
+        if sentence:
+            say(f"{name}: {sentence}" if name else sentence)
+
+
+def _renew(root: pathlib.Path, say: _Say) -> None:
     # Not while a run goes on: it is about to write it itself.
     if store.results_stale(root):
         with contextlib.suppress(WorkdirError), locks.held(root):

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from lth_keras import panels
+from lth_keras import charts
 from lth_keras.analysis import Analysis, in_order, mean_of, Run
 from lth_keras.masks import Array, density
 
@@ -119,7 +119,7 @@ def analyse(run: Run, levels: "Iterable[int] | None" = None) -> Analysis:
     histograms = mean_of(drawn, ["level", "weight", "value"])
     title = f"{run.title}: initial weights that survive"
     return Analysis(title, table, ("level", "weight"), _MEASURES, {"histogram": histograms},
-                    panels.survivors_figure(histograms, table, title), (
+                    charts.survivors_figure(histograms, table, title), (
         "central_share: of the survivors, in the central tenth of the initial weights; "
         "bimodality: Sarle's coefficient, that of level 0 if survival has nothing to do with the "
         f"initial value, above {BIMODAL:.3f} with two modes.",))

@@ -143,7 +143,8 @@ def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
     assert re.search(r"^ +2 +64\.3 ", done.stdout, re.MULTILINE)
     assert lines[-1].startswith(("Winning ticket", "No winning ticket"))
     assert (root / "results.csv").read_text().startswith(",".join(COLUMNS))
-    assert {path.name for path in (root / "plots").iterdir()} == {"summary.png", "curves.png"}
+    assert {path.name for path in (root / "plots").iterdir()} == {
+        "summary.png", "curves.png", "figure_3.png", "figure_4.png", "report.html"}
     ticket = ticketfile.read(root / "replicate_0" / "level_02" / "ticket.safetensors")
     assert ticket.level == 2
     assert lth(*SMALL, "--workdir", root) == 0

@@ -16,25 +16,33 @@ CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
 DENSITIES = (1.0, 0.8, 0.51, 0.21)
 
 
-def fill(root, replicates=2, diverges=()):
-    store = Store(root, CONFIG)
-    store.begin()
-    for replicate in range(replicates):
-        for level, density in enumerate(DENSITIES):
-            for branch in ("ticket", "reinit") if level else ("ticket",):
-                shift = 50 if branch == "reinit" else 0
-                curve = pd.DataFrame({"step": [100, 200, 300], "loss": 0.1, "accuracy": 1.0,
-                                      "val_loss": 0.2, "val_accuracy": [0.8, 0.9, 0.95]})
-                training = Training(replicate, level, branch)
-                if training in diverges:
-                    workdirs.finish(store, training, {**workdirs.DIVERGED, "density": density},
-                                    curve.assign(val_loss=float("nan")))
-                    continue
-                workdirs.finish(store, training, {
-                    "density": density, "val_loss_min": 0.2, "seconds": 1.0,
-                    "early_stop_step": 100 + 20 * replicate + shift,
-                    "test_accuracy_early_stop": 0.9 + 0.01 * level - shift / 1000,
-                    "test_accuracy_final": 0.9, "train_accuracy_final": 1.0}, curve)
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Pictures are laid out and not drawn, which takes long; tests/test_figures.py draws them."""
+    monkeypatch.setattr(plots, "png", lambda figure: b"\x89PNG")
+
+
+def fill(root, replicates=2, diverges=(), branches=("ticket", "reinit"),
+         config=CONFIG):
+    with workdirs.results_written_once(root):
+        store = Store(root, config)
+        store.begin()
+        for replicate in range(replicates):
+            for level, density in enumerate(DENSITIES):
+                for branch in branches if level else ("ticket",):
+                    shift = 0 if branch == "ticket" else 50
+                    curve = pd.DataFrame({"step": [100, 200, 300], "loss": 0.1, "accuracy": 1.0,
+                                          "val_loss": 0.2, "val_accuracy": [0.8, 0.9, 0.95]})
+                    training = Training(replicate, level, branch)
+                    if training in diverges:
+                        workdirs.finish(store, training, {**workdirs.DIVERGED, "density": density},
+                                        curve.assign(val_loss=float("nan")))
+                        continue
+                    workdirs.finish(store, training, {
+                        "density": density, "val_loss_min": 0.2, "seconds": 1.0,
+                        "early_stop_step": 100 + 20 * replicate + shift,
+                        "test_accuracy_early_stop": 0.9 + 0.01 * level - shift / 1000,
+                        "test_accuracy_final": 0.9, "train_accuracy_final": 1.0}, curve)
     return root
 
 
@@ -47,7 +55,7 @@ def printed(root, width):
 def test_the_report_ends_in_table_pictures_and_verdict(tmp_path):
     text = printed(fill(tmp_path), 120)
     assert "p, 300 steps" in text
-    rows = {line.split()[0]: line for line in text.splitlines()
+    rows = {line.split()[0]: line for line in text[:text.index("less others")].splitlines()
             if line.split() and line.split()[0].isdigit()}
     assert rows["0"].split() == ["0", "100.0", "110", "[100,", "120]", "90.00"]
     assert rows["3"].split() == ["3", "21.0", "110", "[100,", "120]", "93.00", "160", "[150,",
@@ -56,12 +64,41 @@ def test_the_report_ends_in_table_pictures_and_verdict(tmp_path):
     for name in ("summary", "curves"):
         picture = tmp_path / "plots" / f"{name}.png"
         assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in text
+    assert "figures left out: 1, 3, 4, 5, 6, 7, 8 (the page says why)" in text.splitlines()
+    page = tmp_path / "plots" / "report.html"
+    assert f"page: {page}" in text.splitlines()
+    assert page.read_text().startswith("<!DOCTYPE html>")
+
+
+def test_the_table_of_verdicts_has_differences_with_intervals_where_there_is_room(tmp_path):
+    fill(tmp_path)
+
+    def verdicts(width):
+        text = printed(tmp_path, width)
+        lines = text[text.index("p: ticket less others"):].splitlines()
+        return {line.split()[0]: line.split() for line in lines
+                if line.split() and line.split()[0].isdigit()}
+    assert verdicts(120)["3"] == ["3", "21.0", "+0", "[+0,", "+0]", "+3.00", "[+3.00,", "+3.00]",
+                                  "+5.00", "[+5.00,", "+5.00]", "winning"]
+    assert verdicts(80)["3"] == ["3", "21.0", "+0", "+3.00", "+5.00", "winning"]
+    assert "By 95% intervals of paired differences: winning at levels 1-3." in printed(tmp_path, 80)
+
+
+def test_other_controls_have_tables_of_their_own_as_wide_as_the_terminal(tmp_path):
+    fill(tmp_path, branches=("ticket", "random_mask", "constant", "shuffled_mask"))
+    text = printed(tmp_path, 80)
+    assert text.count("ticket less controls") == 1 and "- random mask" in text
+    assert max(map(len, text.replace(str(tmp_path), "").splitlines()[:-12])) <= 80
+    start = text.index("ticket less controls")
+    rows = [line.split() for line in text[start:].splitlines() if line.strip()[:1].isdigit()]
+    assert rows[0] == ["1", "80.0", "+5.00", "+5.00", "+5.00"]
+    assert "no reinit" in text
 
 
 def test_a_narrow_terminal_gets_means_alone_without_wrapping(tmp_path):
     text = printed(fill(tmp_path), 80)
     rows = [line for line in text.splitlines() if line.split() and line.split()[0].isdigit()]
-    assert [len(row.split()) for row in rows] == [4, 6, 6, 6]
+    assert [len(row.split()) for row in rows] == [4, 6, 6, 6, 6, 6, 6]
     assert "[" not in "".join(rows)
 
 
@@ -93,6 +130,25 @@ def test_learning_curves_are_those_of_the_papers_densities(tmp_path):
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["100.0%", "51.0%", "21.0%"]
     assert all(line.get_ydata().tolist() == [0.8, 0.9, 0.95] for line in axes.get_lines())
+
+
+def test_several_workdirs_have_one_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "one", 1)
+    fill(tmp_path / "two", 1, config=CONFIG.replace(strategy="one_shot"))
+    stream = io.StringIO()
+    roots = [tmp_path / "one", tmp_path / "two"]
+    report.show(roots, Console(file=stream, width=100))
+    lines = stream.getvalue().splitlines()
+    assert "picture: report/summary.png" in lines and "page: report/report.html" in lines
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {
+        "summary.png", "curves_1.png", "curves_2.png", "report.html"}
+    assert lines[-1].startswith("p, one shot: Winning ticket at level 3")
+    assert any(line.startswith("p, iterative: Winning ticket at level 3") for line in lines)
+    assert not any((root / "plots").exists() for root in roots)
+    report.show(roots[:1], Console(file=stream, width=100), out=tmp_path / "elsewhere")
+    assert (tmp_path / "elsewhere" / "report.html").exists()
+    assert not (roots[0] / "plots").exists()
 
 
 def test_one_replicate_is_said_to_be_one(tmp_path):
@@ -142,7 +198,8 @@ def test_a_report_of_a_run_all_of_which_diverged_says_so(tmp_path):
     store.begin()
     workdirs.finish(store, Training(0, 0), workdirs.DIVERGED)
     lines = printed(tmp_path, 120).splitlines()
-    assert lines[0] == "replicate 0, level 0, ticket: diverged at step 50"
+    assert lines[0] == f"page: {tmp_path / 'plots' / 'report.html'}"
+    assert lines[1] == "replicate 0, level 0, ticket: diverged at step 50"
     assert lines[-1].startswith("No verdict") and lines[-1].endswith("1 of 1 trainings diverged.")
 
 
@@ -175,6 +232,18 @@ def test_a_picture_that_cannot_be_written_leaves_the_verdict_and_is_an_error(tmp
     with pytest.raises(OSError) as caught:
         report.show(tmp_path, Console(file=stream, width=120))
     assert str(tmp_path / "plots") in str(caught.value.filename)
+    assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
+
+
+def test_tensorboards_files_lie_in_a_folder_a_run_or_are_an_error_after_the_verdict(tmp_path):
+    root, folder = fill(tmp_path / "w", 1), tmp_path / "t"
+    stream = io.StringIO()
+    report.show(root, Console(file=stream, width=120), tensorboard=folder)
+    assert f"tensorboard: {folder}" in stream.getvalue().splitlines()
+    assert list((folder / "p" / "by_level").iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError):
+        report.show(root, Console(file=stream, width=120), tensorboard=tmp_path / "file")
     assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
 
 

@@ -22,8 +22,9 @@ GROUPS = (
     ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
      "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "workers",
      "clusters"),
-    ("stats", "plots", "report", "progress", "listing", "drawings", "panels", "analysis",
-     "survivors", "movement", "connections", "overlaps", "instability"),
+    ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
+     "report", "progress", "listing", "drawings", "charts", "analysis", "survivors", "movement",
+     "connections", "overlaps", "instability"),
     ("analyse", "cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")

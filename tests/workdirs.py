@@ -1,9 +1,12 @@
 """A workdir filled without training."""
 
+import contextlib
+
 import numpy as np
 import pandas as pd
+import pytest
 
-from lth_keras import files
+from lth_keras import files, store
 from lth_keras.record import Training
 from lth_keras.store import Store
 from lth_keras.ticketfile import Contents
@@ -31,12 +34,22 @@ def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
                       trained=ticket(training.level, 2 * theta) if pruned else None)
 
 
+@contextlib.contextmanager
+def results_written_once(root):
+    """results.csv is written when all is finished, not after every training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "write_results", lambda root: None)
+        yield
+    store.write_results(root)
+
+
 def fill(root, config, theta=1.5):
     """A run of a configuration, done."""
     from lth_keras.agenda import trainings
     run = Store(root, config)
     run.begin()
-    for number, training in enumerate(trainings(config)):
-        assert isinstance(training, Training)
-        finish(run, training, {**RESULT, "early_stop_step": number}, theta=theta)
+    with results_written_once(root):
+        for number, training in enumerate(trainings(config)):
+            assert isinstance(training, Training)
+            finish(run, training, {**RESULT, "early_stop_step": number}, theta=theta)
     return run

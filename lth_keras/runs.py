@@ -1,0 +1,162 @@
+"""Runs: workdirs, read for a report, each with a label that tells it from the others.
+
+A run may go on meanwhile: what it has finished is read.
+"""
+
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lth_keras import layout, store
+from lth_keras.config import Config
+from lth_keras.errors import WorkdirError
+from lth_keras.record import Training
+from lth_keras.stats import summarise, trained
+from lth_keras.verdicts import judge_levels, LevelVerdict
+
+# What a legend need not name: what the title says, and what makes no other experiment.
+_NEVER_NAMED = ("preset", "steps", "scale")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a workdir holds.
+
+    Attributes:
+      root: the workdir.
+      config: its configuration.
+      results: a row a finished training.
+      label: its name in legends.
+    """
+
+    root: pathlib.Path
+    config: Config
+    results: pd.DataFrame
+    label: str
+
+    @functools.cached_property
+    def curves(self) -> pd.DataFrame:
+        """The learning curves, as `store.curves` gives them."""
+        return store.curves(self.root)
+
+    @functools.cached_property
+    def summary(self) -> pd.DataFrame:
+        """Means over replicates, as `stats.summarise` gives them."""
+        return summarise(self.results)
+
+    @functools.cached_property
+    def levels(self) -> list[LevelVerdict]:
+        """The verdict of every level, as `verdicts.judge_levels` gives them."""
+        return judge_levels(self.results)
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches that have a trained network: the ticket first, then by name."""
+        found = set(trained(self.results).branch)
+        return sorted(found, key=lambda name: (name != "ticket", name))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The results as a dictionary a training."""
+        return _rows(self.results)
+
+    @property
+    def diverged(self) -> list[str]:
+        """What is said of each training that diverged."""
+        rows = _rows(self.results[self.results.diverged_at_step.notna()])
+        return [f"{Training(*(row[field.name] for field in dataclasses.fields(Training)))}: "
+                f"diverged at step {row['diverged_at_step']:,.0f}" for row in rows]
+
+    @property
+    def drawable(self) -> bool:
+        """Whether there is a ticket to draw: one that did not diverge."""
+        return "ticket" in self.branches
+
+
+def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()}
+            for row in results.to_dict("records")]
+
+
+def read(root: pathlib.Path) -> Run:
+    """A workdir as a run, under its preset's name.
+
+    Raises:
+      WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
+        it is not what was written.
+    """
+    if not os.path.lexists(root / "config.json"):
+        raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
+                           f"Received: {root}.")
+    config = layout.read_config(root)
+    results = store.results(root, config.fingerprint)
+    if not (results.branch == "ticket").any():
+        raise WorkdirError(f"A report needs a finished training. Received: {root}, where none is.")
+    return Run(root, config, results, config.preset)
+
+
+def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
+    """Workdirs as runs whose labels differ.
+
+    Runs of one preset are told apart by the settings that differ between them, or else by
+    their folders.
+
+    Raises:
+      WorkdirError: as `read` does.
+    """
+    runs = [read(root) for root in roots]
+    labels = _labels([run.config for run in runs])
+    return [dataclasses.replace(run, label=label if labels.count(label) == 1
+                                else f"{label} ({run.root})")
+            for run, label in zip(runs, labels, strict=True)]
+
+
+def _labels(configs: Sequence[Config]) -> list[str]:
+    labels = []
+    for config in configs:
+        alike = [other.to_dict() for other in configs if other.preset == config.preset]
+        plain = config.to_dict()
+        differ = [name for name in plain if name not in _NEVER_NAMED and name in
+                  {*config.identity, *(name for other in configs for name in other.identity)}
+                  and any(other[name] != plain[name] for other in alike)]
+        parts = [_setting(name, plain[name]) for name in differ]
+        labels.append(", ".join([config.preset, *parts]))
+    return labels
+
+
+def _setting(name: str, value: object) -> str:
+    # Words of a choice say what they are; numbers do not.
+    if name in ("strategy", "retraining"):
+        return str(value).replace("_", " ")
+    return f"{name} {value}"
+
+
+def about(runs: Sequence[Run], spread: str) -> str:
+    """What a title says of runs: steps, replicates, scale.
+
+    Args:
+      runs: at least one.
+      spread: what shows the least and greatest, such as "bars"; "" if nothing does.
+
+    Returns:
+      One line if all are alike, or else a line for those that are.
+    """
+    alike: dict[str, list[str]] = {}
+    for run in runs:
+        alike.setdefault(_about(run, spread), []).append(run.label)
+    if len(alike) == 1:
+        return next(iter(alike))
+    return "\n".join(f"{', '.join(labels)}: {line}" for line, labels in alike.items())
+
+
+def _about(run: Run, spread: str) -> str:
+    count = run.results.replicate.nunique()
+    replicates = "one replicate" if count == 1 else f"mean of {count} replicates" + (
+        f", {spread} from least to greatest" if spread else "")
+    scale = f", scale {run.config.scale:g}" if run.config.scale != 1 else ""
+    return f"{run.config.steps:,} steps, {replicates}{scale}"

@@ -1,0 +1,76 @@
+import pathlib
+
+import pandas as pd
+import pytest
+import workdirs
+from rows import rows
+
+from lth_keras import runs
+from lth_keras.config import Config
+from lth_keras.errors import WorkdirError
+from lth_keras.runs import about, Run
+
+CONFIG = Config(preset="p", network="n", dataset="d", steps=3000, rounds=1)
+RESULTS = rows((0, "ticket", 0, 100, 0.9), (1, "ticket", 0, 100, 0.9), (2, "ticket", 0, None, None))
+
+
+def run(label="p", config=CONFIG, results=RESULTS):
+    return Run(pathlib.Path("w"), config, results, label)
+
+
+def labels(tmp_path, *configs):
+    roots = [tmp_path / str(number) for number, _ in enumerate(configs)]
+    for root, config in zip(roots, configs, strict=True):
+        workdirs.fill(root, config)
+    return [found.label.replace(str(tmp_path), "") for found in runs.read_all(roots)]
+
+
+def test_runs_of_other_presets_go_by_their_names(tmp_path):
+    assert labels(tmp_path, CONFIG, Config(preset="q", network="n", dataset="d", steps=100,
+                                           rounds=1, seed=7)) == ["p", "q"]
+
+
+def test_runs_of_one_preset_are_told_apart_by_what_differs(tmp_path):
+    assert labels(tmp_path, CONFIG, CONFIG.replace(strategy="one_shot"),
+                  CONFIG.replace(learning_rate=0.1, steps=2000)) == [
+        "p, iterative, learning_rate 0.0012", "p, one shot, learning_rate 0.0012",
+        "p, iterative, learning_rate 0.1"]
+
+
+def test_runs_that_differ_in_nothing_named_are_told_apart_by_their_folders(tmp_path):
+    assert labels(tmp_path, CONFIG, CONFIG.replace(rounds=2)) == ["p (/0)", "p (/1)"]
+
+
+def test_a_title_says_steps_replicates_and_scale():
+    assert about([run()], "bars") == \
+        "3,000 steps, mean of 3 replicates, bars from least to greatest"
+    assert about([run()], "") == "3,000 steps, mean of 3 replicates"
+    assert about([run(results=RESULTS[:1])], "bars") == "3,000 steps, one replicate"
+    scaled = run(config=CONFIG.scaled(0.1))
+    assert about([scaled], "") == "300 steps, mean of 3 replicates, scale 0.1"
+
+
+def test_a_title_of_several_says_once_what_is_alike():
+    scaled = run("q", CONFIG.scaled(0.1))
+    assert about([run("a"), run("b")], "") == "3,000 steps, mean of 3 replicates"
+    assert about([run("a"), scaled, run("b")], "").splitlines() == [
+        "a, b: 3,000 steps, mean of 3 replicates",
+        "q: 300 steps, mean of 3 replicates, scale 0.1"]
+
+
+def test_what_diverged_is_named_with_its_repeat():
+    results = pd.concat([RESULTS, RESULTS[2:].assign(branch_index=1)], ignore_index=True)
+    results["diverged_at_step"] = [None, None, 50.0, 1050.0]
+    assert run(results=results).diverged == [
+        "replicate 2, level 0, ticket: diverged at step 50",
+        "replicate 2, level 0, ticket 1: diverged at step 1,050"]
+
+
+def test_a_run_without_a_trained_ticket_cannot_be_drawn():
+    assert run().drawable and run().branches == ["ticket"]
+    assert not run(results=RESULTS[2:]).drawable
+
+
+def test_a_folder_that_is_no_workdir_is_an_error(tmp_path):
+    with pytest.raises(WorkdirError, match="A workdir is a folder that `lth run` made"):
+        runs.read_all([tmp_path])
