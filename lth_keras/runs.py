@@ -20,7 +20,7 @@ from lth_keras.stats import summarise, trained
 from lth_keras.verdicts import judge_levels, LevelVerdict
 
 # What a legend need not name: what the title says, and what makes no other experiment.
-_NEVER_NAMED = ("preset", "steps", "scale")
+_NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _setting(name: str, value: object) -> str:
     # Words of a choice say what they are; numbers do not.
     if name in ("strategy", "retraining"):
         return str(value).replace("_", " ")
-    return f"{name} {value}"
+    return f"{name} {'/'.join(map(str, value)) or 'none' if isinstance(value, list) else value}"
 
 
 def about(runs: Sequence[Run], spread: str) -> str:

@@ -37,6 +37,13 @@ def test_runs_of_one_preset_are_told_apart_by_what_differs(tmp_path):
         "p, iterative, learning_rate 0.1"]
 
 
+def test_settings_of_several_values_are_named_by_them(tmp_path):
+    sgd = CONFIG.replace(optimizer="sgd")
+    drops = sgd.replace(learning_rate_drops=(1000, 2000), measured_steps=(1000,))
+    assert labels(tmp_path, sgd, drops) == ["p, learning_rate_drops none",
+                                            "p, learning_rate_drops 1000/2000"]
+
+
 def test_runs_that_differ_in_nothing_named_are_told_apart_by_their_folders(tmp_path):
     assert labels(tmp_path, CONFIG, CONFIG.replace(rounds=2)) == ["p (/0)", "p (/1)"]
 
