@@ -23,7 +23,7 @@ from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import Experiment, ON_DIVERGENCE
-from lth_keras.listing import show_presets
+from lth_keras.listing import run_help, show_presets
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.store import Store
 from lth_keras.work import Placement, STRATEGIES
@@ -51,17 +51,6 @@ class _Parser(argparse_flags.ArgumentParser):
         """The flags that this parser's own help lists."""
         return [action.option_strings[-1] for action in self._actions
                 if action.option_strings and action.help != argparse.SUPPRESS]
-
-
-def _settings_help() -> str:
-    return "settings for --set, on top of the preset's:\n" + "\n".join(
-        f"  {field.name:<17} {field.metadata['help']}" for field in dataclasses.fields(Config)
-        if field.name != "preset")
-
-
-def _presets_help() -> str:
-    return "presets:\n" + "\n".join(f"  {name:<22} {text}"
-                                    for name, text in presets.DESCRIPTIONS.items())
 
 
 def _add_run_flags(run: _Parser) -> None:
@@ -111,9 +100,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         return parser
 
     run = command("run", "Runs a preset's search: train, prune, rewind, with controls.",
-                  epilog=f"{_presets_help()}\n\n{_settings_help()}\n\nThe same command goes on "
-                         "where an interrupted one stopped; more --rounds or --replicates\n"
-                         "continue a finished one.")
+                  epilog=run_help())
     _add_run_flags(run)
     report.add_flags(command("report", "Prints tables and verdicts of workdirs, draws the paper's "
                              "figures of them, and writes a page."))

@@ -27,6 +27,7 @@ DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
 _EXTENT = ("rounds", "replicates", "branches", "keep_trained")
+UNSET = frozenset({"preset", "scale"})  # What a preset and --scale say, and no setting changes.
 _CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
             "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
             "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
@@ -147,7 +148,7 @@ class Config:
           >>> config.replace(rounds="3", fraction="default:0.2,output:0.1").fraction
           {'default': 0.2, 'output': 0.1}
         """
-        names = {field.name for field in dataclasses.fields(self)} - {"preset", "scale"}
+        names = {field.name for field in dataclasses.fields(self)} - UNSET
         for name in changes:
             if name not in names:
                 raise LotteryError(f"A setting must be one of {', '.join(sorted(names))}. "

@@ -1,9 +1,13 @@
-"""The listing of `lth presets`: each preset, and what it costs."""
+"""What there is to run: presets and what they cost, branches, settings."""
+
+import dataclasses
+from collections.abc import Mapping
 
 from rich.console import Console
 
 from lth_keras import agenda, presets
-from lth_keras.config import Config
+from lth_keras.config import Config, UNSET
+from lth_keras.controls import CONTROLS
 
 
 def show_presets(console: Console) -> None:
@@ -14,6 +18,26 @@ def show_presets(console: Console) -> None:
         for text in (f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}",
                      f"  {sized}{cost(config)}"):
             console.print(text, highlight=False, soft_wrap=True)
+
+
+def run_help() -> str:
+    """What `lth run --help` lists: presets, branches and settings."""
+    parts = {
+        "presets": presets.DESCRIPTIONS,
+        "branches, as NAME, NAME:REPEATS or NAME:REPEATS@LEVELS": {
+            "ticket": "the ticket, at every level",
+            **{name: control.title for name, control in CONTROLS.items()}},
+        "settings for --set, on top of the preset's": {
+            field.name: field.metadata["help"] for field in dataclasses.fields(Config)
+            if field.name not in UNSET}}
+    return "\n\n".join([*(_listed(title, of) for title, of in parts.items()),
+                        "The same command goes on where an interrupted one stopped; more --rounds "
+                        "or --replicates\ncontinue a finished one."])
+
+
+def _listed(title: str, texts: Mapping[str, str]) -> str:
+    width = max(map(len, texts))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}} {text}" for name, text in texts.items())])
 
 
 def cost(config: Config) -> str:
