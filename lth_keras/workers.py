@@ -23,7 +23,7 @@ from typing import Any
 import joblib
 from joblib.externals import loky
 
-from lth_keras import work
+from lth_keras import parcels, work
 from lth_keras.branches import TICKET
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
@@ -140,14 +140,16 @@ class Loky(Pool):
                                         env=environment())
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        folder = self._tally.folder
+        parcel = parcels.packed(folder, function, *arguments)
         try:
-            inner = self._executor.submit(function, *arguments)
+            inner = self._executor.submit(parcels.call, parcel, folder)
         except concurrent.futures.BrokenExecutor:
             # One process died, and loky gave up the others with it.
             self._executor.shutdown(wait=False, kill_workers=True)
             self._executor = self._start()
-            inner = self._executor.submit(function, *arguments)
-        return translated(inner, concurrent.futures.BrokenExecutor)
+            inner = self._executor.submit(parcels.call, parcel, folder)
+        return translated(inner, concurrent.futures.BrokenExecutor, parcels.opened)
 
     def close(self) -> None:
         """Ends the processes, whatever they are doing."""
@@ -159,12 +161,14 @@ def environment() -> dict[str, str]:
     return {"LTH_KERAS_WORKER": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
-def translated(inner: "Future[Any]", deaths: Any) -> "Future[Any]":
+def translated(inner: "Future[Any]", deaths: Any,
+               opened: Callable[[Any], Any] = lambda result: result) -> "Future[Any]":
     """The same future, but for the name of the error of a worker that died.
 
     Args:
       inner: a future of a backend.
       deaths: what it raises for a worker that ended too early: a type, or several.
+      opened: makes the result of what comes back, or raises what came instead.
     """
     outer: Future[Any] = Future()
 
@@ -172,14 +176,19 @@ def translated(inner: "Future[Any]", deaths: Any) -> "Future[Any]":
         if done.cancelled():
             outer.set_exception(WorkerDiedError("its work was cancelled"))
             return
-        error = done.exception()
+        error, result = done.exception(), None
+        if error is None:
+            try:
+                result = opened(done.result())
+            except Exception as raised:
+                error = raised
         cause = getattr(error, "cause", None)  # Ray wraps what a task raises.
         if isinstance(cause, LotteryError):
             error = cause
         if isinstance(error, deaths):
             error = WorkerDiedError(type(error).__name__)
         if error is None:
-            outer.set_result(done.result())
+            outer.set_result(result)
         else:
             outer.set_exception(error)
     inner.add_done_callback(finish)
