@@ -5,16 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter
 
+from lth_keras import plots
 from lth_keras.barrier import STABLE
 
 _MOST_PANELS = 6
-# Densities of which the paper draws distributions and curves, more or less; at most so many lines.
-_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#777777"  # Okabe & Ito.
+BLUE, ORANGE, GREY = *plots.COLOURS[:2], "#777777"
 
 
 def shown_levels(rows: pd.DataFrame) -> list[int]:
@@ -29,7 +27,7 @@ def shown_levels(rows: pd.DataFrame) -> list[int]:
     """
     densities = rows.groupby("level").density.mean()
     values = densities.to_numpy(float)
-    places = {int(np.abs(values - wanted).argmin()) for wanted in _DENSITIES
+    places = {int(np.abs(values - wanted).argmin()) for wanted in plots.CURVE_DENSITIES
               if values.min() * 0.9 <= wanted <= values.max() / 0.9} | {
         int(values.argmax()), int(values.argmin())}
     return sorted(int(densities.index[place]) for place in places)
@@ -64,7 +62,7 @@ def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]",
       y: the column up.
       step: whether x is the middle of bins.
     """
-    shades = colormaps["viridis"](np.linspace(0, 0.9, len(densities)))
+    shades = plots.shades(len(densities))
     for shade, (level, density) in zip(shades, densities.items(), strict=True):
         line = frame[frame.level == level]
         axes.plot(line[x], line[y], color=shade, linewidth=1.2, label=f"{density:.1%}",
@@ -103,10 +101,7 @@ def density_axis(axes: Axes, rows: pd.DataFrame) -> None:
       rows: with columns level and density.
     """
     percents = rows.groupby("level").density.mean().sort_values().to_numpy(float)[::-1] * 100
-    axes.set_xlim(percents[0] * 1.15, percents[-1] / 1.15)
-    axes.set_xticks(percents[::-(-len(percents) // 6)])
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.set_xlabel("weights remaining (%)")
+    plots.density_axis(axes, percents, most=6)
 
 
 def stable_line(axes: Axes) -> None:

@@ -97,17 +97,23 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
                               elinewidth=0.8, markersize=4, linewidth=1.4, **look)
         for part in (*drawn[1], *drawn[2]):
             part.set_alpha(0.6)
-    _density_axis(axes, summary.loc[TICKET][("density", "mean")].to_numpy() * 100)
+    density_axis(axes, summary.loc[TICKET][("density", "mean")].to_numpy() * 100)
     return axes
 
 
-def _density_axis(axes: Axes, percents: np.ndarray) -> None:
-    # Ticks at the densities of the run drawn last; the limits hold those of all.
+def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
+    """Weights remaining along the axis, falling, on a log scale.
+
+    Args:
+      axes: where; if it has such an axis already, its limits hold both.
+      percents: of the levels, in (0, 100], falling.
+      most: ticks at most, at percents.
+    """
     before = axes.get_xlim() if axes.get_xscale() == "log" else (0.0, np.inf)
     axes.set_xscale("log")
     axes.set_xlim(max(max(percents) * 1.15, before[0]), min(min(percents) / 1.15, before[1]))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(percents[::-(-len(percents) // 9)])
+    axes.set_xticks(percents[::-(-len(percents) // most)])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_xlabel("weights remaining (%)")
     axes.grid(alpha=0.25)
