@@ -1,6 +1,7 @@
 """`lth run` killed with SIGKILL, at any moment, and started again: the same bits."""
 
 import collections
+import contextlib
 import json
 import os
 import random
@@ -62,15 +63,25 @@ def moment(process, way, root, rng, took):
     return process.poll() is None
 
 
+def workers_of(process):
+    """The processes that train for a run, but for those that end just now."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # A zombie too.
+            if "resource_tracker" not in " ".join(child.cmdline()):
+                found.append(child)
+    return found
+
+
 def kill(process, way, rng):
-    """Kills processes of a run; how many files were being written then."""
-    children = [child for child in psutil.Process(process.pid).children(recursive=True)
-                if "resource_tracker" not in " ".join(child.cmdline())]
+    """Kills processes of a run; how many it killed."""
+    children = workers_of(process)
     victims = [] if way in ("parent", "writing") or not children else [rng.choice(children)]
     if way != "worker":
         victims.append(process)
     for victim in victims:
-        os.kill(victim.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim.pid, signal.SIGKILL)
     return len(victims)
 
 
