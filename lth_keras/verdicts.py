@@ -195,7 +195,8 @@ def verdict(results: pd.DataFrame) -> Verdict:
     at early stop no lower, and, where the control was trained, higher than that of the
     re-initialised network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two;
     the control shows that the initialisation matters.)  Trainings that diverged count as
-    not trained; the sentence says how many they are.
+    not trained; the sentence says how many they are, and whether the means are told from chance
+    by the paired differences (`judge_levels`).
     """
     judged = _judge(trained(results))
     return dataclasses.replace(
@@ -229,6 +230,9 @@ def _judge(results: pd.DataFrame) -> Verdict:
                              f"dense network, with test accuracy as high{asked} ({basis}).")
     level = int(wins[wins].index.max())
     best = pruned.loc[level]
+    told = any(item.level == level and item.outcome == WINNING for item in judge_levels(results))
+    if replicates > 1 and compared and not told:
+        basis += ", not told from chance by them"
     against = f", re-initialised {control.loc[level]:.2%}" if compared \
         else "; not compared with a re-initialised network"
     return Verdict(level, (

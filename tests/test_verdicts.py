@@ -187,3 +187,15 @@ def test_a_level_at_which_a_replicate_diverged_does_not_win_and_is_counted():
     verdict = verdicts.verdict(all_of_them)
     assert verdict.level == 1 and verdict.sentence.endswith(". 1 of 6 trainings diverged.")
     assert verdicts.verdict(all_of_them[:4]).sentence.endswith("means of 2 replicates.")
+
+
+@pytest.mark.parametrize(("apart", "said"), [(0, "means of 3 replicates."),
+                                             (30, "not told from chance by them.")])
+def test_the_sentence_says_whether_the_means_are_told_from_chance(apart, said):
+    table = rows(*((replicate, "ticket", 0, 100 + replicate * apart, 0.90)
+                   for replicate in range(3)),
+                 *((replicate, branch, 1, 90 + (replicate == 1) * apart, accuracy)
+                   for replicate in range(3) for branch, accuracy in
+                   (("ticket", 0.95), ("reinit", 0.85))))
+    assert verdicts.verdict(table).level == 1
+    assert verdicts.verdict(table).sentence.endswith(said)
