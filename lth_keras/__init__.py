@@ -3,16 +3,17 @@
 A reader who follows a network through the package meets each module once:
 
     masks, criteria, fractions, prune    arrays in, arrays out: what is kept, and why
-    config, ticketfile, store            settings, the ticket file, where results lie
+    controls, branches, config,
+    ticketfile, store                    settings, the ticket file, where results lie
     weights, prunable, zero, view,
     wrapper, tracking, replace,
     wrapped, saving, wrap                a model's weights by name, masked in place of pruned
     schedule, rewind, search             when a round ends, what it restores
     course, callback                     a search in one `fit`
     order, statefile, workdir, resume    a search that outlives its process
-    presets, data, models, program,
-    feed, train                          the papers' networks, trained in compiled loops
-    experiment, lab, workers             what is trained, how, and by whom
+    presets, data, networks, models,
+    rates, program, feed, train          the papers' networks, trained in compiled loops
+    agenda, experiment, lab, workers     what is trained, how, and by whom
     stats, verdicts, figures, page,
     report                               tables, verdicts, pictures, a page
     survivors, movement, connections,
