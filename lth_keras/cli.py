@@ -162,8 +162,8 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
         if on_divergence == "stop":
             refuse_diverged(store, trainings(config))
         waiting = unfinished(config, store)
-        say(f"{config.preset}: {len(waiting)} networks to train for {config.steps:,} steps each, "
-            f"in {root}")
+        say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
+            f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
         try:
             with contextlib.ExitStack() as stack:
                 if waiting:

@@ -136,6 +136,7 @@ class Config:
         rules.check_ranges(self)
         rules.check_steps(self)
         rules.check_strategy(self)
+        rules.check_branches(self)
 
     def replace(self, **changes: Any) -> "Config":
         """The configuration with fields changed, checked as a whole.

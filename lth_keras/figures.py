@@ -108,6 +108,10 @@ def figure_3(runs: Sequence[Run]) -> Figure:
         curves = run.curves[run.curves.step <= most]
         for axes, name in zip(panels, names, strict=True):
             plots.curve_lines(axes, curves, run.results, row.get(name, []))
+            if name not in row:
+                axes.set_axis_off()
+                axes.text(0.5, 0.5, f"no {name}", ha="center", transform=axes.transAxes)
+                continue
             if axes.get_lines():
                 axes.legend(title="weights remaining", fontsize=8, title_fontsize=8,
                             loc="lower right")

@@ -90,7 +90,7 @@ def _of(run: Run) -> dict[str, Any]:
                 _difference(stats.paired(run.results, "test_accuracy_early_stop", item.level, name),
                             False) for name in controls]} for item in run.levels],
             "means": _means(run), "measures": list(_measures(run).values()),
-            "diverged": run.diverged,
+            "diverged": run.diverged, "unreached": run.unreached,
             "columns": list(run.results.columns),
             "rows": [[_plain(value) for value in row]
                      for row in run.results.itertuples(index=False)],

@@ -109,14 +109,26 @@ def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
       percents: of the levels, in (0, 100], falling.
       most: ticks at most, at percents.
     """
-    before = axes.get_xlim() if axes.get_xscale() == "log" else (0.0, np.inf)
+    drawn_before = axes.get_xscale() == "log"
+    before = axes.get_xlim() if drawn_before else (0.0, np.inf)
+    ticks = {*percents[::-(-len(percents) // most)], *(axes.get_xticks() if drawn_before else ())}
     axes.set_xscale("log")
-    axes.set_xlim(max(max(percents) * 1.15, before[0]), min(min(percents) / 1.15, before[1]))
+    left, right = max(max(percents) * 1.15, before[0]), min(min(percents) / 1.15, before[1])
+    axes.set_xlim(left, right)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(percents[::-(-len(percents) // most)])
+    axes.set_xticks(_apart(sorted(ticks, reverse=True), (left / right) ** (0.8 / most)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
     axes.set_xlabel("weights remaining (%)")
     axes.grid(alpha=0.25)
+
+
+def _apart(falling: Sequence[float], ratio: float) -> list[float]:
+    # Of falling numbers those that have room beside each other on a log axis.
+    kept: list[float] = []
+    for number in falling:
+        if not kept or kept[-1] / number >= ratio:
+            kept.append(number)
+    return kept
 
 
 def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[int, float]:

@@ -14,7 +14,7 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 
-from lth_keras import files, layout, owners
+from lth_keras import files, layout, owners, store
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
 from lth_keras.layout import DamagedError, folder, found, read_within, ticket_path
@@ -68,7 +68,9 @@ def prepare(root: pathlib.Path, config: Config, repairs: bool, dry: bool,
         more = f", and {len(damages) - 1} more are damaged" if len(damages) > 1 else ""
         raise DamagedError(damages[0].path, damages[0].why + more)
     if repairs and not damages:
-        say(f"Nothing in {root} is damaged.")
+        made = os.path.lexists(root / "results.csv") and store.results_stale(root)
+        say(f"Nothing in {root} is damaged" + (
+            ", but for results.csv, which is made anew of the records." if made else "."))
     known: set[Damage] = set()
     void: set[Training] = set()
     while new := [damage for damage in damages if damage not in known]:

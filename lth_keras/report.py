@@ -39,6 +39,10 @@ def command(arguments: argparse.Namespace, console: Console) -> None:
     """
     if not arguments.workdirs:
         raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
+    for name in (arguments.out, arguments.tensorboard):
+        if name is not None and pathlib.Path(name).exists() and not pathlib.Path(name).is_dir():
+            raise LotteryError("--out and --tensorboard must be folders, or names for new ones. "
+                               f"Received: {name}, a file.")
     roots = list(dict.fromkeys(pathlib.Path(name) for name in arguments.workdirs))
     show(roots, console, *(None if name is None else pathlib.Path(name)
                            for name in (arguments.out, arguments.tensorboard)))
@@ -149,7 +153,7 @@ def _conclude(run: Run, say: _Say, name: str) -> None:
         say(f"{name}: {line}" if name else line)
     _renew(run.root, say)
     say(f"results: {run.root / 'results.csv'}")
-    for sentence in (levels_sentence(run.levels), verdict(run.results).sentence):
+    for sentence in (run.unreached, levels_sentence(run.levels), verdict(run.results).sentence):
         if sentence:
             say(f"{name}: {sentence}" if name else sentence)
 

@@ -6,7 +6,7 @@ Each takes a `Config` and raises a LotteryError that says the rule and what was 
 import re
 from typing import Any
 
-from lth_keras.branches import CONTINUED
+from lth_keras.branches import CONTINUED, TICKET
 from lth_keras.errors import LotteryError
 
 OWN = "own"  # The network's own initializers.
@@ -51,6 +51,15 @@ def check_steps(config: Any) -> None:
             "rewind_step, below steps, and measured_steps must be multiples of "
             f"validation_every={config.validation_every}. Received: rewind_step="
             f"{config.rewind_step}, measured_steps={config.measured_steps}, steps={config.steps}.")
+
+
+def check_branches(config: Any) -> None:
+    """Levels that the run comes to; a control of the dense network would be the dense network."""
+    for branch in config.plan:
+        first = 0 if branch.name == TICKET else 1
+        if any(not first <= level <= config.rounds for level in branch.levels or ()):
+            raise LotteryError(f"branches must be at levels from {first} to rounds="
+                               f"{config.rounds} for {branch.name}. Received: {branch}.")
 
 
 def check_strategy(config: Any) -> None:

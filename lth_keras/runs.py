@@ -73,6 +73,18 @@ class Run:
                 f"diverged at step {row['diverged_at_step']:,.0f}" for row in rows]
 
     @property
+    def unreached(self) -> str:
+        """What is said of early stops at the last step, as a sentence; nothing if there are none.
+
+        The validation loss still fell there: such an early stop is a lower bound.
+        """
+        rows = trained(self.results)
+        last = int((rows.early_stop_step >= self.config.steps).sum())
+        return "" if not last else (
+            f"In {last} of {len(rows)} trainings the validation loss was least at the last step: "
+            "their early stop is not reached, and later than it looks here. Train for more steps.")
+
+    @property
     def drawable(self) -> bool:
         """Whether there is a ticket to draw: one that did not diverge."""
         return "ticket" in self.branches

@@ -69,7 +69,7 @@ def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True)
     shown = _table(title, "mean of paired differences" + (
         " [95% t-interval]" if intervals else "") + "; accuracy in points; what inconclusive "
         "levels need: replicates")
-    for heading in ("- dense\nsteps", "- dense\naccuracy", "- reinit\naccuracy"):
+    for heading in ("vs dense\nsteps", "vs dense\naccuracy", "vs reinit\naccuracy"):
         shown.add_column(heading, justify="right")
     shown.add_column("verdict", overflow="fold")
     for verdict in verdicts:
@@ -98,7 +98,7 @@ def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
     shown = _table(title, "test accuracy at early stop, in points; mean of paired differences" + (
         " [95% t-interval]" if intervals else ""))
     for branch in branches:
-        shown.add_column(f"- {_heading(branch)}", justify="right")
+        shown.add_column(f"vs {_heading(branch)}", justify="right")
     densities = results[results.branch == TICKET].groupby("level").density.mean()
     for level in sorted(set(stats.trained(results).level) & set(densities.index) - {0}):
         shown.add_row(str(level), f"{densities[level] * 100:.1f}", *(

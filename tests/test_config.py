@@ -164,7 +164,8 @@ BAD = {
     "criterion": ["size", "", None, 3, [], len],
     "branches": [(), [], "ticket", "", ("tickets",), ("ticket", None), [[]], None, 3,
                  ("reinit:0",), ("reinit:x",), ("reinit@",), ("reinit@5-3",), ("reinit@99999",),
-                 ("reinit", "reinit:2"), ("reinit:99999",), ("continued",)],
+                 ("reinit", "reinit:2"), ("reinit:99999",), ("continued",), ("reinit@0",),
+                 ("reinit:3@5/17",), ("ticket:2@17",), ("random_mask@99",)],
     "keep_trained": ["all", None, []],
     "strategy": ["oneshot", "", None, []],
     "retraining": ["rewinding", None, [], "fine_tuning"],  # Which needs a rewind_step.

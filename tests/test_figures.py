@@ -207,3 +207,14 @@ def test_a_figure_of_the_paper_can_be_added(monkeypatch):
         found for found in runs if found.config.network == "n"])(lambda runs: Figure())
     assert figures.FIGURES[9].lacks([run("conv2")])
     assert figures.FIGURES[9].draw([run("n")]).get_suptitle().startswith("After figure 9: nothing")
+
+
+def test_runs_of_different_ladders_share_an_axis_whose_ticks_do_not_collide():
+    axes = Figure().add_subplot()
+    for count in (13, 4):
+        plots.density_axis(axes, 100 * 0.8 ** np.arange(count))
+    ticks = axes.get_xticks()
+    left, right = axes.get_xlim()
+    assert max(ticks) == 100 and min(ticks) < 12 and left > 100 and right < 7
+    gaps = np.diff(np.log(sorted(ticks))) / np.log(left / right)
+    assert gaps.min() > 0.08

@@ -1,3 +1,4 @@
+import argparse
 import io
 
 import numpy as np
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from lth_keras import locks, plots, report
 from lth_keras.config import Config
-from lth_keras.errors import WorkdirError
+from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.store import Store, Training
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
@@ -87,7 +88,7 @@ def test_the_table_of_verdicts_has_differences_with_intervals_where_there_is_roo
 def test_other_controls_have_tables_of_their_own_as_wide_as_the_terminal(tmp_path):
     fill(tmp_path, branches=("ticket", "random_mask", "constant", "shuffled_mask"))
     text = printed(tmp_path, 80)
-    assert text.count("ticket less controls") == 1 and "- random mask" in text
+    assert text.count("ticket less controls") == 1 and "vs random mask" in text
     assert max(map(len, text.replace(str(tmp_path), "").splitlines()[:-12])) <= 80
     start = text.index("ticket less controls")
     rows = [line.split() for line in text[start:].splitlines() if line.strip()[:1].isdigit()]
@@ -254,3 +255,22 @@ def test_a_report_of_a_damaged_run_names_the_file(tmp_path, name):
     path.write_bytes(path.read_bytes().replace(b"1", b"2", 1))
     with pytest.raises(WorkdirError, match=f"{path} is not what was written.*--repair"):
         printed(tmp_path, 120)
+
+
+def test_early_stops_at_the_last_step_are_said_not_to_be_reached(tmp_path):
+    config = Config(preset="p", network="n", dataset="d", steps=60, rounds=1, validation_every=20)
+    store = Store(tmp_path, config)
+    store.begin()
+    for training, step in ((Training(0, 0), 60), (Training(0, 1), 40), (Training(0, 1, "reinit"),
+                                                                       60)):
+        workdirs.finish(store, training, {**workdirs.RESULT, "early_stop_step": step})
+    assert "In 2 of 3 trainings the validation loss was least at the last step" in \
+        printed(tmp_path, 120)
+    assert "their early stop is not reached" in (tmp_path / "plots/report.html").read_text()
+
+
+def test_a_file_where_a_folder_is_asked_for_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LotteryError, match="must be folders.*Received: .*file, a file"):
+        report.command(argparse.Namespace(workdirs=["w"], out=str(tmp_path / "file"),
+                                          tensorboard=None), Console())

@@ -107,7 +107,7 @@ def test_survivors_go_back_to_where_the_retraining_says(done):
 
 def test_theta_k_is_what_k_steps_of_training_give(tmp_path):
     late, short = config("late"), config("late").replace(
-        rewind_step=0, rounds=0, measured_steps=(4,))
+        rewind_step=0, branches=("ticket",), measured_steps=(4,))
     whole, stopped = Spying(small.lab(late)), Spying(small.lab(short))
     run(tmp_path / "late", late.replace(rounds=0, branches=("ticket",)), trains=whole)
     plan = whole.plans[Training(0, 0)]
