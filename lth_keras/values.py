@@ -65,7 +65,8 @@ def rising(name: str, value: Any, most: int) -> tuple[int, ...]:
     whole = all(type(step) is int and 1 <= step <= most for step in numbers)
     if not whole or list(numbers) != sorted(set(numbers)):
         raise LotteryError(f"{name} must be rising steps in [1, steps={most}], with a slash "
-                           f"between them. Received: {value!r:.100}. (--scale shortens a preset as a whole.)")
+                           f"between them. Received: {value!r:.100}. (--scale shortens a preset "
+                           "as a whole.)")
     return numbers
 
 

@@ -272,7 +272,7 @@ def test_damage_is_one_line_with_its_file_and_repair_makes_only_it_again(
     assert error.count("\n") == 1 and str(ticket) in error and "--repair" in error
     assert lth(*SMALL, "--workdir", root, "--repair") == 0
     said = capsys.readouterr().out
-    assert f"damaged: {ticket} is not what was written" in said and "1 networks to train" in said
+    assert f"damaged: {ticket} is not what was written" in said and "1 network to train" in said
     assert small.contents(root) == small.contents(finished)
     assert lth(*SMALL, "--workdir", root, "--repair") == 0
     assert f"Nothing in {root} is damaged." in capsys.readouterr().out
