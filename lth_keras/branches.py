@@ -71,7 +71,10 @@ def parse(text: str) -> Branch:
       'reinit:3@3/5/9-11'
     """
     match = _SPEC.fullmatch(text.strip())
-    name = match[1].strip() if match else text
+    name = match[1].strip() if match else re.split("[:@]", text)[0].strip()
+    if not match and name in (TICKET, *CONTROLS):
+        raise LotteryError("branches are NAME, NAME:REPEATS or NAME:REPEATS@LEVELS, such as "
+                           f"{name}:3@5/7-9. Received: {text:.100}.")
     if name not in (TICKET, *CONTROLS):
         raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}, such as reinit, "
                            f"reinit:3 or reinit:3@5/7-9. Received: {text or 'none'!s:.100}.")
