@@ -125,10 +125,20 @@ def _levels(text: str, whole: str) -> tuple[int, ...]:
 def _levels_text(levels: tuple[int, ...] | None) -> str:
     if levels is None:
         return ""
+    return "@" + "/".join(ranges(levels))
+
+
+def ranges(levels: Iterable[int]) -> list[str]:
+    """Rising levels in words, those in a row together.
+
+    Example:
+      >>> ranges([3, 5, 7, 8, 9])
+      ['3', '5', '7-9']
+    """
     runs: list[list[int]] = []
     for level in levels:
         if runs and level == runs[-1][-1] + 1:
             runs[-1].append(level)
         else:
             runs.append([level])
-    return "@" + "/".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
+    return [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]

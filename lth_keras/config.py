@@ -33,7 +33,6 @@ _CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTI
             "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
 _LEAST = {"steps": 1, "rounds": 0, "replicates": 1, "batch_size": 1, "validation_every": 1,
           "validation_size": 1, "rewind_step": 0, "warmup_steps": 0, "seed": None}
-MOST_ROUNDS = branches.MOST_LEVEL
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -59,7 +58,7 @@ class Config:
     network: str = _field("network to train")
     dataset: str = _field("data set to train it on")
     steps: int = _field("optimizer steps of each training, >= 1")
-    rounds: int = _field(f"how many times the network is pruned, in [0, {MOST_ROUNDS}]", 16)
+    rounds: int = _field(f"how many times the network is pruned, in [0, {branches.MOST_LEVEL}]", 16)
     replicates: int = _field("repetitions, each with its own weights and data order, >= 1", 1)
     branches: tuple[str, ...] = _field(
         "what is trained at each level: ticket and controls, as in reinit:3@3/5/7-9 for three "
@@ -109,9 +108,6 @@ class Config:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             values.check_whole(name, getattr(self, name), least)
-        if self.rounds > MOST_ROUNDS:
-            raise LotteryError(f"rounds must be at most {MOST_ROUNDS:,}. "
-                               f"Received: {self.rounds:,}.")
         for name, allowed in _CHOICES.items():
             values.check_choice(name, getattr(self, name), allowed)
         if not isinstance(self.criterion, str):

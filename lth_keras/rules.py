@@ -6,7 +6,7 @@ Each takes a `Config` and raises a LotteryError that says the rule and what was 
 import re
 from typing import Any
 
-from lth_keras.branches import CONTINUED, TICKET
+from lth_keras.branches import CONTINUED, MOST_LEVEL, TICKET
 from lth_keras.errors import LotteryError
 
 OWN = "own"  # The network's own initializers.
@@ -15,6 +15,8 @@ _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9
 
 def check_ranges(config: Any) -> None:
     """Numbers within their ranges, and those of sgd only with sgd."""
+    if config.rounds > MOST_LEVEL:
+        raise LotteryError(f"rounds must be at most {MOST_LEVEL:,}. Received: {config.rounds:,}.")
     if not 0 < config.learning_rate < float("inf"):
         raise LotteryError("learning_rate must be a finite number > 0. "
                            f"Received: {config.learning_rate!r}.")

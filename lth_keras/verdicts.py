@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from lth_keras.branches import ranges
 from lth_keras.stats import diverged, Estimate, MEASURES, paired, replicates_needed, trained
 
 WINNING, NOT_WINNING, INCONCLUSIVE = "winning", "not winning", "inconclusive"
@@ -165,14 +166,7 @@ def levels_sentence(verdicts: Iterable[LevelVerdict]) -> str:
 
 
 def _named(levels: list[int]) -> str:
-    runs: list[list[int]] = []
-    for level in levels:
-        if runs and level == runs[-1][-1] + 1:
-            runs[-1].append(level)
-        else:
-            runs.append([level])
-    text = ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs)
-    return f"level{'s'[:len(levels) > 1]} {text}"
+    return f"level{'s'[:len(levels) > 1]} {', '.join(ranges(levels))}"
 
 
 @dataclasses.dataclass(frozen=True)
