@@ -1,5 +1,7 @@
 """The claims of Frankle & Carbin (ICLR 2019), and how results decide each: fixed beforehand.
 
+And one of Liu et al. (ICLR 2019), on the learning rate.
+
 An effect e of the paper (a difference, or a relative one) is looked for in the paired differences
 over replicates, with mean d and Student's 95% interval [low, high], signed so that e > 0:
 
@@ -19,6 +21,7 @@ import pandas as pd
 
 from lth_keras import stats
 from lth_keras.stats import Estimate
+from lth_keras.survivors import BIMODAL
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
@@ -166,7 +169,7 @@ def at_least(what: str, values: pd.Series, bound: float) -> Part:
 
 def _said(what: str, found: Estimate, unit: str) -> str:
     interval = "" if found.replicates < 2 else f" [{found.low:+.2f}, {found.high:+.2f}]"
-    return f"{what}: {found.mean:+.2f}{interval} {unit}"
+    return f"{what}: {found.mean:+.2f}{interval} {unit}".rstrip()
 
 
 def _l1(run: pd.DataFrame) -> Iterable[Part]:
@@ -275,7 +278,60 @@ def _l14(run: pd.DataFrame) -> Iterable[Part]:
             series(run, ACCURACY, ("reinit", level))))
 
 
+def _l11(run: pd.DataFrame, sgd: pd.DataFrame) -> Iterable[Part]:
+    # Sarle's coefficient: 1/3 of a Gaussian; "keeps it" is within half the way to two modes.
+    def of(rows: pd.DataFrame, weight: str, level: int) -> pd.Series:
+        return rows[(rows.level == level) & (rows.weight == weight)].set_index(
+            "replicate").bimodality
+
+    for name in ("fc2/kernel", "fc3/kernel"):
+        yield sign(f"Adam, {name}, level 12: bimodality less {BIMODAL:.3f}",
+                   _mean(of(run, name, 12) - BIMODAL), "")
+    yield equal("Adam, fc1/kernel: bimodality at level 12 less that at level 0",
+                _mean(of(run, "fc1/kernel", 12) - of(run, "fc1/kernel", 0)),
+                (BIMODAL - 1 / 3) / 2, "")
+    for name in ("fc1/kernel", "fc2/kernel", "fc3/kernel"):
+        yield sign(f"SGD, {name}, level 12: bimodality less {BIMODAL:.3f}",
+                   _mean(of(sgd, name, 12) - BIMODAL), "")
+
+
+def _l12(run: pd.DataFrame) -> Iterable[Part]:
+    # The dense network's weights, those of tickets to be and the others.
+    dense = run[(run.trained_level == 0) & (run.weight == "all")]
+    for level in (7, 15):
+        rows = dense[dense.level == level].set_index("replicate")
+        yield sign(f"kept at level {level} moved further than pruned, relative",
+                   _mean(100 * (rows.moved_kept / rows.moved_pruned - 1)), "%")
+        yield sign(f"kept at level {level} moved away from 0 more often than pruned",
+                   _mean(100 * (rows.away_kept - rows.away_pruned)))
+
+
+def _l15(run: pd.DataFrame) -> Iterable[Part]:
+    # Units' connections as uneven as twice those of random masks: the bound of "even".
+    rows = run[run.level == 7]
+    for name in ("fc1/kernel", "fc2/kernel", "fc3/kernel"):
+        of = rows[rows.weight == name].set_index(["direction", "replicate"]).ratio
+        yield sign(f"{name}, incoming: 2 less its unevenness over that of chance",
+                   _mean(2 - of["incoming"]), "")
+        yield sign(f"{name}, outgoing: its unevenness over that of chance, less 2",
+                   _mean(of["outgoing"] - 2), "")
+
+
+def _rate(small: pd.DataFrame, large: pd.DataFrame) -> Iterable[Part]:
+    for level in (7, 12):
+        gaps = [gain(series(run, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level)))
+                for run in (small, large)]
+        yield sign(f"0.01: ticket less re-initialised, level {level}", gaps[0])
+        yield equal(f"0.1: ticket less re-initialised, level {level}", gaps[1], 0.15)
+
+
+def _mean(values: pd.Series) -> "Estimate | None":
+    found = values.dropna()
+    return stats.student(found) if len(found) else None
+
+
 LENET, ONE_SHOT, CONTINUED = "lenet_300_100", "lenet_300_100_one_shot", "lenet_300_100_continued"
+SGD = "lenet_300_100_sgd"
 
 CLAIMS = (
     Claim("L1", "LeNet at 21.1% (level 7) stops 38% earlier than dense", (LENET,), _l1),
@@ -298,14 +354,16 @@ CLAIMS = (
     Claim("L10", "LeNet: random sparsity is worse than re-initialisation (appendix E)", (LENET,),
           _l10),
     Claim("L11", "Surviving initial weights: second and output layer bimodal, the first keeps its "
-          "Gaussian (Adam); all three bimodal with SGD"),
+          "Gaussian (Adam); all three bimodal with SGD",
+          (f"{LENET}_survivors", f"{SGD}_survivors"), _l11),
     Claim("L12", "Weights of the ticket move further from their initial values, and more often "
-          "away from 0, than those pruned (figures 19, 20)"),
+          "away from 0, than those pruned (figures 19, 20)", (f"{LENET}_movement",), _l12),
     Claim("L13", "Weights drawn from the survivors' are as good as re-initialised ones; pruning "
           "by magnitude before training is worse", (LENET,), _l13),
     Claim("L14", "Noise of half a deviation hardly matters; with 3 deviations still better than "
           "re-initialised (figure 25)", (LENET,), _l14),
-    Claim("L15", "Incoming connections are even over units, outgoing ones very uneven (Adam)"),
+    Claim("L15", "Incoming connections are even over units, outgoing ones very uneven (Adam)",
+          (f"{LENET}_connections",), _l15),
     Claim("L16", "Adam's learning rates 2e-4 to 2e-3 give similar accuracy; SGD 0.4 to 0.8 keeps "
           "its early stop down to below 1%"),
     Claim("L17", "Rates of 0.1 and 0.2 a round beat 0.4 and more; initial deviation 0.1 is as good "
@@ -333,4 +391,7 @@ CLAIMS = (
     Claim("R2", "Resnet-18 at 0.1: tickets as re-initialised"),
     Claim("R3", "Resnet-18 at 0.03 with warm-up: 90.5% at 27.1%; tickets to 11.8%"),
     Claim("R4", "Resnet-18 at 0.1: no warm-up works"),
+    Claim("T", "Liu et al. 2019, section 6 (there VGG-16 and ResNet-56): tickets are better than "
+          "re-initialised at learning rate 0.01, and not at 0.1. Here LeNet, their optimizer and "
+          "schedule", (f"{LENET}_rate_0.01", f"{LENET}_rate_0.1"), _rate),
 )

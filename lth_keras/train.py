@@ -171,12 +171,15 @@ class Trainer:
                 _floats(logs)  # Waits for the device.
             return time.perf_counter() - began
 
-        first, short = seconds(1), seconds(1)
-        # More steps until they show beside the validation, which may take longer than many.
+        first, short = seconds(1), min(seconds(1), seconds(1))
+        # More steps until they show beside the validation, which may take longer than many; twice,
+        # so that a pause of the machine is not taken for them.
         count, taken = 1, short
         while count < len(indices) and taken - short < _MEASURED / 2:
             count = min(2 * count, len(indices))
             taken = seconds(count)
+            if taken - short >= _MEASURED / 2:
+                taken = min(taken, seconds(count))
         step = max(0.0, taken - short) / max(1, count - 1)
         validation = max(0.0, short - step)
         evaluated = 2 * len(self._test) + len(plan.train)

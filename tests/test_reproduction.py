@@ -101,10 +101,70 @@ def test_one_shot_and_continued_need_both_runs(claims):
             assert claims.decide(claim, {claim.runs[0]: results()})[0] == claims.NOT_RUN
 
 
+def analysis(rows):
+    """Three replicates of an analysis' rows: of (what a row is of, its measures)."""
+    return pd.DataFrame([{"replicate": replicate, **keys, **{
+        name: value + 0.01 * replicate for name, value in found.items()}}
+        for replicate in range(3) for keys, found in rows])
+
+
+def survivors(first, second, last):
+    return analysis(rows=[({"level": level, "weight": f"fc{number}/kernel"},
+                           {"bimodality": value if level else 0.33})
+                          for level in (0, 12)
+                          for number, value in enumerate((first, second, last), start=1)])
+
+
+def movement(kept, away):
+    return analysis(rows=[({"trained_level": 0, "level": level, "weight": "all"},
+                           {"moved_kept": kept, "moved_pruned": 0.5, "away_kept": away,
+                            "away_pruned": 0.5}) for level in (7, 15)])
+
+
+def connections(incoming, outgoing):
+    return analysis(rows=[({"level": 7, "weight": f"fc{number}/kernel", "direction": direction},
+                           {"ratio": value}) for number in (1, 2, 3)
+                          for direction, value in (("incoming", incoming),
+                                                   ("outgoing", outgoing))])
+
+
+def rates(gaps):
+    rows = []
+    for replicate in range(3):
+        for level, gap in zip((7, 12), gaps, strict=True):
+            for branch, final in (("ticket", 0.98 + gap + 0.0001 * replicate), ("reinit", 0.98)):
+                rows.append({"replicate": replicate, "branch": branch, "level": level,
+                             "early_stop_step": 100, "test_accuracy_final": final})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("name", "tables", "contradicting"), [
+    ("L11", (survivors(0.34, 0.7, 0.8), survivors(0.7, 0.7, 0.8)),
+     (survivors(0.34, 0.4, 0.8), survivors(0.7, 0.7, 0.8))),
+    ("L11", (survivors(0.34, 0.7, 0.8), survivors(0.7, 0.7, 0.8)),
+     (survivors(0.7, 0.7, 0.8), survivors(0.7, 0.7, 0.8))),
+    ("L11", (survivors(0.34, 0.7, 0.8), survivors(0.7, 0.7, 0.8)),
+     (survivors(0.34, 0.7, 0.8), survivors(0.34, 0.7, 0.8))),
+    ("L12", (movement(0.8, 0.7),), (movement(0.4, 0.7),)),
+    ("L12", (movement(0.8, 0.7),), (movement(0.8, 0.3),)),
+    ("L15", (connections(1.2, 4.0),), (connections(3.0, 4.0),)),
+    ("L15", (connections(1.2, 4.0),), (connections(1.2, 1.5),)),
+    ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0.004, 0.006)),) * 2),
+    ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0, -0.001)),) * 2)])
+def test_claims_on_weights_and_rates_go_by_their_rules(claims, name, tables, contradicting):
+    claim = {claim.name: claim for claim in claims.CLAIMS}[name]
+
+    def verdict(found):
+        return claims.decide(claim, dict(zip(claim.runs, found, strict=True)))
+    assert verdict(tables)[0] == claims.REPRODUCED, verdict(tables)
+    assert verdict(contradicting)[0] == claims.NOT_REPRODUCED, verdict(contradicting)
+
+
 def test_every_claim_of_the_paper_has_a_row(claims, reproduction, tmp_path):
     names = [claim.name for claim in claims.CLAIMS]
-    assert names == [f"{letter}{number}" for letter, count in
-                     (("L", 18), ("C", 9), ("V", 4), ("R", 4)) for number in range(1, count + 1)]
+    assert names == [*(f"{letter}{number}" for letter, count in
+                       (("L", 18), ("C", 9), ("V", 4), ("R", 4))
+                       for number in range(1, count + 1)), "T"]
     page = reproduction.page(tmp_path)
     assert all(f"| {name} | " in page for name in names)
     assert f"{len(names)} claims: {len(names)} not run." in page
