@@ -163,20 +163,23 @@ def test_every_epoch_takes_every_example_once(steps, every, batch):
         assert (epochs[0] != epochs[1]).any()
 
 
+@pytest.mark.parametrize("pause", [0, 2, 3, 4])
 @pytest.mark.parametrize(("step", "validation"), [
     (0.001, 0.02), (0.25, 4.0), (2.0, 30.0), (0.001, 0.0)])
-def test_steps_are_told_from_a_validation_that_takes_longer(lab, monkeypatch, step, validation):
+def test_steps_are_told_from_a_validation_and_a_pause_that_take_longer(
+        lab, monkeypatch, step, validation, pause):
     now, counts = [0.0], []
 
     class Feed:
         def train(self, intervals, held_out, seed):
             for interval in intervals:
                 counts.append(interval.count)
-                now[0] += interval.count * step + validation + (5.0 if len(counts) == 1 else 0.0)
+                now[0] += interval.count * step + validation
+                now[0] += {1: 5.0, pause: 3.0}.get(len(counts), 0.0)
                 yield interval, {}
     monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(lab.trainer, "feed", Feed())
     speed = lab.trainer.measure(make_plan(lab.weights, steps=600, validation_every=300))
     assert (speed.compilation, speed.step, speed.validation) == pytest.approx(
         (5.0, step, validation), rel=1e-6, abs=1e-9)
-    assert sum(counts) * step < 10
+    assert sum(counts) * step < 15
