@@ -2,9 +2,10 @@
 
 import importlib.metadata
 import os
-import pathlib
 import platform
 from collections.abc import Iterator
+
+from lth_keras.provenance import cores, processor
 
 _PACKAGES = ("lth_keras", "tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy",
              "jax", "torch")
@@ -13,17 +14,10 @@ _PACKAGES = ("lth_keras", "tensorflow", "tf_keras", "tensorflow-model-optimizati
 def describe() -> dict[str, str]:
     """The machine and its software, each by a name."""
     installed = [f"{name} {version}" for name, version in _versions()]
-    return {"CPU": _cpu(), "cores": str(cores()), "memory": f"{_memory():.0f} GiB",
+    return {"CPU": processor(), "cores": str(cores()), "memory": f"{_memory():.0f} GiB",
             "OS": f"{platform.system()} {platform.release().partition('-')[0]} "
                   f"{platform.machine()}",
             "Python": platform.python_version(), "packages": ", ".join(installed)}
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _versions() -> Iterator[tuple[str, str]]:
@@ -32,19 +26,6 @@ def _versions() -> Iterator[tuple[str, str]]:
             yield package, importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-
-
-def _cpu() -> str:
-    facts = {}
-    described = pathlib.Path("/proc/cpuinfo")
-    if described.exists():
-        for line in described.read_text().splitlines():
-            key, _, value = line.partition(":")
-            facts.setdefault(key.strip(), value.strip())
-    name = facts.get("model name") or platform.processor() or platform.machine()
-    # A virtual machine may hide the name, but not family and model.
-    number = f" (family {facts['cpu family']}, model {facts['model']})" if "model" in facts else ""
-    return name + number
 
 
 def _memory() -> float:

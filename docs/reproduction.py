@@ -9,9 +9,7 @@ machine.  The rules that decide a claim are in docs/claims.py.
 
 import argparse
 import json
-import os
 import pathlib
-import platform
 
 import pandas as pd
 from claims import CLAIMS, decide, NOT_RUN
@@ -44,20 +42,10 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str) -
     table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
     table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
     about = {"command": command, "settings": config.identity, "seed": config.seed,
-             "versions": provenance.versions(), "machine": _machine()}
+             "versions": provenance.versions(), "machine": provenance.machine()}
     results.mkdir(parents=True, exist_ok=True)
     files.write(results / f"{name}.csv", table.to_csv(index=False))
     files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
-
-
-def _machine() -> str:
-    model = platform.processor() or platform.machine()
-    try:
-        with open("/proc/cpuinfo") as lines:
-            model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        pass
-    return f"{os.cpu_count()} cores, {model}, {platform.system()}"
 
 
 def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:

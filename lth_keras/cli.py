@@ -1,7 +1,8 @@
 """The command `lth`: flags in, errors in one line.
 
 Exit codes: 0 if all is done, 1 if a run stopped for a training that diverged (0 under
-`--on_divergence continue`), 2 for what a user can mend, 130 after Ctrl-C.
+`--on_divergence continue`) or an export could not ship what was asked for, 2 for what a user can
+mend, 130 after Ctrl-C.
 """
 
 import argparse
@@ -18,7 +19,17 @@ from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
-from lth_keras import analyse, clusters, locks, owners, presets, repair, report
+from lth_keras import (
+    analyse,
+    clusters,
+    deploy,
+    flags,
+    locks,
+    owners,
+    presets,
+    repair,
+    report,
+)
 from lth_keras.agenda import refuse_diverged, steps_of, trainings, unfinished
 from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
@@ -102,10 +113,14 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     run = command("run", "Runs a preset's search: train, prune, rewind, with controls.",
                   epilog=run_help())
     _add_run_flags(run)
-    report.add_flags(command("report", "Prints tables and verdicts of workdirs, draws the paper's "
-                             "figures of them, and writes a page."))
+    reports = command("report", "Prints tables and verdicts of workdirs, draws the paper's "
+                      "figures of them, and writes a page.")
+    report.add_flags(reports)
+    deploy.add_report_flags(reports)
     analyse.add_flags(command("analyse", "Looks into a workdir: table, CSV and picture.",
                               epilog=analyse.HELP))
+    deploy.add_flags(command("export", "Writes a ticket's network as files that are checked: "
+                             "Keras, SavedModel, TF Lite.", epilog=deploy.HELP))
     command("presets", "Lists the presets and what they cost.")
     return top, commands.choices
 
@@ -130,7 +145,7 @@ def _config(arguments: argparse.Namespace) -> Config:
         raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
     config = presets.get(arguments.preset)
     if arguments.scale is not None:
-        config = config.scaled(_number(arguments, "scale"))
+        config = config.scaled(flags.number("scale", arguments.scale))
     changes = [(name, getattr(arguments, name)) for name in _FLAGS
                if getattr(arguments, name) is not None]
     for pair in arguments.set:
@@ -143,16 +158,17 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 def _run(arguments: argparse.Namespace, console: Console) -> None:
     config = _config(arguments)
-    strategy = _choice(arguments, "strategy", STRATEGIES)
+    strategy = flags.choice("strategy", arguments.strategy, STRATEGIES)
     alone = strategy != "none"  # One training has all devices.
     jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)
     placement = Placement(arguments.data_dir, strategy,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
                           _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
-    backend = clusters.BACKENDS[_choice(arguments, "backend", tuple(clusters.BACKENDS))]
+    backend = clusters.BACKENDS[flags.choice("backend", arguments.backend,
+                                             tuple(clusters.BACKENDS))]
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    on_divergence = _choice(arguments, "on_divergence", ON_DIVERGENCE)
+    on_divergence = flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     with locks.held(root, lambda: owners.refuse_other(root, owners.RUN)):
         damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
@@ -186,26 +202,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
 def _whole(arguments: argparse.Namespace, name: str, least: int,
            default: _Default) -> int | _Default:
     text = getattr(arguments, name)
-    if text is None:
-        return default
-    if not text.isdecimal() or int(text) < least:
-        raise LotteryError(f"--{name} must be a whole number >= {least}. Received: {text!r}.")
-    return int(text)
-
-
-def _number(arguments: argparse.Namespace, name: str) -> float:
-    text = getattr(arguments, name)
-    try:
-        return float(text)
-    except ValueError:
-        raise LotteryError(f"--{name} must be a number. Received: {text!r}.") from None
-
-
-def _choice(arguments: argparse.Namespace, name: str, allowed: Sequence[str]) -> str:
-    value: str = getattr(arguments, name)
-    if value not in allowed:
-        raise LotteryError(f"--{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
-    return value
+    return default if text is None else flags.whole(name, text, least)
 
 
 def _main(arguments: argparse.Namespace) -> int:
@@ -213,8 +210,12 @@ def _main(arguments: argparse.Namespace) -> int:
     try:
         if arguments.command == "run":
             _run(arguments, console)
+        elif arguments.command == "report" and deploy.is_wanted(arguments):
+            deploy.report(arguments, console)
         elif arguments.command == "report":
             report.command(arguments, console)
+        elif arguments.command == "export":
+            return deploy.run(arguments, console)
         elif arguments.command == "analyse":
             analyse.run(arguments, console)
         else:

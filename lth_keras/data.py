@@ -40,6 +40,16 @@ class Data:
         return self.x_train.shape[1:]
 
 
+def scaled(examples: Array) -> Array:
+    """Examples as a network is given them: pixels divided by 255.
+
+    Example:
+      >>> scaled(np.array([0, 255], np.uint8)).tolist()
+      [0.0, 1.0]
+    """
+    return examples.astype(np.float32) / 255 if examples.dtype == np.uint8 else examples
+
+
 def register(name: str) -> Callable[[Loader], Loader]:
     """Makes a data set known by name: a function (data_dir or None) -> Data."""
     def add(loader: Loader) -> Loader:

@@ -62,6 +62,17 @@ def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
             "label": f"{label}: {title(branch)}"}
 
 
+def series_style(place: int, label: str) -> dict[str, Any]:
+    """The style of one of several things of a kind: no two share both colour and marker.
+
+    Args:
+      place: among them, from 0.
+      label: of it.
+    """
+    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
+            "markersize": 4, "linewidth": 1.4, "label": label}
+
+
 def branches(results: pd.DataFrame) -> list[str]:
     """The branches of results, the ticket first, then in the order of the controls."""
     order = (TICKET, CONTINUED, *CONTROLS)

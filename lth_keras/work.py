@@ -108,7 +108,7 @@ def measure(config: str, placement: Placement) -> Speed:
 
 def evaluator(config: Config, placement: Placement) -> Any:
     """An `evaluation.Evaluator` of a configuration, in this process."""
-    with _quiet():
+    with quiet():
         import tensorflow as tf
 
         from lth_keras import data
@@ -120,7 +120,7 @@ def evaluator(config: Config, placement: Placement) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _lab(config: str, placement: Placement) -> Any:
-    with _quiet():
+    with quiet():
         import tensorflow as tf
 
         from lth_keras import data
@@ -180,8 +180,8 @@ def obey(parent: int, folder: str) -> None:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # TensorFlow's libraries greet on the process's stderr before any log level applies.
+def quiet() -> Iterator[None]:
+    """While TensorFlow is loaded: its libraries greet on stderr before any log level applies."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)

@@ -1,0 +1,184 @@
+"""The model card: a README.md beside exported files, in the form that model hubs read.
+
+A head of YAML that a hub shows as facts, then what a person needs to use the files: what they are,
+where they come from, how good, how large and how fast they are, and what they are not good for.
+(Mitchell et al., "Model Cards for Model Reporting", 2019.)
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from lth_keras.deployment import Deployment, SHIPPED
+
+FILE = "README.md"
+RUNTIMES = {"litert": "ai-edge-litert", "litert_builtin": "ai-edge-litert without its default "
+             "delegates", "keras": "tf_keras", "tensorflow": "TensorFlow"}
+
+
+def text(deployment: Deployment) -> str:
+    """The card of a deployment, as Markdown.
+
+    Args:
+      deployment: whose facts have a name, the shapes of input and output, the reference's
+        accuracy and number of examples, versions, and of networks from `lth run` where they come
+        from.
+    """
+    return "\n".join([*_head(deployment), *_what(deployment), *_files(deployment.rows),
+                      *_refused(deployment), *_provenance(deployment.facts), *_use(deployment),
+                      *_limits(deployment)])
+
+
+def _head(deployment: Deployment) -> Iterator[str]:
+    # Of YAML, JSON's strings, numbers and lists are a part.
+    facts, reference = deployment.facts, deployment.facts["reference"]
+    dataset = facts.get("dataset")
+    yield "---"
+    yield "library_name: tf-keras"
+    yield f"tags: {json.dumps(['lottery-ticket-hypothesis', 'pruning', 'sparse', 'tflite'])}"
+    if dataset:
+        yield f"datasets: {json.dumps([dataset])}"
+    if reference["accuracy"] is not None:
+        result = {"task": {"type": "classification"}, "metrics": [
+            {"type": "accuracy", "value": round(reference["accuracy"], 6)}]}
+        if dataset:
+            result["dataset"] = {"name": dataset, "type": dataset}
+        yield "metrics: [\"accuracy\"]"
+        yield f"model-index: {json.dumps([{'name': facts['name'], 'results': [result]}])}"
+    yield "---"
+
+
+def _what(deployment: Deployment) -> Iterator[str]:
+    facts = deployment.facts
+    density, reference = facts.get("density"), facts["reference"]
+    yield f"# {facts['name']}"
+    yield ""
+    kept = "A network" if density is None else \
+        f"A sparse network: {density:.2%} of the prunable weights of its dense form are kept"
+    level = facts.get("level")
+    found = "" if level is None else f", found by pruning {level} times and rewinding (a winning " \
+        "ticket, if its run says so: Frankle & Carbin, ICLR 2019)"
+    yield f"{kept}{found}."
+    yield ""
+    yield f"- Input: {_shape(facts['input'])}. Output: {_shape(facts['output'])}."
+    if facts.get("pixels"):
+        yield "- Pixels are given divided by 255, in [0, 1]."
+    if reference["accuracy"] is not None:
+        yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {reference['examples']:,} "
+               "held-out examples, on which every file was checked.")
+    removed = facts.get("compaction")
+    if removed:
+        yield f"- {removed}"
+    yield ""
+
+
+def _shape(of: dict[str, Any]) -> str:
+    return f"{of['dtype']} of shape ({', '.join(map(str, ['batch', *of['shape']]))})"
+
+
+def _files(rows: pd.DataFrame) -> Iterator[str]:
+    shipped = rows[rows.status == SHIPPED]
+    yield "## Files"
+    yield ""
+    yield ("| file | runtime | bytes | gzip | accuracy | largest error | memory (MiB) | "
+           "batch 1 (us) | batch 32 (us) |")
+    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+    for _, row in shipped.iterrows():
+        cells = [f"`{row.file}`", RUNTIMES.get(row.runtime, row.runtime), f"{row.bytes:,.0f}",
+                 f"{row.gzip_bytes:,.0f}", number(row.accuracy, ".2%"),
+                 number(row.max_error, ".1e"), number(row.peak_memory_bytes / 2**20, ".1f"),
+                 latency(row, 1), latency(row, 32)]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+    yield ("Errors are largest absolute differences of an output from Keras'; memory is the "
+           "growth of the process; latencies are medians [quartiles] of a call on one thread "
+           "of the machine named below.")
+    yield ""
+
+
+def number(value: Any, form: str) -> str:
+    """A number as text, or "-" if it is not there."""
+    return "-" if value is None or math.isnan(value) else format(value, form)
+
+
+def latency(row: "pd.Series[Any]", batch: int) -> str:
+    """A latency with its quartiles, in microseconds.
+
+    Example:
+      >>> latency(pd.Series({"latency_1_us": 3.31, "latency_1_low_us": 3.3,
+      ...                    "latency_1_high_us": 3.42}), 1)
+      '3.3 [3.3, 3.4]'
+    """
+    median, low, high = (row[f"latency_{batch}_{part}us"] for part in ("", "low_", "high_"))
+    if median is None or math.isnan(median):
+        return "-"
+    form = ",.1f" if median < 1000 else ",.0f"
+    return f"{median:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _refused(deployment: Deployment) -> Iterator[str]:
+    refused = deployment.rows[deployment.rows.status != SHIPPED]
+    if len(refused):
+        yield "Not shipped, since checks refused it:"
+        yield ""
+        for _, row in refused.iterrows():
+            where = f" in {RUNTIMES.get(row.runtime, row.runtime)}" if row.runtime else ""
+            yield f"- {row['format']}{where}: {row.reason}"
+        yield ""
+
+
+def _provenance(facts: dict[str, Any]) -> Iterator[str]:
+    yield "## Where it comes from"
+    yield ""
+    if facts.get("preset"):
+        settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items()
+                             if name not in ("preset", "network", "dataset"))
+        yield (f"- `lth run {facts['preset']}`, replicate {facts['replicate']}, level "
+               f"{facts['level']}; {settings or 'its own settings'}; fingerprint "
+               f"{facts['fingerprint']}.")
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    yield f"- Exported with {versions}."
+    yield f"- Measured on {facts['machine']}."
+    yield ""
+
+
+def _use(deployment: Deployment) -> Iterator[str]:
+    rows = deployment.rows
+    files = rows[(rows.status == SHIPPED) & rows.runtime.str.startswith("litert")]
+    if files.empty:
+        return
+    row = files.iloc[0]
+    shape = ", ".join(map(str, [1, *deployment.facts["input"]["shape"]]))
+    options = "" if row.runtime == "litert" else \
+        ",\n    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    names = "Interpreter" if row.runtime == "litert" else "Interpreter, OpResolverType"
+    yield "## Use"
+    yield ""
+    yield "```python"
+    yield "import numpy as np"
+    yield f"from ai_edge_litert.interpreter import {names}"
+    yield ""
+    yield f"interpreter = Interpreter(\"{row.file}\"{options})"
+    yield "interpreter.allocate_tensors()"
+    yield f"example = np.zeros(({shape}), np.float32)  # Yours."
+    yield "interpreter.set_tensor(interpreter.get_input_details()[0][\"index\"], example)"
+    yield "interpreter.invoke()"
+    yield "print(interpreter.get_tensor(interpreter.get_output_details()[0][\"index\"]))"
+    yield "```"
+    yield ""
+
+
+def _limits(deployment: Deployment) -> Iterator[str]:
+    yield "## Limits"
+    yield ""
+    yield ("- The accuracies are those of the held-out examples of one data set; nothing is known "
+           "of others, and nothing of how errors are spread over groups of examples.")
+    yield ("- Latency and memory are this machine's. Unstructured sparsity makes files smaller "
+           "everywhere, and faster only where a runtime has kernels for it.")
+    if (deployment.rows.runtime == "litert_builtin").any():
+        yield ("- A file for \"without its default delegates\" must be loaded so; the default "
+               "interpreter may refuse it, or compute something else.")
+    yield ""

@@ -1,0 +1,250 @@
+"""Export: from a trained network to files that are smaller, faster and checked.
+
+    1. Compact: remove the units that have no connection left (`lth_keras.compact`).
+    2. Convert: a file of each format (`lth_keras.formats`).
+    3. Measure: load it in its own runtime, in a process of its own (`lth_keras.runtimes`).
+    4. Check: compare with what Keras says of held-out examples (`lth_keras.checks`).
+    5. Ship what passed, and say of the rest why it did not, and which route works.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lth_keras import card, checks, compact, deployment, files, provenance, runtimes
+from lth_keras import formats as known
+from lth_keras.deployment import (
+    COMPACTIONS,
+    DEFAULT,
+    Deployment,
+    REFUSED,
+    SHIPPED,
+    TOLERANCE,
+)
+from lth_keras.errors import LotteryError
+from lth_keras.masks import Array
+from lth_keras.ticket import Ticket
+from lth_keras.wrap import strip_pruning
+
+_BATCH = 256  # Of Keras' own predictions.
+
+
+def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
+           formats: "Sequence[str] | None" = None, representative: Any = None,
+           tolerance: float = TOLERANCE, compaction: str = "units", threads: int = 1,
+           model: Any = None, train: "Callable[[Any], object] | None" = None, dense: Any = None,
+           facts: "dict[str, Any] | None" = None,
+           on_format: Callable[[str], None] = lambda name: None) -> Deployment:
+    """Writes a trained network in several formats, and ships those that pass their checks.
+
+    Args:
+      network: a trained tf_keras model, wrapped or not, or a Ticket.
+      out: the folder for the files; a new one, or one that holds an earlier export.
+      data: held-out examples and their classes, shapes (examples, ...) and (examples,), which
+        every file is compared with Keras on; classes None compares outputs alone.
+      formats: names from `lth_keras.formats.FORMATS`; by default DEFAULT, those without
+        "int8" in full if there is no `representative`.
+      representative: training examples, some hundred, that full int8 takes its ranges from.
+      tolerance: points of accuracy that a format may lose against Keras, >= 0.
+      compaction: "units" removes dead units and channels, "inputs" gathers the inputs that are
+        used too (smaller kernels; the gathering takes time), "none" nothing.
+      threads: cores that a file is timed on, >= 1.
+      model: of a Ticket: the network that it was found in, as freshly built.
+      train: of a Ticket: a function that compiles and fits the model it is given.
+      dense: the dense network, trained, to compare sizes and times with.
+      facts: more about the network, for deployment.json and the card: "name", "dataset".
+      on_format: told each format before it is made.
+
+    Returns:
+      What was shipped and what was refused, with its measures.
+
+    Raises:
+      LotteryError: for an argument that is not allowed, or a folder that holds something else.
+
+    Example:
+      >>> import tempfile
+      >>> import tf_keras as keras
+      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     made = export(model, folder, data=(np.eye(4, dtype="float32"), None),
+      ...                   formats=["float32"])
+      >>> made.shipped, made.refused
+      (['float32'], {})
+    """
+    _check(tolerance, compaction, threads)
+    network = _trained(network, model, train)
+    examples, classes = _examples(data, network)
+    wanted = _formats(formats, representative)
+    folder = _folder(pathlib.Path(out))
+    reference = _predictions(network, examples)
+    compacted = None if compaction == "none" else \
+        compact.compact(network, take_inputs=compaction == "inputs")
+    bench = _Bench(examples, classes, representative, tolerance, threads)
+    with tempfile.TemporaryDirectory(prefix="lth_export_") as unchecked:
+        rows = []
+        for name in wanted:
+            on_format(name)
+            path = pathlib.Path(unchecked) / _file_name(name)
+            found = bench.row(compacted.model if compacted else network, name, path, reference)
+            rows.append(found)
+            if found.status == SHIPPED:
+                shutil.move(path, folder / path.name)
+        path = pathlib.Path(unchecked) / "dense.tflite"
+        base = None if dense is None else next(_plain_rows(bench.row(
+            strip_pruning(dense), "float32", path, _predictions(strip_pruning(dense), examples))))
+    more = dict(facts or {})
+    level = {name: more.get(name) for name in ("level", "density")}
+    made = Deployment(folder, deployment.table(
+        {**level, **plain} for row in rows for plain in _plain_rows(
+            row, _file_name(row.format))), {
+        "name": network.name, **more, "input": _shape(network.inputs[0]),
+        "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
+        "compaction": compacted.summary() if compacted else "", "dense": base,
+        "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples)},
+        "versions": provenance.versions(), "machine": provenance.machine()})
+    made.save()
+    files.write(folder / card.FILE, card.text(made))
+    return made
+
+
+def _check(tolerance: float, compaction: str, threads: int) -> None:
+    if not tolerance >= 0:
+        raise LotteryError("tolerance must be points of accuracy, >= 0. "
+                           f"Received: {tolerance!r}.")
+    if compaction not in COMPACTIONS:
+        raise LotteryError(f"compaction must be one of {', '.join(COMPACTIONS)}. "
+                           f"Received: {compaction!r}.")
+    if threads < 1:
+        raise LotteryError(f"threads must be a whole number >= 1. Received: {threads!r}.")
+
+
+def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
+    if not isinstance(network, Ticket):
+        if model is not None or train is not None:
+            raise LotteryError("model and train are for a Ticket, which is a network before its "
+                               f"training. Received: {type(network).__name__} and "
+                               f"{'model' if model is not None else 'train'}.")
+        return strip_pruning(network)
+    if model is None or train is None:
+        missing = "model" if model is None else "train"
+        raise LotteryError(
+            "A ticket is weights before their training and a mask, not a trained network: export "
+            "it with model, the network it was found in, freshly built, and train, a function "
+            f"that compiles and fits it. Received: a ticket of level {network.level} without "
+            f"{missing}.")
+    fresh = network.apply(model)
+    train(fresh)
+    return strip_pruning(fresh)
+
+
+def _examples(data: tuple[Any, Any], network: Any) -> tuple[Array, "Array | None"]:
+    examples = np.asarray(data[0])
+    classes = None if data[1] is None else np.asarray(data[1])
+    if len(network.inputs) != 1 or len(network.outputs) != 1:
+        raise LotteryError("An exported network has one input and one output. Received: "
+                           f"{network.name!r} with {len(network.inputs)} and "
+                           f"{len(network.outputs)}.")
+    expected = tuple(network.inputs[0].shape[1:])
+    if examples.ndim != len(expected) + 1 or not len(examples) or any(
+            want is not None and want != got
+            for want, got in zip(expected, examples.shape[1:], strict=True)):
+        raise LotteryError(f"data must have examples of the network's input, shape {expected}. "
+                           f"Received: shape {examples.shape}.")
+    if classes is not None and classes.shape != (len(examples),):
+        raise LotteryError(f"data must have a class for each of {len(examples)} examples. "
+                           f"Received: shape {classes.shape}.")
+    return examples.astype(network.inputs[0].dtype.as_numpy_dtype), classes
+
+
+def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
+    if names is None:
+        return [name for name in DEFAULT
+                if representative is not None or not known.get(name).needs_representative]
+    wanted = list(dict.fromkeys(names))
+    for name in wanted:
+        known.get(name)
+    if not wanted:
+        raise LotteryError(f"formats must name some of {', '.join(known.FORMATS)}. "
+                           "Received: none.")
+    return wanted
+
+
+def _folder(folder: pathlib.Path) -> pathlib.Path:
+    # An earlier export is replaced; what is anything else is not touched.
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / deployment.FILE).is_file():
+            raise LotteryError("out must be a new folder, or one that holds an earlier export. "
+                               f"Received: {folder}, which holds something else.")
+        for name in known.FORMATS:
+            path = folder / _file_name(name)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        (folder / deployment.FILE).unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _file_name(name: str) -> str:
+    return f"model_{name}{known.get(name).suffix}"
+
+
+def _predictions(network: Any, examples: Array) -> Array:
+    return np.asarray(network.predict(examples, batch_size=_BATCH, verbose=0), np.float32)
+
+
+def _accuracy(reference: Array, classes: "Array | None") -> "float | None":
+    return None if classes is None else \
+        float((checks.predictions(reference, reference) == classes).mean())
+
+
+def _shape(tensor: Any) -> dict[str, Any]:
+    return {"shape": list(tensor.shape[1:]), "dtype": tensor.dtype.name}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Bench:
+    """What every file has to stand."""
+
+    examples: Array
+    classes: "Array | None"
+    representative: Any
+    tolerance: float
+    threads: int
+
+    def row(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> checks.Row:
+        """Converts a network, runs its file in every runtime, and compares."""
+        wanted = known.get(name)
+        try:
+            known.convert(network, name, path, self.representative)
+        except LotteryError as error:
+            return checks.refused(name, str(error), wanted.route)
+        measured = [runtimes.measure(path, runtime, self.examples, self.threads)
+                    for runtime in wanted.runtimes]
+        return checks.check(name, path, reference, self.classes, measured,
+                            tolerance=self.tolerance, rounding=wanted.rounding,
+                            route=wanted.route)
+
+
+def _plain_rows(row: checks.Row, file: str = "") -> Iterator[dict[str, Any]]:
+    # A row a runtime, or one if no file could be made.
+    whole = {"format": row.format, "bytes": row.bytes or None,
+             "gzip_bytes": row.gzip_bytes or None, "route": row.route}
+    if not row.compared:
+        yield {**whole, "runtime": "", "status": row.status, "reason": row.reason, "file": ""}
+    for found in row.compared:
+        here = found.runtime in row.runtimes
+        yield {**whole, "runtime": found.runtime, "status": SHIPPED if here else REFUSED,
+               "reason": "" if here else found.error or row.reason,
+               "file": file if row.status == SHIPPED else "", "accuracy": found.accuracy,
+               "accuracy_lost": found.accuracy_lost, "max_error": found.max_error,
+               "not_finite": found.nonfinite, "peak_memory_bytes": found.peak_bytes,
+               **{f"latency_{batch}_{ours}us": latency and latency[theirs]
+                  for batch, latency in ((1, found.batch_1), (32, found.batch_32))
+                  for ours, theirs in (("", "median"), ("low_", "lower"), ("high_", "upper"))}}

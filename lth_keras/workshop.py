@@ -1,0 +1,134 @@
+"""The workshop: exports the networks of `lth run`, one or every level of a run, all alike.
+
+    WORKDIR/deployment/replicate_0/level_03/    the files of a level, and its deployment.json
+
+What was measured before, with the same settings, is not measured again.
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lth_keras import data, deployment, layout, sources, work
+from lth_keras.config import Config
+from lth_keras.data import Data, scaled
+from lth_keras.deployment import COMPACTIONS, Deployment, TOLERANCE
+from lth_keras.errors import LotteryError
+from lth_keras.sources import Source
+
+_REPRESENTATIVE = 500  # Training examples that full int8 takes its ranges from.
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What figures depend on beside the network.
+
+    Attributes:
+      tolerance: points of accuracy that a format may lose against Keras, >= 0.
+      compaction: one of `deployment.COMPACTIONS`.
+      examples: the first so many of the test set that files are compared on, or None for all.
+      threads: cores that files are timed on, >= 1.
+    """
+
+    tolerance: float = TOLERANCE
+    compaction: str = COMPACTIONS[0]
+    examples: "int | None" = None
+    threads: int = 1
+
+
+class Workshop:
+    """Exports networks of `lth run`, compared on the test set of their data.
+
+    Args:
+      settings: how.
+      data_dir: where tensorflow-datasets keeps its data, or None for its default.
+      say: told what is done.
+    """
+
+    def __init__(self, settings: Settings, data_dir: "str | None" = None,
+                 say: Callable[[str], None] = lambda line: None):
+        self._settings = settings
+        self._data_dir = data_dir
+        self._say = say
+        self._data: dict[str, Data] = {}
+
+    def data(self, config: Config) -> Data:
+        """The data set of a configuration."""
+        if config.dataset not in self._data:
+            self._data[config.dataset] = data.load(config.dataset, self._data_dir)
+        return self._data[config.dataset]
+
+    def from_file(self, path: pathlib.Path) -> Source:
+        """The network of a ticket file, as `sources.from_file` gives it."""
+        with work.quiet():
+            import tensorflow as _  # noqa: F401
+        return sources.from_file(path, self.data, self._say)
+
+    def export(self, source: Source, out: pathlib.Path, formats: Sequence[str],
+               dense: "Source | None" = None) -> Deployment:
+        """Exports a network.
+
+        Args:
+          source: the network.
+          out: the folder for the files.
+          formats: their names.
+          dense: the dense network of its run, to compare with.
+        """
+        with work.quiet():
+            from lth_keras.export import export
+        found, settings = self.data(source.config), self._settings
+        rng = np.random.default_rng(source.config.seed)
+        some = np.sort(rng.permutation(len(found.x_train))[:_REPRESENTATIVE])
+        level = source.training.level
+        return export(
+            source.network(found), out, formats=formats,
+            data=(scaled(found.x_test[:settings.examples]), found.y_test[:settings.examples]),
+            representative=scaled(found.x_train[some]), tolerance=settings.tolerance,
+            compaction=settings.compaction, threads=settings.threads,
+            dense=dense.network(found) if dense else None,
+            facts={**source.about, "name": f"{source.config.preset}, level {level}",
+                   "pixels": found.x_train.dtype == np.uint8,
+                   "asked": self._asked(source, formats)},
+            on_format=lambda name: self._say(f"level {level}: {name}"))
+
+    def survey(self, root: pathlib.Path, replicate: int, formats: Sequence[str]) -> pd.DataFrame:
+        """Exports every level of a workdir whose trained weights were kept.
+
+        Args:
+          root: the workdir.
+          replicate: whose networks.
+          formats: their names.
+
+        Returns:
+          The rows of all, by level, with `deployment.COLUMNS`.
+
+        Raises:
+          WorkdirError: if no trained weights were kept.
+        """
+        tables = []
+        for level in sources.levels(root, replicate):
+            source = sources.from_workdir(root, level, replicate)
+            folder = root / "deployment" / f"replicate_{replicate}" / f"level_{level:02d}"
+            layout.check_inside(root, folder / deployment.FILE)
+            made = _earlier(folder, self._asked(source, formats))
+            tables.append((made or self.export(source, folder, formats)).rows)
+        return pd.concat(tables, ignore_index=True)
+
+    def _asked(self, source: Source, formats: Sequence[str]) -> dict[str, Any]:
+        return {**dataclasses.asdict(self._settings), "formats": list(formats),
+                "weights": source.mark}
+
+
+def _earlier(folder: pathlib.Path, asked: dict[str, Any]) -> "Deployment | None":
+    if not os.path.lexists(folder / deployment.FILE):
+        return None
+    try:
+        made = deployment.read(folder)
+    except LotteryError:  # It is made again.
+        return None
+    return made if made.facts.get("asked") == asked else None
