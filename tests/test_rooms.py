@@ -21,7 +21,7 @@ GROUPS = (
      "roundcallbacks", "identity", "resume", "course", "callback"),
     ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
      "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "parcels",
-     "workers", "clusters"),
+     "workers", "clusters", "levels", "conversion", "formats", "trial", "runtimes", "checks"),
     ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
      "report", "progress", "listing", "drawings", "charts", "analysis", "survivors", "movement",
      "connections", "overlaps", "instability"),

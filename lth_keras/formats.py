@@ -1,0 +1,210 @@
+"""Formats: the kinds of file that a trained network can be written as.
+
+    keras, saved_model                    for programs with tf_keras or TensorFlow
+    float32, float16                      TF Lite, with weights in that precision
+    dynamic_int8, dynamic_int8_shared     int8 weights; float inputs and outputs
+    int8                                  integers alone, inputs and outputs too
+    ..._sparse                            the same without the zeros
+
+A conversion that succeeds has proved nothing: float16_sparse computes NaN on some networks, and
+the runtime's default delegates refuse some of the *_int8_sparse.  They are offered, since others
+load, and `lth_keras.checks` judges what each file computes.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import re
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from lth_keras import conversion
+from lth_keras.conversion import Conversion
+from lth_keras.errors import LotteryError
+from lth_keras.masks import Array
+from lth_keras.weights import wrappers
+
+_LITERT = ("litert", "litert_builtin")
+_LONGEST = 240
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A kind of file.
+
+    Attributes:
+      name: by which it is asked for.
+      title: what it is, in a few words.
+      suffix: what its file's name ends with; empty for a folder.
+      runtimes: what loads it, the first by default (`lth_keras.runtimes`).
+      route: what to do where it is refused.
+      needs_representative: whether the conversion needs examples.
+      rounding: the largest error of an output that its precision explains, as a share of the
+        largest output; None where only accuracy can tell.
+      convert: writes the file.
+    """
+
+    name: str
+    title: str
+    suffix: str
+    runtimes: tuple[str, ...]
+    route: str
+    needs_representative: bool
+    rounding: "float | None"
+    convert: Conversion
+
+
+FORMATS: dict[str, Format] = {}
+
+
+def register(format_: Format) -> Format:
+    """Makes a format known by its name.
+
+    Raises:
+      LotteryError: if the name is taken.
+    """
+    if format_.name in FORMATS:
+        raise LotteryError(f"A format's name is taken once. Received: {format_.name!r} again.")
+    FORMATS[format_.name] = format_
+    return format_
+
+
+def get(name: str) -> Format:
+    """The format of a name.
+
+    Raises:
+      LotteryError: if there is none of that name; the message lists those there are.
+
+    Example:
+      >>> get("float32").suffix
+      '.tflite'
+    """
+    if name not in FORMATS:
+        raise LotteryError(f"format must be one of {', '.join(FORMATS)}. Received: {name!r}.")
+    return FORMATS[name]
+
+
+def convert(model: Any, name: str, path: "str | os.PathLike[str]",
+            representative: "Array | None" = None) -> None:
+    """Writes a model as a file, or a SavedModel as a folder; the model stays as it is.
+
+    A conversion that fails leaves nothing, and what was there before as it was.
+
+    Args:
+      model: a built tf_keras model without wrappers (`strip_pruning`).
+      name: of a format.
+      path: of the file; what is there is replaced.
+      representative: examples of the training set, shape (n, ...), as the model takes them, for
+        the formats that need them.
+
+    Raises:
+      LotteryError: for an unknown format, a wrapped model, missing examples, or a conversion
+        that fails; the message is one line.
+
+    Example:
+      >>> import tf_keras as keras, tempfile
+      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     convert(model, "float32", f"{folder}/model.tflite")
+      ...     print(os.listdir(folder))
+      ['model.tflite']
+    """
+    format_, path = get(name), pathlib.Path(path)
+    if any(wrappers(model)):
+        raise LotteryError("A model is converted without its wrappers. Received: a wrapped one. "
+                           "strip_pruning(model) takes them off.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, so that one renaming puts the whole in place.
+    with tempfile.TemporaryDirectory(prefix=".converting.", dir=path.parent) as folder:
+        unfinished = pathlib.Path(folder) / f"model{format_.suffix}"
+        try:
+            with _quiet():
+                format_.convert(model, unfinished, representative)
+        except LotteryError:
+            raise
+        except Exception as error:  # Whatever Keras, TensorFlow or its converter raises.
+            raise LotteryError(f"{name} could not be converted: {reason(error)}") from None
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(unfinished, path)
+
+
+def reason(error: BaseException) -> str:
+    r"""What went wrong, in one line of at most 240 characters.
+
+    Of the many lines of a compiler the one that says "error:" is taken, without the place in
+    the graph, otherwise the first.
+
+    Example:
+      >>> reason(ValueError("<unknown>:0: error: loc(callsite(x)): 'tf.Foo' op is custom\nnote"))
+      "'tf.Foo' op is custom"
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    line = next((line for line in lines if "error: " in line), lines[0])
+    line = re.sub(r"^.*?error: (loc\(.*?\)+: )?", "", line)
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST - 3]}..."
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # The converter writes from C++, to the process's own file handles.
+    level = logging.root.manager.disable
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept = [os.dup(handle) for handle in (1, 2)]
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for handle in (1, 2):
+            os.dup2(nothing, handle)
+        logging.disable(logging.CRITICAL)
+        with warnings.catch_warnings(), open(os.devnull, "w") as sink, \
+                contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        for handle, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, handle)
+            os.close(copy)
+        os.close(nothing)
+
+
+def _lite(name: str, title: str, route: str, convert_: Conversion,
+          rounding: "float | None") -> None:
+    register(Format(name, title, ".tflite", _LITERT, route, name.startswith("int8"), rounding,
+                    convert_))
+
+
+register(Format("keras", "Keras", ".keras", ("keras",),
+                "saved_model holds the computation itself and needs no code of yours", False, 1e-3,
+                conversion.keras_file))
+register(Format("saved_model", "SavedModel", "", ("tensorflow",),
+                "keras needs only what Keras can save", False, 1e-3, conversion.saved_model))
+_lite("float32", "TF Lite float32", "saved_model runs every operation of TensorFlow",
+      conversion.float32, 1e-3)
+_lite("float32_sparse", "TF Lite float32, sparse", "float32 holds the zeros too",
+      functools.partial(conversion.float32, sparse=True), 1e-3)
+_lite("float16", "TF Lite float16", "float32 is exact", conversion.float16, 2e-2)
+_lite("float16_sparse", "TF Lite float16, sparse",
+      "float32_sparse leaves out the zeros; float16 halves the weights",
+      functools.partial(conversion.float16, sparse=True), 2e-2)
+_lite("dynamic_int8", "TF Lite dynamic-range int8", "float16 is more precise",
+      conversion.dynamic_int8, None)
+_lite("dynamic_int8_shared", "TF Lite dynamic-range int8, 31 values a unit",
+      "dynamic_int8 has all 255 values", conversion.dynamic_int8_shared, None)
+_lite("dynamic_int8_sparse", "TF Lite dynamic-range int8, sparse",
+      "dynamic_int8 holds the zeros too, and loads by default",
+      functools.partial(conversion.dynamic_int8, sparse=True), None)
+_lite("int8", "TF Lite int8", "dynamic_int8 finds the ranges of activations as they come",
+      conversion.int8, None)
+_lite("int8_sparse", "TF Lite int8, sparse", "int8 holds the zeros too, and loads by default",
+      functools.partial(conversion.int8, sparse=True), None)
