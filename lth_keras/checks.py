@@ -24,11 +24,10 @@ from typing import Any
 
 import numpy as np
 
+from lth_keras.deployment import REFUSED, SHIPPED
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 from lth_keras.runtimes import Measured
-
-SHIPPED, REFUSED = "shipped", "refused"
 
 
 @dataclasses.dataclass(frozen=True)
