@@ -11,8 +11,8 @@ A reader who follows a network through the package meets each module once:
     schedule, rewind, search             when a round ends, what it restores
     course, callback                     a search in one `fit`
     order, statefile, workdir, resume    a search that outlives its process
-    channels, operations, graph,
-    surgery, compaction                  what pruning leaves over, as a smaller network
+    channels, take, operations,
+    graph, surgery, compaction           what pruning leaves over, as a smaller network
     presets, data, networks, models,
     rates, program, feed, train          the papers' networks, trained in compiled loops
     agenda, experiment, lab, workers     what is trained, how, and by whom

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.channels import Floats, Operation, Sum, Tied
+from lth_keras.take import Take
 
 layers = keras.layers
 _ELEMENTWISE = {
@@ -122,6 +123,11 @@ def _same(call: Call) -> Operation:
     # Every value comes from one channel, and a constant stays what it is.
     assert call.shape[-1] is not None and call.shapes[0][-1] is not None
     tie = np.arange(call.shape[-1]) % call.shapes[0][-1]
+    return Tied(call.sources, call.target, (tie,), lambda values: values[0][tie])
+
+
+def _taken(call: Call) -> Operation:
+    tie = np.asarray(call.layer.positions)
     return Tied(call.sources, call.target, (tie,), lambda values: values[0][tie])
 
 
@@ -246,6 +252,7 @@ READERS: "dict[type, Callable[[Call], Operation | str]]" = {
         layers.Cropping2D, layers.Cropping3D), _same),
     **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D), _upsampling),
     **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D), _padding),
+    Take: _taken,
     layers.Reshape: _reshape,
     layers.Permute: _permute,
     layers.Add: _merge(sum),

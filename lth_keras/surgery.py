@@ -1,7 +1,6 @@
 """Surgery: a model built again without the channels that it does not need."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,45 +9,13 @@ import tf_keras as keras
 
 from lth_keras import channels
 from lth_keras.channels import Analysis, Barrier, Flags, Operation, Places, Sum, Tied
-from lth_keras.errors import LotteryError
 from lth_keras.graph import Graph
 from lth_keras.masks import Array
+from lth_keras.take import Take
 
 layers = keras.layers
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-
-
-@keras.saving.register_keras_serializable("lth_keras")
-class Take(layers.Layer):
-    """Takes some of the features of its input: positions on the last axis.
-
-    Args:
-      positions: which, in the order in which they are given on, each >= 0; at least one.
-
-    Raises:
-      LotteryError: if there is none, or one is no such number.
-
-    Example:
-      >>> Take([0, 2])(np.array([[5.0, 6.0, 7.0]])).numpy()
-      array([[5., 7.]], dtype=float32)
-    """
-
-    def __init__(self, positions: Sequence[int], **options: Any):
-        super().__init__(**options)
-        if not positions or any(isinstance(place, bool) or place != int(place) or place < 0
-                                for place in positions):
-            raise LotteryError("Take needs positions, each a whole number >= 0. "
-                               f"Received: {str(positions):.100}.")
-        self.positions = [int(place) for place in positions]
-
-    def call(self, inputs: Any) -> tf.Tensor:
-        """The features at the positions."""
-        return tf.gather(inputs, tf.constant(self.positions, tf.int32), axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that it was made with."""
-        return {**super().get_config(), "positions": list(self.positions)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,11 +49,12 @@ def part(layer: Any, operation: Operation, found: Analysis, take_inputs: bool) -
                     _tied_weights(layer, operation, found))
     there = found.kept[operation.source]
     rows, positions = there, None
-    if take_inputs and (unread(operation, found) & there).any():
+    if take_inputs:
         rows = there & ~unread(operation, found)
         if not rows.any():
             rows[np.flatnonzero(there)[0]] = True
-        positions = np.flatnonzero(rows[there])
+        if (rows != there).any():
+            positions = np.flatnonzero(rows[there])
     weights = _sum_weights(layer, operation, found, rows)
     size = {"units" if isinstance(layer, layers.Dense) else "filters":
             int(found.kept[operation.target].sum())}
@@ -106,6 +74,9 @@ def _again(layer: Any, **changes: Any) -> Any:
 
 
 def _resized(layer: Any, operation: Tied, found: Analysis) -> dict[str, Any]:
+    if isinstance(layer, Take):
+        there = np.cumsum(found.kept[operation.sources[0]]) - 1
+        return {"positions": there[operation.ties[0]][found.kept[operation.target]].tolist()}
     if not isinstance(layer, layers.Reshape) or layer.target_shape[-1] == -1:
         return {}
     size = int(found.kept[operation.target].sum())
@@ -175,7 +146,7 @@ def _sequential(model: Any, graph: Graph, parts: list[Part]) -> Any:
             new.add(layers.InputLayer.from_config(node.layer.get_config()))
             continue
         if piece.positions is not None:
-            new.add(_take(piece))
+            new.add(_take(model, piece))
         new.add(piece.layer)
     return new
 
@@ -192,7 +163,7 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
         else:
             args = tf.nest.map_structure(new, node.call_args)
             if piece.positions is not None:
-                args = [_take(piece)(args[0]), *args[1:]]
+                args = [_take(model, piece)(args[0]), *args[1:]]
             made = piece.layer(*args, **tf.nest.map_structure(new, node.call_kwargs))
         olds, news = tf.nest.flatten(node.outputs), tf.nest.flatten(made)
         tensors.update((id(old), tensor) for old, tensor in zip(olds, news, strict=True))
@@ -200,7 +171,9 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
                        tf.nest.map_structure(new, model._nested_outputs), name=model.name)
 
 
-def _take(piece: Part) -> Any:
+def _take(model: Any, piece: Part) -> Any:
     assert piece.positions is not None
-    return Take(piece.positions.tolist(), name=f"{piece.layer.name}_inputs",
-                dtype=piece.layer._dtype_policy)
+    name, taken = f"{piece.layer.name}_inputs", {layer.name for layer in model.layers}
+    while name in taken:
+        name += "_"
+    return Take(piece.positions.tolist(), name=name, dtype=piece.layer._dtype_policy)

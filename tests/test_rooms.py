@@ -18,7 +18,7 @@ GROUPS = (
      "invariants", "barrier", "channels"),
     ("schedule", "weights", "prunable", "zero", "view", "wrapper", "tracking", "replace",
      "wrapped", "saving", "wrap", "rewind", "rounds", "ticket", "plan", "search", "order", "draws",
-     "roundcallbacks", "identity", "resume", "course", "callback", "operations", "graph", "surgery",
+     "roundcallbacks", "identity", "resume", "course", "callback", "take", "operations", "graph", "surgery",
      "compaction"),
     ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
      "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "parcels",
