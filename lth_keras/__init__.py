@@ -11,6 +11,8 @@ A reader who follows a network through the package meets each module once:
     schedule, rewind, search             when a round ends, what it restores
     course, callback                     a search in one `fit`
     order, statefile, workdir, resume    a search that outlives its process
+    channels, take, operations,
+    graph, surgery, compaction           what pruning leaves over, as a smaller network
     presets, data, networks, models,
     rates, program, feed, train          the papers' networks, trained in compiled loops
     agenda, experiment, lab, workers     what is trained, how, and by whom
@@ -33,6 +35,7 @@ from lth_keras._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from lth_keras.callback import LotteryTicketCallback
+    from lth_keras.compaction import compact
     from lth_keras.errors import (
         DivergedError,
         InvariantError,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "prune_low_magnitude": "wrap",
     "strip_pruning": "wrap",
+    "compact": "compaction",
     "LotteryTicketSchedule": "schedule",
     "LotteryTicketCallback": "callback",
     "Search": "search",
@@ -69,6 +73,7 @@ __all__ = [
     "Ticket",
     "TicketError",
     "WorkdirError",
+    "compact",
     "prune_low_magnitude",
     "strip_pruning",
 ]

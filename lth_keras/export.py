@@ -1,6 +1,6 @@
 """Export: from a trained network to files that are smaller, faster and checked.
 
-    1. Compact: remove the units that have no connection left (`lth_keras.compact`).
+    1. Compact: remove the units that have no connection left (`lth_keras.compaction`).
     2. Convert: a file of each format (`lth_keras.formats`).
     3. Measure: load it in its own runtime, in a process of its own (`lth_keras.runtimes`).
     4. Check: compare with what Keras says of held-out examples (`lth_keras.checks`).
@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras import card, checks, compact, deployment, files, provenance, runtimes
+from lth_keras import card, checks, deployment, files, provenance, runtimes
 from lth_keras import formats as known
+from lth_keras.compaction import compact
 from lth_keras.deployment import (
     COMPACTIONS,
     DEFAULT,
@@ -83,7 +84,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     folder = _folder(pathlib.Path(out))
     reference = _predictions(network, examples)
     compacted = None if compaction == "none" else \
-        compact.compact(network, take_inputs=compaction == "inputs")
+        compact(network, take_inputs=compaction == "inputs")
     bench = _Bench(examples, classes, representative, tolerance, threads)
     with tempfile.TemporaryDirectory(prefix="lth_export_") as unchecked:
         rows = []

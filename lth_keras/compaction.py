@@ -1,0 +1,192 @@
+"""Compaction: units, channels and inputs without connections are removed, exactly.
+
+What a pruned network's zeros leave over is a smaller dense network, with the same predictions
+to float rounding.  A unit that no surviving connection leads to has one value, which becomes
+part of the biases that it feeds; one that none leads from has no effect; and so on, forwards and
+backwards, until nothing more goes.
+"""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import tf_keras as keras
+
+from lth_keras import channels, graph, surgery
+from lth_keras.channels import Analysis, Sum, Tied
+from lth_keras.errors import LotteryError
+from lth_keras.graph import Graph
+from lth_keras.surgery import Part
+from lth_keras.weights import is_graph, wrappers
+from lth_keras.wrap import strip_pruning
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Compacted:
+    """A compacted model, and what was done to it.
+
+    Attributes:
+      model: the smaller model, not compiled.
+      removed: layer name -> (units before, units after), for layers with fewer units or filters.
+      inputs: layer name -> (inputs before, inputs after), for layers that take a part of their
+        input alone.
+      left: sentences: what could not be removed exactly, and why.
+      weights: (before, after) the numbers of weights, biases and statistics included.
+    """
+
+    model: Any
+    removed: dict[str, tuple[int, int]]
+    inputs: dict[str, tuple[int, int]]
+    left: tuple[str, ...]
+    weights: tuple[int, int]
+
+    def summary(self) -> str:
+        """All of it as text, a line each."""
+        before, after = self.weights
+        return "\n".join([
+            f"{before:,} weights before, {after:,} after ({after / max(before, 1):.1%})",
+            *(f"  {name}: {old} units -> {new}" for name, (old, new) in self.removed.items()),
+            *(f"  {name}: {old} inputs -> {new}" for name, (old, new) in self.inputs.items()),
+            *(f"  left: {sentence}" for sentence in self.left)])
+
+
+def compact(model: Any, take_inputs: bool = False) -> Compacted:
+    """Removes the units, channels and inputs of a pruned model that have no connections.
+
+    Of a unit that no surviving connection leads to, activation, normalisation and pooling make
+    a constant, which goes into the next layer's bias (one that had none gets one).  Channels
+    that a residual addition ties go together or not at all.  Where constants meet the zeros
+    around an image, one channel stands for all of them.  What cannot be done exactly is left,
+    and said.
+
+    Args:
+      model: a built tf_keras model, wrapped for pruning or not.  It is not changed, but for what
+        `strip_pruning` does to a wrapped one.
+      take_inputs: whether a layer may read a part of its input by a `Take`, where inputs
+        without connections cannot be removed upstream, such as pixels.  The kernel gets
+        smaller, but taking them costs time.
+
+    Returns:
+      The new model, of the same inputs, outputs and names of layers, and what was done.  Layers
+      of kinds that are not known here, and models within the model, are shared with the one
+      given.  A subclassed model, whose code is its graph, is returned as it is.
+
+    Raises:
+      LotteryError: if `model` is no tf_keras model, or is not built.
+
+    Example: the second of three units has no input, the third no output.
+      >>> import numpy as np, tf_keras as keras
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, "sigmoid"),
+      ...                           keras.layers.Dense(1)])
+      >>> model.set_weights([np.array([[1, 0, 1], [1, 0, 1.0]]), np.zeros(3),
+      ...                    np.array([[2], [4], [0.0]]), np.zeros(1)])
+      >>> small = compact(model)
+      >>> print(small.summary())
+      13 weights before, 5 after (38.5%)
+        dense: 3 units -> 1
+      >>> small.model.get_weights()[-1]
+      array([2.], dtype=float32)
+    """
+    _check(model)
+    reason = _not_rebuildable(model)
+    if reason:
+        count = model.count_params()
+        return Compacted(model, {}, {}, (reason,), (count, count))
+    bare = strip_pruning(model) if wrappers(model) else model
+    read = graph.read(bare)
+    found = channels.analyse(read.widths, read.operations)
+    done: dict[int, Part] = {}
+    for node, operation in zip(read.nodes, read.operations, strict=False):
+        if id(node.layer) not in done:
+            done[id(node.layer)] = surgery.part(node.layer, operation, found, take_inputs)
+    parts = [done[id(node.layer)] for node in read.nodes]
+    small = surgery.rebuilt(bare, read, parts)
+    removed, inputs = _sizes(read, found, parts)
+    return Compacted(small, removed, inputs, tuple(_left(read, found, parts)),
+                     (bare.count_params(), small.count_params()))
+
+
+def _check(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        raise LotteryError("A tf_keras (Keras 2) model is needed: import tf_keras as keras. "
+                           f"Received: {kind}.")
+    if not model.built:
+        raise LotteryError("A model must be built before it is compacted. Received: "
+                           f"{type(model).__name__} without weights yet. Call it on a batch, "
+                           "model(x), or call model.build(input_shape).")
+
+
+def _not_rebuildable(model: Any) -> str:
+    kind = type(model)
+    if not is_graph(model) or not model.inputs:
+        return (f"{model.name}: a subclassed model's code is its graph, so that it is left as it "
+                "is")
+    if kind.call not in (keras.Sequential.call, type(_plain()).call):
+        return f"{model.name}: {kind.__name__} has a call of its own, so that it is left as it is"
+    return ""
+
+
+def _plain() -> Any:
+    inputs = keras.layers.Input((1,))
+    return keras.Model(inputs, inputs)
+
+
+def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, tuple[int, int]],
+                                                                     dict[str, tuple[int, int]]]:
+    removed, inputs = {}, {}
+    for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
+        if isinstance(operation, (Sum, Tied)) and part.weights:
+            kept = found.kept[operation.target]
+            if not kept.all() and not isinstance(node.layer, (keras.layers.BatchNormalization,
+                                                              keras.layers.PReLU)):
+                removed[node.layer.name] = (len(kept), int(kept.sum()))
+        if isinstance(operation, Sum) and part.positions is not None:
+            inputs[node.layer.name] = (read.widths[operation.source], len(part.positions))
+    return removed, inputs
+
+
+def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
+    left = [f"{name}: {reason}, so that its channels stay" for name, reason in read.left]
+    for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
+        if isinstance(operation, Sum):
+            reasons = _left_of_sum(read, operation, found, part)
+        elif isinstance(operation, Tied):
+            reasons = _left_of_tied(operation, found)
+        else:
+            continue
+        left += [f"{node.layer.name}: {reason}" for reason in reasons]
+    return left
+
+
+def _left_of_sum(read: Graph, operation: Sum, found: Analysis, part: Part) -> list[str]:
+    reasons = []
+    live, values = found.live[operation.target], found.constants[operation.target]
+    source = found.constants[operation.source]
+    if not live.any():
+        reasons.append(f"none of its {len(live)} units is needed; one stays, at zero, since a "
+                       "layer has at least one")
+    still = int((live & ~np.isnan(values)).sum())
+    if still and operation.target not in read.outputs:
+        reasons.append(f"{still} constant units stay, since what they are added to varies, or "
+                       "what reads them needs them there")
+    needed = ~surgery.unread(operation, found)
+    border = int((needed & ~np.isnan(source)).sum())
+    if border:
+        reasons.append(f"{border} constant channels of its input stay, since they end where its "
+                       "padding begins")
+    there = found.kept[operation.source]
+    idle = int((there & ~needed).sum())
+    if idle and part.positions is None:
+        reasons.append(f"{idle} of its {there.sum()} inputs have no connection and stay; "
+                       "take_inputs=True takes the others alone")
+    return reasons
+
+
+def _left_of_tied(operation: Tied, found: Analysis) -> list[str]:
+    if len(operation.sources) > 1:
+        return []
+    before = found.constants[operation.sources[0]][operation.ties[0]]
+    count = int((~np.isnan(before) & np.isnan(found.constants[operation.target])
+                 & found.live[operation.target]).sum())
+    return [f"{count} channels are constant before it alone, and stay"] if count else []

@@ -1,0 +1,115 @@
+"""The graph of a tf_keras model: its calls in order, and what each does to channels."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras import operations
+from lth_keras.channels import Barrier, Operation, Sum
+from lth_keras.operations import Call
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A model's calls.
+
+    Attributes:
+      nodes: Keras' record of each call that leads to an output, and of each input, in an order
+        in which each comes after those that it reads.
+      operations: what each of them does; one more at the end needs the outputs.
+      places: the number of each tensor, by its id.
+      widths: the number of channels of each tensor; 1 where it is not known.
+      outputs: the tensors that are the model's outputs.
+      left: (layer's name, why its channels stay) for each barrier that is in the way.
+    """
+
+    nodes: list[Any]
+    operations: list[Operation]
+    places: dict[int, int]
+    widths: list[int]
+    outputs: tuple[int, ...]
+    left: list[tuple[str, str]]
+
+
+def read(model: Any) -> Graph:
+    """Reads the graph of a built Sequential or functional model."""
+    nodes = _needed(model)
+    places: dict[int, int] = {}
+    widths: list[int] = []
+    for node in nodes:
+        for tensor in tf.nest.flatten(node.outputs):
+            places[id(tensor)] = len(places)
+            shape = _shape(tensor)
+            widths.append((shape[-1] if len(shape) > 1 else 1) or 1)
+    outputs = tuple(places[id(tensor)] for tensor in tf.nest.flatten(model.outputs))
+    calls = collections.Counter(id(node.layer) for node in nodes)
+    found: list[Operation] = []
+    left = []
+    for node in nodes:
+        operation = _operation(node, places, calls[id(node.layer)] > 1)
+        if isinstance(operation, str):
+            sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
+            targets = tuple(places[id(tensor)] for tensor in tf.nest.flatten(node.outputs))
+            if not (node.is_input or (_is_softmax(node.layer) and set(targets) <= set(outputs))):
+                left.append((node.layer.name, operation))
+            operation = Barrier(sources, targets)
+        elif isinstance(operation, Sum) and operation.activation is None \
+                and operation.target not in outputs:
+            left.append((node.layer.name,
+                         "its activation is not known to take each value for itself"))
+        found.append(operation)
+    return Graph(nodes, [*found, Barrier(outputs, ())], places, widths, outputs, left)
+
+
+def _needed(model: Any) -> list[Any]:
+    # What a loss or a metric alone reads is left out.
+    waiting = [_node_of(tensor) for tensor in tf.nest.flatten((model.outputs, model.inputs))]
+    needed: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in needed:
+            needed.add(id(node))
+            waiting += node.parent_nodes
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in model._nodes_by_depth[depth]
+            if id(node) in needed]
+
+
+def _node_of(tensor: Any) -> Any:
+    history = tensor._keras_history
+    return history.layer._inbound_nodes[history.node_index]
+
+
+def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | str":
+    if node.is_input:
+        return "it is an input"
+    layer = node.layer
+    if isinstance(layer, keras.Model):
+        return "it is a model of its own"
+    if shared and (layer.weights or isinstance(layer, keras.layers.Reshape)):
+        return "it is called more than once"
+    plain = len(node.call_args) == 1 and not any(node.call_kwargs.values()) \
+        and len(tf.nest.flatten(node.call_args)) == len(node.keras_inputs)
+    if not plain and type(layer) in operations.READERS:
+        return "it is called with more than its input"
+    if any(getattr(tensor, "_keras_mask", None) is not None for tensor in node.keras_inputs):
+        return "its input has a mask"
+    outputs = tf.nest.flatten(node.outputs)
+    if len(outputs) > 1:
+        return "it has more than one output"
+    sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
+    return operations.read(Call(layer, sources, places[id(outputs[0])],
+                                tuple(_shape(tensor) for tensor in node.keras_inputs),
+                                _shape(outputs[0])))
+
+
+def _shape(tensor: Any) -> tuple[int | None, ...]:
+    return tuple(tensor.shape) if tensor.shape.rank else ()
+
+
+def _is_softmax(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Softmax) \
+        or getattr(layer, "activation", None) is keras.activations.softmax

@@ -1,0 +1,265 @@
+"""Operations: what each kind of Keras layer does to channels, in `lth_keras.channels`' terms."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.channels import Floats, Operation, Sum, Tied
+from lth_keras.take import Take
+
+layers = keras.layers
+_ELEMENTWISE = {
+    getattr(keras.activations, name) for name in (
+        "linear", "relu", "sigmoid", "tanh", "softplus", "softsign", "elu", "selu", "gelu",
+        "swish", "mish", "exponential", "hard_sigmoid")
+} | {tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.silu,
+     tf.nn.softplus, tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.sigmoid, tf.tanh, tf.identity}
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call of a layer in a model's graph.
+
+    Attributes:
+      layer: the layer.
+      sources: the tensors that it is called on.
+      target: the tensor that it makes.
+      shapes: of the sources, None where a size is not known.
+      shape: of the target.
+    """
+
+    layer: Any
+    sources: tuple[int, ...]
+    target: int
+    shapes: tuple[tuple[int | None, ...], ...]
+    shape: tuple[int | None, ...]
+
+
+def read(call: Call) -> "Operation | str":
+    """What a call does to channels, or why that is not known here."""
+    layer = call.layer
+    reader = READERS.get(type(layer))  # A subclass may do anything.
+    if reader is None:
+        return f"what a {type(layer).__name__} does to each channel is not known here"
+    if getattr(layer, "data_format", None) == "channels_first":
+        return "its channels are not on the last axis"
+    if any(len(shape) < 2 or not shape[-1] for shape in (*call.shapes, call.shape)):
+        return "the number of its channels is not known"
+    return reader(call)
+
+
+def elementwise(activation: Any) -> bool:
+    """Whether an activation is known to take each value for itself."""
+    return activation in _ELEMENTWISE if callable(activation) else activation is None
+
+
+def _activation(layer: Any) -> "Callable[[Floats], Floats] | None":
+    if not elementwise(layer.activation):
+        return None
+    return lambda values: np.asarray(layer.activation(tf.constant(values, tf.float64)))
+
+
+def _bias(layer: Any, size: int) -> Floats:
+    return np.asarray(layer.bias, np.float64) if layer.use_bias else np.zeros(size)
+
+
+def _dense(call: Call) -> Operation:
+    layer = call.layer
+    kernel = np.asarray(layer.kernel)[None]
+    return Sum(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
+               _activation(layer), padded=False)
+
+
+def _convolution(call: Call) -> "Operation | str":
+    layer = call.layer
+    if layer.groups > 1:
+        return "it convolves groups of channels"
+    kernel = np.asarray(layer.kernel).reshape(-1, *layer.kernel.shape[-2:])
+    return Sum(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
+               _activation(layer), padded=_padded(layer))
+
+
+def _padded(layer: Any) -> bool:
+    return layer.padding != "valid" and max(layer.kernel_size) > 1
+
+
+def _separable(call: Call) -> Operation:
+    layer = call.layer
+    depthwise = np.asarray(layer.depthwise_kernel, np.float64)
+    depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
+    _, channels, multiplier = depthwise.shape
+    pointwise = np.asarray(layer.pointwise_kernel, np.float64).reshape(channels, multiplier, -1)
+    kernel = np.einsum("pim,imo->pio", depthwise, pointwise)
+    return Sum(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
+               _activation(layer), padded=_padded(layer), merges=False)
+
+
+def _depthwise(call: Call) -> "Operation | str":
+    layer = call.layer
+    activation = _activation(layer)
+    if activation is None:
+        return "its activation is not known to take each value for itself"
+    outputs = call.shape[-1]
+    kernel = np.asarray(layer.depthwise_kernel, np.float64).reshape(-1, outputs)
+    bias, total, unread = _bias(layer, kernel.shape[1]), kernel.sum(axis=0), ~kernel.any(axis=0)
+    tie = np.arange(outputs) // layer.depth_multiplier
+
+    def constants(values: list[Floats]) -> Floats:
+        value = values[0][tie]
+        if _padded(layer):
+            value = np.where(value == 0, value, np.nan)
+        value = np.where(unread, 0.0, value)
+        found = activation(np.nan_to_num(value) * total + bias)
+        return np.where(np.isnan(value), np.nan, found)
+    return Tied(call.sources, call.target, (tie,), constants)
+
+
+def _same(call: Call) -> Operation:
+    # Every value comes from one channel, and a constant stays what it is.
+    assert call.shape[-1] is not None and call.shapes[0][-1] is not None
+    tie = np.arange(call.shape[-1]) % call.shapes[0][-1]
+    return Tied(call.sources, call.target, (tie,), lambda values: values[0][tie])
+
+
+def _taken(call: Call) -> Operation:
+    tie = np.asarray(call.layer.positions)
+    return Tied(call.sources, call.target, (tie,), lambda values: values[0][tie])
+
+
+def _dropout(call: Call) -> "Operation | str":
+    noise = getattr(call.layer, "noise_shape", None)
+    return "it has a noise_shape" if noise is not None else _same(call)
+
+
+def _reshape(call: Call) -> "Operation | str":
+    assert call.shape[-1] is not None and call.shapes[0][-1] is not None
+    return "it divides its channels" if call.shape[-1] % call.shapes[0][-1] else _same(call)
+
+
+def _permute(call: Call) -> "Operation | str":
+    return _same(call) if call.layer.dims[-1] == len(call.layer.dims) else "it moves its channels"
+
+
+def _padding(call: Call) -> Operation:
+    tied = _same(call)
+    return dataclasses.replace(
+        tied, constants=lambda values: np.where(values[0] == 0, 0.0, np.nan))
+
+
+def _upsampling(call: Call) -> "Operation | str":
+    kind = getattr(call.layer, "interpolation", "nearest")
+    return _same(call) if kind in ("nearest", "bilinear") else f"it interpolates by {kind}"
+
+
+def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
+    # The layer itself is asked what it makes of constants.
+    tied = _same(call)
+
+    def constants(values: list[Floats]) -> Floats:
+        value, = values
+        unknown = np.isnan(value) & varies
+        asked = np.where(np.isnan(value), 0.0, value).reshape([1] * (len(call.shape) - 1) + [-1])
+        answer = call.layer(tf.constant(asked), **options)
+        return np.where(unknown, np.nan, np.asarray(tf.cast(answer, tf.float64)).ravel())
+    return dataclasses.replace(tied, constants=constants)
+
+
+def _activated(call: Call) -> "Operation | str":
+    if elementwise(call.layer.activation):
+        return _by_value(call)
+    return "its activation is not known to take each value for itself"
+
+
+def _normalised(call: Call) -> "Operation | str":
+    layer = call.layer
+    if list(layer.axis) != [len(call.shape) - 1]:
+        return "its channels are not on the last axis"
+    if layer.renorm or getattr(layer, "virtual_batch_size", None):
+        return "it renormalises or has virtual batches"
+    # A channel times zero is constant, whatever comes in.
+    varies = np.asarray(layer.gamma) != 0 if layer.scale else True
+    return _by_value(call, varies, training=False)
+
+
+def _rescaled(call: Call) -> "Operation | str":
+    plain = np.ndim(call.layer.scale) == 0 and np.ndim(call.layer.offset) == 0
+    return _by_value(call) if plain else "it has a scale for each channel"
+
+
+def _prelu(call: Call) -> Operation:
+    tied = _same(call)
+    alpha = np.asarray(call.layer.alpha, np.float64)
+    alpha = alpha.reshape(-1, alpha.shape[-1])
+    slope = np.where((alpha == alpha[0]).all(axis=0), alpha[0], np.nan)
+
+    def constants(values: list[Floats]) -> Floats:
+        return np.where(values[0] >= 0, values[0], values[0] * slope)
+    return dataclasses.replace(tied, constants=constants)
+
+
+def _merge(combine: Callable[[list[Floats]], Floats]) -> "Callable[[Call], Operation | str]":
+    def reader(call: Call) -> "Operation | str":
+        if any(len(shape) != len(call.shape) or shape[-1] != call.shape[-1]
+               for shape in call.shapes):
+            return "its inputs have different numbers of axes or channels"
+        tie = np.arange(call.shape[-1] or 0)
+        return Tied(call.sources, call.target, (tie,) * len(call.sources), combine)
+    return reader
+
+
+def _product(values: list[Floats]) -> Floats:
+    return np.where(np.any([value == 0 for value in values], axis=0), 0.0, math.prod(values))
+
+
+def _concatenated(call: Call) -> "Operation | str":
+    if call.layer.axis not in (-1, len(call.shape) - 1):
+        return "its channels are not on the axis that it joins"
+    ties, start = [], 0
+    for shape in call.shapes:
+        assert shape[-1] is not None and call.shape[-1] is not None
+        tie = np.full(call.shape[-1], -1)
+        tie[start:start + shape[-1]] = np.arange(shape[-1])
+        ties.append(tie)
+        start += shape[-1]
+    return Tied(call.sources, call.target, tuple(ties), np.concatenate)
+
+
+READERS: "dict[type, Callable[[Call], Operation | str]]" = {
+    layers.Dense: _dense,
+    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
+    layers.BatchNormalization: _normalised,
+    layers.Activation: _activated,
+    **dict.fromkeys((layers.ReLU, layers.LeakyReLU, layers.ELU, layers.ThresholdedReLU),
+                    _by_value),
+    layers.PReLU: _prelu,
+    layers.Rescaling: _rescaled,
+    **dict.fromkeys((layers.Dropout, layers.AlphaDropout), _dropout),
+    **dict.fromkeys((
+        layers.Identity, layers.ActivityRegularization, layers.GaussianNoise,
+        layers.GaussianDropout, layers.SpatialDropout1D, layers.SpatialDropout2D,
+        layers.SpatialDropout3D, layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
+        layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
+        layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D,
+        layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D,
+        layers.GlobalAveragePooling3D, layers.Flatten, layers.RepeatVector, layers.Cropping1D,
+        layers.Cropping2D, layers.Cropping3D), _same),
+    **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D), _upsampling),
+    **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D), _padding),
+    Take: _taken,
+    layers.Reshape: _reshape,
+    layers.Permute: _permute,
+    layers.Add: _merge(sum),
+    layers.Subtract: _merge(lambda values: values[0] - values[1]),
+    layers.Multiply: _merge(_product),
+    layers.Average: _merge(lambda values: sum(values) / len(values)),
+    layers.Maximum: _merge(lambda values: np.max(values, axis=0)),
+    layers.Minimum: _merge(lambda values: np.min(values, axis=0)),
+    layers.Concatenate: _concatenated,
+}
