@@ -1,10 +1,11 @@
 """The command `lth export`: a ticket's network as files that are checked, with a table of them."""
 
 import argparse
+import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rich.console import Console
 
@@ -41,10 +42,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         "none (default: %(default)s)")
     parser.add_argument("--tolerance", default=str(TOLERANCE), help="points of accuracy that a "
                         "format may lose against Keras (default: %(default)s)")
-    parser.add_argument("--max_bytes", help="of a workdir: choose the level and format that are "
-                        "most accurate within so many bytes")
-    parser.add_argument("--max_latency_us", help="... within so many microseconds an example")
-    parser.add_argument("--min_accuracy", help="... with at least this accuracy, in [0, 1]")
+    parser.add_argument("--max_bytes", help="choose the most accurate file of so many bytes at "
+                        "most; of a workdir without --level, among all levels")
+    parser.add_argument("--max_latency_us", help="... that takes so many microseconds an example "
+                        "at most")
+    parser.add_argument("--min_accuracy", help="... or the smallest file of at least this "
+                        "accuracy, in [0, 1]")
     add_measuring_flags(parser)
 
 
@@ -75,50 +78,51 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     Raises:
       LotteryError: for an argument that is not allowed, or a source that is none.
     """
-    say, budget, path = _sayer(console), _budget(arguments), _source(arguments)
-    workshop, formats = _workshop(arguments, say), _formats(arguments.formats)
-    out = pathlib.Path(arguments.out or "deploy")
-    dense = None
-    if not path.is_dir():
-        source = workshop.from_file(path)
+    say = _sayer(console)
+    asked, workshop = _asked(arguments), _workshop(arguments, say)
+    out, dense, formats = pathlib.Path(arguments.out or "deploy"), None, asked.formats
+    if not asked.path.is_dir():
+        source = workshop.from_file(asked.path)
     else:
-        replicate = flags.whole("replicate", arguments.replicate or "0")
-        chosen = _choose(path, replicate, budget, workshop, formats, arguments.level, say)
+        chosen = _choose(arguments, asked, workshop, say)
         if chosen is None:
             return 1
         level, formats = chosen
-        source = sources.from_workdir(path, level, replicate)
-        if 0 in sources.levels(path, replicate):
-            dense = sources.from_workdir(path, 0, replicate)
+        source = sources.from_workdir(asked.path, level, asked.replicate)
+        if 0 in sources.levels(asked.path, asked.replicate):
+            dense = sources.from_workdir(asked.path, 0, asked.replicate)
     made = workshop.export(source, out, formats, dense)
     console.print(tradeoff.table(made))
     for name, reason in made.refused.items():
         say(f"{name} was not shipped: {reason}")
     say(f"files: {out}, described in {out / card.FILE} and {out / deployment.FILE}")
-    if budget and budget.met(made.rows).empty:
-        say(f"None has {budget}. {budget.nearest(made.rows)}")
+    if not asked.budget:
+        return 1 if made.refused else 0
+    row = asked.budget.choose(made.rows)
+    if row is None:
+        say(f"None has {asked.budget}. {asked.budget.nearest(made.rows)}")
         return 1
-    return 1 if made.refused else 0
+    say(f"{asked.budget}: {row.file} in {row.runtime}, {row.bytes:,.0f} bytes, "
+        f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
+    return 0
 
 
-def _choose(root: pathlib.Path, replicate: int, budget: Budget, workshop: Workshop,
-            formats: Sequence[str], level: "str | None",
-            say: _Say) -> "tuple[int, Sequence[str]] | None":
-    # The level to export, and the formats.
-    if level not in (None, BEST):
-        return flags.whole("level", level), formats
-    if not budget:
-        best = sources.best_level(root, replicate)
+def _choose(arguments: argparse.Namespace, asked: "_Asked", workshop: Workshop,
+            say: _Say) -> "tuple[int, tuple[str, ...]] | None":
+    # The level of a workdir to export, and the formats.
+    root, budget = asked.path, asked.budget
+    if arguments.level not in (None, BEST):
+        return flags.whole("level", arguments.level), asked.formats
+    if not budget or arguments.level == BEST:
+        best = sources.best_level(root, asked.replicate)
         say(f"best: level {best}, the sparsest as accurate as the dense network on validation "
             "examples")
-        return best, formats
-    rows = workshop.survey(root, replicate, formats)
+        return best, asked.formats
+    rows = workshop.survey(root, asked.replicate, asked.formats)
     row = budget.choose(rows)
     if row is None:
         say(f"No level and format has {budget}. {budget.nearest(rows)}")
         return None
-    say(f"{budget}: level {row.level} as {row['format']}, {row.bytes:,.0f} bytes, "
-        f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
     return int(row.level), (str(row["format"]),)
 
 
@@ -175,13 +179,25 @@ def _sayer(console: Console) -> _Say:
     return functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    path: pathlib.Path
+    replicate: int
+    budget: Budget
+    formats: tuple[str, ...]
+
+
+def _asked(arguments: argparse.Namespace) -> _Asked:
+    return _Asked(_source(arguments), flags.whole("replicate", arguments.replicate or "0"),
+                  _budget(arguments), _formats(arguments.formats))
+
+
 def _source(arguments: argparse.Namespace) -> pathlib.Path:
     if arguments.source is None or not os.path.lexists(arguments.source):
         raise LotteryError("TICKET_OR_WORKDIR must be a folder or a ticket file that `lth run` "
                            f"made. Received: {arguments.source or 'none'}.")
     path = pathlib.Path(arguments.source)
-    of_workdir = ["level", "replicate", *_BUDGETS]
-    for name in of_workdir if not path.is_dir() else ():
+    for name in ("level", "replicate") if not path.is_dir() else ():
         if getattr(arguments, name) is not None:
             raise LotteryError(f"--{name} is for a workdir: a ticket is of one level. "
                                f"Received: {path}.")
@@ -200,6 +216,7 @@ def _formats(text: "str | None") -> tuple[str, ...]:
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:
-    given = {name: flags.number(name, getattr(arguments, name)) for name in _BUDGETS
-             if getattr(arguments, name) is not None}
-    return Budget(**given)
+    size, latency, accuracy = (getattr(arguments, name) for name in _BUDGETS)
+    return Budget(None if size is None else flags.whole("max_bytes", size),
+                  None if latency is None else flags.number("max_latency_us", latency),
+                  None if accuracy is None else flags.number("min_accuracy", accuracy))

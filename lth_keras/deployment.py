@@ -1,6 +1,6 @@
 """A deployment: the files that an export made, what was measured of each, and which one to take.
 
-    deployment.json    all of it, beside the files
+deployment.json    all of it, beside the files
 """
 
 import dataclasses
@@ -73,7 +73,9 @@ class Budget:
         return rows if self.min_accuracy is None else rows[rows.accuracy >= self.min_accuracy]
 
     def choose(self, rows: pd.DataFrame) -> "pd.Series | None":
-        """The row to take: of those that keep to it the most accurate, then the smallest.
+        """The row to take of those that keep to it: the most accurate, of these the smallest.
+
+        With an accuracy to reach it is the other way about.
 
         Returns:
           None if there is none.
@@ -84,8 +86,10 @@ class Budget:
           >>> Budget(max_bytes=60).choose(rows).bytes
           50
         """
-        met = self.met(rows).sort_values(["accuracy", "bytes"], ascending=[False, True],
-                                         kind="stable")
+        met, order = self.met(rows), {"accuracy": False, "bytes": True}
+        if self.min_accuracy is not None:
+            order = dict(reversed(order.items()))
+        met = met.sort_values(list(order), ascending=list(order.values()), kind="stable")
         return None if met.empty else met.iloc[0]
 
     def nearest(self, rows: pd.DataFrame) -> str:

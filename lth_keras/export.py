@@ -1,10 +1,10 @@
 """Export: from a trained network to files that are smaller, faster and checked.
 
-    1. Compact: remove the units that have no connection left (`lth_keras.compaction`).
-    2. Convert: a file of each format (`lth_keras.formats`).
-    3. Measure: load it in its own runtime, in a process of its own (`lth_keras.runtimes`).
-    4. Check: compare with what Keras says of held-out examples (`lth_keras.checks`).
-    5. Ship what passed, and say of the rest why it did not, and which route works.
+1. Compact: remove the units that have no connection left (`lth_keras.compaction`).
+2. Convert: a file of each format (`lth_keras.formats`).
+3. Measure: load it in its own runtime, in a process of its own (`lth_keras.runtimes`).
+4. Check: compare with what Keras says of held-out examples (`lth_keras.checks`).
+5. Ship what passed, and say of the rest why it did not, and which route works.
 """
 
 import dataclasses

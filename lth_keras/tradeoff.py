@@ -96,7 +96,7 @@ def by_level(rows: pd.DataFrame) -> Table:
     for level, found in rows[rows.status == SHIPPED].groupby("level"):
         cells = []
         for column, form in (("bytes", ",.0f"), ("gzip_bytes", ",.0f"), ("latency_1_us", ",.1f")):
-            best = found.loc[found[column].idxmin()]
+            best = found.iloc[int(found[column].argmin())]
             cells += [format(best[column], form), str(best["format"])]
         accuracies = sorted({f"{value:.2%}"[:-1] for value in found.accuracy.dropna()})
         shown.add_row(str(level), f"{100 * found.density.iloc[0]:.1f}", *cells,

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lth_keras as lth
-from lth_keras import compaction, networks
-from lth_keras.errors import LotteryError
 
 layers = keras.layers
 ACTIVATIONS = ("linear", "relu", "sigmoid", "softplus", "tanh", "elu")
