@@ -153,7 +153,7 @@ def _padding(call: Call) -> Operation:
 
 def _upsampling(call: Call) -> "Operation | str":
     kind = getattr(call.layer, "interpolation", "nearest")
-    return _same(call) if kind in ("nearest", "bilinear") else f"it interpolates by {kind}"
+    return _by_value(call) if kind in ("nearest", "bilinear") else f"it interpolates by {kind}"
 
 
 def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
@@ -165,7 +165,8 @@ def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
         unknown = np.isnan(value) & varies
         asked = np.where(np.isnan(value), 0.0, value).reshape([1] * (len(call.shape) - 1) + [-1])
         answer = call.layer(tf.constant(asked), **options)
-        return np.where(unknown, np.nan, np.asarray(tf.cast(answer, tf.float64)).ravel())
+        found = np.reshape(tf.cast(answer, tf.float64), (-1, len(value)))[0]
+        return np.where(unknown, np.nan, found)
     return dataclasses.replace(tied, constants=constants)
 
 
