@@ -29,7 +29,7 @@ class Take(keras.layers.Layer):
         if not positions or any(isinstance(place, bool) or place != int(place) or place < 0
                                 for place in positions):
             raise LotteryError("Take needs positions, each a whole number >= 0. "
-                               f"Received: {str(positions):.100}.")
+                               f"Received: {positions!s:.100}.")
         self.positions = [int(place) for place in positions]
 
     def call(self, inputs: Any) -> tf.Tensor:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lth_keras as lth
 from lth_keras import compaction, networks
@@ -21,6 +22,7 @@ def exact():
     keras.backend.set_floatx("float64")
     yield
     keras.backend.set_floatx("float32")
+    keras.backend.clear_session()
 
 
 def sparsen(model, seed, density=0.3):
@@ -171,11 +173,22 @@ def drawn(pieces, end, seed):
     return sparsen(model, seed, density=float(rng.choice([0.2, 0.5, 1.0])))
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(st.lists(st.sampled_from(sorted(PIECES)), min_size=1, max_size=5),
        st.sampled_from(sorted(ENDS)), st.integers(0, 10**6), st.booleans())
 def test_predictions_stay_and_a_second_compaction_finds_nothing(pieces, end, seed, take):
     check(drawn(["conv", *pieces, "conv"], end, seed), take)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(40))
+def test_many_networks(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(25):
+        keras.backend.clear_session()
+        pieces = ["conv", *rng.choice(sorted(PIECES), rng.integers(1, 7)), "conv"]
+        check(drawn(pieces, rng.choice(sorted(ENDS)), int(rng.integers(10**6))),
+              bool(rng.random() < 0.5))
 
 
 def dense(*sizes, activation="relu", **options):
@@ -209,8 +222,8 @@ def test_what_dies_takes_what_leads_to_it_and_what_it_leads_to_along():
     connect(model, "4", (0, 0), (3, 1))                  # 1 is not read.
     done = check(model)
     assert done.removed == {"1": (5, 1), "2": (5, 1), "3": (5, 1)}
-    assert done.left == ("1: 3 of its 4 inputs have no connection and stay; take_inputs=True "
-                         "takes the others alone",)
+    assert done.left == ("1: keeps 3 inputs without connection of 4; take_inputs=True takes the "
+                         "others alone",)
     assert done.weights == (4 * 5 + 2 * 5 * 5 + 5 * 2 + 17, 4 + 1 + 1 + 2 + 5)
     taken = check(model, take_inputs=True)
     assert taken.inputs == {"1": (4, 1)} and not taken.left
@@ -245,8 +258,8 @@ def test_a_network_that_is_dead_works(take_inputs):
     done = check(model, take_inputs)
     np.testing.assert_allclose(done.model(batch(model)), [[1.5, 2.0]] * 3)
     assert sizes(done) == {"1": 1, "2": 1, "3": 2}
-    assert [sentence.partition(";")[0] for sentence in done.left if "none" in sentence] == [
-        "1: none of its 5 units is needed", "2: none of its 5 units is needed"]
+    said = ": needs none of its 5 units, and keeps one, at zero, since a layer has at least one"
+    assert [sentence for sentence in done.left if "none" in sentence] == [f"1{said}", f"2{said}"]
 
 
 def test_outputs_stay_though_they_are_constant():
@@ -269,7 +282,7 @@ def test_constants_that_meet_a_border_go_into_one(padding, size, kept):
     model.get_layer("a").bias.assign([0.1, 2.0, 3.0, -1.0])  # relu leaves -1 nothing.
     done = check(model)
     assert sizes(done) == {"a": kept, "b": 1}
-    assert ("b: 1 constant channels of its input stay, since they end where its padding begins"
+    assert ("b: keeps 1 constant channel of its input, since its padding makes a border"
             in done.left) == (kept == 2)
 
 
@@ -286,8 +299,8 @@ def test_an_addition_ties_channels():
     # 2 is not read after the addition, nor by b; 3 is read by b alone; 5 is constant.
     done = check(model)
     assert sizes(done) == {"a": 4, "b": 4, "c": 1}
-    assert "a: 1 constant units stay, since what they are added to varies, or what reads them " \
-        "needs them there" in done.left
+    assert done.left[0] == "a: keeps 1 constant unit, since what comes after it cannot take " \
+        "that into a bias"
 
 
 def test_constants_go_through_normalisation_and_pooling_to_a_flattened_bias():
@@ -363,11 +376,12 @@ def test_sequences(kind):
 
 
 def test_volumes():
+    keras.backend.set_floatx("float32")  # TensorFlow pools volumes in no other.
     model = keras.Sequential([
         layers.Input((4, 4, 4, 1)), layers.Conv3D(5, 2, padding="same", activation="sigmoid"),
         layers.BatchNormalization(), layers.MaxPooling3D(), layers.Conv3D(5, 2),
         layers.Flatten(), layers.Dense(2)])
-    assert len(check(sparsen(model, 1, density=0.5)).removed) == 2
+    assert len(check(sparsen(model, 1, density=0.5), within=1e-5).removed) == 2
 
 
 def test_what_is_called_twice_and_models_within_are_left_and_said():
@@ -398,26 +412,27 @@ def test_masks_arguments_and_layers_of_ones_own_are_left_and_said():
     model = keras.Model(words, layers.Dense(2, name="last")(Double(4, name="own")(x)))
     done = check(sparsen(model, 0))
     assert not done.removed
-    assert {sentence.partition(":")[0] for sentence in done.left} == {
-        "embedding", "masked", "flat", "training", "own"}
+    assert [sentence.partition(":")[0] for sentence in done.left
+            if sentence.endswith("channels stay")] == [
+        "embedding", "masked", "flat", "training", "own"]
 
 
 @pytest.mark.parametrize("make", [
-    lambda x: layers.Conv2D(4, 1, groups=2)(x),
-    lambda x: layers.BatchNormalization(axis=1)(x),
-    lambda x: layers.Rescaling([1.0, 2.0, 3.0, 4.0])(x),
-    lambda x: layers.Concatenate(axis=1)([x, x]),
-    lambda x: layers.Add()([x, layers.Conv2D(1, 1)(x)]),
-    lambda x: layers.Activation(lambda value: tf.cumsum(value, axis=-1))(x),
-    lambda x: layers.DepthwiseConv2D(1, activation="softmax")(x),
-    lambda x: layers.UpSampling2D(interpolation="bicubic")(x),
-    lambda x: layers.Reshape((-1, 2))(x),
-    lambda x: layers.Dropout(0.5, noise_shape=(None, 1, 1, 4))(x),
-    lambda x: tf.reverse(x, [-1]),
+    lambda: layers.Conv2D(4, 1, groups=2),
+    lambda: layers.BatchNormalization(axis=1),
+    lambda: layers.Rescaling([1.0, 2.0, 3.0, 4.0]),
+    lambda: lambda x: layers.Concatenate(axis=1)([x, x]),
+    lambda: lambda x: layers.Add()([x, layers.Conv2D(1, 1)(x)]),
+    lambda: layers.Activation(lambda value: tf.cumsum(value, axis=-1)),
+    lambda: layers.DepthwiseConv2D(1, activation="softmax"),
+    lambda: layers.UpSampling2D(interpolation="bicubic"),
+    lambda: layers.Reshape((-1, 2)),
+    lambda: layers.Dropout(0.5, noise_shape=(None, 1, 1, 4)),
+    lambda: lambda x: tf.reverse(x, [-1]),
 ])
 def test_what_is_not_known_is_a_barrier(make):
     inputs = layers.Input((4, 4, 3))
-    x = make(layers.Conv2D(4, 1, name="a")(inputs))
+    x = make()(layers.Conv2D(4, 1, name="a")(inputs))
     model = sparsen(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), 0)
     done = check(model)
     assert "a" not in done.removed and done.left
@@ -456,15 +471,14 @@ def test_models_that_cannot_be_built_again_are_returned_as_they_are():
         lth.compact(layers.Dense(2))
 
 
-@pytest.mark.parametrize("take_inputs", [True, False])
-@pytest.mark.parametrize("wrapped", [True, False])
+@pytest.mark.parametrize(("take_inputs", "wrapped"), [(True, True), (False, False)])
 def test_a_wrapped_model_is_stripped_saved_loaded_and_converted(tmp_path, take_inputs, wrapped):
     keras.backend.set_floatx("float32")
     model = networks.get("lenet_30_20")((6, 6), 4)
     if wrapped:
         model = lth.prune_low_magnitude(model)
         for layer in model.layers:
-            for weight, mask, _ in getattr(layer, "pruning_vars", ()):
+            for _weight, mask, _ in getattr(layer, "pruning_vars", ()):
                 mask.assign(np.random.default_rng(1).random(mask.shape) < 0.04)
     else:
         sparsen(model, 1, density=0.1)
@@ -504,14 +518,14 @@ def test_take_needs_positions(positions):
         compaction.surgery.Take(positions)
 
 
-def _pruned_network(name, how, **shape):
-    model = networks.get(name)(shape.get("shape", (16, 16, 3)), 10)
+def _pruned_network(name, how, shape, density=0.05):
+    model = networks.get(name)(shape, 10)
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = weight.numpy()
         if len(value.shape) > 1:
             share = rng.random(value.shape) if how == "random" else -np.abs(value)
-            value *= share <= np.quantile(share, 0.05)
+            value *= share <= np.quantile(share, density)
         elif "variance" in weight.name:
             value = 0.5 + rng.random(value.shape)
         else:
@@ -520,18 +534,21 @@ def _pruned_network(name, how, **shape):
     return model
 
 
-@pytest.mark.parametrize("how", ["random", "magnitude"])
-@pytest.mark.parametrize("name", ["lenet_300_100", "conv2", "resnet18"])
-def test_the_papers_networks(name, how):
-    done = check(_pruned_network(name, how, shape=(8, 8, 3)), take_inputs=how == "random")
-    assert done.weights[1] < done.weights[0] and done.removed
+@pytest.mark.parametrize(("name", "how", "density", "take_inputs"), [
+    ("lenet_300_100", "magnitude", 0.01, True), ("conv2", "random", 0.05, False),
+    ("resnet18", "random", 0.01, True)])
+def test_the_papers_networks(name, how, density, take_inputs):
+    done = check(_pruned_network(name, how, (8, 8, 3), density), take_inputs)
+    assert done.removed and bool(done.inputs) == take_inputs
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("density", [0.05, 0.01])
 @pytest.mark.parametrize("how", ["random", "magnitude"])
 @pytest.mark.parametrize("name", networks.NETWORKS)
-def test_all_the_networks(name, how):
-    check(_pruned_network(name, how, shape=(32, 32, 3)), take_inputs=how == "random")
+def test_all_the_networks(name, how, density):
+    done = check(_pruned_network(name, how, (32, 32, 3), density), take_inputs=how == "random")
+    print(f"\n{name} {how} {density}: {done.weights}, {len(done.removed)} layers smaller")
 
 
 def test_the_same_model_gives_the_same_bits():
