@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 import tf_keras as keras
+from tf_keras.src.engine.functional import Functional
 
 from lth_keras import channels, graph, surgery
-from lth_keras.channels import Analysis, Sum, Tied
+from lth_keras.channels import Analysis, Flags, Sum, Tied
 from lth_keras.errors import LotteryError
 from lth_keras.graph import Graph
 from lth_keras.surgery import Part
@@ -67,9 +68,10 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
         smaller, but taking them costs time.
 
     Returns:
-      The new model, of the same inputs, outputs and names of layers, and what was done.  Layers
-      of kinds that are not known here, and models within the model, are shared with the one
-      given.  A subclassed model, whose code is its graph, is returned as it is.
+      The new model, a plain Sequential or functional one of the same inputs, outputs and names
+      of layers, and what was done.  Layers of kinds that are not known here, and models within
+      the model, are shared with the one given.  A subclassed model, whose code is its graph, is
+      returned as it is.
 
     Raises:
       LotteryError: if `model` is no tf_keras model, or is not built.
@@ -122,14 +124,9 @@ def _not_rebuildable(model: Any) -> str:
     if not is_graph(model) or not model.inputs:
         return (f"{model.name}: a subclassed model's code is its graph, so that it is left as it "
                 "is")
-    if kind.call not in (keras.Sequential.call, type(_plain()).call):
+    if kind.call not in (keras.Sequential.call, Functional.call):
         return f"{model.name}: {kind.__name__} has a call of its own, so that it is left as it is"
     return ""
-
-
-def _plain() -> Any:
-    inputs = keras.layers.Input((1,))
-    return keras.Model(inputs, inputs)
 
 
 def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, tuple[int, int]],
@@ -147,7 +144,7 @@ def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, t
 
 
 def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
-    left = [f"{name}: {reason}, so that its channels stay" for name, reason in read.left]
+    left = [f"{name}: {reason}, so that its channels stay" for name, reason in read.left.items()]
     for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
         if isinstance(operation, Sum):
             reasons = _left_of_sum(read, operation, found, part)
@@ -160,26 +157,22 @@ def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
 
 
 def _left_of_sum(read: Graph, operation: Sum, found: Analysis, part: Part) -> list[str]:
-    reasons = []
-    live, values = found.live[operation.target], found.constants[operation.target]
-    source = found.constants[operation.source]
-    if not live.any():
-        reasons.append(f"none of its {len(live)} units is needed; one stays, at zero, since a "
-                       "layer has at least one")
-    still = int((live & ~np.isnan(values)).sum())
-    if still and operation.target not in read.outputs:
-        reasons.append(f"{still} constant units stay, since what they are added to varies, or "
-                       "what reads them needs them there")
+    live, there = found.live[operation.target], found.kept[operation.source]
     needed = ~surgery.unread(operation, found)
-    border = int((needed & ~np.isnan(source)).sum())
+    still = _number(live & ~np.isnan(found.constants[operation.target]), "constant unit")
+    border = _number(needed & ~np.isnan(found.constants[operation.source]), "constant channel")
+    idle = _number(there & ~needed, "input")
+    reasons = []
+    if not live.any():
+        reasons.append(f"needs none of its {len(live)} units, and keeps one, at zero, since a "
+                       "layer has at least one")
+    if still and operation.target not in read.outputs:
+        reasons.append(f"keeps {still}, since what comes after it cannot take that into a bias")
     if border:
-        reasons.append(f"{border} constant channels of its input stay, since they end where its "
-                       "padding begins")
-    there = found.kept[operation.source]
-    idle = int((there & ~needed).sum())
+        reasons.append(f"keeps {border} of its input, since its padding makes a border")
     if idle and part.positions is None:
-        reasons.append(f"{idle} of its {there.sum()} inputs have no connection and stay; "
-                       "take_inputs=True takes the others alone")
+        reasons.append(f"keeps {idle} without connection of {there.sum()}; take_inputs=True "
+                       "takes the others alone")
     return reasons
 
 
@@ -187,6 +180,11 @@ def _left_of_tied(operation: Tied, found: Analysis) -> list[str]:
     if len(operation.sources) > 1:
         return []
     before = found.constants[operation.sources[0]][operation.ties[0]]
-    count = int((~np.isnan(before) & np.isnan(found.constants[operation.target])
-                 & found.live[operation.target]).sum())
-    return [f"{count} channels are constant before it alone, and stay"] if count else []
+    lost = _number(~np.isnan(before) & np.isnan(found.constants[operation.target])
+                   & found.live[operation.target], "constant channel")
+    return [f"keeps {lost}, since its output varies with the place"] if lost else []
+
+
+def _number(chosen: Flags, what: str) -> str:
+    count = int(chosen.sum())
+    return f"{count} {what}{'s' * (count > 1)}" if count else ""

@@ -23,7 +23,7 @@ class Graph:
       places: the number of each tensor, by its id.
       widths: the number of channels of each tensor; 1 where it is not known.
       outputs: the tensors that are the model's outputs.
-      left: (layer's name, why its channels stay) for each barrier that is in the way.
+      left: layer's name -> why its channels stay, for each barrier that is in the way.
     """
 
     nodes: list[Any]
@@ -31,7 +31,7 @@ class Graph:
     places: dict[int, int]
     widths: list[int]
     outputs: tuple[int, ...]
-    left: list[tuple[str, str]]
+    left: dict[str, str]
 
 
 def read(model: Any) -> Graph:
@@ -42,24 +42,22 @@ def read(model: Any) -> Graph:
     for node in nodes:
         for tensor in tf.nest.flatten(node.outputs):
             places[id(tensor)] = len(places)
-            shape = _shape(tensor)
-            widths.append((shape[-1] if len(shape) > 1 else 1) or 1)
+            widths.append(max(1, _shape(tensor)[1]))
     outputs = tuple(places[id(tensor)] for tensor in tf.nest.flatten(model.outputs))
     calls = collections.Counter(id(node.layer) for node in nodes)
     found: list[Operation] = []
-    left = []
+    left: dict[str, str] = {}
     for node in nodes:
         operation = _operation(node, places, calls[id(node.layer)] > 1)
         if isinstance(operation, str):
             sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
             targets = tuple(places[id(tensor)] for tensor in tf.nest.flatten(node.outputs))
             if not (node.is_input or (_is_softmax(node.layer) and set(targets) <= set(outputs))):
-                left.append((node.layer.name, operation))
+                left[node.layer.name] = operation
             operation = Barrier(sources, targets)
         elif isinstance(operation, Sum) and operation.activation is None \
                 and operation.target not in outputs:
-            left.append((node.layer.name,
-                         "its activation is not known to take each value for itself"))
+            left[node.layer.name] = "its activation is not known to take each value for itself"
         found.append(operation)
     return Graph(nodes, [*found, Barrier(outputs, ())], places, widths, outputs, left)
 
@@ -84,30 +82,33 @@ def _node_of(tensor: Any) -> Any:
 
 
 def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | str":
-    if node.is_input:
-        return "it is an input"
-    layer = node.layer
-    if isinstance(layer, keras.Model):
-        return "it is a model of its own"
-    if shared and (layer.weights or isinstance(layer, keras.layers.Reshape)):
-        return "it is called more than once"
-    plain = len(node.call_args) == 1 and not any(node.call_kwargs.values()) \
-        and len(tf.nest.flatten(node.call_args)) == len(node.keras_inputs)
-    if not plain and type(layer) in operations.READERS:
-        return "it is called with more than its input"
-    if any(getattr(tensor, "_keras_mask", None) is not None for tensor in node.keras_inputs):
-        return "its input has a mask"
-    outputs = tf.nest.flatten(node.outputs)
-    if len(outputs) > 1:
-        return "it has more than one output"
+    layer, made = node.layer, tf.nest.flatten(node.outputs)
+    # A layer that it is not told of may have any arguments.
+    more = type(layer) in operations.READERS and not (
+        len(node.call_args) == 1 and not any(node.call_kwargs.values())
+        and len(tf.nest.flatten(node.call_args)) == len(node.keras_inputs))
+    reasons = {
+        "it is an input": node.is_input,
+        "it is a model of its own": isinstance(layer, keras.Model),
+        "it is called more than once":
+            shared and (layer.weights or isinstance(layer, keras.layers.Reshape)),
+        "it is called with more than its input": more,
+        "it has more than one output": len(made) > 1,
+        "its input has a mask": any(getattr(tensor, "_keras_mask", None) is not None
+                                    for tensor in node.keras_inputs),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return reason
     sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
-    return operations.read(Call(layer, sources, places[id(outputs[0])],
+    return operations.read(Call(layer, sources, places[id(made[0])],
                                 tuple(_shape(tensor) for tensor in node.keras_inputs),
-                                _shape(outputs[0])))
+                                _shape(made[0])))
 
 
-def _shape(tensor: Any) -> tuple[int | None, ...]:
-    return tuple(tensor.shape) if tensor.shape.rank else ()
+def _shape(tensor: Any) -> tuple[int, int]:
+    rank = tensor.shape.rank or 0
+    return rank, (tensor.shape[-1] or 0) if rank > 1 else 0
 
 
 def _is_softmax(layer: Any) -> bool:

@@ -1,7 +1,6 @@
 """Operations: what each kind of Keras layer does to channels, in `lth_keras.channels`' terms."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -29,15 +28,15 @@ class Call:
       layer: the layer.
       sources: the tensors that it is called on.
       target: the tensor that it makes.
-      shapes: of the sources, None where a size is not known.
-      shape: of the target.
+      shapes: (number of axes, number of channels) of each source; 0 where that is not known.
+      shape: the same of the target.
     """
 
     layer: Any
     sources: tuple[int, ...]
     target: int
-    shapes: tuple[tuple[int | None, ...], ...]
-    shape: tuple[int | None, ...]
+    shapes: tuple[tuple[int, int], ...]
+    shape: tuple[int, int]
 
 
 def read(call: Call) -> "Operation | str":
@@ -48,7 +47,7 @@ def read(call: Call) -> "Operation | str":
         return f"what a {type(layer).__name__} does to each channel is not known here"
     if getattr(layer, "data_format", None) == "channels_first":
         return "its channels are not on the last axis"
-    if any(len(shape) < 2 or not shape[-1] for shape in (*call.shapes, call.shape)):
+    if any(rank < 2 or not width for rank, width in (*call.shapes, call.shape)):
         return "the number of its channels is not known"
     return reader(call)
 
@@ -85,7 +84,7 @@ def _convolution(call: Call) -> "Operation | str":
 
 
 def _padded(layer: Any) -> bool:
-    return layer.padding != "valid" and max(layer.kernel_size) > 1
+    return bool(layer.padding != "valid" and max(layer.kernel_size) > 1)
 
 
 def _separable(call: Call) -> Operation:
@@ -104,7 +103,7 @@ def _depthwise(call: Call) -> "Operation | str":
     activation = _activation(layer)
     if activation is None:
         return "its activation is not known to take each value for itself"
-    outputs = call.shape[-1]
+    outputs = call.shape[1]
     kernel = np.asarray(layer.depthwise_kernel, np.float64).reshape(-1, outputs)
     bias, total, unread = _bias(layer, kernel.shape[1]), kernel.sum(axis=0), ~kernel.any(axis=0)
     tie = np.arange(outputs) // layer.depth_multiplier
@@ -119,10 +118,9 @@ def _depthwise(call: Call) -> "Operation | str":
     return Tied(call.sources, call.target, (tie,), constants)
 
 
-def _same(call: Call) -> Operation:
+def _same(call: Call) -> Tied:
     # Every value comes from one channel, and a constant stays what it is.
-    assert call.shape[-1] is not None and call.shapes[0][-1] is not None
-    tie = np.arange(call.shape[-1]) % call.shapes[0][-1]
+    tie = np.arange(call.shape[1]) % call.shapes[0][1]
     return Tied(call.sources, call.target, (tie,), lambda values: values[0][tie])
 
 
@@ -137,8 +135,7 @@ def _dropout(call: Call) -> "Operation | str":
 
 
 def _reshape(call: Call) -> "Operation | str":
-    assert call.shape[-1] is not None and call.shapes[0][-1] is not None
-    return "it divides its channels" if call.shape[-1] % call.shapes[0][-1] else _same(call)
+    return "it divides its channels" if call.shape[1] % call.shapes[0][1] else _same(call)
 
 
 def _permute(call: Call) -> "Operation | str":
@@ -146,27 +143,26 @@ def _permute(call: Call) -> "Operation | str":
 
 
 def _padding(call: Call) -> Operation:
-    tied = _same(call)
-    return dataclasses.replace(
-        tied, constants=lambda values: np.where(values[0] == 0, 0.0, np.nan))
+    def constants(values: list[Floats]) -> Floats:
+        return np.where(values[0] == 0, 0.0, np.nan)  # It surrounds them with zeros.
+    return dataclasses.replace(_same(call), constants=constants)
 
 
 def _upsampling(call: Call) -> "Operation | str":
     kind = getattr(call.layer, "interpolation", "nearest")
-    return _same(call) if kind in ("nearest", "bilinear") else f"it interpolates by {kind}"
+    return _by_value(call) if kind in ("nearest", "bilinear") else f"it interpolates by {kind}"
 
 
 def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
     # The layer itself is asked what it makes of constants.
-    tied = _same(call)
-
     def constants(values: list[Floats]) -> Floats:
         value, = values
         unknown = np.isnan(value) & varies
-        asked = np.where(np.isnan(value), 0.0, value).reshape([1] * (len(call.shape) - 1) + [-1])
+        asked = np.where(np.isnan(value), 0.0, value).reshape([1] * (call.shape[0] - 1) + [-1])
         answer = call.layer(tf.constant(asked), **options)
-        return np.where(unknown, np.nan, np.asarray(tf.cast(answer, tf.float64)).ravel())
-    return dataclasses.replace(tied, constants=constants)
+        found = np.reshape(tf.cast(answer, tf.float64), (-1, len(value)))[0]
+        return np.where(unknown, np.nan, found)
+    return dataclasses.replace(_same(call), constants=constants)
 
 
 def _activated(call: Call) -> "Operation | str":
@@ -177,7 +173,7 @@ def _activated(call: Call) -> "Operation | str":
 
 def _normalised(call: Call) -> "Operation | str":
     layer = call.layer
-    if list(layer.axis) != [len(call.shape) - 1]:
+    if list(layer.axis) != [call.shape[0] - 1]:
         return "its channels are not on the last axis"
     if layer.renorm or getattr(layer, "virtual_batch_size", None):
         return "it renormalises or has virtual batches"
@@ -192,40 +188,37 @@ def _rescaled(call: Call) -> "Operation | str":
 
 
 def _prelu(call: Call) -> Operation:
-    tied = _same(call)
     alpha = np.asarray(call.layer.alpha, np.float64)
     alpha = alpha.reshape(-1, alpha.shape[-1])
     slope = np.where((alpha == alpha[0]).all(axis=0), alpha[0], np.nan)
 
     def constants(values: list[Floats]) -> Floats:
         return np.where(values[0] >= 0, values[0], values[0] * slope)
-    return dataclasses.replace(tied, constants=constants)
+    return dataclasses.replace(_same(call), constants=constants)
 
 
 def _merge(combine: Callable[[list[Floats]], Floats]) -> "Callable[[Call], Operation | str]":
     def reader(call: Call) -> "Operation | str":
-        if any(len(shape) != len(call.shape) or shape[-1] != call.shape[-1]
-               for shape in call.shapes):
+        if set(call.shapes) != {call.shape}:
             return "its inputs have different numbers of axes or channels"
-        tie = np.arange(call.shape[-1] or 0)
+        tie = np.arange(call.shape[1])
         return Tied(call.sources, call.target, (tie,) * len(call.sources), combine)
     return reader
 
 
 def _product(values: list[Floats]) -> Floats:
-    return np.where(np.any([value == 0 for value in values], axis=0), 0.0, math.prod(values))
+    return np.where(np.any([value == 0 for value in values], axis=0), 0.0, np.prod(values, axis=0))
 
 
 def _concatenated(call: Call) -> "Operation | str":
-    if call.layer.axis not in (-1, len(call.shape) - 1):
+    if call.layer.axis not in (-1, call.shape[0] - 1):
         return "its channels are not on the axis that it joins"
     ties, start = [], 0
-    for shape in call.shapes:
-        assert shape[-1] is not None and call.shape[-1] is not None
-        tie = np.full(call.shape[-1], -1)
-        tie[start:start + shape[-1]] = np.arange(shape[-1])
+    for _, width in call.shapes:
+        tie = np.full(call.shape[1], -1)
+        tie[start:start + width] = np.arange(width)
         ties.append(tie)
-        start += shape[-1]
+        start += width
     return Tied(call.sources, call.target, tuple(ties), np.concatenate)
 
 
@@ -241,24 +234,20 @@ READERS: "dict[type, Callable[[Call], Operation | str]]" = {
     layers.PReLU: _prelu,
     layers.Rescaling: _rescaled,
     **dict.fromkeys((layers.Dropout, layers.AlphaDropout), _dropout),
-    **dict.fromkeys((
-        layers.Identity, layers.ActivityRegularization, layers.GaussianNoise,
-        layers.GaussianDropout, layers.SpatialDropout1D, layers.SpatialDropout2D,
-        layers.SpatialDropout3D, layers.MaxPooling1D, layers.MaxPooling2D, layers.MaxPooling3D,
-        layers.AveragePooling1D, layers.AveragePooling2D, layers.AveragePooling3D,
-        layers.GlobalMaxPooling1D, layers.GlobalMaxPooling2D, layers.GlobalMaxPooling3D,
-        layers.GlobalAveragePooling1D, layers.GlobalAveragePooling2D,
-        layers.GlobalAveragePooling3D, layers.Flatten, layers.RepeatVector, layers.Cropping1D,
-        layers.Cropping2D, layers.Cropping3D), _same),
+    **dict.fromkeys((getattr(layers, name) for name in (
+        "Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "Flatten",
+        "RepeatVector", *(f"{kind}{axes}D" for axes in (1, 2, 3) for kind in (
+            "SpatialDropout", "MaxPooling", "AveragePooling", "GlobalMaxPooling",
+            "GlobalAveragePooling", "Cropping")))), _same),
     **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D), _upsampling),
     **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D), _padding),
     Take: _taken,
     layers.Reshape: _reshape,
     layers.Permute: _permute,
-    layers.Add: _merge(sum),
+    layers.Add: _merge(lambda values: np.sum(values, axis=0)),
     layers.Subtract: _merge(lambda values: values[0] - values[1]),
     layers.Multiply: _merge(_product),
-    layers.Average: _merge(lambda values: sum(values) / len(values)),
+    layers.Average: _merge(lambda values: np.mean(values, axis=0)),
     layers.Maximum: _merge(lambda values: np.max(values, axis=0)),
     layers.Minimum: _merge(lambda values: np.min(values, axis=0)),
     layers.Concatenate: _concatenated,
