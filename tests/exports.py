@@ -23,7 +23,7 @@ def convolutional(keep=0.1, seed=0):
         layers.Input((8, 8, 3)), layers.Conv2D(16, 3, padding="same", activation="relu"),
         layers.DepthwiseConv2D(3, use_bias=False), layers.BatchNormalization(), layers.ReLU(),
         layers.SeparableConv2D(24, 1, activation="relu"), layers.MaxPooling2D(),
-        layers.Flatten(), layers.Dense(4)]), keep, 1, seed)
+        layers.Flatten(), layers.Dense(6)]), keep, 1, seed)
 
 
 def masked(model, keep, block=1, seed=0):
@@ -37,6 +37,15 @@ def masked(model, keep, block=1, seed=0):
         else:
             kept = rng.random((*shape[:-2], max(1, shape[-2] // block), shape[-1])) < keep
             variable.assign(variable * np.repeat(kept, min(block, shape[-2]), axis=-2))
+    return model
+
+
+def pruned(model, keep, seed=0):
+    """The model as it was drawn, but for a random share of its kernels that is kept."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        if len(variable.shape) > 1:
+            variable.assign(variable * (rng.random(tuple(variable.shape)) < keep))
     return model
 
 
