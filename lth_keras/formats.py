@@ -133,6 +133,8 @@ def convert(model: Any, name: str, path: "str | os.PathLike[str]",
             raise LotteryError(f"{name} could not be converted: {reason(error)}") from None
         if path.is_dir():
             shutil.rmtree(path)
+        elif unfinished.is_dir():
+            path.unlink(missing_ok=True)
         os.replace(unfinished, path)
 
 

@@ -90,7 +90,8 @@ class TensorFlow:
         signature = self._model.signatures["serving_default"]
         names = list(signature.structured_input_signature[1])
         _check_single(names, list(signature.structured_outputs))
-        self._function = lambda batch: next(iter(signature(**{names[0]: batch}).values()))
+        self._function: Callable[[Any], Any] = (
+            lambda batch: next(iter(signature(**{names[0]: batch}).values())))
         self._dtype = signature.structured_input_signature[1][names[0]].dtype.as_numpy_dtype
 
     def give(self, examples: Array) -> None:
@@ -162,12 +163,11 @@ def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[st
     """
     runtime.give(np.resize(examples[:batch], (batch, *examples.shape[1:])))
     runtime.call()  # The first call may still compile or pack weights.
-    calls, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < WARM_UP_SECONDS:
+    calls, took, begun = 0, 0.0, time.perf_counter()
+    while not calls or took < WARM_UP_SECONDS:
         runtime.call()
-        calls += 1
-    took = (time.perf_counter() - begun) / calls
-    calls = max(1, math.ceil(REPEAT_SECONDS / took))
+        calls, took = calls + 1, time.perf_counter() - begun
+    calls = max(1, math.ceil(REPEAT_SECONDS * calls / took))
     means = []
     gc.disable()
     try:
