@@ -26,6 +26,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, Arrays, kept, size
 from lth_keras.structured import obeys, shuffled
 from lth_keras.structures import NONE, Structure
+from lth_keras.values import check_choice
 
 Make = Callable[..., tuple[Arrays, Arrays]]
 MASKS = ("ticket", "structured", "free")
@@ -86,6 +87,8 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
       >>> CONTROLS.pop("same").title
       'the ticket again'
     """
+    check_choice("mask", mask, MASKS)
+
     def add(make: Make) -> Make:
         if name in CONTROLS:
             raise LotteryError(f"A control's name is taken once. Received: {name!r} again.")

@@ -54,6 +54,7 @@ class Lab:
     def __init__(self, config: Config, data: Data, strategy: "tf.distribute.Strategy | None" = None,
                  resident_mib: int = feed.RESIDENT_MIB):
         self._config = config
+        self._structure = parse(config.structure)
         self._examples = len(data.y_train)
         _check_examples(config, self._examples)
         with (strategy or tf.distribute.get_strategy()).scope():
@@ -91,7 +92,9 @@ class Lab:
         outcome = Outcome(result, trained.curve, drawn)
         if trained.diverged:
             return outcome
-        if training == chain(self._config, training.replicate, training.level):
+        # Nothing is pruned beyond m of every n; else a run may go on with more rounds.
+        ends = self._structure.sparsity_m_by_n and training.level == self._config.rounds
+        if training == chain(self._config, training.replicate, training.level) and not ends:
             outcome = dataclasses.replace(
                 outcome, following=self._prune(training, ticket, trained, start.other))
         if self._config.keep_trained == "tickets" and training.branch in (TICKET, CONTINUED):
@@ -113,7 +116,7 @@ class Lab:
             fresh = models.initial_weights(self._model, self._rng(training, "init"))
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
-                parse(self._config.structure))
+                self._structure)
         if other and (training.branch == CONTINUED or repeats_from_k(self._config, training)):
             return other.weights, ticket.masks
         return ticket.weights, ticket.masks
@@ -160,7 +163,7 @@ class Lab:
         fractions = resolve(config.fraction,
                             [item.prunable for item in masked(self._model).values()])
         masks = prune(scores, ticket.masks, fractions, config.scope,
-                      dict.fromkeys(ticket.masks, parse(config.structure)),
+                      dict.fromkeys(ticket.masks, self._structure),
                       level=training.level + 1, rounds=config.rounds)
         return Contents(theta if config.retraining == "weight_rewinding" else final,
                         masks, training.level + 1,
