@@ -1,13 +1,12 @@
 """Times TF Lite files in turn: `python -m benchmarks.calls TURNS FILE ...`.
 
-Every turn calls every file so often, at batch 1, in one thread bound to one core, with
-ai-edge-litert's default delegates.  Prints a line of JSON: file -> the median microseconds of a
-call, turn by turn.
+Every turn calls every file for about TURN seconds, at batch 1, in one thread bound to one core,
+with ai-edge-litert's default delegates.  The clock is the thread's own, which stands still while
+other programs have the core.  Prints a line of JSON: file -> microseconds a call, turn by turn.
 """
 
 import json
 import os
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
-WARM_UP, CALLS = 5, 30  # A turn.
+WARM_UP = 5  # Calls of a turn that are not counted.
+TURN = 0.02
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     times: dict[str, list[float]] = {file: [] for file in files}
     for _ in range(int(turns)):
         for file in files:
-            times[file].append(_median(invoke[file]))
+            times[file].append(1e6 * _seconds(invoke[file]))
     print(json.dumps(times))
 
 
@@ -40,13 +40,16 @@ def _loaded(file: str) -> Callable[[], None]:
     return interpreter.invoke
 
 
-def _median(invoke: Callable[[], None]) -> float:
-    taken = []
-    for _ in range(WARM_UP + CALLS):
-        began = time.perf_counter()
+def _seconds(invoke: Callable[[], None]) -> float:
+    one = _mean(invoke, WARM_UP)
+    return _mean(invoke, max(3, round(TURN / one)))
+
+
+def _mean(invoke: Callable[[], None], calls: int) -> float:
+    began = time.thread_time()
+    for _ in range(calls):
         invoke()
-        taken.append(time.perf_counter() - began)
-    return 1e6 * statistics.median(taken[WARM_UP:])
+    return (time.thread_time() - began) / calls
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ _DENSE = "dense"
 def structures(options: Options) -> list[Row]:
     """LeNet-300-100, found and trained by `lth run`; and a small MobileNet of 1x1 convolutions."""
     version = importlib.metadata.version("ai-edge-litert")
-    note = f"ai-edge-litert {version}, default delegates, one thread, batch 1"
+    note = f"ai-edge-litert {version}, default delegates, batch 1; the time of the one thread"
     return [*_lenet(options, note), *_mobile(options, note)]
 
 
