@@ -1,10 +1,10 @@
-"""TF Lite files of pruned networks: `python -m benchmarks.sparse_files KIND ... FILE`.
+"""TF Lite files of pruned networks: `python -m benchmarks.sparse_files NETWORK ...`, each of
 
-    lenet WORKDIR LEVEL FILE         what `lth run lenet_300_100` trained at a level
-    mobile STRUCTURE FRACTION FILE   a small MobileNet, pruned by magnitude at initialisation
+    lenet,WORKDIR,LEVEL,FILE         what `lth run lenet_300_100` trained at a level
+    mobile,STRUCTURE,FRACTION,FILE   a small MobileNet, pruned by magnitude at initialisation
 
-Writes FILE_plain.tflite and, converted with EXPERIMENTAL_SPARSITY, FILE_sparse.tflite, and
-prints a line of JSON: the density of the prunable weights, and the files' bytes.
+Writes FILE_plain.tflite and, converted with EXPERIMENTAL_SPARSITY, FILE_sparse.tflite of each,
+and prints a line of JSON: the density of its prunable weights, and the files' bytes.
 """
 
 import json
@@ -91,9 +91,12 @@ def _predict(content: bytes, x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """The entry point."""
-    kind, *arguments, file = sys.argv[1:]
-    model, density = {"lenet": lenet, "mobile": mobile}[kind](*arguments)
-    print(json.dumps({"density": density, **convert(model, file)}))
+    found = []
+    for network in sys.argv[1:]:
+        kind, *arguments, file = network.split(",")
+        model, density = {"lenet": lenet, "mobile": mobile}[kind](*arguments)
+        found.append({"density": density, **convert(model, file)})
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -4,18 +4,18 @@ import csv
 import importlib.metadata
 import json
 import pathlib
+from collections.abc import Sequence
 
 from benchmarks import process
 from benchmarks.options import Options
 from benchmarks.rows import Row, row
 
 # Structure, rounds, fraction; each round prunes the fraction, 2:4 prunes half at once.
-_LENET = (("none", 1, "0.8"), ("none", 1, "0.9"), ("none", 15, None), ("2:4", 1, None),
-          ("block_1x4", 1, "0.8"), ("block_1x4", 1, "0.9"), ("block_4x1", 1, "0.8"),
-          ("block_4x1", 1, "0.9"), ("block_4x1", 15, None))
+_LENET = (("none", 1, "0.9"), ("none", 15, None), ("2:4", 1, None), ("block_1x4", 1, "0.9"),
+          ("block_4x1", 1, "0.8"), ("block_4x1", 1, "0.9"), ("block_4x1", 15, None))
 _MOBILE = (("none", "0.8"), ("none", "0.9"), ("2:4", "0.5"), ("block_1x4", "0.8"),
            ("block_1x4", "0.9"), ("block_4x1", "0.9"))
-_DENSE = "dense"
+_DENSE, _KINDS = "dense", ("plain", "sparse")
 
 
 def structures(options: Options) -> list[Row]:
@@ -26,21 +26,19 @@ def structures(options: Options) -> list[Row]:
 
 
 def _lenet(options: Options, note: str) -> list[Row]:
-    steps, made = 100 if options.quick else 2000, {}
-    for structure, rounds, fraction in _LENET[:2] if options.quick else _LENET:
-        folder = options.folder / f"structures_{len(made)}"
+    steps, asked = 100 if options.quick else 1000, []
+    for structure, rounds, fraction in _LENET[:1 if options.quick else None]:
+        folder = options.folder / f"structures_{len(asked)}"
         process.run(process.module(
             "lth_keras", "run", "lenet_300_100", f"--steps={steps}", f"--rounds={rounds}",
             "--branches=ticket", f"--set=structure={structure}", f"--workdir={folder}",
             *([f"--set=fraction={fraction}"] if fraction else [])))
         accuracy = _accuracy(folder)
-        for level in (rounds,) if made else (0, rounds):  # All start from the same dense one.
-            file = str(options.folder / f"lenet_{len(made)}")
-            found = _converted("lenet", str(folder), str(level), file)
-            name = f"{structure}, P_m {found['density']:.1%}" if level else _DENSE
-            made[f"{name}, {accuracy[level]:.2%} right"] = file, found
-            options.say(f"structures, LeNet-300-100, {name}: {accuracy[level]:.2%}")
-    return _timed(f"LeNet-300-100 on MNIST, trained for {steps:,} steps", made, options, note)
+        options.say(f"structures, LeNet-300-100, {structure}: {accuracy[rounds]:.2%}")
+        for level in (rounds,) if asked else (0, rounds):  # All start from the same dense one.
+            name = f"{structure if level else _DENSE}, {accuracy[level]:.2%} right"
+            asked.append((name, f"lenet,{folder},{level}"))
+    return _timed(f"LeNet-300-100 on MNIST, {steps:,} steps a training", asked, options, note)
 
 
 def _accuracy(folder: pathlib.Path) -> dict[int, float]:
@@ -50,30 +48,27 @@ def _accuracy(folder: pathlib.Path) -> dict[int, float]:
 
 
 def _mobile(options: Options, note: str) -> list[Row]:
-    made = {}
-    for structure, fraction in (("none", "0"), *_MOBILE[:1 if options.quick else None]):
-        file = str(options.folder / f"mobile_{len(made)}")
-        found = _converted("mobile", structure, fraction, file)
-        name = f"{structure}, P_m {found['density']:.1%}" if made else _DENSE
-        made[name] = file, found
-        options.say(f"structures, small MobileNet, {name}")
+    asked = [(_DENSE, "mobile,none,0"), *(
+        (structure, f"mobile,{structure},{fraction}")
+        for structure, fraction in _MOBILE[:1 if options.quick else None])]
     return _timed("a small MobileNet, 96 x 96 pixels, its 1x1 convolutions pruned at "
-                  "initialisation", made, options, note)
+                  "initialisation", asked, options, note)
 
 
-def _converted(*arguments: str) -> dict[str, float]:
-    done = process.run(process.module("benchmarks.sparse_files", *arguments))
-    found: dict[str, float] = json.loads(process.last_line(done.output))
-    return found
-
-
-def _timed(subject: str, made: dict[str, tuple[str, dict[str, float]]], options: Options,
+def _timed(subject: str, asked: Sequence[tuple[str, str]], options: Options,
            note: str) -> list[Row]:
+    kind_of = asked[0][1].partition(",")[0]
+    files = [str(options.folder / f"{kind_of}_{number}") for number in range(len(asked))]
+    made = process.run(process.module("benchmarks.sparse_files", *(
+        f"{network},{file}" for (_, network), file in zip(asked, files, strict=True))))
+    found = json.loads(process.last_line(made.output))
     turns = 2 if options.quick else 30 * options.repeats
-    files = [f"{file}_{kind}.tflite" for file, _ in made.values() for kind in ("plain", "sparse")]
-    done = process.run(process.module("benchmarks.calls", str(turns), *files))
+    done = process.run(process.module("benchmarks.calls", str(turns), *(
+        f"{file}_{kind}.tflite" for file in files for kind in _KINDS)))
     times = json.loads(process.last_line(done.output))
-    return [row("structures", subject, name, times[f"{file}_{kind}.tflite"],
-                unit="µs a call", against=times[files[0]], reference=f"{_DENSE}, plain, same turn",
-                setting=f"{kind}, {found[kind]:,.0f} bytes", note=note, spread="quartiles")
-            for name, (file, found) in made.items() for kind in ("plain", "sparse")]
+    options.say(f"structures: timed {subject}")
+    return [row("structures", subject, f"{name}, P_m {of['density']:.1%}",
+                times[f"{file}_{kind}.tflite"], unit="µs a call",
+                against=times[f"{files[0]}_plain.tflite"], spread="quartiles", note=note,
+                reference=f"{_DENSE}, plain, same turn", setting=f"{kind}, {of[kind]:,} bytes")
+            for (name, _), file, of in zip(asked, files, found, strict=True) for kind in _KINDS]

@@ -51,6 +51,8 @@ def prune(scores: Arrays, masks: Arrays, fraction: Mapping[str, float], scope: S
              [1, 1],
              [0, 1]], dtype=uint8)
     """
+    if all(structures[name].is_none for name in masks):
+        return plain.prune(scores, masks, fraction, scope)
     plain.check_scores(scores, masks)
     grouped = [name for name in masks if structures[name].sparsity_m_by_n and fraction[name]]
     for name in grouped:
