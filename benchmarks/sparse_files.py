@@ -1,10 +1,10 @@
 """TF Lite files of pruned networks: `python -m benchmarks.sparse_files NETWORK ...`, each of
 
-    lenet,WORKDIR,LEVEL,FILE         what `lth run lenet_300_100` trained at a level
-    mobile,STRUCTURE,FRACTION,FILE   a small MobileNet, pruned by magnitude at initialisation
+    lenet,STRUCTURE,FRACTION,ROUNDS,STEPS,FILE   what `lth run lenet_300_100` trains in the end
+    mobile,STRUCTURE,FRACTION,FILE               a small MobileNet, pruned at its initialisation
 
 Writes FILE_plain.tflite and, converted with EXPERIMENTAL_SPARSITY, FILE_sparse.tflite of each,
-and prints a line of JSON: the density of its prunable weights, and the files' bytes.
+and prints a line of JSON: what is known of each, its density and the files' bytes with it.
 """
 
 import json
@@ -19,7 +19,9 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 
 import lth_keras as lth
-from lth_keras import layout, models, presets
+from lth_keras import data, models, presets
+from lth_keras.experiment import Start
+from lth_keras.lab import Lab
 from lth_keras.record import Training
 from lth_keras.structures import parse
 
@@ -28,15 +30,23 @@ TOLERANCE = 1e-3  # Of logits: the largest difference to what Keras predicts.
 SPARSITY = {"plain": [], "sparse": [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]}
 
 
-def lenet(workdir: str, level: str) -> tuple[Any, float]:
-    """The network that a run trained at a level, its pruned weights at zero; its density."""
-    path = layout.trained_path(pathlib.Path(workdir), Training(0, int(level)))
-    ticket = lth.Ticket.load(path)
-    model = models.build(presets.get("lenet_300_100"), (28, 28, 1), 10)
-    return lth.strip_pruning(ticket.apply(model)), ticket.density
+def lenet(structure: str, fraction: str, rounds: str, steps: str) -> tuple[Any, dict[str, float]]:
+    """LeNet-300-100 searched and trained on MNIST, without wrappers; density and accuracy."""
+    config = presets.get("lenet_300_100").replace(
+        structure=structure, rounds=rounds, steps=steps, fraction=fraction.replace("/", ","))
+    lab, start = Lab(config, data.load("mnist")), Start()
+    for level in range(config.rounds + 1):
+        outcome = lab.train(Training(0, level), start)
+        start = Start(outcome.following)
+    assert outcome.trained is not None
+    found = outcome.trained
+    ticket = lth.Ticket(found.weights, found.masks, found.level, found.provenance)
+    model = models.build(config, (28, 28, 1), 10)
+    return lth.strip_pruning(ticket.apply(model)), {
+        "density": ticket.density, "accuracy": outcome.result["test_accuracy_final"]}
 
 
-def mobile(structure: str, fraction: str) -> tuple[Any, float]:
+def mobile(structure: str, fraction: str) -> tuple[Any, dict[str, float]]:
     """A small MobileNet as XNNPACK's sparse inference wants it, pruned; its density."""
     keras.utils.set_random_seed(0)
     policy = tfmot.sparsity.keras.PruneForLatencyOnXNNPack()
@@ -44,7 +54,7 @@ def mobile(structure: str, fraction: str) -> tuple[Any, float]:
     model.compile("sgd")
     search = lth.Search(model, fraction=float(fraction))
     search.prune_and_rewind()
-    return lth.strip_pruning(model), search.density
+    return lth.strip_pruning(model), {"density": search.density}
 
 
 def _mobile() -> Any:
@@ -94,8 +104,8 @@ def main() -> None:
     found = []
     for network in sys.argv[1:]:
         kind, *arguments, file = network.split(",")
-        model, density = {"lenet": lenet, "mobile": mobile}[kind](*arguments)
-        found.append({"density": density, **convert(model, file)})
+        model, known = {"lenet": lenet, "mobile": mobile}[kind](*arguments)
+        found.append({**known, **convert(model, file)})
     print(json.dumps(found))
 
 

@@ -244,10 +244,9 @@ class Config:
         """What each training is: every field but the extent that is not at its default."""
         plain = self.to_dict()
         # How much a round prunes of every n weights depends on how many rounds there are.
-        decided = {"rounds"} if ":" in self.structure else set()
+        extent = {*_EXTENT} - ({"rounds"} if ":" in self.structure else set())
         return {field.name: plain[field.name] for field in dataclasses.fields(self)
-                if field.name in decided or (field.name not in _EXTENT
-                                             and getattr(self, field.name) != field.default)}
+                if field.name not in extent and getattr(self, field.name) != field.default}
 
     @property
     def fingerprint(self) -> str:

@@ -5,10 +5,12 @@
     block_1x4   blocks of 1 input by 4 outputs are kept or pruned as a whole
 
 The names and meanings are tfmot's: `sparsity_m_by_n=(2, 4)`, `block_size=(1, 4)` and
-`block_pooling_type`.  A kernel's last two axes are its inputs and outputs.  Blocks count from
-its first input and output, and those at its far edges may be smaller; a kernel has them if it is
-a matrix: of rank 2, or a 1x1 convolution's.  Groups of n lie along the inputs of each output (and
-position), in kernels of rank 2 and 4; a smaller group at the end keeps what a whole one keeps.
+`block_pooling_type`.  A kernel's last two axes are its inputs and outputs.
+
+Blocks count from the first input and output, and those at the far edges may be smaller (tfmot
+then scores other blocks than it prunes).  A kernel has them if it is a matrix: of rank 2, or a
+1x1 convolution's.  Groups of n lie along the inputs of each output (and position), in kernels of
+rank 2 and 4; a smaller group at the end keeps as many as a whole one, if it has them.
 """
 
 import dataclasses

@@ -79,15 +79,26 @@ def test_groups_are_those_of_tfmot(text, shape):
     assert pruning_utils.is_pruned_m_by_n(tf.constant(weight * ours), m_by_n)
 
 
+def tfmots_blocks(weight, text, fraction):
+    weight, structure = tf.Variable(np.float32(weight)), parse(text)
+    return pruning_impl.Pruning(
+        lambda: tf.constant(1, tf.int64), [(weight, None, None)],
+        tfmot.sparsity.keras.ConstantSparsity(fraction, 0), structure.block_size,
+        structure.block_pooling_type)._maybe_update_block_mask(weight)[1].numpy()
+
+
 @pytest.mark.parametrize("text", BLOCKS)
 @pytest.mark.parametrize("fraction", [0.25, 0.5, 0.9])
 def test_blocks_are_those_of_tfmot_where_they_fill_the_weight(text, fraction):
-    weight, structure = tf.Variable(distinct((12, 24)).astype(np.float32)), parse(text)
-    schedule = tfmot.sparsity.keras.ConstantSparsity(fraction, 0)
-    theirs = pruning_impl.Pruning(
-        lambda: tf.constant(1, tf.int64), [(weight, None, None)], schedule, structure.block_size,
-        structure.block_pooling_type)._maybe_update_block_mask(weight)[1]
-    np.testing.assert_array_equal(pruned(np.abs(weight.numpy()), text, fraction), theirs)
+    weight = distinct((12, 24)).astype(np.float32)
+    np.testing.assert_array_equal(pruned(np.abs(weight), text, fraction),
+                                  tfmots_blocks(weight, text, fraction))
+
+
+def test_elsewhere_blocks_are_scored_as_they_lie_which_tfmots_are_not():
+    weight = np.array([[1.0, 1], [1, 1], [1, 1], [9, 9], [1, 1]])
+    assert pruned(weight, "block_4x1")[:, 0].tolist() == [1, 1, 1, 1, 0]
+    assert tfmots_blocks(weight, "block_4x1", 0.5)[:, 0].tolist() == [0, 0, 0, 0, 1]
 
 
 # Blocks.
