@@ -14,9 +14,10 @@ from benchmarks.saves import saves
 from benchmarks.search import search
 from benchmarks.start import start
 from benchmarks.steps import fit, steps
+from benchmarks.structures import structures
 
 SECTIONS = {"steps": steps, "fit": fit, "search": search, "memory": memory, "start": start,
-            "growth": growth, "saves": saves}
+            "growth": growth, "saves": saves, "structures": structures}
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ class Row:
       section, subject: which table it is in.
       name, setting: what was measured, and how.
       unit: of median, least and greatest, which are taken over `runs` runs.
+      spread: what least and greatest are: of all runs, or the quartiles.
       ratio: to the row or quantity that `reference` names, taken in the same run.
       note: what the table's foot says: the data, what was left out.
       date: of the run, ISO 8601.
@@ -36,16 +37,20 @@ class Row:
     reference: str
     note: str = ""
     date: str = dataclasses.field(default_factory=lambda: datetime.date.today().isoformat())
+    spread: str = "least .. greatest"
 
 
 def row(section: str, subject: str, name: str, values: Sequence[float], *, unit: str,
-        against: Sequence[float], reference: str, setting: str = "", note: str = "") -> Row:
+        against: Sequence[float], reference: str, setting: str = "", note: str = "",
+        spread: str = "least .. greatest") -> Row:
     """A row of values and what each is divided by, run by run."""
     ratio = statistics.median(value / other
                               for value, other in zip(values, against, strict=True))
+    low, high = (min(values), max(values)) if spread != "quartiles" else \
+        statistics.quantiles(values, n=4, method="inclusive")[::2]
     return Row(section, subject, name, setting, unit, *(_rounded(part) for part in (
-        statistics.median(values), min(values), max(values))), len(values), _rounded(ratio),
-        reference, note)
+        statistics.median(values), low, high)), len(values), _rounded(ratio), reference, note,
+        spread=spread)
 
 
 def _rounded(value: float) -> float:

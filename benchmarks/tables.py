@@ -10,15 +10,14 @@ from benchmarks.rows import Row
 
 README = pathlib.Path(__file__).parent / "README.md"
 BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
-_HEADINGS = ("what", "setting", "median", "least .. greatest", "ratio", "to")
-_NUMBERS = ("median", "least .. greatest", "ratio")
+_NUMBERS = ("median", "least .. greatest", "quartiles", "ratio")
 
 
 def rich_tables(rows: Sequence[Row]) -> Iterator[Table]:
     """A table for each subject."""
     for title, some in _grouped(rows):
         table = Table(title=title, box=box.SIMPLE_HEAD, caption=_foot(some))
-        for heading in _HEADINGS:
+        for heading in _headings(some):
             table.add_column(heading, justify="right" if heading in _NUMBERS else "left")
         for row in some:
             table.add_row(*_cells(row))
@@ -30,13 +29,18 @@ def write_readme(rows: Sequence[Row], machine: Mapping[str, str],
     """Puts the tables between the markers of a README."""
     parts = ["\n".join(f"- {name}: {value}" for name, value in machine.items())]
     for title, some in _grouped(rows):
-        lines = [_HEADINGS, ["---:" if heading in _NUMBERS else "---" for heading in _HEADINGS],
+        headings = _headings(some)
+        lines = [headings, ["---:" if heading in _NUMBERS else "---" for heading in headings],
                  *(_cells(row) for row in some)]
         parts += [f"### {title}", "\n".join(f"| {' | '.join(line)} |" for line in lines),
                   _foot(some)]
     before, rest = path.read_text().split(BEGIN)
     after = rest.split(END)[1]
     path.write_text(f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}")
+
+
+def _headings(rows: Sequence[Row]) -> tuple[str, ...]:
+    return "what", "setting", "median", rows[0].spread, "ratio", "to"
 
 
 def _grouped(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:

@@ -3,6 +3,7 @@
 A reader who follows a network through the package meets each module once:
 
     masks, criteria, fractions, prune    arrays in, arrays out: what is kept, and why
+    structures, structured               pruned together: blocks, and m of every n
     controls, branches, config,
     ticketfile, store                    settings, the ticket file, where results lie
     weights, prunable, zero, view,

@@ -12,7 +12,7 @@ import json
 import re
 from typing import Any
 
-from lth_keras import branches, criteria, fractions, rules, values
+from lth_keras import branches, criteria, fractions, rules, structures, values
 from lth_keras.branches import Branch, CONTINUED, TICKET
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction
@@ -90,6 +90,9 @@ class Config:
         "default:0.2,output:0.1", 0.2)
     scope: Scope = _field(f"where scores are compared, one of {', '.join(SCOPES)}", "layer")
     criterion: str = _field("scores to prune by, a registered name", "magnitude")
+    structure: str = _field(
+        "what is pruned together: none; M:N, such as 2:4, M of every N inputs of an output; or "
+        "blocks of inputs x outputs, such as block_1x4", "none")
     data_order: str = _field(
         "order of the examples: fresh for every training, or the same at every level", "fresh")
     measured_steps: tuple[int, ...] = _field(
@@ -129,10 +132,12 @@ class Config:
                 not all(isinstance(branch, str) for branch in self.branches):
             raise LotteryError(f"branches must be a tuple of names. Received: {self.branches!r}.")
         object.__setattr__(self, "branches", branches.check(self.branches))
+        object.__setattr__(self, "structure", str(structures.parse(self.structure)))
         rules.check_ranges(self)
         rules.check_steps(self)
         rules.check_strategy(self)
         rules.check_branches(self)
+        rules.check_structure(self)
 
     def replace(self, **changes: Any) -> "Config":
         """The configuration with fields changed, checked as a whole.
@@ -238,8 +243,10 @@ class Config:
     def identity(self) -> dict[str, Any]:
         """What each training is: every field but the extent that is not at its default."""
         plain = self.to_dict()
+        # How much a round prunes of every n weights depends on how many rounds there are.
+        extent = {*_EXTENT} - ({"rounds"} if ":" in self.structure else set())
         return {field.name: plain[field.name] for field in dataclasses.fields(self)
-                if field.name not in _EXTENT and getattr(self, field.name) != field.default}
+                if field.name not in extent and getattr(self, field.name) != field.default}
 
     @property
     def fingerprint(self) -> str:

@@ -10,6 +10,9 @@ A control sees the ticket and the same network drawn anew:
     rng      a numpy Generator, for controls that draw more
 
 Only weights that have a mask are changed, but by those controls that take all weights fresh.
+Where weights are pruned in a structure (`lth_keras.structures`), so are those of its controls:
+one whose mask is "structured" gets the structure as a fifth argument, and one whose mask is
+"free" is refused.
 
 To add one, write that function and `register` it; `--branches` then knows its name.
 """
@@ -21,8 +24,12 @@ import numpy as np
 
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, Arrays, kept, size
+from lth_keras.structured import obeys, shuffled
+from lth_keras.structures import NONE, Structure
+from lth_keras.values import check_choice
 
-Make = Callable[[Arrays, Arrays, Arrays, np.random.Generator], tuple[Arrays, Arrays]]
+Make = Callable[..., tuple[Arrays, Arrays]]
+MASKS = ("ticket", "structured", "free")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Control:
       drawn: whether its weights are initial ones.  Then it is trained from step 0 on, also where
         the ticket goes on from step k.
       budget: whether it is trained for as much computation as the dense network.
+      mask: whose mask it has: the ticket's; its own, in the structure that weights are pruned
+        in, which `make` takes too; or its own, anywhere.  One of MASKS.
     """
 
     name: str
@@ -43,12 +52,32 @@ class Control:
     make: Make
     drawn: bool
     budget: bool = False
+    mask: str = "ticket"
+
+    def start(self, weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
+              structure: Structure = NONE) -> tuple[Arrays, Arrays]:
+        """What it is trained from: the control of a ticket in a structure.
+
+        Raises:
+          LotteryError: if it makes masks that are not of the structure.
+        """
+        more = (structure,) if self.mask == "structured" else ()
+        made, masks_made = self.make(weights, masks, fresh, rng, *more)
+        pruned = [name for name, mask in masks.items() if not np.all(mask)]
+        wrong = [name for name in pruned if obeys(masks[name], structure)
+                 and not obeys(masks_made[name], structure)]
+        if wrong:
+            raise LotteryError(f"A control must keep to structure={structure}; register it with "
+                               f"mask=\"free\" if it cannot. Received: {self.name}, whose masks "
+                               f"of {', '.join(wrong)} do not.")
+        return made, masks_made
 
 
 CONTROLS: dict[str, Control] = {}
 
 
-def register(name: str, title: str, drawn: bool, budget: bool = False) -> Callable[[Make], Make]:
+def register(name: str, title: str, drawn: bool, budget: bool = False,
+             mask: str = "ticket") -> Callable[[Make], Make]:
     """Makes a control known by name.
 
     Example:
@@ -58,10 +87,12 @@ def register(name: str, title: str, drawn: bool, budget: bool = False) -> Callab
       >>> CONTROLS.pop("same").title
       'the ticket again'
     """
+    check_choice("mask", mask, MASKS)
+
     def add(make: Make) -> Make:
         if name in CONTROLS:
             raise LotteryError(f"A control's name is taken once. Received: {name!r} again.")
-        CONTROLS[name] = Control(name, title, make, drawn, budget)
+        CONTROLS[name] = Control(name, title, make, drawn, budget, mask)
         return make
     return add
 
@@ -87,14 +118,14 @@ def reinit(weights: Arrays, masks: Arrays, fresh: Arrays,
     return fresh, masks
 
 
-@register("random_mask", "random mask", drawn=True)
-def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays,
-                rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+@register("random_mask", "random mask", drawn=True, mask="structured")
+def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
+                structure: Structure = NONE) -> tuple[Arrays, Arrays]:
     """Another network, with as many weights in each layer, anywhere (the same, figure 1)."""
-    return fresh, _shuffled(masks, rng)
+    return fresh, {name: shuffled(mask, structure, rng) for name, mask in masks.items()}
 
 
-@register("random_mask_global", "random mask, layers together", drawn=True)
+@register("random_mask_global", "random mask, layers together", drawn=True, mask="free")
 def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
                        rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Another network, with as many weights in all, anywhere.
@@ -111,14 +142,14 @@ def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
     return fresh, {**masks, **drawn}
 
 
-@register("shuffled_mask", "shuffled mask", drawn=False)
-def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays,
-                  rng: np.random.Generator) -> tuple[Arrays, Arrays]:
+@register("shuffled_mask", "shuffled mask", drawn=False, mask="structured")
+def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
+                  structure: Structure = NONE) -> tuple[Arrays, Arrays]:
     """The ticket's weights, as many of each layer, but any (Frankle et al., ICLR 2021)."""
-    return weights, _shuffled(masks, rng)
+    return weights, {name: shuffled(mask, structure, rng) for name, mask in masks.items()}
 
 
-@register("magnitude_at_init", "largest at initialisation", drawn=False)
+@register("magnitude_at_init", "largest at initialisation", drawn=False, mask="free")
 def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
                       rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """The ticket's weights, as many of each layer, those largest before training.
@@ -205,11 +236,6 @@ def _with_noise(deviations: float) -> None:
 
 for _deviations in (0.5, 1, 2, 3):
     _with_noise(_deviations)
-
-
-def _shuffled(masks: Arrays, rng: np.random.Generator) -> dict[str, Array]:
-    return {name: rng.permutation(mask.ravel()).reshape(mask.shape)
-            for name, mask in masks.items()}
 
 
 def _deviation(values: Array) -> float:

@@ -91,7 +91,7 @@ class Course:
         self.search = Search(
             model, fraction=self._schedule.fraction, scope=asked.scope, criterion=asked.criterion,
             seed=asked.seed, check=asked.check, facts=asked.provenance,
-            take_theta=asked.rewind_step == 0 and found is None)
+            take_theta=asked.rewind_step == 0 and found is None, rounds=self._schedule.rounds)
         for wrapper in wrappers(model):
             if not isinstance(wrapper, MaskedLayer):
                 # Past its schedule's last step, tfmot's wrapper leaves the pruning to us.

@@ -12,6 +12,7 @@ from lth_keras import rewind
 from lth_keras.masks import Array
 from lth_keras.provenance import fingerprint
 from lth_keras.rewind import Snapshot
+from lth_keras.structures import named
 from lth_keras.weights import masked, named_weights
 from lth_keras.workdir import Found
 
@@ -20,7 +21,10 @@ def of(model: Any) -> dict[str, Any]:
     """What of a compiled model decides the bits of its training: JSON values by name."""
     shapes = {name: [list(variable.shape), str(variable.dtype)]
               for name, variable in named_weights(model).items()}
-    settings = {"network": fingerprint({"weights": shapes, "prunable": sorted(masked(model))}),
+    weights = masked(model)
+    network = {"weights": shapes, "prunable": sorted(weights),
+               **named({name: item.structure for name, item in weights.items()})}
+    settings = {"network": fingerprint(network),
                 "loss": _described(model.loss), "jit_compile": bool(model._jit_compile)}
     optimizer = model.optimizer
     settings["optimizer"] = type(optimizer).__name__

@@ -28,9 +28,10 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiment import Outcome, Speed, Start
 from lth_keras.fractions import count, resolve
 from lth_keras.masks import Array, Arrays, density, ones
-from lth_keras.prune import prune
 from lth_keras.randomness import generator
 from lth_keras.record import chain, DENSITY, Training
+from lth_keras.structured import prune
+from lth_keras.structures import cells, check, parse
 from lth_keras.ticketfile import Contents
 from lth_keras.train import Plan, Trained, Trainer
 from lth_keras.weights import masked
@@ -53,6 +54,7 @@ class Lab:
     def __init__(self, config: Config, data: Data, strategy: "tf.distribute.Strategy | None" = None,
                  resident_mib: int = feed.RESIDENT_MIB):
         self._config = config
+        self._structure = parse(config.structure)
         self._examples = len(data.y_train)
         _check_examples(config, self._examples)
         with (strategy or tf.distribute.get_strategy()).scope():
@@ -90,7 +92,9 @@ class Lab:
         outcome = Outcome(result, trained.curve, drawn)
         if trained.diverged:
             return outcome
-        if training == chain(self._config, training.replicate, training.level):
+        # Nothing is pruned beyond m of every n; else a run may go on with more rounds.
+        ends = self._structure.sparsity_m_by_n and training.level == self._config.rounds
+        if training == chain(self._config, training.replicate, training.level) and not ends:
             outcome = dataclasses.replace(
                 outcome, following=self._prune(training, ticket, trained, start.other))
         if self._config.keep_trained == "tickets" and training.branch in (TICKET, CONTINUED):
@@ -110,8 +114,9 @@ class Lab:
         # The weights and the masks that it is trained from.
         if training.branch in CONTROLS:
             fresh = models.initial_weights(self._model, self._rng(training, "init"))
-            return CONTROLS[training.branch].make(ticket.weights, ticket.masks, fresh,
-                                                  self._rng(training, "control"))
+            return CONTROLS[training.branch].start(
+                ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
+                self._structure)
         if other and (training.branch == CONTINUED or repeats_from_k(self._config, training)):
             return other.weights, ticket.masks
         return ticket.weights, ticket.masks
@@ -157,8 +162,11 @@ class Lab:
         scores = {name: score(theta[name], final[name], rng) for name in ticket.masks}
         fractions = resolve(config.fraction,
                             [item.prunable for item in masked(self._model).values()])
+        masks = prune(scores, ticket.masks, fractions, config.scope,
+                      dict.fromkeys(ticket.masks, self._structure),
+                      level=training.level + 1, rounds=config.rounds)
         return Contents(theta if config.retraining == "weight_rewinding" else final,
-                        prune(scores, ticket.masks, fractions, config.scope), training.level + 1,
+                        masks, training.level + 1,
                         self._provenance(training, pruned_after=_measured(trained)))
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
@@ -192,9 +200,13 @@ def _check_examples(config: Config, examples: int) -> None:
 
 
 def _check_rounds(config: Config, model: Any) -> None:
-    weights = masked(model)
+    weights, structure = masked(model), parse(config.structure)
     fractions = resolve(config.fraction, [item.prunable for item in weights.values()])
-    left = {name: int(np.prod(item.weight.shape)) for name, item in weights.items()}
+    shapes = {name: tuple(item.weight.shape) for name, item in weights.items()}
+    check(dict.fromkeys(weights, structure), shapes, fractions, config.scope, config.rounds)
+    if structure.sparsity_m_by_n:
+        return
+    left = {name: cells(structure, shape) for name, shape in shapes.items()}
     for level in range(1, config.rounds + 1):
         left = {name: size - count(fractions[name], size) for name, size in left.items()}
         if not any(left.values()):

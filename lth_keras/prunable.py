@@ -96,18 +96,26 @@ def check_selectors(value: Any, name: str) -> Sequence[Selector]:
 
 
 class Selection:
-    """What `include` and `exclude` make of a model.
+    """What `include`, `exclude` and a pruning policy make of a model.
 
-    A weight that several layers use is pruned in all of them or in none: `exclude` outdoes
-    `include`, which outdoes what is left out by default.
+    A weight that several layers use is pruned in all of them or in none: `exclude` and the
+    policy outdo `include`, which outdoes what is left out by default.
 
     Args:
-      include, exclude: as `lth.prune_low_magnitude` takes them.
+      include, exclude, policy: as `lth.prune_low_magnitude` takes them.
     """
 
-    def __init__(self, include: Any, exclude: Any):
+    def __init__(self, include: Any, exclude: Any, policy: Any = None):
         self._include = check_selectors(include, "include")
         self._exclude = check_selectors(exclude, "exclude")
+        methods = ("ensure_model_supports_pruning", "allow_pruning")
+        is_policy = not isinstance(policy, type) and all(
+            callable(getattr(policy, name, None)) for name in methods)
+        if not (policy is None or is_policy):
+            raise LotteryError("pruning_policy must be a tfmot PruningPolicy, such as "
+                               "tfmot.sparsity.keras.PruneForLatencyOnXNNPack(). "
+                               f"Received: {policy!r}.")
+        self._policy = policy
         self._used: set[int] = set()
         self.reasons: list[str] = []
 
@@ -119,6 +127,25 @@ class Selection:
         """Whether `exclude` means this layer."""
         return self._note(matches(layer, self._exclude))
 
+    def denied(self, layer: Any) -> str | None:
+        """Why the policy does not allow that a layer is pruned, or None if it does."""
+        if self._policy is None or self._policy.allow_pruning(layer):
+            return None
+        return f"not allowed by {type(self._policy).__name__}"
+
+    def check_policy(self, model: Any) -> None:
+        """Refuses a model that the policy does not support.
+
+        Raises:
+          LotteryError: with what the policy says.
+        """
+        try:
+            if self._policy is not None:
+                self._policy.ensure_model_supports_pruning(model)
+        except ValueError as error:
+            raise LotteryError(f"The model must suit its {type(self._policy).__name__}. Received: "
+                               f"{model.name!r}, of which that says: {error}.") from error
+
     def _note(self, found: list[Selector]) -> bool:
         self._used.update(id(selector) for selector in found)
         return bool(found)
@@ -127,11 +154,12 @@ class Selection:
         """The ids of the variables to prune; `reasons` then tells of each layer without."""
         votes: dict[int, tuple[int, bool]] = {}  # The strongest vote on a weight, and its sense.
         for layer, name, asked, refused in self._layers(model, "", False, False):
-            chosen, reasons = ([], ["excluded"]) if refused else weights_of(layer, asked)
+            reason = "excluded" if refused else self.denied(layer)
+            chosen, reasons = ([], [reason]) if reason else weights_of(layer, asked)
             yes = {id(slot.variable) for slot in chosen}
             for slot in slots(layer):
                 key = id(slot.variable)
-                strength = 3 if refused else 2 if key in yes and asked else key not in yes
+                strength = 3 if reason else 2 if key in yes and asked else key not in yes
                 votes[key] = max(votes.get(key, (-1, False)), (int(strength), key in yes))
             if not chosen:
                 self.reasons.append(f"{name} ({type(layer).__name__}): "

@@ -45,7 +45,7 @@ def prune(scores: Arrays, masks: Arrays, fraction: float | Mapping[str, float],
     """
     if scope not in SCOPES:
         raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
-    _check_scores(scores, masks)
+    check_scores(scores, masks)
     fractions = dict(fraction) if isinstance(fraction, Mapping) else dict.fromkeys(masks, fraction)
     if set(fractions) != set(masks):
         raise LotteryError("A fraction for each weight is needed. Received: fractions for "
@@ -82,7 +82,12 @@ def _lowest(values: Array, number: int) -> Array:
     return chosen
 
 
-def _check_scores(scores: Arrays, masks: Arrays) -> None:
+def check_scores(scores: Arrays, masks: Arrays) -> None:
+    """Scores are of the weights that masks are of, and no kept weight's is NaN.
+
+    Raises:
+      LotteryError: if not.
+    """
     if not masks:
         raise LotteryError("Pruning needs at least one mask. Received: none.")
     if set(scores) != set(masks):

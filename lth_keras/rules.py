@@ -6,7 +6,9 @@ Each takes a `Config` and raises a LotteryError that says the rule and what was 
 import re
 from typing import Any
 
+from lth_keras import structures
 from lth_keras.branches import CONTINUED, MOST_LEVEL, TICKET
+from lth_keras.controls import CONTROLS
 from lth_keras.errors import LotteryError
 
 OWN = "own"  # The network's own initializers.
@@ -62,6 +64,19 @@ def check_branches(config: Any) -> None:
         if any(not first <= level <= config.rounds for level in branch.levels or ()):
             raise LotteryError(f"branches must be at levels from {first} to rounds="
                                f"{config.rounds} for {branch.name}. Received: {branch}.")
+
+
+def check_structure(config: Any) -> None:
+    """A structure that the rounds come to, and controls that can have it."""
+    structure = structures.parse(config.structure)
+    structures.check_rounds(structure, config.rounds)
+    structures.check_scope([structure], config.scope)
+    free = [branch.name for branch in config.plan
+            if branch.name in CONTROLS and CONTROLS[branch.name].mask == "free"]
+    if free and not structure.is_none:
+        raise LotteryError(f"branches must keep to structure={structure}, which those of masks "
+                           f"drawn anywhere do not. Received: {', '.join(free)}; random_mask and "
+                           "shuffled_mask do.")
 
 
 def check_strategy(config: Any) -> None:

@@ -14,11 +14,12 @@ from tf_keras.src.engine.functional import has_functional_like_constructor
 from tf_keras.src.saving.serialization_lib import in_tf_saved_model_scope
 
 from lth_keras.errors import LotteryError
+from lth_keras.structures import parse, Structure
 from lth_keras.weights import masked, wrappers
 from lth_keras.wrapped import wrap_names
 
 _NAME = "lth_keras>WrappedModel"
-_MODEL, _WEIGHTS = "model", "weights"  # The keys of the config.
+_MODEL, _WEIGHTS, _STRUCTURES = "model", "weights", "structures"  # The keys of the config.
 
 
 class WrappedModel:
@@ -44,16 +45,16 @@ class WrappedModel:
           LotteryError: if the config is not that of a wrapped model, does not say how to make
             it, or prunes other weights than the model has.
         """
-        if cls._own_class is not None and set(config) != {_MODEL, _WEIGHTS}:
+        if cls._own_class is not None and set(config) - {_STRUCTURES} != {_MODEL, _WEIGHTS}:
             return cls._own_class.from_config(config)
-        described, names = _checked(config)
+        described, names, structures = _checked(config)
         with keras.saving.custom_object_scope(custom_objects or {}):
             model = keras.saving.deserialize_keras_object(described)
         if not isinstance(model, keras.Model):
             raise LotteryError(f"A wrapped model must be a model. Received: {model!r}.")
         if not model.built and described.get("build_config"):  # In a SavedModel Keras does not.
             model.build_from_config(described["build_config"])
-        return _wrapped(model, names) if names else model
+        return _wrapped(model, names, structures) if names else model
 
 
 # Keras seeks a class by its registered name: here, and, where the package is not imported yet,
@@ -61,7 +62,7 @@ class WrappedModel:
 keras.saving.get_custom_objects()[_NAME] = globals()[_NAME] = WrappedModel
 
 
-def _checked(config: Any) -> tuple[dict[str, Any], list[str]]:
+def _checked(config: Any) -> tuple[dict[str, Any], list[str], dict[str, Structure]]:
     described, names = (config.get(_MODEL), config.get(_WEIGHTS)) \
         if isinstance(config, dict) else (None, None)
     if not (isinstance(described, dict) and isinstance(described.get("class_name"), str)
@@ -76,11 +77,15 @@ def _checked(config: Any) -> tuple[dict[str, Any], list[str]]:
             "; or build the model by its code, wrap it, and call its load_weights on this file.")
     if in_tf_saved_model_scope():  # Keras seeks by this name there.
         described = {**described, "class_name": described.get("registered_name")}
-    return described, names
+    structures = config.get(_STRUCTURES, {})
+    if not isinstance(structures, dict):
+        raise LotteryError("A wrapped model's structures must be words by the names of weights. "
+                           f"Received: {structures!r:.100}.")
+    return described, names, {name: parse(word) for name, word in structures.items()}
 
 
-def _wrapped(model: Any, names: list[str]) -> Any:
-    model = saveable(wrap_names(model, names))
+def _wrapped(model: Any, names: list[str], structures: dict[str, Structure]) -> Any:
+    model = saveable(wrap_names(model, names, structures))
     found = set(masked(model))
     if found != set(names):
         raise LotteryError(
@@ -154,7 +159,13 @@ def _config(model: Any, kind: Any) -> dict[str, Any]:
     return {_MODEL: {"module": module, "class_name": kind.__name__, "config": own,
                      "registered_name": keras.saving.get_registered_name(kind),
                      "build_config": kind.get_build_config(model)},
-            _WEIGHTS: list(masked(model))}
+            _WEIGHTS: list(masked(model)), **_structures(model)}
+
+
+def _structures(model: Any) -> dict[str, Any]:
+    words = {name: str(item.structure) for name, item in masked(model).items()
+             if not item.structure.is_none}
+    return {_STRUCTURES: words} if words else {}
 
 
 def _is_default(kind: Any) -> bool:

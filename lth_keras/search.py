@@ -25,8 +25,11 @@ from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.fractions import check as check_fraction
 from lth_keras.fractions import Fraction, resolve
 from lth_keras.masks import Array
-from lth_keras.prune import prune, Scope, SCOPES
+from lth_keras.prune import Scope, SCOPES
 from lth_keras.randomness import generator
+from lth_keras.structured import prune
+from lth_keras.structures import check as check_structures
+from lth_keras.structures import named
 from lth_keras.ticket import Ticket
 from lth_keras.weights import masked, named_weights, wrappers
 from lth_keras.wrapper import MaskedLayer
@@ -45,6 +48,8 @@ class Search:
       check: whether `enforce` and `prune_and_rewind` verify the invariants.
       facts: for the tickets' provenance; values that JSON can hold.
       take_theta: whether theta_k is the model as it is now; otherwise call `take_theta`.
+      rounds: how many it has; of matter only where the model was wrapped with
+        `sparsity_m_by_n=(m, n)`, of which each round prunes as many of every n, >= 1.
 
     Attributes:
       level: how many times this search has pruned the model.
@@ -55,7 +60,7 @@ class Search:
     def __init__(self, model: Any, *, fraction: Fraction = 0.2, scope: Scope = "layer",
                  criterion: "str | criteria.Criterion" = "magnitude", seed: int = 0,
                  check: bool = False, facts: Mapping[str, Any] | None = None,
-                 take_theta: bool = True):
+                 take_theta: bool = True, rounds: int = 1):
         if scope not in SCOPES:
             raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
         if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
@@ -73,6 +78,11 @@ class Search:
         self._check = check
         self._weights = masked(model)
         self._fractions = resolve(fraction, [item.prunable for item in self._weights.values()])
+        self._rounds = rounds
+        self._structures = {name: item.structure for name, item in self._weights.items()}
+        check_structures(self._structures, {name: tuple(item.weight.shape) for name, item
+                                            in self._weights.items()},
+                         self._fractions, scope, rounds)
         # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
         self._stray = [item for item in self._weights.values()
                        if not isinstance(item.wrapper, MaskedLayer)]
@@ -80,7 +90,8 @@ class Search:
         self.masks: dict[str, Array] = rewind.read_masks(model)
         # What is pruned already stays so: a search can go on from a ticket.
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
-                    "criterion": criteria.name_of(criterion), **(facts or {})}
+                    "criterion": criteria.name_of(criterion), **named(self._structures),
+                    **(facts or {})}
         self._provenance = {"versions": provenance.versions(), "settings": settings,
                             "fingerprint": provenance.fingerprint(settings)}
         for item in self._weights.values():
@@ -185,7 +196,9 @@ class Search:
         final, theta = self._values(), self._theta.weights
         rng = generator(self._seed, "criterion", level=self.level)
         scores = {name: self._score(theta[name], final[name], rng) for name in self.masks}
-        before, self.masks = self.masks, prune(scores, self.masks, self._fractions, self._scope)
+        before, self.masks = self.masks, prune(
+            scores, self.masks, self._fractions, self._scope, self._structures,
+            level=self.level + 1, rounds=self._rounds)
         rewind.assign_masks(self.model, self.masks)
         restored = self._theta.restore(self.model, self.masks)
         self.level += 1

@@ -17,6 +17,7 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 
 from lth_keras.fractions import Prunable
+from lth_keras.structures import Structure
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
         layer: Any
         pruning_vars: list[tuple[tf.Variable, tf.Variable, tf.Variable]]
         pruning_step: tf.Variable
+        block_size: tuple[int, int]
+        block_pooling_type: str
+        sparsity_m_by_n: tuple[int, int] | None
 else:
     Wrapper = pruning_wrapper.PruneLowMagnitude
 
@@ -59,6 +63,12 @@ class Masked:
     mask: tf.Variable
     threshold: tf.Variable
     wrapper: Wrapper
+
+    @property
+    def structure(self) -> Structure:
+        """What its wrapper prunes together, be it ours or tfmot's own."""
+        wrapper = self.wrapper
+        return Structure(wrapper.block_size, wrapper.block_pooling_type, wrapper.sparsity_m_by_n)
 
 
 def is_graph(layer: Any) -> bool:

@@ -10,13 +10,17 @@ from lth_keras import prunable, saving
 from lth_keras.errors import LotteryError
 from lth_keras.prunable import Selection, Selector
 from lth_keras.replace import replace_layers
+from lth_keras.structures import Structure
 from lth_keras.weights import Wrapper, wrappers
 from lth_keras.wrapped import check_built, wrap_names, wrap_weights
 from lth_keras.wrapper import MaskedLayer
 
 
 def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (),
-                        exclude: "Selector | Sequence[Selector]" = ()) -> Any:
+                        exclude: "Selector | Sequence[Selector]" = (), *,
+                        block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",
+                        sparsity_m_by_n: tuple[int, int] | None = None,
+                        pruning_policy: Any = None) -> Any:
     """Wraps the layers of a model so that their weights can be pruned exactly.
 
     Kernels are pruned; biases, normalisation parameters, embeddings and weights of rank
@@ -42,14 +46,24 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
       include: names, types or functions of layers to prune that are left out by default:
         embeddings and frozen layers.  A function takes a layer and returns a bool.
       exclude: the same, for layers to leave dense.
+      block_size: inputs and outputs of the blocks that are pruned as a whole; a round's
+        fraction is then one of blocks.  Weights must be matrices, of dense layers or 1x1
+        convolutions.
+      block_pooling_type: "AVG" or "MAX" of its weights' scores is that of a block.
+      sparsity_m_by_n: (m, n) for m pruned of every n consecutive inputs of an output, such as
+        (2, 4); in one round, or in as many as divide m.  Weights must be of rank 2 or 4.
+      pruning_policy: a tfmot PruningPolicy, which says of a Sequential or functional model
+        which layers are wrapped: `tfmot.sparsity.keras.PruneForLatencyOnXNNPack()` allows the
+        1x1 convolutions that TF Lite runs sparse.
 
     Returns:
       The wrapped model or layer, all masks at one.
 
     Raises:
       LotteryError: if nothing is prunable (the message says why, layer by layer), if the
-        model is not built or uses weights that cannot be reached, or if an entry of
-        `include` or `exclude` means no layer.
+        model is not built or uses weights that cannot be reached, if an entry of
+        `include` or `exclude` means no layer, or if the structure fits not the weights, or the
+        policy not the model.
 
     Example:
       >>> import tf_keras as keras
@@ -60,16 +74,19 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
 
     Reference: Frankle & Carbin, ICLR 2019, section 2; Zhu & Gupta 2017 for tfmot's wrapper.
     """
-    selection = Selection(include, exclude)
+    selection = Selection(include, exclude, pruning_policy)
+    structure = Structure(block_size, block_pooling_type, sparsity_m_by_n)
     _check_kind(model)
     if not isinstance(model, keras.Model):
-        wrapped = _wrap_layer(model, selection)
+        wrapped = _wrap_layer(model, selection, structure)
         selection.check_used(model)
         return wrapped
     check_built(model)
+    selection.check_policy(model)
     chosen = selection.weights(model)
     selection.check_used(model)
-    return saving.saveable(wrap_weights(model, chosen, selection.reasons))
+    return saving.saveable(wrap_weights(model, dict.fromkeys(chosen, structure),
+                                        selection.reasons))
 
 
 def wrap_named(model: Any, names: Collection[str]) -> Any:
@@ -117,17 +134,18 @@ def strip_pruning(model: Any) -> Any:
     return saving.plain(replace_layers(model, bare))
 
 
-def _wrap_layer(layer: Any, selection: Selection) -> Any:
+def _wrap_layer(layer: Any, selection: Selection, structure: Structure) -> Any:
     if isinstance(layer, Wrapper):
         return layer
     asked, refused = selection.asked(layer), selection.refused(layer)
-    if not layer.built and not refused:
-        return MaskedLayer(layer, asked=asked)
-    chosen, reasons = ([], ["excluded"]) if refused else prunable.weights_of(layer, asked)
+    reason = "excluded" if refused else selection.denied(layer)
+    if not layer.built and not reason:
+        return MaskedLayer(layer, asked=asked, **structure.options)
+    chosen, reasons = ([], [reason]) if reason else prunable.weights_of(layer, asked)
     if not chosen:
         raise LotteryError(f"Layer {layer.name!r} has no weight to prune: "
                            f"{'; '.join(reasons) or 'it has no weights'}.")
-    return MaskedLayer(layer, [slot.path for slot in chosen])
+    return MaskedLayer(layer, [slot.path for slot in chosen], **structure.options)
 
 
 def _check_kind(model: Any) -> None:

@@ -1,6 +1,6 @@
 """The layers of a model, with wrappers around those that use the weights to prune."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -9,24 +9,28 @@ import tf_keras as keras
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
 from lth_keras.replace import replace_layers
+from lth_keras.structures import NONE, Structure
 from lth_keras.tracking import check_subclassed
 from lth_keras.weights import is_graph, named_weights, slots, Wrapper, wrappers
 from lth_keras.wrapper import MaskedLayer
 
 
-def wrap_names(model: Any, names: Collection[str]) -> Any:
+def wrap_names(model: Any, names: Collection[str],
+               structures: "Mapping[str, Structure] | None" = None) -> Any:
     """Wraps just the weights of these names, as `lth_keras.weights` names them."""
     check_built(model)
-    chosen = {id(weight) for name, weight in named_weights(model).items() if name in names}
+    structures = structures or {}
+    chosen = {id(weight): structures.get(name, NONE)
+              for name, weight in named_weights(model).items() if name in names}
     return wrap_weights(model, chosen, ["none of the weights named is in a layer"])
 
 
-def wrap_weights(model: Any, chosen: set[int], reasons: list[str]) -> Any:
+def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]) -> Any:
     """Wraps the layers of a model that use the chosen weights.
 
     Args:
       model: a built model; changed in place if it is subclassed.
-      chosen: the ids of the weights to prune.
+      chosen: the id of each weight to prune -> its structure.
       reasons: why others are not pruned, a line each, for the error if none is.
 
     Returns:
@@ -38,12 +42,12 @@ def wrap_weights(model: Any, chosen: set[int], reasons: list[str]) -> Any:
     """
     # What a layer that was wrapped by hand prunes is pruned wherever it is used.
     masked = {id(weight) for wrapper in wrappers(model) for weight, *_ in wrapper.pruning_vars}
-    chosen = chosen | masked
+    chosen = {**dict.fromkeys(masked, NONE), **chosen}
     wrapped: dict[int, Any] = {}
     for layer, _ in prunable.units(model):
         used = [slot for slot in slots(layer) if id(slot.variable) in chosen]
         if id(layer) not in wrapped and used and not _has_wrappers(layer):
-            wrapped[id(layer)] = _masked_layer(layer, used, masked)
+            wrapped[id(layer)] = _masked_layer(layer, used, masked, chosen)
             masked.update(id(slot.variable) for slot in used)
     if not masked:
         raise LotteryError("Nothing in the model is prunable. Received:\n  "
@@ -53,9 +57,12 @@ def wrap_weights(model: Any, chosen: set[int], reasons: list[str]) -> Any:
     return replace_layers(model, lambda layer: wrapped.get(id(layer), layer))
 
 
-def _masked_layer(layer: Any, used: list[Any], masked: set[int]) -> MaskedLayer:
+def _masked_layer(layer: Any, used: list[Any], masked: set[int],
+                  chosen: Mapping[int, Structure]) -> MaskedLayer:
     tied = [slot.path for slot in used if id(slot.variable) in masked]
-    wrapper = MaskedLayer(layer, [slot.path for slot in used if slot.path not in tied], tied=tied)
+    own = [slot for slot in used if slot.path not in tied]
+    structure = chosen[id(own[0].variable)] if own else NONE
+    wrapper = MaskedLayer(layer, [slot.path for slot in own], tied=tied, **structure.options)
     # Built at once: a weight's first user makes the mask that the others look for.
     scope = used[0].variable.name.rpartition("/")[0]
     with tf.name_scope(f"{scope}/{wrapper.name}" if scope else wrapper.name):

@@ -23,6 +23,7 @@ from tf_keras.src.engine import base_layer_utils
 from lth_keras import prunable
 from lth_keras.errors import LotteryError
 from lth_keras.schedule import LotteryTicketSchedule
+from lth_keras.structures import check_fits, NONE, Structure
 from lth_keras.view import seen
 from lth_keras.weights import slots, Wrapper
 from lth_keras.zero import gradient_masked, KeepZero, mask_penalties, masked
@@ -43,6 +44,8 @@ class MaskedLayer(Wrapper):
       asked: whether to find those too that are left out by default, such as embeddings.
       tied: paths of weights that another layer of the model has too, whose wrapper holds the
         mask for both.
+      block_size, block_pooling_type, sparsity_m_by_n: what is pruned together, in all of its
+        weights; see `lth_keras.structures`.
 
     What the wrapper has not, such as `units` or `kernel`, is read from the layer; within a
     model's call a pruned weight comes masked.
@@ -52,11 +55,17 @@ class MaskedLayer(Wrapper):
     """
 
     def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
-                 asked: bool = False, tied: Iterable[str] = (), **kwargs: Any):
+                 asked: bool = False, tied: Iterable[str] = (), *,
+                 block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",
+                 sparsity_m_by_n: tuple[int, int] | None = None, **kwargs: Any):
+        structure = Structure(block_size, block_pooling_type, sparsity_m_by_n)
         kwargs.setdefault("dtype", layer.dtype_policy)
         with _known_to_tfmot(layer):
             # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
-            super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1), **kwargs)
+            super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1),
+                             structure.block_size, structure.block_pooling_type,
+                             structure.sparsity_m_by_n, **kwargs)
+        self.structure = structure
         self.asked = asked
         self.tied = list(tied)
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
@@ -86,6 +95,8 @@ class MaskedLayer(Wrapper):
                                    f"{'; '.join(reasons) or 'it has no weights'}.")
             self.weights_pruned = [slot.path for slot in chosen]
         weights = self._weights_at(self.weights_pruned)
+        check_fits(self.structure, {f"{self.layer.name}/{path}": tuple(weight.shape)
+                                    for path, weight in weights.items()})
         if not self._masks:
             # Under mixed precision a weight reports the type it is cast to.
             self._make_masks({path: (weight.shape, getattr(weight, "true_dtype", weight.dtype))
@@ -94,10 +105,10 @@ class MaskedLayer(Wrapper):
         self.pruning_vars = [(weight, *masks) for weight, masks
                              in zip(weights.values(), self._masks, strict=True)]
         self.prunable_weights = list(weights.values())
-        self.pruning_obj = pruning_impl.Pruning(
+        self.pruning_obj = pruning_impl.Pruning(  # For tfmot's summaries; it prunes nothing.
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
-            pruning_schedule=self.pruning_schedule, block_size=self.block_size,
-            block_pooling_type=self.block_pooling_type)
+            pruning_schedule=self.pruning_schedule, block_size=NONE.block_size,
+            block_pooling_type=NONE.block_pooling_type)
         self._keepers = {id(weight): KeepZero(weight, mask)
                          for weight, mask, _ in self.pruning_vars}
         mask_penalties(self.layer, self._keepers)
@@ -182,7 +193,7 @@ class MaskedLayer(Wrapper):
         shapes = self._shapes and {path: list(shape) for path, shape in self._shapes.items()}
         return {**keras.layers.Wrapper.get_config(self),
                 "weights_pruned": shapes or self.weights_pruned, "asked": self.asked,
-                **({"tied": self.tied} if self.tied else {})}
+                **({"tied": self.tied} if self.tied else {}), **self.structure.options}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "MaskedLayer":

@@ -22,7 +22,7 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16", "strategy": "one_shot",
          "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
-         "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1"}
+         "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4"}
 NEEDS = {"momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
          "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
 
@@ -90,7 +90,8 @@ def test_the_defaults_are_those_of_earlier_versions():
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
-        "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own"}
+        "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
+            "structure": "none"}
 
 
 def test_defaults_are_left_out_of_the_identity():
