@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lth_keras as lth
+from lth_keras import compaction, networks
+from lth_keras.errors import LotteryError
 
 layers = keras.layers
 ACTIVATIONS = ("linear", "relu", "sigmoid", "softplus", "tanh", "elu")
