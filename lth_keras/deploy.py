@@ -16,11 +16,13 @@ from lth_keras.plots import save
 from lth_keras.workshop import Settings, Workshop
 
 BEST = "best"
+_WIDE = 120  # Characters, from which on a line has room for quartiles.
 HELP = f"""formats (default: {', '.join(DEFAULT)}):
   keras, saved_model                   for Keras and TensorFlow
   float32, float16                     TF Lite
   float32_sparse                       TF Lite, pruned weights left out
   dynamic_int8                         TF Lite, weights in 8 bits, arithmetic on floats
+  dynamic_int8_shared                  the same with few values a unit, so that it packs better
   int8                                 TF Lite, all in 8 bits, ranges from training examples
   ..._sparse                           the same with pruned weights left out"""
 _MEASURING = ("examples", "threads", "data_dir")
@@ -92,7 +94,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         if 0 in sources.levels(asked.path, asked.replicate):
             dense = sources.from_workdir(asked.path, 0, asked.replicate)
     made = workshop.export(source, out, formats, dense)
-    console.print(tradeoff.table(made))
+    console.print(tradeoff.table(made, wide=console.width >= _WIDE))
     for name, reason in made.refused.items():
         say(f"{name} was not shipped: {reason}")
     say(f"files: {out}, described in {out / card.FILE} and {out / deployment.FILE}")

@@ -21,7 +21,7 @@ SHIPPED, REFUSED = "shipped", "refused"
 COMPACTIONS = ("units", "inputs", "none")  # What is removed before a network is converted.
 TOLERANCE = 0.1  # Points of accuracy that a format may lose.
 DEFAULT = ("keras", "saved_model", "float32", "float32_sparse", "float16", "dynamic_int8",
-           "dynamic_int8_sparse", "int8")
+           "dynamic_int8_shared", "dynamic_int8_sparse", "int8")
 _VERSION = 1
 _MOST = 16 * 2**20
 COLUMNS = (

@@ -4,6 +4,8 @@ The question of deployment: which level, in which format, for a budget of bytes,
 or of accuracy.
 """
 
+from collections.abc import Iterator
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -12,50 +14,63 @@ from rich.markup import escape
 from rich.table import Table
 
 from lth_keras import plots
-from lth_keras.card import latency, number, RUNTIMES
+from lth_keras.card import latency, number
 from lth_keras.deployment import Deployment, SHIPPED
 
+_SHORT = {"litert": "default delegates", "litert_builtin": "no delegates"}
 _PANELS = (("accuracy", "accuracy on held-out examples"), ("bytes", "bytes"),
            ("gzip_bytes", "bytes, gzipped"), ("latency_1_us", "microseconds an example"))
 
 
-def table(made: Deployment) -> Table:
+def table(made: Deployment, wide: bool = True) -> Table:
     """What was measured of every format, in its runtimes.
 
     Args:
       made: the deployment.
+      wide: whether there is room for memory, NaN and quartiles.
     """
     facts, title = made.facts, made.facts["name"]
     if facts.get("density") is not None:
         title += f" ({facts['density']:.1%} of the weights)"
     accuracy, examples = facts["reference"]["accuracy"], facts["reference"]["examples"]
     keras = "" if accuracy is None else f"Keras' accuracy is {accuracy:.2%} on "
-    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, caption=escape(
-        f"{keras}{examples:,} held-out examples; latencies are medians [quartiles] in "
-        "microseconds a call"))
-    for name in ("format", "runtime"):
-        shown.add_column(name, overflow="fold")
-    for name in ("bytes", "gzip", "accuracy %", "points\nlost", "largest\nerror", "NaN",
-                 "memory\nMiB", "batch 1", "batch 32"):
+    quartiles = " [quartiles]" if wide else ""
+    refusals = "; * refused" if (made.rows.status != SHIPPED).any() else ""
+    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, pad_edge=False, caption=escape(
+        f"{keras}{examples:,} held-out examples; latencies are medians{quartiles} in "
+        f"microseconds a call{refusals}"))
+    shown.add_column("format", overflow="fold")
+    for name in ("bytes", "gzip", "accur.\n%", "points\nlost", "max.\nerror",
+                 *(("NaN", "memory\nMiB") if wide else ()), "batch\n1", "batch\n32"):
         shown.add_column(name, justify="right", no_wrap=True)
     if facts.get("dense"):
-        _add(shown, "dense float32", facts["dense"])
+        shown.add_row("dense float32", *_cells(pd.Series(facts["dense"]), wide))
+    ahead = None
     for _, row in made.rows.iterrows():
-        _add(shown, str(row["format"]), row)
+        refused = row.status != SHIPPED
+        name = str(row["format"])
+        if name == ahead:
+            name = f"  {_SHORT.get(row.runtime, row.runtime)}"
+        shown.add_row(name + " *" * refused, *_cells(
+            row, wide, str(row["format"]) != ahead), style="red" if refused else "")
+        ahead = str(row["format"])
     return shown
 
 
-def _add(shown: Table, name: str, row: "dict[str, object] | pd.Series") -> None:
-    row = pd.Series(row)
-    refused = row.status != SHIPPED
-    cells = [number(row.bytes, ",.0f"), number(row.gzip_bytes, ",.0f"),
-             number(100 * row.accuracy if row.accuracy is not None else None, ".2f"),
-             number(row.accuracy_lost, "+.2f"), number(row.max_error, ".0e"),
-             number(row.not_finite, ",.0f"),
-             number(row.peak_memory_bytes / 2**20 if row.peak_memory_bytes else None, ".1f"),
-             latency(row, 1), latency(row, 32)]
-    shown.add_row(name, RUNTIMES.get(str(row.runtime), "-") + (" (refused)" if refused else ""),
-                  *cells, style="red" if refused else "")
+def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
+    # Of a file in its second runtime the sizes are those above.
+    yield from (number(row[name], ",.0f") if sizes else "" for name in ("bytes", "gzip_bytes"))
+    yield number(None if row.accuracy is None else 100 * row.accuracy, ".2f")
+    yield number(row.accuracy_lost, "+.2f")
+    yield number(row.max_error, ".0e")
+    if wide:
+        yield number(row.not_finite, ",.0f")
+        memory = row.peak_memory_bytes
+        yield number(None if memory is None else memory / 2**20, ".1f")
+    for batch in (1, 32):
+        median = row[f"latency_{batch}_us"]
+        yield latency(row, batch) if wide else number(
+            median, ",.1f" if median is not None and median < 1000 else ",.0f")
 
 
 def figure(rows: pd.DataFrame, title: str) -> Figure:

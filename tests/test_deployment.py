@@ -113,8 +113,18 @@ def test_the_table_has_every_row_and_the_dense_network(tmp_path):
     assert "lenet, level 3 (51.2% of the weights)" in text
     lines = {line.split()[0]: line for line in text.splitlines() if line.split()[1:]}
     assert "9,000" in lines["dense"] and "1,000" in lines["float32"]
-    assert "(refused)" in lines["float16_sparse"] and "20.0 [19.0, 21.0]" in lines["float32"]
+    assert "float16_sparse *" in lines["float16_sparse"] and "20.0 [19.0, 21.0]" in lines["float32"]
     assert "98.00% on 10,000 held-out examples" in text
+
+
+def test_the_table_fits_a_terminal_of_80_characters(tmp_path):
+    written = io.StringIO()
+    rows = [row("dynamic_int8_sparse", size=12_345_678, status="refused"),
+            row("dynamic_int8_sparse", size=12_345_678, runtime="litert_builtin", latency=12345.6)]
+    Console(file=written, width=80).print(tradeoff.table(made(tmp_path, rows), wide=False))
+    text = written.getvalue()
+    assert "dynamic_int8_sparse" in text and "  no delegates" in text and "…" not in text
+    assert "12,346" in text and text.count("12,345,678") == 1
 
 
 def test_the_table_of_levels_has_the_best_of_each(tmp_path):
