@@ -36,11 +36,11 @@ def table(made: Deployment, wide: bool = True) -> Table:
     keras = "" if accuracy is None else f"Keras' accuracy is {accuracy:.2%} on "
     quartiles = " [quartiles]" if wide else ""
     refusals = "; * refused" if (made.rows.status != SHIPPED).any() else ""
-    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, pad_edge=False, caption=escape(
-        f"{keras}{examples:,} held-out examples; latencies are medians{quartiles} in "
-        f"microseconds a call{refusals}"))
+    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False,
+                  caption=escape(f"{keras}{examples:,} held-out examples; latencies are medians"
+                                 f"{quartiles} in microseconds a call{refusals}"))
     shown.add_column("format", overflow="fold")
-    for name in ("bytes", "gzip", "accur.\n%", "points\nlost", "max.\nerror",
+    for name in ("bytes", "gzip", "acc.\n%", "lost\npt", "max.\nerror",
                  *(("NaN", "memory\nMiB") if wide else ()), "batch\n1", "batch\n32"):
         shown.add_column(name, justify="right", no_wrap=True)
     if facts.get("dense"):
