@@ -27,7 +27,7 @@ def table(made: Deployment, wide: bool = True) -> Table:
 
     Args:
       made: the deployment.
-      wide: whether there is room for memory, NaN and quartiles.
+      wide: whether there is room for memory, NaN, quartiles and batches of 32.
     """
     facts, title = made.facts, made.facts["name"]
     if facts.get("density") is not None:
@@ -41,7 +41,7 @@ def table(made: Deployment, wide: bool = True) -> Table:
                                  f"{quartiles} in microseconds a call{refusals}"))
     shown.add_column("format", overflow="fold")
     for name in ("bytes", "gzip", "acc.\n%", "lost\npt", "max.\nerror",
-                 *(("NaN", "memory\nMiB") if wide else ()), "batch\n1", "batch\n32"):
+                 *(("NaN", "memory\nMiB", "batch\n1", "batch\n32") if wide else ("batch\n1",))):
         shown.add_column(name, justify="right", no_wrap=True)
     if facts.get("dense"):
         shown.add_row("dense float32", *_cells(pd.Series(facts["dense"]), wide))
@@ -67,10 +67,9 @@ def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
         yield number(row.not_finite, ",.0f")
         memory = row.peak_memory_bytes
         yield number(None if memory is None else memory / 2**20, ".1f")
-    for batch in (1, 32):
-        median = row[f"latency_{batch}_us"]
-        yield latency(row, batch) if wide else number(
-            median, ",.1f" if median is not None and median < 1000 else ",.0f")
+        yield from (latency(row, batch) for batch in (1, 32))
+    else:
+        yield latency(row, 1).partition(" ")[0]
 
 
 def figure(rows: pd.DataFrame, title: str) -> Figure:
