@@ -19,7 +19,7 @@ import io
 import os
 import pathlib
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,6 +155,29 @@ def _wrong(found: Comparison, tolerance: float, rounding: "float | None",
         return (f"an output is {found.max_error:.2g} off {where}, and rounding explains at most "
                 f"{rounding * scale:.2g}")
     return None
+
+
+def plain_rows(row: Row, file: str) -> Iterator[dict[str, Any]]:
+    """A format as rows of a deployment's table: one a runtime, or one if no file could be made.
+
+    Args:
+      row: what is known of it.
+      file: the name that it is shipped under.
+    """
+    whole = {"format": row.format, "bytes": row.bytes or None,
+             "gzip_bytes": row.gzip_bytes or None, "route": row.route}
+    if not row.compared:
+        yield {**whole, "runtime": "", "status": row.status, "reason": row.reason, "file": ""}
+    for found in row.compared:
+        here = found.runtime in row.runtimes
+        yield {**whole, "runtime": found.runtime, "status": SHIPPED if here else REFUSED,
+               "reason": "" if here else found.error or row.reason,
+               "file": file if row.status == SHIPPED else "", "accuracy": found.accuracy,
+               "accuracy_lost": found.accuracy_lost, "max_error": found.max_error,
+               "not_finite": found.nonfinite, "peak_memory_bytes": found.peak_bytes,
+               **{f"latency_{batch}_{ours}us": latency and latency[theirs]
+                  for batch, latency in ((1, found.batch_1), (32, found.batch_32))
+                  for ours, theirs in (("", "median"), ("low_", "lower"), ("high_", "upper"))}}
 
 
 def compare(reference: Array, labels: "Array | None", measured: Measured) -> Comparison:

@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,13 @@ from lth_keras.deployment import (
     COMPACTIONS,
     DEFAULT,
     Deployment,
-    REFUSED,
     SHIPPED,
     TOLERANCE,
 )
 from lth_keras.errors import LotteryError
-from lth_keras.masks import Array
+from lth_keras.masks import Array, density
 from lth_keras.ticket import Ticket
+from lth_keras.weights import masked
 from lth_keras.wrap import strip_pruning
 
 _BATCH = 256  # Of Keras' own predictions.
@@ -78,34 +78,31 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
       (['float32'], {})
     """
     _check(tolerance, compaction, threads)
+    wanted = _formats(formats, representative)
+    about = {**_about(network), **(facts or {})}
     network = _trained(network, model, train)
     examples, classes = _examples(data, network)
-    wanted = _formats(formats, representative)
     folder = _folder(pathlib.Path(out))
-    reference = _predictions(network, examples)
+    bench = _Bench(examples, classes, representative, tolerance, threads)
+    reference = bench.predictions(network)
     compacted = None if compaction == "none" else \
         compact(network, take_inputs=compaction == "inputs")
-    bench = _Bench(examples, classes, representative, tolerance, threads)
+    rows = []
     with tempfile.TemporaryDirectory(prefix="lth_export_") as unchecked:
-        rows = []
         for name in wanted:
             on_format(name)
             path = pathlib.Path(unchecked) / _file_name(name)
-            found = bench.row(compacted.model if compacted else network, name, path, reference)
-            rows.append(found)
-            if found.status == SHIPPED:
+            rows.append(bench.row(compacted.model if compacted else network, name, path, reference))
+            if rows[-1].status == SHIPPED:
                 shutil.move(path, folder / path.name)
-        path = pathlib.Path(unchecked) / "dense.tflite"
-        base = None if dense is None else next(_plain_rows(bench.row(
-            strip_pruning(dense), "float32", path, _predictions(strip_pruning(dense), examples))))
-    more = dict(facts or {})
-    level = {name: more.get(name) for name in ("level", "density")}
+        about["dense"] = bench.baseline(dense, pathlib.Path(unchecked)) \
+            if dense is not None else None
     made = Deployment(folder, deployment.table(
-        {**level, **plain} for row in rows for plain in _plain_rows(
-            row, _file_name(row.format))), {
-        "name": network.name, **more, "input": _shape(network.inputs[0]),
+        {"level": about["level"], "density": about["density"], **plain}
+        for row in rows for plain in checks.plain_rows(row, _file_name(row.format))), {
+        "name": network.name, **about, "input": _shape(network.inputs[0]),
         "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
-        "compaction": compacted.summary() if compacted else "", "dense": base,
+        "compaction": compacted.summary() if compacted else "",
         "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples)},
         "versions": provenance.versions(), "machine": provenance.machine()})
     made.save()
@@ -122,6 +119,14 @@ def _check(tolerance: float, compaction: str, threads: int) -> None:
                            f"Received: {compaction!r}.")
     if threads < 1:
         raise LotteryError(f"threads must be a whole number >= 1. Received: {threads!r}.")
+
+
+def _about(network: Any) -> dict[str, Any]:
+    # What is known of any network that was pruned here.
+    if isinstance(network, Ticket):
+        return {"level": network.level, "density": network.density}
+    kept = {name: item.mask.numpy() for name, item in masked(network).items()}
+    return {"level": None, "density": density(kept) if kept else None}
 
 
 def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
@@ -146,10 +151,11 @@ def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") 
 def _examples(data: tuple[Any, Any], network: Any) -> tuple[Array, "Array | None"]:
     examples = np.asarray(data[0])
     classes = None if data[1] is None else np.asarray(data[1])
-    if len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise LotteryError("An exported network has one input and one output. Received: "
-                           f"{network.name!r} with {len(network.inputs)} and "
-                           f"{len(network.outputs)}.")
+    ends = [len(end or ()) for end in (network.inputs, network.outputs)]
+    if ends != [1, 1]:
+        raise LotteryError("An exported network is functional or Sequential, with one input and "
+                           f"one output. Received: {network.name!r}, where "
+                           f"{ends[0]} and {ends[1]} are known.")
     expected = tuple(network.inputs[0].shape[1:])
     if examples.ndim != len(expected) + 1 or not len(examples) or any(
             want is not None and want != got
@@ -196,10 +202,6 @@ def _file_name(name: str) -> str:
     return f"model_{name}{known.get(name).suffix}"
 
 
-def _predictions(network: Any, examples: Array) -> Array:
-    return np.asarray(network.predict(examples, batch_size=_BATCH, verbose=0), np.float32)
-
-
 def _accuracy(reference: Array, classes: "Array | None") -> "float | None":
     return None if classes is None else \
         float((checks.predictions(reference, reference) == classes).mean())
@@ -219,6 +221,16 @@ class _Bench:
     tolerance: float
     threads: int
 
+    def predictions(self, network: Any) -> Array:
+        """What Keras says of the examples."""
+        return np.asarray(network.predict(self.examples, batch_size=_BATCH, verbose=0), np.float32)
+
+    def baseline(self, dense: Any, folder: pathlib.Path) -> dict[str, Any]:
+        """The row of a dense network as a float32 file, in the default runtime."""
+        dense = strip_pruning(dense)
+        return next(checks.plain_rows(self.row(dense, "float32", folder / "dense.tflite",
+                                               self.predictions(dense)), ""))
+
     def row(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> checks.Row:
         """Converts a network, runs its file in every runtime, and compares."""
         wanted = known.get(name)
@@ -231,21 +243,3 @@ class _Bench:
         return checks.check(name, path, reference, self.classes, measured,
                             tolerance=self.tolerance, rounding=wanted.rounding,
                             route=wanted.route)
-
-
-def _plain_rows(row: checks.Row, file: str = "") -> Iterator[dict[str, Any]]:
-    # A row a runtime, or one if no file could be made.
-    whole = {"format": row.format, "bytes": row.bytes or None,
-             "gzip_bytes": row.gzip_bytes or None, "route": row.route}
-    if not row.compared:
-        yield {**whole, "runtime": "", "status": row.status, "reason": row.reason, "file": ""}
-    for found in row.compared:
-        here = found.runtime in row.runtimes
-        yield {**whole, "runtime": found.runtime, "status": SHIPPED if here else REFUSED,
-               "reason": "" if here else found.error or row.reason,
-               "file": file if row.status == SHIPPED else "", "accuracy": found.accuracy,
-               "accuracy_lost": found.accuracy_lost, "max_error": found.max_error,
-               "not_finite": found.nonfinite, "peak_memory_bytes": found.peak_bytes,
-               **{f"latency_{batch}_{ours}us": latency and latency[theirs]
-                  for batch, latency in ((1, found.batch_1), (32, found.batch_32))
-                  for ours, theirs in (("", "median"), ("low_", "lower"), ("high_", "upper"))}}
