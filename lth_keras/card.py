@@ -27,7 +27,7 @@ def text(deployment: Deployment) -> str:
         accuracy and number of examples, versions, and of networks from `lth run` where they come
         from.
     """
-    return "\n".join([*_head(deployment), *_what(deployment), *_files(deployment.rows),
+    return "\n".join([*_head(deployment), *_what(deployment), *_files(deployment),
                       *_refused(deployment), *_provenance(deployment.facts), *_use(deployment),
                       *_limits(deployment)])
 
@@ -69,9 +69,10 @@ def _what(deployment: Deployment) -> Iterator[str]:
     if reference["accuracy"] is not None:
         yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {reference['examples']:,} "
                "held-out examples, on which every file was checked.")
-    removed = facts.get("compaction")
-    if removed:
-        yield f"- {removed}"
+    if facts.get("compaction"):
+        first, *more = facts["compaction"].splitlines()
+        yield f"- Compacted: {first}"
+        yield from (f"  - {line.strip()}" for line in more)
     yield ""
 
 
@@ -79,18 +80,19 @@ def _shape(of: dict[str, Any]) -> str:
     return f"{of['dtype']} of shape ({', '.join(map(str, ['batch', *of['shape']]))})"
 
 
-def _files(rows: pd.DataFrame) -> Iterator[str]:
-    shipped = rows[rows.status == SHIPPED]
+def _files(deployment: Deployment) -> Iterator[str]:
+    rows, dense = deployment.rows, deployment.facts.get("dense")
+    shipped = [row for _, row in rows[rows.status == SHIPPED].iterrows()]
     yield "## Files"
     yield ""
     yield ("| file | runtime | bytes | gzip | accuracy | largest error | memory (MiB) | "
            "batch 1 (us) | batch 32 (us) |")
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
-    for _, row in shipped.iterrows():
-        cells = [f"`{row.file}`", RUNTIMES.get(row.runtime, row.runtime), f"{row.bytes:,.0f}",
-                 f"{row.gzip_bytes:,.0f}", number(row.accuracy, ".2%"),
-                 number(row.max_error, ".1e"), number(row.peak_memory_bytes / 2**20, ".1f"),
-                 latency(row, 1), latency(row, 32)]
+    for row in [*([pd.Series(dense)] if dense else []), *shipped]:
+        cells = [f"`{row.file}`" if row.file else "the dense network as float32",
+                 RUNTIMES[row.runtime], f"{row.bytes:,.0f}", f"{row.gzip_bytes:,.0f}",
+                 number(row.accuracy, ".2%"), number(row.max_error, ".1e"),
+                 number(row.peak_memory_bytes / 2**20, ".1f"), latency(row, 1), latency(row, 32)]
         yield f"| {' | '.join(cells)} |"
     yield ""
     yield ("Errors are largest absolute differences of an output from Keras'; memory is the "
@@ -134,7 +136,7 @@ def _provenance(facts: dict[str, Any]) -> Iterator[str]:
     yield "## Where it comes from"
     yield ""
     if facts.get("preset"):
-        settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items()
+        settings = ", ".join(f"{name} {_said(value)}" for name, value in facts["settings"].items()
                              if name not in ("preset", "network", "dataset"))
         yield (f"- `lth run {facts['preset']}`, replicate {facts['replicate']}, level "
                f"{facts['level']}; {settings or 'its own settings'}; fingerprint "
@@ -143,6 +145,12 @@ def _provenance(facts: dict[str, Any]) -> Iterator[str]:
     yield f"- Exported with {versions}."
     yield f"- Measured on {facts['machine']}."
     yield ""
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{part}" for name, part in value.items())
+    return "/".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _use(deployment: Deployment) -> Iterator[str]:

@@ -28,9 +28,10 @@ REFUSED = row("float16_sparse", status="refused", accuracy=np.nan, max_error=np.
               latency_1_us=np.nan, latency_1_low_us=np.nan, latency_1_high_us=np.nan)
 FACTS = {"name": "lenet, level 3", "level": 3, "density": 0.512, "replicate": 0,
          "preset": "lenet_300_100", "dataset": "mnist", "fingerprint": "0a1b2c3d4e",
-         "settings": {"preset": "lenet_300_100", "steps": 100}, "pixels": True,
+         "settings": {"preset": "lenet_300_100", "steps": 100, "fraction": {"default": 0.2}},
+         "pixels": True,
          "input": {"shape": [28, 28], "dtype": "float32"},
-         "output": {"shape": [10], "dtype": "float32"}, "dense": row(size=9000),
+         "output": {"shape": [10], "dtype": "float32"}, "dense": row(size=9000, file=""),
          "compaction": "3 of 400 units were removed.",
          "reference": {"accuracy": 0.98, "examples": 10_000},
          "versions": {"tensorflow": "2.21.0"}, "machine": "2 cores"}
@@ -157,6 +158,7 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
     for part in ("# lenet, level 3", "51.20% of the prunable weights", "pruning 3 times",
                  "float32 of shape (batch, 28, 28)", "divided by 255", "98.00% on 10,000",
                  "| `model_float32.tflite` | ai-edge-litert | 1,000 | 500 | 98.00% |",
+                 "| the dense network as float32 | ai-edge-litert | 9,000 |", "fraction default:0.2",
                  "float16_sparse in ai-edge-litert: it computes NaN", "lth run lenet_300_100",
                  "fingerprint 0a1b2c3d4e", "3 of 400 units", "## Limits", "tensorflow 2.21.0"):
         assert part in text, part
