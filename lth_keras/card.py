@@ -81,10 +81,21 @@ def _shape(of: dict[str, Any]) -> str:
 
 
 def _files(deployment: Deployment) -> Iterator[str]:
-    rows, dense = deployment.rows, deployment.facts.get("dense")
-    shipped = [row for _, row in rows[rows.status == SHIPPED].iterrows()]
     yield "## Files"
     yield ""
+    yield from table(deployment)
+    yield ""
+    threads = deployment.facts["threads"]
+    yield ("Errors are largest absolute differences of an output from Keras'; memory is the "
+           "growth of the process; latencies are medians [quartiles] of a call on "
+           f"{threads} thread{'s'[:threads != 1]} of the machine named below.")
+    yield ""
+
+
+def table(deployment: Deployment) -> Iterator[str]:
+    """The shipped files as a Markdown table, the dense network first if it was measured."""
+    rows, dense = deployment.rows, deployment.facts.get("dense")
+    shipped = [row for _, row in rows[rows.status == SHIPPED].iterrows()]
     yield ("| file | runtime | bytes | gzip | accuracy | largest error | memory (MiB) | "
            "batch 1 (us) | batch 32 (us) |")
     yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
@@ -92,18 +103,19 @@ def _files(deployment: Deployment) -> Iterator[str]:
         cells = [f"`{row.file}`" if row.file else "the dense network as float32",
                  RUNTIMES[row.runtime], f"{row.bytes:,.0f}", f"{row.gzip_bytes:,.0f}",
                  number(row.accuracy, ".2%"), number(row.max_error, ".1e"),
-                 number(row.peak_memory_bytes / 2**20, ".1f"), latency(row, 1), latency(row, 32)]
+                 memory(row), latency(row, 1), latency(row, 32)]
         yield f"| {' | '.join(cells)} |"
-    yield ""
-    yield ("Errors are largest absolute differences of an output from Keras'; memory is the "
-           "growth of the process; latencies are medians [quartiles] of a call on one thread "
-           "of the machine named below.")
-    yield ""
 
 
 def number(value: Any, form: str) -> str:
     """A number as text, or "-" if it is not there."""
     return "-" if value is None or math.isnan(value) else format(value, form)
+
+
+def memory(row: "pd.Series[Any]") -> str:
+    """The growth of memory in MiB."""
+    grown = row.peak_memory_bytes
+    return number(None if grown is None else grown / 2**20, ".1f")
 
 
 def latency(row: "pd.Series[Any]", batch: int) -> str:
@@ -121,15 +133,17 @@ def latency(row: "pd.Series[Any]", batch: int) -> str:
     return f"{median:{form}} [{low:{form}}, {high:{form}}]"
 
 
+def refusals(deployment: Deployment) -> Iterator[str]:
+    """What was not shipped, for which runtime and why, as a Markdown list."""
+    for _, row in deployment.rows[deployment.rows.status != SHIPPED].iterrows():
+        where = f" in {RUNTIMES.get(row.runtime, row.runtime)}" if row.runtime else ""
+        yield f"- {row['format']}{where}: {row.reason}"
+
+
 def _refused(deployment: Deployment) -> Iterator[str]:
-    refused = deployment.rows[deployment.rows.status != SHIPPED]
-    if len(refused):
-        yield "Not shipped, since checks refused it:"
-        yield ""
-        for _, row in refused.iterrows():
-            where = f" in {RUNTIMES.get(row.runtime, row.runtime)}" if row.runtime else ""
-            yield f"- {row['format']}{where}: {row.reason}"
-        yield ""
+    lines = list(refusals(deployment))
+    if lines:
+        yield from ("Not shipped, since checks refused it:", "", *lines, "")
 
 
 def _provenance(facts: dict[str, Any]) -> Iterator[str]:

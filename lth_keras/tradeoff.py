@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lth_keras import plots
-from lth_keras.card import latency, number
+from lth_keras.card import latency, memory, number
 from lth_keras.deployment import Deployment, SHIPPED
 
 _SHORT = {"litert": "default delegates", "litert_builtin": "no delegates"}
@@ -65,8 +65,7 @@ def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
     yield number(row.max_error, ".0e")
     if wide:
         yield number(row.not_finite, ",.0f")
-        memory = row.peak_memory_bytes
-        yield number(None if memory is None else memory / 2**20, ".1f")
+        yield memory(row)
         yield from (latency(row, batch) for batch in (1, 32))
     else:
         yield latency(row, 1).partition(" ")[0]

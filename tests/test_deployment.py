@@ -1,7 +1,9 @@
 """Deployments: budgets, the table, the picture and the card, over fabricated figures."""
 
+import importlib.util
 import io
 import json
+import pathlib
 
 import numpy as np
 import pandas as pd
@@ -32,7 +34,7 @@ FACTS = {"name": "lenet, level 3", "level": 3, "density": 0.512, "replicate": 0,
          "pixels": True,
          "input": {"shape": [28, 28], "dtype": "float32"},
          "output": {"shape": [10], "dtype": "float32"}, "dense": row(size=9000, file=""),
-         "compaction": "3 of 400 units were removed.",
+         "compaction": "3 of 400 units were removed.", "threads": 1,
          "reference": {"accuracy": 0.98, "examples": 10_000},
          "versions": {"tensorflow": "2.21.0"}, "machine": "2 cores"}
 
@@ -158,14 +160,16 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
     for part in ("# lenet, level 3", "51.20% of the prunable weights", "pruning 3 times",
                  "float32 of shape (batch, 28, 28)", "divided by 255", "98.00% on 10,000",
                  "| `model_float32.tflite` | ai-edge-litert | 1,000 | 500 | 98.00% |",
-                 "| the dense network as float32 | ai-edge-litert | 9,000 |", "fraction default:0.2",
+                 "| the dense network as float32 | ai-edge-litert | 9,000 |",
+                 "fraction default:0.2",
                  "float16_sparse in ai-edge-litert: it computes NaN", "lth run lenet_300_100",
                  "fingerprint 0a1b2c3d4e", "3 of 400 units", "## Limits", "tensorflow 2.21.0"):
         assert part in text, part
 
 
 def test_the_card_of_a_network_of_ones_own_says_only_what_is_known(tmp_path):
-    facts = {name: FACTS[name] for name in ("name", "input", "output", "versions", "machine")}
+    facts = {name: FACTS[name] for name in ("name", "input", "output", "versions", "machine",
+                                           "threads")}
     own = Deployment(tmp_path, deployment.table([{
         **row(), "level": None, "density": None, "accuracy": None}]), {
         **facts, "reference": {"accuracy": None, "examples": 4}, "compaction": "", "dense": None})
@@ -174,9 +178,42 @@ def test_the_card_of_a_network_of_ones_own_says_only_what_is_known(tmp_path):
     assert "nan" not in text.lower().replace("finance", "")
 
 
+def test_where_memory_is_not_known_there_is_a_dash(tmp_path):
+    found = made(tmp_path, [row(peak_memory_bytes=None)], dense=row(peak_memory_bytes=None))
+    assert card.text(found).count("| - |") == 2
+    assert tradeoff.table(found).row_count == 2
+
+
 def test_the_cards_code_runs_with_the_file_it_names(tmp_path):
     text = card.text(made(tmp_path, [row(runtime="litert_builtin")]))
     code = text.split("```python\n")[1].split("```")[0]
     compile(code, "card", "exec")
     assert "BUILTIN_WITHOUT_DEFAULT_DELEGATES" in code and "np.zeros((1, 28, 28)" in code
     assert "without its default delegates" in text
+
+
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def document():
+    """docs/deployment.py, whose name is a module's of the package too."""
+    place = importlib.util.spec_from_file_location("deployment_page", DOCS / "deployment.py")
+    module = importlib.util.module_from_spec(place)
+    place.loader.exec_module(module)
+    return module
+
+
+def test_the_page_has_what_exports_measured_and_the_best_of_it(document, tmp_path):
+    rows = [row(size=1000, latency=10.0), row("small", size=450, latency=20.0), REFUSED]
+    made(tmp_path / "made", rows).save()
+    document.add(tmp_path / "kept", "lenet", tmp_path / "made", "lth export runs/lenet")
+    text = document.page(tmp_path / "kept")
+    assert "## lenet, level 3: 51.2% of the weights" in text
+    assert "    lth export runs/lenet" in text and "`model_small.tflite`" in text
+    assert "bytes 1/20.0 (small), bytes gzipped 1/20.0 (small), latency 1/2.0 (float32)" in text
+    assert "float16_sparse in ai-edge-litert: it computes NaN" in text
+
+
+def test_the_page_is_what_the_kept_deployments_say(document):
+    assert (DOCS / "deployment.md").read_text() == document.page(DOCS / "deployments")
