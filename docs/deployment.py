@@ -52,9 +52,9 @@ def page(results: pathlib.Path) -> str:
     lines = [
         "# What tickets cost to ship", "",
         "Written by `python docs/deployment.py` from what `lth export` measured, in "
-        "[docs/deployments](deployments).  Every file was loaded in its own runtime, and compared with "
-        "Keras on the test set; a file that does not load, computes NaN or loses more accuracy "
-        "than --tolerance is refused.", ""]
+        "[docs/deployments](deployments).  Every file was loaded in its own runtime, and compared "
+        "with Keras on the test set; a file that does not load, computes NaN or loses more "
+        "accuracy than --tolerance is refused.", ""]
     for made in read(results).values():
         lines += _section(made)
     return "\n".join(lines)

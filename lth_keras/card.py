@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras.deployment import Deployment, SHIPPED
+from lth_keras.deployment import Deployment, SHIPPED, with_route
 
 FILE = "README.md"
 RUNTIMES = {"litert": "ai-edge-litert", "litert_builtin": "ai-edge-litert without its default "
@@ -137,7 +137,7 @@ def refusals(deployment: Deployment) -> Iterator[str]:
     """What was not shipped, for which runtime and why, as a Markdown list."""
     for _, row in deployment.rows[deployment.rows.status != SHIPPED].iterrows():
         where = f" in {RUNTIMES.get(row.runtime, row.runtime)}" if row.runtime else ""
-        yield f"- {row['format']}{where}: {row.reason}"
+        yield f"- {row['format']}{where}: {with_route(row)}"
 
 
 def _refused(deployment: Deployment) -> Iterator[str]:

@@ -129,14 +129,24 @@ class Deployment:
 
     @property
     def refused(self) -> dict[str, str]:
-        """Format -> why it was not shipped."""
+        """Format -> why it was not shipped, and the route that works."""
         rows = self.rows[~self.rows["format"].isin(self.shipped)]
-        return {str(name): str(reason) for name, reason in
-                zip(rows["format"], rows["reason"], strict=True)}
+        return {str(row["format"]): with_route(row) for _, row in rows.iterrows()}
 
     def save(self) -> None:
         """Writes deployment.json into the folder."""
         files.write(self.folder / FILE, encode(self.rows, self.facts))
+
+
+def with_route(row: "pd.Series[Any]") -> str:
+    """Why a row was refused, and the route that works.
+
+    Example:
+      >>> with_route(pd.Series({"reason": "it computes NaN", "route": "float32 is exact"}))
+      'it computes NaN. Instead: float32 is exact.'
+    """
+    reason = str(row.reason).rstrip(".")
+    return f"{reason}. Instead: {row.route}." if row.route else f"{reason}."
 
 
 def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
