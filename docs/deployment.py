@@ -1,7 +1,7 @@
 """Writes docs/deployment.md from the deployments in docs/deployments.
 
     python docs/deployment.py                                 the page
-    python docs/deployment.py add NAME FOLDER --command TEXT  keeps an export's deployment.json first
+    python docs/deployment.py add NAME FOLDER --command TEXT  keeps an export's figures first
 
 FOLDER is what `lth export` wrote.  `lth report WORKDIR --deployment --out docs` writes the picture
 and the rows of all levels.

@@ -162,7 +162,8 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
                  "| `model_float32.tflite` | ai-edge-litert | 1,000 | 500 | 98.00% |",
                  "| the dense network as float32 | ai-edge-litert | 9,000 |",
                  "fraction default:0.2",
-                 "float16_sparse in ai-edge-litert: it computes NaN. Instead: float32", "lth run lenet_300_100",
+                 "float16_sparse in ai-edge-litert: it computes NaN. Instead: float32",
+                 "lth run lenet_300_100",
                  "fingerprint 0a1b2c3d4e", "3 of 400 units", "## Limits", "tensorflow 2.21.0"):
         assert part in text, part
 
