@@ -17,11 +17,13 @@ A reader who follows a network through the package meets each module once:
     presets, data, networks, models,
     rates, program, feed, train          the papers' networks, trained in compiled loops
     agenda, experiment, lab, workers     what is trained, how, and by whom
+    conversion, formats, runtimes,
+    checks, shipping, deployment         trained networks as files that are checked
     stats, verdicts, figures, page,
     report                               tables, verdicts, pictures, a page
     survivors, movement, connections,
     overlaps, barrier, instability       analyses: which weights, how they moved, how stable
-    cli                                  the command `lth`
+    deploy, cli                          the command `lth`
 
 The public names are those of `__all__`.
 """
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     )
     from lth_keras.schedule import LotteryTicketSchedule
     from lth_keras.search import Search
+    from lth_keras.shipping import export
     from lth_keras.ticket import Ticket
     from lth_keras.wrap import prune_low_magnitude, strip_pruning
 
@@ -57,6 +60,7 @@ _HOMES = {
     "LotteryTicketCallback": "callback",
     "Search": "search",
     "Ticket": "ticket",
+    "export": "shipping",
     "LotteryError": "errors",
     "TicketError": "errors",
     "WorkdirError": "errors",
@@ -75,6 +79,7 @@ __all__ = [
     "TicketError",
     "WorkdirError",
     "compact",
+    "export",
     "prune_low_magnitude",
     "strip_pruning",
 ]

@@ -80,7 +80,7 @@ class Workshop:
           dense: the dense network of its run, to compare with.
         """
         with work.quiet():
-            from lth_keras.export import export
+            from lth_keras.shipping import export
         found, settings = self.data(source.config), self._settings
         rng = np.random.default_rng(source.config.seed)
         some = np.sort(rng.permutation(len(found.x_train))[:_REPRESENTATIVE])

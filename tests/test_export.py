@@ -11,7 +11,7 @@ import tf_keras as keras
 import lth_keras as lth
 from lth_keras import cli, deployment, sources
 from lth_keras.errors import LotteryError
-from lth_keras.export import export
+from lth_keras.shipping import export
 
 LITE = ("float32", "dynamic_int8")
 

@@ -24,7 +24,7 @@ GROUPS = (
      "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "parcels",
      "workers", "clusters"),
     ("deployment", "levels", "conversion", "formats", "trial", "runtimes", "checks", "card",
-     "export", "sources", "workshop"),
+     "shipping", "sources", "workshop"),
     ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
      "report", "progress", "listing", "drawings", "charts", "analysis", "survivors", "movement",
      "connections", "overlaps", "instability", "tradeoff"),
