@@ -9,6 +9,7 @@
     replicate_0/level_03/reinit_0/result.json     its record; once this is there, it is done
     plots/                                        the pictures
     analysis/                                     what `lth analyse` gave
+    deployment/                                   what `lth report --deployment` exported
 
 Every file is whole or absent, and what a record vouches for was written before it.  A run
 goes on from what it finds here: nothing else tells it what has been done.
