@@ -262,6 +262,15 @@ def test_a_network_that_is_dead_works(take_inputs):
     assert [sentence for sentence in done.left if "none" in sentence] == [f"1{said}", f"2{said}"]
 
 
+def test_the_unit_that_stays_in_a_layer_that_nobody_reads_is_zero():
+    model = sparsen(dense(4, 5, 2), 0, density=1.0)
+    model.get_layer("1").bias.assign(np.ones(5))
+    model.get_layer("2").kernel.assign(np.zeros((5, 2)))
+    done = check(model)
+    assert sizes(done) == {"1": 1, "2": 2}
+    assert not any(weight.any() for weight in done.model.get_layer("1").get_weights())
+
+
 def test_outputs_stay_though_they_are_constant():
     model = dense(3, 4, 3)
     connect(model, "1", (0, 0))
