@@ -131,7 +131,7 @@ def _taken(call: Call) -> Operation:
 
 def _dropout(call: Call) -> "Operation | str":
     noise = getattr(call.layer, "noise_shape", None)
-    return "it has a noise_shape" if noise is not None else _same(call)
+    return _same(call) if noise is None or noise[-1] in (None, 1) else "its noise_shape is fixed"
 
 
 def _reshape(call: Call) -> "Operation | str":
