@@ -14,6 +14,7 @@ A reader who follows a network through the package meets each module once:
     presets, data, networks, models,
     rates, program, feed, train          the papers' networks, trained in compiled loops
     agenda, experiment, lab, workers     what is trained, how, and by whom
+    formats, trial, runtimes, checks     what was trained as files that are checked
     stats, verdicts, figures, page,
     report                               tables, verdicts, pictures, a page
     survivors, movement, connections,
