@@ -252,7 +252,7 @@ def gzip_size(path: "str | os.PathLike[str]") -> int:
     """
     path = pathlib.Path(path)
     if path.is_file():
-        return len(gzip.compress(path.read_bytes(), 9, mtime=0))
+        return len(gzip.compress(path.read_bytes(), 9))
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for each in _files(path):
@@ -260,7 +260,7 @@ def gzip_size(path: "str | os.PathLike[str]") -> int:
             entry.size = each.stat().st_size
             with open(each, "rb") as file:
                 archive.addfile(entry, file)
-    return len(gzip.compress(buffer.getvalue(), 9, mtime=0))
+    return len(gzip.compress(buffer.getvalue(), 9))
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:

@@ -6,9 +6,11 @@
     int8                                  integers alone, inputs and outputs too
     ..._sparse                            the same without the zeros
 
-A conversion that succeeds has proved nothing: float16_sparse computes NaN on some networks, and
-the runtime's default delegates refuse some of the *_int8_sparse.  They are offered, since others
-load, and `lth_keras.checks` judges what each file computes.
+A conversion that succeeds has proved nothing.  The converter keeps a kernel in blocks of four
+inputs if nearly as many blocks as weights are zero: float16_sparse then computes NaN.  The
+runtime's default delegates refuse int8 kernels without their zeros.  Such formats are offered
+all the same, since others of their files are right, and `lth_keras.checks` judges what each file
+computes.
 """
 
 import contextlib

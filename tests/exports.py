@@ -10,14 +10,14 @@ from lth_keras import checks, formats, runtimes, trial
 layers = keras.layers
 
 
-def dense(keep=0.1, block=1, seed=0):
+def dense(keep=0.2, block=1, seed=0):
     """A dense network on 64 inputs; a share of each kernel is kept, in blocks of inputs."""
     return masked(keras.Sequential([
         layers.Input((64,)), layers.Dense(32, "relu", name="a"), layers.Dense(4, name="b")]),
         keep, block, seed)
 
 
-def convolutional(keep=0.1, seed=0):
+def convolutional(keep=0.2, seed=0):
     """Convolutions of three kinds, batch normalisation, pooling and a dense layer."""
     return masked(keras.Sequential([
         layers.Input((8, 8, 3)), layers.Conv2D(16, 3, padding="same", activation="relu"),
@@ -27,16 +27,19 @@ def convolutional(keep=0.1, seed=0):
 
 
 def masked(model, keep, block=1, seed=0):
-    """The model with a random share of its kernels kept, and other weights drawn."""
+    """The model with all weights drawn, a random share of its kernels kept."""
     rng = np.random.default_rng(seed)
     for variable in model.weights:
         shape = tuple(variable.shape)
         if len(shape) == 1:
-            # Around one, so that variances are positive.
-            variable.assign(1 + rng.uniform(-0.2, 0.2, shape))
+            # A scale or a variance lies around one, a bias or a mean around zero.
+            middle = 1 if "gamma" in variable.name or "variance" in variable.name else 0
+            variable.assign(middle + rng.uniform(-0.2, 0.2, shape))
         else:
             kept = rng.random((*shape[:-2], max(1, shape[-2] // block), shape[-1])) < keep
-            variable.assign(variable * np.repeat(kept, min(block, shape[-2]), axis=-2))
+            inputs = np.prod(shape[:2] if "depthwise" in variable.name else shape[:-1])
+            variable.assign(rng.normal(size=shape) * np.sqrt(2 / (inputs * keep))
+                            * np.repeat(kept, min(block, shape[-2]), axis=-2))
     return model
 
 
