@@ -83,15 +83,6 @@ class Row:
     gzip_bytes: int
     compared: tuple[Comparison, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The row as JSON has it."""
-        return dataclasses.asdict(self)
-
-    @property
-    def best(self) -> "Comparison | None":
-        """The comparison in the runtime that a user starts with: the first that it ships for."""
-        return next((each for each in self.compared if each.runtime in self.runtimes), None)
-
 
 def refused(name: str, reason: str, route: str) -> Row:
     """The row of a format of which no file could be made.

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras import levels
+from lth_keras import sharing
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 
@@ -58,7 +58,7 @@ def dynamic_int8_shared(model: Any, path: pathlib.Path,
                         representative: "Array | None" = None) -> None:
     """dynamic_int8 of weights that were rounded to few levels first, so that it packs well.
 
-    Kernels get 31 values a unit (`levels.rounded`), biases eight bits of mantissa.
+    Kernels get 31 values a unit (`sharing.rounded`), biases eight bits of mantissa.
 
     Raises:
       LotteryError: for a model that cannot be copied, since the model given stays as it is.
@@ -111,17 +111,17 @@ def int8(model: Any, path: pathlib.Path, representative: "Array | None" = None,
 
 
 def _kernel(weight: Array) -> Array:
-    return levels.rounded(weight) if weight.ndim > 1 else weight
+    return sharing.rounded(weight) if weight.ndim > 1 else weight
 
 
 def _depthwise(weight: Array) -> Array:
     # (height, width, channels, multiplier): an output channel is a pair of the last two.
     merged = weight.reshape(*weight.shape[:-2], -1)
-    return levels.rounded(merged).reshape(weight.shape)
+    return sharing.rounded(merged).reshape(weight.shape)
 
 
 _ROUNDED = {"kernel": _kernel, "pointwise_kernel": _kernel, "depthwise_kernel": _depthwise,
-            "bias": levels.shortened}
+            "bias": sharing.shortened}
 
 
 def _converter(model: Any, optimizations: list[Any]) -> Any:

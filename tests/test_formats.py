@@ -11,10 +11,10 @@ from lth_keras import (
     checks,
     conversion,
     formats,
-    levels,
     networks,
     prune_low_magnitude,
     runtimes,
+    sharing,
     trial,
 )
 from lth_keras.errors import LotteryError
@@ -113,7 +113,7 @@ def test_few_levels_pack_better_and_come_through_the_converter_exactly(tmp_path)
     lite = Interpreter(str(tmp_path / "dynamic_int8_shared"))
     kernel, = (each for each in lite.get_tensor_details() if each["dtype"] == np.int8)
     stored = lite.get_tensor(kernel["index"]) * kernel["quantization_parameters"]["scales"][:, None]
-    np.testing.assert_array_equal(stored.T, levels.rounded(model.layers[0].kernel.numpy()))
+    np.testing.assert_array_equal(stored.T, sharing.rounded(model.layers[0].kernel.numpy()))
 
 
 def test_int8_files_take_and_give_int8(tmp_path):

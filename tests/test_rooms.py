@@ -23,7 +23,7 @@ GROUPS = (
     ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
      "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "parcels",
      "workers", "clusters"),
-    ("deployment", "levels", "conversion", "formats", "trial", "runtimes", "checks", "card",
+    ("deployment", "sharing", "conversion", "formats", "trial", "runtimes", "checks", "card",
      "shipping", "sources", "workshop"),
     ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
      "report", "progress", "listing", "drawings", "charts", "analysis", "survivors", "movement",
