@@ -1,4 +1,4 @@
-"""Weight sharing: weights rounded so that eight bits hold them exactly, and a file of them packs well.
+"""Weight sharing: weights rounded so that eight bits hold them exactly and a file packs well.
 
 An int8 file takes a byte a weight however the weights look; what it takes compressed depends on
 how many different values there are.  The converter scales each unit (output channel) by its
