@@ -78,14 +78,14 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
 
     Example: the second of three units has no input, the third no output.
       >>> import numpy as np, tf_keras as keras
-      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, "sigmoid"),
-      ...                           keras.layers.Dense(1)])
+      >>> hidden = keras.layers.Dense(3, "sigmoid", name="hidden")
+      >>> model = keras.Sequential([keras.layers.Input((2,)), hidden, keras.layers.Dense(1)])
       >>> model.set_weights([np.array([[1, 0, 1], [1, 0, 1.0]]), np.zeros(3),
       ...                    np.array([[2], [4], [0.0]]), np.zeros(1)])
       >>> small = compact(model)
       >>> print(small.summary())
       13 weights before, 5 after (38.5%)
-        dense: 3 units -> 1
+        hidden: 3 units -> 1
       >>> small.model.get_weights()[-1]
       array([2.], dtype=float32)
     """

@@ -83,7 +83,7 @@ class Budget:
         Example:
           >>> rows = pd.DataFrame({"status": "shipped", "bytes": [100, 50, 10],
           ...                      "accuracy": [0.98, 0.98, 0.9]})
-          >>> Budget(max_bytes=60).choose(rows).bytes
+          >>> print(Budget(max_bytes=60).choose(rows).bytes)
           50
         """
         met, order = self.met(rows), {"accuracy": False, "bytes": True}
