@@ -171,8 +171,8 @@ def _left_of_sum(read: Graph, operation: Sum, found: Analysis, part: Part) -> li
     if border:
         reasons.append(f"keeps {border} of its input, since its padding makes a border")
     if idle and part.positions is None:
-        reasons.append(f"keeps {idle} without connection of {there.sum()}; take_inputs=True "
-                       "takes the others alone")
+        reasons.append(f"keeps {idle} without connection of {there.sum()}, which only taking the "
+                       "others would remove")
     return reasons
 
 

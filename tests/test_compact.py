@@ -222,8 +222,8 @@ def test_what_dies_takes_what_leads_to_it_and_what_it_leads_to_along():
     connect(model, "4", (0, 0), (3, 1))                  # 1 is not read.
     done = check(model)
     assert done.removed == {"1": (5, 1), "2": (5, 1), "3": (5, 1)}
-    assert done.left == ("1: keeps 3 inputs without connection of 4; take_inputs=True takes the "
-                         "others alone",)
+    assert done.left == ("1: keeps 3 inputs without connection of 4, which only taking the others "
+                         "would remove",)
     assert done.weights == (4 * 5 + 2 * 5 * 5 + 5 * 2 + 17, 4 + 1 + 1 + 2 + 5)
     taken = check(model, take_inputs=True)
     assert taken.inputs == {"1": (4, 1)} and not taken.left
