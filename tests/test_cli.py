@@ -40,7 +40,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ([], "COMMAND must be one of run, report, analyse, presets. Received: none."),
+    ([], "COMMAND must be one of run, report, analyse, export, presets. Received: none."),
     (["foo"], "COMMAND must be one of"),
     (["run"], "PRESET must be one of digits, lenet_300_100, lenet_300_100_sgd"),
     (["run", "nope"], "resnet56_liu, resnet56_liu_low. Received: 'nope'."),
