@@ -7,8 +7,9 @@ or of accuracy.
 from collections.abc import Iterator
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -75,44 +76,52 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
     """Accuracy, bytes and latency of the shipped formats against density.
 
     Args:
-      rows: as `survey.survey` gives them.
+      rows: with `deployment.COLUMNS`, of several levels.
       title: of the picture.
     """
     shipped = rows[rows.status == SHIPPED]
-    drawn = Figure(figsize=(11, 8), layout="constrained")
+    drawn = Figure(figsize=(11, 8.5), layout="constrained")
     drawn.suptitle(title)
     panels = drawn.subplots(2, 2).ravel()
-    names = list(dict.fromkeys(shipped["format"]))
     for axes, (column, label) in zip(panels, _PANELS, strict=True):
-        for place, name in enumerate(names):
-            lines = shipped[shipped["format"] == name].sort_values("level")
+        for place, name in enumerate(dict.fromkeys(shipped["format"])):
+            lines = shipped[shipped["format"] == name].sort_values("level", kind="stable")
             lines = lines.groupby("level").first()  # Of several runtimes the default one.
-            axes.plot(100 * lines.density, lines[column], **plots.series_style(place, name))
+            axes.plot(100 * lines.density, lines[column], **plots.series_style(place, str(name)))
         plots.density_axis(axes, 100 * shipped.density.drop_duplicates().to_numpy())
         if column == "accuracy":
             plots.percent_axis(axes, label)
         else:
-            axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
-            axes.set_ylabel(label)
-    panels[0].legend(fontsize=8)
+            _log_axis(axes, label)
+    lines, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(lines, labels, loc="outside lower center", ncols=5, fontsize=8)
     return drawn
+
+
+def _log_axis(axes: Axes, label: str) -> None:
+    # Its ticks are plain numbers.
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    plain = FuncFormatter(lambda value, _: f"{value:,.6g}" if value < 1000 else f"{value:,.0f}")
+    axes.yaxis.set_major_formatter(plain)
+    # Within a decade or two there are too few ticks otherwise.
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5) if high / low < 300 else (1,)))
+    axes.yaxis.set_minor_formatter(plain)
+    axes.set_ylabel(label)
 
 
 def by_level(rows: pd.DataFrame) -> Table:
     """A row a level: the smallest, the fastest and the most accurate format that was shipped."""
-    shown = Table(title="what each level can be shipped as", box=box.SIMPLE_HEAD)
-    for name in ("level", "P_m %", "fewest\nbytes", "of", "fewest\ngzipped", "of ", "fastest\nus",
-                 "of  ", "accuracy %"):
-        shown.add_column(name, justify="left" if name.startswith("of") else "right",
-                         no_wrap=not name.startswith("of"))
+    shown = Table(title="what each level can be shipped as", box=box.SIMPLE_HEAD,
+                  padding=(0, 0, 0, 1), pad_edge=False)
+    for name in ("level", "P_m %", "fewest bytes", "fewest gzipped", "fastest, us",
+                 "best %"):
+        shown.add_column(name, justify="right", no_wrap=True)
     for level, found in rows[rows.status == SHIPPED].groupby("level"):
         cells = []
         for column, form in (("bytes", ",.0f"), ("gzip_bytes", ",.0f"), ("latency_1_us", ",.1f")):
             best = found.iloc[int(found[column].argmin())]
-            cells += [format(best[column], form), str(best["format"])]
-        accuracies = sorted({f"{value:.2%}"[:-1] for value in found.accuracy.dropna()})
+            cells.append(f"{best[column]:{form}}\n{best['format']}")
         shown.add_row(str(level), f"{100 * found.density.iloc[0]:.1f}", *cells,
-                      " to ".join(dict.fromkeys((accuracies[0], accuracies[-1])))
-                      if accuracies else "-")
+                      number(100 * found.accuracy.max(), ".2f"))
     return shown
