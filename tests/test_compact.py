@@ -15,13 +15,19 @@ layers = keras.layers
 ACTIVATIONS = ("linear", "relu", "sigmoid", "softplus", "tanh", "elu")
 
 
+def precision(name):
+    """The precision of all models to come; once a policy was set, floatx alone says nothing."""
+    keras.backend.set_floatx(name)
+    keras.mixed_precision.set_global_policy(name)
+
+
 @pytest.fixture(autouse=True)
 def exact():
     """Models in float64, in which equal predictions are told from rounding."""
     keras.utils.set_random_seed(0)
-    keras.backend.set_floatx("float64")
+    precision("float64")
     yield
-    keras.backend.set_floatx("float32")
+    precision("float32")
     keras.backend.clear_session()
 
 
@@ -385,7 +391,7 @@ def test_sequences(kind):
 
 
 def test_volumes():
-    keras.backend.set_floatx("float32")  # TensorFlow pools volumes in no other.
+    precision("float32")  # TensorFlow pools volumes in no other.
     model = keras.Sequential([
         layers.Input((4, 4, 4, 1)), layers.Conv3D(5, 2, padding="same", activation="sigmoid"),
         layers.BatchNormalization(), layers.MaxPooling3D(), layers.Conv3D(5, 2),
@@ -482,7 +488,7 @@ def test_models_that_cannot_be_built_again_are_returned_as_they_are():
 
 @pytest.mark.parametrize(("take_inputs", "wrapped"), [(True, True), (False, False)])
 def test_a_wrapped_model_is_stripped_saved_loaded_and_converted(tmp_path, take_inputs, wrapped):
-    keras.backend.set_floatx("float32")
+    precision("float32")
     model = networks.get("lenet_30_20")((6, 6), 4)
     if wrapped:
         model = lth.prune_low_magnitude(model)
@@ -507,7 +513,7 @@ def test_a_wrapped_model_is_stripped_saved_loaded_and_converted(tmp_path, take_i
 
 
 def test_a_mixed_policy_is_carried():
-    keras.backend.set_floatx("float32")
+    precision("float32")
     policy = keras.mixed_precision.Policy("mixed_bfloat16")
     model = image(layers.Conv2D(8, 3, activation="sigmoid", dtype=policy),
                   layers.BatchNormalization(dtype=policy), layers.Flatten(dtype=policy),
