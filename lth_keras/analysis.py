@@ -61,9 +61,7 @@ class Run:
 
     def __init__(self, root: "str | os.PathLike[str]"):
         self.root = pathlib.Path(root)
-        if not os.path.lexists(self.root / "config.json"):
-            raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
-                               f"Received: {self.root}.")
+        layout.require(self.root)
         self.config = layout.read_config(self.root)
         self._store = Store(self.root, self.config)
         records = {training: self._store.record(training) for training in layout.found(self.root)}

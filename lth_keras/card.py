@@ -69,6 +69,11 @@ def _what(deployment: Deployment) -> Iterator[str]:
     if reference["accuracy"] is not None:
         yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {reference['examples']:,} "
                "held-out examples, on which every file was checked.")
+    if facts.get("trained_now"):
+        yield "- It was trained for this export, from a ticket."
+    if facts.get("takes_inputs"):
+        yield ("- The .keras file has a layer of lth_keras: `import lth_keras` before it is "
+               "loaded.")
     if facts.get("compaction"):
         first, *more = facts["compaction"].splitlines()
         yield f"- Compacted: {first}"
@@ -185,10 +190,14 @@ def _use(deployment: Deployment) -> Iterator[str]:
     yield ""
     yield f"interpreter = Interpreter(\"{row.file}\"{options})"
     yield "interpreter.allocate_tensors()"
+    yield "given, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]"
     yield f"example = np.zeros(({shape}), np.float32)  # Yours."
-    yield "interpreter.set_tensor(interpreter.get_input_details()[0][\"index\"], example)"
+    if row["format"].startswith("int8"):
+        yield "scale, zero = given[\"quantization\"]"
+        yield "example = np.clip(np.round(example / scale + zero), -128, 127).astype(np.int8)"
+    yield "interpreter.set_tensor(given[\"index\"], example)"
     yield "interpreter.invoke()"
-    yield "print(interpreter.get_tensor(interpreter.get_output_details()[0][\"index\"]))"
+    yield "print(interpreter.get_tensor(result[\"index\"]))"
     yield "```"
     yield ""
 

@@ -6,7 +6,7 @@ with the reason and the route that works.  In this order:
     no runtime loads it                                      refused
     NaN or infinity in any runtime that loads it             refused
     more accuracy lost than is tolerated, in any             refused
-    errors that its precision does not explain, in any       refused
+    errors that its precision does not explain, in any       refused (of eight bits: without labels)
     some runtime does not load it                            shipped for those that do
 
 A runtime that refuses a file says so itself; one that loads it and computes wrongly does not, so
@@ -14,20 +14,19 @@ a single such one is enough to refuse the file.
 """
 
 import dataclasses
-import gzip
-import io
 import os
-import pathlib
-import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from lth_keras.deployment import REFUSED, SHIPPED
+from lth_keras import sizes
+from lth_keras.deployment import REFUSED, SHIPPED, TOLERANCE
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 from lth_keras.runtimes import Measured
+
+UNLABELLED = 0.25  # Error of eight bits that is tolerated where accuracy cannot tell.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,7 @@ def refused(name: str, reason: str, route: str) -> Row:
 
 
 def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "Array | None",
-          measured: Sequence[Measured], *, tolerance: float = 0.1,
+          measured: Sequence[Measured], *, tolerance: float = TOLERANCE,
           rounding: "float | None" = None, route: str = "") -> Row:
     """Judges a file by what it computed in its runtimes.
 
@@ -107,7 +106,7 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "
       measured: the file in each of its runtimes, in the order of a user's preference.
       tolerance: the accuracy that may be lost, in percentage points.
       rounding: the largest error that the format's precision explains, as a share of the largest
-        reference; None for any.
+        reference; None for any, or without labels for UNLABELLED.
       route: what to do if the file is refused.
 
     Raises:
@@ -120,6 +119,8 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "
                            "infinite in Keras itself.")
     compared = tuple(compare(reference, labels, each) for each in measured)
     scale = float(np.abs(reference).max(initial=0)) or 1.0
+    if labels is None and rounding is None:
+        rounding = UNLABELLED
     loaded = [each for each in compared if each.error is None]
     wrong = next(filter(None, (_wrong(each, tolerance, rounding, scale) for each in loaded)), None)
     failures = "; ".join(f"{each.runtime} does not load it: {each.error}"
@@ -128,7 +129,7 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "
     return Row(name, SHIPPED if well else REFUSED,
                tuple(each.runtime for each in loaded) if well else (),
                wrong or failures, route if wrong or failures else "",
-               size(path), gzip_size(path), compared)
+               sizes.size(path), sizes.gzip_size(path), compared)
 
 
 def _wrong(found: Comparison, tolerance: float, rounding: "float | None",
@@ -229,31 +230,3 @@ def predictions(outputs: Array, reference: Array) -> Array:
     else:
         classes = np.where(np.isnan(outputs), -np.inf, outputs).argmax(axis=-1)
     return np.where(finite, classes, -1)
-
-
-def size(path: "str | os.PathLike[str]") -> int:
-    """Bytes of a file, or of all files of a folder."""
-    return sum(each.stat().st_size for each in _files(pathlib.Path(path)))
-
-
-def gzip_size(path: "str | os.PathLike[str]") -> int:
-    """Bytes that gzip at level 9 makes of a file, or of a tar of a folder.
-
-    Names, content and their order alone count, not when or by whom they were written.
-    """
-    path = pathlib.Path(path)
-    if path.is_file():
-        return len(gzip.compress(path.read_bytes(), 9))
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for each in _files(path):
-            entry = tarfile.TarInfo(each.relative_to(path).as_posix())
-            entry.size = each.stat().st_size
-            with open(each, "rb") as file:
-                archive.addfile(entry, file)
-    return len(gzip.compress(buffer.getvalue(), 9))
-
-
-def _files(path: pathlib.Path) -> list[pathlib.Path]:
-    return [path] if path.is_file() else sorted(each for each in path.rglob("*")
-                                                if each.is_file())

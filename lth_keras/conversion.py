@@ -10,14 +10,13 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras import sharing
+from lth_keras.deployment import REPRESENTATIVE
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 
 # (model, where the file goes, representative examples or None)
 Conversion = Callable[[Any, pathlib.Path, "Array | None"], None]
 
-# As many as TensorFlow's guide advises; more take time and change little.
-REPRESENTATIVE = 200
 _SPARSE = tf.lite.Optimize.EXPERIMENTAL_SPARSITY
 
 

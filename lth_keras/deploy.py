@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """
     say = _sayer(console)
     asked, workshop = _asked(arguments), _workshop(arguments, say)
-    out, dense, formats = pathlib.Path(arguments.out or "deploy"), None, asked.formats
+    dense, formats = None, asked.formats
+    out = deployment.check_folder(arguments.out or "deploy")
     if not asked.path.is_dir():
         source = workshop.from_file(asked.path)
     else:
@@ -95,8 +96,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             dense = sources.from_workdir(asked.path, 0, asked.replicate)
     made = workshop.export(source, out, formats, dense)
     console.print(tradeoff.table(made, wide=console.width >= _WIDE))
-    for name, reason in made.refused.items():
-        say(f"{name} was not shipped: {reason}")
+    for line in card.refusals(made):
+        say(f"refused: {line.removeprefix('- ')}")
+    if made.facts.get("dense_refused"):
+        say(f"The dense network could not be measured: {made.facts['dense_refused']}")
     say(f"files: {out}, described in {out / card.FILE} and {out / deployment.FILE}")
     if not asked.budget:
         return 1 if made.refused else 0
@@ -106,7 +109,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return 1
     say(f"{asked.budget}: {row.file} in {row.runtime}, {row.bytes:,.0f} bytes, "
         f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
-    return 0
+    return 1 if arguments.formats and made.refused else 0
 
 
 def _choose(arguments: argparse.Namespace, asked: "_Asked", workshop: Workshop,
@@ -152,6 +155,7 @@ def report(arguments: argparse.Namespace, console: Console) -> None:
         raise LotteryError("--deployment is of one WORKDIR. Received: "
                            f"{' '.join(arguments.workdirs) or 'none'}.")
     root, say = pathlib.Path(arguments.workdirs[0]), _sayer(console)
+    layout.require(root)
     config = layout.read_config(root)
     rows = _workshop(arguments, say).survey(root, 0, DEFAULT)
     console.print(tradeoff.by_level(rows))

@@ -20,6 +20,9 @@ FILE = "deployment.json"
 SHIPPED, REFUSED = "shipped", "refused"
 COMPACTIONS = ("units", "inputs", "none")  # What is removed before a network is converted.
 TOLERANCE = 0.1  # Points of accuracy that a format may lose.
+# Training examples that full int8 takes its ranges from: as many as TensorFlow's guide advises,
+# more take time and change little.
+REPRESENTATIVE = 200
 DEFAULT = ("keras", "saved_model", "float32", "float32_sparse", "float16", "dynamic_int8",
            "dynamic_int8_shared", "dynamic_int8_sparse", "int8")
 _VERSION = 1
@@ -186,3 +189,21 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
         raise LotteryError(f"A deployment is a folder with the {FILE} that an export wrote. "
                            f"Received: {folder} ({error!s:.100}).") from None
     return Deployment(folder, rows, plain["facts"])
+
+
+def check_folder(out: "str | os.PathLike[str]") -> pathlib.Path:
+    """The folder of an export: a new one, or one that holds an earlier export.
+
+    Raises:
+      LotteryError: if it holds something else, which is not touched.
+    """
+    folder = pathlib.Path(out)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise LotteryError(f"out must be a folder. Received: {folder}, a file.")
+    if folder.is_dir() and any(folder.iterdir()):
+        try:
+            read(folder)
+        except LotteryError:
+            raise LotteryError("out must be a new folder, or one that holds an earlier export. "
+                               f"Received: {folder}, which holds something else.") from None
+    return folder

@@ -27,6 +27,8 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import tensorflow as tf
+
 from lth_keras import conversion
 from lth_keras.conversion import Conversion
 from lth_keras.errors import LotteryError
@@ -161,6 +163,7 @@ def reason(error: BaseException) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     # The converter writes from C++, to the process's own file handles.
+    tf.get_logger()  # Made now: it keeps the stderr that it first sees.
     level = logging.root.manager.disable
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -101,10 +101,20 @@ def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | 
     for reason, holds in reasons.items():
         if holds:
             return reason
+    if type(layer) in operations.READERS and not _remakeable(layer):
+        return "it cannot be made anew from its get_config (a function that is not registered?)"
     sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
     return operations.read(Call(layer, sources, places[id(made[0])],
                                 tuple(_shape(tensor) for tensor in node.keras_inputs),
                                 _shape(made[0])))
+
+
+def _remakeable(layer: Any) -> bool:
+    try:
+        type(layer).from_config(layer.get_config())
+    except Exception:  # Whatever a user's function, initializer or regularizer raises.
+        return False
+    return True
 
 
 def _shape(tensor: Any) -> tuple[int, int]:

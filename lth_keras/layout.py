@@ -6,6 +6,7 @@ itself, not behind a link.  What does not pass is a `DamagedError` that names th
 
 import dataclasses
 import io
+import os
 import pathlib
 import re
 from collections.abc import Callable, Iterator
@@ -94,6 +95,17 @@ def _undamaged(read: Callable[[], _Read], path: pathlib.Path) -> _Read:
         if why is None:
             raise
         raise DamagedError(pathlib.Path(error.filename or path), why) from None
+
+
+def require(root: pathlib.Path) -> None:
+    """That a folder is a workdir, of a run that began.
+
+    Raises:
+      WorkdirError: if it is none.
+    """
+    if not os.path.lexists(root / "config.json"):
+        raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
+                           f"Received: {root}.")
 
 
 def read_config(root: pathlib.Path) -> Config:

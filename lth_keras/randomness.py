@@ -14,8 +14,9 @@ def generator(seed: int, purpose: str, *, replicate: int = 0, level: int = 0,
 
     Args:
       seed: the experiment's seed, any whole number.
-      purpose: what is drawn: "init", "data_order", "split", "criterion", or "draws", the seed
-        of what is drawn while training (augmentation, dropout).
+      purpose: what is drawn: "init", "data_order", "split", "criterion", "draws", the seed of
+        what is drawn while training (augmentation, dropout), or "representative", the examples
+        that an export takes ranges from.
       replicate: which repetition it is drawn for.
       level: which level.
       branch: which branch.

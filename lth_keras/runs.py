@@ -5,7 +5,6 @@ A run may go on meanwhile: what it has finished is read.
 
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -102,9 +101,7 @@ def read(root: pathlib.Path) -> Run:
       WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
         it is not what was written.
     """
-    if not os.path.lexists(root / "config.json"):
-        raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
-                           f"Received: {root}.")
+    layout.require(root)
     config = layout.read_config(root)
     results = store.results(root, config.fingerprint)
     if not (results.branch == "ticket").any():

@@ -10,6 +10,7 @@ is a result, not the end of the program.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras import trial
+from lth_keras import provenance, trial
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 
@@ -117,6 +118,12 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
         outputs = np.load(folder / "outputs.npy", allow_pickle=False)
     batch_1, batch_32 = (Latency(**found.pop(batch)) for batch in ("batch_1", "batch_32"))
     return Measured(runtime, outputs=outputs, batch_1=batch_1, batch_32=batch_32, **found)
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that a measurement depends on."""
+    litert = importlib.metadata.version("ai-edge-litert")
+    return {**provenance.versions(), "ai-edge-litert": litert}
 
 
 def _run(folder: pathlib.Path, runtime: str, threads: int, timeout: float) -> "str | None":

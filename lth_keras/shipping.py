@@ -78,35 +78,32 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
       (['float32'], {})
     """
     _check(tolerance, compaction, threads)
-    wanted = _formats(formats, representative)
+    wanted, folder = _formats(formats, representative), deployment.check_folder(out)
+    examples, classes = _examples(data, _architecture(network, model, train))
     about = {**_about(network), **(facts or {})}
     network = _trained(network, model, train)
-    examples, classes = _examples(data, network)
-    folder = _folder(pathlib.Path(out))
     bench = _Bench(examples, classes, representative, tolerance, threads)
     reference = bench.predictions(network)
     compacted = None if compaction == "none" else \
         compact(network, take_inputs=compaction == "inputs")
     rows = []
-    with tempfile.TemporaryDirectory(prefix="lth_export_") as unchecked:
-        for name in wanted:
-            on_format(name)
-            path = pathlib.Path(unchecked) / _file_name(name)
-            rows.append(bench.row(compacted.model if compacted else network, name, path, reference))
-            if rows[-1].status == SHIPPED:
-                shutil.move(path, folder / path.name)
-        about["dense"] = bench.baseline(dense, pathlib.Path(unchecked)) \
-            if dense is not None else None
-    made = Deployment(folder, deployment.table(
-        {"level": about["level"], "density": about["density"], **plain}
-        for row in rows for plain in checks.plain_rows(row, _file_name(row.format))), {
-        "name": network.name, **about, "input": _shape(network.inputs[0]),
-        "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
-        "compaction": compacted.summary() if compacted else "",
-        "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples)},
-        "versions": provenance.versions(), "machine": provenance.machine()})
-    made.save()
-    files.write(folder / card.FILE, card.text(made))
+    with tempfile.TemporaryDirectory(prefix="lth_export_") as name:
+        unchecked = pathlib.Path(name)
+        for wish in wanted:
+            on_format(wish)
+            rows.append(bench.row(compacted.model if compacted else network, wish,
+                                  unchecked / _file_name(wish), reference))
+        about |= bench.baseline(dense, unchecked)
+        made = Deployment(folder, deployment.table(
+            {"level": about["level"], "density": about["density"], **plain}
+            for row in rows for plain in checks.plain_rows(row, _file_name(row.format))), {
+            "name": network.name, **about, "input": _shape(network.inputs[0]),
+            "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
+            "compaction": compacted.summary() if compacted else "",
+            "takes_inputs": bool(compacted and compacted.inputs),
+            "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples)},
+            "versions": runtimes.versions(), "machine": provenance.machine()})
+        _place(made, unchecked)
     return made
 
 
@@ -129,13 +126,14 @@ def _about(network: Any) -> dict[str, Any]:
     return {"level": None, "density": density(kept) if kept else None}
 
 
-def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
+def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
+    # What is to be exported, trained or not; nothing is changed yet.
     if not isinstance(network, Ticket):
         if model is not None or train is not None:
             raise LotteryError("model and train are for a Ticket, which is a network before its "
                                f"training. Received: {type(network).__name__} and "
                                f"{'model' if model is not None else 'train'}.")
-        return strip_pruning(network)
+        return network
     if model is None or train is None:
         missing = "model" if model is None else "train"
         raise LotteryError(
@@ -143,9 +141,15 @@ def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") 
             "it with model, the network it was found in, freshly built, and train, a function "
             f"that compiles and fits it. Received: a ticket of level {network.level} without "
             f"{missing}.")
-    fresh = network.apply(model)
-    train(fresh)
-    return strip_pruning(fresh)
+    return model
+
+
+def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
+    if isinstance(network, Ticket):
+        network = network.apply(model)
+        assert train is not None
+        train(network)
+    return strip_pruning(network)
 
 
 def _examples(data: tuple[Any, Any], network: Any) -> tuple[Array, "Array | None"]:
@@ -181,21 +185,18 @@ def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
     return wanted
 
 
-def _folder(folder: pathlib.Path) -> pathlib.Path:
-    # An earlier export is replaced; what is anything else is not touched.
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / deployment.FILE).is_file():
-            raise LotteryError("out must be a new folder, or one that holds an earlier export. "
-                               f"Received: {folder}, which holds something else.")
-        for name in known.FORMATS:
-            path = folder / _file_name(name)
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        (folder / deployment.FILE).unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def _place(made: Deployment, unchecked: pathlib.Path) -> None:
+    # deployment.json first: what is killed from here on is an earlier export to the next.
+    made.save()
+    for name in known.FORMATS:
+        path = made.folder / _file_name(name)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+        if name in made.shipped:
+            shutil.move(unchecked / path.name, path)
+    files.write(made.folder / card.FILE, card.text(made))
 
 
 def _file_name(name: str) -> str:
@@ -226,10 +227,14 @@ class _Bench:
         return np.asarray(network.predict(self.examples, batch_size=_BATCH, verbose=0), np.float32)
 
     def baseline(self, dense: Any, folder: pathlib.Path) -> dict[str, Any]:
-        """The row of a dense network as a float32 file, in the default runtime."""
+        """The row of a dense network as a float32 file, or why there is none."""
+        if dense is None:
+            return {"dense": None}
         dense = strip_pruning(dense)
-        return next(checks.plain_rows(self.row(dense, "float32", folder / "dense.tflite",
-                                               self.predictions(dense)), ""))
+        row = self.row(dense, "float32", folder / "dense.tflite", self.predictions(dense))
+        plain = next(checks.plain_rows(row, ""))
+        shipped = plain["status"] == SHIPPED
+        return {"dense": plain if shipped else None, "dense_refused": plain["reason"]}
 
     def row(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> checks.Row:
         """Converts a network, runs its file in every runtime, and compares."""

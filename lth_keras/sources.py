@@ -62,7 +62,7 @@ class Source:
                 "network": self.config.network, "dataset": self.config.dataset,
                 "level": self.training.level, "replicate": self.training.replicate,
                 "density": self.density, "settings": self.config.identity,
-                "fingerprint": self.config.fingerprint}
+                "fingerprint": self.config.fingerprint, "trained_now": self.trained_now}
 
 
 def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
@@ -72,6 +72,7 @@ def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
       WorkdirError: if there are none; a DamagedError, if a record is not what was written.
     """
     root = pathlib.Path(root)
+    layout.require(root)
     kept = [training.level for training in layout.found(root)
             if training == Training(replicate, training.level)
             and layout.read_record(root, training).trained is not None]
@@ -95,6 +96,7 @@ def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:
     Raises:
       WorkdirError: if the dense network is not trained.
     """
+    layout.require(pathlib.Path(root))
     curves = store.curves(root)
     of_tickets = curves[(curves.branch == TICKET) & (curves.branch_index == 0)]
     last = of_tickets.sort_values("step").groupby(["level", "replicate"]).val_accuracy.last()
@@ -115,6 +117,7 @@ def from_workdir(root: "str | os.PathLike[str]", level: int, replicate: int) -> 
         a file is not what was written.
     """
     root = pathlib.Path(root)
+    layout.require(root)
     config = layout.read_config(root)
     there = levels(root, replicate)
     if level not in there:

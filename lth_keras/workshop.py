@@ -1,12 +1,12 @@
 """The workshop: exports the networks of `lth run`, one or every level of a run, all alike.
 
-    WORKDIR/deployment/replicate_0/level_03/    the files of a level, and its deployment.json
+    WORKDIR/deployment/0a1b2c3d4e/replicate_0/level_03/   the files of a level, deployment.json
 
-What was measured before, with the same settings, is not measured again.
+The ten digits stand for settings, formats, versions and machine: what was measured before with the
+same is not measured again.
 """
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lth_keras import data, deployment, layout, sources, work
+from lth_keras import data, deployment, layout, locks, provenance, sources, work
 from lth_keras.config import Config
 from lth_keras.data import Data, scaled
-from lth_keras.deployment import COMPACTIONS, Deployment, TOLERANCE
+from lth_keras.deployment import COMPACTIONS, Deployment, REPRESENTATIVE, TOLERANCE
 from lth_keras.errors import LotteryError
+from lth_keras.provenance import fingerprint
+from lth_keras.randomness import generator
 from lth_keras.sources import Source
-
-_REPRESENTATIVE = 500  # Training examples that full int8 takes its ranges from.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +82,8 @@ class Workshop:
         with work.quiet():
             from lth_keras.shipping import export
         found, settings = self.data(source.config), self._settings
-        rng = np.random.default_rng(source.config.seed)
-        some = np.sort(rng.permutation(len(found.x_train))[:_REPRESENTATIVE])
+        rng = generator(source.config.seed, "representative")
+        some = np.sort(rng.permutation(len(found.x_train))[:REPRESENTATIVE])
         level = source.training.level
         return export(
             source.network(found), out, formats=formats,
@@ -110,25 +110,31 @@ class Workshop:
         Raises:
           WorkdirError: if no trained weights were kept.
         """
+        layout.require(root)
         tables = []
         for level in sources.levels(root, replicate):
             source = sources.from_workdir(root, level, replicate)
-            folder = root / "deployment" / f"replicate_{replicate}" / f"level_{level:02d}"
+            asked = self._asked(source, formats)
+            folder = root / "deployment" / fingerprint({**asked, "weights": ""}) \
+                / f"replicate_{replicate}" / f"level_{level:02d}"
             layout.check_inside(root, folder / deployment.FILE)
-            made = _earlier(folder, self._asked(source, formats))
-            tables.append((made or self.export(source, folder, formats)).rows)
+            with locks.held(root / "deployment"):
+                made = _earlier(folder, asked) or self.export(source, folder, formats)
+            tables.append(made.rows)
         return pd.concat(tables, ignore_index=True)
 
     def _asked(self, source: Source, formats: Sequence[str]) -> dict[str, Any]:
+        # What an earlier export must agree with to stand for a new one.
+        with work.quiet():
+            from lth_keras import runtimes
         return {**dataclasses.asdict(self._settings), "formats": list(formats),
-                "weights": source.mark}
+                "weights": source.mark, "versions": runtimes.versions(),
+                "machine": provenance.machine()}
 
 
 def _earlier(folder: pathlib.Path, asked: dict[str, Any]) -> "Deployment | None":
-    if not os.path.lexists(folder / deployment.FILE):
-        return None
     try:
         made = deployment.read(folder)
-    except LotteryError:  # It is made again.
+    except LotteryError:  # There is none, or it was not finished.
         return None
     return made if made.facts.get("asked") == asked else None

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from lth_keras import checks
+from lth_keras import checks, sizes
 from lth_keras.checks import REFUSED, SHIPPED
 from lth_keras.errors import LotteryError
 from lth_keras.runtimes import Latency, Measured
@@ -44,6 +44,14 @@ def best(row):
 def plain(row):
     """Its rows in a deployment's table, as JSON holds them."""
     return json.loads(json.dumps(list(checks.plain_rows(row, "model.tflite")), allow_nan=False))
+
+
+def test_without_labels_eight_bits_have_a_bound_too(file):
+    off = REFERENCE.copy()
+    off[1, 1] -= 1.1  # More than a quarter of the largest output, 4.
+    assert check(file, measured(off), labels=None).status == REFUSED
+    assert check(file, measured(REFERENCE - 0.9), labels=None).status == SHIPPED
+    assert check(file, measured(off)).status == SHIPPED
 
 
 def test_a_format_is_a_row_a_runtime_in_a_table(file):
@@ -168,11 +176,11 @@ def test_a_folder_is_its_files(tmp_path):
     (folder / "variables").mkdir(parents=True)
     (folder / "a.pb").write_bytes(bytes(100))
     (folder / "variables" / "b").write_bytes(bytes(23))
-    first = checks.gzip_size(folder)
-    assert checks.size(folder) == 123 and 100 < first < 400
+    first = sizes.gzip_size(folder)
+    assert sizes.size(folder) == 123 and 100 < first < 400
     os.utime(folder / "a.pb", (1, 1))
     (folder / "a.pb").chmod(0o600)
-    assert checks.gzip_size(folder) == first
+    assert sizes.gzip_size(folder) == first
 
 
 def test_a_format_without_a_file_is_refused():

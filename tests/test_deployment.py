@@ -187,14 +187,6 @@ def test_where_memory_is_not_known_there_is_a_dash(tmp_path):
     assert tradeoff.table(found).row_count == 2
 
 
-def test_the_cards_code_runs_with_the_file_it_names(tmp_path):
-    text = card.text(made(tmp_path, [row(runtime="litert_builtin")]))
-    code = text.split("```python\n")[1].split("```")[0]
-    compile(code, "card", "exec")
-    assert "BUILTIN_WITHOUT_DEFAULT_DELEGATES" in code and "np.zeros((1, 28, 28)" in code
-    assert "without its default delegates" in text
-
-
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 

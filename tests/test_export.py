@@ -90,6 +90,84 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path / "other") == ["thing"]
 
 
+def test_another_programs_files_are_not_touched(tmp_path):
+    (tmp_path / "deployment.json").write_text('{"kind": "Deployment"}')
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(LotteryError, match="holds something else"):
+        export(sparse(), tmp_path, data=data(), formats=["float32"])
+    assert (tmp_path / "README.md").read_text() == "mine"
+    with pytest.raises(LotteryError, match="must be a folder"):
+        export(sparse(), tmp_path / "README.md", data=data(), formats=["float32"])
+
+
+def test_what_is_interrupted_leaves_what_was_there_and_can_be_done_again(tmp_path, monkeypatch):
+    export(sparse(), tmp_path, data=data(), formats=["float32"], tolerance=100)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def press(name):
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        export(sparse(1), tmp_path, data=data(), formats=["float16"], on_format=press)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("lth_keras.shipping.shutil.move", lambda *paths: press("moved"))
+        export(sparse(), tmp_path / "new", data=data(), formats=["float16"], tolerance=100)
+    made = export(sparse(), tmp_path / "new", data=data(), formats=["float16"], tolerance=100)
+    assert made.shipped == ["float16"]
+
+
+def test_a_wrapped_subclassed_model_is_refused_and_stays_wrapped(tmp_path):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.inner = keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.inner(x)
+    model = Own()
+    model(data()[0])
+    model = lth.prune_low_magnitude(model)
+    with pytest.raises(LotteryError, match="functional or Sequential"):
+        export(model, tmp_path, data=data())
+    assert any("Masked" in type(layer).__name__ or hasattr(layer, "pruning_vars")
+               for layer in model.layers)
+
+
+def test_an_activation_of_ones_own_is_left_and_said(tmp_path):
+    model = keras.Sequential([keras.layers.Input((6,)),
+                              keras.layers.Dense(8, lambda x: x * 0.5), keras.layers.Dense(2)])
+    done = lth.compact(model)
+    assert "cannot be made anew" in done.left[0]
+    np.testing.assert_allclose(done.model(data()[0]), model(data()[0]), rtol=1e-6)
+    made = export(model, tmp_path, data=data(), formats=["float32"], tolerance=100)
+    assert made.shipped == ["float32"] and "cannot be made anew" in made.facts["compaction"]
+
+
+def test_a_dense_network_that_cannot_be_converted_is_left_out_and_said(tmp_path):
+    import tensorflow as tf
+    odd = keras.Sequential([keras.layers.Input((6,)), keras.layers.Lambda(
+        lambda x: tf.math.erfinv(x / 100)), keras.layers.Dense(2)])
+    made = export(sparse(), tmp_path, data=data(), formats=["float32"], dense=odd, tolerance=100)
+    assert made.facts["dense"] is None and made.facts["dense_refused"]
+    assert (tmp_path / "README.md").exists()
+
+
+@pytest.mark.parametrize("format_", ["float32", "int8", "dynamic_int8_sparse"])
+def test_the_cards_code_runs(tmp_path, monkeypatch, capsys, format_):
+    made = export(sparse(), tmp_path, data=data(), formats=[format_], tolerance=100,
+                  representative=data(seed=1)[0])
+    code = (made.folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "card", "exec"), {})
+    assert capsys.readouterr().out.startswith("[[")
+
+
+def test_tensorflow_can_still_warn_after_an_export(made, capsys):
+    import tensorflow as tf
+    tf.get_logger().warning("a warning")
+    assert "Logging error" not in capsys.readouterr().err
+
+
 def test_a_format_that_loses_too_much_is_refused_and_not_there(tmp_path, monkeypatch):
     from lth_keras import conversion, formats
 
@@ -205,8 +283,9 @@ def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path
     first = capsys.readouterr().out
     assert all(f"level {level}: float32_sparse" in first for level in range(3))
     made = deployment.read(tmp_path / "out")
-    surveyed = [deployment.read(root / "deployment" / "replicate_0" / f"level_0{level}")
-                for level in range(3)]
+    surveyed = [deployment.read(folder) for folder in
+                sorted((root / "deployment").glob("*/replicate_0/level_0?"))]
+    assert len(surveyed) == 3
     assert len(made.shipped) == 1
     assert made.rows.bytes.min() == min(each.rows.bytes.min() for each in surveyed)
     assert lth_command(monkeypatch, *command) == 0
@@ -215,6 +294,35 @@ def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path
     assert lth_command(monkeypatch, *command[:6], "--max_bytes", "10", "--examples", "40") == 1
     assert "No level and format has at most 10 bytes. Of those shipped the smallest has" in \
         capsys.readouterr().out
+
+
+def test_a_survey_of_another_machine_is_made_anew(root, monkeypatch, tmp_path):
+    monkeypatch.setattr("lth_keras.deploy.DEFAULT", ("float32",))
+    folders = (root / "deployment").glob
+    lth_command(monkeypatch, "report", root, "--deployment", "--examples", "30", "--out", tmp_path)
+    before = len(list(folders("*")))
+    monkeypatch.setattr("lth_keras.provenance.machine", lambda: "another")
+    lth_command(monkeypatch, "report", root, "--deployment", "--examples", "30", "--out", tmp_path)
+    assert len(list(folders("*"))) == before + 1
+
+
+def test_a_refused_format_that_was_asked_for_is_exit_code_1(root, tmp_path, monkeypatch, capsys):
+    from lth_keras import formats
+    monkeypatch.setitem(formats.FORMATS, "float16", formats.dataclasses.replace(
+        formats.get("float16"), convert=lambda *arguments: 1 / 0))
+    command = ["export", root, "--level", "1", "--formats", "float16,float32", "--examples", "30",
+               "--tolerance", "100", "--out", tmp_path / "out"]
+    assert lth_command(monkeypatch, *command) == 1
+    assert "refused: float16: float16 could not be converted" in capsys.readouterr().out
+    assert lth_command(monkeypatch, *command, "--min_accuracy", "0") == 1
+
+
+def test_a_folder_that_is_no_workdir_is_said_to_be_none(tmp_path, monkeypatch, capsys):
+    for command in (["export", tmp_path], ["export", tmp_path, "--level", "1"],
+                    ["report", tmp_path, "--deployment"]):
+        assert lth_command(monkeypatch, *command, *(
+            ["--out", tmp_path / "out"] if command[0] == "export" else [])) == 2
+        assert "A workdir is a folder that `lth run` made" in capsys.readouterr().err
 
 
 def test_what_each_level_costs_is_a_table_and_a_picture(root, monkeypatch, capsys):

@@ -15,6 +15,7 @@ from lth_keras import (
     prune_low_magnitude,
     runtimes,
     sharing,
+    sizes,
     trial,
 )
 from lth_keras.errors import LotteryError
@@ -101,15 +102,15 @@ def test_a_keras_file_has_no_optimizer(tmp_path):
     model.compile("adam", "mse")
     model.fit(exports.examples(model, 8), np.zeros((8, 4)), verbose=0)
     formats.convert(model, "keras", tmp_path / "trained.keras")
-    assert checks.size(tmp_path / "trained.keras") < 1.1 * checks.size(tmp_path / "plain.keras")
+    assert sizes.size(tmp_path / "trained.keras") < 1.1 * sizes.size(tmp_path / "plain.keras")
 
 
 def test_few_levels_pack_better_and_come_through_the_converter_exactly(tmp_path):
     model = exports.dense(keep=0.5)
     for name in ("dynamic_int8", "dynamic_int8_shared"):
         formats.convert(model, name, tmp_path / name)
-    assert checks.gzip_size(tmp_path / "dynamic_int8_shared") < \
-        0.9 * checks.gzip_size(tmp_path / "dynamic_int8")
+    assert sizes.gzip_size(tmp_path / "dynamic_int8_shared") < \
+        0.9 * sizes.gzip_size(tmp_path / "dynamic_int8")
     lite = Interpreter(str(tmp_path / "dynamic_int8_shared"))
     kernel, = (each for each in lite.get_tensor_details() if each["dtype"] == np.int8)
     stored = lite.get_tensor(kernel["index"]) * kernel["quantization_parameters"]["scales"][:, None]
