@@ -47,7 +47,7 @@ def rounded(weight: Array, values: int = VALUES) -> Array:
 
 
 def shortened(values: Array) -> Array:
-    """The nearest numbers with eight bits of mantissa, as float32: two bytes of normal ones are zero.
+    """The nearest numbers with eight bits of mantissa, as float32: half of their bytes are zero.
 
     Example:
       >>> shortened(np.array([0.0, 1.0, -0.1])).tolist()
