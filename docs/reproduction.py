@@ -2,9 +2,10 @@
 
     python docs/reproduction.py                                  the page
     python docs/reproduction.py add NAME WORKDIR --command TEXT  keeps a run's results first
+    ... add NAME WORKDIR --command TEXT --analysis KIND          or those of `lth analyse KIND`
 
-A result is NAME.csv, the rows of a run, and NAME.json: its command, settings, seed, versions and
-machine.  The rules that decide a claim are in docs/claims.py.
+A result is NAME.csv, the rows of a run (NAME_KIND.csv of an analysis), and NAME.json: its command,
+settings, seed, versions and machine.  The rules that decide a claim are in docs/claims.py.
 """
 
 import argparse
@@ -30,19 +31,25 @@ def main() -> None:
     adds.add_argument("name")
     adds.add_argument("workdir", type=pathlib.Path)
     adds.add_argument("--command", required=True, help="what was typed to get them")
+    adds.add_argument("--analysis", help="the kind of an analysis that lies in the workdir")
     options = parser.parse_args()
     if options.command_name == "add":
-        add(options.results, options.name, options.workdir, options.command)
+        add(options.results, options.name, options.workdir, options.command, options.analysis)
     options.output.write_text(page(options.results))
 
 
-def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str) -> None:
-    """Keeps the rows of a workdir, and where they come from."""
+def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
+        analysis: "str | None" = None) -> None:
+    """Keeps the rows of a workdir, or of an analysis of it, and where they come from."""
     config = layout.read_config(workdir)
-    table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
-    table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
-    about = {"command": command, "settings": config.identity, "seed": config.seed,
-             "versions": provenance.versions(), "machine": provenance.machine()}
+    if analysis:
+        name = f"{name}_{analysis}"
+        table = pd.read_csv(workdir / "analysis" / f"{analysis}.csv")
+    else:
+        table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
+        table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
+    about = {"command": command, "analysis": analysis, "settings": config.identity,
+             "seed": config.seed, "versions": provenance.versions(), "machine": provenance.machine()}
     results.mkdir(parents=True, exist_ok=True)
     files.write(results / f"{name}.csv", table.to_csv(index=False))
     files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
@@ -89,8 +96,9 @@ def page(results: pathlib.Path) -> str:
 def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:
     versions = ", ".join(f"{package} {version}" for package, version in
                          sorted(facts["versions"].items()))
+    what = "rows of an analysis" if facts["analysis"] else "trained networks"
     return [f"### {name}", "", f"    {facts['command']}", "",
-            f"{len(table):,} trained networks, {table.replicate.nunique()} replicates, levels 0 to "
+            f"{len(table):,} {what}, {table.replicate.nunique()} replicates, levels 0 to "
             f"{table.level.max()}; seed {facts['seed']}; {facts['machine']}; {versions}.", ""]
 
 

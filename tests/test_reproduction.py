@@ -180,7 +180,11 @@ def test_kept_results_say_where_they_come_from_and_are_read_back(reproduction, t
     facts = about["lenet_300_100"]
     assert facts["command"] == "lth run p" and facts["seed"] == 0 and facts["machine"]
     assert facts["settings"]["steps"] == 100 and "tensorflow" in json.dumps(facts["versions"])
+    (tmp_path / "run" / "analysis").mkdir()
+    table[["replicate", "level"]].to_csv(tmp_path / "run" / "analysis" / "movement.csv")
+    reproduction.add(tmp_path / "results", "lenet", tmp_path / "run", "lth analyse", "movement")
     page = reproduction.page(tmp_path / "results")
+    assert "### lenet_movement" in page and "10 rows of an analysis, 2 replicates" in page
     assert "    lth run p" in page and "10 trained networks, 2 replicates" in page
 
 
