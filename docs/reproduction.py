@@ -49,7 +49,8 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
         table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
         table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
     about = {"command": command, "analysis": analysis, "settings": config.identity,
-             "seed": config.seed, "versions": provenance.versions(), "machine": provenance.machine()}
+             "seed": config.seed, "versions": provenance.versions(),
+             "machine": provenance.machine()}
     results.mkdir(parents=True, exist_ok=True)
     files.write(results / f"{name}.csv", table.to_csv(index=False))
     files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
