@@ -164,8 +164,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     placement = Placement(arguments.data_dir, strategy,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
                           _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
-    backend = clusters.BACKENDS[flags.choice("backend", arguments.backend,
-                                             tuple(clusters.BACKENDS))]
+    backend = clusters.BACKENDS[flags.choice("backend", arguments.backend, (*clusters.BACKENDS,))]
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     on_divergence = flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE)

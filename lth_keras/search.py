@@ -80,9 +80,8 @@ class Search:
         self._fractions = resolve(fraction, [item.prunable for item in self._weights.values()])
         self._rounds = rounds
         self._structures = {name: item.structure for name, item in self._weights.items()}
-        check_structures(self._structures, {name: tuple(item.weight.shape) for name, item
-                                            in self._weights.items()},
-                         self._fractions, scope, rounds)
+        shapes = {name: tuple(item.weight.shape) for name, item in self._weights.items()}
+        check_structures(self._structures, shapes, self._fractions, scope, rounds)
         # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
         self._stray = [item for item in self._weights.values()
                        if not isinstance(item.wrapper, MaskedLayer)]
