@@ -5,7 +5,7 @@
     ... add NAME WORKDIR --command TEXT --analysis KIND          or those of `lth analyse KIND`
 
 A result is NAME.csv, the rows of a run (NAME_KIND.csv of an analysis), and NAME.json: its command,
-settings, seed, versions and machine.  The rules that decide a claim are in docs/claims.py.
+settings, seed, versions and machine.  The claims are in docs/claims.py.
 """
 
 import argparse
@@ -13,7 +13,8 @@ import json
 import pathlib
 
 import pandas as pd
-from claims import CLAIMS, decide, NOT_RUN
+from claims import CLAIMS
+from judging import decide, NOT_RUN
 
 from lth_keras import files, layout, provenance, store
 
@@ -59,8 +60,7 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
 def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:
     """The results that are kept, and where each comes from."""
     names = sorted(path.stem for path in results.glob("*.csv"))
-    tables = {name: pd.read_csv(results / f"{name}.csv", float_precision="round_trip")
-              for name in names}
+    tables = {name: pd.read_csv(results / f"{name}.csv") for name in names}
     return tables, {name: json.loads((results / f"{name}.json").read_text()) for name in names}
 
 
@@ -84,10 +84,11 @@ def page(results: pathlib.Path) -> str:
         "# What reproduces", "",
         "The claims of Frankle & Carbin, *The Lottery Ticket Hypothesis* (ICLR 2019), and what "
         "came of them here.  Written by `python docs/reproduction.py` from the rows in "
-        "[docs/results](results); the rules that decide are in [docs/claims.py](claims.py), and "
+        "[docs/results](results); the rules that decide are in [docs/judging.py](judging.py), and "
         "were fixed before the runs.  An effect is *reproduced* if its 95% interval over "
         "replicates excludes 0 and it is at least half as large as in the paper, *not reproduced* "
-        "if the interval lies below half, and *inconclusive* otherwise.", "",
+        "if the interval lies below half, and *inconclusive* otherwise.  At a scale below 1, "
+        "networks are trained for that share of the paper's steps.", "",
         f"{len(CLAIMS)} claims: {said}.", "",
         "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
         "|---|---|---|---|---|---|", *rows, "", "## The runs", "",
@@ -97,10 +98,22 @@ def page(results: pathlib.Path) -> str:
 def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:
     versions = ", ".join(f"{package} {version}" for package, version in
                          sorted(facts["versions"].items()))
-    what = "rows of an analysis" if facts["analysis"] else "trained networks"
+    what, result = "rows of an analysis", ""
+    if not facts["analysis"]:
+        what, result = "trained networks", _accuracies(table)
     return [f"### {name}", "", f"    {facts['command']}", "",
             f"{len(table):,} {what}, {table.replicate.nunique()} replicates, levels 0 to "
-            f"{table.level.max()}; seed {facts['seed']}; {facts['machine']}; {versions}.", ""]
+            f"{table.level.max()}{result}; seed {facts['seed']}; {facts['machine']}; {versions}.",
+            ""]
+
+
+def _accuracies(table: pd.DataFrame) -> str:
+    """What the dense and the sparsest networks came to."""
+    means = table[table.branch == "ticket"].groupby("level").test_accuracy_final.mean().dropna()
+    if means.empty:
+        return ""
+    return (f"; mean test accuracy at the last step {means.iloc[0]:.1%} at level {means.index[0]}"
+            f" and {means.iloc[-1]:.1%} at level {means.index[-1]}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,13 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 def claims():
     sys.path.insert(0, str(DOCS))
     import claims
-    return claims
+    return {claim.name: claim for claim in claims.CLAIMS}
+
+
+@pytest.fixture(scope="module")
+def judging(claims):
+    import judging
+    return judging
 
 
 @pytest.fixture(scope="module")
@@ -54,51 +60,96 @@ def results(*, steps=STEPS, accuracy=ACCURACY, noise=0.0001, replicates=5, contr
     return pd.DataFrame(rows)
 
 
-def decided(claims, name, **changes):
-    claim = {claim.name: claim for claim in claims.CLAIMS}[name]
-    table = results(**changes)
-    return claims.decide(claim, dict.fromkeys(claim.runs, table))
+@pytest.fixture(scope="module")
+def decided(claims, judging):
+    def decide(name, **changes):
+        claim = claims[name]
+        return judging.decide(claim, dict.fromkeys(claim.runs, results(**changes)))
+    return decide
 
 
 @pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4", "L5"])
-def test_the_papers_own_figures_are_reproduced(claims, name):
-    verdict, parts = decided(claims, name)
-    assert verdict == claims.REPRODUCED, parts
+def test_the_papers_own_figures_are_reproduced(decided, judging, name):
+    verdict, parts = decided(name)
+    assert verdict == judging.REPRODUCED, parts
     assert all(part.replicates == 5 for part in parts)
 
 
 @pytest.mark.parametrize("name", ["L6", "L7"])
-def test_claims_on_the_control_are_reproduced_where_it_is_worse(claims, name):
-    assert decided(claims, name, control=0.006)[0] == claims.REPRODUCED
-    assert decided(claims, name, control=-0.006)[0] == claims.NOT_REPRODUCED
-    assert decided(claims, name)[0] == claims.NOT_RUN
+def test_claims_on_the_control_are_reproduced_where_it_is_worse(decided, judging, name):
+    assert decided(name, control=0.006)[0] == judging.REPRODUCED
+    assert decided(name, control=-0.006)[0] == judging.NOT_REPRODUCED
+    assert decided(name)[0] == judging.NOT_RUN
 
 
 @pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4"])
-def test_noise_leaves_a_claim_open(claims, name):
-    assert decided(claims, name, noise=2.0, replicates=3)[0] == claims.INCONCLUSIVE
-    assert decided(claims, name, replicates=1)[0] == claims.INCONCLUSIVE
+def test_noise_leaves_a_claim_open(decided, judging, name):
+    assert decided(name, noise=2.0, replicates=3)[0] == judging.INCONCLUSIVE
+    assert decided(name, replicates=1)[0] == judging.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(("name", "changes"), [
     ("L1", {"steps": dict.fromkeys(STEPS, 10_000)}), ("L1", {"steps": {**STEPS, 7: 20_000}}),
     ("L2", {"accuracy": dict.fromkeys(STEPS, 0.98)}), ("L3", {"steps": {**STEPS, 15: 5000}}),
     ("L3", {"accuracy": {**ACCURACY, 15: 0.97}}), ("L4", {"steps": {**STEPS, 3: 11_000}})])
-def test_results_that_contradict_a_claim_are_said_to(claims, name, changes):
-    assert decided(claims, name, **changes)[0] == claims.NOT_REPRODUCED
+def test_results_that_contradict_a_claim_are_said_to(decided, judging, name, changes):
+    assert decided(name, **changes)[0] == judging.NOT_REPRODUCED
 
 
-def test_an_effect_half_as_large_as_the_papers_is_the_bound(claims):
+def test_an_effect_half_as_large_as_the_papers_is_the_bound(judging):
     def verdict(mean, half):
-        return claims.effect("x", Estimate(mean, mean - half, mean + half, 1, 5), 2.0).verdict
+        return judging.effect("x", Estimate(mean, mean - half, mean + half, 1, 5), 2.0).verdict
     assert [verdict(*case) for case in [(1.0, 0.9), (0.99, 0.9), (1.0, 1.1), (0.5, 0.4)]] == [
-        claims.REPRODUCED, claims.INCONCLUSIVE, claims.INCONCLUSIVE, claims.NOT_REPRODUCED]
+        judging.REPRODUCED, judging.INCONCLUSIVE, judging.INCONCLUSIVE, judging.NOT_REPRODUCED]
 
 
-def test_one_shot_and_continued_need_both_runs(claims):
-    for claim in claims.CLAIMS:
+def test_one_shot_and_continued_need_both_runs(claims, judging):
+    for claim in claims.values():
         if len(claim.runs) > 1:
-            assert claims.decide(claim, {claim.runs[0]: results()})[0] == claims.NOT_RUN
+            assert judging.decide(claim, {claim.runs[0]: results()})[0] == judging.NOT_RUN
+
+
+def convolutional(*, speed=3.5, gain=0.034, worst=0.001, train=1.0, control=2.0, kept=0.0,
+                  levels=22):
+    """Two replicates of a network with the paper's greatest gains at every level but one."""
+    rows = []
+    for replicate in range(2):
+        for level in range(levels):
+            for branch in ("ticket", "reinit") if level else ("ticket",):
+                pruned, ticket = level > 0, branch == "ticket"
+                above = (worst if level == 5 else gain) if ticket else kept
+                rows.append({
+                    "replicate": replicate, "branch": branch, "level": level,
+                    "early_stop_step": (4000 + replicate) * (
+                        1 if not pruned else 1 / speed if ticket else control),
+                    "test_accuracy_early_stop": 0.6 + pruned * above + 1e-5 * replicate,
+                    "test_accuracy_final": 0.6 + pruned * above - 1e-5 * replicate * pruned,
+                    "train_accuracy_final": train if level == 9 else 1.0})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("name", "contradicting"), [
+    ("C1", {"speed": 1.5}), ("C2", {"gain": 0.01}), ("C3", {"worst": -0.001}),
+    ("C4", {"train": 0.99}), ("C4", {"worst": -0.001}), ("C5", {"control": 0.9}),
+    ("C5", {"kept": -0.01})])
+@pytest.mark.parametrize("number", [2, 4, 6])
+def test_claims_on_convolutional_networks_go_by_their_rules(claims, judging, name, number,
+                                                            contradicting):
+    claim = claims[f"{name}, Conv-{number}"]
+
+    def verdict(**changes):
+        return judging.decide(claim, {claim.runs[0]: convolutional(**changes)})[0]
+    assert claim.runs == (f"conv{number}",)
+    assert verdict() == judging.REPRODUCED
+    if number < 6 or "kept" not in contradicting:
+        assert verdict(**contradicting) == judging.NOT_REPRODUCED
+
+
+def test_a_convolutional_run_that_goes_less_far_leaves_claims_on_sparser_levels_open(
+        claims, judging):
+    run = {"conv2": convolutional(levels=13)}
+    verdicts = [judging.decide(claims[f"C{number}, Conv-2"], run)[0] for number in range(1, 6)]
+    assert verdicts == [judging.REPRODUCED, *[judging.NOT_RUN] * 3, judging.REPRODUCED]
 
 
 def analysis(rows):
@@ -151,20 +202,22 @@ def rates(gaps):
     ("L15", (connections(1.2, 4.0),), (connections(1.2, 1.5),)),
     ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0.004, 0.006)),) * 2),
     ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0, -0.001)),) * 2)])
-def test_claims_on_weights_and_rates_go_by_their_rules(claims, name, tables, contradicting):
-    claim = {claim.name: claim for claim in claims.CLAIMS}[name]
+def test_claims_on_weights_and_rates_go_by_their_rules(claims, judging, name, tables,
+                                                        contradicting):
+    claim = claims[name]
 
     def verdict(found):
-        return claims.decide(claim, dict(zip(claim.runs, found, strict=True)))
-    assert verdict(tables)[0] == claims.REPRODUCED, verdict(tables)
-    assert verdict(contradicting)[0] == claims.NOT_REPRODUCED, verdict(contradicting)
+        return judging.decide(claim, dict(zip(claim.runs, found, strict=True)))
+    assert verdict(tables)[0] == judging.REPRODUCED, verdict(tables)
+    assert verdict(contradicting)[0] == judging.NOT_REPRODUCED, verdict(contradicting)
 
 
 def test_every_claim_of_the_paper_has_a_row(claims, reproduction, tmp_path):
-    names = [claim.name for claim in claims.CLAIMS]
-    assert names == [*(f"{letter}{number}" for letter, count in
-                       (("L", 18), ("C", 9), ("V", 4), ("R", 4))
-                       for number in range(1, count + 1)), "T"]
+    names = list(claims)
+    assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
+        f"{letter}{number}" for letter, count in (("L", 18), ("C", 9), ("V", 4), ("R", 4))
+        for number in range(1, count + 1)), "T"]
+    assert names[18:23] == [f"C{number}, Conv-2" for number in range(1, 6)]
     page = reproduction.page(tmp_path)
     assert all(f"| {name} | " in page for name in names)
     assert f"{len(names)} claims: {len(names)} not run." in page

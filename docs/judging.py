@@ -1,0 +1,185 @@
+"""How results decide a claim: the rules, fixed beforehand.
+
+An effect e of the paper (a difference, or a relative one) is looked for in the paired differences
+over replicates, with mean d and Student's 95% interval [low, high], signed so that e > 0:
+
+    reproduced       low > 0 and d >= e / 2: there, and at least half as large
+    not reproduced   high < e / 2: smaller than that
+    inconclusive     neither: more replicates would tell
+
+"Back to the dense network" is equivalence within half the best effect that the paper reports:
+reproduced if the interval lies within that margin, not reproduced if it lies outside.  A claim of
+several parts is reproduced if all are, and not reproduced if one is not.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+
+import pandas as pd
+
+from lth_keras import stats
+from lth_keras.stats import Estimate
+
+REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
+INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
+
+STEP, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
+FINAL, TRAIN = "test_accuracy_final", "train_accuracy_final"
+DENSE = ("ticket", 0)
+
+Runs = Mapping[str, pd.DataFrame]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One figure that a claim rests on.
+
+    Attributes:
+      said: our number and its interval, in words.
+      verdict: one of the four.
+      replicates: that it rests on.
+    """
+
+    said: str
+    verdict: str
+    replicates: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A row of the scoreboard.
+
+    Attributes:
+      name: as in the list of claims, "L1".
+      text: what the paper says.
+      runs: names of the results that decide it, in docs/results.
+      judge: from those to its parts; None if it is not decided by a program yet.
+    """
+
+    name: str
+    text: str
+    runs: tuple[str, ...] = ()
+    judge: "Callable[..., Iterable[Part]] | None" = None
+
+
+def decide(claim: Claim, runs: Runs) -> tuple[str, list[Part]]:
+    """The verdict on a claim, and the parts it rests on.
+
+    Args:
+      claim: the claim.
+      runs: name -> its results; what is not there was not run.
+    """
+    if claim.judge is None or any(name not in runs for name in claim.runs):
+        return NOT_RUN, []
+    parts = list(claim.judge(*(runs[name] for name in claim.runs)))
+    verdicts = [part.verdict for part in parts]
+    for verdict in (NOT_REPRODUCED, NOT_RUN, INCONCLUSIVE):
+        if verdict in verdicts or not verdicts:
+            return verdict if verdicts else NOT_RUN, parts
+    return REPRODUCED, parts
+
+
+def series(results: pd.DataFrame, measure: str, which: tuple[str, int]) -> pd.Series:
+    """A measure of (branch, level) in each replicate."""
+    return stats.by_replicate(results, measure, *which)
+
+
+def mean(values: pd.Series) -> "Estimate | None":
+    """The mean over replicates; None if there are none."""
+    found = values.dropna()
+    return stats.student(found) if len(found) else None
+
+
+def gain(one: pd.Series, other: pd.Series) -> "Estimate | None":
+    """Paired differences of accuracies, in points: one less the other."""
+    return mean((one - other) * 100)
+
+
+def earlier(one: pd.Series, other: pd.Series) -> "Estimate | None":
+    """By how much one stops earlier than another, in percent of the other's steps."""
+    return mean((1 - one / other) * 100)
+
+
+def faster(one: pd.Series, other: pd.Series) -> "Estimate | None":
+    """By how much one is faster than another, in percent: 100 for twice as fast."""
+    return mean((other / one - 1) * 100)
+
+
+def effect(what: str, found: "Estimate | None", paper: float, unit: str = "pt") -> Part:
+    """A part that claims an effect of a size.
+
+    Example:
+      >>> effect("gain", Estimate(0.4, 0.1, 0.7, 0.2, 5), 0.3).verdict
+      'reproduced'
+      >>> effect("gain", Estimate(0.1, -0.1, 0.3, 0.2, 5), 0.3).verdict
+      'inconclusive'
+      >>> effect("gain", Estimate(0.0, -0.1, 0.1, 0.1, 5), 0.3).verdict
+      'not reproduced'
+    """
+    if found is None:
+        return Part(f"{what}: not trained", NOT_RUN, 0)
+    verdict = INCONCLUSIVE
+    if found.high < paper / 2:
+        verdict = NOT_REPRODUCED
+    elif found.low > 0 and found.mean >= paper / 2:
+        verdict = REPRODUCED
+    return Part(_said(what, found, unit), verdict, found.replicates)
+
+
+def sign(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
+    """A part that claims a difference above 0 of any size.
+
+    Example:
+      >>> sign("above", Estimate(0.4, -0.1, 0.9, 0.2, 5)).verdict
+      'inconclusive'
+    """
+    if found is None:
+        return Part(f"{what}: not trained", NOT_RUN, 0)
+    verdict = REPRODUCED if found.low > 0 else NOT_REPRODUCED if found.high < 0 else INCONCLUSIVE
+    return Part(_said(what, found, unit), verdict, found.replicates)
+
+
+def not_below(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
+    """A part that claims that nothing is lost: contradicted only by a difference below 0.
+
+    Example:
+      >>> not_below("above", Estimate(-0.1, -0.5, 0.3, 0.2, 5)).verdict
+      'reproduced'
+      >>> not_below("above", Estimate(-0.4, -0.5, -0.3, 0.2, 5)).verdict
+      'not reproduced'
+    """
+    part = sign(what, found, unit)
+    return dataclasses.replace(part, verdict=REPRODUCED) if part.verdict == INCONCLUSIVE else part
+
+
+def equal(what: str, found: "Estimate | None", margin: float, unit: str = "pt") -> Part:
+    """A part that claims equality within a margin.
+
+    Example:
+      >>> equal("same", Estimate(0.0, -0.1, 0.1, 0.1, 5), 0.15).verdict
+      'reproduced'
+      >>> equal("same", Estimate(0.3, 0.2, 0.4, 0.1, 5), 0.15).verdict
+      'not reproduced'
+    """
+    if found is None:
+        return Part(f"{what}: not trained", NOT_RUN, 0)
+    verdict = INCONCLUSIVE
+    if -margin <= found.low and found.high <= margin:
+        verdict = REPRODUCED
+    elif found.low > margin or found.high < -margin:
+        verdict = NOT_REPRODUCED
+    return Part(_said(what, found, unit), verdict, found.replicates)
+
+
+def at_least(what: str, values: pd.Series, bound: float) -> Part:
+    """A part that claims that a mean over replicates is at least so much, in percent."""
+    if values.empty:
+        return Part(f"{what}: not trained", NOT_RUN, 0)
+    found = 100 * float(values.mean())
+    return Part(f"{what}: {found:.2f}%", REPRODUCED if found >= bound else NOT_REPRODUCED,
+                len(values))
+
+
+def _said(what: str, found: Estimate, unit: str) -> str:
+    interval = "" if found.replicates < 2 else f" [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{what}: {found.mean:+.2f}{interval} {unit}".rstrip()

@@ -1,0 +1,175 @@
+"""What decides the claims on LeNet-300-100: from results to the parts of a claim."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from judging import (
+    ACCURACY,
+    at_least,
+    DENSE,
+    earlier,
+    effect,
+    equal,
+    faster,
+    FINAL,
+    gain,
+    mean,
+    not_below,
+    Part,
+    series,
+    sign,
+    STEP,
+    TRAIN,
+)
+
+from lth_keras.survivors import BIMODAL
+
+
+def l1(run: pd.DataFrame) -> Iterable[Part]:
+    yield effect("level 7 stops earlier than dense by",
+                 earlier(series(run, STEP, ("ticket", 7)), series(run, STEP, DENSE)), 38, "%")
+
+
+def l2(run: pd.DataFrame) -> Iterable[Part]:
+    yield effect("level 9 less dense, at the early stop",
+                 gain(series(run, ACCURACY, ("ticket", 9)), series(run, ACCURACY, DENSE)), 0.3)
+
+
+def l3(run: pd.DataFrame) -> Iterable[Part]:
+    yield equal("level 15 stops earlier than dense by",
+                earlier(series(run, STEP, ("ticket", 15)), series(run, STEP, DENSE)), 19, "%")
+    yield equal("level 15 less dense, at the early stop",
+                gain(series(run, ACCURACY, ("ticket", 15)), series(run, ACCURACY, DENSE)), 0.15)
+
+
+def l4(run: pd.DataFrame) -> Iterable[Part]:
+    steps = {level: series(run, STEP, ("ticket", level)) for level in (0, 3, 7, 15)}
+    yield sign("level 3 stops earlier than dense by", earlier(steps[3], steps[0]), "%")
+    yield sign("level 7 stops earlier than level 3 by", earlier(steps[7], steps[3]), "%")
+    yield sign("level 7 stops earlier than level 15 by", earlier(steps[7], steps[15]), "%")
+
+
+def l5(run: pd.DataFrame) -> Iterable[Part]:
+    levels = sorted(set(run[run.branch == "ticket"].level) & set(range(1, 18)))
+    dense = series(run, FINAL, DENSE)
+    gains = {level: gain(series(run, FINAL, ("ticket", level)), dense) for level in levels}
+    best = max((level for level in levels if gains[level]),
+               key=lambda level: gains[level].mean, default=None)  # type: ignore[union-attr]
+    if best is not None:
+        yield effect(f"best level ({best}) less dense, at the last step", gains[best], 0.35)
+    least = min(levels, key=lambda level: series(run, TRAIN, ("ticket", level)).mean(),
+                default=0)
+    yield at_least(f"least training accuracy at the last step (level {least})",
+                   series(run, TRAIN, ("ticket", least)), 99.5)
+
+
+def l6(run: pd.DataFrame) -> Iterable[Part]:
+    yield effect("level 7 is faster than its re-initialisation by", faster(
+        series(run, STEP, ("ticket", 7)), series(run, STEP, ("reinit", 7))), 151, "%")
+    yield effect("level 7 less its re-initialisation, at the early stop", gain(
+        series(run, ACCURACY, ("ticket", 7)), series(run, ACCURACY, ("reinit", 7))), 0.5)
+
+
+def l7(run: pd.DataFrame) -> Iterable[Part]:
+    dense = series(run, ACCURACY, DENSE)
+    for level in (7, 9, 12, 15, 16):
+        yield sign(f"dense less re-initialised level {level}",
+                   gain(dense, series(run, ACCURACY, ("reinit", level))))
+    # The ticket is not below before level 16.
+    yield not_below("level 15 less dense", gain(series(run, ACCURACY, ("ticket", 15)), dense))
+    yield sign("dense less level 16", gain(dense, series(run, ACCURACY, ("ticket", 16))))
+
+
+def l8(run: pd.DataFrame, one_shot: pd.DataFrame) -> Iterable[Part]:
+    # The paper's densities 67.5 to 17.6% and 95.0 to 5.17% hold our levels 2 to 7 and 1 to 13.
+    dense = {measure: series(one_shot, measure, DENSE) for measure in (STEP, ACCURACY)}
+    for level in range(2, 8):
+        yield sign(f"one-shot level {level} stops earlier than dense by",
+                   earlier(series(one_shot, STEP, ("ticket", level)), dense[STEP]), "%")
+    for level in range(1, 14):
+        yield sign(f"one-shot level {level} less dense, at the early stop",
+                   gain(series(one_shot, ACCURACY, ("ticket", level)), dense[ACCURACY]))
+    for level in (12, 15, 16):
+        yield sign(f"iterative less one-shot, level {level}", gain(
+            series(run, ACCURACY, ("ticket", level)),
+            series(one_shot, ACCURACY, ("ticket", level))))
+
+
+def l9(run: pd.DataFrame, continued: pd.DataFrame) -> Iterable[Part]:
+    for level in (12, 15, 16):
+        yield sign(f"resetting less continued training, level {level}", gain(
+            series(run, ACCURACY, ("ticket", level)),
+            series(continued, ACCURACY, ("ticket", level))))
+
+
+def l10(run: pd.DataFrame) -> Iterable[Part]:
+    for level in (7, 12, 15):
+        yield sign(f"re-initialised less random mask, level {level}", gain(
+            series(run, ACCURACY, ("reinit", level)),
+            series(run, ACCURACY, ("random_mask", level))))
+
+
+def l13(run: pd.DataFrame) -> Iterable[Part]:
+    for level in (7, 12):
+        reinit = series(run, ACCURACY, ("reinit", level))
+        yield equal(f"drawn from the survivors less re-initialised, level {level}", gain(
+            series(run, ACCURACY, ("resample", level)), reinit), 0.15)
+        yield sign(f"re-initialised less largest at initialisation, level {level}", gain(
+            reinit, series(run, ACCURACY, ("magnitude_at_init", level))))
+
+
+def l14(run: pd.DataFrame) -> Iterable[Part]:
+    for level in (7, 12):
+        ticket = series(run, ACCURACY, ("ticket", level))
+        yield equal(f"noise of half a deviation less none, level {level}", gain(
+            series(run, ACCURACY, ("noise_0.5", level)), ticket), 0.15)
+        yield sign(f"noise of 3 deviations less re-initialised, level {level}", gain(
+            series(run, ACCURACY, ("noise_3", level)),
+            series(run, ACCURACY, ("reinit", level))))
+
+
+def l11(run: pd.DataFrame, sgd: pd.DataFrame) -> Iterable[Part]:
+    # Sarle's coefficient: 1/3 of a Gaussian; "keeps it" is within half the way to two modes.
+    def of(rows: pd.DataFrame, weight: str, level: int) -> pd.Series:
+        return rows[(rows.level == level) & (rows.weight == weight)].set_index(
+            "replicate").bimodality
+
+    for name in ("fc2/kernel", "fc3/kernel"):
+        yield sign(f"Adam, {name}, level 12: bimodality less {BIMODAL:.3f}",
+                   mean(of(run, name, 12) - BIMODAL), "")
+    yield equal("Adam, fc1/kernel: bimodality at level 12 less that at level 0",
+                mean(of(run, "fc1/kernel", 12) - of(run, "fc1/kernel", 0)),
+                (BIMODAL - 1 / 3) / 2, "")
+    for name in ("fc1/kernel", "fc2/kernel", "fc3/kernel"):
+        yield sign(f"SGD, {name}, level 12: bimodality less {BIMODAL:.3f}",
+                   mean(of(sgd, name, 12) - BIMODAL), "")
+
+
+def l12(run: pd.DataFrame) -> Iterable[Part]:
+    # The dense network's weights, those of tickets to be and the others.
+    dense = run[(run.trained_level == 0) & (run.weight == "all")]
+    for level in (7, 15):
+        rows = dense[dense.level == level].set_index("replicate")
+        yield sign(f"kept at level {level} moved further than pruned, relative",
+                   mean(100 * (rows.moved_kept / rows.moved_pruned - 1)), "%")
+        yield sign(f"kept at level {level} moved away from 0 more often than pruned",
+                   mean(100 * (rows.away_kept - rows.away_pruned)))
+
+
+def l15(run: pd.DataFrame) -> Iterable[Part]:
+    # Units' connections as uneven as twice those of random masks: the bound of "even".
+    rows = run[run.level == 7]
+    for name in ("fc1/kernel", "fc2/kernel", "fc3/kernel"):
+        of = rows[rows.weight == name].set_index(["direction", "replicate"]).ratio
+        yield sign(f"{name}, incoming: 2 less its unevenness over that of chance",
+                   mean(2 - of["incoming"]), "")
+        yield sign(f"{name}, outgoing: its unevenness over that of chance, less 2",
+                   mean(of["outgoing"] - 2), "")
+
+
+def rate(small: pd.DataFrame, large: pd.DataFrame) -> Iterable[Part]:
+    for level in (7, 12):
+        gaps = [gain(series(run, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level)))
+                for run in (small, large)]
+        yield sign(f"0.01: ticket less re-initialised, level {level}", gaps[0])
+        yield equal(f"0.1: ticket less re-initialised, level {level}", gaps[1], 0.15)
