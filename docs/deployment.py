@@ -2,6 +2,7 @@
 
     python docs/deployment.py                                 the page
     python docs/deployment.py add NAME FOLDER --command TEXT  keeps an export's figures first
+    python docs/deployment.py networks                        exports every preset's network first
 
 FOLDER is what `lth export` wrote.  `lth report WORKDIR --deployment --out docs` writes the picture
 and the rows of all levels.
@@ -9,14 +10,19 @@ and the rows of all levels.
 
 import argparse
 import pathlib
+import tempfile
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 
-from lth_keras import card, deployment
+from lth_keras import card, deployment, formats, networks
 from lth_keras.deployment import Deployment, SHIPPED
 
 HERE = pathlib.Path(__file__).resolve().parent
+KEPT = 0.05  # Of each kernel, of the networks that are exported as they were drawn.
+EXAMPLES = 40
+NETWORKS = "networks"  # The folder of theirs.
 
 
 def main() -> None:
@@ -29,7 +35,11 @@ def main() -> None:
     adds.add_argument("name")
     adds.add_argument("folder", type=pathlib.Path)
     adds.add_argument("--command", required=True, help="what was typed to get it")
+    alls = commands.add_parser("networks", help="export every preset's network in every format")
+    alls.add_argument("names", nargs="*", help="by default all")
     options = parser.parse_args()
+    for name in options.names or networks.NETWORKS if options.command_name == "networks" else ():
+        export(options.results, name)
     if options.command_name == "add":
         add(options.results, options.name, options.folder, options.command)
     options.output.write_text(page(options.results))
@@ -39,6 +49,23 @@ def add(results: pathlib.Path, name: str, folder: pathlib.Path, command: str) ->
     """Keeps what an export measured, and how it was asked for."""
     made = deployment.read(folder)
     Deployment(results / name, made.rows, {**made.facts, "command": command}).save()
+
+
+def export(results: pathlib.Path, name: str) -> None:
+    """Exports a network in every format, not trained: do the files compute what Keras does?"""
+    from lth_keras.shipping import export
+    shape = (28, 28) if name.startswith("lenet") else (32, 32, 3)
+    model = networks.get(name)(shape, 10)
+    for variable in model.trainable_weights:
+        if len(variable.shape) > 1:
+            values = np.abs(variable.numpy())
+            variable.assign(variable * (values >= np.quantile(values, 1 - KEPT)))
+    examples = np.random.default_rng(0).random((EXAMPLES, *shape), dtype=np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        made = export(model, folder, data=(examples, None), representative=examples,
+                      formats=list(formats.FORMATS), facts={"name": name, "density": KEPT},
+                      on_format=lambda format_: print(f"{name}: {format_}", flush=True))
+        Deployment(results / NETWORKS / name, made.rows, made.facts).save()
 
 
 def read(results: pathlib.Path) -> dict[str, Deployment]:
@@ -57,6 +84,7 @@ def page(results: pathlib.Path) -> str:
         "accuracy than --tolerance is refused.", ""]
     for made in read(results).values():
         lines += _section(made)
+    lines += _networks(list(read(results / NETWORKS).values()))
     return "\n".join(lines)
 
 
@@ -92,6 +120,39 @@ def _against(dense: pd.Series, rows: pd.DataFrame) -> str:
         said.append(f"{what} 1/{dense[column] / best[column]:.1f} ({best['format']})")
     return f"Best against the dense network as float32: {', '.join(said)}; most accuracy lost " \
            f"{shipped.accuracy_lost.max():.2f} points."
+
+
+def _networks(kept: list[Deployment]) -> Iterator[str]:
+    if not kept:
+        return
+    yield "## Every format of every preset's network"
+    yield ""
+    yield "    python docs/deployment.py networks"
+    yield ""
+    yield (f"Not trained; the largest {KEPT:.0%} of the weights of each kernel kept; {EXAMPLES} "
+           "random examples.  Bytes, and the largest absolute difference of an output from Keras'; "
+           "of what no runtime takes, \"refused\".")
+    yield ""
+    rows = pd.concat([made.rows.assign(network=made.facts["name"]) for made in kept])
+    names = [made.facts["name"] for made in kept]
+    yield f"| format | {' | '.join(names)} |"
+    yield f"|---|{'---:|' * len(names)}"
+    shipped = rows[rows.status == SHIPPED].groupby(["format", "network"]).first()
+    for name in formats.FORMATS:
+        cells = [_cell(shipped.loc[name, network]) if (name, network) in shipped.index
+                 else "refused" for network in names]
+        yield f"| {name} | {' | '.join(cells)} |"
+    yield ""
+    refused = rows[rows.status != SHIPPED].groupby(["format", "runtime"], sort=False)
+    for (name, runtime), found in refused:
+        where = f" in {card.RUNTIMES[runtime]}" if runtime else ""
+        yield (f"- {name}{where}, of {', '.join(found.network)}: "
+               f"{deployment.with_route(found.iloc[0])}")
+    yield ""
+
+
+def _cell(row: pd.Series) -> str:
+    return f"{row.bytes:,.0f}<br>{row.max_error:.0e}"
 
 
 if __name__ == "__main__":
