@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lth_keras import card, deployment, tradeoff
+from lth_keras import card, deployment, formats, networks, tradeoff
 from lth_keras.deployment import Budget, Deployment
 from lth_keras.errors import LotteryError
 
@@ -212,3 +212,30 @@ def test_the_page_has_what_exports_measured_and_the_best_of_it(document, tmp_pat
 
 def test_the_page_is_what_the_kept_deployments_say(document):
     assert (DOCS / "deployment.md").read_text() == document.page(DOCS / "deployments")
+
+
+def test_the_page_says_what_every_network_can_be_shipped_as(document, tmp_path):
+    kept = tmp_path / document.NETWORKS
+    refused = {**REFUSED, "format": "float16_sparse"}
+    for name, rows in (("conv2", [row("float32", size=1000), refused]),
+                       ("vgg", [row("float32", size=2000), refused])):
+        made(kept / name, rows, name=name).save()
+    text = document.page(tmp_path)
+    assert "| format | conv2 | vgg |" in text
+    assert "| float32 | 1,000<br>1e-06 | 2,000<br>1e-06 |" in text, text
+    assert "| float16_sparse | refused | refused |" in text
+    assert "- float16_sparse in ai-edge-litert, of conv2, vgg: it computes NaN" in text
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("network", networks.NETWORKS)
+def test_every_format_of_every_network_agrees_or_is_refused(document, network, tmp_path):
+    document.export(tmp_path, network)
+    found = document.read(tmp_path / document.NETWORKS)[network]
+    assert set(found.rows["format"]) == set(formats.FORMATS)
+    assert {"keras", "saved_model", "float32"} <= set(found.shipped)
+    for _, each in found.rows.iterrows():
+        if each.status == deployment.SHIPPED:
+            assert np.isfinite(each.max_error) and not each.not_finite
+        else:
+            assert each.reason and each.route and "\n" not in each.reason

@@ -11,9 +11,7 @@ from lth_keras import (
     checks,
     conversion,
     formats,
-    networks,
     prune_low_magnitude,
-    runtimes,
     sharing,
     sizes,
     trial,
@@ -195,32 +193,3 @@ def test_subclassed_models_are_converted_once_they_were_called(tmp_path, in_this
         np.testing.assert_allclose(measured.outputs, reference, atol=1e-5)
     with pytest.raises(LotteryError, match="rounded in a copy"):
         formats.convert(model, "dynamic_int8_shared", tmp_path / "file")
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", formats.FORMATS)
-@pytest.mark.parametrize("network", networks.NETWORKS)
-def test_every_format_of_every_network_agrees_or_is_refused(network, name, tmp_path):
-    shape = (28, 28) if network.startswith("lenet") else (32, 32, 3)
-    model = exports.pruned(networks.get(network)(shape, 10), keep=0.05)
-    x = np.random.default_rng(1).random((40, *shape), dtype=np.float32)
-    format_, path = formats.get(name), tmp_path / "file"
-    path = path.with_suffix(format_.suffix)
-    try:
-        formats.convert(model, name, path, x)
-    except LotteryError as error:
-        row = checks.refused(name, str(error), format_.route)
-    else:
-        measured = [runtimes.measure(path, runtime, x, repeats=1) for runtime in format_.runtimes]
-        row = checks.check(name, path, model.predict(x, verbose=0), None, measured,
-                           rounding=format_.rounding, route=format_.route)
-    found = row.best
-    print(f"\n| {network} | {name} | {row.status} {', '.join(row.runtimes)} | {row.bytes:,} | "
-          f"{row.gzip_bytes:,} | "
-          + (f"{found.max_error:.1e} | {found.agreement:.3f} | " if found else "| | ")
-          + f"{row.reason} |", flush=True)
-    if row.status == checks.REFUSED or len(row.runtimes) < len(format_.runtimes):
-        assert row.reason and row.route and "\n" not in row.reason
-    else:
-        assert found.nonfinite == 0 and np.isfinite(found.max_error)
-        assert format_.rounding is None or found.agreement == 1
