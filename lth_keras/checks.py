@@ -6,7 +6,7 @@ with the reason and the route that works.  In this order:
     no runtime loads it                                      refused
     NaN or infinity in any runtime that loads it             refused
     more accuracy lost than is tolerated, in any             refused
-    errors that its precision does not explain, in any       refused (of eight bits: without labels)
+    errors that its precision does not explain, in any       refused (eight bits: if no classes)
     some runtime does not load it                            shipped for those that do
 
 A runtime that refuses a file says so itself; one that loads it and computes wrongly does not, so
@@ -26,7 +26,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 from lth_keras.runtimes import Measured
 
-UNLABELLED = 0.25  # Error of eight bits that is tolerated where accuracy cannot tell.
+WITHOUT_CLASSES = 0.25  # Error of eight bits that is tolerated where accuracy cannot tell.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,23 +36,23 @@ class Comparison:
     Attributes:
       runtime: its name.
       error: why it did not run, in one line; the rest is then None.
-      nonfinite: how many outputs are NaN or infinite.
+      not_finite: how many outputs are NaN or infinite.
       max_error: largest absolute error of an output; None if not all are finite.
-      accuracy: share of examples whose predicted class is the label, in [0, 1].
+      accuracy: share of examples whose predicted class is the true class, in [0, 1].
       accuracy_lost: accuracy of Keras less that, in percentage points.
       agreement: share of examples with the class that Keras predicts, in [0, 1].
-      peak_bytes, batch_1, batch_32, version: as measured; latencies are dicts with median, lower
-        and upper, in microseconds.
+      peak_memory_bytes, batch_1, batch_32, version: as measured; latencies are dicts with median,
+        lower and upper, in microseconds.
     """
 
     runtime: str
     error: "str | None" = None
-    nonfinite: "int | None" = None
+    not_finite: "int | None" = None
     max_error: "float | None" = None
     accuracy: "float | None" = None
     accuracy_lost: "float | None" = None
     agreement: "float | None" = None
-    peak_bytes: "int | None" = None
+    peak_memory_bytes: "int | None" = None
     batch_1: "dict[str, Any] | None" = None
     batch_32: "dict[str, Any] | None" = None
     version: str = ""
@@ -93,7 +93,7 @@ def refused(name: str, reason: str, route: str) -> Row:
     return Row(name, REFUSED, (), reason, route, 0, 0, ())
 
 
-def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "Array | None",
+def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: "Array | None",
           measured: Sequence[Measured], *, tolerance: float = TOLERANCE,
           rounding: "float | None" = None, route: str = "") -> Row:
     """Judges a file by what it computed in its runtimes.
@@ -102,25 +102,25 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "
       name: of its format.
       path: the file or folder.
       reference: Keras' outputs for the examples, shape (examples, ..., classes), finite.
-      labels: the true classes, shape (examples, ...), or None.
+      classes: the true classes, shape (examples, ...), or None.
       measured: the file in each of its runtimes, in the order of a user's preference.
       tolerance: the accuracy that may be lost, in percentage points.
       rounding: the largest error that the format's precision explains, as a share of the largest
-        reference; None for any, or without labels for UNLABELLED.
+        reference; None for any, or WITHOUT_CLASSES if there are none.
       route: what to do if the file is refused.
 
     Raises:
-      LotteryError: if Keras' own outputs are not finite, or labels are not one an example.
+      LotteryError: if Keras' own outputs are not finite, or classes are not one an example.
     """
     reference = np.asarray(reference)
     if not np.isfinite(reference).all():
         raise LotteryError("A network that is exported computes finite outputs. Received: "
                            f"{int((~np.isfinite(reference)).sum())} of {reference.size} NaN or "
                            "infinite in Keras itself.")
-    compared = tuple(compare(reference, labels, each) for each in measured)
+    compared = tuple(compare(reference, classes, each) for each in measured)
     scale = float(np.abs(reference).max(initial=0)) or 1.0
-    if labels is None and rounding is None:
-        rounding = UNLABELLED
+    if classes is None and rounding is None:
+        rounding = WITHOUT_CLASSES
     loaded = [each for each in compared if each.error is None]
     wrong = next(filter(None, (_wrong(each, tolerance, rounding, scale) for each in loaded)), None)
     failures = "; ".join(f"{each.runtime} does not load it: {each.error}"
@@ -135,8 +135,8 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, labels: "
 def _wrong(found: Comparison, tolerance: float, rounding: "float | None",
            scale: float) -> "str | None":
     where = f"in {found.runtime}"
-    if found.nonfinite:
-        return f"{found.nonfinite} outputs are NaN or infinite {where}"
+    if found.not_finite:
+        return f"{found.not_finite} outputs are NaN or infinite {where}"
     if found.max_error is None:
         return f"its outputs have another shape than Keras' {where}"
     # A point is a whole example or none: the margin is for the rounding of the difference.
@@ -166,13 +166,13 @@ def plain_rows(row: Row, file: str) -> Iterator[dict[str, Any]]:
                "reason": "" if here else found.error or row.reason,
                "file": file if row.status == SHIPPED else "", "accuracy": found.accuracy,
                "accuracy_lost": found.accuracy_lost, "max_error": found.max_error,
-               "not_finite": found.nonfinite, "peak_memory_bytes": found.peak_bytes,
+               "not_finite": found.not_finite, "peak_memory_bytes": found.peak_memory_bytes,
                **{f"latency_{batch}_{ours}us": latency and latency[theirs]
                   for batch, latency in ((1, found.batch_1), (32, found.batch_32))
                   for ours, theirs in (("", "median"), ("low_", "lower"), ("high_", "upper"))}}
 
 
-def compare(reference: Array, labels: "Array | None", measured: Measured) -> Comparison:
+def compare(reference: Array, classes: "Array | None", measured: Measured) -> Comparison:
     """A file in one runtime beside Keras.
 
     The predicted class is the largest of the outputs' last axis.  If that has one element, class
@@ -181,34 +181,34 @@ def compare(reference: Array, labels: "Array | None", measured: Measured) -> Com
 
     Args:
       reference: Keras' outputs, shape (examples, ..., classes).
-      labels: the true classes, shape (examples, ...), or None.
+      classes: the true classes, shape (examples, ...), or None.
       measured: the file in the runtime.
 
     Raises:
-      LotteryError: if labels are not one an example.
+      LotteryError: if classes are not one an example.
     """
     if measured.error is not None or measured.outputs is None:
         return Comparison(measured.runtime, measured.error or "It gave no outputs.")
     outputs = np.asarray(measured.outputs, np.float64)
     rest: dict[str, Any] = {
-        "nonfinite": int((~np.isfinite(outputs)).sum()), "peak_bytes": measured.peak_bytes,
-        "version": measured.version,
+        "not_finite": int((~np.isfinite(outputs)).sum()),
+        "peak_memory_bytes": measured.peak_memory_bytes, "version": measured.version,
         **{batch: latency and dataclasses.asdict(latency) for batch, latency in
            (("batch_1", measured.batch_1), ("batch_32", measured.batch_32))}}
     if outputs.shape != reference.shape:
         return Comparison(measured.runtime, **rest)
-    if not rest["nonfinite"]:
+    if not rest["not_finite"]:
         rest["max_error"] = float(np.abs(np.subtract(outputs, reference)).max(initial=0))
     ours, theirs = predictions(outputs, reference), predictions(reference, reference)
     rest["agreement"] = float((ours == theirs).mean())
-    if labels is not None:
-        labels = np.asarray(labels)
-        labels = labels[..., 0] if labels.shape == (*ours.shape, 1) else labels
-        if labels.shape != ours.shape:
-            raise LotteryError(f"labels have one class an example, shape {ours.shape}. Received: "
-                               f"shape {labels.shape}.")
-        rest["accuracy"] = float((ours == labels).mean())
-        rest["accuracy_lost"] = 100 * (float((theirs == labels).mean()) - rest["accuracy"])
+    if classes is not None:
+        classes = np.asarray(classes)
+        classes = classes[..., 0] if classes.shape == (*ours.shape, 1) else classes
+        if classes.shape != ours.shape:
+            raise LotteryError(f"classes have one class an example, shape {ours.shape}. Received: "
+                               f"shape {classes.shape}.")
+        rest["accuracy"] = float((ours == classes).mean())
+        rest["accuracy_lost"] = 100 * (float((theirs == classes).mean()) - rest["accuracy"])
     return Comparison(measured.runtime, **rest)
 
 

@@ -55,9 +55,9 @@ class Measured:
       runtime: its name.
       error: why there is nothing else, in one line; None if it ran.
       outputs: what the network gives for the examples, float32, shape (examples, ...).
-      nonfinite: how many of them are NaN or infinite.
-      peak_bytes: growth of the resident set from before the file was loaded to its peak by the
-        end of the first prediction of 32 examples; None where the system does not say.
+      not_finite: how many of them are NaN or infinite.
+      peak_memory_bytes: growth of the resident set from before the file was loaded to its peak by
+        the end of the first prediction of 32 examples; None where the system does not say.
       batch_1, batch_32: how long a call takes with 1 and with 32 examples.
       version: of the runtime's package.
     """
@@ -65,8 +65,8 @@ class Measured:
     runtime: str
     error: "str | None" = None
     outputs: "Array | None" = None
-    nonfinite: int = 0
-    peak_bytes: "int | None" = None
+    not_finite: int = 0
+    peak_memory_bytes: "int | None" = None
     batch_1: "Latency | None" = None
     batch_32: "Latency | None" = None
     version: str = ""

@@ -200,7 +200,7 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
       folder: has examples.npy, and gets outputs.npy.
 
     Returns:
-      version, nonfinite, peak_bytes, batch_1 and batch_32.
+      version, not_finite, peak_memory_bytes, batch_1 and batch_32.
     """
     load, module, package = RUNTIMES[task["runtime"]]
     importlib.import_module(module)
@@ -217,8 +217,8 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
     outputs = predict(runtime, examples)
     np.save(folder / "outputs.npy", outputs, allow_pickle=False)
     return {"version": importlib.metadata.version(package),
-            "nonfinite": int((~np.isfinite(outputs)).sum()),
-            "peak_bytes": None if before is None or peak is None else max(0, peak - before),
+            "not_finite": int((~np.isfinite(outputs)).sum()),
+            "peak_memory_bytes": None if before is None or peak is None else max(0, peak - before),
             **{f"batch_{batch}": latency(runtime, examples, batch, task["repeats"])
                for batch in (1, BATCH)}}
 

@@ -68,7 +68,7 @@ def trusted(path, runtime, x, folder):
     if "error" in found:
         return runtimes.Measured(runtime, found["error"])
     return runtimes.Measured(runtime, outputs=np.load(folder / "outputs.npy"),
-                             nonfinite=found["nonfinite"])
+                             not_finite=found["not_finite"])
 
 
 def row(model, name, folder, measure=None, tolerance=0.1):

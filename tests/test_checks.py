@@ -11,13 +11,13 @@ from lth_keras.errors import LotteryError
 from lth_keras.runtimes import Latency, Measured
 
 REFERENCE = np.array([[2.0, 1.0], [0.0, 4.0], [3.0, 0.0], [0.0, 1.0]])
-LABELS = np.array([0, 1, 0, 0])  # Keras is right on three of four.
+CLASSES = np.array([0, 1, 0, 0])  # Keras is right on three of four.
 FAST = Latency(2.0, 1.0, 3.0, 30, 100)
 
 
 def measured(outputs=REFERENCE, runtime="litert"):
     return Measured(runtime, outputs=np.asarray(outputs, np.float32), batch_1=FAST, batch_32=FAST,
-                    peak_bytes=4096, version="2.1")
+                    peak_memory_bytes=4096, version="2.1")
 
 
 def failed(runtime="litert", error="RuntimeError: failed to prepare"):
@@ -31,8 +31,8 @@ def file(tmp_path):
     return path
 
 
-def check(file, *found, labels=LABELS, **options):
-    return checks.check("float32", file, REFERENCE, labels, found, **{"route": "saved_model",
+def check(file, *found, classes=CLASSES, **options):
+    return checks.check("float32", file, REFERENCE, classes, found, **{"route": "saved_model",
                                                                       **options})
 
 
@@ -46,11 +46,11 @@ def plain(row):
     return json.loads(json.dumps(list(checks.plain_rows(row, "model.tflite")), allow_nan=False))
 
 
-def test_without_labels_eight_bits_have_a_bound_too(file):
+def test_without_classes_eight_bits_have_a_bound_too(file):
     off = REFERENCE.copy()
     off[1, 1] -= 1.1  # More than a quarter of the largest output, 4.
-    assert check(file, measured(off), labels=None).status == REFUSED
-    assert check(file, measured(REFERENCE - 0.9), labels=None).status == SHIPPED
+    assert check(file, measured(off), classes=None).status == REFUSED
+    assert check(file, measured(REFERENCE - 0.9), classes=None).status == SHIPPED
     assert check(file, measured(off)).status == SHIPPED
 
 
@@ -72,8 +72,8 @@ def test_what_computes_the_same_is_shipped(file):
     assert row.gzip_bytes == len(gzip.compress(bytes(1000), 9))
     found = best(row)
     assert (found.max_error, found.accuracy, found.accuracy_lost, found.agreement,
-            found.nonfinite) == (0.0, 0.75, 0.0, 1.0, 0)
-    assert (found.peak_bytes, found.batch_1["median"], found.version) == (4096, 2.0, "2.1")
+            found.not_finite) == (0.0, 0.75, 0.0, 1.0, 0)
+    assert (found.peak_memory_bytes, found.batch_1["median"], found.version) == (4096, 2.0, "2.1")
     assert plain(row)[0]["accuracy"] == 0.75
 
 
@@ -87,7 +87,7 @@ def test_a_single_output_that_is_not_finite_refuses(file, value):
     assert row.reason == "1 outputs are NaN or infinite in litert_builtin"
     assert row.route == "saved_model"
     found = row.compared[1]
-    assert found.max_error is None and found.nonfinite == 1 and found.agreement == 0.75
+    assert found.max_error is None and found.not_finite == 1 and found.agreement == 0.75
     assert plain(row)
 
 
@@ -140,8 +140,8 @@ def test_outputs_of_another_shape_refuse(file):
     assert row.status == REFUSED and "another shape" in row.reason
 
 
-def test_without_labels_there_is_no_accuracy(file):
-    found = best(check(file, measured(), labels=None))
+def test_without_classes_there_is_no_accuracy(file):
+    found = best(check(file, measured(), classes=None))
     assert found.accuracy is None and found.accuracy_lost is None and found.agreement == 1.0
 
 
@@ -159,14 +159,14 @@ def test_one_output_is_cut_by_a_threshold(reference, predicted):
 def test_classes_of_places_are_counted_place_by_place():
     reference = np.zeros((2, 3, 4))
     reference[..., 2] = 1
-    labels = np.full((2, 3), 2)
-    labels[0, 0] = 1
-    assert checks.compare(reference, labels, measured(reference)).accuracy == 5 / 6
+    classes = np.full((2, 3), 2)
+    classes[0, 0] = 1
+    assert checks.compare(reference, classes, measured(reference)).accuracy == 5 / 6
 
 
-def test_labels_of_another_shape_and_a_network_of_nan_are_refused(file):
+def test_classes_of_another_shape_and_a_network_of_nan_are_refused(file):
     with pytest.raises(LotteryError, match="one class an example"):
-        check(file, measured(), labels=np.eye(4))
+        check(file, measured(), classes=np.eye(4))
     with pytest.raises(LotteryError, match="finite outputs. Received: 1 of 4"):
         checks.check("float32", file, np.array([[1.0, np.nan], [0, 0]]), None, [])
 

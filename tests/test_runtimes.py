@@ -32,13 +32,13 @@ def test_a_file_is_measured_in_a_process_of_its_own(runtime, name, files, model,
     monkeypatch.chdir(files)
     x = exports.examples(model, 70)
     measured = runtimes.measure(name, runtime, x, repeats=3)
-    assert measured.error is None and measured.nonfinite == 0
+    assert measured.error is None and measured.not_finite == 0
     np.testing.assert_allclose(measured.outputs, model.predict(x, verbose=0), atol=1e-5)
     for latency in (measured.batch_1, measured.batch_32):
         assert 0 < latency.lower <= latency.median <= latency.upper
         assert latency.repeats == 3 and latency.calls >= 1
     # More than the file, less than a runtime.
-    assert sizes.size(files / name) < measured.peak_bytes < 2**28
+    assert sizes.size(files / name) < measured.peak_memory_bytes < 2**28
     assert measured.version[0].isdigit()
 
 
