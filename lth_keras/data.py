@@ -5,10 +5,11 @@ import dataclasses
 import io
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
+from lth_keras import quiet
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 
@@ -106,7 +107,8 @@ def cifar10(data_dir: "str | None" = None) -> Data:
 
 
 def _from_tfds(name: str, data_dir: "str | None") -> Data:
-    with _quiet():  # Its warnings about clouds that it cannot reach help nobody here.
+    # Its warnings about clouds that it cannot reach help nobody here.
+    with quiet.logs(logging.WARNING), contextlib.redirect_stderr(io.StringIO()):
         import tensorflow_datasets as tfds
         builder = tfds.builder(name, data_dir=data_dir)
         folder = pathlib.Path(str(builder.data_path))
@@ -125,14 +127,3 @@ def _from_tfds(name: str, data_dir: "str | None") -> Data:
     (x_train, y_train), (x_test, y_test) = (
         (part["image"], part["label"].astype(np.int32)) for part in parts)
     return Data(x_train, y_train, x_test, y_test, builder.info.features["label"].num_classes)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(level)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from rich.console import Console
 
-from lth_keras import card, deployment, files, flags, layout, sources, tradeoff, work
+from lth_keras import card, deployment, files, flags, layout, quiet, sources, tradeoff
 from lth_keras.deployment import Budget, COMPACTIONS, DEFAULT, TOLERANCE
 from lth_keras.errors import LotteryError
 from lth_keras.plots import save
@@ -214,7 +214,7 @@ def _formats(text: "str | None") -> tuple[str, ...]:
     if text is None:
         return DEFAULT
     names = tuple(dict.fromkeys(text.split(",")))
-    with work.quiet():
+    with quiet.loading():
         from lth_keras import formats
     for name in names:
         formats.get(name)

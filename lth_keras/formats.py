@@ -21,7 +21,6 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -29,14 +28,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from lth_keras import conversion
+from lth_keras import conversion, quiet
 from lth_keras.conversion import Conversion
-from lth_keras.errors import LotteryError
+from lth_keras.errors import LotteryError, one_line
 from lth_keras.masks import Array
 from lth_keras.weights import wrappers
 
 _LITERT = ("litert", "litert_builtin")
-_LONGEST = 240
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,7 +141,7 @@ def convert(model: Any, name: str, path: "str | os.PathLike[str]",
 
 
 def reason(error: BaseException) -> str:
-    r"""What went wrong, in one line of at most 240 characters.
+    r"""What went wrong, in one line.
 
     Of the many lines of a compiler the one that says "error:" is taken, without the place in
     the graph, otherwise the first.
@@ -156,33 +154,18 @@ def reason(error: BaseException) -> str:
     if not lines:
         return type(error).__name__
     line = next((line for line in lines if "error: " in line), lines[0])
-    line = re.sub(r"^.*?error: (loc\(.*?\)+: )?", "", line)
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST - 3]}..."
+    return one_line(re.sub(r"^.*?error: (loc\(.*?\)+: )?", "", line))
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    # The converter writes from C++, to the process's own file handles.
+    # The converter writes from C++, to the process's own file handles, and through Python.
     tf.get_logger()  # Made now: it keeps the stderr that it first sees.
-    level = logging.root.manager.disable
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    kept = [os.dup(handle) for handle in (1, 2)]
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for handle in (1, 2):
-            os.dup2(nothing, handle)
-        logging.disable(logging.CRITICAL)
-        with warnings.catch_warnings(), open(os.devnull, "w") as sink, \
-                contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-        for handle, copy in zip((1, 2), kept, strict=True):
-            os.dup2(copy, handle)
-            os.close(copy)
-        os.close(nothing)
+    with quiet.handles(1, 2), quiet.logs(logging.CRITICAL), warnings.catch_warnings(), \
+            open(os.devnull, "w") as sink, \
+            contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _lite(name: str, title: str, route: str, convert_: Conversion,

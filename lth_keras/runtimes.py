@@ -14,20 +14,16 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
 import tempfile
-from typing import Any
 
 import numpy as np
 
 from lth_keras import provenance, trial
-from lth_keras.errors import LotteryError
+from lth_keras.errors import LotteryError, one_line
 from lth_keras.masks import Array
-
-_LONGEST = 240
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +110,7 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
             return Measured(runtime, failure)
         found = json.loads((folder / "trial.json").read_text())
         if "error" in found:
-            return Measured(runtime, _one_line(found["error"]))
+            return Measured(runtime, one_line(found["error"]))
         outputs = np.load(folder / "outputs.npy", allow_pickle=False)
     batch_1, batch_32 = (Latency(**found.pop(batch)) for batch in ("batch_1", "batch_32"))
     return Measured(runtime, outputs=outputs, batch_1=batch_1, batch_32=batch_32, **found)
@@ -140,8 +136,8 @@ def _run(folder: pathlib.Path, runtime: str, threads: int, timeout: float) -> "s
     said = done.stderr.decode(errors="replace").strip().splitlines()
     last = f": {said[-1]}" if said else ""
     if done.returncode < 0:
-        return _one_line(f"The runtime crashed ({signal.Signals(-done.returncode).name}){last}")
-    return _one_line(f"The runtime ended with exit code {done.returncode}{last}")
+        return one_line(f"The runtime crashed ({signal.Signals(-done.returncode).name}){last}")
+    return one_line(f"The runtime ended with exit code {done.returncode}{last}")
 
 
 def _environment(runtime: str, threads: int) -> dict[str, str]:
@@ -156,8 +152,3 @@ def _environment(runtime: str, threads: int) -> dict[str, str]:
     if runtime != "keras":
         environment["LTH_KERAS_WORKER"] = "1"
     return environment
-
-
-def _one_line(text: Any) -> str:
-    line = re.sub(r"\s+", " ", str(text)).strip()
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST - 3]}..."

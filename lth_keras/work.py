@@ -11,15 +11,14 @@ import os
 import pathlib
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from lth_keras import quiet
 from lth_keras.agenda import steps_of, trainings
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
@@ -108,7 +107,7 @@ def measure(config: str, placement: Placement) -> Speed:
 
 def evaluator(config: Config, placement: Placement) -> Any:
     """An `evaluation.Evaluator` of a configuration, in this process."""
-    with quiet():
+    with quiet.loading():
         import tensorflow as tf
 
         from lth_keras import data
@@ -120,7 +119,7 @@ def evaluator(config: Config, placement: Placement) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _lab(config: str, placement: Placement) -> Any:
-    with quiet():
+    with quiet.loading():
         import tensorflow as tf
 
         from lth_keras import data
@@ -177,18 +176,3 @@ def obey(parent: int, folder: str) -> None:
         os._exit(1)  # Nobody waits for a result any more.
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """While TensorFlow is loaded: its libraries greet on stderr before any log level applies."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)

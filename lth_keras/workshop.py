@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lth_keras import data, deployment, layout, locks, provenance, sources, work
+from lth_keras import data, deployment, layout, locks, provenance, quiet, sources
 from lth_keras.config import Config
 from lth_keras.data import Data, scaled
 from lth_keras.deployment import COMPACTIONS, Deployment, REPRESENTATIVE, TOLERANCE
@@ -65,7 +65,7 @@ class Workshop:
 
     def from_file(self, path: pathlib.Path) -> Source:
         """The network of a ticket file, as `sources.from_file` gives it."""
-        with work.quiet():
+        with quiet.loading():
             import tensorflow as _  # noqa: F401
         return sources.from_file(path, self.data, self._say)
 
@@ -79,7 +79,7 @@ class Workshop:
           formats: their names.
           dense: the dense network of its run, to compare with.
         """
-        with work.quiet():
+        with quiet.loading():
             from lth_keras.shipping import export
         found, settings = self.data(source.config), self._settings
         rng = generator(source.config.seed, "representative")
@@ -125,7 +125,7 @@ class Workshop:
 
     def _asked(self, source: Source, formats: Sequence[str]) -> dict[str, Any]:
         # What an earlier export must agree with to stand for a new one.
-        with work.quiet():
+        with quiet.loading():
             from lth_keras import runtimes
         return {**dataclasses.asdict(self._settings), "formats": list(formats),
                 "weights": source.mark, "versions": runtimes.versions(),

@@ -12,7 +12,7 @@ import lth_keras
 from lth_keras import errors
 
 GROUPS = (
-    ("errors", "masks", "criteria", "fractions", "prune", "structures", "structured",
+    ("errors", "quiet", "masks", "criteria", "fractions", "prune", "structures", "structured",
      "randomness", "files", "provenance", "tensorfile", "ticketfile", "shapes", "statefile",
      "values", "controls", "branches", "rules", "config", "background", "owners", "locks",
      "workdir", "record", "layout", "store", "repair", "invariants", "barrier", "channels"),
