@@ -176,10 +176,11 @@ def _any_kept(mask: Array, structure: Structure) -> Array:
 def _pooled(scores: Array, mask: Array, structure: Structure) -> Array:
     if structure.block_size == (1, 1):
         return scores
-    # A pruned weight counts as the zero that it is.
-    there = np.where(mask != 0, scores, 0).astype(np.float64)
     if structure.block_pooling_type == "MAX":
-        return _reduced(np.maximum, there, structure)
+        # The largest of those that are kept, which may be below 0.
+        return _reduced(np.maximum, np.where(mask != 0, scores, np.min(scores)), structure)
+    # In an average a pruned weight counts as the zero that it is.
+    there = np.where(mask != 0, scores, 0).astype(np.float64)
     sums: Any = _reduced(np.add, there, structure)
     averages: Array = sums / _sizes(structure, there.shape)
     return averages

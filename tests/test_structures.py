@@ -147,6 +147,12 @@ def test_what_was_pruned_within_a_block_stays_so_and_counts_as_zero():
     assert pruned(scores, "block_1x4", 0.0, before).tolist() == before.tolist()
 
 
+def test_the_greatest_score_of_a_block_may_be_below_0():
+    before = np.array([[1, 0, 1, 1]], np.uint8)
+    scores = np.array([[-5.0, -1, -2, -3]])  # What is pruned already has no say.
+    assert pruned(scores, "block_1x2_max", 0.5, before).tolist() == [[0, 0, 1, 1]]
+
+
 def test_a_1x1_convolution_is_a_matrix():
     scores = distinct((1, 1, 8, 12))
     np.testing.assert_array_equal(pruned(scores, "block_2x4")[0, 0],
