@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from lth_keras.controls import CONTROLS
 from lth_keras.errors import LotteryError
+from lth_keras.messages import meant
 
 TICKET, CONTINUED = "ticket", "continued"
 MOST_LEVEL = 9999  # Far above any search's: a run looks at every level below one that it finds.
@@ -77,7 +78,8 @@ def parse(text: str) -> Branch:
                            f"{name}:3@5/7-9. Received: {text:.100}.")
     if name not in (TICKET, *CONTROLS):
         raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}, such as reinit, "
-                           f"reinit:3 or reinit:3@5/7-9. Received: {text or 'none'!s:.100}.")
+                           f"reinit:3 or reinit:3@5/7-9. Received: {text or 'none'!s:.100}."
+                           f"{meant(name, (TICKET, *CONTROLS))}")
     assert match is not None
     repeats = int(match[2] or 1)
     if not 1 <= repeats <= _MOST_REPEATS:

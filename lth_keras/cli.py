@@ -35,6 +35,7 @@ from lth_keras.config import Config
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.listing import run_help, show_presets
+from lth_keras.messages import meant
 from lth_keras.progress import estimate, ProgressDisplay
 from lth_keras.store import Store
 from lth_keras.work import Placement, STRATEGIES
@@ -51,7 +52,10 @@ class _Parser(argparse_flags.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         choice = re.match(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message)
         if choice:
-            message = "{0} must be one of {2}. Received: {1}.".format(*choice.groups())
+            # Some versions of Python quote the choices.
+            what, received, allowed = (part.replace("'", "") for part in choice.groups())
+            message = f"{what} must be one of {allowed}. Received: {received!r}." \
+                f"{meant(received, allowed.split(', '))}"
         value = re.match(r"argument (\S+): expected one argument", message)
         if value:
             message = f"{value[1]} takes one value. Received: none."
@@ -131,10 +135,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     known, unknown = top.parse_known_args(argv[1:])
     parser = commands.get(known.command, top)
     if unknown:
-        allowed = ", ".join(sorted(parser.flag_names()))
-        rule = f"A flag must be one of {allowed}" if unknown[0].startswith("-") \
+        allowed = sorted(parser.flag_names())
+        rule = f"A flag must be one of {', '.join(allowed)}" if unknown[0].startswith("-") \
             else "There is one argument beside flags"
-        parser.error(f"{rule}. Received: {' '.join(unknown)}.")
+        parser.error(f"{rule}. Received: {' '.join(unknown)}.{meant(unknown[0], allowed)}")
     if known.command is None:
         top.error(f"COMMAND must be one of {', '.join(commands)}. Received: none.")
     return known

@@ -16,6 +16,7 @@ from lth_keras import branches, criteria, fractions, rules, structures, values
 from lth_keras.branches import Branch, CONTINUED, TICKET
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction
+from lth_keras.messages import check_choice
 from lth_keras.provenance import fingerprint
 from lth_keras.prune import Scope, SCOPES
 
@@ -112,11 +113,11 @@ class Config:
         for name, least in _LEAST.items():
             values.check_whole(name, getattr(self, name), least)
         for name, allowed in _CHOICES.items():
-            values.check_choice(name, getattr(self, name), allowed)
+            check_choice(name, getattr(self, name), allowed)
         if not isinstance(self.criterion, str):
             raise LotteryError("criterion must be a registered name, which can be written down. "
                                f"Received: {self.criterion!r}.")
-        values.check_choice("criterion", self.criterion, tuple(criteria.CRITERIA))
+        check_choice("criterion", self.criterion, tuple(criteria.CRITERIA))
         for name in ("learning_rate", "momentum", "weight_decay", "dropout", "scale"):
             object.__setattr__(self, name, values.number(name, getattr(self, name)))
         for name in ("learning_rate_drops", "measured_steps"):
@@ -152,9 +153,7 @@ class Config:
         """
         names = {field.name for field in dataclasses.fields(self)} - UNSET
         for name in changes:
-            if name not in names:
-                raise LotteryError(f"A setting must be one of {', '.join(sorted(names))}. "
-                                   f"Received: {name!r}.")
+            check_choice("A setting", name, sorted(names))
         parsed = {name: values.parse(name, value, getattr(self, name)) if isinstance(value, str)
                   else value for name, value in changes.items()}
         return dataclasses.replace(self, **parsed)

@@ -14,6 +14,7 @@ from lth_keras import charts
 from lth_keras.analysis import Analysis, in_order, mean_of, Run
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, density
+from lth_keras.messages import check_choice
 
 DIRECTIONS = ("incoming", "outgoing")
 _MEASURES = {"without": ".1%", "unevenness": ".3f", "ratio": ".2f"}
@@ -39,9 +40,7 @@ def counts(mask: Array, direction: str) -> "npt.NDArray[np.int64]":
       >>> counts(mask, "incoming").tolist(), counts(mask, "outgoing").tolist()
       ([1, 1, 2], [3, 1])
     """
-    if direction not in DIRECTIONS:
-        raise LotteryError(f"direction must be one of {', '.join(DIRECTIONS)}. "
-                           f"Received: {direction!r}.")
+    check_choice("direction", direction, DIRECTIONS)
     if np.ndim(mask) < 2:
         raise LotteryError("Connections are those of a weight of shape (..., inputs, outputs). "
                            f"Received: shape {np.shape(mask)}.")

@@ -24,9 +24,9 @@ import numpy as np
 
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, Arrays, kept, size
+from lth_keras.messages import check_choice
 from lth_keras.structured import obeys, shuffled
 from lth_keras.structures import NONE, Structure
-from lth_keras.values import check_choice
 
 Make = Callable[..., tuple[Arrays, Arrays]]
 MASKS = ("ticket", "structured", "free")

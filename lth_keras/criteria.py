@@ -19,6 +19,7 @@ import numpy as np
 
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
+from lth_keras.messages import meant
 
 Criterion = Callable[[Array, Array, np.random.Generator], Array]
 
@@ -55,7 +56,7 @@ def get(criterion: "str | Criterion") -> Criterion:
     if not isinstance(criterion, str) or criterion not in CRITERIA:
         raise LotteryError("criterion must be a function (initial, final, rng) -> scores or "
                            f"a registered name. Received: {criterion!r}. "
-                           f"Allowed: {', '.join(sorted(CRITERIA))}.")
+                           f"Allowed: {', '.join(sorted(CRITERIA))}.{meant(criterion, CRITERIA)}")
     return CRITERIA[criterion]
 
 

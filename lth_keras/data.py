@@ -12,6 +12,7 @@ import numpy as np
 from lth_keras import quiet
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
+from lth_keras.messages import check_choice
 
 Loader = Callable[["str | None"], "Data"]
 
@@ -73,8 +74,7 @@ def load(name: str, data_dir: "str | None" = None) -> Data:
       LotteryError: for an unknown name, or data that has not been prepared; the message
         says how to get it.
     """
-    if name not in DATASETS:
-        raise LotteryError(f"dataset must be one of {', '.join(DATASETS)}. Received: {name!r}.")
+    check_choice("dataset", name, DATASETS)
     return DATASETS[name](data_dir)
 
 

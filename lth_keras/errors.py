@@ -23,14 +23,3 @@ class DivergedError(LotteryError):
 
 class InvariantError(LotteryError):
     """A promise of the package that did not hold while it ran: never expected."""
-
-
-def one_line(text: object, longest: int = 240) -> str:
-    r"""What another program said, as one line.
-
-    Example:
-      >>> one_line("failed\n  at node 3", longest=12)
-      'failed at...'
-    """
-    line = " ".join(str(text).split())
-    return line if len(line) <= longest else f"{line[:longest - 3]}..."

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lth_keras.errors import LotteryError
+from lth_keras.messages import check_choice
 
 
 def whole(name: str, text: str, least: int = 0) -> int:
@@ -38,6 +39,5 @@ def choice(name: str, value: str, allowed: Sequence[str]) -> str:
     Raises:
       LotteryError: for another.
     """
-    if value not in allowed:
-        raise LotteryError(f"--{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
+    check_choice(f"--{name}", value, allowed)
     return value

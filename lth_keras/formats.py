@@ -30,8 +30,9 @@ import tensorflow as tf
 
 from lth_keras import conversion, quiet
 from lth_keras.conversion import Conversion
-from lth_keras.errors import LotteryError, one_line
+from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
+from lth_keras.messages import check_choice, one_line
 from lth_keras.weights import wrappers
 
 _LITERT = ("litert", "litert_builtin")
@@ -88,8 +89,7 @@ def get(name: str) -> Format:
       >>> get("float32").suffix
       '.tflite'
     """
-    if name not in FORMATS:
-        raise LotteryError(f"format must be one of {', '.join(FORMATS)}. Received: {name!r}.")
+    check_choice("format", name, FORMATS)
     return FORMATS[name]
 
 

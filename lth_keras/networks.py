@@ -12,6 +12,7 @@ from typing import Any
 import tf_keras as keras
 
 from lth_keras.errors import LotteryError
+from lth_keras.messages import meant
 
 # (input_shape, classes) -> model of logits; one with hidden dense layers may take `dropout` too.
 Network = Callable[..., Any]
@@ -52,7 +53,7 @@ def get(name: str) -> Network:
     if widths:
         return functools.partial(_lenet, name, (int(widths[1]), int(widths[2])))
     raise LotteryError(f"network must be one of {', '.join(NETWORKS)}, or lenet_WIDTH_WIDTH such "
-                       f"as lenet_150_50. Received: {name!r}.")
+                       f"as lenet_150_50. Received: {name!r}.{meant(name, NETWORKS)}")
 
 
 def _dense(units: int, name: str, activation: "str | None" = "relu") -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 from lth_keras import criteria
 from lth_keras.errors import LotteryError
+from lth_keras.messages import check_choice
 from lth_keras.prune import SCOPES
 from lth_keras.schedule import LotteryTicketSchedule
 from lth_keras.weights import wrappers
@@ -36,8 +37,7 @@ def check_options(rewind_step: Any, scope: str, criterion: "str | criteria.Crite
     if isinstance(rewind_step, bool) or not isinstance(rewind_step, int) or rewind_step < 0:
         raise LotteryError("rewind_step must be a whole number >= 0. "
                            f"Received: {rewind_step!r}.")
-    if scope not in SCOPES:
-        raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
+    check_choice("scope", scope, SCOPES)
     criteria.get(criterion)
 
 

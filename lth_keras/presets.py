@@ -12,6 +12,7 @@ from typing import Any
 
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
+from lth_keras.messages import check_choice
 from lth_keras.prune import Scope
 
 PRESETS: dict[str, Config] = {}
@@ -49,8 +50,7 @@ def get(name: str) -> Config:
       >>> get("lenet_300_100").steps
       50000
     """
-    if name not in PRESETS:
-        raise LotteryError(f"A preset must be one of {', '.join(PRESETS)}. Received: {name!r}.")
+    check_choice("A preset", name, PRESETS)
     return PRESETS[name]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import check, count
 from lth_keras.masks import Array, Arrays
+from lth_keras.messages import check_choice
 
 Scope = Literal["layer", "global"]
 SCOPES: tuple[str, ...] = get_args(Scope)
@@ -43,8 +44,7 @@ def prune(scores: Arrays, masks: Arrays, fraction: float | Mapping[str, float],
       >>> prune({"w": np.arange(10.0)}, masks, 0.2)["w"]
       array([0, 0, 1, 1, 1, 1, 1, 1, 1, 1], dtype=uint8)
     """
-    if scope not in SCOPES:
-        raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
+    check_choice("scope", scope, SCOPES)
     check_scores(scores, masks)
     fractions = dict(fraction) if isinstance(fraction, Mapping) else dict.fromkeys(masks, fraction)
     if set(fractions) != set(masks):

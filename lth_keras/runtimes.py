@@ -22,8 +22,9 @@ import tempfile
 import numpy as np
 
 from lth_keras import provenance, trial
-from lth_keras.errors import LotteryError, one_line
+from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
+from lth_keras.messages import check_choice, one_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +92,7 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
     Raises:
       LotteryError: for an unknown runtime, or no examples.
     """
-    if runtime not in trial.RUNTIMES:
-        raise LotteryError(f"runtime must be one of {', '.join(trial.RUNTIMES)}. "
-                           f"Received: {runtime!r}.")
+    check_choice("runtime", runtime, trial.RUNTIMES)
     if not len(examples):
         raise LotteryError("A file is measured with at least one example. Received: none.")
     if threads < 1 or repeats < 1:

@@ -25,6 +25,7 @@ from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.fractions import check as check_fraction
 from lth_keras.fractions import Fraction, resolve
 from lth_keras.masks import Array
+from lth_keras.messages import check_choice
 from lth_keras.prune import Scope, SCOPES
 from lth_keras.randomness import generator
 from lth_keras.structured import prune
@@ -61,8 +62,7 @@ class Search:
                  criterion: "str | criteria.Criterion" = "magnitude", seed: int = 0,
                  check: bool = False, facts: Mapping[str, Any] | None = None,
                  take_theta: bool = True, rounds: int = 1):
-        if scope not in SCOPES:
-            raise LotteryError(f"scope must be one of {SCOPES}. Received: {scope!r}.")
+        check_choice("scope", scope, SCOPES)
         if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
             raise LotteryError("A search needs a model that is built, wrapped by "
                                "lth.prune_low_magnitude and compiled, be it with an optimizer "

@@ -28,6 +28,7 @@ from lth_keras.deployment import (
 )
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, density
+from lth_keras.messages import check_choice
 from lth_keras.ticket import Ticket
 from lth_keras.weights import masked
 from lth_keras.wrap import strip_pruning
@@ -111,9 +112,7 @@ def _check(tolerance: float, compaction: str, threads: int) -> None:
     if not tolerance >= 0:
         raise LotteryError("tolerance must be points of accuracy, >= 0. "
                            f"Received: {tolerance!r}.")
-    if compaction not in COMPACTIONS:
-        raise LotteryError(f"compaction must be one of {', '.join(COMPACTIONS)}. "
-                           f"Received: {compaction!r}.")
+    check_choice("compaction", compaction, COMPACTIONS)
     if threads < 1:
         raise LotteryError(f"threads must be a whole number >= 1. Received: {threads!r}.")
 

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lth_keras.errors import LotteryError
+from lth_keras.messages import check_choice
 
 POOLINGS = ("AVG", "MAX")
 _MOST = 9999  # Far beyond any hardware's.
@@ -58,9 +59,7 @@ class Structure:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_size", _pair("block_size", self.block_size))
-        if self.block_pooling_type not in POOLINGS:
-            raise LotteryError(f"block_pooling_type must be one of {', '.join(POOLINGS)}. "
-                               f"Received: {self.block_pooling_type!r}.")
+        check_choice("block_pooling_type", self.block_pooling_type, POOLINGS)
         if self.sparsity_m_by_n is None:
             return
         m, n = _pair("sparsity_m_by_n", self.sparsity_m_by_n)

@@ -19,16 +19,6 @@ def check_whole(name: str, value: Any, least: int | None) -> None:
         raise LotteryError(f"{name} must be a whole number{bound}. Received: {value!r}.")
 
 
-def check_choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Nothing, for one of some words.
-
-    Raises:
-      LotteryError: for anything else; it lists the words.
-    """
-    if value not in allowed:
-        raise LotteryError(f"{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
-
-
 def check_share(name: str, value: Any) -> None:
     """Nothing, for a number in (0, 1].
 

@@ -41,7 +41,9 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments, said", [
     ([], "COMMAND must be one of run, report, analyse, export, presets. Received: none."),
-    (["foo"], "COMMAND must be one of"),
+    (["foo"], "COMMAND must be one of run, report, analyse, export, presets. Received: 'foo'."),
+    (["rum"], "Received: 'rum'. Did you mean run?"),
+    (["run", "digits", "--stps", "1"], "Received: --stps 1. Did you mean --steps?"),
     (["run"], "PRESET must be one of digits, lenet_300_100, lenet_300_100_sgd"),
     (["run", "nope"], "resnet56_liu, resnet56_liu_low. Received: 'nope'."),
     (["run", "digits", "--bogus", "1"], "A flag must be one of --backend, --branches"),
@@ -198,7 +200,7 @@ def test_the_default_workdir_is_named_by_preset_and_fingerprint(elsewhere, capsy
 
 
 def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsys, inline):
-    arguments = ["run", "digits", "--steps", "200", "--rounds", "2", "--replicates", "1",
+    arguments = ["run", "digits", "--steps", "200", "--rounds", "4", "--replicates", "1",
                  "--set", "validation_every=20"]
     command = [sys.executable, "-m", "lth_keras", *arguments, "--workdir"]
     # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.

@@ -4,7 +4,6 @@ import os
 import pytest
 
 from lth_keras import quiet
-from lth_keras.errors import one_line
 
 
 def test_handles_drop_what_is_written_and_come_back_after_errors(capfd):
@@ -33,9 +32,3 @@ def test_logs_up_to_a_level_are_dropped(caplog):
         raise RuntimeError
     log.warning("after")
     assert [record.message for record in caplog.records] == ["kept", "after"]
-
-
-@pytest.mark.parametrize("longest", [10, 11, 12])
-def test_a_line_is_cut_where_it_is_too_long(longest):
-    line = one_line("two\n\n  words  x", longest)
-    assert line == ("two words x" if longest >= 11 else "two wor...") and len(line) <= longest

@@ -12,10 +12,11 @@ import lth_keras
 from lth_keras import errors
 
 GROUPS = (
-    ("errors", "quiet", "masks", "criteria", "fractions", "prune", "structures", "structured",
-     "randomness", "files", "provenance", "tensorfile", "ticketfile", "shapes", "statefile",
-     "values", "controls", "branches", "rules", "config", "background", "owners", "locks",
-     "workdir", "record", "layout", "store", "repair", "invariants", "barrier", "channels"),
+    ("errors", "messages", "quiet", "masks", "criteria", "fractions", "prune", "structures",
+     "structured", "randomness", "files", "provenance", "tensorfile", "ticketfile", "shapes",
+     "statefile", "values", "controls", "branches", "rules", "config", "background", "owners",
+     "locks", "workdir", "record", "layout", "store", "repair", "invariants", "barrier",
+     "channels"),
     ("schedule", "weights", "prunable", "zero", "view", "wrapper", "tracking", "replace",
      "wrapped", "saving", "wrap", "rewind", "rounds", "ticket", "plan", "search", "order", "draws",
      "roundcallbacks", "identity", "resume", "course", "callback", "take", "operations", "graph",
