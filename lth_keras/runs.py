@@ -164,8 +164,10 @@ def about(runs: Sequence[Run], spread: str) -> str:
 
 
 def _about(run: Run, spread: str) -> str:
-    count = run.results.replicate.nunique()
-    replicates = "one replicate" if count == 1 else f"mean of {count} replicates" + (
-        f", {spread} from least to greatest" if spread else "")
+    counts = run.results.groupby(["branch", "level"]).replicate.nunique()
+    least, most = counts.min(), counts.max()
+    replicates = "one replicate" if most == 1 else \
+        f"mean of {most if least == most else f'{least} to {most}'} replicates" + (
+            f", {spread} from least to greatest" if spread else "")
     scale = f", scale {run.config.scale:g}" if run.config.scale != 1 else ""
     return f"{run.config.steps:,} steps, {replicates}{scale}"

@@ -174,7 +174,7 @@ class Verdict:
     """Whether a search found winning tickets.
 
     Attributes:
-      level: the sparsest winning level, or None.
+      level: the sparsest level that wins by intervals, or else by means, or None.
       sentence: the verdict in one line, with its figures and how many replicates it rests on.
     """
 
@@ -188,9 +188,9 @@ def verdict(results: pd.DataFrame) -> Verdict:
     A level wins if its ticket stops no later than the dense network, with test accuracy
     at early stop no lower, and, where the control was trained, higher than that of the
     re-initialised network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two;
-    the control shows that the initialisation matters.)  Trainings that diverged count as
-    not trained; the sentence says how many they are, and whether the means are told from chance
-    by the paired differences (`judge_levels`).
+    the control shows that the initialisation matters.)  Levels whose means the paired differences
+    tell from chance (`judge_levels`) go before others, however sparse; the sentence says whether
+    they do.  Trainings that diverged count as not trained; it says how many they are.
     """
     judged = _judge(trained(results))
     return dataclasses.replace(
@@ -222,11 +222,12 @@ def _judge(results: pd.DataFrame) -> Verdict:
         asked = " and beats its re-initialisation" if compared else ""
         return Verdict(None, "No winning ticket: at no level does the ticket stop as early as the "
                              f"dense network, with test accuracy as high{asked} ({basis}).")
-    level = int(wins[wins].index.max())
+    winning = set(wins[wins].index)
+    told = winning & {item.level for item in judge_levels(results) if item.outcome == WINNING}
+    level = int(max(told or winning))
     best = pruned.loc[level]
-    told = any(item.level == level and item.outcome == WINNING for item in judge_levels(results))
-    if replicates > 1 and compared and not told:
-        basis += ", not told from chance by them"
+    if replicates > 1 and compared:
+        basis += ", told from chance by 95% intervals" if told else ", not told from chance by them"
     against = f", re-initialised {control.loc[level]:.2%}" if compared \
         else "; not compared with a re-initialised network"
     return Verdict(level, (

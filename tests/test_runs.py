@@ -53,6 +53,8 @@ def test_a_title_says_steps_replicates_and_scale():
         "3,000 steps, mean of 3 replicates, bars from least to greatest"
     assert about([run()], "") == "3,000 steps, mean of 3 replicates"
     assert about([run(results=RESULTS[:1])], "bars") == "3,000 steps, one replicate"
+    further = pd.concat([RESULTS, RESULTS[:2].assign(level=1)])
+    assert about([run(results=further)], "") == "3,000 steps, mean of 2 to 3 replicates"
     scaled = run(config=CONFIG.scaled(0.1))
     assert about([scaled], "") == "300 steps, mean of 3 replicates, scale 0.1"
 

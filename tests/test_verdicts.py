@@ -189,7 +189,7 @@ def test_a_level_at_which_a_replicate_diverged_does_not_win_and_is_counted():
     assert verdicts.verdict(all_of_them[:4]).sentence.endswith("means of 2 replicates.")
 
 
-@pytest.mark.parametrize(("apart", "said"), [(0, "means of 3 replicates."),
+@pytest.mark.parametrize(("apart", "said"), [(0, "told from chance by 95% intervals."),
                                              (30, "not told from chance by them.")])
 def test_the_sentence_says_whether_the_means_are_told_from_chance(apart, said):
     table = rows(*((replicate, "ticket", 0, 100 + replicate * apart, 0.90)
@@ -199,3 +199,12 @@ def test_the_sentence_says_whether_the_means_are_told_from_chance(apart, said):
                    (("ticket", 0.95), ("reinit", 0.85))))
     assert verdicts.verdict(table).level == 1
     assert verdicts.verdict(table).sentence.endswith(said)
+
+
+def test_a_level_that_is_told_from_chance_goes_before_a_sparser_one_that_is_not():
+    table = rows(*((replicate, "ticket", 0, 100, 0.90) for replicate in range(3)),
+                 *((replicate, branch, level, 90 + (level == 2) * 9 * replicate, accuracy)
+                   for replicate in range(3) for level in (1, 2)
+                   for branch, accuracy in (("ticket", 0.95), ("reinit", 0.85))))
+    assert verdicts.verdict(table).level == 1
+    assert verdicts.verdict(table[table.level != 1]).level == 2
