@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
+from lth_keras import plots
 from lth_keras.drawings import (
     against_density,
     BLUE,
@@ -164,7 +165,7 @@ def _densities(rows: pd.DataFrame) -> "pd.Series[float]":
 
 def _panels(rows: int, columns: int, title: str, sharey: Any = False) -> tuple[Figure, Any]:
     figure = Figure(figsize=(max(5.5, 3.6 * columns + 1), 3.2 * rows + 0.5), layout="constrained")
-    figure.suptitle(title)
+    plots.head(figure, title)
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 
 

@@ -53,8 +53,8 @@ class PaperFigure:
         """The figure, of those of the runs that it is about."""
         mine = self._mine(runs)
         figure = self.plot(mine)
-        figure.suptitle(f"After figure {self.number}: {self.shows}\n"
-                        f"{heading(mine, self.spread)}", fontsize=10)
+        plots.head(figure, f"After figure {self.number}: {self.shows}\n"
+                           f"{heading(mine, self.spread)}", 10)
         return figure
 
     def _mine(self, runs: Sequence[Run]) -> list[Run]:

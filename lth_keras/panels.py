@@ -72,7 +72,7 @@ def summary_figure(runs: Sequence[Run]) -> Figure:
     compare(left, runs, EARLY, branches)
     compare(right, runs, ACCURACY, branches)
     add_legend(figure)
-    figure.suptitle(heading(runs, "bars"), fontsize=10)
+    plots.head(figure, heading(runs, "bars"), 10)
     return figure
 
 
@@ -90,7 +90,7 @@ def curves_figure(run: Run) -> Figure:
     plots.zoom([cells[0, 0]], late.val_accuracy)  # They share their range.
     for row in cells:
         row[0].set_ylabel("validation accuracy")
-    figure.suptitle(heading([run], "bands"), fontsize=10)
+    plots.head(figure, heading([run], "bands"), 10)
     return figure
 
 

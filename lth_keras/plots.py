@@ -3,6 +3,7 @@
 import io
 import itertools
 import pathlib
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -230,6 +231,19 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
+
+
+def head(figure: Figure, text: str, size: float = 12.0) -> None:
+    """Gives a figure a title, its lines broken where they are longer than the figure is wide.
+
+    Args:
+      figure: the figure.
+      text: the title, of one line or more.
+      size: of its letters, in points.
+    """
+    most = int(figure.get_figwidth() * 72 / (0.6 * size))  # Letters are 0.6 as wide as high.
+    figure.suptitle("\n".join(part for line in text.splitlines()
+                              for part in textwrap.wrap(line, most)), fontsize=size)
 
 
 def png(figure: Figure) -> bytes:

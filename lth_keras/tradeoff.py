@@ -81,7 +81,7 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
     """
     shipped = rows[rows.status == SHIPPED]
     drawn = Figure(figsize=(11, 8.5), layout="constrained")
-    drawn.suptitle(title)
+    plots.head(drawn, title)
     panels = drawn.subplots(2, 2).ravel()
     for axes, (column, label) in zip(panels, _PANELS, strict=True):
         for place, name in enumerate(dict.fromkeys(shipped["format"])):

@@ -4,6 +4,7 @@ import pathlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from lth_keras import controls, figures, panels, plots
@@ -136,6 +137,16 @@ def test_figures_7_and_8_are_test_accuracy_at_steps_by_learning_rate(number, net
     check(last, "warm, rate 0.03, warm-up 20,000 steps: ticket", warm, "ticket",
           "test_accuracy_final")
     assert len(lines(first)) == 2 and len(lines(last)) == 4
+
+
+def test_a_title_is_no_wider_than_its_figure():
+    runs = [run("n", f"a_preset_of_a_long_name_{number}") for number in range(8)]
+    drawn = panels.summary_figure([*runs[1:], Run(
+        runs[0].root, runs[0].config.scaled(0.5), runs[0].results, runs[0].label)])
+    FigureCanvasAgg(drawn)
+    title, = drawn.texts
+    assert title.get_text().count("\n") > 1
+    assert title.get_window_extent().width < drawn.bbox.width
 
 
 @pytest.mark.parametrize("number", FIGURES)
