@@ -121,7 +121,7 @@ def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
       percents: of the levels, in (0, 100], falling.
       most: ticks at most, at percents.
     """
-    drawn_before = axes.get_xscale() == "log"
+    drawn_before = axes.get_xscale() == "log" and axes.xaxis_inverted()
     before = axes.get_xlim() if drawn_before else (0.0, np.inf)
     ticks = {*percents[::-(-len(percents) // most)], *(axes.get_xticks() if drawn_before else ())}
     axes.set_xscale("log")

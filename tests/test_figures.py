@@ -229,3 +229,14 @@ def test_runs_of_different_ladders_share_an_axis_whose_ticks_do_not_collide():
     assert max(ticks) == 100 and min(ticks) < 12 and left > 100 and right < 7
     gaps = np.diff(np.log(sorted(ticks))) / np.log(left / right)
     assert gaps.min() > 0.08
+
+
+def test_an_axis_holds_its_levels_alone_though_lines_were_drawn_on_a_log_scale_before():
+    axes = Figure().add_subplot()
+    percents = 100 * 0.8 ** np.arange(1, 23)
+    axes.plot(percents, percents)
+    axes.set_xscale("log")
+    plots.density_axis(axes, percents, most=6)
+    left, right = axes.get_xlim()
+    assert 80 < left < 100 and 0.5 < right < percents[-1]
+    assert set(axes.get_xticks()) <= set(percents)
