@@ -58,8 +58,11 @@ def export(results: pathlib.Path, name: str) -> None:
     model = networks.get(name)(shape, 10)
     for variable in model.trainable_weights:
         if len(variable.shape) > 1:
-            values = np.abs(variable.numpy())
-            variable.assign(variable * (values >= np.quantile(values, 1 - KEPT)))
+            values = variable.numpy()
+            values *= np.abs(values) >= np.quantile(np.abs(values), 1 - KEPT)
+            # He et al.'s scale, that what a deep network computes does not fade.
+            inputs = values.size / values.shape[-1]
+            variable.assign(values * np.sqrt(2 / (inputs * np.mean(values**2))))
     examples = np.random.default_rng(0).random((EXAMPLES, *shape), dtype=np.float32)
     with tempfile.TemporaryDirectory() as folder:
         made = export(model, folder, data=(examples, None), representative=examples,
@@ -129,9 +132,9 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
     yield ""
     yield "    python docs/deployment.py networks"
     yield ""
-    yield (f"Not trained; the largest {KEPT:.0%} of the weights of each kernel kept; {EXAMPLES} "
-           "random examples.  Bytes, and the largest absolute difference of an output from Keras'; "
-           "of what no runtime takes, \"refused\".")
+    yield (f"Not trained; the largest {KEPT:.0%} of the weights of each kernel kept, scaled to He "
+           f"et al.'s variance; {EXAMPLES} random examples.  Bytes, and the largest absolute "
+           "difference of an output from Keras'; of what no runtime takes, \"refused\".")
     yield ""
     rows = pd.concat([made.rows.assign(network=made.facts["name"]) for made in kept])
     names = [made.facts["name"] for made in kept]

@@ -30,13 +30,19 @@ def handles(*numbers: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logs(level: int) -> Iterator[None]:
-    """Drops what is logged through Python, up to a level."""
-    before = logging.root.manager.disable
+    """Drops what is logged through Python, up to a level.
+
+    A library's first message gives the root logger a handler of the stderr of that moment, which
+    may be no more afterwards: it is taken away again.
+    """
+    before, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(level)
     try:
         yield
     finally:
         logging.disable(before)
+        for handler in set(logging.root.handlers) - set(handlers):
+            logging.root.removeHandler(handler)
 
 
 @contextlib.contextmanager

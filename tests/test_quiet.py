@@ -1,3 +1,5 @@
+import contextlib
+import io
 import logging
 import os
 
@@ -32,3 +34,11 @@ def test_logs_up_to_a_level_are_dropped(caplog):
         raise RuntimeError
     log.warning("after")
     assert [record.message for record in caplog.records] == ["kept", "after"]
+
+
+def test_no_handler_of_a_stream_that_is_gone_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with io.StringIO() as gone, quiet.logs(logging.CRITICAL), contextlib.redirect_stderr(gone):
+        logging.warning("dropped")
+    logging.warning("after")
+    assert capsys.readouterr().err == "WARNING:root:after\n"

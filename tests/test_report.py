@@ -180,7 +180,8 @@ def test_trainings_that_diverged_are_named_and_counted_and_left_out_of_means(tmp
     assert "replicate 1, level 3, ticket: diverged at step 50" in lines
     assert "replicate 0, level 1, reinit: diverged at step 50" in lines
     assert lines[-1].startswith("Winning ticket at level 2 ")
-    assert lines[-1].endswith("; means of 2 replicates. 2 of 14 trainings diverged.")
+    assert lines[-1].endswith(
+        "; means of 2 replicates, told from chance by 95% intervals. 2 of 14 trainings diverged.")
     rows = {line.split()[0]: line for line in lines if line.split() and line.strip()[0].isdigit()}
     assert "3*" in rows and rows["3*"].split()[:4] == ["3*", "21.0", "100", "93.00"]
 
