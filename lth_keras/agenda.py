@@ -19,7 +19,7 @@ def trainings(config: Config) -> Iterator[Training]:
     at about the same time, and means over replicates can be had from the beginning.
     """
     for level in range(config.rounds + 1):
-        for replicate in range(config.replicates):
+        for replicate in config.replicate_numbers:
             if config.chain(level) != TICKET:
                 yield chain(config, replicate, level)
             for branch in config.plan:

@@ -43,7 +43,7 @@ from lth_keras.work import Placement, STRATEGIES
 _Default = TypeVar("_Default", bound=int | None)
 
 # The settings that have flags of their own; --set reaches all.
-_FLAGS = ("rounds", "steps", "replicates", "seed", "branches")
+_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches")
 
 
 class _Parser(argparse_flags.ArgumentParser):

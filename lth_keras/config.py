@@ -1,10 +1,10 @@
 """Configuration: what one experiment is, frozen, checked and written down.
 
 The fields say three things.  `preset` names where the settings come from; most fields
-say what each training is; `rounds`, `replicates` and `branches` say how many there
-are.  The fingerprint stands for the former two, so that a run can be continued with
-more rounds or replicates; fields at their default are left out of it, so that a field
-added later does not change the fingerprints of old runs.
+say what each training is; those of EXTENT say how many there are, and which.  The
+fingerprint stands for the former two, so that a run can be continued with more rounds or
+replicates; fields at their default are left out of it, so that a field added later does
+not change the fingerprints of old runs.
 """
 
 import dataclasses
@@ -27,13 +27,14 @@ OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
-_EXTENT = ("rounds", "replicates", "branches", "keep_trained")
+EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained")
 UNSET = frozenset({"preset", "scale"})  # What a preset and --scale say, and no setting changes.
 _CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
             "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
             "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
-_LEAST = {"steps": 1, "rounds": 0, "replicates": 1, "batch_size": 1, "validation_every": 1,
-          "validation_size": 1, "rewind_step": 0, "warmup_steps": 0, "seed": None}
+_LEAST = {"steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0, "batch_size": 1,
+          "validation_every": 1, "validation_size": 1, "rewind_step": 0, "warmup_steps": 0,
+          "seed": None}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -61,6 +62,9 @@ class Config:
     steps: int = _field("optimizer steps of each training, >= 1")
     rounds: int = _field(f"how many times the network is pruned, in [0, {branches.MOST_LEVEL}]", 16)
     replicates: int = _field("repetitions, each with its own weights and data order, >= 1", 1)
+    first_replicate: int = _field(
+        "number of the first replicate, >= 0: several machines can share the replicates of a run, "
+        "each in a workdir of its own, and `lth report` joins them", 0)
     branches: tuple[str, ...] = _field(
         "what is trained at each level: ticket and controls, as in reinit:3@3/5/7-9 for three "
         "times at levels 3, 5, 7, 8, 9; controls train from level 1", ("ticket", "reinit"))
@@ -191,6 +195,11 @@ class Config:
                                          for step in self.measured_steps})))
 
     @property
+    def replicate_numbers(self) -> range:
+        """The replicates' numbers, from which their randomness comes."""
+        return range(self.first_replicate, self.first_replicate + self.replicates)
+
+    @property
     def plan(self) -> tuple[Branch, ...]:
         """The branches, as what is trained at which level."""
         return tuple(map(branches.parse, self.branches))
@@ -243,7 +252,7 @@ class Config:
         """What each training is: every field but the extent that is not at its default."""
         plain = self.to_dict()
         # How much a round prunes of every n weights depends on how many rounds there are.
-        extent = {*_EXTENT} - ({"rounds"} if ":" in self.structure else set())
+        extent = {*EXTENT} - ({"rounds"} if ":" in self.structure else set())
         return {field.name: plain[field.name] for field in dataclasses.fields(self)
                 if field.name not in extent and getattr(self, field.name) != field.default}
 

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 
 from lth_keras import files
+from lth_keras.config import EXTENT
 from lth_keras.errors import LotteryError
 from lth_keras.record import DENSITY, Training
 from lth_keras.runs import Run
@@ -26,7 +27,6 @@ from lth_keras.stats import measures
 
 _NAME = "events.out.tfevents.0000000000.lth_keras"  # What TensorBoard looks for.
 _KEYS = ["replicate", "level", "branch", "branch_index"]
-_NOT_HPARAMS = ("rounds", "replicates", "branches")
 
 
 def require() -> None:
@@ -107,7 +107,7 @@ def _hparams(run: Run, row: Mapping[str, Any]) -> Iterable[Any]:
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
     start = plugin_data_pb2.SessionStartInfo(start_time_secs=0.0)
     settings = {name: value for name, value in run.config.to_dict().items()
-                if name not in _NOT_HPARAMS}
+                if name not in EXTENT}
     for name, value in {**settings, **{name: row[name] for name in _KEYS}}.items():
         if isinstance(value, (int, float)):
             start.hparams[name].number_value = value

@@ -79,8 +79,9 @@ def write(path: pathlib.Path, content: "bytes | str") -> None:
 def _of(run: Run) -> dict[str, Any]:
     controls = [name for name in plots.branches(stats.trained(run.results))
                 if name not in (TICKET, CONTROL)]
-    return {"label": run.label, "root": str(run.root), "about": about([run], ""),
-            "sentence": verdict(run.results).sentence, "levels": levels_sentence(run.levels),
+    return {"label": run.label, "roots": [str(root) for root in run.roots],
+            "about": about([run], ""), "sentence": verdict(run.results).sentence,
+            "levels": levels_sentence(run.levels),
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
                           "outcome": item.outcome, "why": item.why, "conditions": [
                               _difference(condition.difference, condition.name == "as early")
@@ -155,7 +156,8 @@ def _settings(config: Config) -> list[tuple[str, str, str]]:
 def _versions(run: Run) -> dict[str, str]:
     # Those that trained, as the first ticket says; none if it cannot be read, which is
     # `lth run --repair`'s to mend.
-    path = layout.ticket_path(run.root, int(run.results.replicate.min()), 0)
+    first = min((training.replicate for training in layout.found(run.root)), default=0)
+    path = layout.ticket_path(run.root, first, 0)
     try:
         found = ticketfile.decode(layout.read_within(run.root, path, _MOST_TICKET))
     except (LotteryError, OSError):

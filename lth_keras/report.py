@@ -24,7 +24,8 @@ _Say = Callable[[str], None]
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `lth report` to a parser."""
     parser.add_argument("workdirs", metavar="WORKDIR", nargs="*",
-                        help="folders that `lth run` made")
+                        help="folders that `lth run` made; those that share the replicates "
+                        "of a run are joined")
     parser.add_argument("--out", help="folder for the pictures and report.html (default: plots in "
                                       f"the workdir; of several workdirs: {_DEFAULT_OUT})")
     parser.add_argument("--tensorboard", metavar="DIR", help="write the results and learning "
@@ -104,7 +105,8 @@ def _print_tables(run: Run, console: Console) -> None:
 
 def _write(runs: Sequence[Run], out: "pathlib.Path | None", say: _Say) -> "OSError | None":
     # What can be read in a folder that cannot be written is.
-    inside = runs[0].root if out is None and len(runs) == 1 else None
+    alone = out is None and len(runs) == 1 and not runs[0].more
+    inside = runs[0].root if alone else None
     out = out or (inside / "plots" if inside else pathlib.Path(_DEFAULT_OUT))
     drawable, drawn, failed = [run for run in runs if run.drawable], [], None
     left_out = {number: why for number, figure in FIGURES.items()
@@ -151,8 +153,9 @@ def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
 def _conclude(run: Run, say: _Say, name: str) -> None:
     for line in run.diverged:
         say(f"{name}: {line}" if name else line)
-    _renew(run.root, say)
-    say(f"results: {run.root / 'results.csv'}")
+    for root in run.roots:
+        _renew(root, say)
+        say(f"results: {root / 'results.csv'}")
     for sentence in (run.unreached, levels_sentence(run.levels), verdict(run.results).sentence):
         if sentence:
             say(f"{name}: {sentence}" if name else sentence)

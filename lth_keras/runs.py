@@ -1,5 +1,8 @@
 """Runs: workdirs, read for a report, each with a label that tells it from the others.
 
+Workdirs of the same settings that share no replicate, such as those of several machines, are one
+run.
+
 A run may go on meanwhile: what it has finished is read.
 """
 
@@ -24,24 +27,31 @@ _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a workdir holds.
+    """What a workdir holds, or several that share the replicates of a run.
 
     Attributes:
       root: the workdir.
       config: its configuration.
       results: a row a finished training.
       label: its name in legends.
+      more: the workdirs of further replicates.
     """
 
     root: pathlib.Path
     config: Config
     results: pd.DataFrame
     label: str
+    more: tuple[pathlib.Path, ...] = ()
+
+    @property
+    def roots(self) -> tuple[pathlib.Path, ...]:
+        """All its workdirs."""
+        return (self.root, *self.more)
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
         """The learning curves, as `store.curves` gives them."""
-        return store.curves(self.root)
+        return _by_replicate([store.curves(root) for root in self.roots])
 
     @functools.cached_property
     def summary(self) -> pd.DataFrame:
@@ -112,17 +122,41 @@ def read(root: pathlib.Path) -> Run:
 def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
     """Workdirs as runs whose labels differ.
 
-    Runs of one preset are told apart by the settings that differ between them, or else by
-    their folders.
+    Those of the same settings are joined if they share no replicate.  Runs of one preset are told
+    apart by the settings that differ between them, or else by their folders.
 
     Raises:
       WorkdirError: as `read` does.
     """
-    runs = [read(root) for root in roots]
+    runs = _joined([read(root) for root in roots])
     labels = _labels([run.config for run in runs])
     return [dataclasses.replace(run, label=label if labels.count(label) == 1
                                 else f"{label} ({run.root})")
             for run, label in zip(runs, labels, strict=True)]
+
+
+def _joined(runs: Sequence[Run]) -> list[Run]:
+    joined: list[Run] = []
+    for run in runs:
+        for place, other in enumerate(joined):
+            if other.config.fingerprint == run.config.fingerprint and \
+                    not {*other.results.replicate} & {*run.results.replicate}:
+                joined[place] = dataclasses.replace(
+                    other, results=_by_replicate([other.results, run.results]),
+                    more=(*other.more, run.root))
+                break
+        else:
+            joined.append(run)
+    return joined
+
+
+def _by_replicate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    if len(parts) == 1:
+        return parts[0]
+    # An empty column would lose the others' type.
+    full = [part.dropna(axis="columns", how="all") for part in parts]
+    return pd.concat(full).reindex(columns=parts[0].columns).sort_values(
+        "replicate", kind="stable", ignore_index=True)
 
 
 def _labels(configs: Sequence[Config]) -> list[str]:

@@ -14,7 +14,7 @@ from lth_keras.prune import SCOPES
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
 BRANCHES = ("ticket", *CONTROLS)
-EXTENT = {"rounds", "replicates", "branches", "keep_trained"}
+EXTENT = {"rounds", "replicates", "first_replicate", "branches", "keep_trained"}
 OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
          "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
@@ -84,7 +84,8 @@ def test_every_preset_has_its_fingerprint_pinned():
 def test_the_defaults_are_those_of_earlier_versions():
     assert CONFIG.to_dict() == {
         "preset": "p", "network": "n", "dataset": "d", "steps": 100, "rounds": 16,
-        "replicates": 1, "branches": ["ticket", "reinit"], "seed": 0, "optimizer": "adam",
+        "replicates": 1, "first_replicate": 0, "branches": ["ticket", "reinit"], "seed": 0,
+        "optimizer": "adam",
         "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
         "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",
@@ -100,7 +101,8 @@ def test_defaults_are_left_out_of_the_identity():
 
 
 def test_the_extent_does_not_change_the_fingerprint():
-    more = CONFIG.replace(rounds=3, replicates=7, branches=("ticket",), keep_trained="none")
+    more = CONFIG.replace(rounds=3, replicates=7, first_replicate=2,
+                          branches=("ticket",), keep_trained="none")
     assert more != CONFIG
     assert more.identity == CONFIG.identity
     assert more.fingerprint == CONFIG.fingerprint
@@ -153,6 +155,7 @@ BAD = {
     "steps": [0, -1, 1.0, "100", None, True, [], 99.5],
     "rounds": [-1, 0.5, None, False, 10_000],
     "replicates": [0, -1, None, 1.0],
+    "first_replicate": [-1, None, 1.0],
     "batch_size": [0, None, 60.0],
     "validation_every": [0, 101, None, 1.0],
     "validation_size": [0, None, 1.0],

@@ -50,6 +50,17 @@ def test_tickets_are_nested_exact_and_share_theta_0(done):
         == kept(tickets[2].masks) / 72
 
 
+def test_a_replicate_that_is_trained_alone_has_the_bits_of_the_whole_run(tmp_path):
+    config = CONFIG.replace(rounds=1)
+    assert [training.replicate for training in trainings(
+        config.replace(first_replicate=5, replicates=2))] == [5, 6, 5, 5, 6, 6]
+    run(tmp_path / "both", config.replace(replicates=2))
+    run(tmp_path / "second", config.replace(first_replicate=1))
+    both, second = (contents(tmp_path / name)[1] for name in ("both", "second"))
+    assert second and second == {path: data for path, data in both.items()
+                                 if path.parts[0] == "replicate_1"}
+
+
 class Spying:
     """A lab that notes what starts each training and what it trains to."""
 

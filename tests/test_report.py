@@ -28,7 +28,7 @@ def fill(root, replicates=2, diverges=(), branches=("ticket", "reinit"),
     with workdirs.results_written_once(root):
         store = Store(root, config)
         store.begin()
-        for replicate in range(replicates):
+        for replicate in config.replace(replicates=replicates).replicate_numbers:
             for level, density in enumerate(DENSITIES):
                 for branch in branches if level else ("ticket",):
                     shift = 0 if branch == "ticket" else 50
@@ -150,6 +150,20 @@ def test_several_workdirs_have_one_report(tmp_path, monkeypatch):
     report.show(roots[:1], Console(file=stream, width=100), out=tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere" / "report.html").exists()
     assert not (roots[0] / "plots").exists()
+
+
+def test_workdirs_of_one_runs_replicates_have_one_report_of_all(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path / "one", 1)
+    fill(tmp_path / "two", 1, config=CONFIG.replace(first_replicate=1))
+    stream = io.StringIO()
+    report.show([tmp_path / "one", tmp_path / "two"], Console(file=stream, width=100))
+    text = stream.getvalue()
+    assert "mean of 2 replicates" in text and "page: report/report.html" in text
+    assert all(f"results: {tmp_path / name / 'results.csv'}" in text for name in ("one", "two"))
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert all(str(tmp_path / name) in page for name in ("one", "two"))
+    assert not (tmp_path / "one" / "plots").exists()
 
 
 def test_one_replicate_is_said_to_be_one(tmp_path):

@@ -48,6 +48,30 @@ def test_runs_that_differ_in_nothing_named_are_told_apart_by_their_folders(tmp_p
     assert labels(tmp_path, CONFIG, CONFIG.replace(rounds=2)) == ["p (/0)", "p (/1)"]
 
 
+def test_workdirs_that_share_the_replicates_of_a_run_are_one(tmp_path):
+    apart = CONFIG.replace(replicates=2)
+    workdirs.fill(tmp_path / "b", apart.replace(first_replicate=2))
+    workdirs.fill(tmp_path / "a", apart)
+    workdirs.fill(tmp_path / "whole", apart.replace(replicates=4))
+    joined, = runs.read_all([tmp_path / "b", tmp_path / "a"])
+    whole, = runs.read_all([tmp_path / "whole"])
+    assert joined.label == "p" and joined.roots == (tmp_path / "b", tmp_path / "a")
+    measured = ["replicate", "branch", "branch_index", "level", "density"]
+    pd.testing.assert_frame_equal(joined.results[measured], whole.results[measured])
+    assert list(joined.results.columns) == list(whole.results.columns)
+    assert joined.results.dtypes.equals(whole.results.dtypes)
+    assert joined.curves.replicate.tolist() == whole.curves.replicate.tolist()
+    assert about([joined], "") == "3,000 steps, mean of 4 replicates"
+
+
+def test_runs_that_share_a_replicate_or_no_settings_stay_apart(tmp_path):
+    workdirs.fill(tmp_path / "a", CONFIG.replace(replicates=2))
+    workdirs.fill(tmp_path / "b", CONFIG.replace(first_replicate=1))
+    workdirs.fill(tmp_path / "c", CONFIG.replace(first_replicate=2, seed=1))
+    found = runs.read_all([tmp_path / name for name in "abc"])
+    assert [len(run.roots) for run in found] == [1, 1, 1]
+
+
 def test_a_title_says_steps_replicates_and_scale():
     assert about([run()], "bars") == \
         "3,000 steps, mean of 3 replicates, bars from least to greatest"

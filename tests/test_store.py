@@ -241,6 +241,7 @@ def test_the_same_experiment_goes_on_in_its_workdir(tmp_path):
 
 
 @pytest.mark.parametrize("more", [{"rounds": 30}, {"rounds": 1}, {"replicates": 5},
+                                  {"first_replicate": 3},
                                   {"branches": ("ticket",)}])
 def test_another_extent_goes_on_in_the_same_workdir(tmp_path, more):
     filled(tmp_path)
