@@ -1,4 +1,4 @@
-"""How results decide a claim: the rules, fixed beforehand.
+"""How results decide a claim: the rules, fixed before the runs but for one, which says so.
 
 An effect e of the paper (a difference, or a relative one) is looked for in the paired differences
 over replicates, with mean d and Student's 95% interval [low, high], signed so that e > 0:
@@ -6,6 +6,11 @@ over replicates, with mean d and Student's 95% interval [low, high], signed so t
     reproduced       low > 0 and d >= e / 2: there, and at least half as large
     not reproduced   high < e / 2: smaller than that
     inconclusive     neither: more replicates would tell
+
+A claim of a difference without a size, such as "earlier than dense", is reproduced if low > 0,
+and not reproduced if high lies below what "back to the dense network" allows: so small a
+difference is none there.  (The latter holds for LeNet-300-100, and was added when it had ten
+replicates: until then a difference of nothing stayed open, however many there were.)
 
 "Back to the dense network" is equivalence within half the best effect that the paper reports:
 reproduced if the interval lies within that margin, not reproduced if it lies outside.  A claim of
@@ -38,11 +43,13 @@ class Part:
       said: our number and its interval, in words.
       verdict: one of the four.
       replicates: that it rests on.
+      needed: of an open one, how many would tell, in words.
     """
 
     said: str
     verdict: str
     replicates: int
+    needed: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +61,14 @@ class Claim:
       text: what the paper says.
       runs: names of the results that decide it, in docs/results.
       judge: from those to its parts; None if it is not decided by a program yet.
+      note: what is to be said of what came of it; Markdown.
     """
 
     name: str
     text: str
     runs: tuple[str, ...] = ()
     judge: "Callable[..., Iterable[Part]] | None" = None
+    note: str = ""
 
 
 def decide(claim: Claim, runs: Runs) -> tuple[str, list[Part]]:
@@ -123,20 +132,31 @@ def effect(what: str, found: "Estimate | None", paper: float, unit: str = "pt") 
         verdict = NOT_REPRODUCED
     elif found.low > 0 and found.mean >= paper / 2:
         verdict = REPRODUCED
-    return Part(_said(what, found, unit), verdict, found.replicates)
+    return _part(what, found, unit, verdict, 0 if found.mean >= paper / 2 else paper / 2)
 
 
-def sign(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
+def sign(what: str, found: "Estimate | None", unit: str = "pt", none: float = 0.0) -> Part:
     """A part that claims a difference above 0 of any size.
+
+    Args:
+      what: is claimed.
+      found: the difference; None if there is none.
+      unit: of it.
+      none: how large it may be and still be none.
 
     Example:
       >>> sign("above", Estimate(0.4, -0.1, 0.9, 0.2, 5)).verdict
       'inconclusive'
+      >>> sign("above", Estimate(0.0, -0.1, 0.1, 0.2, 5), none=0.15).verdict
+      'not reproduced'
+      >>> sign("above", Estimate(0.1, 0.05, 0.14, 0.2, 5), none=0.15).verdict
+      'reproduced'
     """
     if found is None:
         return Part(f"{what}: not trained", NOT_RUN, 0)
-    verdict = REPRODUCED if found.low > 0 else NOT_REPRODUCED if found.high < 0 else INCONCLUSIVE
-    return Part(_said(what, found, unit), verdict, found.replicates)
+    verdict = REPRODUCED if found.low > 0 else \
+        NOT_REPRODUCED if found.high < none else INCONCLUSIVE
+    return _part(what, found, unit, verdict, 0, none)
 
 
 def not_below(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
@@ -148,8 +168,9 @@ def not_below(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
       >>> not_below("above", Estimate(-0.4, -0.5, -0.3, 0.2, 5)).verdict
       'not reproduced'
     """
-    part = sign(what, found, unit)
-    return dataclasses.replace(part, verdict=REPRODUCED) if part.verdict == INCONCLUSIVE else part
+    if found is None:
+        return Part(f"{what}: not trained", NOT_RUN, 0)
+    return _part(what, found, unit, NOT_REPRODUCED if found.high < 0 else REPRODUCED)
 
 
 def equal(what: str, found: "Estimate | None", margin: float, unit: str = "pt") -> Part:
@@ -168,7 +189,7 @@ def equal(what: str, found: "Estimate | None", margin: float, unit: str = "pt") 
         verdict = REPRODUCED
     elif found.low > margin or found.high < -margin:
         verdict = NOT_REPRODUCED
-    return Part(_said(what, found, unit), verdict, found.replicates)
+    return _part(what, found, unit, verdict, margin if found.mean > 0 else -margin)
 
 
 def at_least(what: str, values: pd.Series, bound: float) -> Part:
@@ -180,6 +201,13 @@ def at_least(what: str, values: pd.Series, bound: float) -> Part:
                 len(values))
 
 
-def _said(what: str, found: Estimate, unit: str) -> str:
+def _part(what: str, found: Estimate, unit: str, verdict: str, *bounds: float) -> Part:
+    # Of what is open: how many replicates would tell it from one of the bounds.
+    needed = ""
     interval = "" if found.replicates < 2 else f" [{found.low:+.2f}, {found.high:+.2f}]"
-    return f"{what}: {found.mean:+.2f}{interval} {unit}".rstrip()
+    said = f"{what}: {found.mean:+.2f}{interval} {unit}".rstrip()
+    if verdict == INCONCLUSIVE and found.replicates > 1:
+        counts = [count for bound in bounds if (count := stats.replicates_needed(found, bound))]
+        needed = f"about {min(counts):,} replicates would tell" if counts else \
+            f"not told by {stats.MOST_REPLICATES:,} replicates"
+    return Part(said, verdict, found.replicates, needed)

@@ -3,18 +3,20 @@
     python docs/reproduction.py                                  the page
     python docs/reproduction.py add NAME WORKDIR --command TEXT  keeps a run's results first
     ... add NAME WORKDIR --command TEXT --analysis KIND          or those of `lth analyse KIND`
+    ... add NAME WORKDIR --command TEXT --more                   beside those of other replicates
 
-A result is NAME.csv, the rows of a run (NAME_KIND.csv of an analysis), and NAME.json: its command,
-settings, seed, versions and machine.  The claims are in docs/claims.py.
+A result is NAME.csv, the rows of a run (NAME_KIND.csv of an analysis), and NAME.json: its settings
+and seed, and the command, versions and machine of each part.  The claims are in docs/claims.py.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 
 import pandas as pd
 from claims import CLAIMS
-from judging import decide, NOT_RUN
+from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 
 from lth_keras import files, layout, provenance, store
 
@@ -33,15 +35,30 @@ def main() -> None:
     adds.add_argument("workdir", type=pathlib.Path)
     adds.add_argument("--command", required=True, help="what was typed to get them")
     adds.add_argument("--analysis", help="the kind of an analysis that lies in the workdir")
+    adds.add_argument("--more", action="store_true",
+                      help="keep the rows that are there; these are of other replicates")
     options = parser.parse_args()
     if options.command_name == "add":
-        add(options.results, options.name, options.workdir, options.command, options.analysis)
+        add(options.results, options.name, options.workdir, options.command,
+            analysis=options.analysis, more=options.more)
     options.output.write_text(page(options.results))
 
 
 def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
-        analysis: "str | None" = None) -> None:
-    """Keeps the rows of a workdir, or of an analysis of it, and where they come from."""
+        *, analysis: "str | None" = None, more: bool = False) -> None:
+    """Keeps the rows of a workdir, or of an analysis of it, and where they come from.
+
+    Args:
+      results: the folder of all that is kept.
+      name: of the run there.
+      workdir: what is read.
+      command: what was typed to get it.
+      analysis: its kind; by default the run's own rows.
+      more: whether to keep the rows that are there too.
+
+    Raises:
+      ValueError: if rows that are there have other settings, or the same replicates.
+    """
     config = layout.read_config(workdir)
     if analysis:
         name = f"{name}_{analysis}"
@@ -49,9 +66,20 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
     else:
         table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
         table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
-    about = {"command": command, "analysis": analysis, "settings": config.identity,
-             "seed": config.seed, "versions": provenance.versions(),
-             "machine": provenance.machine()}
+    about = {"analysis": analysis, "settings": config.identity, "seed": config.seed}
+    part = {"command": command, "versions": provenance.versions(), "machine": provenance.machine()}
+    before: list[dict] = []
+    if more:
+        tables, facts = read(results)
+        before = facts[name].pop("parts")
+        same = {*tables[name].replicate} & {*table.replicate}
+        if same or facts[name] != about:
+            raise ValueError(f"--more adds replicates of the same settings to {name}. Received: "
+                             f"replicates {sorted(same)} again, {facts[name]} there, {about}.")
+        table = pd.concat([tables[name], table])
+        steps = {name: "Int64" for name in table.columns if name.endswith("_step")}
+        table = table.astype(steps)
+    about["parts"] = [*before, part]
     results.mkdir(parents=True, exist_ok=True)
     files.write(results / f"{name}.csv", table.to_csv(index=False))
     files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
@@ -67,44 +95,56 @@ def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict
 def page(results: pathlib.Path) -> str:
     """The scoreboard as Markdown."""
     tables, about = read(results)
-    rows = []
-    counts: dict[str, int] = {}
-    for claim in CLAIMS:
-        verdict, parts = decide(claim, tables)
-        counts[verdict] = counts.get(verdict, 0) + 1
-        replicates = min((part.replicates for part in parts), default=0)
-        scales = {about[name]["settings"].get("scale", 1.0) for name in claim.runs
-                  if name in about}
-        cells = [claim.name, claim.text, "<br>".join(part.said for part in parts) or "-",
-                 str(replicates or "-"), ", ".join(f"{scale:g}" for scale in sorted(scales))
-                 if parts else "-", f"**{verdict}**" if verdict != NOT_RUN else verdict]
-        rows.append("| " + " | ".join(cells) + " |")
+    decided = {claim: decide(claim, tables) for claim in CLAIMS}
+    counts = collections.Counter(verdict for verdict, _ in decided.values())
     said = ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items()))
     return "\n".join([
         "# What reproduces", "",
         "The claims of Frankle & Carbin, *The Lottery Ticket Hypothesis* (ICLR 2019), and what "
         "came of them here.  Written by `python docs/reproduction.py` from the rows in "
-        "[docs/results](results); the rules that decide are in [docs/judging.py](judging.py), and "
-        "were fixed before the runs.  An effect is *reproduced* if its 95% interval over "
-        "replicates excludes 0 and it is at least half as large as in the paper, *not reproduced* "
-        "if the interval lies below half, and *inconclusive* otherwise.  At a scale below 1, "
-        "networks are trained for that share of the paper's steps.", "",
+        "[docs/results](results).  The rules that decide were fixed before the runs, but for one "
+        "that says so; they are in [docs/judging.py](judging.py).  An effect is *reproduced* if "
+        "its 95% interval over replicates excludes 0 and it is at least half as large as in the "
+        "paper, *not reproduced* if the interval lies below half, and *inconclusive* otherwise.  "
+        "At a scale below 1, networks are trained for that share of the paper's steps.", "",
         f"{len(CLAIMS)} claims: {said}.", "",
         "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
-        "|---|---|---|---|---|---|", *rows, "", "## The runs", "",
+        "|---|---|---|---|---|---|",
+        *(_row(claim, *found, about) for claim, found in decided.items()), "",
+        *_notes(decided), "## The runs", "",
         *(line for name, facts in about.items() for line in _run(name, facts, tables[name]))])
 
 
+def _row(claim: Claim, verdict: str, parts: list[Part], about: dict[str, dict]) -> str:
+    said = [part.said + (f" ({part.needed})" if part.needed and verdict == INCONCLUSIVE else "")
+            for part in parts]
+    scales = {about[name]["settings"].get("scale", 1.0) for name in claim.runs if parts}
+    cells = [claim.name, claim.text, "<br>".join(said) or "-",
+             str(min((part.replicates for part in parts), default=0) or "-"),
+             ", ".join(f"{scale:g}" for scale in sorted(scales)) or "-",
+             f"**{verdict}**" if verdict != NOT_RUN else verdict]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _notes(decided: dict[Claim, tuple[str, list[Part]]]) -> list[str]:
+    """What is to be said of the claims that were looked at and not reproduced."""
+    notes = [f"- **{claim.name}** ({verdict}): {claim.note}"
+             for claim, (verdict, _) in decided.items()
+             if claim.note and verdict in (NOT_REPRODUCED, INCONCLUSIVE)]
+    return ["## What does not reproduce, or is open", "", *notes, ""] if notes else []
+
+
 def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:
-    versions = ", ".join(f"{package} {version}" for package, version in
-                         sorted(facts["versions"].items()))
+    parts = facts["parts"]
+    where = dict.fromkeys(f"{part['machine']}; " + ", ".join(
+        f"{package} {version}" for package, version in sorted(part["versions"].items()))
+        for part in parts)
     what, result = "rows of an analysis", ""
     if not facts["analysis"]:
         what, result = "trained networks", _accuracies(table)
-    return [f"### {name}", "", f"    {facts['command']}", "",
+    return [f"### {name}", "", *(f"    {part['command']}" for part in parts), "",
             f"{len(table):,} {what}, {table.replicate.nunique()} replicates, levels 0 to "
-            f"{table.level.max()}{result}; seed {facts['seed']}; {facts['machine']}; {versions}.",
-            ""]
+            f"{table.level.max()}{result}; seed {facts['seed']}; {'; '.join(where)}.", ""]
 
 
 def _accuracies(table: pd.DataFrame) -> str:

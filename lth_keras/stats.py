@@ -21,7 +21,7 @@ MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_s
             "test_accuracy_final", "train_accuracy_final", "seconds")
 STEP_MEASURE = re.compile(f"{STEP}([0-9]+)")
 _KEYS = ["branch", "level"]
-_MOST_REPLICATES = 1000
+MOST_REPLICATES = 1000
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:
@@ -228,7 +228,7 @@ def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 
     from scipy import stats
     if difference.deviation == 0:
         return 2
-    counts = np.arange(2, _MOST_REPLICATES + 1)
+    counts = np.arange(2, MOST_REPLICATES + 1)
     effect = abs(difference.mean - margin) / difference.deviation
     bounds = stats.t.ppf((1 + confidence) / 2, counts - 1)
     enough = stats.nct.sf(bounds, counts - 1, effect * np.sqrt(counts)) >= power

@@ -1,5 +1,6 @@
 """The scoreboard: claims decided by rules, over fabricated results."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -91,7 +92,8 @@ def test_noise_leaves_a_claim_open(decided, judging, name):
 @pytest.mark.parametrize(("name", "changes"), [
     ("L1", {"steps": dict.fromkeys(STEPS, 10_000)}), ("L1", {"steps": {**STEPS, 7: 20_000}}),
     ("L2", {"accuracy": dict.fromkeys(STEPS, 0.98)}), ("L3", {"steps": {**STEPS, 15: 5000}}),
-    ("L3", {"accuracy": {**ACCURACY, 15: 0.97}}), ("L4", {"steps": {**STEPS, 3: 11_000}})])
+    ("L3", {"accuracy": {**ACCURACY, 15: 0.97}}), ("L4", {"steps": {**STEPS, 3: 11_000}}),
+    ("L4", {"steps": {**STEPS, 3: 10_000}})])
 def test_results_that_contradict_a_claim_are_said_to(decided, judging, name, changes):
     assert decided(name, **changes)[0] == judging.NOT_REPRODUCED
 
@@ -101,6 +103,36 @@ def test_an_effect_half_as_large_as_the_papers_is_the_bound(judging):
         return judging.effect("x", Estimate(mean, mean - half, mean + half, 1, 5), 2.0).verdict
     assert [verdict(*case) for case in [(1.0, 0.9), (0.99, 0.9), (1.0, 1.1), (0.5, 0.4)]] == [
         judging.REPRODUCED, judging.INCONCLUSIVE, judging.INCONCLUSIVE, judging.NOT_REPRODUCED]
+
+
+def test_a_difference_of_any_size_is_refuted_where_there_is_as_good_as_none(judging):
+    def part(mean, half, **options):
+        return judging.sign("x", Estimate(mean, mean - half, mean + half, 0.2, 9), **options)
+    cases = [(0.1, 0.09), (0.1, 0.11), (0.0, 0.14), (0.0, 0.16), (-0.2, 0.1)]
+    assert [part(*case, none=0.15).verdict for case in cases] == [
+        judging.REPRODUCED, judging.INCONCLUSIVE, judging.NOT_REPRODUCED, judging.INCONCLUSIVE,
+        judging.NOT_REPRODUCED]
+    assert part(0.0, 0.14).verdict == judging.INCONCLUSIVE
+
+
+def test_what_is_open_says_how_many_replicates_would_tell(judging):
+    def needed(judge, mean, deviation, *bounds, low=-9, high=9):
+        return judge("x", Estimate(mean, low, high, deviation, 5), *bounds).needed
+    ten = "about 10 replicates would tell"  # As of the t-test of one deviation's difference.
+    assert needed(judging.effect, 1.0, 1.0, 2.0) == ten  # Told from 0,
+    assert needed(judging.effect, 0.5, 1.0, 3.0) == ten  # or from half of it.
+    assert needed(judging.equal, 0.5, 1.0, 1.5) == needed(judging.equal, -0.5, 1.0, 1.5) == ten
+    assert needed(judging.equal, 1.0, 1.0, 1.0) == "not told by 1,000 replicates"
+    assert needed(judging.sign, 1.0, 1.0) == ten
+    assert needed(judging.equal, 0.0, 1.0, 1.0, low=-1, high=1) == ""
+
+
+def test_a_note_is_shown_of_a_claim_that_is_not_reproduced(claims, reproduction, judging):
+    claim = dataclasses.replace(claims["L1"], note="As it is.")
+    shown = "\n".join(reproduction._notes({claim: (judging.NOT_REPRODUCED, [])}))
+    assert "- **L1** (not reproduced): As it is." in shown
+    for verdict in (judging.REPRODUCED, judging.NOT_RUN):
+        assert reproduction._notes({claim: (verdict, [])}) == []
 
 
 def test_one_shot_and_continued_need_both_runs(claims, judging):
@@ -231,14 +263,42 @@ def test_kept_results_say_where_they_come_from_and_are_read_back(reproduction, t
     table = tables["lenet_300_100"]
     assert len(table) == 10 and "seconds" not in table and table.early_stop_step.tolist()[0] == 0
     facts = about["lenet_300_100"]
-    assert facts["command"] == "lth run p" and facts["seed"] == 0 and facts["machine"]
-    assert facts["settings"]["steps"] == 100 and "tensorflow" in json.dumps(facts["versions"])
+    part, = facts["parts"]
+    assert part["command"] == "lth run p" and facts["seed"] == 0 and part["machine"]
+    assert facts["settings"]["steps"] == 100 and "tensorflow" in json.dumps(part["versions"])
     (tmp_path / "run" / "analysis").mkdir()
     table[["replicate", "level"]].to_csv(tmp_path / "run" / "analysis" / "movement.csv")
-    reproduction.add(tmp_path / "results", "lenet", tmp_path / "run", "lth analyse", "movement")
+    reproduction.add(tmp_path / "results", "lenet", tmp_path / "run", "lth analyse",
+                     analysis="movement")
     page = reproduction.page(tmp_path / "results")
     assert "### lenet_movement" in page and "10 rows of an analysis, 2 replicates" in page
     assert "    lth run p" in page and "10 trained networks, 2 replicates" in page
+
+
+def test_replicates_are_added_to_those_that_are_kept(reproduction, tmp_path):
+    config = Config(preset="p", network="n", dataset="d", steps=100, rounds=1, replicates=2)
+    for first in (0, 2):
+        workdirs.fill(tmp_path / str(first), config.replace(first_replicate=first))
+    workdirs.fill(tmp_path / "other", config.replace(first_replicate=4, seed=1))
+
+    def add(name, **options):
+        reproduction.add(tmp_path / "results", "p", tmp_path / name, f"lth run {name}", **options)
+    add("0")
+    add("2", more=True)
+    kept = (tmp_path / "results" / "p.csv").read_text()
+    for name, why in (("2", r"replicates \[2, 3\] again"), ("other", "seed")):
+        with pytest.raises(ValueError, match=why):
+            add(name, more=True)
+    assert (tmp_path / "results" / "p.csv").read_text() == kept
+    workdirs.fill(tmp_path / "whole", config.replace(replicates=4))
+    reproduction.add(tmp_path / "results", "whole", tmp_path / "whole", "lth run")
+    tables, about = reproduction.read(tmp_path / "results")
+    keys = ["replicate", "branch", "level"]
+    assert tables["p"][keys].values.tolist() == tables["whole"][keys].values.tolist()
+    assert tables["p"].dtypes.equals(tables["whole"].dtypes)
+    assert [part["command"] for part in about["p"]["parts"]] == ["lth run 0", "lth run 2"]
+    page = reproduction.page(tmp_path / "results")
+    assert "    lth run 0\n    lth run 2\n" in page and "12 trained networks, 4 replicates" in page
 
 
 def test_the_page_is_what_the_kept_results_say(reproduction):
