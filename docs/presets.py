@@ -1,0 +1,122 @@
+"""Writes docs/presets.md: every preset, what it costs, and what a short run of it came to.
+
+    python docs/presets.py                        the page
+    python docs/presets.py run [NAME...]          trains presets first, by default all
+
+A short run is the preset scaled to --steps, on some of its data set's images: the dense network is
+trained, pruned as the preset says, rewound and trained again.  docs/presets.csv keeps what came of
+it; the figures say that a preset runs, and nothing of what it comes to.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+
+import pandas as pd
+
+from lth_keras import agenda, data, files, masks, presets, provenance
+from lth_keras.config import Config
+from lth_keras.experiment import Start
+from lth_keras.record import Training
+
+HERE = pathlib.Path(__file__).resolve().parent
+STEPS = 100
+EXAMPLES = {"train": 3000, "test": 500}  # Of the data set's, the first.
+VALIDATION = 500  # Of those to train on.
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=pathlib.Path, default=HERE / "presets.csv")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "presets.md")
+    commands = parser.add_subparsers(dest="command_name")
+    runs = commands.add_parser("run", help="train presets for some steps")
+    runs.add_argument("names", nargs="*", help="by default all")
+    runs.add_argument("--steps", type=int, default=STEPS)
+    options = parser.parse_args()
+    if options.command_name == "run":
+        for name in options.names or presets.PRESETS:
+            keep(options.results, name, train(presets.get(name), options.steps))
+    options.output.write_text(page(options.results))
+
+
+def shortened(config: Config, steps: int) -> Config:
+    """A preset with its schedule scaled to fewer steps, pruned once."""
+    return dataclasses.replace(
+        config.scaled(min(1.0, steps / config.steps)), rounds=1, replicates=1,
+        branches=("ticket",), validation_size=min(VALIDATION, config.validation_size))
+
+
+def train(config: Config, steps: int) -> pd.DataFrame:
+    """The rows of a short run: of its dense network, and of the ticket of level 1."""
+    from lth_keras.lab import Lab
+    whole, short = data.load(config.dataset), shortened(config, steps)
+    train, test = EXAMPLES["train"], EXAMPLES["test"]
+    some = data.Data(whole.x_train[:train], whole.y_train[:train], whole.x_test[:test],
+                     whole.y_test[:test], whole.classes)
+    lab, start, rows = Lab(short, some), Start(), []
+    for level in range(2):
+        outcome = lab.train(Training(0, level), start)
+        trained = outcome.trained
+        off = sum(int((trained.weights[name][mask == 0] != 0).sum())
+                  for name, mask in trained.masks.items())
+        rows.append({"preset": config.preset, "level": level, "steps": short.steps,
+                     "weights": masks.kept(trained.masks), "pruned_not_zero": off,
+                     **{name: outcome.result.get(name) for name in (
+                         "density", "train_accuracy_final", "test_accuracy_final")},
+                     "loss": float(outcome.curve.loss.iloc[-1]),
+                     "tensorflow": provenance.versions()["tensorflow"],
+                     "machine": provenance.machine()})
+        start = Start(outcome.following)
+        print(rows[-1], flush=True)
+    return pd.DataFrame(rows)
+
+
+def keep(results: pathlib.Path, name: str, rows: pd.DataFrame) -> None:
+    """Keeps the rows of a preset in place of earlier ones."""
+    others = [pd.read_csv(results)] if results.exists() else []
+    table = pd.concat([*(kept[kept.preset != name] for kept in others), rows])
+    order = {preset: place for place, preset in enumerate(presets.PRESETS)}
+    table = table.sort_values(["preset", "level"], kind="stable", key=lambda column: column.map(
+        order) if column.name == "preset" else column)
+    files.write(results, table.to_csv(index=False))
+
+
+def page(results: pathlib.Path) -> str:
+    """All presets as Markdown."""
+    kept = pd.read_csv(results) if results.exists() else pd.DataFrame({"preset": []})
+    machines = sorted({f"{row.machine}; tensorflow {row.tensorflow}" for row in kept.itertuples()})
+    return "\n".join([
+        "# Presets", "",
+        "Written by `python docs/presets.py`.  `lth run NAME` runs a preset, `lth run NAME --scale "
+        "0.1` a tenth of its steps, its schedule with them.", "",
+        "The last columns are of a short run, which shows that a preset runs, and nothing of what "
+        f"it comes to: the preset scaled to so many steps, on {EXAMPLES['train']:,} of its data "
+        f"set's training images ({VALIDATION} of them held out) and {EXAMPLES['test']} of its test "
+        "images; the dense network is trained, pruned, rewound, and trained again.  CIFAR-10 is "
+        "CIFAR-10 (JPEG): every image was compressed once.", "",
+        "| preset | what it is | weights | networks x steps | short run: steps | P_m at level 1 | "
+        "test accuracy, level 0, 1 | pruned weights that are not 0 |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+        *(_row(name, config, kept[kept.preset == name])
+          for name, config in presets.PRESETS.items()), "",
+        *([f"Short runs: {'; '.join(machines)}; seed 0.", ""] if machines else [])])
+
+
+def _row(name: str, config: Config, kept: pd.DataFrame) -> str:
+    networks = len(list(agenda.trainings(config)))
+    cells = [name, presets.DESCRIPTIONS[name], f"{presets.WEIGHTS[name]:,}",
+             f"{networks} x {config.steps:,}"]
+    if kept.empty:
+        cells += ["-", "-", "-", "-"]
+    else:
+        dense, ticket = (kept[kept.level == level].iloc[0] for level in range(2))
+        cells += [f"{dense.steps} and {ticket.steps}", f"{ticket.density:.1%}",
+                  f"{dense.test_accuracy_final:.1%}, {ticket.test_accuracy_final:.1%}",
+                  f"{ticket.pruned_not_zero}"]
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()
