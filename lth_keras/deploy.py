@@ -36,7 +36,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help="a folder or a ticket file that `lth run` made")
     parser.add_argument("--level", help="of a workdir: a level's number, or best: the sparsest as "
                         "accurate as the dense network on validation examples (default: best)")
-    parser.add_argument("--replicate", help="of a workdir: whose network (default: 0)")
+    parser.add_argument("--replicate", help="of a workdir: whose network (default: its first)")
     parser.add_argument("--formats", help="formats with commas between them, see below")
     parser.add_argument("--out", help="folder for the files (default: deploy)")
     parser.add_argument("--compaction", default="units", help="what is removed first: units "
@@ -157,13 +157,14 @@ def report(arguments: argparse.Namespace, console: Console) -> None:
     root, say = pathlib.Path(arguments.workdirs[0]), _sayer(console)
     layout.require(root)
     config = layout.read_config(root)
-    rows = _workshop(arguments, say).survey(root, 0, DEFAULT)
+    replicate = layout.first_replicate(root)
+    rows = _workshop(arguments, say).survey(root, replicate, DEFAULT)
     console.print(tradeoff.by_level(rows))
     out = pathlib.Path(arguments.out) if arguments.out else root / "plots"
     if not arguments.out:
         layout.check_inside(root, out / "deployment.png")
     files.write(out / "deployment.csv", rows.to_csv(index=False))
-    title = f"{config.preset}, {config.steps:,} steps, replicate 0: what it costs to ship"
+    title = f"{config.preset}, {config.steps:,} steps, replicate {replicate}: what it costs to ship"
     save(tradeoff.figure(rows, title), out / "deployment.png")
     say(f"rows: {out / 'deployment.csv'}")
     say(f"picture: {out / 'deployment.png'}")
@@ -194,8 +195,10 @@ class _Asked:
 
 
 def _asked(arguments: argparse.Namespace) -> _Asked:
-    return _Asked(_source(arguments), flags.whole("replicate", arguments.replicate or "0"),
-                  _budget(arguments), _formats(arguments.formats))
+    path = _source(arguments)
+    replicate = layout.first_replicate(path) if arguments.replicate is None else \
+        flags.whole("replicate", arguments.replicate)
+    return _Asked(path, replicate, _budget(arguments), _formats(arguments.formats))
 
 
 def _source(arguments: argparse.Namespace) -> pathlib.Path:

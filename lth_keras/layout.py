@@ -180,6 +180,11 @@ def found(root: pathlib.Path) -> dict[Training, pathlib.Path]:
                        key=lambda item: dataclasses.astuple(item[0])))
 
 
+def first_replicate(root: pathlib.Path) -> int:
+    """The number of the first replicate that a workdir has a record of; 0 if it has none."""
+    return min((training.replicate for training in found(root)), default=0)
+
+
 def _records(root: pathlib.Path) -> Iterator[tuple[Training, pathlib.Path]]:
     # Only what lies where it belongs: a copy beside it is not a result.
     for path in root.glob("replicate_*/level_*/*/result.json"):

@@ -156,8 +156,7 @@ def _settings(config: Config) -> list[tuple[str, str, str]]:
 def _versions(run: Run) -> dict[str, str]:
     # Those that trained, as the first ticket says; none if it cannot be read, which is
     # `lth run --repair`'s to mend.
-    first = min((training.replicate for training in layout.found(run.root)), default=0)
-    path = layout.ticket_path(run.root, first, 0)
+    path = layout.ticket_path(run.root, layout.first_replicate(run.root), 0)
     try:
         found = ticketfile.decode(layout.read_within(run.root, path, _MOST_TICKET))
     except (LotteryError, OSError):

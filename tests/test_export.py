@@ -244,7 +244,8 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs") / "digits"
     with pytest.MonkeyPatch.context() as patch:
         lth_command(patch, "run", "digits", "--steps", "60", "--rounds", "2", "--replicates", "1",
-                    "--branches", "ticket", "--workdir", root, "--set", "validation_every=30")
+                    "--first_replicate", "1", "--branches", "ticket", "--workdir", root, "--set",
+                    "validation_every=30")
     return root
 
 
@@ -256,23 +257,23 @@ def test_a_workdirs_level_is_exported_with_the_dense_network(root, tmp_path, mon
     facts = json.loads((tmp_path / "out" / "deployment.json").read_text())["facts"]
     assert facts["level"] == 2 and facts["dataset"] == "digits" and not facts["pixels"]
     assert facts["reference"]["examples"] == 50 and facts["dense"]["bytes"] > 0
-    source = sources.from_workdir(root, 2, 0)
+    source = sources.from_workdir(root, 2, 1)
     assert facts["density"] == source.density and facts["preset"] == "digits"
 
 
 def test_a_ticket_file_is_trained_and_exported(root, tmp_path, monkeypatch, capsys):
-    ticket = root / "replicate_0" / "level_01" / "ticket.safetensors"
+    ticket = root / "replicate_1" / "level_01" / "ticket.safetensors"
     code = lth_command(monkeypatch, "export", ticket, "--formats", "float32", "--out",
                        tmp_path / "out")
     assert code == 0 and "it is trained first, for 60 steps" in capsys.readouterr().out
-    of_run = sources.from_workdir(root, 1, 0).weights
+    of_run = sources.from_workdir(root, 1, 1).weights
     loaded = json.loads((tmp_path / "out" / "deployment.json").read_text())
     assert loaded["facts"]["level"] == 1 and of_run.keys()
 
 
 def test_the_best_level_is_chosen_and_said(root, tmp_path, monkeypatch, capsys):
     lth_command(monkeypatch, "export", root, "--formats", "float32", "--out", tmp_path / "out")
-    assert f"best: level {sources.best_level(root, 0)}" in capsys.readouterr().out
+    assert f"best: level {sources.best_level(root, 1)}" in capsys.readouterr().out
 
 
 def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path, monkeypatch,
@@ -284,7 +285,7 @@ def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path
     assert all(f"level {level}: float32_sparse" in first for level in range(3))
     made = deployment.read(tmp_path / "out")
     surveyed = [deployment.read(folder) for folder in
-                sorted((root / "deployment").glob("*/replicate_0/level_0?"))]
+                sorted((root / "deployment").glob("*/replicate_1/level_0?"))]
     assert len(surveyed) == 3
     assert len(made.shipped) == 1
     assert made.rows.bytes.min() == min(each.rows.bytes.min() for each in surveyed)
@@ -348,7 +349,7 @@ def test_what_each_level_costs_is_a_table_and_a_picture(root, monkeypatch, capsy
     (["TICKET", "--level", "1"], "--level is for a workdir")])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(root, arguments, said, monkeypatch,
                                                           capsys):
-    names = {"ROOT": root, "TICKET": root / "replicate_0" / "level_01" / "ticket.safetensors"}
+    names = {"ROOT": root, "TICKET": root / "replicate_1" / "level_01" / "ticket.safetensors"}
     code = lth_command(monkeypatch, "export", *(names.get(each, each) for each in arguments))
     error = capsys.readouterr().err
     assert code == 2 and said in error and error.count("\n") == 1
