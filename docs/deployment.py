@@ -2,13 +2,15 @@
 
     python docs/deployment.py                                 the page
     python docs/deployment.py add NAME FOLDER --command TEXT  keeps an export's figures first
+    python docs/deployment.py levels FOLDER --command TEXT    keeps the figures of a run's levels
     python docs/deployment.py networks                        exports every preset's network first
 
-FOLDER is what `lth export` wrote.  `lth report WORKDIR --deployment --out docs` writes the picture
-and the rows of all levels.
+FOLDER is what `lth export` wrote, or, of all levels, what `lth report WORKDIR --deployment --out
+FOLDER` did.
 """
 
 import argparse
+import json
 import pathlib
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +18,14 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lth_keras import card, deployment, formats, networks
+from lth_keras import card, deployment, files, formats, networks, provenance, tradeoff
 from lth_keras.deployment import Deployment, SHIPPED
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = 0.05  # Of each kernel, of the networks that are exported as they were drawn.
 EXAMPLES = 40
 NETWORKS = "networks"  # The folder of theirs.
+LEVELS = "levels"  # The name of the files of all levels.
 
 
 def main() -> None:
@@ -33,8 +36,10 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command_name")
     adds = commands.add_parser("add", help="keep an export's deployment.json")
     adds.add_argument("name")
-    adds.add_argument("folder", type=pathlib.Path)
-    adds.add_argument("--command", required=True, help="what was typed to get it")
+    levels = commands.add_parser("levels", help="keep the rows and the picture of all levels")
+    for kept in (adds, levels):
+        kept.add_argument("folder", type=pathlib.Path)
+        kept.add_argument("--command", required=True, help="what was typed to get it")
     alls = commands.add_parser("networks", help="export every preset's network in every format")
     alls.add_argument("names", nargs="*", help="by default all")
     options = parser.parse_args()
@@ -42,6 +47,8 @@ def main() -> None:
         export(options.results, name)
     if options.command_name == "add":
         add(options.results, options.name, options.folder, options.command)
+    if options.command_name == "levels":
+        add_levels(options.results, options.folder, options.command)
     options.output.write_text(page(options.results))
 
 
@@ -49,6 +56,15 @@ def add(results: pathlib.Path, name: str, folder: pathlib.Path, command: str) ->
     """Keeps what an export measured, and how it was asked for."""
     made = deployment.read(folder)
     Deployment(results / name, made.rows, {**made.facts, "command": command}).save()
+
+
+def add_levels(results: pathlib.Path, folder: pathlib.Path, command: str) -> None:
+    """Keeps what every level of a run costs, and how it was asked for."""
+    about = {"command": command, "machine": provenance.machine(),
+             "versions": provenance.versions()}
+    files.write(results / f"{LEVELS}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
+    for kind in ("csv", "png"):
+        files.write(results / f"{LEVELS}.{kind}", (folder / f"deployment.{kind}").read_bytes())
 
 
 def export(results: pathlib.Path, name: str) -> None:
@@ -87,6 +103,7 @@ def page(results: pathlib.Path) -> str:
         "accuracy than --tolerance is refused.", ""]
     for made in read(results).values():
         lines += _section(made)
+    lines += _levels(results)
     lines += _networks(list(read(results / NETWORKS).values()))
     return "\n".join(lines)
 
@@ -99,7 +116,7 @@ def _section(made: Deployment) -> Iterator[str]:
     yield ""
     yield (f"Accuracy in Keras {reference['accuracy']:.2%} on {reference['examples']:,} test "
            f"examples.  {facts['machine']}; "
-           f"{', '.join(f'{name} {version}' for name, version in facts['versions'].items())}.")
+           f"{_versions(facts['versions'])}.")
     yield ""
     yield from card.table(made)
     yield ""
@@ -114,6 +131,10 @@ def _section(made: Deployment) -> Iterator[str]:
                                          facts["compaction"].splitlines()), "")
 
 
+def _versions(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
 def _against(dense: pd.Series, rows: pd.DataFrame) -> str:
     shipped = rows[rows.status == SHIPPED]
     said = []
@@ -123,6 +144,26 @@ def _against(dense: pd.Series, rows: pd.DataFrame) -> str:
         said.append(f"{what} 1/{dense[column] / best[column]:.1f} ({best['format']})")
     return f"Best against the dense network as float32: {', '.join(said)}; most accuracy lost " \
            f"{shipped.accuracy_lost.max():.2f} points."
+
+
+def _levels(results: pathlib.Path) -> Iterator[str]:
+    if not (results / f"{LEVELS}.csv").exists():
+        return
+    about = json.loads((results / f"{LEVELS}.json").read_text())
+    yield "## Every level of a run"
+    yield ""
+    yield from (f"    {line}" for line in about["command"].splitlines())
+    yield ""
+    yield f"![Accuracy, bytes and latency against density]({results.name}/{LEVELS}.png)"
+    yield ""
+    yield f"| level | P_m % | {' | '.join(tradeoff.BEST)} |"
+    yield f"|---:|---:|{'---:|' * len(tradeoff.BEST)}"
+    for level, density, cells in tradeoff.best(pd.read_csv(results / f"{LEVELS}.csv")):
+        said = " | ".join(cell.replace("\n", "<br>") for cell in cells)
+        yield f"| {level} | {100 * density:.1f} | {said} |"
+    yield ""
+    yield f"{about['machine']}; {_versions(about['versions'])}."
+    yield ""
 
 
 def _networks(kept: list[Deployment]) -> Iterator[str]:
@@ -136,8 +177,10 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
            f"et al.'s variance; {EXAMPLES} random examples.  Bytes, and the largest absolute "
            "difference of an output from Keras'; of what no runtime takes, \"refused\".")
     yield ""
-    rows = pd.concat([made.rows.assign(network=made.facts["name"]) for made in kept])
+    order = [*networks.NETWORKS]
+    kept = sorted(kept, key=lambda made: order.index(made.facts["name"]))
     names = [made.facts["name"] for made in kept]
+    rows = pd.concat([made.rows.assign(network=made.facts["name"]) for made in kept])
     yield f"| format | {' | '.join(names)} |"
     yield f"|---|{'---:|' * len(names)}"
     shipped = rows[rows.status == SHIPPED].groupby(["format", "network"]).first()
@@ -155,7 +198,8 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
 
 
 def _cell(row: pd.Series) -> str:
-    return f"{row.bytes:,.0f}<br>{row.max_error:.0e}"
+    error = f"{row.max_error:.0e}" if row.max_error else "0"
+    return f"{row.bytes:,.0f}<br>{error}"
 
 
 if __name__ == "__main__":

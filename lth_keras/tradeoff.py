@@ -110,18 +110,34 @@ def _log_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
 
 
+BEST = ("fewest bytes", "fewest gzipped", "fastest, us", "best %")  # What `best` gives.
+
+
+def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
+    """Of each level, the smallest, the fastest and the most accurate that was shipped.
+
+    Args:
+      rows: with `deployment.COLUMNS`, of several levels.
+
+    Yields:
+      The level, its density in [0, 1], and a cell for each of BEST: a figure, and its format in a
+      second line.
+    """
+    for level, found in rows[rows.status == SHIPPED].groupby("level"):
+        cells = []
+        for column, form in (("bytes", ",.0f"), ("gzip_bytes", ",.0f"), ("latency_1_us", ",.1f")):
+            least = found.iloc[int(found[column].argmin())]
+            cells.append(f"{least[column]:{form}}\n{least['format']}")
+        yield int(str(level)), float(found.density.iloc[0]), [
+            *cells, number(100 * found.accuracy.max(), ".2f")]
+
+
 def by_level(rows: pd.DataFrame) -> Table:
     """A row a level: the smallest, the fastest and the most accurate format that was shipped."""
     shown = Table(title="what each level can be shipped as", box=box.SIMPLE_HEAD,
                   padding=(0, 0, 0, 1), pad_edge=False)
-    for name in ("level", "P_m %", "fewest bytes", "fewest gzipped", "fastest, us",
-                 "best %"):
+    for name in ("level", "P_m %", *BEST):
         shown.add_column(name, justify="right", no_wrap=True)
-    for level, found in rows[rows.status == SHIPPED].groupby("level"):
-        cells = []
-        for column, form in (("bytes", ",.0f"), ("gzip_bytes", ",.0f"), ("latency_1_us", ",.1f")):
-            best = found.iloc[int(found[column].argmin())]
-            cells.append(f"{best[column]:{form}}\n{best['format']}")
-        shown.add_row(str(level), f"{100 * found.density.iloc[0]:.1f}", *cells,
-                      number(100 * found.accuracy.max(), ".2f"))
+    for level, density, cells in best(rows):
+        shown.add_row(str(level), f"{100 * density:.1f}", *cells)
     return shown

@@ -218,13 +218,28 @@ def test_the_page_says_what_every_network_can_be_shipped_as(document, tmp_path):
     kept = tmp_path / document.NETWORKS
     refused = {**REFUSED, "format": "float16_sparse"}
     for name, rows in (("conv2", [row("float32", size=1000), refused]),
-                       ("vgg", [row("float32", size=2000), refused])):
+                       ("lenet_300_100", [row("float32", size=2000), refused])):
         made(kept / name, rows, name=name).save()
     text = document.page(tmp_path)
-    assert "| format | conv2 | vgg |" in text
-    assert "| float32 | 1,000<br>1e-06 | 2,000<br>1e-06 |" in text, text
+    assert "| format | lenet_300_100 | conv2 |" in text
+    assert "| float32 | 2,000<br>1e-06 | 1,000<br>1e-06 |" in text, text
     assert "| float16_sparse | refused | refused |" in text
-    assert "- float16_sparse in ai-edge-litert, of conv2, vgg: it computes NaN" in text
+    assert "- float16_sparse in ai-edge-litert, of lenet_300_100, conv2: it computes NaN" in text
+
+
+def test_the_page_says_what_every_level_can_be_shipped_as(document, tmp_path):
+    rows = pd.DataFrame([
+        row(name, level=level, size=size, latency=latency) for level in (0, 1)
+        for name, size, latency in (("float32", 2000, 10.0), ("small", 450, 20.0))])
+    (tmp_path / "report").mkdir()
+    rows.to_csv(tmp_path / "report" / "deployment.csv", index=False)
+    (tmp_path / "report" / "deployment.png").write_bytes(b"picture")
+    assert "Every level" not in document.page(tmp_path / "kept")
+    document.add_levels(tmp_path / "kept", tmp_path / "report", "lth run p\nlth report")
+    text = document.page(tmp_path / "kept")
+    assert "    lth run p\n    lth report\n" in text and "](kept/levels.png)" in text
+    assert (tmp_path / "kept" / "levels.png").read_bytes() == b"picture"
+    assert "| 1 | 80.0 | 450<br>small | 225<br>small | 10.0<br>float32 | 98.00 |" in text, text
 
 
 @pytest.mark.long
