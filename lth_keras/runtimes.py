@@ -82,7 +82,8 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
       examples: shape (examples, ...), at least one, as the network takes them; quantised by the
         file's own parameters where it takes integers.
       threads: the runtime's, >= 1.
-      repeats: measurements of about 5 ms for each latency, >= 1.
+      repeats: measurements of about 5 ms for each latency, >= 1; fewer of a network that takes
+        long, but 5.
       timeout: seconds after which the process is ended, which is an error of the file.
 
     Returns:

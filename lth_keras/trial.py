@@ -34,6 +34,9 @@ BATCH = 32
 # Long enough that the clock's grain does not show, short enough to fall between interruptions.
 REPEAT_SECONDS = 5e-3
 WARM_UP_SECONDS = 2e-2
+# A network that takes seconds a call is repeated until these are over, but so often for quartiles.
+MOST_SECONDS = 2.0
+LEAST_REPEATS = 5
 
 
 class LiteRT:
@@ -159,7 +162,8 @@ def predict(runtime: Any, examples: Array) -> Array:
 def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[str, Any]":
     """Microseconds a call takes: the quartiles of means over repeats of about 5 ms each.
 
-    Examples are used again where there are fewer than a batch.
+    Examples are used again where there are fewer than a batch.  A slow network is repeated less
+    often: as often as MOST_SECONDS allow, but LEAST_REPEATS times.
     """
     runtime.give(np.resize(examples[:batch], (batch, *examples.shape[1:])))
     runtime.call()  # The first call may still compile or pack weights.
@@ -168,10 +172,11 @@ def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[st
         runtime.call()
         calls, took = calls + 1, time.perf_counter() - begun
     calls = max(1, math.ceil(REPEAT_SECONDS * calls / took))
-    means = []
+    means: list[float] = []
     gc.disable()
     try:
-        for _ in range(repeats):
+        ends = time.perf_counter() + MOST_SECONDS
+        while len(means) < repeats and (len(means) < LEAST_REPEATS or begun < ends):
             begun = time.perf_counter()
             for _ in range(calls):
                 runtime.call()
@@ -179,7 +184,7 @@ def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[st
     finally:
         gc.enable()
     lower, median, upper = np.percentile(means, (25, 50, 75)).tolist()
-    return {"median": median, "lower": lower, "upper": upper, "repeats": repeats, "calls": calls}
+    return {"median": median, "lower": lower, "upper": upper, "repeats": len(means), "calls": calls}
 
 
 def memory(field: str) -> "int | None":

@@ -115,6 +115,28 @@ def test_a_runtime_that_takes_too_long_is_ended(fake):
     assert measured.error == "It took more than 1.5 seconds."
 
 
+@pytest.mark.parametrize(("seconds", "repeats", "calls"), [
+    (1e-3, 30, 5), (0.05, 30, 1), (0.3, 8, 1), (4.0, 5, 1)])
+def test_a_slow_network_is_timed_less_often(monkeypatch, seconds, repeats, calls):
+    class Clock:
+        now = 0.0
+
+        def perf_counter(self):
+            return self.now
+
+    class Runtime:
+        def give(self, examples):
+            assert examples.shape == (32, 2)
+
+        def call(self):
+            clock.now += seconds
+    clock = Clock()
+    monkeypatch.setattr(trial, "time", clock)
+    found = trial.latency(Runtime(), np.zeros((3, 2)), 32, 30)
+    assert (found["repeats"], found["calls"]) == (repeats, calls)
+    assert found["lower"] == pytest.approx(found["upper"]) == pytest.approx(1e6 * seconds)
+
+
 @pytest.mark.parametrize(("change", "said"), [
     ({"runtime": "onnx"}, "runtime must be one of litert,"),
     ({"examples": np.ones((0, 2))}, "at least one example"),
