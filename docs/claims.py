@@ -33,9 +33,9 @@ CLAIMS = (
     Claim("L3", "LeNet at 3.6% (level 15) is back at the dense network's early stop and accuracy",
           (LENET,), lenet.l3,
           "the dense network's early stop varies over replicates by a quarter of itself.  The "
-          "ticket's is earlier in the mean up to level 12, and at level 16 it is later, told from "
-          "chance; where between them it passes the dense network's is not told, and level 15 lies "
-          "so near the margin of equality that hundreds of replicates would be needed."),
+          "ticket's is earlier in the mean from level 2 to 12, and at level 16 it is later, told "
+          "from chance; where between them it passes the dense network's is not told, and level 15 "
+          "lies so near the margin of equality that no number of replicates in reach decides it."),
     Claim("L4", "LeNet at 51.3% (level 3) stops before dense, at 21.1% (level 7) before that; "
           "sparser ones later again", (LENET,), lenet.l4),
     Claim("L5", "LeNet after 50,000 steps: test accuracy up to 0.35 points above dense, training "

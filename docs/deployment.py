@@ -18,7 +18,16 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lth_keras import card, deployment, files, formats, networks, provenance, tradeoff
+from lth_keras import (
+    card,
+    deployment,
+    files,
+    formats,
+    networks,
+    provenance,
+    runtimes,
+    tradeoff,
+)
 from lth_keras.deployment import Deployment, SHIPPED
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -60,8 +69,7 @@ def add(results: pathlib.Path, name: str, folder: pathlib.Path, command: str) ->
 
 def add_levels(results: pathlib.Path, folder: pathlib.Path, command: str) -> None:
     """Keeps what every level of a run costs, and how it was asked for."""
-    about = {"command": command, "machine": provenance.machine(),
-             "versions": provenance.versions()}
+    about = {"command": command, "machine": provenance.machine(), "versions": runtimes.versions()}
     files.write(results / f"{LEVELS}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
     for kind in ("csv", "png"):
         files.write(results / f"{LEVELS}.{kind}", (folder / f"deployment.{kind}").read_bytes())

@@ -25,7 +25,8 @@ from judging import (
 from lth_keras.stats import Estimate
 from lth_keras.survivors import BIMODAL
 
-# Half of the paper's greatest effects, 38% of steps and 0.3 points: less is none.
+# Half of the gains against dense at the early stop (L1, L2): what L3 takes for back at dense, no
+# other claim may take for a difference.
 NONE = {"%": 19, "pt": 0.15}
 
 
@@ -55,9 +56,10 @@ def l3(run: pd.DataFrame) -> Iterable[Part]:
 
 def l4(run: pd.DataFrame) -> Iterable[Part]:
     steps = {level: series(run, STEP, ("ticket", level)) for level in (0, 3, 7, 15)}
-    yield above("level 3 stops earlier than dense by", earlier(steps[3], steps[0]), "%")
-    yield above("level 7 stops earlier than level 3 by", earlier(steps[7], steps[3]), "%")
-    yield above("level 7 stops earlier than level 15 by", earlier(steps[7], steps[15]), "%")
+    # Parts of the way to level 7: any difference counts.
+    yield sign("level 3 stops earlier than dense by", earlier(steps[3], steps[0]), "%")
+    yield sign("level 7 stops earlier than level 3 by", earlier(steps[7], steps[3]), "%")
+    yield sign("level 7 stops earlier than level 15 by", earlier(steps[7], steps[15]), "%")
 
 
 def l5(run: pd.DataFrame) -> Iterable[Part]:

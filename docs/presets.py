@@ -59,11 +59,13 @@ def train(config: Config, steps: int) -> pd.DataFrame:
     for level in range(2):
         outcome = lab.train(Training(0, level), start)
         trained = outcome.trained
+        if trained is None:
+            raise SystemExit(f"{config.preset} diverged at level {level}; try other --steps.")
         off = sum(int((trained.weights[name][mask == 0] != 0).sum())
                   for name, mask in trained.masks.items())
         rows.append({"preset": config.preset, "level": level, "steps": short.steps,
                      "weights": masks.kept(trained.masks), "pruned_not_zero": off,
-                     **{name: outcome.result.get(name) for name in (
+                     **{name: outcome.result[name] for name in (
                          "density", "train_accuracy_final", "test_accuracy_final")},
                      "loss": float(outcome.curve.loss.iloc[-1]),
                      "tensorflow": provenance.versions()["tensorflow"],
@@ -92,10 +94,10 @@ def page(results: pathlib.Path) -> str:
         "Written by `python docs/presets.py`.  `lth run NAME` runs a preset, `lth run NAME --scale "
         "0.1` a tenth of its steps, its schedule with them.", "",
         "The last columns are of a short run, which shows that a preset runs, and nothing of what "
-        f"it comes to: the preset scaled to so many steps, on {EXAMPLES['train']:,} of its data "
-        f"set's training images ({VALIDATION} of them held out) and {EXAMPLES['test']} of its test "
-        "images; the dense network is trained, pruned, rewound, and trained again.  CIFAR-10 is "
-        "CIFAR-10 (JPEG): every image was compressed once.", "",
+        "it comes to: the preset scaled to so many steps, on at most "
+        f"{EXAMPLES['train']:,} of its data set's training images ({VALIDATION} of them held out) "
+        f"and {EXAMPLES['test']} of its test images; the dense network is trained, pruned, rewound "
+        "and trained again.  CIFAR-10 is CIFAR-10 (JPEG): every image was compressed once.", "",
         "| preset | what it is | weights | networks x steps | short run: steps | P_m at level 1 | "
         "test accuracy, level 0, 1 | pruned weights that are not 0 |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
@@ -106,7 +108,8 @@ def page(results: pathlib.Path) -> str:
 
 def _row(name: str, config: Config, kept: pd.DataFrame) -> str:
     networks = len(list(agenda.trainings(config)))
-    cells = [name, presets.DESCRIPTIONS[name], f"{presets.WEIGHTS[name]:,}",
+    weights = presets.WEIGHTS.get(name)
+    cells = [name, presets.DESCRIPTIONS[name], "-" if weights is None else f"{weights:,}",
              f"{networks} x {config.steps:,}"]
     if kept.empty:
         cells += ["-", "-", "-", "-"]

@@ -18,7 +18,7 @@ import pandas as pd
 from claims import CLAIMS
 from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 
-from lth_keras import files, layout, provenance, store
+from lth_keras import files, layout, provenance, runs, store
 
 HERE = pathlib.Path(__file__).resolve().parent
 _DROPPED = "seconds"  # Of a machine that was busy or not: it belongs to no claim.
@@ -37,15 +37,17 @@ def main() -> None:
     adds.add_argument("--analysis", help="the kind of an analysis that lies in the workdir")
     adds.add_argument("--more", action="store_true",
                       help="keep the rows that are there; these are of other replicates")
+    adds.add_argument("--machine", help="that trained (default: this one)")
     options = parser.parse_args()
     if options.command_name == "add":
         add(options.results, options.name, options.workdir, options.command,
-            analysis=options.analysis, more=options.more)
+            analysis=options.analysis, more=options.more, machine=options.machine)
     options.output.write_text(page(options.results))
 
 
 def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
-        *, analysis: "str | None" = None, more: bool = False) -> None:
+        *, analysis: "str | None" = None, more: bool = False,
+        machine: "str | None" = None) -> None:
     """Keeps the rows of a workdir, or of an analysis of it, and where they come from.
 
     Args:
@@ -55,6 +57,7 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
       command: what was typed to get it.
       analysis: its kind; by default the run's own rows.
       more: whether to keep the rows that are there too.
+      machine: that trained; by default this one.
 
     Raises:
       ValueError: if rows that are there have other settings, or the same replicates.
@@ -67,19 +70,20 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
         table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
         table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
     about = {"analysis": analysis, "settings": config.identity, "seed": config.seed}
-    part = {"command": command, "versions": provenance.versions(), "machine": provenance.machine()}
-    before: list[dict] = []
+    made = [{"command": command, "versions": runs.versions(workdir),
+             "machine": machine or provenance.machine()}]
     if more:
         tables, facts = read(results)
-        before = facts[name].pop("parts")
-        same = {*tables[name].replicate} & {*table.replicate}
-        if same or facts[name] != about:
-            raise ValueError(f"--more adds replicates of the same settings to {name}. Received: "
-                             f"replicates {sorted(same)} again, {facts[name]} there, {about}.")
+        there = facts.get(name, {"parts": []})
+        made = [*there.pop("parts"), *made]
+        same = sorted({*tables[name].replicate} & {*table.replicate}) if name in tables else []
+        if same or there != about:
+            raise ValueError(f"--more adds other replicates of the same settings. Received: {name}"
+                             f", which has replicates {same} already, or other settings: {there}. "
+                             "Without --more its rows are replaced.")
         table = pd.concat([tables[name], table])
-        steps = {name: "Int64" for name in table.columns if name.endswith("_step")}
-        table = table.astype(steps)
-    about["parts"] = [*before, part]
+        table = table.astype({step: "Int64" for step in table.columns if step.endswith("_step")})
+    about["parts"] = made
     results.mkdir(parents=True, exist_ok=True)
     files.write(results / f"{name}.csv", table.to_csv(index=False))
     files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")

@@ -10,7 +10,7 @@ In words, as on the command line: a name, then ":" and how often, then "@" and t
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from lth_keras.controls import CONTROLS
 from lth_keras.errors import LotteryError
@@ -89,16 +89,18 @@ def parse(text: str) -> Branch:
     return Branch(name, repeats, levels)
 
 
-def check(texts: Iterable[str]) -> tuple[str, ...]:
+def check(texts: Sequence[str]) -> tuple[str, ...]:
     """Branches as a configuration holds them: each once, the ticket first, in the controls' order.
 
     Raises:
-      LotteryError: if one is no branch, or named twice, or there are none.
+      LotteryError: if they are no tuple or list of branches, one is named twice, or there are none.
 
     Example:
       >>> check(["reinit:3@5/6/7"])
       ('ticket', 'reinit:3@5-7')
     """
+    if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) for text in texts):
+        raise LotteryError(f"branches must be a tuple of names. Received: {texts!r}.")
     found = [parse(text) for text in texts]
     if not found:
         raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}. Received: none.")

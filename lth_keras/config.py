@@ -9,10 +9,9 @@ not change the fingerprints of old runs.
 
 import dataclasses
 import json
-import re
 from typing import Any
 
-from lth_keras import branches, criteria, fractions, rules, structures, values
+from lth_keras import branches, fractions, rules, structures, values
 from lth_keras.branches import Branch, CONTINUED, TICKET
 from lth_keras.errors import LotteryError
 from lth_keras.fractions import Fraction
@@ -33,8 +32,7 @@ _CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTI
             "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
             "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
 _LEAST = {"steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0, "batch_size": 1,
-          "validation_every": 1, "validation_size": 1, "rewind_step": 0, "warmup_steps": 0,
-          "seed": None}
+          "validation_every": 1, "validation_size": 1, "rewind_step": 0, "warmup_steps": 0}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -63,8 +61,7 @@ class Config:
     rounds: int = _field(f"how many times the network is pruned, in [0, {branches.MOST_LEVEL}]", 16)
     replicates: int = _field("repetitions, each with its own weights and data order, >= 1", 1)
     first_replicate: int = _field(
-        "number of the first replicate, >= 0: several machines can share the replicates of a run, "
-        "each in a workdir of its own, and `lth report` joins them", 0)
+        "number of the first replicate, >= 0: machines that share a run have others each", 0)
     branches: tuple[str, ...] = _field(
         "what is trained at each level: ticket and controls, as in reinit:3@3/5/7-9 for three "
         "times at levels 3, 5, 7, 8, 9; controls train from level 1", ("ticket", "reinit"))
@@ -114,28 +111,17 @@ class Config:
     dtype_policy: str = _field(f"precision, one of {', '.join(DTYPE_POLICIES)}", "float32")
 
     def __post_init__(self) -> None:
-        for name, least in _LEAST.items():
+        for name, least in (*_LEAST.items(), ("seed", None)):
             values.check_whole(name, getattr(self, name), least)
         for name, allowed in _CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
-        if not isinstance(self.criterion, str):
-            raise LotteryError("criterion must be a registered name, which can be written down. "
-                               f"Received: {self.criterion!r}.")
-        check_choice("criterion", self.criterion, tuple(criteria.CRITERIA))
         for name in ("learning_rate", "momentum", "weight_decay", "dropout", "scale"):
             object.__setattr__(self, name, values.number(name, getattr(self, name)))
         for name in ("learning_rate_drops", "measured_steps"):
             object.__setattr__(self, name, values.rising(name, getattr(self, name), self.steps))
-        for name in ("preset", "network", "dataset"):
-            value = getattr(self, name)
-            # Names become parts of paths and of pictures.
-            if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
-                raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
-                                   f"Received: {value!r:.100}.")
+        rules.check_names(self)
+        rules.check_criterion(self)
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
-        if not isinstance(self.branches, (tuple, list)) or \
-                not all(isinstance(branch, str) for branch in self.branches):
-            raise LotteryError(f"branches must be a tuple of names. Received: {self.branches!r}.")
         object.__setattr__(self, "branches", branches.check(self.branches))
         object.__setattr__(self, "structure", str(structures.parse(self.structure)))
         rules.check_ranges(self)
@@ -222,12 +208,10 @@ class Config:
           LotteryError: if the text is not one, or a value is not allowed.
         """
         try:
-            return cls.from_plain(json.loads(text))
-        except LotteryError:
-            raise
+            plain = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise LotteryError(f"A configuration must be the JSON object of its fields. "
-                               f"Received: {text!r:.60} ({error}).") from None
+            raise _none(text, error) from None
+        return cls.from_plain(plain)
 
     @classmethod
     def from_plain(cls, plain: Any) -> "Config":
@@ -244,8 +228,7 @@ class Config:
             said = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:500])
             raise LotteryError(said) from None
         except Exception as error:  # Whatever bad types raise.
-            raise LotteryError(f"A configuration must be the JSON object of its fields. "
-                               f"Received: {plain!r:.60} ({error!r:.100}).") from None
+            raise _none(plain, error) from None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -260,3 +243,8 @@ class Config:
     def fingerprint(self) -> str:
         """Ten hexadecimal digits that stand for `identity`."""
         return fingerprint(self.identity)
+
+
+def _none(received: object, error: Exception) -> LotteryError:
+    return LotteryError("A configuration must be the JSON object of its fields. "
+                        f"Received: {received!r:.60} ({error!r:.100}).")

@@ -13,15 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, layout, plots, provenance, stats, ticketfile
+from lth_keras import files, plots, provenance, stats
 from lth_keras.branches import TICKET
 from lth_keras.config import Config
-from lth_keras.errors import LotteryError
-from lth_keras.runs import about, Run
+from lth_keras.runs import about, Run, versions
 from lth_keras.stats import Estimate
 from lth_keras.verdicts import CONTROL, levels_sentence, verdict
 
-_MOST_TICKET = 2**32
 _STEPS = "early_stop_step"
 _SHOWN = {_STEPS: "early-stop step", "test_accuracy_early_stop": "test accuracy at early stop",
           "test_accuracy_final": "test accuracy at the last step",
@@ -153,14 +151,8 @@ def _settings(config: Config) -> list[tuple[str, str, str]]:
              field.metadata["help"]) for field in dataclasses.fields(config)]
 
 
-def _versions(run: Run) -> dict[str, str]:
-    # Those that trained, as the first ticket says; none if it cannot be read, which is
-    # `lth run --repair`'s to mend.
-    path = layout.ticket_path(run.root, layout.first_replicate(run.root), 0)
-    try:
-        found = ticketfile.decode(layout.read_within(run.root, path, _MOST_TICKET))
-    except (LotteryError, OSError):
-        return {}
-    versions = found.provenance.get("versions")
-    return {str(name): str(value) for name, value in versions.items()} \
-        if isinstance(versions, dict) else {}
+def _versions(run: Run) -> list[str]:
+    # Those that trained, each once.
+    said = (", ".join(f"{name} {version}" for name, version in versions(root).items())
+            for root in run.roots)
+    return [line for line in dict.fromkeys(said) if line]

@@ -13,7 +13,7 @@ from lth_keras.branches import TICKET
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.figures import FIGURES
 from lth_keras.page import Picture
-from lth_keras.runs import about, read_all, Run
+from lth_keras.runs import about, apart, read_all, Run
 from lth_keras.verdicts import CONTROL, levels_sentence, verdict
 
 _WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
@@ -72,6 +72,8 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
         events.require()
     runs = read_all(roots)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    for line in apart(runs):
+        say(line)
     for run in runs:
         if run.drawable:
             _print_tables(run, console)

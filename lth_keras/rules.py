@@ -6,17 +6,40 @@ Each takes a `Config` and raises a LotteryError that says the rule and what was 
 import re
 from typing import Any
 
-from lth_keras import structures
+from lth_keras import criteria, structures
 from lth_keras.branches import CONTINUED, MOST_LEVEL, TICKET
 from lth_keras.controls import CONTROLS
 from lth_keras.errors import LotteryError
+from lth_keras.messages import check_choice
 
+MOST_REPLICATES = 1_000_000  # Far above any run's: workdirs have names with their numbers.
 OWN = "own"  # The network's own initializers.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
+def check_names(config: Any) -> None:
+    """Names, which become parts of paths and of pictures."""
+    for name in ("preset", "network", "dataset"):
+        value = getattr(config, name)
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
+            raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
+                               f"Received: {value!r:.100}.")
+
+
+def check_criterion(config: Any) -> None:
+    """A criterion that is registered: a function cannot be written down."""
+    if not isinstance(config.criterion, str):
+        raise LotteryError("criterion must be a registered name, which can be written down. "
+                           f"Received: {config.criterion!r}.")
+    check_choice("criterion", config.criterion, tuple(criteria.CRITERIA))
+
+
 def check_ranges(config: Any) -> None:
     """Numbers within their ranges, and those of sgd only with sgd."""
+    if config.replicate_numbers.stop > MOST_REPLICATES:
+        raise LotteryError(f"first_replicate and replicates must be {MOST_REPLICATES:,} together "
+                           f"at most. Received: first_replicate={config.first_replicate}, "
+                           f"replicates={config.replicates}.")
     if config.rounds > MOST_LEVEL:
         raise LotteryError(f"rounds must be at most {MOST_LEVEL:,}. Received: {config.rounds:,}.")
     if not 0 < config.learning_rate < float("inf"):

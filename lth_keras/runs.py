@@ -8,19 +8,21 @@ A run may go on meanwhile: what it has finished is read.
 
 import dataclasses
 import functools
+import itertools
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
-from lth_keras import layout, store
+from lth_keras import layout, store, ticketfile
 from lth_keras.config import Config
-from lth_keras.errors import WorkdirError
+from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.record import Training
 from lth_keras.stats import summarise, trained
 from lth_keras.verdicts import judge_levels, LevelVerdict
 
+_MOST_TICKET = 2**32  # Bytes.
 # What a legend need not name: what the title says, and what makes no other experiment.
 _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 
@@ -119,6 +121,22 @@ def read(root: pathlib.Path) -> Run:
     return Run(root, config, results, config.preset)
 
 
+def versions(root: pathlib.Path) -> dict[str, str]:
+    """The versions that a workdir was trained with: package -> version.
+
+    They are those of its first ticket; none if it cannot be read, which is `lth run --repair`'s to
+    mend.
+    """
+    path = layout.ticket_path(root, layout.first_replicate(root), 0)
+    try:
+        found = ticketfile.decode(layout.read_within(root, path, _MOST_TICKET)).provenance
+    except (LotteryError, OSError):
+        return {}
+    said = found.get("versions")
+    return {str(name): str(value) for name, value in said.items()} \
+        if isinstance(said, dict) else {}
+
+
 def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
     """Workdirs as runs whose labels differ.
 
@@ -133,6 +151,15 @@ def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
     return [dataclasses.replace(run, label=label if labels.count(label) == 1
                                 else f"{label} ({run.root})")
             for run, label in zip(runs, labels, strict=True)]
+
+
+def apart(runs: Sequence[Run]) -> list[str]:
+    """What is said of runs of the same settings that share replicates, so that they stay apart."""
+    return [f"{one.root} and {other.root} are not joined: both have replicates "
+            f"{', '.join(map(str, shared))}."
+            for one, other in itertools.combinations(runs, 2)
+            if one.config.fingerprint == other.config.fingerprint
+            and (shared := sorted({*one.results.replicate} & {*other.results.replicate}))]
 
 
 def _joined(runs: Sequence[Run]) -> list[Run]:
@@ -151,12 +178,7 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
 
 
 def _by_replicate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    if len(parts) == 1:
-        return parts[0]
-    # An empty column would lose the others' type.
-    full = [part.dropna(axis="columns", how="all") for part in parts]
-    return pd.concat(full).reindex(columns=parts[0].columns).sort_values(
-        "replicate", kind="stable", ignore_index=True)
+    return pd.concat(parts).sort_values("replicate", kind="stable", ignore_index=True)
 
 
 def _labels(configs: Sequence[Config]) -> list[str]:

@@ -120,8 +120,8 @@ def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
       rows: with `deployment.COLUMNS`, of several levels.
 
     Yields:
-      The level, its density in [0, 1], and a cell for each of BEST: a figure, and its format in a
-      second line.
+      The level, its density in [0, 1], and a cell for each of BEST: a figure, and but for the
+      accuracy its format in a second line.
     """
     for level, found in rows[rows.status == SHIPPED].groupby("level"):
         cells = []

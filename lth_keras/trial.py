@@ -176,7 +176,8 @@ def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[st
     gc.disable()
     try:
         ends = time.perf_counter() + MOST_SECONDS
-        while len(means) < repeats and (len(means) < LEAST_REPEATS or begun < ends):
+        while len(means) < repeats and (
+                len(means) < LEAST_REPEATS or time.perf_counter() < ends):
             begun = time.perf_counter()
             for _ in range(calls):
                 runtime.call()

@@ -154,8 +154,8 @@ def test_text_that_is_no_configuration_is_an_error(text):
 BAD = {
     "steps": [0, -1, 1.0, "100", None, True, [], 99.5],
     "rounds": [-1, 0.5, None, False, 10_000],
-    "replicates": [0, -1, None, 1.0],
-    "first_replicate": [-1, None, 1.0],
+    "replicates": [0, -1, None, 1.0, 1_000_001],
+    "first_replicate": [-1, None, 1.0, 1_000_000],
     "batch_size": [0, None, 60.0],
     "validation_every": [0, 101, None, 1.0],
     "validation_size": [0, None, 1.0],

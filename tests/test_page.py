@@ -1,4 +1,3 @@
-import dataclasses
 import pathlib
 import re
 from html.parser import HTMLParser
@@ -7,7 +6,7 @@ import pytest
 import workdirs
 from rows import rows
 
-from lth_keras import page, runs, ticketfile
+from lth_keras import page, runs
 from lth_keras.config import Config
 from lth_keras.page import Picture
 from lth_keras.runs import Run
@@ -132,13 +131,19 @@ def test_settings_are_all_there_and_versions_are_those_that_trained(tmp_path):
     found = elements(runs.read_all([tmp_path]), [])
     assert all(name in found.text for name in config.to_dict())
     assert "one_shot" in found.text and "Trained with" not in found.text
-    path = store.ticket(0, 0)
-    path.write_bytes(ticketfile.encode(dataclasses.replace(
-        workdirs.ticket(0), provenance={"versions": {"tensorflow": "9.8.7"}})))
+    workdirs.trained_with(store, tensorflow="9.8.7")
     text = re.sub(r"\s+", " ", elements(runs.read_all([tmp_path]), []).text)
     assert "Trained with tensorflow 9.8.7." in text
-    path.write_bytes(b"no ticket")
+    store.ticket(0, 0).write_bytes(b"no ticket")
     assert "Trained with" not in elements(runs.read_all([tmp_path]), []).text
+
+
+def test_a_run_of_several_machines_says_what_each_trained_with(tmp_path):
+    for first, version in enumerate(("1.0", "2.0", "1.0")):
+        workdirs.trained_with(workdirs.fill(tmp_path / str(first), CONFIG.replace(
+            rounds=1, first_replicate=first)), numpy=version)
+    text = elements(runs.read_all([tmp_path / name for name in "012"]), []).text
+    assert re.findall(r"Trained with numpy ([\d.]+)\.", text) == ["1.0", "2.0"]
 
 
 def test_a_page_without_pictures_or_pruned_tickets_says_so():

@@ -164,6 +164,9 @@ def test_workdirs_of_one_runs_replicates_have_one_report_of_all(tmp_path, monkey
     page = (tmp_path / "report" / "report.html").read_text()
     assert all(str(tmp_path / name) in page for name in ("one", "two"))
     assert not (tmp_path / "one" / "plots").exists()
+    fill(tmp_path / "again", 1)
+    report.show([tmp_path / "one", tmp_path / "again"], Console(file=stream, width=100))
+    assert "again are not joined: both have replicates 0." in stream.getvalue()
 
 
 def test_one_replicate_is_said_to_be_one(tmp_path):

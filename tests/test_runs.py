@@ -5,7 +5,7 @@ import pytest
 import workdirs
 from rows import rows
 
-from lth_keras import runs
+from lth_keras import record, runs, store
 from lth_keras.config import Config
 from lth_keras.errors import WorkdirError
 from lth_keras.runs import about, Run
@@ -70,6 +70,21 @@ def test_runs_that_share_a_replicate_or_no_settings_stay_apart(tmp_path):
     workdirs.fill(tmp_path / "c", CONFIG.replace(first_replicate=2, seed=1))
     found = runs.read_all([tmp_path / name for name in "abc"])
     assert [len(run.roots) for run in found] == [1, 1, 1]
+    assert runs.apart(found) == [
+        f"{tmp_path / 'a'} and {tmp_path / 'b'} are not joined: both have replicates 1."]
+
+
+def test_a_workdir_where_all_diverged_is_joined_too(tmp_path):
+    whole = CONFIG.replace(rounds=0, branches=("ticket",))
+    workdirs.fill(tmp_path / "a", whole)
+    run = store.Store(tmp_path / "b", whole.replace(first_replicate=1))
+    run.begin()
+    workdirs.finish(run, record.Training(1, 0), workdirs.DIVERGED)
+    joined, = runs.read_all([tmp_path / "a", tmp_path / "b"])
+    assert joined.results.early_stop_step.tolist()[0] == 0
+    assert joined.results.early_stop_step.isna().tolist() == [False, True]
+    assert joined.results.early_stop_step.dtype == "float64"
+    assert about([joined], "") == "3,000 steps, mean of 2 replicates"
 
 
 def test_a_title_says_steps_replicates_and_scale():

@@ -1,12 +1,13 @@
 """A workdir filled without training."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lth_keras import files, store
+from lth_keras import files, store, ticketfile
 from lth_keras.record import Training
 from lth_keras.store import Store
 from lth_keras.ticketfile import Contents
@@ -22,6 +23,13 @@ CURVE = pd.DataFrame({"step": [50, 100], "loss": [0.5, 0.25], "accuracy": [0.75,
 def ticket(level, theta=1.5):
     return Contents({"w": np.array([theta, -2], np.float32)}, {"w": np.array([1, 0], np.uint8)},
                     level, {})
+
+
+def trained_with(run, **versions):
+    """Writes into the first replicate's first ticket what it was trained with."""
+    path = run.ticket(run._config.first_replicate, 0)
+    path.write_bytes(ticketfile.encode(dataclasses.replace(
+        ticket(0), provenance={"versions": versions})))
 
 
 def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
