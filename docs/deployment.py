@@ -77,7 +77,10 @@ def add_levels(results: pathlib.Path, folder: pathlib.Path, command: str) -> Non
 
 def export(results: pathlib.Path, name: str) -> None:
     """Exports a network in every format, not trained: do the files compute what Keras does?"""
+    import tf_keras as keras
+
     from lth_keras.shipping import export
+    keras.utils.set_random_seed(0)
     shape = (28, 28) if name.startswith("lenet") else (32, 32, 3)
     model = networks.get(name)(shape, 10)
     for variable in model.trainable_weights:
@@ -91,6 +94,7 @@ def export(results: pathlib.Path, name: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         made = export(model, folder, data=(examples, None), representative=examples,
                       formats=list(formats.FORMATS), facts={"name": name, "density": KEPT},
+                      repeats=1,  # Times are not shown.
                       on_format=lambda format_: print(f"{name}: {format_}", flush=True))
         Deployment(results / NETWORKS / name, made.rows, made.facts).save()
 
@@ -182,13 +186,15 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
     yield "    python docs/deployment.py networks"
     yield ""
     yield (f"Not trained; the largest {KEPT:.0%} of the weights of each kernel kept, scaled to He "
-           f"et al.'s variance; {EXAMPLES} random examples.  Bytes, and the largest absolute "
-           "difference of an output from Keras'; of what no runtime takes, \"refused\".")
+           f"et al.'s variance; {EXAMPLES} random examples, seed 0.  Bytes, and the largest "
+           "difference of an output from Keras', as a share of the largest output; of what no "
+           "runtime takes, \"refused\".")
     yield ""
     order = [*networks.NETWORKS]
     kept = sorted(kept, key=lambda made: order.index(made.facts["name"]))
     names = [made.facts["name"] for made in kept]
-    rows = pd.concat([made.rows.assign(network=made.facts["name"]) for made in kept])
+    rows = pd.concat([made.rows.assign(network=made.facts["name"], largest=made.facts["reference"][
+        "largest_output"]) for made in kept])
     yield f"| format | {' | '.join(names)} |"
     yield f"|---|{'---:|' * len(names)}"
     shipped = rows[rows.status == SHIPPED].groupby(["format", "network"]).first()
@@ -206,7 +212,7 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
 
 
 def _cell(row: pd.Series) -> str:
-    error = f"{row.max_error:.0e}" if row.max_error else "0"
+    error = f"{row.max_error / row.largest:.0e}" if row.max_error else "0"
     return f"{row.bytes:,.0f}<br>{error}"
 
 

@@ -143,11 +143,11 @@ def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:
     where = dict.fromkeys(f"{part['machine']}; " + ", ".join(
         f"{package} {version}" for package, version in sorted(part["versions"].items()))
         for part in parts)
-    what, result = "rows of an analysis", ""
+    what, result, count = "rows of an analysis", "", table.replicate.nunique()
     if not facts["analysis"]:
         what, result = "trained networks", _accuracies(table)
     return [f"### {name}", "", *(f"    {part['command']}" for part in parts), "",
-            f"{len(table):,} {what}, {table.replicate.nunique()} replicates, levels 0 to "
+            f"{len(table):,} {what}, {count} replicate{'s'[:count > 1]}, levels 0 to "
             f"{table.level.max()}{result}; seed {facts['seed']}; {'; '.join(where)}.", ""]
 
 

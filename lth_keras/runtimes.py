@@ -26,6 +26,8 @@ from lth_keras.errors import LotteryError
 from lth_keras.masks import Array
 from lth_keras.messages import check_choice, one_line
 
+REPEATS = 30  # Of each latency.
+
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
@@ -70,7 +72,7 @@ class Measured:
 
 
 def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threads: int = 1,
-            *, repeats: int = 30, timeout: float = 600.0) -> Measured:
+            *, repeats: int = REPEATS, timeout: float = 600.0) -> Measured:
     """Loads a file in a runtime, predicts examples, and takes time and memory.
 
     Latencies of several files compare if they are measured one after another on a machine that

@@ -19,17 +19,12 @@ import numpy as np
 from lth_keras import card, checks, deployment, files, provenance, runtimes
 from lth_keras import formats as known
 from lth_keras.compaction import compact
-from lth_keras.deployment import (
-    COMPACTIONS,
-    DEFAULT,
-    Deployment,
-    SHIPPED,
-    TOLERANCE,
-)
+from lth_keras.deployment import COMPACTIONS, DEFAULT, Deployment, SHIPPED, TOLERANCE
 from lth_keras.errors import LotteryError
 from lth_keras.masks import Array, density
 from lth_keras.messages import check_choice
 from lth_keras.ticket import Ticket
+from lth_keras.values import check_whole
 from lth_keras.weights import masked
 from lth_keras.wrap import strip_pruning
 
@@ -39,6 +34,7 @@ _BATCH = 256  # Of Keras' own predictions.
 def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
            formats: "Sequence[str] | None" = None, representative: Any = None,
            tolerance: float = TOLERANCE, compaction: str = "units", threads: int = 1,
+           repeats: int = runtimes.REPEATS,
            model: Any = None, train: "Callable[[Any], object] | None" = None, dense: Any = None,
            facts: "dict[str, Any] | None" = None,
            on_format: Callable[[str], None] = lambda name: None) -> Deployment:
@@ -56,6 +52,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
       compaction: "units" removes dead units and channels, "inputs" gathers the inputs that are
         used too (smaller kernels; the gathering takes time), "none" nothing.
       threads: cores that a file is timed on, >= 1.
+      repeats: measurements of each latency, >= 1; fewer of a file that takes long, but 5.
       model: of a Ticket: the network that it was found in, as freshly built.
       train: of a Ticket: a function that compiles and fits the model it is given.
       dense: the dense network, trained, to compare sizes and times with.
@@ -78,12 +75,12 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
       >>> made.shipped, made.refused
       (['float32'], {})
     """
-    _check(tolerance, compaction, threads)
+    _check(tolerance, compaction, threads, repeats)
     wanted, folder = _formats(formats, representative), deployment.check_folder(out)
     examples, classes = _examples(data, _architecture(network, model, train))
     about = {**_about(network), **(facts or {})}
     network = _trained(network, model, train)
-    bench = _Bench(examples, classes, representative, tolerance, threads)
+    bench = _Bench(examples, classes, representative, tolerance, threads, repeats)
     reference = bench.predictions(network)
     compacted = None if compaction == "none" else \
         compact(network, take_inputs=compaction == "inputs")
@@ -102,19 +99,20 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
             "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
             "compaction": compacted.summary() if compacted else "",
             "takes_inputs": bool(compacted and compacted.inputs),
-            "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples)},
+            "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples),
+                          "largest_output": float(np.abs(reference).max())},
             "versions": runtimes.versions(), "machine": provenance.machine()})
         _place(made, unchecked)
     return made
 
 
-def _check(tolerance: float, compaction: str, threads: int) -> None:
+def _check(tolerance: float, compaction: str, threads: int, repeats: int) -> None:
     if not tolerance >= 0:
         raise LotteryError("tolerance must be points of accuracy, >= 0. "
                            f"Received: {tolerance!r}.")
     check_choice("compaction", compaction, COMPACTIONS)
-    if threads < 1:
-        raise LotteryError(f"threads must be a whole number >= 1. Received: {threads!r}.")
+    check_whole("threads", threads, 1)
+    check_whole("repeats", repeats, 1)
 
 
 def _about(network: Any) -> dict[str, Any]:
@@ -220,6 +218,7 @@ class _Bench:
     representative: Any
     tolerance: float
     threads: int
+    repeats: int
 
     def predictions(self, network: Any) -> Array:
         """What Keras says of the examples."""
@@ -242,8 +241,8 @@ class _Bench:
             known.convert(network, name, path, self.representative)
         except LotteryError as error:
             return checks.refused(name, str(error), wanted.route)
-        measured = [runtimes.measure(path, runtime, self.examples, self.threads)
-                    for runtime in wanted.runtimes]
+        measured = [runtimes.measure(path, runtime, self.examples, self.threads,
+                                     repeats=self.repeats) for runtime in wanted.runtimes]
         return checks.check(name, path, reference, self.classes, measured,
                             tolerance=self.tolerance, rounding=wanted.rounding,
                             route=wanted.route)

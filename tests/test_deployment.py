@@ -35,7 +35,7 @@ FACTS = {"name": "lenet, level 3", "level": 3, "density": 0.512, "replicate": 0,
          "input": {"shape": [28, 28], "dtype": "float32"},
          "output": {"shape": [10], "dtype": "float32"}, "dense": row(size=9000, file=""),
          "compaction": "3 of 400 units were removed.", "threads": 1,
-         "reference": {"accuracy": 0.98, "examples": 10_000},
+         "reference": {"accuracy": 0.98, "examples": 10_000, "largest_output": 10.0},
          "versions": {"tensorflow": "2.21.0"}, "machine": "2 cores"}
 
 
@@ -222,7 +222,7 @@ def test_the_page_says_what_every_network_can_be_shipped_as(document, tmp_path):
         made(kept / name, rows, name=name).save()
     text = document.page(tmp_path)
     assert "| format | lenet_300_100 | conv2 |" in text
-    assert "| float32 | 2,000<br>1e-06 | 1,000<br>1e-06 |" in text, text
+    assert "| float32 | 2,000<br>1e-07 | 1,000<br>1e-07 |" in text, text
     assert "| float16_sparse | refused | refused |" in text
     assert "- float16_sparse in ai-edge-litert, of lenet_300_100, conv2: it computes NaN" in text
 

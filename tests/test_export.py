@@ -74,6 +74,8 @@ def test_without_classes_outputs_are_compared_and_accuracy_is_not(tmp_path):
                   compaction="none")
     assert made.rows.accuracy.isna().all() and (made.rows.max_error < 1e-5).all()
     assert made.facts["compaction"] == "" and made.facts["reference"]["accuracy"] is None
+    largest = abs(sparse().predict(data()[0], verbose=0)).max()
+    assert made.facts["reference"]["largest_output"] == pytest.approx(largest, rel=1e-5)
 
 
 def test_an_export_replaces_an_earlier_one_and_nothing_else(tmp_path):
@@ -214,7 +216,8 @@ def test_a_ticket_is_trained_first(tmp_path):
 @pytest.mark.parametrize(("arguments", "said"), [
     ({"tolerance": -1}, "tolerance must be"), ({"tolerance": float("nan")}, "tolerance must be"),
     ({"compaction": "all"}, "compaction must be one of units, inputs, none"),
-    ({"threads": 0}, "threads must be"), ({"formats": ["f32"]}, "format must be one of keras"),
+    ({"threads": 0}, "threads must be"), ({"repeats": 0}, "repeats must be"),
+    ({"formats": ["f32"]}, "format must be one of keras"),
     ({"formats": []}, "formats must name"), ({"train": print}, "are for a Ticket"),
     ({"data": (np.zeros((4, 5), np.float32), None)}, r"the network's input, shape \(6,\)"),
     ({"data": (np.zeros((0, 6), np.float32), None)}, "the network's input"),
