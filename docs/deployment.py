@@ -124,7 +124,7 @@ def _section(made: Deployment) -> Iterator[str]:
     facts, reference = made.facts, made.facts["reference"]
     yield f"## {facts['name']}: {facts['density']:.1%} of the weights"
     yield ""
-    yield f"    {facts['command']}"
+    yield from _typed(facts["command"])
     yield ""
     yield (f"Accuracy in Keras {reference['accuracy']:.2%} on {reference['examples']:,} test "
            f"examples.  {facts['machine']}; "
@@ -141,6 +141,10 @@ def _section(made: Deployment) -> Iterator[str]:
     if facts["compaction"]:
         yield from ("Compaction:", "", *(f"    {line}" for line in
                                          facts["compaction"].splitlines()), "")
+
+
+def _typed(command: str) -> Iterator[str]:
+    return (f"    {line}" for line in command.splitlines())
 
 
 def _versions(versions: dict[str, str]) -> str:
@@ -164,7 +168,7 @@ def _levels(results: pathlib.Path) -> Iterator[str]:
     about = json.loads((results / f"{LEVELS}.json").read_text())
     yield "## Every level of a run"
     yield ""
-    yield from (f"    {line}" for line in about["command"].splitlines())
+    yield from _typed(about["command"])
     yield ""
     yield f"![Accuracy, bytes and latency against density]({results.name}/{LEVELS}.png)"
     yield ""

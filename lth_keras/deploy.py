@@ -16,7 +16,7 @@ from lth_keras.plots import save
 from lth_keras.workshop import Settings, Workshop
 
 BEST = "best"
-_WIDE = 120  # Characters, from which on a line has room for quartiles.
+_WIDE = 140  # Characters, from which on a line has room for quartiles.
 HELP = f"""formats (default: {', '.join(DEFAULT)}):
   keras, saved_model                   for Keras and TensorFlow
   float32, float16                     TF Lite

@@ -202,10 +202,10 @@ def document():
 def test_the_page_has_what_exports_measured_and_the_best_of_it(document, tmp_path):
     rows = [row(size=1000, latency=10.0), row("small", size=450, latency=20.0), REFUSED]
     made(tmp_path / "made", rows).save()
-    document.add(tmp_path / "kept", "lenet", tmp_path / "made", "lth export runs/lenet")
+    document.add(tmp_path / "kept", "lenet", tmp_path / "made", "lth run\nlth export runs/lenet")
     text = document.page(tmp_path / "kept")
     assert "## lenet, level 3: 51.2% of the weights" in text
-    assert "    lth export runs/lenet" in text and "`model_small.tflite`" in text
+    assert "    lth run\n    lth export runs/lenet\n" in text and "`model_small.tflite`" in text
     assert "bytes 1/20.0 (small), bytes gzipped 1/20.0 (small), latency 1/2.0 (float32)" in text
     assert "float16_sparse in ai-edge-litert: it computes NaN" in text
 
