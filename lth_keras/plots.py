@@ -71,7 +71,8 @@ def series_style(place: int, label: str) -> dict[str, Any]:
       label: of it.
     """
     return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
-            "markersize": 4, "linewidth": 1.4, "label": label}
+            "linestyle": "-" if place < len(COLOURS) else "--", "markersize": 4,
+            "linewidth": 1.4, "label": label}
 
 
 def branches(results: pd.DataFrame) -> list[str]:
@@ -129,7 +130,9 @@ def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
     axes.set_xlim(left, right)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(_apart(sorted(ticks, reverse=True), (left / right) ** (0.8 / most)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    # As the paper writes them: 51.3, 7.0, 0.89.
+    axes.xaxis.set_major_formatter(FuncFormatter(
+        lambda value, _: f"{value:.1f}" if 1 <= value < 10 else f"{value:.3g}"))
     axes.set_xlabel("weights remaining (%)")
     axes.grid(alpha=0.25)
 
