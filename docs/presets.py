@@ -2,6 +2,7 @@
 
     python docs/presets.py                        the page
     python docs/presets.py run [NAME...]          trains presets first, by default all
+    ... run NAME... --steps STEPS                 for so many steps, by default 100
 
 A short run is the preset scaled to --steps, on some of its data set's images: the dense network is
 trained, pruned as the preset says, rewound and trained again.  docs/presets.csv keeps what came of
@@ -52,9 +53,9 @@ def train(config: Config, steps: int) -> pd.DataFrame:
     """The rows of a short run: of its dense network, and of the ticket of level 1."""
     from lth_keras.lab import Lab
     whole, short = data.load(config.dataset), shortened(config, steps)
-    train, test = EXAMPLES["train"], EXAMPLES["test"]
-    some = data.Data(whole.x_train[:train], whole.y_train[:train], whole.x_test[:test],
-                     whole.y_test[:test], whole.classes)
+    some = data.Data(*(part[:EXAMPLES["train"]] for part in (whole.x_train, whole.y_train)),
+                     *(part[:EXAMPLES["test"]] for part in (whole.x_test, whole.y_test)),
+                     whole.classes)
     lab, start, rows = Lab(short, some), Start(), []
     for level in range(2):
         outcome = lab.train(Training(0, level), start)
@@ -97,7 +98,8 @@ def page(results: pathlib.Path) -> str:
         "it comes to: the preset scaled to so many steps, on at most "
         f"{EXAMPLES['train']:,} of its data set's training images ({VALIDATION} of them held out) "
         f"and {EXAMPLES['test']} of its test images; the dense network is trained, pruned, rewound "
-        "and trained again.  CIFAR-10 is CIFAR-10 (JPEG): every image was compressed once.", "",
+        "and trained again: `python docs/presets.py run NAME --steps STEPS`.  CIFAR-10 is "
+        "CIFAR-10 (JPEG): every image was compressed once.", "",
         "| preset | what it is | weights | networks x steps | short run: steps | P_m at level 1 | "
         "test accuracy, level 0, 1 | pruned weights that are not 0 |",
         "|---|---|---:|---:|---:|---:|---:|---:|",

@@ -40,8 +40,11 @@ def main() -> None:
     adds.add_argument("--machine", help="that trained (default: this one)")
     options = parser.parse_args()
     if options.command_name == "add":
-        add(options.results, options.name, options.workdir, options.command,
-            analysis=options.analysis, more=options.more, machine=options.machine)
+        try:
+            add(options.results, options.name, options.workdir, options.command,
+                analysis=options.analysis, more=options.more, machine=options.machine)
+        except ValueError as error:
+            parser.error(str(error))
     options.output.write_text(page(options.results))
 
 
@@ -140,9 +143,9 @@ def _notes(decided: dict[Claim, tuple[str, list[Part]]]) -> list[str]:
 
 def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:
     parts = facts["parts"]
-    where = dict.fromkeys(f"{part['machine']}; " + ", ".join(
-        f"{package} {version}" for package, version in sorted(part["versions"].items()))
-        for part in parts)
+    where = dict.fromkeys("; ".join([part["machine"], ", ".join(
+        f"{package} {version}" for package, version in sorted(part["versions"].items()))]
+        if part["versions"] else [part["machine"]]) for part in parts)
     what, result, count = "rows of an analysis", "", table.replicate.nunique()
     if not facts["analysis"]:
         what, result = "trained networks", _accuracies(table)

@@ -1,10 +1,9 @@
 """Configuration: what one experiment is, frozen, checked and written down.
 
-The fields say three things.  `preset` names where the settings come from; most fields
-say what each training is; those of EXTENT say how many there are, and which.  The
-fingerprint stands for the former two, so that a run can be continued with more rounds or
-replicates; fields at their default are left out of it, so that a field added later does
-not change the fingerprints of old runs.
+`preset` names where the settings come from; most fields say what each training is; those of
+EXTENT say how many there are, and which.  The fingerprint stands for the former two, so that a
+run can be continued with more rounds or replicates; fields at their default are left out of it,
+so that a field added later does not change the fingerprints of old runs.
 """
 
 import dataclasses
@@ -31,8 +30,9 @@ UNSET = frozenset({"preset", "scale"})  # What a preset and --scale say, and no 
 _CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
             "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
             "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
-_LEAST = {"steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0, "batch_size": 1,
-          "validation_every": 1, "validation_size": 1, "rewind_step": 0, "warmup_steps": 0}
+_LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
+          "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
+          "warmup_steps": 0}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -111,7 +111,7 @@ class Config:
     dtype_policy: str = _field(f"precision, one of {', '.join(DTYPE_POLICIES)}", "float32")
 
     def __post_init__(self) -> None:
-        for name, least in (*_LEAST.items(), ("seed", None)):
+        for name, least in _LEAST.items():
             values.check_whole(name, getattr(self, name), least)
         for name, allowed in _CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
@@ -210,7 +210,7 @@ class Config:
         try:
             plain = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise _none(text, error) from None
+            raise _no_configuration(text, error) from None
         return cls.from_plain(plain)
 
     @classmethod
@@ -228,7 +228,7 @@ class Config:
             said = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:500])
             raise LotteryError(said) from None
         except Exception as error:  # Whatever bad types raise.
-            raise _none(plain, error) from None
+            raise _no_configuration(plain, error) from None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -245,6 +245,6 @@ class Config:
         return fingerprint(self.identity)
 
 
-def _none(received: object, error: Exception) -> LotteryError:
+def _no_configuration(received: object, error: Exception) -> LotteryError:
     return LotteryError("A configuration must be the JSON object of its fields. "
                         f"Received: {received!r:.60} ({error!r:.100}).")

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from lth_keras import plots
+from lth_keras import plots, styles
 from lth_keras.barrier import STABLE
 
 _MOST_PANELS = 6
-BLUE, ORANGE, GREY = *plots.COLOURS[:2], "#777777"
+BLUE, ORANGE, GREY = *styles.COLOURS[:2], "#777777"
 
 
 def shown_levels(rows: pd.DataFrame) -> list[int]:
@@ -62,7 +62,7 @@ def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]",
       y: the column up.
       step: whether x is the middle of bins.
     """
-    shades = plots.shades(len(densities))
+    shades = styles.shades(len(densities))
     for shade, (level, density) in zip(shades, densities.items(), strict=True):
         line = frame[frame.level == level]
         axes.plot(line[x], line[y], color=shade, linewidth=1.2, label=f"{density:.1%}",

@@ -11,7 +11,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from lth_keras import plots
+from lth_keras import plots, styles
 from lth_keras.branches import TICKET
 from lth_keras.panels import ACCURACY, add_legend, compare, EARLY, grid, heading, label_axis, LABELS
 from lth_keras.runs import Run
@@ -130,7 +130,7 @@ def _learning(run: Run) -> dict[str, _Lines]:
     # The lines of each panel that has any but the dense network's.
     levels = plots.nearest_levels(run.results, plots.CURVE_DENSITIES)
     looks = {level: {"color": colour, "label": f"{density:.1%}"} for colour, (level, density)
-             in zip(plots.shades(len(levels)), levels.items(), strict=True)}
+             in zip(styles.shades(len(levels)), levels.items(), strict=True)}
     denser = [level for level, density in levels.items() if density >= 0.2]
     panels: dict[str, _Lines] = {"denser tickets": [(TICKET, level, looks[level])
                                                     for level in denser]}
@@ -162,7 +162,7 @@ def figure_4(runs: Sequence[Run]) -> Figure:
     for axes, measure in zip(cells[2:].flat, (EARLY, ACCURACY), strict=False):
         for run in one_shot:
             plots.against_density(axes, run.results, measure, {
-                branch: plots.run_style(runs.index(run), run.label, branch)
+                branch: styles.run_style(runs.index(run), run.label, branch)
                 for branch in (TICKET, _REINIT)})
         label_axis(axes, measure)
         axes.set_title("one-shot pruning", fontsize=10)
@@ -191,7 +191,7 @@ def figure_6(runs: Sequence[Run]) -> Figure:
     """Early stop and accuracy of tickets with dropout, and of the same networks without."""
     figure, ((left, right),) = grid(1, 2)
     for run in runs:
-        look = plots.run_style(_CONVOLUTIONAL.index(run.config.network), run.label, TICKET)
+        look = styles.run_style(_CONVOLUTIONAL.index(run.config.network), run.label, TICKET)
         look |= {"linestyle": "-", "marker": "o"} if run.config.dropout else \
             {"linestyle": "--", "marker": "s"}
         for axes, measure in ((left, EARLY), (right, ACCURACY)):
@@ -224,7 +224,7 @@ def _at_steps(runs: Sequence[Run]) -> Figure:
         for number, (step, measure) in enumerate(measures.items(), count - len(measures)):
             steps[number].add(step)
             plots.against_density(panels[number], run.results, measure, {
-                branch: plots.run_style(place, _rates(run), branch)
+                branch: styles.run_style(place, _rates(run), branch)
                 for branch in (TICKET, _REINIT)})
     for axes, found in zip(panels, steps, strict=True):
         plots.percent_axis(axes, "test accuracy")

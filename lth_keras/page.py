@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import files, plots, provenance, stats
+from lth_keras import files, plots, provenance, stats, styles
 from lth_keras.branches import TICKET
 from lth_keras.config import Config
 from lth_keras.runs import about, Run, versions
@@ -84,7 +84,7 @@ def _of(run: Run) -> dict[str, Any]:
                           "outcome": item.outcome, "why": item.why, "conditions": [
                               _difference(condition.difference, condition.name == "as early")
                               for condition in item.conditions]} for item in run.levels],
-            "controls": [plots.title(name) for name in controls],
+            "controls": [styles.title(name) for name in controls],
             "against": [{"level": item.level, "density": f"{item.density:.1%}", "cells": [
                 _difference(stats.paired(run.results, "test_accuracy_early_stop", item.level, name),
                             False) for name in controls]} for item in run.levels],
@@ -110,7 +110,7 @@ def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
         for level in map(int, rows.index):
             row: Any = rows.loc[level]
             cells = [_mean(run.results, row, name, branch, level) for name in _measures(run)]
-            found.setdefault(plots.title(branch), []).append({
+            found.setdefault(styles.title(branch), []).append({
                 "level": level, "density": f"{row[('density', 'mean')]:.1%}",
                 "replicates": int(row[("replicates", "count")]), "cells": cells})
     return found

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
-from lth_keras import plots
+from lth_keras import plots, styles
 from lth_keras.runs import about, Run
 
 EARLY, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
@@ -33,8 +33,8 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
     """
     for place, run in enumerate(runs):
         plots.against_density(axes, run.results, measure, {
-            branch: plots.style(branch) if len(runs) == 1
-            else plots.run_style(place, run.label, branch) for branch in branches})
+            branch: styles.style(branch) if len(runs) == 1
+            else styles.run_style(place, run.label, branch) for branch in branches})
     label_axis(axes, measure)
     return axes
 

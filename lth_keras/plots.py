@@ -13,66 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrMethodFormatter
 
-from lth_keras import files
+from lth_keras import files, styles
 from lth_keras.branches import CONTINUED, TICKET
 from lth_keras.controls import CONTROLS
 from lth_keras.stats import summarise, trained
 
-# Colours of Okabe & Ito, which colour-blind readers can tell apart, without their yellow, which
-# is faint on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
-_LINES = ("--", "-.", ":")
 # Densities whose curves the paper draws in its figure 3.
 CURVE_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
-
-
-def title(branch: str) -> str:
-    """What a legend calls a branch."""
-    return CONTROLS[branch].title if branch in CONTROLS else branch
-
-
-def style(branch: str) -> dict[str, Any]:
-    """Colour, marker, line and label of a branch, as matplotlib takes them.
-
-    Those of the ticket are solid.  No two controls share both colour and marker; a control that
-    is registered gets the next ones, and a branch that is not registered a grey cross.
-
-    Example:
-      >>> style("ticket")["linestyle"], style("reinit")["linestyle"], style("gone")["marker"]
-      ('-', '--', 'x')
-    """
-    order = (TICKET, *CONTROLS, CONTINUED)
-    if branch not in order:
-        return {"color": COLOURS[-1], "marker": "x", "linestyle": ":", "label": branch}
-    place = order.index(branch)
-    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
-            "linestyle": _LINES[(place - 1) % len(_LINES)] if place else "-",
-            "label": title(branch)}
-
-
-def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
-    """The style of a branch where there are several runs: the colour is the run's.
-
-    Args:
-      place: of the run, from 0.
-      label: of the run.
-      branch: the branch.
-    """
-    return {**style(branch), "color": COLOURS[place % len(COLOURS)],
-            "label": f"{label}: {title(branch)}"}
-
-
-def series_style(place: int, label: str) -> dict[str, Any]:
-    """The style of one of several things of a kind: no two share both colour and marker.
-
-    Args:
-      place: among them, from 0.
-      label: of it.
-    """
-    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
-            "linestyle": "-" if place < len(COLOURS) else "--", "markersize": 4,
-            "linewidth": 1.4, "label": label}
 
 
 def branches(results: pd.DataFrame) -> list[str]:
@@ -83,19 +30,19 @@ def branches(results: pd.DataFrame) -> list[str]:
 
 
 def against_density(axes: Axes, results: pd.DataFrame, measure: str,
-                    styles: "Mapping[str, Mapping[str, Any]] | None" = None) -> Axes:
+                    looks: "Mapping[str, Mapping[str, Any]] | None" = None) -> Axes:
     """A measure against density: mean over trainings, bars from least to greatest.
 
     Args:
       axes: where to draw; what is drawn there already stays.
       results: a row a trained network, with the columns of `record.COLUMNS`.
       measure: the column to draw.
-      styles: branch -> style, of those to draw; of all by default.
+      looks: branch -> style, of those to draw; of all by default.
     """
     summary = summarise(results)
-    if styles is None:
-        styles = {branch: style(branch) for branch in branches(trained(results))}
-    for branch, look in styles.items():
+    if looks is None:
+        looks = {branch: styles.style(branch) for branch in branches(trained(results))}
+    for branch, look in looks.items():
         if branch not in summary.index.get_level_values("branch"):
             continue
         lines = summary.loc[branch]
@@ -195,19 +142,13 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
       branch: whose curves to draw; those of level 0 are always the ticket's.
     """
     levels = nearest_levels(results, CURVE_DENSITIES)
-    colours = shades(len(levels))
+    colours = styles.shades(len(levels))
     curve_lines(axes, curves, results, [
         (TICKET if level == 0 else branch, level, {"color": colour, "label": f"{density:.1%}"})
         for colour, (level, density) in zip(colours, levels.items(), strict=True)])
-    axes.set_title(title(branch))
+    axes.set_title(styles.title(branch))
     axes.legend(title="weights remaining", fontsize=8, title_fontsize=8, loc="lower right")
     return axes
-
-
-def shades(count: int) -> list[Any]:
-    """Colours from dark to light, which keep their order without colour."""
-    from matplotlib import colormaps
-    return list(colormaps["viridis"](np.linspace(0, 0.85, count)))
 
 
 def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:

@@ -12,7 +12,7 @@ from lth_keras.controls import CONTROLS
 from lth_keras.errors import LotteryError
 from lth_keras.messages import check_choice
 
-MOST_REPLICATES = 1_000_000  # Far above any run's: workdirs have names with their numbers.
+_MOST_NUMBERED = 1_000_000  # Far above any run's: workdirs have names with their numbers.
 OWN = "own"  # The network's own initializers.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -36,8 +36,8 @@ def check_criterion(config: Any) -> None:
 
 def check_ranges(config: Any) -> None:
     """Numbers within their ranges, and those of sgd only with sgd."""
-    if config.replicate_numbers.stop > MOST_REPLICATES:
-        raise LotteryError(f"first_replicate and replicates must be {MOST_REPLICATES:,} together "
+    if config.replicate_numbers.stop > _MOST_NUMBERED:
+        raise LotteryError(f"first_replicate and replicates must be {_MOST_NUMBERED:,} together "
                            f"at most. Received: first_replicate={config.first_replicate}, "
                            f"replicates={config.replicates}.")
     if config.rounds > MOST_LEVEL:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lth_keras import plots, stats
+from lth_keras import stats, styles
 from lth_keras.branches import TICKET
 from lth_keras.stats import Estimate, paired
 from lth_keras.verdicts import CONTROL, INCONCLUSIVE, LevelVerdict, WINNING
@@ -144,7 +144,7 @@ def _table(title: str, caption: str) -> Table:
 
 def _heading(branch: str) -> str:
     # Titles of other controls are long; their names break into lines.
-    return plots.title(branch) if branch in (TICKET, CONTROL) else escape(branch.replace("_", " "))
+    return styles.title(branch) if branch in (TICKET, CONTROL) else escape(branch.replace("_", " "))
 
 
 def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:

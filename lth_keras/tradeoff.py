@@ -14,7 +14,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from lth_keras import plots
+from lth_keras import plots, styles
 from lth_keras.card import latency, memory, number
 from lth_keras.deployment import Deployment, SHIPPED
 
@@ -87,7 +87,7 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
         for place, name in enumerate(dict.fromkeys(shipped["format"])):
             lines = shipped[shipped["format"] == name].sort_values("level", kind="stable")
             lines = lines.groupby("level").first()  # Of several runtimes the default one.
-            axes.plot(100 * lines.density, lines[column], **plots.series_style(place, str(name)))
+            axes.plot(100 * lines.density, lines[column], **styles.series_style(place, str(name)))
         plots.density_axis(axes, 100 * shipped.density.drop_duplicates().to_numpy())
         if column == "accuracy":
             plots.percent_axis(axes, label)

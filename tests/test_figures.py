@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lth_keras import controls, figures, panels, plots
+from lth_keras import controls, figures, panels, plots, styles
 from lth_keras.config import Config
 from lth_keras.figures import FIGURES
 from lth_keras.record import COLUMNS
@@ -180,7 +180,7 @@ def test_the_summary_has_every_branch():
     found = run("n", branches=branches)
     for axes, measure in zip(panels.summary_figure([found]).axes, MEASURES[:2], strict=True):
         for branch in branches:
-            check(axes, plots.title(branch), found, branch, measure)
+            check(axes, styles.title(branch), found, branch, measure)
 
 
 def test_a_figure_in_words_gives_where_each_line_begins_and_ends():
@@ -191,7 +191,7 @@ def test_a_figure_in_words_gives_where_each_line_begins_and_ends():
 
 
 def test_every_control_has_a_look_of_its_own():
-    looks = [plots.style(name) for name in ("ticket", *controls.CONTROLS)]
+    looks = [styles.style(name) for name in ("ticket", *controls.CONTROLS)]
     assert len({(look["color"], look["marker"]) for look in looks}) == len(looks)
     assert len({look["label"] for look in looks}) == len(looks)
     assert looks[0]["linestyle"] == "-" and all(look["linestyle"] != "-" for look in looks[1:])
@@ -199,10 +199,10 @@ def test_every_control_has_a_look_of_its_own():
 
 def test_a_control_that_is_registered_is_drawn_under_its_title(monkeypatch):
     monkeypatch.setattr(controls, "CONTROLS", dict(controls.CONTROLS))
-    monkeypatch.setattr(plots, "CONTROLS", controls.CONTROLS)
+    monkeypatch.setattr(styles, "CONTROLS", controls.CONTROLS)
     controls.register("mine", "of my own", drawn=False)(lambda *arguments: None)
-    assert plots.style("mine")["label"] == "of my own"
-    assert plots.style("mine")["marker"] != plots.style("no control any more")["marker"] == "x"
+    assert styles.style("mine")["label"] == "of my own"
+    assert styles.style("mine")["marker"] != styles.style("no control any more")["marker"] == "x"
 
 
 def test_bars_of_equal_values_are_none_though_their_mean_is_off_them_in_the_last_bit():
@@ -218,6 +218,19 @@ def test_a_figure_of_the_paper_can_be_added(monkeypatch):
         found for found in runs if found.config.network == "n"])(lambda runs: Figure())
     assert figures.FIGURES[9].lacks([run("conv2")])
     assert figures.FIGURES[9].draw([run("n")]).get_suptitle().startswith("After figure 9: nothing")
+
+
+def test_things_of_a_kind_beyond_the_colours_are_dashed():
+    looks = [styles.series_style(place, str(place)) for place in range(11)]
+    assert len({(look["color"], look["linestyle"]) for look in looks}) == len(looks)
+    assert len({look["marker"] for look in looks}) == len(looks)
+
+
+def test_densities_are_written_as_in_the_paper():
+    axes = Figure().add_subplot()
+    plots.density_axis(axes, np.array([100, 51.28, 13.46, 6.95, 0.891]))
+    write = axes.xaxis.get_major_formatter()
+    assert [write(value) for value in axes.get_xticks()] == ["100", "51.3", "13.5", "7.0", "0.891"]
 
 
 def test_runs_of_different_ladders_share_an_axis_whose_ticks_do_not_collide():

@@ -26,9 +26,9 @@ GROUPS = (
      "workers", "clusters"),
     ("deployment", "sharing", "conversion", "formats", "trial", "runtimes", "sizes", "checks",
      "card", "shipping", "sources", "workshop"),
-    ("stats", "verdicts", "runs", "plots", "panels", "figures", "tables", "page", "events",
-     "report", "progress", "listing", "drawings", "charts", "analysis", "survivors", "movement",
-     "connections", "overlaps", "instability", "tradeoff"),
+    ("stats", "verdicts", "runs", "styles", "plots", "panels", "figures", "tables", "page",
+     "events", "report", "progress", "listing", "drawings", "charts", "analysis", "survivors",
+     "movement", "connections", "overlaps", "instability", "tradeoff"),
     ("flags", "analyse", "deploy", "cli", "__main__"),
 )
 OUTSIDE = ("__init__", "_version")
