@@ -78,6 +78,18 @@ def test_without_classes_outputs_are_compared_and_accuracy_is_not(tmp_path):
     assert made.facts["reference"]["largest_output"] == pytest.approx(largest, rel=1e-5)
 
 
+def test_latencies_are_repeated_as_often_as_asked_for(tmp_path, monkeypatch):
+    from lth_keras import runtimes
+    measured, measure = [], runtimes.measure
+
+    def spy(*arguments, **options):
+        measured.append(measure(*arguments, **options))
+        return measured[-1]
+    monkeypatch.setattr(runtimes, "measure", spy)
+    export(sparse(), tmp_path, data=data(), formats=["float32"], repeats=2)
+    assert [found.batch_1.repeats for found in measured] == [2] * len(measured) and measured
+
+
 def test_an_export_replaces_an_earlier_one_and_nothing_else(tmp_path):
     arguments = {"data": data(), "tolerance": 100}
     export(sparse(), tmp_path, formats=LITE, **arguments)
