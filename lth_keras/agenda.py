@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from lth_keras.branches import CONTINUED, TICKET
+from lth_keras.branches import CONTINUED
 from lth_keras.config import Config
 from lth_keras.controls import CONTROLS
 from lth_keras.errors import DivergedError
@@ -20,11 +20,23 @@ def trainings(config: Config) -> Iterator[Training]:
     """
     for level in range(config.rounds + 1):
         for replicate in config.replicate_numbers:
-            if config.chain(level) != TICKET:
-                yield chain(config, replicate, level)
-            for branch in config.plan:
-                for index in range(branch.at(level)):
-                    yield Training(replicate, level, branch.name, index)
+            yield from at_level(config, replicate, level)
+
+
+def at_level(config: Config, replicate: int, level: int) -> list[Training]:
+    """The trainings of a level: those of its branches, and what the next level is made from.
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=100, strategy="continued",
+      ...                 branches=("ticket@2",))
+      >>> [str(training) for level in (1, 2) for training in at_level(config, 0, level)]
+      ['replicate 0, level 1, continued', 'replicate 0, level 2, continued', \
+'replicate 0, level 2, ticket']
+    """
+    asked = [Training(replicate, level, branch.name, index)
+             for branch in config.plan for index in range(branch.at(level))]
+    link = chain(config, replicate, level)
+    return asked if link in asked else [link, *asked]
 
 
 def stands_on(config: Config, training: Training) -> "Training | None":

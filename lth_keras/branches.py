@@ -3,6 +3,8 @@
 In words, as on the command line: a name, then ":" and how often, then "@" and the levels.
 
     ticket                     the ticket, at every level
+    ticket@12/15               the ticket at levels 12 and 15, where the strategy lets others be
+                               left out: under continued, no level is made from the ticket below
     reinit                     a control, once at every level from 1
     reinit:3@3/5/7/9-12        three times at each of levels 3, 5, 7, 9, 10, 11, 12
     ticket:2@4                 the ticket twice at level 4, the second time with another data order
@@ -39,20 +41,18 @@ class Branch:
     def at(self, level: int) -> int:
         """How many trainings it has at a level.
 
-        A control of the dense network would be the dense network; the ticket is trained at every
-        level, and repeated where asked.
+        A control of the dense network would be the dense network.  What the levels above are made
+        from is trained all the same (`agenda.at_level`).
 
         Example:
           >>> branch = parse("reinit:3@2/4")
           >>> [branch.at(level) for level in range(5)]
           [0, 0, 3, 0, 3]
           >>> [parse("ticket:2@1").at(level) for level in range(3)]
-          [1, 2, 1]
+          [0, 2, 0]
         """
         asked = self.repeats if self.levels is None or level in self.levels else 0
-        if self.name == TICKET:
-            return max(1, asked)
-        return asked if level else 0
+        return asked if level or self.name == TICKET else 0
 
     def __str__(self) -> str:
         repeats = f":{self.repeats}" if self.repeats > 1 else ""

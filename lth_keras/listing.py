@@ -25,7 +25,8 @@ def run_help() -> str:
     parts = {
         "presets": presets.DESCRIPTIONS,
         "branches, as NAME, NAME:REPEATS or NAME:REPEATS@LEVELS": {
-            "ticket": "the ticket, at every level",
+            "ticket": "the ticket, at every level; under strategy=continued also at some, as in "
+                      "ticket@12/15",
             **{name: control.title for name, control in CONTROLS.items()}},
         "settings for --set, on top of the preset's": {
             field.name: field.metadata["help"] for field in dataclasses.fields(Config)

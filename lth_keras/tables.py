@@ -40,12 +40,11 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
         name = _heading(branch)
         shown.add_column(f"{name}\nearly stop", justify="right")
         shown.add_column(f"{name}\naccuracy %", justify="right")
-    for level in summary.loc[TICKET].index:
+    for level in sorted({level for branch, level in summary.index if branch in branches}):
         fewer = any(counts[branch, level] < replicates for branch in branches
                     if (branch, level) in summary.index)
-        density = summary.loc[(TICKET, level), ("density", "mean")]
-        if not any((branch, level) in summary.index for branch in branches):
-            continue
+        known = next(name for name in (TICKET, *branches) if (name, level) in summary.index)
+        density = summary.loc[(known, level), ("density", "mean")]
         cells = [f"{level}{'*' if fewer else ''}", f"{density * 100:.1f}"]
         for branch in branches:
             if (branch, level) in summary.index:

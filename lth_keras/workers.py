@@ -23,8 +23,7 @@ from typing import Any
 import joblib
 from joblib.externals import loky
 
-from lth_keras import parcels, work
-from lth_keras.branches import TICKET
+from lth_keras import agenda, parcels, work
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError
 from lth_keras.experiment import ATTEMPTS, Outcome, Speed, Start, WorkerDiedError
@@ -74,8 +73,7 @@ class Pool:
                  placement: Placement):
         # More could never be busy at once.
         most = min(len(waiting), config.replicates * max(
-            sum(branch.at(level) for branch in config.plan) + (config.chain(level) != TICKET)
-            for level in range(config.rounds + 1)))
+            len(agenda.at_level(config, 0, level)) for level in range(config.rounds + 1)))
         self.slots = min(most, jobs or self._cores())
         self._lab = json.dumps(config.to_dict()), placement
         self._tally = work.Tally(config)

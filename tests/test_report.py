@@ -4,11 +4,12 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
+import rows
 import workdirs
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from lth_keras import locks, plots, report
+from lth_keras import locks, plots, report, tables
 from lth_keras.config import Config
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.store import Store, Training
@@ -292,3 +293,12 @@ def test_a_file_where_a_folder_is_asked_for_is_an_error(tmp_path):
     with pytest.raises(LotteryError, match="must be folders.*Received: .*file, a file"):
         report.command(argparse.Namespace(workdirs=["w"], out=str(tmp_path / "file"),
                                           tensorboard=None), Console())
+
+
+def test_levels_whose_ticket_is_not_trained_are_in_the_table_with_their_controls():
+    results = rows.rows((0, "ticket", 0, 100, 0.9), (0, "ticket", 2, 90, 0.91),
+                        (0, "reinit", 1, 120, 0.87), (0, "reinit", 2, 120, 0.8))
+    table = tables.measured(results, "title")
+    levels, densities, _, tickets, _, controls = (list(column.cells) for column in table.columns)
+    assert (levels, densities) == (["0", "1", "2"], ["100.0", "50.0", "25.0"])
+    assert (tickets, controls) == (["90.00", "", "91.00"], ["", "87.00", "80.00"])

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas
 import pytest
 import small
 from small import CONFIG, contents, run
@@ -18,7 +19,8 @@ from lth_keras.store import Store
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 SETTINGS = {
-    "iterative": {}, "one_shot": {"strategy": "one_shot"}, "continued": {"strategy": "continued"},
+    "iterative": {}, "one_shot": {"strategy": "one_shot"},
+    "continued": {"strategy": "continued", "branches": ("ticket:2", "reinit", "noise_1")},
     "late": {"rewind_step": 4}, "rates": {"retraining": "learning_rate_rewinding"},
     "tuning": {"retraining": "fine_tuning", "rewind_step": 8},
     "one_shot_rates": {"strategy": "one_shot", "retraining": "learning_rate_rewinding"}}
@@ -235,3 +237,24 @@ def test_the_order_of_a_tickets_masks_means_nothing(settings):
     again = ticketfile.decode(ticketfile.encode(turned))
     assert list(again.masks) == sorted(ticket.masks)
     assert list(again.weights) == sorted(ticket.weights)
+
+
+def test_continued_trains_the_ticket_only_where_asked_to_the_same_numbers(tmp_path):
+    whole = config("continued").replace(branches=("ticket",))
+    some = whole.replace(branches=("ticket@2",), rounds=2)
+    assert list(trainings(some)) == [
+        Training(0, 0), Training(0, 1, "continued"), Training(0, 2, "continued"), Training(0, 2)]
+    run(tmp_path / "whole", whole.replace(rounds=2))
+    run(tmp_path / "some", some)
+    rows = [store.results(tmp_path / name, whole.fingerprint).drop(columns="seconds")
+            .set_index(["branch", "level"]) for name in ("whole", "some")]
+    assert ("ticket", 1) in rows[0].index and ("ticket", 1) not in rows[1].index
+    pandas.testing.assert_frame_equal(rows[1], rows[0].loc[rows[1].index])
+
+
+@pytest.mark.parametrize("strategy", ["iterative", "one_shot"])
+def test_elsewhere_a_ticket_is_trained_at_every_level_for_the_next_is_made_from_it(strategy):
+    settings = CONFIG.replace(strategy=strategy, branches=("ticket:2@2", "reinit@1"), rounds=2)
+    assert list(trainings(settings)) == [
+        Training(0, 0), Training(0, 1), Training(0, 1, "reinit"), Training(0, 2),
+        Training(0, 2, "ticket", 1)]
