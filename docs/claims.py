@@ -9,8 +9,8 @@ import convnets
 import lenet
 from judging import Claim
 
-LENET, ONE_SHOT, CONTINUED = "lenet_300_100", "lenet_300_100_one_shot", "lenet_300_100_continued"
-SGD = "lenet_300_100_sgd"
+LENET, ONE_SHOT, SGD = "lenet_300_100", "lenet_300_100_one_shot", "lenet_300_100_sgd"
+HALF, CONTINUED = f"{LENET}_half", f"{LENET}_half_continued"  # Of the paper's steps.
 
 
 def _convolutional(number: int, speed: str, gain: str, first: str,
@@ -56,8 +56,8 @@ CLAIMS = (
           "earlier than dense at level 7, to within 19%, and are no more accurate at level 13, to "
           "within 0.15 points.  Decided by the rule that was added later."),
     Claim("L9", "Resetting each round beats continued training at small sizes (figures 9, 10)",
-          (LENET, CONTINUED), lenet.l9),
-    Claim("L10", "LeNet: random sparsity is worse than re-initialisation (appendix E)", (LENET,),
+          (HALF, CONTINUED), lenet.l9),
+    Claim("L10", "LeNet: random sparsity is worse than re-initialisation (appendix E)", (HALF,),
           lenet.l10),
     Claim("L11", "Surviving initial weights: second and output layer bimodal, the first keeps its "
           "Gaussian (Adam); all three bimodal with SGD",
@@ -65,9 +65,9 @@ CLAIMS = (
     Claim("L12", "Weights of the ticket move further from their initial values, and more often "
           "away from 0, than those pruned (figures 19, 20)", (f"{LENET}_movement",), lenet.l12),
     Claim("L13", "Weights drawn from the survivors' are as good as re-initialised ones; pruning "
-          "by magnitude before training is worse", (LENET,), lenet.l13),
+          "by magnitude before training is worse", (HALF,), lenet.l13),
     Claim("L14", "Noise of half a deviation hardly matters; with 3 deviations still better than "
-          "re-initialised (figure 25)", (LENET,), lenet.l14),
+          "re-initialised (figure 25)", (HALF,), lenet.l14),
     Claim("L15", "Incoming connections are even over units, outgoing ones very uneven (Adam)",
           (f"{LENET}_connections",), lenet.l15,
           "the paper shows histograms and no figure, so that the bound, twice as uneven as random "
@@ -76,7 +76,8 @@ CLAIMS = (
     Claim("L16", "Adam's learning rates 2e-4 to 2e-3 give similar accuracy; SGD 0.4 to 0.8 keeps "
           "its early stop down to below 1%"),
     Claim("L17", "Rates of 0.1 and 0.2 a round beat 0.4 and more; initial deviation 0.1 is as good "
-          "as Glorot's"),
+          "as Glorot's", (*(f"{LENET}_fraction_{fraction}" for fraction in (0.1, 0.2, 0.4, 0.6)),
+                           f"{LENET}_normal_0.1"), lenet.l17),
     Claim("L18", "All widths return to the dense accuracy at about 9,000 to 15,000 weights"),
     *_convolutional(2, "at 8.8% (level 11) learns 3.5 times as fast as dense",
                     "at 4.6% (level 14): test accuracy at the early stop 3.4 points above dense",

@@ -20,6 +20,7 @@ several parts is reproduced if all are, and not reproduced if one is not.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
@@ -93,6 +94,29 @@ def decide(claim: Claim, runs: Runs) -> tuple[str, list[Part]]:
 def series(results: pd.DataFrame, measure: str, which: tuple[str, int]) -> pd.Series:
     """A measure of (branch, level) in each replicate."""
     return stats.by_replicate(results, measure, *which)
+
+
+def at_density(results: pd.DataFrame, measure: str, percent: float) -> pd.Series:
+    """A measure of the ticket in each replicate at a share of the weights.
+
+    Between the two levels nearest to it, along the logarithm of P_m.
+
+    Args:
+      results: a row a trained network.
+      measure: which.
+      percent: of the weights.
+
+    Returns:
+      Indexed by replicate; empty if no level is as sparse.
+    """
+    found = results[results.branch == "ticket"].groupby("level").density.mean() * 100
+    denser, sparser = found[found >= percent], found[found < percent]
+    if sparser.empty:
+        return pd.Series(dtype=float)
+    above, below = denser.index[-1], sparser.index[0]
+    share = math.log(denser[above] / percent) / math.log(denser[above] / sparser[below])
+    return series(results, measure, ("ticket", above)) * (1 - share) \
+        + series(results, measure, ("ticket", below)) * share
 
 
 def mean(values: pd.Series) -> "Estimate | None":

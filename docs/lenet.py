@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import pandas as pd
 from judging import (
     ACCURACY,
+    at_density,
     at_least,
     DENSE,
     earlier,
@@ -178,6 +179,19 @@ def l15(run: pd.DataFrame) -> Iterable[Part]:
                    mean(2 - of["incoming"]), "")
         yield sign(f"{name}, outgoing: its unevenness over that of chance, less 2",
                    mean(of["outgoing"] - 2), "")
+
+
+def l17(tenth: pd.DataFrame, fifth: pd.DataFrame, two_fifths: pd.DataFrame,
+        three_fifths: pd.DataFrame, normal: pd.DataFrame) -> Iterable[Part]:
+    percent = 4  # Every rate has levels beside it.
+    for slow, run in ((0.1, tenth), (0.2, fifth)):
+        for fast, other in ((0.4, two_fifths), (0.6, three_fifths)):
+            yield above(f"rate {slow} less rate {fast}, at {percent}% of the weights", gain(
+                at_density(run, ACCURACY, percent), at_density(other, ACCURACY, percent)))
+    for level in (7, 12):
+        yield equal(f"deviation 0.1 less Glorot's, level {level}", gain(
+            series(normal, ACCURACY, ("ticket", level)),
+            series(fifth, ACCURACY, ("ticket", level))), NONE["pt"])
 
 
 def rate(small: pd.DataFrame, large: pd.DataFrame) -> Iterable[Part]:

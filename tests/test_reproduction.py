@@ -242,6 +242,60 @@ def test_claims_on_weights_and_rates_go_by_their_rules(claims, judging, name, ta
     assert verdict(contradicting)[0] == judging.NOT_REPRODUCED, verdict(contradicting)
 
 
+def levels(branches, density=0.8):
+    """Three replicates' accuracies at the early stop: a dictionary level -> accuracy a branch."""
+    return pd.DataFrame([
+        {"replicate": replicate, "branch": branch, "level": level, "density": density**level,
+         "early_stop_step": 100, "test_accuracy_early_stop": accuracy + 1e-5 * replicate * level}
+        for replicate in range(3) for branch, accuracies in branches.items()
+        for level, accuracy in accuracies.items()])
+
+
+def flat(**accuracies):
+    return levels({branch.replace("half", "0.5"): dict.fromkeys((7, 12, 15, 16), accuracy)
+                   for branch, accuracy in accuracies.items()})
+
+
+def ladder(share, accuracy=0.98, count=40):
+    return levels({"ticket": dict.fromkeys(range(count), accuracy)}, 1 - share)
+
+
+@pytest.mark.parametrize(("name", "tables", "contradicting"), [
+    ("L9", (flat(ticket=0.98), flat(ticket=0.97)), (flat(ticket=0.98), flat(ticket=0.98))),
+    ("L10", (flat(reinit=0.97, random_mask=0.96),), (flat(reinit=0.97, random_mask=0.97),)),
+    ("L13", (flat(reinit=0.97, resample=0.9705, magnitude_at_init=0.96),),
+     (flat(reinit=0.97, resample=0.965, magnitude_at_init=0.96),)),
+    ("L13", (flat(reinit=0.97, resample=0.9695, magnitude_at_init=0.96),),
+     (flat(reinit=0.97, resample=0.97, magnitude_at_init=0.97),)),
+    ("L14", (flat(ticket=0.98, reinit=0.97, noise_half=0.981, noise_3=0.975),),
+     (flat(ticket=0.98, reinit=0.97, noise_half=0.977, noise_3=0.975),)),
+    ("L14", (flat(ticket=0.98, reinit=0.97, noise_half=0.979, noise_3=0.975),),
+     (flat(ticket=0.98, reinit=0.97, noise_half=0.98, noise_3=0.97),)),
+    *(("L17", (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2)),
+       contradicting) for contradicting in (
+        (ladder(0.1, 0.97), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2)),
+        (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.98), ladder(0.2)),
+        (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2, 0.97))))])
+def test_claims_on_accuracies_at_the_early_stop_go_by_their_rules(claims, judging, name, tables,
+                                                                 contradicting):
+    claim = claims[name]
+
+    def verdict(found):
+        return judging.decide(claim, dict(zip(claim.runs, found, strict=True)))
+    assert verdict(tables)[0] == judging.REPRODUCED, verdict(tables)
+    assert verdict(contradicting)[0] == judging.NOT_REPRODUCED, verdict(contradicting)
+
+
+def test_a_measure_at_a_share_of_the_weights_lies_between_two_levels(judging):
+    run = levels({"ticket": {0: 0.9, 1: 0.8, 2: 0.4}}, density=0.25)
+
+    def at(percent):
+        return judging.at_density(run, "test_accuracy_early_stop", percent).tolist()
+    assert at(50) == pytest.approx([0.85, 0.850005, 0.85001])  # Half way to a quarter.
+    assert at(25)[0] == pytest.approx(0.8) and at(12.5)[0] == pytest.approx(0.6)
+    assert at(100)[0] == pytest.approx(0.9) and at(6) == []
+
+
 def test_every_claim_of_the_paper_has_a_row(claims, reproduction, tmp_path):
     names = list(claims)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
