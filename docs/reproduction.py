@@ -21,6 +21,7 @@ from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 from lth_keras import files, layout, provenance, runs, store
 
 HERE = pathlib.Path(__file__).resolve().parent
+_FOLDED = 8  # Lines of a cell, beyond which it is folded.
 _DROPPED = "seconds"  # Of a machine that was busy or not: it belongs to no claim.
 
 
@@ -123,14 +124,28 @@ def page(results: pathlib.Path) -> str:
 
 
 def _row(claim: Claim, verdict: str, parts: list[Part], about: dict[str, dict]) -> str:
-    said = [part.said + (f" ({part.needed})" if part.needed and verdict == INCONCLUSIVE else "")
-            for part in parts]
     scales = {about[name]["settings"].get("scale", 1.0) for name in claim.runs if parts}
-    cells = [claim.name, claim.text, "<br>".join(said) or "-",
+    cells = [claim.name, claim.text, _said(parts, verdict) or "-",
              str(min((part.replicates for part in parts), default=0) or "-"),
              ", ".join(f"{scale:g}" for scale in sorted(scales)) or "-",
              f"**{verdict}**" if verdict != NOT_RUN else verdict]
     return "| " + " | ".join(cells) + " |"
+
+
+def _said(parts: list[Part], verdict: str) -> str:
+    """Our numbers, and of several what each comes to; many are folded."""
+    lines, counts = [], collections.Counter(part.verdict for part in parts)
+    for part in parts:
+        own = part.verdict if len(counts) > 1 and part.verdict != NOT_RUN else ""
+        needed = part.needed if verdict == INCONCLUSIVE else ""
+        more = ": ".join(filter(None, (own, needed)))
+        lines.append(f"{part.said} ({more})" if more else part.said)
+    listed = "<br>".join(lines)
+    if len(parts) <= _FOLDED:
+        return listed
+    counted = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return (f"<details><summary>{len(parts)} differences: {counted}</summary>{listed}"
+            "</details>")
 
 
 def _notes(decided: dict[Claim, tuple[str, list[Part]]]) -> list[str]:

@@ -133,6 +133,26 @@ def test_a_note_is_shown_of_a_claim_that_is_not_reproduced(claims, reproduction,
         assert reproduction._notes({claim: (verdict, [])}) == []
 
 
+def test_several_parts_say_what_each_comes_to_and_many_are_folded(reproduction, judging):
+    good = judging.Part("a: 1 pt", judging.REPRODUCED, 5)
+    open_ = judging.Part("b: 2 pt", judging.INCONCLUSIVE, 5, "about 9 replicates would tell")
+    assert reproduction._said([good], judging.REPRODUCED) == "a: 1 pt"
+    assert reproduction._said([good, good], judging.REPRODUCED) == "a: 1 pt<br>a: 1 pt"
+    assert reproduction._said([good, open_], judging.INCONCLUSIVE) == (
+        "a: 1 pt (reproduced)<br>b: 2 pt (inconclusive: about 9 replicates would tell)")
+    assert reproduction._said([open_], judging.INCONCLUSIVE) == (
+        "b: 2 pt (about 9 replicates would tell)")
+    bad = judging.Part("c: 3 pt", judging.NOT_REPRODUCED, 5)
+    assert reproduction._said([open_, bad], judging.NOT_REPRODUCED) == (
+        "b: 2 pt (inconclusive)<br>c: 3 pt (not reproduced)")
+    untrained = judging.Part("d: not trained", judging.NOT_RUN, 0)
+    assert reproduction._said([good, untrained], judging.NOT_RUN) == (
+        "a: 1 pt (reproduced)<br>d: not trained")
+    many = reproduction._said([good] * 9 + [bad], judging.NOT_REPRODUCED)
+    assert many.startswith("<details><summary>10 differences: 1 not reproduced, 9 reproduced</s")
+    assert many.count("<br>") == 9 and many.endswith("</details>")
+
+
 def test_one_shot_and_continued_need_both_runs(claims, judging):
     for claim in claims.values():
         if len(claim.runs) > 1:
