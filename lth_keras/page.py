@@ -77,6 +77,7 @@ def write(path: pathlib.Path, content: "bytes | str") -> None:
 def _of(run: Run) -> dict[str, Any]:
     controls = [name for name in plots.branches(stats.trained(run.results))
                 if name not in (TICKET, CONTROL)]
+    compared = stats.compared(run.results, controls)
     return {"label": run.label, "roots": [str(root) for root in run.roots],
             "about": about([run], ""), "sentence": verdict(run.results).sentence,
             "levels": levels_sentence(run.levels),
@@ -87,7 +88,8 @@ def _of(run: Run) -> dict[str, Any]:
             "controls": [styles.title(name) for name in controls],
             "against": [{"level": item.level, "density": f"{item.density:.1%}", "cells": [
                 _difference(stats.paired(run.results, "test_accuracy_early_stop", item.level, name),
-                            False) for name in controls]} for item in run.levels],
+                            False) for name in controls]}
+                        for item in run.levels if item.level in compared],
             "means": _means(run), "measures": list(_measures(run).values()),
             "diverged": run.diverged, "unreached": run.unreached,
             "columns": list(run.results.columns),

@@ -184,6 +184,20 @@ def paired(results: pd.DataFrame, measure: str, level: int,
     return student(differences) if len(differences) else None
 
 
+def compared(results: pd.DataFrame, branches: Iterable[str]) -> list[int]:
+    """The levels at which the ticket is trained, and one of some controls.
+
+    Example:
+      >>> rows = pd.DataFrame({"branch": ["ticket", "ticket", "ticket", "reinit"],
+      ...                      "level": [0, 1, 2, 2], "early_stop_step": 100})
+      >>> compared(rows, ["reinit"])
+      [2]
+    """
+    rows = trained(results)
+    of_controls = rows[rows.branch.isin([*branches])]
+    return sorted({*rows[rows.branch == "ticket"].level} & {*of_controls.level})
+
+
 def differences(results: pd.DataFrame, measure: str) -> pd.DataFrame:
     """The paired differences of every level: ticket less dense, ticket less each control.
 

@@ -86,7 +86,7 @@ def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True)
 
 def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
                      intervals: bool = True) -> Table:
-    """A row a level: the ticket's test accuracy at early stop less that of controls.
+    """The ticket's test accuracy at early stop less that of controls, a row a level that has one.
 
     Args:
       results: a row a trained network.
@@ -99,7 +99,7 @@ def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
     for branch in branches:
         shown.add_column(f"vs {_heading(branch)}", justify="right")
     densities = results[results.branch == TICKET].groupby("level").density.mean()
-    for level in sorted(set(stats.trained(results).level) & set(densities.index) - {0}):
+    for level in stats.compared(results, branches):
         shown.add_row(str(level), f"{densities[level] * 100:.1f}", *(
             difference(paired(results, "test_accuracy_early_stop", level, branch), 100, "+.2f",
                        intervals) for branch in branches))

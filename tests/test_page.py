@@ -167,3 +167,10 @@ def test_ink_stands_out_from_what_it_is_on(scheme):
                        ("good", "good-back"), ("bad", "bad-back"), ("open", "open-back")):
         high, low = sorted(map(luminance, (colours[ink], colours[paper])), reverse=True)
         assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, paper)
+
+
+def test_controls_are_compared_at_the_levels_that_they_are_trained_at():
+    results = rows((0, "ticket", 0, 100, 0.9), (0, "ticket", 1, 90, 0.91),
+                   (0, "ticket", 2, 90, 0.91), (0, "constant", 2, 120, 0.9))
+    text = elements([run(results=results)], []).text
+    assert text.count("not trained") == 2 and "+1.00" in text  # No reinit at levels 1 and 2.

@@ -302,3 +302,11 @@ def test_levels_whose_ticket_is_not_trained_are_in_the_table_with_their_controls
     levels, densities, _, tickets, _, controls = (list(column.cells) for column in table.columns)
     assert (levels, densities) == (["0", "1", "2"], ["100.0", "50.0", "25.0"])
     assert (tickets, controls) == (["90.00", "", "91.00"], ["", "87.00", "80.00"])
+
+
+def test_tables_of_controls_have_the_levels_that_they_are_trained_at():
+    results = rows.rows((0, "ticket", 0, 100, 0.9), (0, "ticket", 1, 90, 0.91),
+                        (0, "ticket", 2, 90, 0.91), (0, "constant", 2, 120, 0.9))
+    table = tables.against_controls(results, ["constant"], "title")
+    assert [list(column.cells) for column in table.columns] == [["2"], ["25.0"], ["+1.00"]]
+    assert not tables.against_controls(results, ["reinit"], "title").rows
