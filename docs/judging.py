@@ -230,8 +230,9 @@ def at_least(what: str, values: pd.Series, bound: float) -> Part:
 def _part(what: str, found: Estimate, unit: str, verdict: str, *bounds: float) -> Part:
     # Of what is open: how many replicates would tell it from one of the bounds.
     needed = ""
-    interval = "" if found.replicates < 2 else f" [{found.low:+.2f}, {found.high:+.2f}]"
-    said = f"{what}: {found.mean:+.2f}{interval} {unit}".rstrip()
+    form = "+.2f" if unit else "+.3f"  # Shares and ratios are small.
+    interval = "" if found.replicates < 2 else f" [{found.low:{form}}, {found.high:{form}}]"
+    said = f"{what}: {found.mean:{form}}{interval} {unit}".rstrip()
     if verdict == INCONCLUSIVE and found.replicates > 1:
         counts = [count for bound in bounds if (count := stats.replicates_needed(found, bound))]
         needed = f"about {min(counts):,} replicates would tell" if counts else \

@@ -202,6 +202,13 @@ def test_a_convolutional_run_that_goes_less_far_leaves_claims_on_sparser_levels_
     assert verdicts == [judging.REPRODUCED, *[judging.NOT_RUN] * 3, judging.REPRODUCED]
 
 
+def check_rules(judging, claim, tables, contradicting):
+    """A claim is reproduced by tables of its runs, and not by others."""
+    for found, verdict in ((tables, judging.REPRODUCED), (contradicting, judging.NOT_REPRODUCED)):
+        decided = judging.decide(claim, dict(zip(claim.runs, found, strict=True)))
+        assert decided[0] == verdict, decided
+
+
 def analysis(rows):
     """Three replicates of an analysis' rows: of (what a row is of, its measures)."""
     return pd.DataFrame([{"replicate": replicate, **keys, **{
@@ -254,12 +261,7 @@ def rates(gaps):
     ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0, -0.001)),) * 2)])
 def test_claims_on_weights_and_rates_go_by_their_rules(claims, judging, name, tables,
                                                         contradicting):
-    claim = claims[name]
-
-    def verdict(found):
-        return judging.decide(claim, dict(zip(claim.runs, found, strict=True)))
-    assert verdict(tables)[0] == judging.REPRODUCED, verdict(tables)
-    assert verdict(contradicting)[0] == judging.NOT_REPRODUCED, verdict(contradicting)
+    check_rules(judging, claims[name], tables, contradicting)
 
 
 def levels(branches, density=0.8):
@@ -298,12 +300,7 @@ def ladder(share, accuracy=0.98, count=40):
         (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2, 0.97))))])
 def test_claims_on_accuracies_at_the_early_stop_go_by_their_rules(claims, judging, name, tables,
                                                                  contradicting):
-    claim = claims[name]
-
-    def verdict(found):
-        return judging.decide(claim, dict(zip(claim.runs, found, strict=True)))
-    assert verdict(tables)[0] == judging.REPRODUCED, verdict(tables)
-    assert verdict(contradicting)[0] == judging.NOT_REPRODUCED, verdict(contradicting)
+    check_rules(judging, claims[name], tables, contradicting)
 
 
 def test_a_measure_at_a_share_of_the_weights_lies_between_two_levels(judging):
