@@ -194,6 +194,17 @@ def l17(tenth: pd.DataFrame, fifth: pd.DataFrame, two_fifths: pd.DataFrame,
             series(fifth, ACCURACY, ("ticket", level))), NONE["pt"])
 
 
+def l18(*runs: pd.DataFrame) -> Iterable[Part]:
+    # LeNet-100-34, -200-67 and -300-100; one level of each at either end of the paper's range.
+    for weights, run in zip((82_140, 170_870, 266_200), runs, strict=True):
+        left = run[run.branch == "ticket"].groupby("level").density.mean() * weights
+        dense, many, few = (series(run, ACCURACY, ("ticket", level)) for level in (
+            0, max(left.index[left >= 15_000]), min(left.index[left < 9_000], default=-1)))
+        yield not_below(f"{weights:,} weights: last level with 15,000 less dense",
+                        gain(many, dense))
+        yield above(f"{weights:,} weights: dense less first level below 9,000", gain(dense, few))
+
+
 def rate(small: pd.DataFrame, large: pd.DataFrame) -> Iterable[Part]:
     for level in (7, 12):
         gaps = [gain(series(run, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level)))

@@ -282,6 +282,12 @@ def ladder(share, accuracy=0.98, count=40):
     return levels({"ticket": dict.fromkeys(range(count), accuracy)}, 1 - share)
 
 
+def falls(*after):
+    """LeNets that are as accurate as their dense networks until after a level each."""
+    return tuple(levels({"ticket": {level: 0.98 if level <= last else 0.97 for level in range(20)}})
+                 for last in after)
+
+
 @pytest.mark.parametrize(("name", "tables", "contradicting"), [
     ("L9", (flat(ticket=0.98), flat(ticket=0.97)), (flat(ticket=0.98), flat(ticket=0.98))),
     ("L10", (flat(reinit=0.97, random_mask=0.96),), (flat(reinit=0.97, random_mask=0.97),)),
@@ -297,7 +303,8 @@ def ladder(share, accuracy=0.98, count=40):
        contradicting) for contradicting in (
         (ladder(0.1, 0.97), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2)),
         (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.98), ladder(0.2)),
-        (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2, 0.97))))])
+        (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2, 0.97)))),
+    ("L18", falls(8, 12, 14), falls(8, 12, 18)), ("L18", falls(8, 12, 14), falls(6, 12, 14))])
 def test_claims_on_accuracies_at_the_early_stop_go_by_their_rules(claims, judging, name, tables,
                                                                  contradicting):
     check_rules(judging, claims[name], tables, contradicting)
