@@ -94,8 +94,8 @@ CLAIMS = (
     Claim("L18", "All widths return to the dense accuracy at about 9,000 to 15,000 weights",
           (f"{LENET}_width_100", f"{LENET}_width_200", f"{LENET}_fraction_0.2"), lenet.l18,
           "with 15,000 weights LeNet-100-34, -200-67 and -300-100 are as accurate as their dense "
-          "networks, or more; with less than 9,000 three replicates at a fifth of the paper's steps "
-          "do not tell that any of them is worse."),
+          "networks, or more; with less than 9,000 three replicates at a fifth of the paper's "
+          "steps do not tell that any of them is worse."),
     *_convolutional(2, "at 8.8% (level 11) learns 3.5 times as fast as dense",
                     "at 4.6% (level 14): test accuracy at the early stop 3.4 points above dense",
                     ", and first keeps or gains accuracy",
