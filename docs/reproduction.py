@@ -133,7 +133,7 @@ def _row(claim: Claim, verdict: str, parts: list[Part], about: dict[str, dict]) 
 
 
 def _said(parts: list[Part], verdict: str) -> str:
-    """Our numbers, and of several what each comes to; many are folded."""
+    """Our numbers, with the verdict on each where those differ; many are folded."""
     lines, counts = [], collections.Counter(part.verdict for part in parts)
     for part in parts:
         own = part.verdict if len(counts) > 1 and part.verdict != NOT_RUN else ""
