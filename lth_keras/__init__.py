@@ -68,6 +68,17 @@ _HOMES = {
     "InvariantError": "errors",
 }
 
+# What Keras writes into files of models by class: their __module__ is "lth_keras" for good, so
+# that a module can be renamed without a file that no longer loads.
+_SAVED = {
+    "MaskedLayer": "wrapper",
+    "LotteryTicketSchedule": "schedule",
+    "GatherFeatures": "take",
+    "Rate": "rates",
+    "CoupledSGD": "optimizers",
+    "WrappedModel": "saving",
+}
+
 __all__ = [
     "DivergedError",
     "InvariantError",
@@ -86,10 +97,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    home = _HOMES.get(name) or _SAVED.get(name)
+    if home is None:
         raise AttributeError(f"module 'lth_keras' has no attribute {name!r}; it has "
                              f"{', '.join(__all__)}")
-    return getattr(importlib.import_module(f"lth_keras.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"lth_keras.{home}"), name)
 
 
 def __dir__() -> list[str]:
@@ -106,5 +118,7 @@ def _is_command() -> bool:
 # A program gets the engine at once, so that Keras can load saved wrappers and schedules.
 # The command does without until it trains: `lth --help` need not wait for TensorFlow.
 if not _is_command():
-    for _name in __all__:
+    for _name in (*__all__, *_SAVED):
         globals()[_name] = __getattr__(_name)
+    # Keras seeks this one by its registered name.
+    globals()["lth_keras>WrappedModel"] = globals()["WrappedModel"]

@@ -63,7 +63,7 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     Args:
       model: a built tf_keras model, wrapped for pruning or not.  It is not changed, but for what
         `strip_pruning` does to a wrapped one.
-      take_inputs: whether a layer may read a part of its input by a `Take`, where inputs
+      take_inputs: whether a layer may read a part of its input by a `GatherFeatures`, where inputs
         without connections cannot be removed upstream, such as pixels.  The kernel gets
         smaller, but taking them costs time.
 

@@ -10,7 +10,7 @@ import tf_keras as keras
 from lth_keras import operations
 from lth_keras.channels import Barrier, Operation, Sum
 from lth_keras.operations import Call
-from lth_keras.take import Take
+from lth_keras.take import GatherFeatures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | 
         "it is an input": node.is_input,
         "it is a model of its own": isinstance(layer, keras.Model),
         "it is called more than once":
-            shared and (layer.weights or isinstance(layer, (keras.layers.Reshape, Take))),
+            shared and (layer.weights or isinstance(layer, (keras.layers.Reshape, GatherFeatures))),
         "it is called with more than its input": more,
         "it has more than one output": len(made) > 1,
         "its input has a mask": any(getattr(tensor, "_keras_mask", None) is not None

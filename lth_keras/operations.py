@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.channels import Floats, Operation, Sum, Tied
-from lth_keras.take import Take
+from lth_keras.take import GatherFeatures
 
 layers = keras.layers
 _ELEMENTWISE = {
@@ -241,7 +241,7 @@ READERS: "dict[type, Callable[[Call], Operation | str]]" = {
             "GlobalAveragePooling", "Cropping")))), _same),
     **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D), _upsampling),
     **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D), _padding),
-    Take: _taken,
+    GatherFeatures: _taken,
     layers.Reshape: _reshape,
     layers.Permute: _permute,
     layers.Add: _merge(lambda values: np.sum(values, axis=0)),

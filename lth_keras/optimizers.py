@@ -36,6 +36,8 @@ class CoupledSGD(keras.optimizers.SGD):
       array([0.109375, 0.      ], dtype=float32)
     """
 
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
+
     def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, weight_decay: float = 0.0,
                  name: str = "CoupledSGD", **options: Any):
         super().__init__(learning_rate, momentum=momentum, weight_decay=weight_decay, name=name,

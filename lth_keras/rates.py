@@ -36,6 +36,8 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
       0.05
     """
 
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
+
     def __init__(self, learning_rate: float, warmup_steps: int = 0, drops: tuple[int, ...] = ()):
         self._config: dict[str, Any] = {
             "learning_rate": learning_rate, "warmup_steps": warmup_steps, "drops": tuple(drops)}

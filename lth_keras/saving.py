@@ -59,7 +59,7 @@ class WrappedModel:
 
 # Keras seeks a class by its registered name: here, and, where the package is not imported yet,
 # among the names of the module that the class says it is of.
-keras.saving.get_custom_objects()[_NAME] = globals()[_NAME] = WrappedModel
+keras.saving.get_custom_objects()[_NAME] = WrappedModel
 
 
 def _checked(config: Any) -> tuple[dict[str, Any], list[str], dict[str, Structure]]:
@@ -142,7 +142,7 @@ def _class_for(kind: Any) -> type:
     # Keras' own get_config asks of the one that it finds whether it is Keras' own.
     vars(get_config)["_is_default"] = _is_default(kind)
     content = {"get_config": get_config, "_own_class": kind, "__doc__": kind.__doc__,
-               "__module__": __name__}
+               "__module__": "lth_keras"}
     made = types.new_class(kind.__name__, (WrappedModel, kind), exec_body=lambda names:
                            names.update(content))
     keras.saving.register_keras_serializable(*_NAME.split(">"))(made)

@@ -45,6 +45,8 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
     Reference: Frankle & Carbin, The Lottery Ticket Hypothesis, ICLR 2019, section 1.
     """
 
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
+
     def __init__(self, rounds: int, steps_per_round: int | None = None,
                  epochs_per_round: int | None = None, fraction: Fraction = 0.2):
         self.rounds = _whole("rounds", rounds, 0)

@@ -11,7 +11,7 @@ from lth_keras import channels
 from lth_keras.channels import Analysis, Barrier, Flags, Operation, Places, Sum, Tied
 from lth_keras.graph import Graph
 from lth_keras.masks import Array
-from lth_keras.take import Take
+from lth_keras.take import GatherFeatures
 
 layers = keras.layers
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
@@ -25,7 +25,7 @@ class Part:
     Attributes:
       layer: the new layer, or the old one where nothing changes.
       weights: attribute -> value of the new layer's weights, set when it is built.
-      positions: of its input that it reads alone, by a Take before it; None if all.
+      positions: of its input that it reads alone, by a GatherFeatures before it; None if all.
     """
 
     layer: Any
@@ -40,7 +40,7 @@ def part(layer: Any, operation: Operation, found: Analysis, take_inputs: bool) -
       layer: of the model that was analysed.
       operation: what it does.
       found: the analysis.
-      take_inputs: whether it may read a part of its input by a Take.
+      take_inputs: whether it may read a part of its input by a GatherFeatures.
     """
     if isinstance(operation, Barrier):
         return Part(layer)
@@ -74,7 +74,7 @@ def _again(layer: Any, **changes: Any) -> Any:
 
 
 def _resized(layer: Any, operation: Tied, found: Analysis) -> dict[str, Any]:
-    if isinstance(layer, Take):
+    if isinstance(layer, GatherFeatures):
         there = np.cumsum(found.kept[operation.sources[0]]) - 1
         return {"positions": there[operation.ties[0]][found.kept[operation.target]].tolist()}
     if not isinstance(layer, layers.Reshape) or layer.target_shape[-1] == -1:
@@ -176,4 +176,4 @@ def _take(model: Any, piece: Part) -> Any:
     name, taken = f"{piece.layer.name}_inputs", {layer.name for layer in model.layers}
     while name in taken:
         name += "_"
-    return Take(piece.positions.tolist(), name=name, dtype=piece.layer._dtype_policy)
+    return GatherFeatures(piece.positions.tolist(), name=name, dtype=piece.layer._dtype_policy)

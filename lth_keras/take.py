@@ -10,7 +10,7 @@ from lth_keras.errors import LotteryError
 
 
 @keras.saving.register_keras_serializable("lth_keras")
-class Take(keras.layers.Layer):
+class GatherFeatures(keras.layers.Layer):
     """Takes some of the features of its input: positions on the last axis.
 
     Args:
@@ -20,15 +20,17 @@ class Take(keras.layers.Layer):
       LotteryError: if there is none, or one is no such number.
 
     Example:
-      >>> Take([0, 2])(tf.constant([[5.0, 6.0, 7.0]])).numpy()
+      >>> GatherFeatures([0, 2])(tf.constant([[5.0, 6.0, 7.0]])).numpy()
       array([[5., 7.]], dtype=float32)
     """
+
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
 
     def __init__(self, positions: Sequence[int], **options: Any):
         super().__init__(**options)
         if not positions or any(isinstance(place, bool) or place != int(place) or place < 0
                                 for place in positions):
-            raise LotteryError("Take needs positions, each a whole number >= 0. "
+            raise LotteryError("GatherFeatures needs positions, each a whole number >= 0. "
                                f"Received: {positions!s:.100}.")
         self.positions = [int(place) for place in positions]
 
@@ -39,3 +41,7 @@ class Take(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments that it was made with."""
         return {**super().get_config(), "positions": list(self.positions)}
+
+
+# Files of version 0.1.0 have it under this name.
+keras.saving.get_custom_objects()["lth_keras>Take"] = GatherFeatures

@@ -54,6 +54,8 @@ class MaskedLayer(Wrapper):
       LotteryError: when built, if the layer has no such weight.
     """
 
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
+
     def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
                  asked: bool = False, tied: Iterable[str] = (), *,
                  block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",

@@ -529,8 +529,8 @@ def test_a_mixed_policy_is_carried():
 
 @pytest.mark.parametrize("positions", [[], [-1], [0.5], [True], None])
 def test_take_needs_positions(positions):
-    with pytest.raises(LotteryError, match="Take needs positions"):
-        compaction.surgery.Take(positions)
+    with pytest.raises(LotteryError, match="GatherFeatures needs positions"):
+        compaction.surgery.GatherFeatures(positions)
 
 
 def _pruned_network(name, how, shape, density=0.05):
