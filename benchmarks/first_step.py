@@ -13,8 +13,8 @@ def main() -> None:
     """The entry point."""
     began = float(sys.argv[1])
     sys.argv = ["lth", *sys.argv[2:]]
-    from lth_keras import cli
-    from lth_keras.progress import ProgressDisplay
+    from lth_keras.cli import main as cli
+    from lth_keras.experiments.progress import ProgressDisplay
     shown, told = ProgressDisplay.steps, []
 
     def steps(self: Any, count: int) -> None:

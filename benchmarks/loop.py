@@ -8,11 +8,13 @@ import tf_keras as keras
 
 from benchmarks.task import BATCH, Job, masks, Task
 from benchmarks.timing import milliseconds, Stopwatch, WARM_UP
-from lth_keras import models, presets, prune_low_magnitude
-from lth_keras.config import Config
-from lth_keras.data import Data
-from lth_keras.train import Plan, Trainer
-from lth_keras.weights import masked
+from lth_keras import prune_low_magnitude
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.training import models
+from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.trainer import Trainer, TrainingSpec
+from lth_keras.keras2.masking.weight_names import masked
 
 
 def measure(name: str, job: Job) -> dict[str, float]:
@@ -33,7 +35,7 @@ def measure(name: str, job: Job) -> dict[str, float]:
     seconds = []
     for examples in (1, task.validation):
         watch = Stopwatch()
-        trainer.train(Plan(
+        trainer.train(TrainingSpec(
             weights=weights, masks=kept, train=job.train, validation=np.arange(examples),
             order=np.random.default_rng(2), steps=task.interval * (WARM_UP + task.intervals),
             validation_every=task.interval, batch_size=BATCH), watch)

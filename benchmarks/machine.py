@@ -5,7 +5,7 @@ import os
 import platform
 from collections.abc import Iterator
 
-from lth_keras.provenance import cores, processor
+from lth_keras.files.provenance import cores, processor
 
 _PACKAGES = ("lth_keras", "tensorflow", "tf_keras", "tensorflow-model-optimization", "numpy",
              "jax", "torch")

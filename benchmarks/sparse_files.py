@@ -19,11 +19,12 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 
 import lth_keras as lth
-from lth_keras import data, models, presets
-from lth_keras.experiment import Start
-from lth_keras.lab import Lab
-from lth_keras.record import Training
-from lth_keras.structures import parse
+from lth_keras.core.sparsity_types import parse
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.experiment import Start
+from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.training import datasets, models
+from lth_keras.experiments.training.round_runner import RoundRunner
 
 layers = keras.layers
 TOLERANCE = 1e-3  # Of logits: the largest difference to what Keras predicts.
@@ -34,7 +35,7 @@ def lenet(structure: str, fraction: str, rounds: str, steps: str) -> tuple[Any, 
     """LeNet-300-100 searched and trained on MNIST, without wrappers; density and accuracy."""
     config = presets.get("lenet_300_100").replace(
         structure=structure, rounds=rounds, steps=steps, fraction=fraction.replace("/", ","))
-    lab, start = Lab(config, data.load("mnist")), Start()
+    lab, start = RoundRunner(config, datasets.load("mnist")), Start()
     for level in range(config.rounds + 1):
         outcome = lab.train(Training(0, level), start)
         start = Start(outcome.following)

@@ -131,11 +131,11 @@ def kernels(task: Task) -> dict[str, np.ndarray]:
 
 def prepare(name: str, file: str) -> str:
     """Writes a task's examples, and says what they are: a data set's name, or random pixels."""
-    from lth_keras import data
     from lth_keras.errors import LotteryError
+    from lth_keras.experiments.training import datasets
     task = TASKS[name]
     try:
-        examples = data.load(task.dataset)
+        examples = datasets.load(task.dataset)
         x, y, kind = examples.x_train, examples.y_train, task.dataset
     except LotteryError:
         rng, count = np.random.default_rng(0), 55_000

@@ -1,7 +1,7 @@
 """Tries every case of the catalogue and writes docs/compatibility.md.
 
     python docs/compatibility.py                      all that was not tried yet
-    python docs/compatibility.py models --jobs 4      the cases of tests/compat_models.py
+    python docs/compatibility.py models --jobs 4      the cases of tests/support/compat_models.py
     python docs/compatibility.py --again tied         those again whose name has "tied" in it
 
 Each case runs with this package and with stock tfmot, in processes apart, with a time limit.
@@ -27,7 +27,7 @@ import time
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
-TESTS = HERE.parent / "tests"
+TESTS = HERE.parent / "tests" / "support"
 PARTS = {"models": "Models", "fits": "Fits"}
 VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "numpy")
 LENGTH = 160  # Of an error in the table.
@@ -172,7 +172,8 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
              "What works with stock tfmot (`prune_low_magnitude`, `PolynomialDecay`, "
              "`UpdatePruningStep`) and with `lth_keras`.  Written by "
              "`python docs/compatibility.py` from runs of the cases in "
-             "[tests/compat_models.py](../tests/compat_models.py) and its like.", ""]
+             "[tests/support/compat_models.py](../tests/support/compat_models.py) and its like.",
+             ""]
     for part, cases in catalogue.items():
         rows = [_row(results, part, name, case) for name, case in cases.items()]
         limits = {_limit(part, case) for case in cases.values() if case.limit}

@@ -18,17 +18,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lth_keras import (
-    card,
-    deployment,
-    files,
-    formats,
-    networks,
-    provenance,
-    runtimes,
-    tradeoff,
-)
-from lth_keras.deployment import Deployment, SHIPPED
+from lth_keras.deployment import formats, manifest, measuring, model_card
+from lth_keras.deployment.manifest import Deployment, SHIPPED
+from lth_keras.experiments.training import networks
+from lth_keras.files import atomic, provenance
+from lth_keras.reports import deployment_tables
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = 0.05  # Of each kernel, of the networks that are exported as they were drawn.
@@ -63,23 +57,23 @@ def main() -> None:
 
 def add(results: pathlib.Path, name: str, folder: pathlib.Path, command: str) -> None:
     """Keeps what an export measured, and how it was asked for."""
-    made = deployment.read(folder)
+    made = manifest.read(folder)
     Deployment(results / name, made.rows, {**made.facts, "command": command}).save()
 
 
 def add_levels(results: pathlib.Path, folder: pathlib.Path, command: str) -> None:
     """Keeps what every level of a run costs, and how it was asked for."""
-    about = {"command": command, "machine": provenance.machine(), "versions": runtimes.versions()}
-    files.write(results / f"{LEVELS}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
+    about = {"command": command, "machine": provenance.machine(), "versions": measuring.versions()}
+    atomic.write(results / f"{LEVELS}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
     for kind in ("csv", "png"):
-        files.write(results / f"{LEVELS}.{kind}", (folder / f"deployment.{kind}").read_bytes())
+        atomic.write(results / f"{LEVELS}.{kind}", (folder / f"deployment.{kind}").read_bytes())
 
 
 def export(results: pathlib.Path, name: str) -> None:
     """Exports a network in every format, not trained: do the files compute what Keras does?"""
     import tf_keras as keras
 
-    from lth_keras.shipping import export
+    from lth_keras.deployment.export import export
     keras.utils.set_random_seed(0)
     shape = (28, 28) if name.startswith("lenet") else (32, 32, 3)
     model = networks.get(name)(shape, 10)
@@ -101,8 +95,8 @@ def export(results: pathlib.Path, name: str) -> None:
 
 def read(results: pathlib.Path) -> dict[str, Deployment]:
     """The deployments that are kept, by name."""
-    return {path.parent.name: deployment.read(path.parent)
-            for path in sorted(results.glob(f"*/{deployment.FILE}"))}
+    return {path.parent.name: manifest.read(path.parent)
+            for path in sorted(results.glob(f"*/{manifest.FILE}"))}
 
 
 def page(results: pathlib.Path) -> str:
@@ -130,12 +124,12 @@ def _section(made: Deployment) -> Iterator[str]:
            f"examples.  {facts['machine']}; "
            f"{_versions(facts['versions'])}.")
     yield ""
-    yield from card.table(made)
+    yield from model_card.table(made)
     yield ""
     if facts["dense"]:
         yield f"{_against(pd.Series(facts['dense']), made.rows)}"
         yield ""
-    refused = list(card.refusals(made))
+    refused = list(model_card.refusals(made))
     if refused:
         yield from ("Refused:", "", *refused, "")
     if facts["compaction"]:
@@ -172,9 +166,9 @@ def _levels(results: pathlib.Path) -> Iterator[str]:
     yield ""
     yield f"![Accuracy, bytes and latency against density]({results.name}/{LEVELS}.png)"
     yield ""
-    yield f"| level | P_m % | {' | '.join(tradeoff.BEST)} |"
-    yield f"|---:|---:|{'---:|' * len(tradeoff.BEST)}"
-    for level, density, cells in tradeoff.best(pd.read_csv(results / f"{LEVELS}.csv")):
+    yield f"| level | P_m % | {' | '.join(deployment_tables.BEST)} |"
+    yield f"|---:|---:|{'---:|' * len(deployment_tables.BEST)}"
+    for level, density, cells in deployment_tables.best(pd.read_csv(results / f"{LEVELS}.csv")):
         said = " | ".join(cell.replace("\n", "<br>") for cell in cells)
         yield f"| {level} | {100 * density:.1f} | {said} |"
     yield ""
@@ -209,9 +203,9 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
     yield ""
     refused = rows[rows.status != SHIPPED].groupby(["format", "runtime"], sort=False)
     for (name, runtime), found in refused:
-        where = f" in {card.RUNTIMES[runtime]}" if runtime else ""
+        where = f" in {model_card.RUNTIMES[runtime]}" if runtime else ""
         yield (f"- {name}{where}, of {', '.join(found.network)}: "
-               f"{deployment.with_route(found.iloc[0])}")
+               f"{manifest.with_route(found.iloc[0])}")
     yield ""
 
 

@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from lth_keras import stats
-from lth_keras.stats import Estimate
+from lth_keras.experiments.results import statistics
+from lth_keras.experiments.results.statistics import Estimate
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
 INCONCLUSIVE, NOT_RUN = "inconclusive", "not run"
@@ -93,7 +93,7 @@ def decide(claim: Claim, runs: Runs) -> tuple[str, list[Part]]:
 
 def series(results: pd.DataFrame, measure: str, which: tuple[str, int]) -> pd.Series:
     """A measure of (branch, level) in each replicate."""
-    return stats.by_replicate(results, measure, *which)
+    return statistics.by_replicate(results, measure, *which)
 
 
 def at_density(results: pd.DataFrame, measure: str, percent: float) -> pd.Series:
@@ -122,7 +122,7 @@ def at_density(results: pd.DataFrame, measure: str, percent: float) -> pd.Series
 def mean(values: pd.Series) -> "Estimate | None":
     """The mean over replicates; None if there are none."""
     found = values.dropna()
-    return stats.student(found) if len(found) else None
+    return statistics.student(found) if len(found) else None
 
 
 def gain(one: pd.Series, other: pd.Series) -> "Estimate | None":
@@ -234,7 +234,8 @@ def _part(what: str, found: Estimate, unit: str, verdict: str, *bounds: float) -
     interval = "" if found.replicates < 2 else f" [{found.low:{form}}, {found.high:{form}}]"
     said = f"{what}: {found.mean:{form}}{interval} {unit}".rstrip()
     if verdict == INCONCLUSIVE and found.replicates > 1:
-        counts = [count for bound in bounds if (count := stats.replicates_needed(found, bound))]
+        counts = [count for bound in bounds
+                  if (count := statistics.replicates_needed(found, bound))]
         needed = f"about {min(counts):,} replicates would tell" if counts else \
-            f"not told by {stats.MOST_REPLICATES:,} replicates"
+            f"not told by {statistics.MOST_REPLICATES:,} replicates"
     return Part(said, verdict, found.replicates, needed)

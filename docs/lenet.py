@@ -23,8 +23,8 @@ from judging import (
     TRAIN,
 )
 
-from lth_keras.stats import Estimate
-from lth_keras.survivors import BIMODAL
+from lth_keras.experiments.results.statistics import Estimate
+from lth_keras.reports.analyses.survivors import BIMODAL
 
 # Half of the gains against dense at the early stop (L1, L2): what L3 takes for back at dense, no
 # other claim may take for a difference.

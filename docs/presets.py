@@ -15,10 +15,13 @@ import pathlib
 
 import pandas as pd
 
-from lth_keras import agenda, data, files, masks, presets, provenance
-from lth_keras.config import Config
-from lth_keras.experiment import Start
-from lth_keras.record import Training
+from lth_keras.core import masks
+from lth_keras.experiments.config import presets, trainings
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.experiment import Start
+from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.training import datasets
+from lth_keras.files import atomic, provenance
 
 HERE = pathlib.Path(__file__).resolve().parent
 STEPS = 100
@@ -51,12 +54,12 @@ def shortened(config: Config, steps: int) -> Config:
 
 def train(config: Config, steps: int) -> pd.DataFrame:
     """The rows of a short run: of its dense network, and of the ticket of level 1."""
-    from lth_keras.lab import Lab
-    whole, short = data.load(config.dataset), shortened(config, steps)
-    some = data.Data(*(part[:EXAMPLES["train"]] for part in (whole.x_train, whole.y_train)),
+    from lth_keras.experiments.training.round_runner import RoundRunner
+    whole, short = datasets.load(config.dataset), shortened(config, steps)
+    some = datasets.Data(*(part[:EXAMPLES["train"]] for part in (whole.x_train, whole.y_train)),
                      *(part[:EXAMPLES["test"]] for part in (whole.x_test, whole.y_test)),
                      whole.classes)
-    lab, start, rows = Lab(short, some), Start(), []
+    lab, start, rows = RoundRunner(short, some), Start(), []
     for level in range(2):
         outcome = lab.train(Training(0, level), start)
         trained = outcome.trained
@@ -83,7 +86,7 @@ def keep(results: pathlib.Path, name: str, rows: pd.DataFrame) -> None:
     order = {preset: place for place, preset in enumerate(presets.PRESETS)}
     table = table.sort_values(["preset", "level"], kind="stable", key=lambda column: column.map(
         order) if column.name == "preset" else column)
-    files.write(results, table.to_csv(index=False))
+    atomic.write(results, table.to_csv(index=False))
 
 
 def page(results: pathlib.Path) -> str:
@@ -109,7 +112,7 @@ def page(results: pathlib.Path) -> str:
 
 
 def _row(name: str, config: Config, kept: pd.DataFrame) -> str:
-    networks = len(list(agenda.trainings(config)))
+    networks = len(list(trainings.trainings(config)))
     weights = presets.WEIGHTS.get(name)
     cells = [name, presets.DESCRIPTIONS[name], "-" if weights is None else f"{weights:,}",
              f"{networks} x {config.steps:,}"]

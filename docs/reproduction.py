@@ -18,7 +18,8 @@ import pandas as pd
 from claims import CLAIMS
 from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 
-from lth_keras import files, layout, provenance, runs, store
+from lth_keras.experiments.results import paths, runs, store
+from lth_keras.files import atomic, provenance
 
 HERE = pathlib.Path(__file__).resolve().parent
 _FOLDED = 8  # Lines of a cell, beyond which it is folded.
@@ -66,7 +67,7 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
     Raises:
       ValueError: if rows that are there have other settings, or the same replicates.
     """
-    config = layout.read_config(workdir)
+    config = paths.read_config(workdir)
     if analysis:
         name = f"{name}_{analysis}"
         table = pd.read_csv(workdir / "analysis" / f"{analysis}.csv")
@@ -89,8 +90,8 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
         table = table.astype({step: "Int64" for step in table.columns if step.endswith("_step")})
     about["parts"] = made
     results.mkdir(parents=True, exist_ok=True)
-    files.write(results / f"{name}.csv", table.to_csv(index=False))
-    files.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
+    atomic.write(results / f"{name}.csv", table.to_csv(index=False))
+    atomic.write(results / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict]]:

@@ -15,7 +15,7 @@ import tf_keras as keras
 from absl import app, flags
 
 import lth_keras as lth
-from lth_keras import data
+from lth_keras.experiments.training import datasets
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("dataset", "mnist", ["mnist", "digits"], "What to classify.")
@@ -47,8 +47,8 @@ def classify(path, image):
 
 def main(_):
     keras.utils.set_random_seed(0)
-    found = data.load(FLAGS.dataset)
-    train, test = data.scaled(found.x_train), data.scaled(found.x_test)
+    found = datasets.load(FLAGS.dataset)
+    train, test = datasets.scaled(found.x_train), datasets.scaled(found.x_test)
 
     model = lth.prune_low_magnitude(network(found.input_shape))
     model.compile(keras.optimizers.Adam(1.2e-3),

@@ -37,8 +37,8 @@ from typing import Any, TYPE_CHECKING
 from lth_keras._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from lth_keras.callback import LotteryTicketCallback
-    from lth_keras.compaction import compact
+    from lth_keras.deployment.compaction.compact import compact
+    from lth_keras.deployment.export import export
     from lth_keras.errors import (
         DivergedError,
         InvariantError,
@@ -46,21 +46,21 @@ if TYPE_CHECKING:
         TicketError,
         WorkdirError,
     )
-    from lth_keras.schedule import LotteryTicketSchedule
-    from lth_keras.search import Search
-    from lth_keras.shipping import export
-    from lth_keras.ticket import Ticket
-    from lth_keras.wrap import prune_low_magnitude, strip_pruning
+    from lth_keras.keras2.fit.callback import LotteryTicketCallback
+    from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
+    from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
+    from lth_keras.keras2.search import Search
+    from lth_keras.keras2.ticket import Ticket
 
 _HOMES = {
-    "prune_low_magnitude": "wrap",
-    "strip_pruning": "wrap",
-    "compact": "compaction",
-    "LotteryTicketSchedule": "schedule",
-    "LotteryTicketCallback": "callback",
-    "Search": "search",
-    "Ticket": "ticket",
-    "export": "shipping",
+    "prune_low_magnitude": "keras2.masking.wrap",
+    "strip_pruning": "keras2.masking.wrap",
+    "compact": "deployment.compaction.compact",
+    "LotteryTicketSchedule": "keras2.masking.schedule",
+    "LotteryTicketCallback": "keras2.fit.callback",
+    "Search": "keras2.search",
+    "Ticket": "keras2.ticket",
+    "export": "deployment.export",
     "LotteryError": "errors",
     "TicketError": "errors",
     "WorkdirError": "errors",
@@ -71,12 +71,12 @@ _HOMES = {
 # What Keras writes into files of models by class: their __module__ is "lth_keras" for good, so
 # that a module can be renamed without a file that no longer loads.
 _SAVED = {
-    "MaskedLayer": "wrapper",
-    "LotteryTicketSchedule": "schedule",
-    "GatherFeatures": "take",
-    "Rate": "rates",
-    "CoupledSGD": "optimizers",
-    "WrappedModel": "saving",
+    "MaskedLayer": "keras2.masking.masked_layer",
+    "LotteryTicketSchedule": "keras2.masking.schedule",
+    "GatherFeatures": "deployment.compaction.gather_layer",
+    "Rate": "experiments.training.rates",
+    "CoupledSGD": "experiments.training.optimizers",
+    "WrappedModel": "keras2.masking.saving",
 }
 
 __all__ = [

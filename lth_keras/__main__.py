@@ -1,5 +1,5 @@
 """`python -m lth_keras`: the command `lth`."""
 
-from lth_keras.cli import main
+from lth_keras.cli.main import main
 
 main()

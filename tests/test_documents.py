@@ -21,7 +21,7 @@ def test_the_readmes_code_runs_as_one_program(tmp_path, monkeypatch, capsys):
 
 
 def test_contributings_criterion_works():
-    from lth_keras import criteria
+    from lth_keras.core import criteria
     try:
         exec("\n".join(blocks("CONTRIBUTING.md")), {})
         assert criteria.get("movement")(-2.0, 3.0, None) == 1.0

@@ -1,3 +1,5 @@
+"""Which package may import which, and that what is public is described."""
+
 import ast
 import functools
 import importlib
@@ -11,58 +13,58 @@ import pytest
 import lth_keras
 from lth_keras import errors
 
-GROUPS = (
-    ("errors", "messages", "quiet", "masks", "criteria", "fractions", "prune", "structures",
-     "structured", "randomness", "files", "provenance", "tensorfile", "ticketfile", "shapes",
-     "statefile", "values", "controls", "branches", "rules", "config", "background", "owners",
-     "locks", "workdir", "record", "layout", "store", "repair", "invariants", "barrier",
-     "channels"),
-    ("schedule", "weights", "prunable", "zero", "view", "wrapper", "tracking", "replace",
-     "wrapped", "saving", "wrap", "rewind", "rounds", "ticket", "plan", "search", "order", "draws",
-     "roundcallbacks", "identity", "resume", "course", "callback", "take", "operations", "graph",
-     "surgery", "compaction"),
-    ("presets", "agenda", "experiment", "data", "networks", "rates", "optimizers", "models",
-     "augmentation", "program", "feed", "evaluation", "train", "lab", "work", "parcels",
-     "workers", "clusters"),
-    ("deployment", "sharing", "conversion", "formats", "trial", "runtimes", "sizes", "checks",
-     "card", "shipping", "sources", "workshop"),
-    ("stats", "verdicts", "runs", "styles", "plots", "panels", "figures", "tables", "page",
-     "events", "report", "progress", "listing", "drawings", "charts", "analysis", "survivors",
-     "movement", "connections", "overlaps", "instability", "tradeoff"),
-    ("flags", "analyse", "deploy", "cli", "__main__"),
-)
-OUTSIDE = ("__init__", "_version")
-ORDER = tuple(module for group in GROUPS for module in group)
-PATHS = {path.stem: path for path in sorted(pathlib.Path(lth_keras.__file__).parent.glob("*.py"))}
+# A package imports from those before it and from itself; the modules at the top from each other.
+ORDER = ("", "core", "files", "keras2.masking", "keras2", "keras2.fit", "experiments.config",
+         "experiments.results", "experiments.training", "experiments", "deployment.compaction",
+         "deployment", "reports.plots", "reports.analyses", "reports", "cli")
+# What the order alone would allow.  Each holds for all that a package reaches, however far.
+NEVER = {
+    "core": {"files"},
+    "files": {"keras2", "experiments"},
+    "keras2": {"keras3", "experiments"},
+    "keras3": {"keras2"},
+    "experiments.config": {"keras2", "keras3"},
+    "experiments.results": {"keras2", "keras3"},
+    "reports": {"keras2", "keras3", "experiments.training"},
+    "deployment": {"reports"},
+}
+WITHOUT_TENSORFLOW = ("core", "files", "experiments.config", "experiments.results", "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
-WITHOUT_TENSORFLOW = (*GROUPS[0], "presets", "agenda", "experiment", "deployment", "card",
-                      *GROUPS[4])
-MORE = {"store": {"pandas"}, "layout": {"pandas"}, "workdir": {"pandas"}, "locks": {"filelock"}}
+MOST_FILES = 12
+ROOT = pathlib.Path(lth_keras.__file__).parent
+FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(
+    "."): path for path in sorted(ROOT.rglob("*.py"))}
+PACKAGES = {name for name, path in FILES.items() if path.stem == "__init__"}
+MODULES = sorted(FILES.keys() - PACKAGES)
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def package_of(module):
+    return module if module in PACKAGES else module.rpartition(".")[0]
 
 
 @functools.cache
 def imports(module):
     """The modules of the package and the outside packages that a module imports, anywhere."""
     inside, outside = set(), set()
-    for node in ast.walk(ast.parse(PATHS[module].read_text())):
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{module} imports by a relative name"
-            names = [f"lth_keras.{alias.name}" for alias in node.names] \
-                if node.module == "lth_keras" else [node.module]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         else:
             continue
         for name in names:
             top, _, rest = name.partition(".")
-            if top == "lth_keras":
-                found = rest.partition(".")[0]
-                inside.add(found if found in PATHS else "__init__")
-            else:
+            if top != "lth_keras":
                 outside.add(top)
-    return inside - {"_version"}, outside
+                continue
+            while rest not in FILES:  # A name in a module.
+                rest = rest.rpartition(".")[0]
+            inside.add(rest)
+    return inside, outside
 
 
 def reached(module):
@@ -72,38 +74,73 @@ def reached(module):
         now = waiting.pop()
         if now not in found:
             found.add(now)
-            waiting += imports(now)[0]
+            waiting += imports(now)[0] - {""}
     return found
 
 
-def test_every_module_has_its_place():
-    assert sorted((*ORDER, *OUTSIDE)) == sorted(PATHS)
+def within(module, package):
+    return module == package or module.startswith(f"{package}.")
 
 
-def test_the_package_has_no_packages_within():
-    folder = pathlib.Path(lth_keras.__file__).parent
-    assert sorted(folder.rglob("*.py")) == sorted(PATHS.values())
+def test_every_package_has_its_place():
+    assert set(ORDER) == PACKAGES
 
 
-@pytest.mark.parametrize("module", ORDER)
-def test_a_module_imports_only_what_comes_before_it(module):
-    assert imports(module)[0] <= set(ORDER[:ORDER.index(module)])
+@pytest.mark.parametrize("package", ORDER)
+def test_a_folder_is_small_enough_to_be_read(package):
+    files = [name for name in FILES if package_of(name) == package]
+    assert len(files) <= MOST_FILES, files
 
 
-@pytest.mark.parametrize("module", WITHOUT_TENSORFLOW)
-def test_groups_1_and_5_know_no_tensorflow(module):
-    for part in reached(module):
-        assert not imports(part)[1] & TENSORFLOW, part
+@pytest.mark.parametrize("package", ORDER[1:])
+def test_a_package_says_what_is_in_it_and_imports_nothing(package):
+    tree = ast.parse(FILES[package].read_text())
+    text = ast.get_docstring(tree)
+    assert len(tree.body) == 1
+    missing = [name for name in MODULES if package_of(name) == package
+               and name.rpartition(".")[2] not in text]
+    assert not missing, "its docstring names every module, in the order to read them"
 
 
-def test_group_1_is_numpy_in_and_numpy_out():
-    for module in GROUPS[0]:
-        outside = imports(module)[1] - set(sys.stdlib_module_names)
-        assert outside <= {"numpy", "safetensors"} | MORE.get(module, set())
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_packages_before_its_own(module):
+    if module == "__main__":
+        return
+    allowed = ORDER[:ORDER.index(package_of(module)) + 1]
+    assert {other for other in imports(module)[0] if package_of(other) not in allowed} == set()
+
+
+@pytest.mark.parametrize("package", NEVER)
+def test_what_a_package_never_reaches(package):
+    for module in MODULES:
+        if within(module, package):
+            for other in reached(module):
+                assert not [never for never in NEVER[package] if within(other, never)], \
+                    f"{module} reaches {other}"
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    for module in MODULES:
+        for other in imports(module)[0] - {""}:
+            assert module not in reached(other), f"{module} and {other}"
+
+
+@pytest.mark.parametrize("package", WITHOUT_TENSORFLOW)
+def test_what_knows_no_tensorflow(package):
+    for module in MODULES:
+        if within(module, package):
+            for part in reached(module):
+                assert not imports(part)[1] & TENSORFLOW, part
+
+
+def test_core_is_numpy_in_and_numpy_out():
+    for module in MODULES:
+        if within(module, "core"):
+            assert imports(module)[1] - set(sys.stdlib_module_names) <= {"numpy"}
 
 
 def test_the_command_starts_without_tensorflow():
-    program = ("import sys; sys.argv = ['lth']; import lth_keras.cli; "
+    program = ("import sys; sys.argv = ['lth']; import lth_keras.cli.main; "
                "sys.exit('tensorflow' in sys.modules)")
     subprocess.run([sys.executable, "-c", program], check=True)
 
@@ -115,9 +152,9 @@ def test_every_public_name_is_there_and_described(name):
     assert not value.__doc__.startswith(f"{name}(")
 
 
-@pytest.mark.parametrize("module", PATHS)
+@pytest.mark.parametrize("module", MODULES)
 def test_every_module_and_all_that_is_public_in_it_is_described(module):
-    tree = ast.parse(PATHS[module].read_text())
+    tree = ast.parse(FILES[module].read_text())
     assert module == "_version" or ast.get_docstring(tree)
     missing = []
     for node in _public(tree):

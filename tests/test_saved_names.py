@@ -12,9 +12,9 @@ import pytest
 import tf_keras as keras
 
 import lth_keras
-from lth_keras.optimizers import CoupledSGD
-from lth_keras.rates import Rate
-from lth_keras.take import GatherFeatures
+from lth_keras.deployment.compaction.gather_layer import GatherFeatures
+from lth_keras.experiments.training.optimizers import CoupledSGD
+from lth_keras.experiments.training.rates import Rate
 
 SAVED = lth_keras._SAVED
 
@@ -78,7 +78,8 @@ def test_what_is_saved_loads_in_a_program_that_does_not_import_the_package():
 
 def test_a_layer_of_an_earlier_name_is_known():
     kept = {"class_name": "Take", "registered_name": "lth_keras>Take",
-            "module": "lth_keras.take", "config": {"positions": [0, 2]}}
+            "module": "lth_keras.deployment.compaction.gather_layer",
+            "config": {"positions": [0, 2]}}
     assert isinstance(keras.saving.deserialize_keras_object(kept), GatherFeatures)
 
 

@@ -27,16 +27,19 @@ from benchmarks.stablehlo import floor
 from benchmarks.stablehlo.runner.compare import ENTRIES, sample
 from benchmarks.stablehlo.runner.program import digest, draw, DRAWN
 from benchmarks.stablehlo.signature import captured_variables, describe
-from lth_keras import data as data_sets
-from lth_keras import models, presets, provenance, rewind
-from lth_keras.config import Config
-from lth_keras.data import Data
-from lth_keras.feed import Interval
-from lth_keras.masks import Array, ones
-from lth_keras.prune import prune
-from lth_keras.train import intervals, Plan, Trainer
-from lth_keras.weights import masked
-from lth_keras.wrap import prune_low_magnitude
+from lth_keras.core.masks import Array, ones
+from lth_keras.core.pruning import prune
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.training import datasets as data_sets
+from lth_keras.experiments.training import models
+from lth_keras.experiments.training.data_feed import Interval
+from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.trainer import intervals, Trainer, TrainingSpec
+from lth_keras.files import provenance
+from lth_keras.keras2 import rewinding
+from lth_keras.keras2.masking.weight_names import masked
+from lth_keras.keras2.masking.wrap import prune_low_magnitude
 
 _SETTINGS: dict[str, dict[str, Any]] = {
     "lenet_300_100": {"dataset": "mnist", "learning_rate": 1.2e-3, "batch_size": 60},
@@ -56,7 +59,7 @@ class Exported:
     model: Any
     data: Data
     trainer: Trainer
-    plan: Plan
+    plan: TrainingSpec
 
 
 def main() -> None:
@@ -103,7 +106,7 @@ def prepare(config: Config, data: Data, train: tuple[int, int]) -> Exported:
     weights = models.initial_weights(model, np.random.default_rng(config.seed))
     shuffled = np.random.default_rng((config.seed, 1)).permutation(np.arange(*train))
     dense = ones({name: np.shape(weights[name]) for name in masked(model)})
-    plan = Plan(weights=weights,
+    plan = TrainingSpec(weights=weights,
                 masks=prune({name: np.abs(weights[name]) for name in dense}, dense,
                             _CHECKED_FRACTION),
                 train=np.sort(shuffled[config.validation_size:]),
@@ -127,9 +130,9 @@ def export(exported: Exported, described: dict[str, Any], steps: int,
     # The program takes `steps` of the rows of indices, so comparing need not take them all.
     compared = [dataclasses.replace(interval, count=min(steps, interval.count))
                 for interval in intervals(plan)]
-    fresh = rewind.Snapshot.of(model)
+    fresh = rewinding.Snapshot.of(model)
     start = dataclasses.replace(fresh, weights=dict(plan.weights))
-    rewind.assign_masks(model, plan.masks)
+    rewinding.assign_masks(model, plan.masks)
     start.restore(model, plan.masks)
     program, arguments = program_of(exported.trainer), arguments_of(exported, compared[0])
     concrete = program.get_concrete_function(*arguments)
@@ -161,7 +164,7 @@ def export(exported: Exported, described: dict[str, Any], steps: int,
     print(f"{folder}: {len(parameters)} parameters, {len(text):,} characters", flush=True)
 
 
-def _write_expected(exported: Exported, compared: list[Interval], start: rewind.Snapshot,
+def _write_expected(exported: Exported, compared: list[Interval], start: rewinding.Snapshot,
                     assigned: dict[str, Any], folder: pathlib.Path) -> None:
     # What TensorFlow computes here, from the start: after one step, and after the intervals.
     def values(stage: str) -> dict[str, Array]:

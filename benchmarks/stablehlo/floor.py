@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.config import Config
-from lth_keras.weights import masked
+from lth_keras.experiments.config.config import Config
+from lth_keras.keras2.masking.weight_names import masked
 
 _FLOAT = 4
 _SLOTS = {"adam": 2, "sgd": 1}

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras import rewind
-from lth_keras.data import Data
-from lth_keras.masks import Array
-from lth_keras.weights import masked, named_weights
+from lth_keras.core.masks import Array
+from lth_keras.experiments.training.datasets import Data
+from lth_keras.keras2 import rewinding
+from lth_keras.keras2.masking.weight_names import masked, named_weights
 
 
 def describe(model: Any, data: Data, arguments: dict[str, Array], concrete: Any,
@@ -66,9 +66,9 @@ def _known_variables(model: Any) -> dict[int, tuple[str, str]]:
     for name, item in masked(model).items():
         add(item.mask, "mask", name)
     for weight in model.trainable_variables:
-        for slot, variable in rewind.slots_of(model.optimizer, weight).items():
+        for slot, variable in rewinding.slots_of(model.optimizer, weight).items():
             add(variable, "slot", f"{slot.strip('_')} of {names[id(weight)]}")
-    for variable in rewind.optimizer_variables(model):
+    for variable in rewinding.optimizer_variables(model):
         add(variable, "optimizer", variable.name.partition(":")[0])
     for metric in model.metrics:
         for variable in metric.variables:

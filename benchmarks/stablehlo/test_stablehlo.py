@@ -20,9 +20,10 @@ import tf_keras as keras
 
 from benchmarks.stablehlo import export, floor, runner
 from benchmarks.stablehlo.runner import compare, program, search
-from lth_keras import models, presets
-from lth_keras.data import Data
-from lth_keras.prune import prune
+from lth_keras.core.pruning import prune
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.training import models
+from lth_keras.experiments.training.datasets import Data
 
 pytest.importorskip("jax")
 
@@ -134,9 +135,9 @@ def test_prune_is_that_of_lth_keras(fraction):
 
 
 def test_batches_are_those_of_lth_keras():
-    from lth_keras.train import intervals, Plan
+    from lth_keras.experiments.training.trainer import intervals, TrainingSpec
     train = np.arange(3, 40)
-    plan = Plan({}, {}, train, train, np.random.default_rng(5), 25, 10, 6)
+    plan = TrainingSpec({}, {}, train, train, np.random.default_rng(5), 25, 10, 6)
     ours = search.batches(train, 10, 6, 25, np.random.default_rng(5))
     for mine, theirs in zip(ours, intervals(plan), strict=True):
         assert mine[0] == theirs.count

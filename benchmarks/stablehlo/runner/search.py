@@ -74,7 +74,7 @@ def _test_accuracy(interval: Interval, test: list[int], together: int) -> float:
 def prune(scores: np.ndarray, mask: np.ndarray, fraction: float) -> np.ndarray:
     """Drops the k lowest scores of what remains, k = round(fraction x remaining).
 
-    As `lth_keras.prune`, which cannot be imported without TensorFlow: a half goes to the even
+    As `core.pruning`, which cannot be imported without TensorFlow: a half goes to the even
     number, equal scores by position.
     """
     flat = (mask != 0).ravel()
@@ -92,7 +92,7 @@ def density(masks: Arrays) -> float:
 
 def batches(train: np.ndarray, rows: int, batch: int, steps: int,
             order: np.random.Generator) -> Iterator[tuple[int, np.ndarray]]:
-    """The steps and the examples of each interval, as `lth_keras.train.intervals` has them."""
+    """The steps and the examples of each interval, as `training.trainer.intervals` has them."""
     waiting = np.empty(0, np.int64)
     for first in range(0, steps, rows):
         while len(waiting) < rows * batch:

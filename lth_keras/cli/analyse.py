@@ -1,0 +1,214 @@
+"""The command `lth analyse`: an analysis of workdirs as a table, CSV files and a picture."""
+
+import argparse
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+from lth_keras.core.mode_connectivity import POINTS
+from lth_keras.errors import LotteryError
+from lth_keras.experiments import worker
+from lth_keras.experiments.config import branches
+from lth_keras.experiments.results import paths
+from lth_keras.files import atomic
+from lth_keras.reports.analyses import connections, instability, movement, overlaps, survivors
+from lth_keras.reports.analyses.analysis import Analysis, summarise, WorkdirReader
+from lth_keras.reports.plots import drawings, plots
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """An analysis that has a name.
+
+    Attributes:
+      analyse: of a run and levels, or None if it needs the network itself.
+      text: what it tells.
+    """
+
+    analyse: "Callable[[WorkdirReader, list[int] | None], Analysis] | None"
+    text: str
+
+
+BARRIER = "barrier"
+KINDS = {
+    "survivors": Kind(survivors.analyse, "the initial weights that survive: their distribution"),
+    "movement": Kind(movement.analyse, "how far weights moved in training, and away from zero or "
+                                       "not: those kept, those pruned"),
+    "connections": Kind(connections.analyse, "incoming and outgoing connections of units: how "
+                                             "evenly they are left"),
+    "overlap": Kind(overlaps.analyse, "weights kept in common, by replicates and by levels"),
+    BARRIER: Kind(None, "error on the line between two trained networks; of several workdirs that "
+                        "differ in rewind_step: which k to rewind to"),
+}
+HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
+_MOST_ROWS = 40  # Of a table that shows all levels.
+_ONLY_BARRIER = ("points", "data_dir")
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Gives the command's parser its arguments."""
+    parser.add_argument("kind", metavar="KIND", nargs="?", help="what to look at, see below")
+    parser.add_argument("workdir", metavar="WORKDIR", nargs="*", help="a folder that `lth run` "
+                        "made; for barrier several that differ in rewind_step")
+    parser.add_argument("--levels", help="levels and ranges of them, such as 0/3/7-9 (default: "
+                                         "all)")
+    parser.add_argument("--out", help="folder for the CSV files and the picture (default: "
+                                      "WORKDIR/analysis)")
+    parser.add_argument("--points", help="of barrier: networks evaluated on each line "
+                                         f"(default: {POINTS})")
+    parser.add_argument("--data_dir", help="of barrier: where tensorflow-datasets keeps its data "
+                        "(default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
+
+
+def run(arguments: argparse.Namespace, console: Console) -> None:
+    """Does the analysis that the command's arguments name, and writes it.
+
+    Raises:
+      LotteryError: for an argument that is not allowed.
+      WorkdirError: for a folder that is no workdir, or lacks what the analysis needs.
+      OSError: if a file cannot be written.
+    """
+    if arguments.kind not in KINDS:
+        raise LotteryError(f"KIND must be one of {', '.join(KINDS)}. "
+                           f"Received: {arguments.kind or 'none'}.")
+    unused = [f"--{name}" for name in _ONLY_BARRIER if getattr(arguments, name) is not None]
+    if unused and arguments.kind != BARRIER:
+        raise LotteryError(f"{unused[0]} is for {BARRIER} alone. Received: {arguments.kind}.")
+    roots = [pathlib.Path(name) for name in arguments.workdir]
+    if not roots or (len(roots) > 1 and arguments.kind != BARRIER):
+        raise LotteryError("WORKDIR must be a folder that `lth run` made, and for barrier alone "
+                           f"can be several. Received: {' '.join(arguments.workdir) or 'none'}.")
+    levels = _levels(arguments.levels)
+    analyse = KINDS[arguments.kind].analyse
+    if analyse is None:
+        found = _barrier(roots, levels, arguments, console)
+    else:
+        found = analyse(WorkdirReader(roots[0]), levels)
+    show(found, levels is None, console)
+    folder = pathlib.Path(arguments.out) if arguments.out else roots[0] / "analysis"
+    if not arguments.out:
+        paths.check_inside(roots[0], folder)
+    save(found, folder, arguments.kind, functools.partial(
+        console.print, soft_wrap=True, highlight=False, markup=False))
+
+
+def _levels(text: "str | None") -> "list[int] | None":
+    if text is None:
+        return None
+    try:
+        return list(branches.parse(f"{branches.TICKET}@{text.replace(',', '/')}").levels or ())
+    except LotteryError:
+        raise LotteryError("--levels must be numbers and ranges of them, such as 0/3/7-9. "
+                           f"Received: {text!r:.100}.") from None
+
+
+def _barrier(roots: list[pathlib.Path], levels: "list[int] | None",
+             arguments: argparse.Namespace, console: Console) -> Analysis:
+    text = arguments.points
+    if text is not None and not (text.isdecimal() and int(text) >= 2):
+        raise LotteryError(f"--points must be a whole number >= 2. Received: {text!r}.")
+    runs = [WorkdirReader(root) for root in roots]
+    network: list[Any] = []  # Compiled when there is something to evaluate.
+
+    def error(weights: Any) -> float:
+        if not network:
+            network.append(worker.evaluator(runs[0].config, worker.Placement(
+                arguments.data_dir, threads=0)))
+        result: float = network[0].error(weights)
+        return result
+
+    def progress(pairs: list[instability.Pair]) -> Iterable[instability.Pair]:
+        return track(pairs, "barriers", console=console, transient=True,
+                     disable=not console.is_terminal)
+    return instability.analyse(runs, error, levels, int(text or POINTS), progress)
+
+
+def show(found: Analysis, some: bool, console: Console) -> None:
+    """Prints an analysis: its table, and what there is to say.
+
+    Args:
+      found: the analysis.
+      some: whether of many levels only those of the picture are shown.
+      console: where.
+    """
+    rows, chosen = found.rows, list[int]()
+    if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
+        chosen = drawings.shown_levels(rows)
+        rows = rows[rows.level.isin(chosen)]
+    wide = table(rows, found)
+    unbounded = console.options.update_width(10_000)
+    fits = console.measure(wide, options=unbounded).maximum <= console.width
+    console.print(wide if fits else table(rows, found, spread=False))
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    for note in found.notes:
+        say(note)
+    if chosen:
+        say(f"{len(chosen)} of {found.rows.level.nunique()} levels are shown; --levels chooses "
+            "others, and the CSV file has all.")
+
+
+def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
+    """A row for whatever the analysis' keys tell apart: means over replicates.
+
+    Args:
+      rows: of the analysis.
+      of: the analysis.
+      spread: whether to give the least and greatest beside each mean.
+    """
+    summary = summarise(rows, of.keys, ["density", *of.measures])
+    counts = sorted({int(count) for count in summary["rows", "count"]})
+    over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    caption = "one replicate or pair" if counts == [1] else \
+        f"means over {over} replicates or pairs{' [least, greatest]' if spread else ''}"
+    shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
+    for name in (*of.keys, "P_m %", *of.measures):
+        text = name in of.keys and name != "level"
+        shown.add_column(name if name == "P_m %" else name.replace("_", "\n"),
+                         justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    ahead: tuple[object, ...] = ()
+    for keys, row in summary.iterrows():
+        assert isinstance(keys, tuple)
+        named = of.keys.index("level") + 1  # What the density belongs to.
+        cells = ["" if keys[:place + 1] == ahead[:place + 1] else escape(str(key))
+                 for place, key in enumerate(keys)]  # What is as in the row ahead is said once.
+        density = "" if keys[:named] == ahead[:named] else f"{row['density', 'mean'] * 100:.1f}"
+        shown.add_row(*cells, density,
+                      *(_cell(row[name], form, spread) for name, form in of.measures.items()))
+        ahead = keys
+    return shown
+
+
+def _cell(values: "pd.Series[float]", form: str, spread: bool) -> str:
+    mean, low, high = (values[part] for part in ("mean", "min", "max"))
+    if np.isnan(mean):
+        return ""
+    ends = f" [{low:{form}}, {high:{form}}]"
+    return escape(f"{mean:{form}}{ends if spread and low != high else ''}")
+
+
+def save(found: Analysis, folder: pathlib.Path, name: str, say: Callable[[str], None]) -> None:
+    """Writes an analysis: NAME.csv, a NAME_DETAIL.csv for each detail, and NAME.png.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    os.makedirs(folder, exist_ok=True)
+    for stem, rows in {name: found.rows, **{f"{name}_{detail}": rows for detail, rows
+                                            in found.details.items()}}.items():
+        path = folder / f"{stem}.csv"
+        atomic.write(path, rows.to_csv(index=False))
+        say(f"rows: {path}")
+    path = folder / f"{name}.png"
+    plots.save(found.figure, path)
+    say(f"picture: {path}")

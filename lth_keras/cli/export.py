@@ -1,0 +1,236 @@
+"""The command `lth export`: a ticket's network as files that are checked, with a table of them."""
+
+import argparse
+import dataclasses
+import functools
+import os
+import pathlib
+from collections.abc import Callable
+
+from rich.console import Console
+
+from lth_keras import quiet
+from lth_keras.cli import flags
+from lth_keras.deployment import manifest, model_card, trained_networks
+from lth_keras.deployment.manifest import Budget, COMPACTIONS, DEFAULT, TOLERANCE
+from lth_keras.deployment.run_export import RunExporter, Settings
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.results import paths
+from lth_keras.files import atomic
+from lth_keras.reports import deployment_tables
+from lth_keras.reports.plots.plots import save
+
+BEST = "best"
+_WIDE = 140  # Characters, from which on a line has room for quartiles.
+HELP = f"""formats (default: {', '.join(DEFAULT)}):
+  keras, saved_model                   for Keras and TensorFlow
+  float32, float16                     TF Lite
+  float32_sparse                       TF Lite, pruned weights left out
+  dynamic_int8                         TF Lite, weights in 8 bits, arithmetic on floats
+  dynamic_int8_shared                  the same with few values a unit, so that it packs better
+  int8                                 TF Lite, all in 8 bits, ranges from training examples
+  ..._sparse                           the same with pruned weights left out"""
+_MEASURING = ("examples", "threads", "data_dir")
+_BUDGETS = ("max_bytes", "max_latency_us", "min_accuracy")
+_Say = Callable[[str], None]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Gives the command's parser its arguments."""
+    parser.add_argument("source", metavar="TICKET_OR_WORKDIR", nargs="?",
+                        help="a folder or a ticket file that `lth run` made")
+    parser.add_argument("--level", help="of a workdir: a level's number, or best: the sparsest as "
+                        "accurate as the dense network on validation examples (default: best)")
+    parser.add_argument("--replicate", help="of a workdir: whose network (default: its first)")
+    parser.add_argument("--formats", help="formats with commas between them, see below")
+    parser.add_argument("--out", help="folder for the files (default: deploy)")
+    parser.add_argument("--compaction", default="units", help="what is removed first: units "
+                        "without connections; inputs too, by gathering those that are used; or "
+                        "none (default: %(default)s)")
+    parser.add_argument("--tolerance", default=str(TOLERANCE), help="points of accuracy that a "
+                        "format may lose against Keras (default: %(default)s)")
+    parser.add_argument("--max_bytes", help="choose the most accurate file of so many bytes at "
+                        "most; of a workdir without --level, among all levels")
+    parser.add_argument("--max_latency_us", help="... that takes so many microseconds an example "
+                        "at most")
+    parser.add_argument("--min_accuracy", help="... or the smallest file of at least this "
+                        "accuracy, in [0, 1]")
+    add_measuring_flags(parser)
+
+
+def add_measuring_flags(parser: argparse._ActionsContainer) -> None:
+    """Gives a parser the flags that say how files are measured."""
+    parser.add_argument("--examples", help="test examples that files are compared on (default: "
+                        "all)")
+    parser.add_argument("--threads", help="cores that files are timed on (default: 1)")
+    parser.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
+                        "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
+
+
+def add_report_flags(parser: argparse.ArgumentParser) -> None:
+    """Gives the parser of `lth report` the flags of --deployment."""
+    parser.add_argument("--deployment", action="store_true", help="instead: export and measure "
+                        "every level of a workdir, and draw what each costs to ship")
+    group = parser.add_argument_group("of --deployment")
+    add_measuring_flags(group)
+
+
+def run(arguments: argparse.Namespace, console: Console) -> int:
+    """Does what `lth export` does.
+
+    Returns:
+      The exit code: 1 if a format that was asked for could not be shipped, or no level and format
+      keeps to the budget.
+
+    Raises:
+      LotteryError: for an argument that is not allowed, or a source that is none.
+    """
+    say = _sayer(console)
+    asked, workshop = _asked(arguments), _workshop(arguments, say)
+    dense, formats = None, asked.formats
+    out = manifest.check_folder(arguments.out or "deploy")
+    if not asked.path.is_dir():
+        source = workshop.from_file(asked.path)
+    else:
+        chosen = _choose(arguments, asked, workshop, say)
+        if chosen is None:
+            return 1
+        level, formats = chosen
+        source = trained_networks.from_workdir(asked.path, level, asked.replicate)
+        if 0 in trained_networks.levels(asked.path, asked.replicate):
+            dense = trained_networks.from_workdir(asked.path, 0, asked.replicate)
+    made = workshop.export(source, out, formats, dense)
+    console.print(deployment_tables.table(made, wide=console.width >= _WIDE))
+    for line in model_card.refusals(made):
+        say(f"refused: {line.removeprefix('- ')}")
+    if made.facts.get("dense_refused"):
+        say(f"The dense network could not be measured: {made.facts['dense_refused']}")
+    say(f"files: {out}, described in {out / model_card.FILE} and {out / manifest.FILE}")
+    if not asked.budget:
+        return 1 if made.refused else 0
+    row = asked.budget.choose(made.rows)
+    if row is None:
+        say(f"None has {asked.budget}. {asked.budget.nearest(made.rows)}")
+        return 1
+    say(f"{asked.budget}: {row.file} in {row.runtime}, {row.bytes:,.0f} bytes, "
+        f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
+    return 1 if arguments.formats and made.refused else 0
+
+
+def _choose(arguments: argparse.Namespace, asked: "_Asked", workshop: RunExporter,
+            say: _Say) -> "tuple[int, tuple[str, ...]] | None":
+    # The level of a workdir to export, and the formats.
+    root, budget = asked.path, asked.budget
+    if arguments.level not in (None, BEST):
+        return flags.whole("level", arguments.level), asked.formats
+    if not budget or arguments.level == BEST:
+        best = trained_networks.best_level(root, asked.replicate)
+        say(f"best: level {best}, the sparsest as accurate as the dense network on validation "
+            "examples")
+        return best, asked.formats
+    rows = workshop.survey(root, asked.replicate, asked.formats)
+    row = budget.choose(rows)
+    if row is None:
+        say(f"No level and format has {budget}. {budget.nearest(rows)}")
+        return None
+    return int(row.level), (str(row["format"]),)
+
+
+def is_wanted(arguments: argparse.Namespace) -> bool:
+    """Whether `lth report` is asked for --deployment.
+
+    Raises:
+      LotteryError: if only a flag of it is given, or one that does not go with it.
+    """
+    of_it = [name for name in _MEASURING if getattr(arguments, name) is not None]
+    if of_it and not arguments.deployment:
+        raise LotteryError(f"--{of_it[0]} is for --deployment. Received: no --deployment.")
+    if arguments.deployment and arguments.tensorboard:
+        raise LotteryError("--deployment has no TensorBoard. Received: both.")
+    return bool(arguments.deployment)
+
+
+def report(arguments: argparse.Namespace, console: Console) -> None:
+    """Does what `lth report --deployment` does: table and picture of what each level costs.
+
+    Raises:
+      LotteryError: for more than one workdir, or one without trained weights.
+    """
+    if len(arguments.workdirs) != 1:
+        raise LotteryError("--deployment is of one WORKDIR. Received: "
+                           f"{' '.join(arguments.workdirs) or 'none'}.")
+    root, say = pathlib.Path(arguments.workdirs[0]), _sayer(console)
+    paths.require(root)
+    config = paths.read_config(root)
+    replicate = paths.first_replicate(root)
+    rows = _workshop(arguments, say).survey(root, replicate, DEFAULT)
+    console.print(deployment_tables.by_level(rows))
+    out = pathlib.Path(arguments.out) if arguments.out else root / "plots"
+    if not arguments.out:
+        paths.check_inside(root, out / "deployment.png")
+    atomic.write(out / "deployment.csv", rows.to_csv(index=False))
+    title = f"{config.preset}, {config.steps:,} steps, replicate {replicate}: what it costs to ship"
+    save(deployment_tables.figure(rows, title), out / "deployment.png")
+    say(f"rows: {out / 'deployment.csv'}")
+    say(f"picture: {out / 'deployment.png'}")
+
+
+def _workshop(arguments: argparse.Namespace, say: _Say) -> RunExporter:
+    given = vars(arguments)
+    settings = Settings(
+        tolerance=flags.number("tolerance", given.get("tolerance") or str(TOLERANCE)),
+        compaction=flags.choice("compaction", given.get("compaction") or COMPACTIONS[0],
+                                COMPACTIONS),
+        examples=None if arguments.examples is None else
+        flags.whole("examples", arguments.examples, 1),
+        threads=flags.whole("threads", arguments.threads or "1", 1))
+    return RunExporter(settings, arguments.data_dir, say)
+
+
+def _sayer(console: Console) -> _Say:
+    return functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    path: pathlib.Path
+    replicate: int
+    budget: Budget
+    formats: tuple[str, ...]
+
+
+def _asked(arguments: argparse.Namespace) -> _Asked:
+    path = _source(arguments)
+    replicate = paths.first_replicate(path) if arguments.replicate is None else \
+        flags.whole("replicate", arguments.replicate)
+    return _Asked(path, replicate, _budget(arguments), _formats(arguments.formats))
+
+
+def _source(arguments: argparse.Namespace) -> pathlib.Path:
+    if arguments.source is None or not os.path.lexists(arguments.source):
+        raise LotteryError("TICKET_OR_WORKDIR must be a folder or a ticket file that `lth run` "
+                           f"made. Received: {arguments.source or 'none'}.")
+    path = pathlib.Path(arguments.source)
+    for name in ("level", "replicate") if not path.is_dir() else ():
+        if getattr(arguments, name) is not None:
+            raise LotteryError(f"--{name} is for a workdir: a ticket is of one level. "
+                               f"Received: {path}.")
+    return path
+
+
+def _formats(text: "str | None") -> tuple[str, ...]:
+    if text is None:
+        return DEFAULT
+    names = tuple(dict.fromkeys(text.split(",")))
+    with quiet.loading():
+        from lth_keras.deployment import formats
+    for name in names:
+        formats.get(name)
+    return names
+
+
+def _budget(arguments: argparse.Namespace) -> Budget:
+    size, latency, accuracy = (getattr(arguments, name) for name in _BUDGETS)
+    return Budget(None if size is None else flags.whole("max_bytes", size),
+                  None if latency is None else flags.number("max_latency_us", latency),
+                  None if accuracy is None else flags.number("min_accuracy", accuracy))

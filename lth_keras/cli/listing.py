@@ -1,0 +1,56 @@
+"""What there is to run: presets and what they cost, branches, settings."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from lth_keras.core.controls import CONTROLS
+from lth_keras.experiments.config import presets, trainings
+from lth_keras.experiments.config.config import Config, NOT_SETTABLE
+
+
+def show_presets(console: Console) -> None:
+    """Prints every preset with its weights, its networks and their steps."""
+    for name, config in presets.PRESETS.items():
+        weights = presets.WEIGHTS.get(name)
+        sized = "" if weights is None else f"{weights:,} weights, "
+        for text in (f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}",
+                     f"  {sized}{cost(config)}"):
+            console.print(text, highlight=False, soft_wrap=True)
+
+
+def run_help() -> str:
+    """What `lth run --help` lists: presets, branches and settings."""
+    parts = {
+        "presets": presets.DESCRIPTIONS,
+        "branches, as NAME, NAME:REPEATS or NAME:REPEATS@LEVELS": {
+            "ticket": "the ticket, at every level; under strategy=continued also at some, as in "
+                      "ticket@12/15",
+            **{name: control.title for name, control in CONTROLS.items()}},
+        "settings for --set, on top of the preset's": {
+            field.name: field.metadata["help"] for field in dataclasses.fields(Config)
+            if field.name not in NOT_SETTABLE}}
+    return "\n\n".join([*(_listed(title, of) for title, of in parts.items()),
+                        "The same command goes on where an interrupted one stopped; more --rounds "
+                        "or --replicates\ncontinue a finished one."])
+
+
+def _listed(title: str, texts: Mapping[str, str]) -> str:
+    width = max(map(len, texts))
+    return "\n".join([f"{title}:", *(f"  {name:<{width}} {text}" for name, text in texts.items())])
+
+
+def cost(config: Config) -> str:
+    """What an experiment costs, in words.
+
+    Example:
+      >>> print(cost(presets.get("digits").replace(branches="reinit:2@12", replicates=1)))
+      1 replicate, 12 rounds, branches ticket, reinit:2@12: 15 networks of 1,000 steps, 15,000 \
+steps in all
+    """
+    waiting = list(trainings.trainings(config))
+    steps = sum(trainings.steps_of(config, training) for training in waiting)
+    return (f"{config.replicates} replicate{'s'[:config.replicates > 1]}, {config.rounds} rounds, "
+            f"branches {', '.join(config.branches)}: {len(waiting)} networks of "
+            f"{config.steps:,} steps, {steps:,} steps in all")

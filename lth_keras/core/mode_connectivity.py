@@ -1,0 +1,126 @@
+"""Linear mode connectivity: the error along the straight line between two trained networks.
+
+    weights(alpha) = (1 - alpha) * first + alpha * second
+    instability    = max over alpha of error(alpha) - (error(0) + error(1)) / 2
+
+Two networks that were trained from one start with other data orders, and lie in the same
+minimum, have no barrier between them (Frankle, Dziugaite, Roy & Carbin, ICML 2020,
+arXiv:1912.05671, section 2).
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
+
+POINTS = 30  # Evenly spaced values of alpha, as in the paper.
+STABLE = 0.02  # Of error: networks are stable below (the same, section 3).
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Path:
+    """The error along the line between two networks.
+
+    Attributes:
+      alphas: evenly spaced from 0 (the first network) to 1 (the second), shape (points,).
+      errors: the error at each, in [0, 1], shape (points,).
+
+    Example:
+      >>> path = Path(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.5, 0.3]))
+      >>> round(path.instability, 3), path.stable
+      (0.3, False)
+    """
+
+    alphas: Array
+    errors: Array
+
+    @property
+    def ends(self) -> float:
+        """Mean error of the two networks."""
+        return float(self.errors[0] + self.errors[-1]) / 2
+
+    @property
+    def highest(self) -> float:
+        """The greatest error on the line."""
+        return float(self.errors.max())
+
+    @property
+    def instability(self) -> float:
+        """The greatest error on the line less that of the two networks, >= 0."""
+        return self.highest - self.ends
+
+    @property
+    def stable(self) -> bool:
+        """Whether the instability is below 2% of error."""
+        return self.instability < STABLE
+
+
+def interpolate(first: Arrays, second: Arrays, alpha: float) -> dict[str, Array]:
+    """The network at alpha on the line from the first to the second.
+
+    Every weight is interpolated, the moving means and variances of batch normalisation too.
+    Arrays that hold no floating-point numbers are the first's.
+
+    Args:
+      first: weight name -> array.
+      second: the same names, with arrays of the same shapes.
+      alpha: in [0, 1]; 0 gives the first and 1 the second, bit for bit.
+
+    Raises:
+      LotteryError: if the networks have other weights, or alpha is out of range.
+
+    Example:
+      >>> interpolate({"w": np.array([0.0, 2.0])}, {"w": np.array([4.0, 2.0])}, 0.25)
+      {'w': array([1., 2.])}
+    """
+    if not 0 <= alpha <= 1:
+        raise LotteryError(f"alpha must lie in [0, 1]. Received: {alpha}.")
+    shapes = [{name: np.shape(value) for name, value in network.items()}
+              for network in (first, second)]
+    if shapes[0] != shapes[1]:
+        differ = sorted(name for name in {*first, *second}
+                        if shapes[0].get(name) != shapes[1].get(name))
+        raise LotteryError("Networks can be interpolated only if they have the same weights, of "
+                           f"the same shapes. Received: two that differ in {differ!s:.200}.")
+    return {name: _between(np.asarray(value), np.asarray(second[name]), alpha)
+            for name, value in first.items()}
+
+
+def _between(first: Array, second: Array, alpha: float) -> Array:
+    if not np.issubdtype(first.dtype, np.floating):
+        return first
+    if alpha in (0, 1):
+        return second if alpha else first
+    line = (1 - alpha) * first.astype(np.float64) + alpha * second.astype(np.float64)
+    return line.astype(first.dtype)
+
+
+def walk(error: Callable[[Arrays], float], first: Arrays, second: Arrays,
+         points: int = POINTS) -> Path:
+    """Takes the error at evenly spaced points of the line between two networks.
+
+    Args:
+      error: of a network's weights, in [0, 1].
+      first: weight name -> array.
+      second: the same names and shapes.
+      points: how many values of alpha, with both ends, >= 2.
+
+    Raises:
+      LotteryError: if the networks have other weights, or there are fewer than two points.
+
+    Example:
+      Between two wells at -1 and 1 lies a barrier:
+
+      >>> wells = lambda weights: float(1 - weights["w"] ** 2)
+      >>> walk(wells, {"w": np.array(-1.0)}, {"w": np.array(1.0)}, points=3).instability
+      1.0
+    """
+    if points < 2:
+        raise LotteryError(f"A line has at least its two ends: points must be >= 2. "
+                           f"Received: {points}.")
+    alphas = np.linspace(0, 1, points)
+    return Path(alphas, np.array([error(interpolate(first, second, float(alpha)))
+                                  for alpha in alphas]))

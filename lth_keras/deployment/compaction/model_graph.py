@@ -1,0 +1,127 @@
+"""The graph of a tf_keras model: its calls in order, and what each does to channels."""
+
+import collections
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.deployment.compaction import layer_channels
+from lth_keras.deployment.compaction.channels import Linear, Opaque, Operation
+from lth_keras.deployment.compaction.gather_layer import GatherFeatures
+from lth_keras.deployment.compaction.layer_channels import Call
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Graph:
+    """A model's calls.
+
+    Attributes:
+      nodes: Keras' record of each call that leads to an output, and of each input, in an order
+        in which each comes after those that it reads.
+      operations: what each of them does; one more at the end needs the outputs.
+      places: the number of each tensor, by its id.
+      widths: the number of channels of each tensor; 1 where it is not known.
+      outputs: the tensors that are the model's outputs.
+      left: layer's name -> why its channels stay, for each barrier that is in the way.
+    """
+
+    nodes: list[Any]
+    operations: list[Operation]
+    places: dict[int, int]
+    widths: list[int]
+    outputs: tuple[int, ...]
+    left: dict[str, str]
+
+
+def read(model: Any) -> Graph:
+    """Reads the graph of a built Sequential or functional model."""
+    nodes = _needed(model)
+    places: dict[int, int] = {}
+    widths: list[int] = []
+    for node in nodes:
+        for tensor in tf.nest.flatten(node.outputs):
+            places[id(tensor)] = len(places)
+            widths.append(max(1, _shape(tensor)[1]))
+    outputs = tuple(places[id(tensor)] for tensor in tf.nest.flatten(model.outputs))
+    calls = collections.Counter(id(node.layer) for node in nodes)
+    found: list[Operation] = []
+    left: dict[str, str] = {}
+    for node in nodes:
+        operation = _operation(node, places, calls[id(node.layer)] > 1)
+        if isinstance(operation, str):
+            sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
+            targets = tuple(places[id(tensor)] for tensor in tf.nest.flatten(node.outputs))
+            if not (node.is_input or (_is_softmax(node.layer) and set(targets) <= set(outputs))):
+                left[node.layer.name] = operation
+            operation = Opaque(sources, targets)
+        elif isinstance(operation, Linear) and operation.activation is None \
+                and operation.target not in outputs:
+            left[node.layer.name] = "its activation is not known to take each value for itself"
+        found.append(operation)
+    return Graph(nodes, [*found, Opaque(outputs, ())], places, widths, outputs, left)
+
+
+def _needed(model: Any) -> list[Any]:
+    # What a loss or a metric alone reads is left out.
+    waiting = [_node_of(tensor) for tensor in tf.nest.flatten((model.outputs, model.inputs))]
+    needed: set[int] = set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) not in needed:
+            needed.add(id(node))
+            waiting += node.parent_nodes
+    depths = sorted(model._nodes_by_depth, reverse=True)
+    return [node for depth in depths for node in model._nodes_by_depth[depth]
+            if id(node) in needed]
+
+
+def _node_of(tensor: Any) -> Any:
+    history = tensor._keras_history
+    return history.layer._inbound_nodes[history.node_index]
+
+
+def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | str":
+    layer, made = node.layer, tf.nest.flatten(node.outputs)
+    # A layer that it is not told of may have any arguments.
+    more = type(layer) in layer_channels.READERS and not (
+        len(node.call_args) == 1 and not any(node.call_kwargs.values())
+        and len(tf.nest.flatten(node.call_args)) == len(node.keras_inputs))
+    reasons = {
+        "it is an input": node.is_input,
+        "it is a model of its own": isinstance(layer, keras.Model),
+        "it is called more than once":
+            shared and (layer.weights or isinstance(layer, (keras.layers.Reshape, GatherFeatures))),
+        "it is called with more than its input": more,
+        "it has more than one output": len(made) > 1,
+        "its input has a mask": any(getattr(tensor, "_keras_mask", None) is not None
+                                    for tensor in node.keras_inputs),
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            return reason
+    if type(layer) in layer_channels.READERS and not _remakeable(layer):
+        return "it cannot be made anew from its get_config (a function that is not registered?)"
+    sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
+    return layer_channels.read(Call(layer, sources, places[id(made[0])],
+                                tuple(_shape(tensor) for tensor in node.keras_inputs),
+                                _shape(made[0])))
+
+
+def _remakeable(layer: Any) -> bool:
+    try:
+        type(layer).from_config(layer.get_config())
+    except Exception:  # Whatever a user's function, initializer or regularizer raises.
+        return False
+    return True
+
+
+def _shape(tensor: Any) -> tuple[int, int]:
+    rank = tensor.shape.rank or 0
+    return rank, (tensor.shape[-1] or 0) if rank > 1 else 0
+
+
+def _is_softmax(layer: Any) -> bool:
+    return isinstance(layer, keras.layers.Softmax) \
+        or getattr(layer, "activation", None) is keras.activations.softmax

@@ -1,0 +1,114 @@
+"""Workers on clusters: processes of Ray or of Dask, here or on other machines.
+
+    Ray     a Ray cluster: that of RAY_ADDRESS, or one on this machine
+    Dask    a Dask cluster: that of DASK_SCHEDULER_ADDRESS, or one on this machine
+
+Workers load the data set by its name, so on a cluster every machine must have it.
+"""
+
+import importlib
+import logging
+import os
+import re
+import socket
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.pools import environment, LocalPool, Pool, translated
+
+_PATIENCE = 10  # Seconds for a machine of a cluster to answer.
+
+
+class Ray(Pool):
+    """Processes of a Ray cluster."""
+
+    def __init__(self, *arguments: Any):
+        self._ray = _extra("ray")
+        self._ours = not self._ray.is_initialized()
+        if "RAY_ADDRESS" in os.environ:
+            _check_there("RAY_ADDRESS")
+            self._connect()
+        super().__init__(*arguments)
+        if "RAY_ADDRESS" not in os.environ:
+            self._connect(num_cpus=self.slots, include_dashboard=False)
+
+    def _connect(self, **local: Any) -> None:
+        if self._ours:
+            self._ray.init(log_to_driver=False, logging_level="ERROR",
+                           runtime_env={"env_vars": environment()}, **local)
+
+    def _cores(self) -> int:
+        return int(self._ray.cluster_resources()["CPU"]) if self._ray.is_initialized() \
+            else super()._cores()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        remote = self._ray.remote(num_cpus=1, max_retries=0)(function)
+        errors = self._ray.exceptions
+        return translated(remote.remote(*arguments).future(),
+                           (errors.WorkerCrashedError, errors.NodeDiedError,
+                            errors.OutOfMemoryError, errors.LocalRayletDiedError))
+
+    def close(self) -> None:
+        """Leaves the cluster, or ends it if it is our own."""
+        if self._ours:
+            self._ray.shutdown()
+
+
+class Dask(Pool):
+    """Processes of a Dask cluster; a worker trains one network at a time."""
+
+    def __init__(self, *arguments: Any):
+        self._distributed = _extra("distributed", extra="dask")
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        self._client: Any = None
+        self._cluster: Any = None
+        if "DASK_SCHEDULER_ADDRESS" in os.environ:
+            _check_there("DASK_SCHEDULER_ADDRESS")
+            self._client = self._distributed.Client()
+        super().__init__(*arguments)
+        if self._client is None:
+            self._cluster = self._distributed.LocalCluster(
+                n_workers=self.slots, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+                env=environment(), silence_logs=logging.CRITICAL)
+            self._client = self._distributed.Client(self._cluster)
+
+    def _cores(self) -> int:
+        return len(self._client.nthreads()) if self._client else super()._cores()
+
+    def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        inner = self._client.get_executor(pure=False, retries=0).submit(function, *arguments)
+        return translated(inner, self._distributed.KilledWorker)
+
+    def close(self) -> None:
+        """Leaves the cluster, or ends it if it is our own."""
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+
+def _check_there(variable: str) -> None:
+    # Ray would try for ever.  Addresses of other kinds, such as "auto", are not looked at.
+    address = os.environ[variable]
+    place = re.fullmatch(r"(?:(?:ray|tcp|tls)://)?\[?([^/\[\]]+)\]?:([0-9]{1,5})", address)
+    if place is None:
+        return
+    try:
+        socket.create_connection((place[1], int(place[2])), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise LotteryError(f"{variable} must be the address of a running cluster. Received: "
+                           f"{address}, where nothing answers ({error}). Start the cluster, or "
+                           f"unset {variable} for one on this machine.") from None
+
+
+BACKENDS: dict[str, type[Pool]] = {"loky": LocalPool, "ray": Ray, "dask": Dask}
+
+
+def _extra(package: str, extra: str = "") -> Any:
+    try:
+        return importlib.import_module(package)
+    except ImportError:
+        name = extra or package
+        raise LotteryError(f"--backend {name} needs an extra. Received: no package {package}. "
+                           f"Run: python -m pip install 'lth_keras[{name}]'") from None

@@ -1,0 +1,148 @@
+"""Branches: what is trained at each level, how often, and at which levels.
+
+In words, as on the command line: a name, then ":" and how often, then "@" and the levels.
+
+    ticket                     the ticket, at every level
+    ticket@12/15               the ticket at levels 12 and 15, where the strategy lets others be
+                               left out: under continued, no level is made from the ticket below
+    reinit                     a control, once at every level from 1
+    reinit:3@3/5/7/9-12        three times at each of levels 3, 5, 7, 9, 10, 11, 12
+    ticket:2@4                 the ticket twice at level 4, the second time with another data order
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from lth_keras.arguments import meant
+from lth_keras.core.controls import CONTROLS
+from lth_keras.errors import LotteryError
+
+TICKET, CONTINUED = "ticket", "continued"
+MOST_LEVEL = 9999  # Far above any search's: a run looks at every level below one that it finds.
+_MOST_REPEATS = 10_000
+_SPEC = re.compile(r"([^:@]+)(?::([0-9]{1,6}))?(?:@(.+))?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """One branch of an experiment.
+
+    Attributes:
+      name: "ticket", or a control's.
+      repeats: how many are trained at a level, >= 1.
+      levels: at which; None for all.
+    """
+
+    name: str
+    repeats: int = 1
+    levels: tuple[int, ...] | None = None
+
+    def at(self, level: int) -> int:
+        """How many trainings it has at a level.
+
+        A control of the dense network would be the dense network.  What the levels above are made
+        from is trained all the same (`agenda.at_level`).
+
+        Example:
+          >>> branch = parse("reinit:3@2/4")
+          >>> [branch.at(level) for level in range(5)]
+          [0, 0, 3, 0, 3]
+          >>> [parse("ticket:2@1").at(level) for level in range(3)]
+          [0, 2, 0]
+        """
+        asked = self.repeats if self.levels is None or level in self.levels else 0
+        return asked if level or self.name == TICKET else 0
+
+    def __str__(self) -> str:
+        repeats = f":{self.repeats}" if self.repeats > 1 else ""
+        return f"{self.name}{repeats}{_levels_text(self.levels)}"
+
+
+def parse(text: str) -> Branch:
+    """The branch that a text names.
+
+    Raises:
+      LotteryError: if it names none.
+
+    Example:
+      >>> parse("reinit:3@3/5/9-11")
+      Branch(name='reinit', repeats=3, levels=(3, 5, 9, 10, 11))
+      >>> str(parse("reinit:3@3/5/9-11"))
+      'reinit:3@3/5/9-11'
+    """
+    match = _SPEC.fullmatch(text.strip())
+    name = match[1].strip() if match else re.split("[:@]", text)[0].strip()
+    if not match and name in (TICKET, *CONTROLS):
+        raise LotteryError("branches are NAME, NAME:REPEATS or NAME:REPEATS@LEVELS, such as "
+                           f"{name}:3@5/7-9. Received: {text:.100}.")
+    if name not in (TICKET, *CONTROLS):
+        raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}, such as reinit, "
+                           f"reinit:3 or reinit:3@5/7-9. Received: {text or 'none'!s:.100}."
+                           f"{meant(name, (TICKET, *CONTROLS))}")
+    assert match is not None
+    repeats = int(match[2] or 1)
+    if not 1 <= repeats <= _MOST_REPEATS:
+        raise LotteryError(f"branches are trained 1 to {_MOST_REPEATS:,} times at a level. "
+                           f"Received: {text:.100}.")
+    levels = None if match[3] is None else _levels(match[3], text)
+    return Branch(name, repeats, levels)
+
+
+def check(texts: Sequence[str]) -> tuple[str, ...]:
+    """Branches as a configuration holds them: each once, the ticket first, in the controls' order.
+
+    Raises:
+      LotteryError: if they are no tuple or list of branches, one is named twice, or there are none.
+
+    Example:
+      >>> check(["reinit:3@5/6/7"])
+      ('ticket', 'reinit:3@5-7')
+    """
+    if not isinstance(texts, (tuple, list)) or not all(isinstance(text, str) for text in texts):
+        raise LotteryError(f"branches must be a tuple of names. Received: {texts!r}.")
+    found = [parse(text) for text in texts]
+    if not found:
+        raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}. Received: none.")
+    by_name: dict[str, Branch] = {}
+    for branch in found:
+        if by_name.setdefault(branch.name, branch) != branch:
+            raise LotteryError("branches are named once each. Received: "
+                               f"{by_name[branch.name]} and {branch}.")
+    # A control is made from the ticket's masks, so the ticket is always trained.
+    by_name.setdefault(TICKET, Branch(TICKET))
+    return tuple(str(by_name[name]) for name in (TICKET, *CONTROLS) if name in by_name)
+
+
+def _levels(text: str, whole: str) -> tuple[int, ...]:
+    levels: set[int] = set()
+    for part in text.split("/"):
+        match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last:
+            raise LotteryError(f"branches have levels from 0 to {MOST_LEVEL} and ranges of "
+                               f"them, such as 3/5/7-9. Received: {whole:.100}.")
+        levels.update(range(first, last + 1))
+    return tuple(sorted(levels))
+
+
+def _levels_text(levels: tuple[int, ...] | None) -> str:
+    if levels is None:
+        return ""
+    return "@" + "/".join(ranges(levels))
+
+
+def ranges(levels: Iterable[int]) -> list[str]:
+    """Rising levels in words, those in a row together.
+
+    Example:
+      >>> ranges([3, 5, 7, 8, 9])
+      ['3', '5', '7-9']
+    """
+    runs: list[list[int]] = []
+    for level in levels:
+        if runs and level == runs[-1][-1] + 1:
+            runs[-1].append(level)
+        else:
+            runs.append([level])
+    return [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]

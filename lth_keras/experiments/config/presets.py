@@ -1,0 +1,151 @@
+"""Presets: the settings of an experiment under a name.
+
+To add one to the package, `register` a `Config` here; the command line then lists it.
+
+The papers' settings are those that their text states.  What it does not state is the same for
+all: pixels in [0, 1], 5,000 training examples held out, one replicate by default, and rounds
+down to the sparsest network that the paper's claims name.  Strategies and rewinding are
+settings of their own, as in `--set strategy=one_shot`.
+"""
+
+from typing import Any
+
+from lth_keras.arguments import check_choice
+from lth_keras.core.pruning import Scope
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.config import Config
+
+PRESETS: dict[str, Config] = {}
+DESCRIPTIONS: dict[str, str] = {}
+WEIGHTS: dict[str, int] = {}
+
+
+def register(config: Config, description: str, weights: int | None = None) -> None:
+    """Makes a configuration known by its `preset` name.
+
+    Args:
+      config: the settings.
+      description: one line.
+      weights: the prunable weights of its network on its data set, where known.
+
+    Raises:
+      LotteryError: if the name is taken.
+    """
+    if config.preset in PRESETS:
+        raise LotteryError("A preset's name is taken once. "
+                           f"Received: {config.preset!r} again.")
+    PRESETS[config.preset] = config
+    DESCRIPTIONS[config.preset] = description
+    if weights is not None:
+        WEIGHTS[config.preset] = weights
+
+
+def get(name: str) -> Config:
+    """The configuration of a preset.
+
+    Raises:
+      LotteryError: if there is none of that name; the message lists those there are.
+
+    Example:
+      >>> get("lenet_300_100").steps
+      50000
+    """
+    check_choice("A preset", name, PRESETS)
+    return PRESETS[name]
+
+
+_DENSE = {"default": 0.2, "output": 0.1}  # Frankle & Carbin 2019, figure 2.
+
+register(
+    Config(preset="digits", network="lenet_300_100", dataset="digits", fraction=_DENSE,
+           steps=1000, rounds=12, replicates=3, validation_every=20, validation_size=300),
+    "LeNet-300-100 on scikit-learn's 8x8 digits: no download, under a minute", 50_200)
+
+
+# LeNet-300-100 on MNIST (Frankle & Carbin 2019, section 2 and appendix G, which finds SGD best
+# at 0.4 to 0.8, and SGD with momentum at 0.025 to 0.1).
+def _lenet(preset: str, text: str, **settings: Any) -> None:
+    register(Config(preset=preset, network="lenet_300_100", dataset="mnist", fraction=_DENSE,
+                    steps=50_000, **settings),
+             f"LeNet-300-100 on MNIST as in Frankle & Carbin 2019, {text}, batches of 60", 266_200)
+
+
+_lenet("lenet_300_100", "section 2: Adam 1.2e-3", rounds=16)
+_lenet("lenet_300_100_sgd", "appendix G: SGD 0.8 (of its best 0.4 to 0.8)", optimizer="sgd",
+       learning_rate=0.8, rounds=21)
+_lenet("lenet_300_100_momentum", "appendix G: SGD 0.05 (of its best 0.025 to 0.1), momentum 0.9",
+       optimizer="sgd", learning_rate=0.05, momentum=0.9, rounds=16)
+
+
+# Conv-2, -4 and -6 on CIFAR-10 (the same, sections 3 and 5).
+def _conv(number: int, suffix: str, text: str, learning_rate: float, **settings: Any) -> None:
+    conv = {2: 0.1, 4: 0.1, 6: 0.15}[number]
+    register(Config(preset=f"conv{number}{suffix}", network=f"conv{number}", dataset="cifar10",
+                    learning_rate=learning_rate, fraction={"Conv2D": conv, **_DENSE},
+                    rounds={2: 17, 4: 21, 6: 21}[number], **settings),
+             f"Conv-{number} on CIFAR-10 as in Frankle & Carbin 2019, {text}: Adam "
+             f"{1e4 * learning_rate:g}e-4, batches of 60",
+             {2: 4_300_992, 4: 2_425_024, 6: 2_261_184}[number])
+
+
+for _number, _steps, _plain, _dropped in (
+        (2, 20_000, 2e-4, 3e-4), (4, 25_000, 3e-4, 2e-4), (6, 30_000, 3e-4, 2e-4)):
+    _conv(_number, "", "section 3", _plain, steps=_steps)
+    _conv(_number, "_dropout", "section 5, half of the hidden units dropped", _dropped,
+          steps=3 * _steps, dropout=0.5)
+
+
+# The deep networks.  Accuracy at the papers' steps, and rewinding, must meet a validation.
+_DEEP: dict[str, Any] = {"dataset": "cifar10", "optimizer": "sgd", "momentum": 0.9,
+                         "weight_decay": 1e-4, "augmentation": "flip_crop",
+                         "validation_every": 500}
+
+
+# VGG-19 and the paper's Resnet-18 (the same, section 4): convolutions are pruned, shortcuts and
+# the last layer are not, though they count.
+def _resnet18(suffix: str, text: str, **settings: Any) -> None:
+    kept = {"output": 0.0, "stage2_block1_shortcut": 0.0, "stage3_block1_shortcut": 0.0}
+    register(Config(preset=f"resnet18{suffix}", network="resnet18", steps=30_000, batch_size=128,
+                    learning_rate_drops=(20_000, 25_000), measured_steps=(10_000, 20_000, 30_000),
+                    fraction={"Conv2D": 0.2, **kept}, scope="global", rounds=10, **_DEEP,
+                    **settings),
+             "Resnet-18 (20 layers) on CIFAR-10 as in Frankle & Carbin 2019, section 4: SGD "
+             f"{text}, global pruning", 270_896)
+
+
+_resnet18("", "0.1", learning_rate=0.1)
+_resnet18("_low", "0.01", learning_rate=0.01)
+_resnet18("_warmup", "0.03 after 20,000 steps of warm-up", learning_rate=0.03, warmup_steps=20_000)
+
+
+# The paper's 112K steps are 112,480: 160 epochs of 703.  Its accuracy "at 112K" is the final one;
+# 112,000 is the last step before it with a validation.
+def _vgg19(suffix: str, text: str, **settings: Any) -> None:
+    scopes: tuple[tuple[str, Scope, str], ...] = (
+        ("", "global", "global"), ("_layerwise", "layer", "layer-wise"))
+    for end, scope, said in scopes:
+        register(Config(preset=f"vgg19{suffix}{end}", network="vgg19", steps=112_480,
+                        batch_size=64, learning_rate_drops=(56_240, 84_360),
+                        measured_steps=(30_000, 60_000, 112_000),
+                        fraction={"Conv2D": 0.2, "output": 0.0}, scope=scope, rounds=19,
+                        **_DEEP, **settings),
+                 "VGG-19 on CIFAR-10 as in Frankle & Carbin 2019, section 4: SGD "
+                 f"{text}, {said} pruning", 20_024_000)
+
+
+_vgg19("", "0.1", learning_rate=0.1)
+_vgg19("_low", "0.01", learning_rate=0.01)
+_vgg19("_warmup", "0.1 after 10,000 steps of warm-up", learning_rate=0.1, warmup_steps=10_000)
+
+# Liu et al. 2019, section 6: 160 epochs of all 50,000 examples, 125,000 steps, which here are
+# taken on the 45,000 that are not held out; all convolutions are pruned, shortcuts too.  Kernels
+# are drawn and pixels scaled as in the other presets (theirs: He et al.'s, and standardised).
+for _network, _title, _weights in (("vgg16", "VGG-16", 14_715_584),
+                                   ("resnet56", "ResNet-56", 851_504)):
+    for _suffix, _rate in (("", 0.1), ("_low", 0.01)):
+        register(Config(preset=f"{_network}_liu{_suffix}", network=_network, steps=125_000,
+                        batch_size=64, learning_rate=_rate, learning_rate_drops=(62_500, 93_750),
+                        fraction={"Conv2D": 0.2, "output": 0.0}, scope="global", rounds=10,
+                        **_DEEP),
+                 f"{_title} on CIFAR-10 on the schedule of Liu et al. 2019, section 6: SGD "
+                 f"{_rate}, global pruning", _weights)

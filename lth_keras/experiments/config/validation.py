@@ -1,0 +1,116 @@
+"""Rules: what settings must be, and what they must be together.
+
+Each takes a `Config` and raises a LotteryError that says the rule and what was received.
+"""
+
+import re
+from typing import Any
+
+from lth_keras.arguments import check_choice
+from lth_keras.core import criteria, sparsity_types
+from lth_keras.core.controls import CONTROLS
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.branches import CONTINUED, MOST_LEVEL, TICKET
+
+_MOST_NUMBERED = 1_000_000  # Far above any run's: workdirs have names with their numbers.
+OWN = "own"  # The network's own initializers.
+_INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
+
+
+def check_names(config: Any) -> None:
+    """Names, which become parts of paths and of pictures."""
+    for name in ("preset", "network", "dataset"):
+        value = getattr(config, name)
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
+            raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
+                               f"Received: {value!r:.100}.")
+
+
+def check_criterion(config: Any) -> None:
+    """A criterion that is registered: a function cannot be written down."""
+    if not isinstance(config.criterion, str):
+        raise LotteryError("criterion must be a registered name, which can be written down. "
+                           f"Received: {config.criterion!r}.")
+    check_choice("criterion", config.criterion, tuple(criteria.CRITERIA))
+
+
+def check_ranges(config: Any) -> None:
+    """Numbers within their ranges, and those of sgd only with sgd."""
+    if config.replicate_numbers.stop > _MOST_NUMBERED:
+        raise LotteryError(f"first_replicate and replicates must be {_MOST_NUMBERED:,} together "
+                           f"at most. Received: first_replicate={config.first_replicate}, "
+                           f"replicates={config.replicates}.")
+    if config.rounds > MOST_LEVEL:
+        raise LotteryError(f"rounds must be at most {MOST_LEVEL:,}. Received: {config.rounds:,}.")
+    if not 0 < config.learning_rate < float("inf"):
+        raise LotteryError("learning_rate must be a finite number > 0. "
+                           f"Received: {config.learning_rate!r}.")
+    if not 0 <= config.momentum < 1 or (config.momentum and config.optimizer != "sgd"):
+        raise LotteryError("momentum must be in [0, 1), and 0 unless optimizer is sgd. "
+                           f"Received: {config.momentum!r} with {config.optimizer}.")
+    if not 0 <= config.weight_decay < float("inf") or \
+            (config.weight_decay and config.optimizer != "sgd"):
+        raise LotteryError("weight_decay must be a finite number >= 0, and 0 unless optimizer "
+                           f"is sgd. Received: {config.weight_decay!r} with {config.optimizer}.")
+    if not 0 <= config.dropout < 1:
+        raise LotteryError(f"dropout must be in [0, 1). Received: {config.dropout!r}.")
+    if not isinstance(config.initializer, str) or not _INITIALIZER.fullmatch(config.initializer) \
+            or not float(config.initializer.partition("normal_")[2] or 1):
+        raise LotteryError("initializer must be one of own, glorot_normal, he_normal, or "
+                           "normal_DEVIATION with a deviation > 0, such as normal_0.1. "
+                           f"Received: {config.initializer!r:.100}.")
+    if not 0 < config.scale <= 1:
+        raise LotteryError(f"scale must be in (0, 1]. Received: {config.scale!r}.")
+
+
+def check_steps(config: Any) -> None:
+    """Steps within the training, and those that are looked at where it is validated."""
+    if config.validation_every > config.steps:
+        raise LotteryError("validation_every must be at most steps. Received: "
+                           f"validation_every={config.validation_every}, steps={config.steps}.")
+    if config.warmup_steps >= config.steps:
+        raise LotteryError("warmup_steps must be below steps. Received: "
+                           f"warmup_steps={config.warmup_steps}, steps={config.steps}.")
+    uneven = [step for step in (config.rewind_step, *config.measured_steps)
+              if step % config.validation_every]
+    if uneven or config.rewind_step >= config.steps:
+        raise LotteryError(
+            "rewind_step, below steps, and measured_steps must be multiples of "
+            f"validation_every={config.validation_every}. Received: rewind_step="
+            f"{config.rewind_step}, measured_steps={config.measured_steps}, steps={config.steps}.")
+
+
+def check_branches(config: Any) -> None:
+    """Levels that the run comes to; a control of the dense network would be the dense network."""
+    for branch in config.plan:
+        first = 0 if branch.name == TICKET else 1
+        if any(not first <= level <= config.rounds for level in branch.levels or ()):
+            raise LotteryError(f"branches must be at levels from {first} to rounds="
+                               f"{config.rounds} for {branch.name}. Received: {branch}.")
+
+
+def check_structure(config: Any) -> None:
+    """A structure that the rounds come to, and controls that can have it."""
+    structure = sparsity_types.parse(config.structure)
+    sparsity_types.check_rounds(structure, config.rounds)
+    sparsity_types.check_scope([structure], config.scope)
+    free = [branch.name for branch in config.plan
+            if branch.name in CONTROLS and CONTROLS[branch.name].mask == "free"]
+    if free and not structure.is_none:
+        raise LotteryError(f"branches must keep to structure={structure}, which those of masks "
+                           f"drawn anywhere do not. Received: {', '.join(free)}; random_mask and "
+                           "shuffled_mask do.")
+
+
+def check_strategy(config: Any) -> None:
+    """Strategy and retraining, and what they need."""
+    if config.retraining == "fine_tuning" and not config.rewind_step:
+        raise LotteryError("retraining=fine_tuning trains steps - rewind_step steps at the "
+                           "last learning rate, so rewind_step must be above 0. Received: "
+                           "rewind_step=0.")
+    if config.strategy == CONTINUED and config.retraining != "weight_rewinding":
+        raise LotteryError("strategy=continued judges tickets by weight_rewinding. "
+                           f"Received: retraining={config.retraining}.")
+    if config.strategy != "iterative" and config.keep_trained == "none":
+        raise LotteryError(f"strategy={config.strategy} prunes by trained weights that are kept. "
+                           "Received: keep_trained=none.")

@@ -1,0 +1,229 @@
+"""The experiment: levels x branches x replicates, in the order in which they can be done.
+
+    1. Randomly initialise a network: theta_0.
+    2. Train it for T steps.
+    3. Prune a fraction of what remains, the smallest weights: a mask.
+    4. Rewind the survivors to theta_0 (or theta_k): the ticket of the next level.
+    5. Go to 2 with the ticket, and beside it train its controls, which need only the ticket.
+
+(Frankle & Carbin 2019, section 1.)  The settings vary what is pruned by, and where survivors
+go back to:
+
+    strategy    iterative: by the ticket's trained weights; one_shot: by the dense network's;
+                continued: by those of a network that is pruned and trained on, never rewound
+    retraining  weight_rewinding: to theta_k; learning_rate_rewinding: weights stay, the
+                learning rate goes back to step k (Renda et al. 2020); fine_tuning: weights
+                stay, the learning rate too (Han et al. 2015)
+
+What is done already is found in the workdir and not done again, so that resuming is the same as
+running.
+"""
+
+import concurrent.futures
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import pandas as pd
+
+from lth_keras.core.masks import density
+from lth_keras.errors import InvariantError, LotteryError
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import (
+    refuse_diverged,
+    stands_on,
+    takes_from,
+    unfinished,
+)
+from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.results.store import Store, write_results
+from lth_keras.files.ticket_file import Contents
+
+ON_DIVERGENCE = ("stop", "continue")
+ATTEMPTS = 3
+_LOOK = 0.25  # Seconds between two looks at how far the trainings are.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one training leaves behind.
+
+    Attributes:
+      result: the measures of its row in results.csv.
+      curve: its learning curve.
+      drawn: the ticket of level 0, if the training drew it.
+      following: the ticket of the next level, if that is made from it.
+      trained: its trained weights and its masks, if they are kept.
+    """
+
+    result: dict[str, Any]
+    curve: pd.DataFrame
+    drawn: "Contents | None" = None
+    following: "Contents | None" = None
+    trained: "Contents | None" = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+      ticket: that of its level, or None at level 0, whose first training draws it.
+      mark: the mark of the ticket's file, if it has one.
+      other: the network that it takes something else from, as `agenda.takes_from` says.
+    """
+
+    ticket: "Contents | None" = None
+    mark: "str | None" = None
+    other: "Contents | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How fast a network trains here.
+
+    Attributes:
+      compilation: seconds until the program is compiled, paid once a process.
+      step: seconds a step.
+      validation: seconds a validation.
+      evaluation: seconds for the evaluations at a training's end, at that rate.
+    """
+
+    compilation: float
+    step: float
+    validation: float
+    evaluation: float
+
+
+class WorkerDiedError(Exception):
+    """A worker ended before its training did; the training can be tried again."""
+
+
+class Workers(Protocol):
+    """Who trains: this process, or worker processes here or on other machines.
+
+    Attributes:
+      slots: how many trainings can run at once.
+    """
+
+    slots: int
+
+    def submit(self, training: Training, start: Start) -> "concurrent.futures.Future[Outcome]":
+        """Starts a training.  Its future raises WorkerDiedError if its worker ended too early."""
+
+    def steps(self) -> int:
+        """The steps done so far by all trainings started."""
+
+
+class Watch(Protocol):
+    """Who follows a run: the command's progress display, a test."""
+
+    def begin(self, training: Training, density: float) -> None:
+        """A training starts."""
+
+    def steps(self, done: int) -> None:
+        """So many steps of the whole run are done."""
+
+    def end(self, training: Training, result: Mapping[str, Any]) -> None:
+        """A training is finished."""
+
+
+class Experiment:
+    """All trainings of one configuration.
+
+    Args:
+      config: the settings.
+      store: keeps and finds the results, in a workdir.
+      watch: is told of every training.
+      workers: train.
+      on_divergence: "stop" at a training that diverged, or "continue" with what does not
+        follow from it: other replicates, other branches.
+    """
+
+    def __init__(self, config: Config, store: Store, watch: Watch, workers: Workers,
+                 on_divergence: str = "stop"):
+        self.config = config
+        self.store = store
+        self.watch = watch
+        self.workers = workers
+        self.on_divergence = on_divergence
+        self._starts: dict[Training, Start] = {}
+
+    def run(self) -> None:
+        """Trains whatever of the configuration is not done yet.
+
+        Raises:
+          DivergedError: if a training diverged, unless `on_divergence` is "continue".
+          LotteryError: if its worker died three times.
+        """
+        self.store.begin()
+        waiting = unfinished(self.config, self.store)
+        running: dict[concurrent.futures.Future[Outcome], Training] = {}
+        attempts: Counter[Training] = Counter()
+        while waiting or running:
+            while ready := self._ready(waiting, len(running)):
+                waiting.remove(ready)
+                attempts[ready] += 1
+                running[self._start(ready)] = ready
+            if not running:
+                raise InvariantError("A level's ticket must be made before it is trained. "
+                                     f"Received: none for {waiting[0]}.")
+            done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
+            self.watch.steps(self.workers.steps())
+            ended = {running.pop(future): future for future in list(running) if future in done}
+            failed: dict[Training, Exception] = {}
+            changed = False
+            for training, future in ended.items():
+                # All that is finished is kept before one that diverged or failed ends the run.
+                try:
+                    changed |= self._keep(training, future.result())
+                except Exception as failure:
+                    failed[training] = failure
+            if self.on_divergence == "stop":
+                refuse_diverged(self.store, [*ended])
+            if changed:
+                waiting = [other for other in unfinished(self.config, self.store)
+                           if other not in running.values() and other not in failed]
+            for training, error in failed.items():
+                _refuse_failed(training, error, attempts[training])
+                waiting.insert(0, training)
+        write_results(self.store.root)
+
+    def _ready(self, waiting: list[Training], running: int) -> "Training | None":
+        # The first that can be trained now: what makes its level's ticket is done.
+        free = [training for training in waiting
+                if (base := stands_on(self.config, training)) is None or self.store.is_done(base)]
+        return free[0] if free and running < self.workers.slots else None
+
+    def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
+        start, other = Start(), takes_from(self.config, training)
+        if training.level:
+            start = Start(*self.store.read_ticket(training.replicate, training.level))
+        if isinstance(other, Training):
+            start = dataclasses.replace(start, other=self.store.read_trained(other))
+        elif other is not None:
+            start = dataclasses.replace(start, other=self.store.read_ticket(
+                training.replicate, other)[0])
+        self._starts[training] = start
+        self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
+        return self.workers.submit(training, start)
+
+    def _keep(self, training: Training, outcome: Outcome) -> bool:
+        # Whether that changed what is to be done.
+        begun = outcome.drawn or self._starts.pop(training).mark
+        assert begun is not None
+        gone = self.store.finish(training, outcome.result, outcome.curve, begun,
+                                 following=outcome.following, trained=outcome.trained)
+        self.watch.end(training, outcome.result)
+        return outcome.result.get("diverged_at_step") is not None or bool(gone)
+
+
+def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
+    # Nothing, if it can be tried again.
+    if not isinstance(error, WorkerDiedError):
+        raise error
+    if attempts == ATTEMPTS:
+        raise LotteryError(
+            f"A worker must outlive its training. Received: {ATTEMPTS} workers that died in "
+            f"{training} ({error}). Is there memory enough? Fewer --jobs need less.")

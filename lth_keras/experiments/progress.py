@@ -1,0 +1,104 @@
+"""The progress: how long a run will take, what is being trained, and the time left."""
+
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import steps_of
+from lth_keras.experiments.experiment import Speed
+from lth_keras.experiments.results.record import chain, Training
+
+
+class ProgressDisplay:
+    """Follows a run: a bar on a terminal, a line a training elsewhere.
+
+    Args:
+      console: where to write.
+      steps: optimizer steps of the whole run that are still to do.
+    """
+
+    def __init__(self, console: Console, steps: int):
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+            console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task("starting", total=steps)
+        self._running: dict[Training, str] = {}
+
+    def __enter__(self) -> "ProgressDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: types.TracebackType | None) -> None:
+        self._progress.stop()
+
+    def begin(self, training: Training, density: float) -> None:
+        """A training starts."""
+        self._running[training] = f"{training} (P_m {density:.1%})"
+        self._describe()
+
+    def steps(self, done: int) -> None:
+        """So many steps of the whole run are done."""
+        self._progress.update(self._task, completed=done)
+
+    def end(self, training: Training, result: Mapping[str, Any]) -> None:
+        """A training is finished."""
+        self._running.pop(training)
+        self._describe()
+        step = result.get("diverged_at_step")
+        how = f"diverged at step {step:,}" if step else \
+            f"early stop at step {result['early_stop_step']:,}, test accuracy " \
+            f"{result['test_accuracy_early_stop']:.2%}"
+        if step or not self._console.is_terminal:
+            self._console.print(f"{training}: {how}, {result['seconds']:.1f} s", soft_wrap=True,
+                                highlight=False)
+
+    def _describe(self) -> None:
+        first, *others = [*self._running.values(), "waiting"]
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        self._progress.update(self._task, description=f"{first}{more}")
+
+
+def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Config) -> str:
+    """How long a run will take, as a sentence.
+
+    Args:
+      speeds: of the processes, measured while all of them were busy.
+      waiting: what is to be trained.
+      config: the settings.
+    """
+    speed = max(speeds, key=lambda measured: measured.step)
+    validation = speed.validation / config.validation_every
+    chains: dict[int, float] = {}
+    everything = 0.0
+    for training in waiting:
+        seconds = steps_of(config, training) * (speed.step + validation) + speed.evaluation
+        everything += seconds
+        if training == chain(config, training.replicate, training.level):
+            # Those of a replicate can only be trained one after the other.
+            chains[training.replicate] = chains.get(training.replicate, 0.0) + seconds
+    total = max(everything / len(speeds), *chains.values(), 0.0)
+    processes = "in one process" if len(speeds) == 1 else f"in each of {len(speeds)} processes"
+    return (f"{1e3 * (speed.step + validation):.2f} ms a step {processes}, {1e3 * validation:.2f} "
+            f"of it for validation (compiled in {speed.compilation:.1f} s): about "
+            f"{duration(total)} in all")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    Example:
+      >>> duration(8.2), duration(125), duration(7300)
+      ('8 s', '2 min 5 s', '2 h 1 min')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

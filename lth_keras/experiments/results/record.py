@@ -1,0 +1,170 @@
+"""The record of a training: its row, and the files that it vouches for.
+
+A record is sealed (`files.atomic.seal`) and holds the marks (`files.atomic.mark`) of
+the ticket that the training started from, of its curve, of its trained weights, and of the
+ticket that it was pruned to.  So a workdir is a chain, in which every file that is damaged,
+foreign or gone is noticed.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lth_keras.experiments.config.branches import MOST_LEVEL
+from lth_keras.experiments.config.config import Config
+from lth_keras.files import atomic
+from lth_keras.files.json_checks import is_whole
+
+COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
+           "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
+           "train_accuracy_final", "seconds", "diverged_at_step")
+STEP, DENSITY = "test_accuracy_step_", "density_"  # What further columns begin with.
+FORMAT = 2
+_MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}")
+_MOST_MORE = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Which of an experiment's trainings: the key of everything that is kept of it."""
+
+    replicate: int
+    level: int
+    branch: str = "ticket"
+    branch_index: int = 0
+
+    def __str__(self) -> str:
+        number = f" {self.branch_index}" if self.branch_index else ""
+        return f"replicate {self.replicate}, level {self.level}, {self.branch}{number}"
+
+
+def chain(config: Config, replicate: int, level: int) -> Training:
+    """The training of a level that the next level's ticket is made from.
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=100)
+      >>> str(chain(config, 0, 3)), str(chain(config.replace(strategy="continued"), 0, 3))
+      ('replicate 0, level 3, ticket', 'replicate 0, level 3, continued')
+    """
+    return Training(replicate, level, config.chain(level))
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """What is kept of a finished training.
+
+    Attributes:
+      row: its row of results.csv, with all of COLUMNS, then test_accuracy_step_N for each of
+        the configuration's measured_steps (None for one before the step it began at) and
+        density_WEIGHT for each weight with a mask.  A training that diverged has no measures
+        but its densities and seconds: the others are None.
+      fingerprint: of the configuration it belongs to.
+      ticket: mark of the ticket of its level.
+      curve: mark of its curve.
+      following: mark of the ticket of the next level, if it was pruned to one.
+      trained: mark of its trained weights, if they are kept.
+    """
+
+    row: dict[str, Any]
+    fingerprint: str
+    ticket: str
+    curve: str
+    following: "str | None" = None
+    trained: "str | None" = None
+
+    @property
+    def training(self) -> Training:
+        """Which training it is of."""
+        return Training(*(self.row[field.name] for field in dataclasses.fields(Training)))
+
+    @property
+    def diverged_at(self) -> "int | None":
+        """The step at which it was found to be no longer finite, or None."""
+        step: int | None = self.row["diverged_at_step"]
+        return step
+
+    def encode(self) -> str:
+        """The text of its file."""
+        plain = dataclasses.asdict(self)
+        return atomic.seal({"format": FORMAT, **plain})
+
+
+def decode(data: bytes) -> Record:
+    """The record in a file's bytes, which may be anything.
+
+    Raises:
+      ValueError: if they are no whole record; what is wrong, in a few words.
+    """
+    content = atomic.unseal(data)
+    version = content.pop("format", None)
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(f"is not of format {FORMAT}, which this version reads")
+    names = [field.name for field in dataclasses.fields(Record)]
+    if list(content) != names or not isinstance(content["row"], dict):
+        raise ValueError("is no record of a training")
+    _check_row(content["row"])
+    for name in ("ticket", "curve"):
+        _check(name, content[name], _is_mark)
+    diverged = content["row"]["diverged_at_step"] is not None
+    for name in ("following", "trained"):
+        _check(name, content[name], _is_none if diverged or content[name] is None else _is_mark)
+    _check("fingerprint", content["fingerprint"], _is_name)
+    return Record(**content)
+
+
+def _check_row(row: Mapping[str, Any]) -> None:
+    more = [*row][len(COLUMNS):]
+    if tuple(row)[:len(COLUMNS)] != COLUMNS or len(more) > _MOST_MORE or \
+            not all(isinstance(name, str) and _MORE.fullmatch(name) for name in more):
+        raise ValueError("is no record of a training")
+    rules = {**_RULES, **dict.fromkeys(more, _is_share_or_none), **(
+        dict.fromkeys(_MEASURES, _is_none) if row["diverged_at_step"] is not None else {})}
+    for name, rule in rules.items():
+        _check(name, row[name], rule)
+
+
+def _check(name: str, value: Any, rule: Callable[[Any], bool]) -> None:
+    if not rule(value):
+        raise ValueError(f"has no possible value of {name}")
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+def _is_level(value: Any) -> bool:
+    return is_whole(value) and value <= MOST_LEVEL
+
+
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def _is_share(value: Any) -> bool:
+    return _is_finite(value) and 0 <= value <= 1
+
+
+def _is_share_or_none(value: Any) -> bool:
+    return value is None or _is_share(value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.]{0,49}", value, re.ASCII) is not None
+
+
+def _is_mark(value: Any) -> bool:
+    return isinstance(value, str) and \
+        re.fullmatch(r"(0|[1-9][0-9]{0,10}) bytes, sha256 [0-9a-f]{64}", value) is not None
+
+
+_MEASURES: dict[str, Callable[[Any], bool]] = {
+    "early_stop_step": is_whole, "val_loss_min": _is_finite,
+    "test_accuracy_early_stop": _is_share, "test_accuracy_final": _is_share,
+    "train_accuracy_final": _is_share}
+_RULES: dict[str, Callable[[Any], bool]] = {
+    "replicate": is_whole, "level": _is_level, "branch": _is_name, "branch_index": is_whole,
+    "density": lambda value: _is_share(value) and value > 0,
+    "seconds": lambda value: _is_finite(value) and value >= 0,
+    "diverged_at_step": lambda value: value is None or (is_whole(value) and value > 0),
+    **_MEASURES}

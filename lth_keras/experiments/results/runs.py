@@ -1,0 +1,230 @@
+"""Runs: workdirs, read for a report, each with a label that tells it from the others.
+
+Workdirs of the same settings that share no replicate, such as those of several machines, are one
+run.
+
+A run may go on meanwhile: what it has finished is read.
+"""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.results import paths, store
+from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.results.statistics import summarise, trained
+from lth_keras.experiments.results.verdicts import judge_levels, LevelVerdict
+from lth_keras.files import ticket_file
+
+_MOST_TICKET = 2**32  # Bytes.
+# What a legend need not name: what the title says, and what makes no other experiment.
+_NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a workdir holds, or several that share the replicates of a run.
+
+    Attributes:
+      root: the workdir.
+      config: its configuration.
+      results: a row a finished training.
+      label: its name in legends.
+      more: the workdirs of further replicates.
+    """
+
+    root: pathlib.Path
+    config: Config
+    results: pd.DataFrame
+    label: str
+    more: tuple[pathlib.Path, ...] = ()
+
+    @property
+    def roots(self) -> tuple[pathlib.Path, ...]:
+        """All its workdirs."""
+        return (self.root, *self.more)
+
+    @functools.cached_property
+    def curves(self) -> pd.DataFrame:
+        """The learning curves, as `store.curves` gives them."""
+        return _by_replicate([store.curves(root) for root in self.roots])
+
+    @functools.cached_property
+    def summary(self) -> pd.DataFrame:
+        """Means over replicates, as `stats.summarise` gives them."""
+        return summarise(self.results)
+
+    @functools.cached_property
+    def levels(self) -> list[LevelVerdict]:
+        """The verdict of every level, as `verdicts.judge_levels` gives them."""
+        return judge_levels(self.results)
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches that have a trained network: the ticket first, then by name."""
+        found = set(trained(self.results).branch)
+        return sorted(found, key=lambda name: (name != "ticket", name))
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The results as a dictionary a training."""
+        return _rows(self.results)
+
+    @property
+    def diverged(self) -> list[str]:
+        """What is said of each training that diverged."""
+        rows = _rows(self.results[self.results.diverged_at_step.notna()])
+        return [f"{Training(*(row[field.name] for field in dataclasses.fields(Training)))}: "
+                f"diverged at step {row['diverged_at_step']:,.0f}" for row in rows]
+
+    @property
+    def unreached(self) -> str:
+        """What is said of early stops at the last step, as a sentence; nothing if there are none.
+
+        The validation loss still fell there: such an early stop is a lower bound.
+        """
+        rows = trained(self.results)
+        last = int((rows.early_stop_step >= self.config.steps).sum())
+        return "" if not last else (
+            f"In {last} of {len(rows)} trainings the validation loss was least at the last step: "
+            "their early stop is not reached, and later than it looks here. Train for more steps.")
+
+    @property
+    def drawable(self) -> bool:
+        """Whether there is a ticket to draw: one that did not diverge."""
+        return "ticket" in self.branches
+
+
+def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()}
+            for row in results.to_dict("records")]
+
+
+def read(root: pathlib.Path) -> Run:
+    """A workdir as a run, under its preset's name.
+
+    Raises:
+      WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
+        it is not what was written.
+    """
+    paths.require(root)
+    config = paths.read_config(root)
+    results = store.results(root, config.fingerprint)
+    if not (results.branch == "ticket").any():
+        raise WorkdirError(f"A report needs a finished training. Received: {root}, where none is.")
+    return Run(root, config, results, config.preset)
+
+
+def versions(root: pathlib.Path) -> dict[str, str]:
+    """The versions that a workdir was trained with: package -> version.
+
+    They are those of its first ticket; none if it cannot be read, which is `lth run --repair`'s to
+    mend.
+    """
+    path = paths.ticket_path(root, paths.first_replicate(root), 0)
+    try:
+        found = ticket_file.decode(paths.read_within(root, path, _MOST_TICKET)).provenance
+    except (LotteryError, OSError):
+        return {}
+    said = found.get("versions")
+    return {str(name): str(value) for name, value in said.items()} \
+        if isinstance(said, dict) else {}
+
+
+def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
+    """Workdirs as runs whose labels differ.
+
+    Those of the same settings are joined if they share no replicate.  Runs of one preset are told
+    apart by the settings that differ between them, or else by their folders.
+
+    Raises:
+      WorkdirError: as `read` does.
+    """
+    runs = _joined([read(root) for root in roots])
+    labels = _labels([run.config for run in runs])
+    return [dataclasses.replace(run, label=label if labels.count(label) == 1
+                                else f"{label} ({run.root})")
+            for run, label in zip(runs, labels, strict=True)]
+
+
+def apart(runs: Sequence[Run]) -> list[str]:
+    """What is said of runs of the same settings that share replicates, so that they stay apart."""
+    return [f"{one.root} and {other.root} are not joined: both have replicates "
+            f"{', '.join(map(str, shared))}."
+            for one, other in itertools.combinations(runs, 2)
+            if one.config.fingerprint == other.config.fingerprint
+            and (shared := sorted({*one.results.replicate} & {*other.results.replicate}))]
+
+
+def _joined(runs: Sequence[Run]) -> list[Run]:
+    joined: list[Run] = []
+    for run in runs:
+        for place, other in enumerate(joined):
+            if other.config.fingerprint == run.config.fingerprint and \
+                    not {*other.results.replicate} & {*run.results.replicate}:
+                joined[place] = dataclasses.replace(
+                    other, results=_by_replicate([other.results, run.results]),
+                    more=(*other.more, run.root))
+                break
+        else:
+            joined.append(run)
+    return joined
+
+
+def _by_replicate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(parts).sort_values("replicate", kind="stable", ignore_index=True)
+
+
+def _labels(configs: Sequence[Config]) -> list[str]:
+    labels = []
+    for config in configs:
+        alike = [other.to_dict() for other in configs if other.preset == config.preset]
+        plain = config.to_dict()
+        differ = [name for name in plain if name not in _NEVER_NAMED and name in
+                  {*config.identity, *(name for other in configs for name in other.identity)}
+                  and any(other[name] != plain[name] for other in alike)]
+        parts = [_setting(name, plain[name]) for name in differ]
+        labels.append(", ".join([config.preset, *parts]))
+    return labels
+
+
+def _setting(name: str, value: object) -> str:
+    # Words of a choice say what they are; numbers do not.
+    if name in ("strategy", "retraining"):
+        return str(value).replace("_", " ")
+    return f"{name} {'/'.join(map(str, value)) or 'none' if isinstance(value, list) else value}"
+
+
+def about(runs: Sequence[Run], spread: str) -> str:
+    """What a title says of runs: steps, replicates, scale.
+
+    Args:
+      runs: at least one.
+      spread: what shows the least and greatest, such as "bars"; "" if nothing does.
+
+    Returns:
+      One line if all are alike, or else a line for those that are.
+    """
+    alike: dict[str, list[str]] = {}
+    for run in runs:
+        alike.setdefault(_about(run, spread), []).append(run.label)
+    if len(alike) == 1:
+        return next(iter(alike))
+    return "\n".join(f"{', '.join(labels)}: {line}" for line, labels in alike.items())
+
+
+def _about(run: Run, spread: str) -> str:
+    counts = run.results.groupby(["branch", "level"]).replicate.nunique()
+    least, most = counts.min(), counts.max()
+    replicates = "one replicate" if most == 1 else \
+        f"mean of {most if least == most else f'{least} to {most}'} replicates" + (
+            f", {spread} from least to greatest" if spread else "")
+    scale = f", scale {run.config.scale:g}" if run.config.scale != 1 else ""
+    return f"{run.config.steps:,} steps, {replicates}{scale}"

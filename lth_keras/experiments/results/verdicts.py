@@ -1,0 +1,244 @@
+"""Verdicts: whether a run found winning tickets, in one sentence and level by level.
+
+The sentence compares means.  The verdict of a level asks for more: each of three conditions
+must be told from chance by Student's 95% interval of the paired differences over replicates.
+
+    as early         ticket - dense, early-stop step: all of the interval at or below the margin
+    as accurate      ticket - dense, test accuracy at early stop: all at or above minus the margin
+    beats reinit     ticket - reinit, the same accuracy: all above 0
+
+A level is winning if all three hold, not winning if one fails (all of its interval is on the
+other side), and otherwise inconclusive.  Margins are 0 unless others are asked for: "as good"
+is then "at least as good", which no number of replicates tells of a ticket that is exactly as
+good.  The intervals are not adjusted for the number of levels.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from lth_keras.experiments.config.branches import ranges
+from lth_keras.experiments.results.statistics import (
+    diverged,
+    Estimate,
+    MEASURES,
+    paired,
+    replicates_needed,
+    trained,
+)
+
+WINNING, NOT_WINNING, INCONCLUSIVE = "winning", "not winning", "inconclusive"
+CONTROL = "reinit"
+_ACCURACY = "test_accuracy_early_stop"
+_FAILURES = {"as early": "later than dense", "as accurate": "less accurate than dense",
+             "beats reinit": "no better than reinit"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Margins:
+    """How much worse than the dense network still counts as good.
+
+    Attributes:
+      steps: that a ticket's early stop may be later, >= 0.
+      accuracy: that its test accuracy may be lower, in [0, 1].
+    """
+
+    steps: float = 0.0
+    accuracy: float = 0.0
+
+
+EXACT = Margins()
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """One of the three that a winning ticket meets.
+
+    Attributes:
+      name: "as early", "as accurate" or "beats reinit".
+      difference: ticket less dense or re-initialised; None if no replicate has both.
+      holds: True, False, or None if the replicates do not tell.
+      needed: if they do not, how many would with 80% probability were the true difference and
+        deviation those seen (`stats.replicates_needed`); None if unknown or above 1,000.
+    """
+
+    name: str
+    difference: Estimate | None
+    holds: bool | None
+    needed: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelVerdict:
+    """Whether the tickets of a level are winning.
+
+    Attributes:
+      level: >= 1.
+      density: in [0, 1], mean over replicates.
+      outcome: "winning", "not winning" or "inconclusive".
+      conditions: the three, in the module's order.
+      needed: replicates that would settle an inconclusive level: the most that a condition
+        needs; None if it is settled, or that is unknown.
+      why: what decided it against winning, in a few words; "" for a winning level.
+    """
+
+    level: int
+    density: float
+    outcome: str
+    conditions: tuple[Condition, ...]
+    needed: int | None
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.why}" if self.why else self.outcome
+
+
+def judge_levels(results: pd.DataFrame, margins: Margins = EXACT) -> list[LevelVerdict]:
+    """The verdict of every level but the dense network's that has a trained ticket.
+
+    Args:
+      results: a row a trained network, with the columns of `record.COLUMNS`.
+      margins: what still counts as good as dense.
+    """
+    tickets = results[(results.branch == "ticket") & (results.level > 0)]
+    return [_judge_level(results, level, margins) for level in sorted(set(trained(tickets).level))]
+
+
+def _judge_level(results: pd.DataFrame, level: int, margins: Margins) -> LevelVerdict:
+    rows = results[(results.branch == "ticket") & (results.level == level)]
+    # Signed so that more is better.
+    later = paired(results, "early_stop_step", level)
+    conditions = (
+        _condition("as early", later, -1, -margins.steps),
+        _condition("as accurate", paired(results, _ACCURACY, level), 1, -margins.accuracy),
+        _condition("beats reinit", paired(results, _ACCURACY, level, CONTROL), 1, 0.0,
+                   strict=True))
+    outcome, needed, why = _decide(conditions, len(rows) - len(trained(rows)))
+    return LevelVerdict(level, float(trained(rows).density.mean()), outcome, conditions, needed,
+                        why)
+
+
+def _condition(name: str, difference: "Estimate | None", sign: int, bound: float,
+               strict: bool = False) -> Condition:
+    # Whether sign * difference is at or above a bound, or above it if strict.  Exact equality,
+    # as of a few replicates on a small test set, is no proof against the strict one.
+    if difference is None or math.isnan(difference.low):
+        return Condition(name, difference, None)
+    low, high = sorted((sign * difference.low, sign * difference.high))
+    if low > bound or (low == bound and not strict):
+        return Condition(name, difference, True)
+    if high < bound:
+        return Condition(name, difference, False)
+    return Condition(name, difference, None, replicates_needed(difference, sign * bound))
+
+
+def _decide(conditions: Sequence[Condition], gone: int) -> tuple[str, "int | None", str]:
+    failed = [condition.name for condition in conditions if condition.holds is False]
+    opened = [condition for condition in conditions if condition.holds is None]
+    if failed:
+        return NOT_WINNING, None, ", ".join(_FAILURES[name] for name in failed)
+    if gone:  # The replicates that are left would flatter the level.
+        return INCONCLUSIVE, None, f"{gone} diverged"
+    if not opened:
+        return WINNING, None, ""
+    return INCONCLUSIVE, *_what_settles(opened)
+
+
+def _what_settles(opened: Sequence[Condition]) -> tuple["int | None", str]:
+    missing = [condition.name for condition in opened if condition.difference is None]
+    if missing:
+        return None, "no reinit" if missing[0] == "beats reinit" else "dense not trained"
+    if any(condition.difference and condition.difference.replicates < 2 for condition in opened):
+        return None, "one replicate"
+    counts = [condition.needed for condition in opened if condition.needed is not None]
+    if len(counts) < len(opened):
+        return None, "needs over 1,000 replicates"
+    return max(counts), f"needs {max(counts)} replicates"
+
+
+def levels_sentence(verdicts: Iterable[LevelVerdict]) -> str:
+    """The levels by their verdict, as a sentence; nothing if there are none.
+
+    Example:
+      >>> levels_sentence([LevelVerdict(level, 0.5, outcome, (), None, "")
+      ...                  for level, outcome in enumerate(["winning"] * 3 + ["inconclusive"], 1)])
+      'By 95% intervals of paired differences: winning at levels 1-3, inconclusive at level 4.'
+    """
+    found = list(verdicts)
+    parts = [f"{outcome} at {_named(levels)}" for outcome in (WINNING, NOT_WINNING, INCONCLUSIVE)
+             if (levels := [item.level for item in found if item.outcome == outcome])]
+    return f"By 95% intervals of paired differences: {', '.join(parts)}." if parts else ""
+
+
+def _named(levels: list[int]) -> str:
+    return f"level{'s'[:len(levels) > 1]} {', '.join(ranges(levels))}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a search found winning tickets.
+
+    Attributes:
+      level: the sparsest level that wins by intervals, or else by means, or None.
+      sentence: the verdict in one line, with its figures and how many replicates it rests on.
+    """
+
+    level: int | None
+    sentence: str
+
+
+def verdict(results: pd.DataFrame) -> Verdict:
+    """Whether a run has a winning ticket, judged on means over replicates.
+
+    A level wins if its ticket stops no later than the dense network, with test accuracy
+    at early stop no lower, and, where the control was trained, higher than that of the
+    re-initialised network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two;
+    the control shows that the initialisation matters.)  Levels whose means the paired differences
+    tell from chance (`judge_levels`) go before others, however sparse; the sentence says whether
+    they do.  Trainings that diverged count as not trained; it says how many they are.
+    """
+    judged = _judge(trained(results))
+    return dataclasses.replace(
+        judged, sentence=f"{judged.sentence} {diverged(results)}".rstrip())
+
+
+def _judge(results: pd.DataFrame) -> Verdict:
+    if results.empty or not ((results.branch == "ticket") & (results.level == 0)).any():
+        return Verdict(None, "No verdict: the dense network is not trained yet.")
+    # Means are compared only where they are of the same replicates.
+    counts = results.groupby(["branch", "level"]).replicate.nunique()
+    replicates = int(counts["ticket", 0])
+    complete = counts[counts == replicates].index
+    means = results.groupby(["branch", "level"])[list(MEASURES)].mean().loc[complete]
+    tickets = means.loc["ticket"]
+    dense, pruned = tickets.loc[0], tickets.drop(0)
+    basis = "one replicate, so it may be chance" if replicates == 1 \
+        else f"means of {replicates} replicates"
+    if pruned.empty:
+        return Verdict(None, "No verdict: no level but the dense network's is trained in each of "
+                             f"the replicates ({replicates}).")
+    wins = (pruned.early_stop_step <= dense.early_stop_step) & \
+        (pruned.test_accuracy_early_stop >= dense.test_accuracy_early_stop)
+    compared = "reinit" in means.index.get_level_values("branch")
+    if compared:
+        control = means.loc["reinit"].test_accuracy_early_stop.reindex(pruned.index)
+        wins &= pruned.test_accuracy_early_stop > control
+    if not wins.any():
+        asked = " and beats its re-initialisation" if compared else ""
+        return Verdict(None, "No winning ticket: at no level does the ticket stop as early as the "
+                             f"dense network, with test accuracy as high{asked} ({basis}).")
+    winning = set(wins[wins].index)
+    told = winning & {item.level for item in judge_levels(results) if item.outcome == WINNING}
+    level = int(max(told or winning))
+    best = pruned.loc[level]
+    if replicates > 1 and compared:
+        basis += ", told from chance by 95% intervals" if told else ", not told from chance by them"
+    against = f", re-initialised {control.loc[level]:.2%}" if compared \
+        else "; not compared with a re-initialised network"
+    return Verdict(level, (
+        f"Winning ticket at level {level} with {best.density:.1%} of the weights: early stop at "
+        f"step {best.early_stop_step:,.0f} (dense {dense.early_stop_step:,.0f}), test accuracy "
+        f"{best.test_accuracy_early_stop:.2%} (dense {dense.test_accuracy_early_stop:.2%}"
+        f"{against}); {basis}."))

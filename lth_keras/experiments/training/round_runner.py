@@ -1,0 +1,216 @@
+"""The lab: where one round of an experiment is done, from a ticket to the next.
+
+    1. Start from the ticket: theta_k and its mask.  At level 0, draw theta_0.
+    2. Train it to step T.
+    3. Prune the lowest scores of what remains, by the trained weights.
+    4. Rewind the survivors to theta_k: the ticket of the next level.
+
+A control (`core.controls`) is trained from something else made of the ticket (Frankle &
+Carbin, ICLR 2019, sections 1 and 2); the other strategies and retrainings differ in steps 1,
+3 and 4 as `experiments.experiment` says.  Whatever is trained begins with a fresh optimizer,
+at step k too; its learning rate's schedule goes on from there.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lth_keras.core import criteria
+from lth_keras.core.controls import CONTROLS, steps_of
+from lth_keras.core.fractions import count, resolve
+from lth_keras.core.masks import Array, Arrays, density, ones
+from lth_keras.core.seeding import generator
+from lth_keras.core.sparsity_types import block_count, check, parse
+from lth_keras.core.structured_pruning import prune
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.branches import CONTINUED, TICKET
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import repeats_from_k
+from lth_keras.experiments.experiment import Outcome, Speed, Start
+from lth_keras.experiments.results.record import chain, DENSITY, Training
+from lth_keras.experiments.training import data_feed, models, rates
+from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.trainer import Trained, Trainer, TrainingSpec
+from lth_keras.files import provenance
+from lth_keras.files.ticket_file import Contents
+from lth_keras.keras2.masking.weight_names import masked
+from lth_keras.keras2.masking.wrap import prune_low_magnitude
+
+
+class RoundRunner:
+    """The network of a configuration, compiled once, and its data.
+
+    Args:
+      config: the settings.
+      data: the data set that they name.
+      strategy: a tf.distribute strategy to train under; by default the current one.
+      resident_mib: data larger than so many MiB are streamed to the device.
+
+    Raises:
+      LotteryError: if the settings fit the network or the data set not.
+    """
+
+    def __init__(self, config: Config, data: Data, strategy: "tf.distribute.Strategy | None" = None,
+                 resident_mib: int = data_feed.RESIDENT_MIB):
+        self._config = config
+        self._structure = parse(config.structure)
+        self._examples = len(data.y_train)
+        _check_examples(config, self._examples)
+        with (strategy or tf.distribute.get_strategy()).scope():
+            self._model = prune_low_magnitude(
+                models.build(config, data.input_shape, data.classes))
+            models.compile_model(self._model, config)
+        _check_rounds(config, self._model)
+        self._trainer = Trainer(self._model, data, config.augmentation, resident_mib)
+
+    def measure(self) -> Speed:
+        """Compiles, and measures the speed of the dense network."""
+        training = Training(0, 0)
+        ticket = self._first_ticket(0)
+        return self._trainer.measure(self._plan(training, ticket.weights, ticket.masks))
+
+    def train(self, training: Training, start: Start,
+              on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:
+        """One round from a ticket, or a control's training.
+
+        Args:
+          training: which.
+          start: what it starts from; at level 0 the ticket is drawn.
+          on_interval: called after each validation with the steps since the last.
+        """
+        drawn = self._first_ticket(training.replicate) if start.ticket is None else None
+        ticket = drawn or start.ticket
+        assert ticket is not None
+        # In the model's order, which what is drawn and what is pruned together go by.
+        ticket = dataclasses.replace(ticket, masks={
+            name: ticket.masks[name] for name in masked(self._model)})
+        weights, masks = self._begin(training, ticket, start.other)
+        trained = self._trainer.train(self._plan(training, weights, masks), on_interval)
+        result = {"density": density(masks), **trained.result, **{
+            f"{DENSITY}{name}": density({name: mask}) for name, mask in masks.items()}}
+        outcome = Outcome(result, trained.curve, drawn)
+        if trained.diverged:
+            return outcome
+        # Nothing is pruned beyond m of every n; else a run may go on with more rounds.
+        ends = self._structure.sparsity_m_by_n and training.level == self._config.rounds
+        if training == chain(self._config, training.replicate, training.level) and not ends:
+            outcome = dataclasses.replace(
+                outcome, following=self._prune(training, ticket, trained, start.other))
+        if self._config.keep_trained == "tickets" and training.branch in (TICKET, CONTINUED):
+            outcome = dataclasses.replace(outcome, trained=Contents(
+                trained.weights, masks, training.level,
+                self._provenance(training, trained_to=_measured(trained))))
+        return outcome
+
+    def _first_ticket(self, replicate: int) -> Contents:
+        training = Training(replicate, 0)
+        drawn = models.initial_weights(self._model, self._rng(training, "init"))
+        masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
+        return Contents(drawn, masks, 0, self._provenance(training, pruned_after={}))
+
+    def _begin(self, training: Training, ticket: Contents,
+               other: "Contents | None") -> tuple[Arrays, Arrays]:
+        # The weights and the masks that it is trained from.
+        if training.branch in CONTROLS:
+            fresh = models.initial_weights(self._model, self._rng(training, "init"))
+            return CONTROLS[training.branch].start(
+                ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
+                self._structure)
+        if other and (training.branch == CONTINUED or repeats_from_k(self._config, training)):
+            return other.weights, ticket.masks
+        return ticket.weights, ticket.masks
+
+    def _plan(self, training: Training, weights: Arrays, masks: Arrays) -> TrainingSpec:
+        config, (train, validation) = self._config, self._split(training.replicate)
+        # The same order at every level is that of the dense network, a repetition's its own.
+        repeat = training.branch_index if training.branch == TICKET else 0
+        ordered_as = training if config.data_order == "fresh" else \
+            Training(training.replicate, 0, branch_index=repeat)
+        rewinds = config.retraining == "weight_rewinding" and \
+            training == chain(config, training.replicate, 0)
+        return TrainingSpec(weights=weights, masks=masks, train=train, validation=validation,
+                    order=self._rng(ordered_as, "data_order"),
+                    validation_every=config.validation_every, batch_size=config.batch_size,
+                    seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)),
+                    rewind_step=config.rewind_step if rewinds else 0,
+                    measured_steps=config.measured_steps, **self._span(training, masks))
+
+    def _span(self, training: Training, masks: Arrays) -> dict[str, Any]:
+        # Its steps, and where in the learning rate's schedule they are.
+        config, control = self._config, CONTROLS.get(training.branch)
+        if control and control.drawn:
+            steps = steps_of(control, config.steps, masks)
+            return {"steps": steps, "rate_stretch": steps / config.steps}
+        dense = training.level == 0 and not repeats_from_k(config, training)
+        if dense or training.branch == CONTINUED:
+            return {"steps": config.steps}
+        if config.retraining == "fine_tuning":
+            return {"steps": config.steps, "first": config.rewind_step,
+                    "rate_first": config.steps, "rate_stretch": rates.STILL}
+        return {"steps": config.steps, "first": config.rewind_step,
+                "rate_first": config.rewind_step}
+
+    def _prune(self, training: Training, ticket: Contents, trained: Trained,
+               other: "Contents | None") -> Contents:
+        config, rng = self._config, self._rng(training, "criterion")
+        final: Arrays = trained.weights
+        if config.strategy == "one_shot" and other:
+            final = other.weights  # The dense network's.
+        theta = trained.rewound or ticket.weights
+        score = criteria.get(config.criterion)
+        scores = {name: score(theta[name], final[name], rng) for name in ticket.masks}
+        fractions = resolve(config.fraction,
+                            [item.prunable for item in masked(self._model).values()])
+        masks = prune(scores, ticket.masks, fractions, config.scope,
+                      dict.fromkeys(ticket.masks, self._structure),
+                      level=training.level + 1, rounds=config.rounds)
+        return Contents(theta if config.retraining == "weight_rewinding" else final,
+                        masks, training.level + 1,
+                        self._provenance(training, pruned_after=_measured(trained)))
+
+    def _split(self, replicate: int) -> tuple[Array, Array]:
+        shuffled = self._rng(Training(replicate, 0), "split").permutation(self._examples)
+        held_out = self._config.validation_size
+        return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
+
+    def _rng(self, training: Training, purpose: str) -> np.random.Generator:
+        return generator(self._config.seed, purpose, replicate=training.replicate,
+                         level=training.level, branch=training.branch,
+                         branch_index=training.branch_index)
+
+    def _provenance(self, training: Training, **measured: dict[str, Any]) -> dict[str, Any]:
+        return {"versions": provenance.versions(), "settings": self._config.identity,
+                "fingerprint": self._config.fingerprint, "seed": self._config.seed,
+                "replicate": training.replicate, "dataset": self._config.dataset,
+                **measured}
+
+
+def _measured(trained: Trained) -> dict[str, Any]:
+    return {name: value for name, value in trained.result.items()
+            if name not in ("seconds", "diverged_at_step")}
+
+
+def _check_examples(config: Config, examples: int) -> None:
+    if config.validation_size + config.batch_size > examples:
+        raise LotteryError(
+            f"validation_size and batch_size must leave examples to train on: {config.dataset} "
+            f"has {examples:,}. Received: validation_size={config.validation_size}, "
+            f"batch_size={config.batch_size}.")
+
+
+def _check_rounds(config: Config, model: Any) -> None:
+    weights, structure = masked(model), parse(config.structure)
+    fractions = resolve(config.fraction, [item.prunable for item in weights.values()])
+    shapes = {name: tuple(item.weight.shape) for name, item in weights.items()}
+    check(dict.fromkeys(weights, structure), shapes, fractions, config.scope, config.rounds)
+    if structure.sparsity_m_by_n:
+        return
+    left = {name: block_count(structure, shape) for name, shape in shapes.items()}
+    for level in range(1, config.rounds + 1):
+        left = {name: size - count(fractions[name], size) for name, size in left.items()}
+        if not any(left.values()):
+            raise LotteryError(f"A level must keep a weight. Received: rounds={config.rounds}, "
+                               f"fraction={config.fraction}, which keep none at level {level}.")

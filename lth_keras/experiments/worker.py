@@ -1,0 +1,178 @@
+"""What a worker process does: one training after another, in a lab that it keeps.
+
+TensorFlow is loaded here, in the worker, when the first training comes: the process that
+starts a run does without.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import os
+import pathlib
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from lth_keras import quiet
+from lth_keras.core.masks import Array
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import steps_of, trainings
+from lth_keras.experiments.experiment import Outcome, Speed, Start
+from lth_keras.experiments.results.record import Training
+
+STRATEGIES = ("none", "mirrored", "tpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """What a worker trains on.
+
+    Attributes:
+      data_dir: where tensorflow-datasets keeps its data, or None for its default.
+      strategy: one of STRATEGIES: the devices of one training.
+      threads: cores that a training may use, >= 1; 0 for all.
+      resident_mib: data larger than so many MiB are streamed to the device.
+    """
+
+    data_dir: "str | None" = None
+    strategy: str = "none"
+    threads: int = 1
+    resident_mib: int = 2048
+
+
+class StepCounter:
+    """The steps of each training, in a file that workers on this machine write to.
+
+    Elsewhere there is no such file, and progress is seen when a training ends.
+
+    Attributes:
+      folder: where the file lies: a temporary folder, that goes with the tally.
+    """
+
+    def __init__(self, config: Config):
+        self._folder = tempfile.TemporaryDirectory(prefix="lth_")
+        self.folder = self._folder.name
+        self._config = config
+        size = sum(1 for _ in trainings(config)) + _MORE
+        self._path = str(pathlib.Path(self.folder) / "steps")
+        self._counts = np.memmap(self._path, np.int64, "w+", shape=size)
+        self._slots: dict[Training, int] = {}
+
+    def slot(self, training: Training) -> tuple[str, int]:
+        """Where the steps of a training are written: the same when it is tried again."""
+        last = len(self._counts) - 1  # Which any more than that would share.
+        return self._path, self._slots.setdefault(training, min(len(self._slots), last))
+
+    def finish(self, training: Training) -> None:
+        """A training is done, wherever that was."""
+        self._counts[self._slots[training]] = steps_of(self._config, training)
+
+    def total(self) -> int:
+        """The steps of all."""
+        return int(self._counts.sum())
+
+
+_MORE = 1000  # Trainings beyond a configuration's extent, which a repair may do again.
+_one_at_a_time = threading.Lock()  # A cluster may call from several threads.
+
+
+def train(config: str, placement: Placement, training: Training, start: Start,
+          tally: tuple[str, int]) -> Outcome:
+    """One training; counts its steps where `StepCounter.slot` says."""
+    path, slot = tally
+    counts: Array = np.zeros(slot + 1, np.int64)
+    with contextlib.suppress(OSError):  # It is not there on another machine.
+        counts = np.memmap(path, np.int64, "r+")
+    counts[slot] = 0
+
+    def count(steps: int) -> None:
+        counts[slot] += steps
+    with _one_at_a_time:
+        outcome: Outcome = _lab(config, placement).train(training, start, count)
+        return outcome
+
+
+def measure(config: str, placement: Placement) -> Speed:
+    """Compiles in this process, and measures how fast it trains."""
+    with _one_at_a_time:
+        speed: Speed = _lab(config, placement).measure()
+        return speed
+
+
+def evaluator(config: Config, placement: Placement) -> Any:
+    """An `evaluation.Evaluator` of a configuration, in this process."""
+    with quiet.loading():
+        import tensorflow as tf
+
+        from lth_keras.experiments.training import datasets
+        from lth_keras.experiments.training.evaluator import Evaluator
+        _set_threads(placement.threads, tf.config.threading)
+    return Evaluator(config, datasets.load(config.dataset, placement.data_dir),
+                     placement.resident_mib)
+
+
+@functools.lru_cache(maxsize=1)
+def _lab(config: str, placement: Placement) -> Any:
+    with quiet.loading():
+        import tensorflow as tf
+
+        from lth_keras.experiments.training import datasets
+        from lth_keras.experiments.training.round_runner import RoundRunner
+        _set_threads(placement.threads, tf.config.threading)
+        for device in tf.config.list_physical_devices("GPU"):  # Which processes may share.
+            tf.config.experimental.set_memory_growth(device, True)
+    settings = Config.from_json(config)
+    return RoundRunner(settings, datasets.load(settings.dataset, placement.data_dir),
+               _strategy(placement.strategy, tf), placement.resident_mib)
+
+
+def _set_threads(threads: int, settings: Any) -> None:
+    before = settings.get_intra_op_parallelism_threads()
+    if before == threads:
+        return
+    try:
+        settings.set_intra_op_parallelism_threads(threads)
+        settings.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # It has trained already.
+        raise LotteryError("--threads must stay what a cluster's workers began with, "
+                           f"{before or 'all'}. Received: {threads or 'all'}. Start the workers "
+                           "anew to change it.") from None
+
+
+def _strategy(name: str, tf: Any) -> Any:
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "tpu":
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        except ValueError as error:
+            raise LotteryError("--strategy tpu needs a TPU. Received: none that TensorFlow finds "
+                               f"({error}).") from None
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    return None
+
+
+def exit_with_parent(parent: int, folder: str) -> None:
+    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end.
+
+    Args:
+      parent: the number of that process.
+      folder: a temporary one of its own, which goes with it even if it was killed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)  # Nobody waits for a result any more.
+    if os.getppid() == parent:
+        threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,74 @@
+"""Where a result came from: versions, the machine, settings and a fingerprint of them."""
+
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+from lth_keras.errors import LotteryError
+from lth_keras.files.atomic import canonical_json
+
+_PACKAGES = ("lth_keras", "tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that a result depends on."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:  # Run from a source tree.
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> str:
+    """The machine that a figure was taken on: its cores, processor and system.
+
+    Example:
+      >>> machine() == machine()
+      True
+    """
+    return f"{cores()} cores, {processor()}, {platform.system()}"
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name, with family and model where those are known.
+
+    A virtual machine may hide the name, but not the numbers.
+    """
+    facts: dict[str, str] = {}
+    described = pathlib.Path("/proc/cpuinfo")
+    if described.exists():
+        for line in described.read_text().splitlines():
+            key, _, value = line.partition(":")
+            facts.setdefault(key.strip(), value.strip())
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    number = f" (family {facts['cpu family']}, model {facts['model']})" \
+        if {"cpu family", "model"} <= facts.keys() else ""
+    return name + number
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits that stand for settings: equal settings, equal digits.
+
+    Example:
+      >>> fingerprint({"a": 1, "b": 2.0}) == fingerprint({"b": 2.0, "a": 1})
+      True
+    """
+    try:
+        text = canonical_json(settings)
+    except (TypeError, ValueError) as error:
+        raise LotteryError("Settings and provenance must be what JSON can hold. "
+                           f"Received: {settings!r:.200} ({error}).") from None
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,0 +1,126 @@
+"""Files of arrays: one safetensors file with a JSON head and a SHA-256 of everything in it.
+
+The head is the file's only metadata entry, so equal contents give equal bytes.  Every file
+is read as untrusted: no pickle, no code, sizes bounded by the file's own, and the kind's
+error for anything that is not whole and unaltered.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
+from lth_keras.files import atomic
+
+LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 MiB.
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of file.
+
+    Attributes:
+      what: what errors call it, such as "ticket".
+      key: the name of its metadata entry.
+      version: the number of its format.
+      error: what is raised for a file that is not one.
+      ordered: whether the head's mappings keep their order; otherwise equal heads, in any
+        order, give equal bytes.
+    """
+
+    what: str
+    key: str
+    version: int
+    error: type[LotteryError]
+    ordered: bool = False
+
+    def encode(self, head: dict[str, Any], tensors: Arrays) -> bytes:
+        """The bytes of a file.
+
+        Args:
+          head: what JSON can hold; "format" and "sha256" are added.
+          tensors: name -> array of a number type that safetensors has.
+        """
+        head = {"format": self.version, **head}
+        plain = {name: _plain(value) for name, value in tensors.items()}
+        head["sha256"] = _digest(head, plain)
+        text = json.dumps(head, separators=(",", ":")) if self.ordered \
+            else atomic.canonical_json(head)
+        # One entry only: safetensors writes several in no fixed order.
+        data: bytes = safetensors.numpy.save(plain, {self.key: text})
+        return data
+
+    def decode(self, data: bytes) -> tuple[dict[str, Any], Arrays]:
+        """The head and the arrays in a file's bytes, which may be anything.
+
+        Raises:
+          LotteryError: of the kind's own type, if they are not a whole, unaltered file.
+        """
+        header = self._check_header(data[:8], len(data))
+        try:
+            metadata = json.loads(data[8:8 + header]).get("__metadata__", {})
+            if self.key not in metadata:
+                raise self.error(f"a safetensors file, but not a {self.what}: its metadata has "
+                                 f"no {self.key!r} entry.")
+            head = json.loads(metadata[self.key])
+            if not isinstance(head, dict):
+                raise self.error(f"a {self.what}'s metadata must be a JSON object. "
+                                 f"Received: {metadata[self.key]:.60}.")
+            tensors: Arrays = safetensors.numpy.load(data)
+            stated = head.pop("sha256", None)
+            whole = stated == _digest(head, tensors)
+        except self.error:
+            raise
+        except Exception as error:  # safetensors and json raise many types on bad bytes.
+            raise self.error(f"not a {self.what}, or a damaged one: "
+                             f"{str(error)!r:.200}") from None
+        if not whole:
+            raise self.error(f"the {self.what} was altered or damaged: its contents do not match "
+                             "its SHA-256. Fetch or make it again.")
+        version = head.pop("format", None)
+        if type(version) is not int or version != self.version:
+            raise self.error(f"this version reads {self.what} format {self.version}. Received: "
+                             f"format {version!r:.60}; try a newer lth_keras.")
+        return head, tensors
+
+    def load(self, path: "str | os.PathLike[str]") -> bytes:
+        """The bytes of a file, of any size, that begins as one of this kind must.
+
+        Raises:
+          LotteryError: of the kind's own type, if it cannot be read.
+        """
+        try:
+            with atomic.opened(path) as (file, size):
+                start = file.read(8)
+                # Before the rest, which may be anything of any size, comes into memory.
+                self._check_header(start, size)
+                return start + file.read(size)
+        except OSError as error:
+            raise self.error(f"cannot be read: {error.strerror or error}.") from None
+
+    def _check_header(self, start: bytes, size: int) -> int:
+        declared = int.from_bytes(start, "little")
+        if declared > min(LONGEST_HEADER, size - 8):
+            raise self.error(f"not a whole {self.what}: its header claims {declared:,} bytes, of "
+                             f"{size:,} in the file and {LONGEST_HEADER:,} allowed.")
+        return declared
+
+
+def _plain(value: Array) -> Array:
+    # Rows first and in this machine's byte order, as safetensors takes them.
+    return np.asarray(value, value.dtype.newbyteorder("="), order="C")
+
+
+def _digest(head: dict[str, Any], tensors: Arrays) -> str:
+    digest = hashlib.sha256(atomic.canonical_json(head).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"\n{key} {value.dtype.str} {value.shape}\n".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

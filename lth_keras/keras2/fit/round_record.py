@@ -1,0 +1,120 @@
+"""The record of a search in `fit`: how long each round was, and what Keras measured."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lth_keras.keras2.rewinding import Restored
+
+
+@dataclasses.dataclass
+class Round:
+    """One level's training as it goes on.
+
+    Attributes:
+      level: how many times the network has been pruned.
+      density: the fraction of prunable weights kept.
+      steps: optimizer steps so far.
+      epochs: whole epochs so far.
+      over: whether the next batch belongs to the next round.
+      loss: the training loss that Keras last logged, or None.
+      diverged: whether it ended with a loss or weights that are not finite.
+    """
+
+    level: int
+    density: float
+    steps: int = 0
+    epochs: int = 0
+    over: bool = False
+    loss: Any = None
+    diverged: bool = False
+    _seconds: float = 0.0  # Those in the processes that this one goes on from.
+    _began: float | None = dataclasses.field(default_factory=time.perf_counter)
+    _logs: dict[str, float] = dataclasses.field(default_factory=dict)
+    _best: tuple[float, int] | None = None
+
+    def end_epoch(self, logs: Mapping[str, Any]) -> None:
+        """Counts an epoch and keeps its metrics.
+
+        Example:
+          >>> record = Round(level=0, density=1.0, steps=10)
+          >>> record.end_epoch({"val_loss": 0.5})
+          >>> record.row()["early_stop_step"], record.row()["val_loss"]
+          (10, 0.5)
+        """
+        self.epochs += 1
+        self.loss = logs.get("loss", self.loss)
+        # A metric may be an array, one number a class; the table has room for one number.
+        self._logs = {name: float(value) for name, value in logs.items()
+                      if name not in ("level", "density") and np.ndim(value) == 0}
+        loss = self._logs.get("val_loss", math.nan)
+        # The first of equal minima, as the paper's criterion finds it afterwards.
+        if loss < (self._best[0] if self._best else math.inf):
+            self._best = (loss, self.steps)
+
+    def end(self) -> None:
+        """Ends the round; its clock stands still from now on."""
+        self._seconds, self._began, self.over = self._passed(), None, True
+
+    @property
+    def loss_not_finite(self) -> bool:
+        """Whether the loss last logged is NaN or infinite."""
+        return self.loss is not None and not math.isfinite(float(self.loss))
+
+    def metrics(self) -> dict[str, Any]:
+        """What the round measured; nothing that depends on the clock."""
+        loss, step = self._best or (None, None)
+        return {"level": self.level, "density": self.density, "steps": self.steps,
+                "epochs": self.epochs, "early_stop_step": step, "val_loss_min": loss,
+                **self._logs}
+
+    def row(self) -> dict[str, Any]:
+        """The round's row of the results table."""
+        return {**self.metrics(), "diverged": self.diverged, "seconds": self._passed()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """The round as plain data, to go on from elsewhere."""
+        return {"level": self.level, "density": self.density, "steps": self.steps,
+                "epochs": self.epochs, "over": self.over,
+                "loss": None if self.loss is None else float(self.loss),
+                "seconds": self._passed(), "logs": dict(self._logs),
+                "best": None if self._best is None else list(self._best)}
+
+    @classmethod
+    def from_dict(cls, given: Mapping[str, Any]) -> "Round":
+        """The round of `to_dict`.
+
+        Example:
+          >>> record = Round(level=2, density=0.64, steps=10, over=True)
+          >>> Round.from_dict(record.to_dict()).metrics() == record.metrics()
+          True
+        """
+        best = given["best"]
+        began = None if given["over"] else time.perf_counter()
+        return cls(given["level"], given["density"], given["steps"], given["epochs"],
+                   given["over"], given["loss"], _seconds=given["seconds"], _began=began,
+                   _logs=dict(given["logs"]), _best=best and (best[0], int(best[1])))
+
+    def _passed(self) -> float:
+        return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a search in `fit` has come.
+
+    Attributes:
+      round: the record of the round in training.
+      rows: those of the rounds that are finished.
+      restored: what each rewinding restored.
+      first_epoch: the first that `fit` trained, or None before it.
+    """
+
+    round: Round
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    restored: list[Restored] = dataclasses.field(default_factory=list)
+    first_epoch: int | None = None

@@ -1,0 +1,223 @@
+"""What is pruned by default: kernels, of trainable layers.
+
+A weight is prunable if it has rank 2 or more, is trained, and is no bias,
+normalisation parameter, embedding or activation slope.  `include` adds layers that are
+left out by default (embeddings, frozen layers); `exclude` takes layers out.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tf_keras as keras
+
+from lth_keras.errors import LotteryError
+from lth_keras.keras2.masking.weight_names import is_graph, parts, Slot, slots
+
+Selector = str | type | Callable[[Any], bool]
+
+# Attribute names of weights that are not kernels, whatever their rank: a bias of
+# MultiHeadAttention has rank 2, and so has that of a GRU.
+_NOT_KERNELS = ("bias", "gamma", "beta", "alpha", "moving_")
+_OFF_BY_DEFAULT = {
+    "Embedding": "an embedding, off by default: name it in include",
+    "PReLU": "an activation's slope",
+    "BatchNormalization": "a normalisation parameter",
+    "LayerNormalization": "a normalisation parameter",
+    "GroupNormalization": "a normalisation parameter",
+    "UnitNormalization": "a normalisation parameter",
+    "Normalization": "a statistic of the data",
+}
+
+
+def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
+    """The prunable weights of a layer, and why the others are not.
+
+    Args:
+      layer: a built layer.
+      asked: whether the layer is named in `include`.
+
+    Returns:
+      The slots of its prunable weights, and a line for each other weight.
+    """
+    chosen: list[Slot] = []
+    reasons: list[str] = []
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return [], ["a SpectralNormalization, which writes into its layer's kernel itself"]
+    trained = {id(weight) for weight in layer.trainable_weights}
+    for slot in slots(layer):
+        reason = _reason(slot, id(slot.variable) in trained, asked)
+        if reason:
+            reasons.append(f"{slot.path} is {reason}")
+        else:
+            chosen.append(slot)
+    return chosen, reasons
+
+
+def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
+    if slot.variable.shape.rank is None or slot.variable.shape.rank < 2:
+        return f"of rank {slot.variable.shape.rank}"
+    if any(part in slot.attribute for part in _NOT_KERNELS):
+        return "no kernel"
+    if asked:
+        return None
+    for base in type(slot.owner).__mro__:
+        if base.__name__ in _OFF_BY_DEFAULT and base.__module__.startswith("tf_keras"):
+            return _OFF_BY_DEFAULT[base.__name__]
+    if not trained:
+        return "not trained: name its layer in include to prune it all the same"
+    return None
+
+
+def matches(layer: Any, selectors: Sequence[Selector]) -> list[Selector]:
+    """Those selectors that mean this layer: its name, its type, a function of it."""
+    def means(selector: Selector) -> bool:
+        if isinstance(selector, str):
+            return selector in (layer.name, type(layer).__name__)
+        if isinstance(selector, type):
+            return isinstance(layer, selector)
+        return bool(selector(layer))
+    return [selector for selector in selectors if means(selector)]
+
+
+def check_selectors(value: Any, name: str) -> Sequence[Selector]:
+    """`include` or `exclude` as a sequence."""
+    if value is None or isinstance(value, (int, float)):
+        raise LotteryError(f"{name} takes layer names, layer types and functions of a layer. "
+                           f"Received: {value!r}.")
+    selectors = [value] if isinstance(value, (str, type)) or callable(value) else list(value)
+    for selector in selectors:
+        if not (isinstance(selector, str) or callable(selector)):
+            raise LotteryError(f"{name} takes layer names, layer types and functions of a layer. "
+                               f"Received: {selector!r}.")
+        if isinstance(selector, type) and not issubclass(selector, keras.layers.Layer):
+            raise LotteryError(f"{name} takes types of tf_keras layers. "
+                               f"Received: {selector.__module__}.{selector.__qualname__}.")
+    return selectors
+
+
+class Selection:
+    """What `include`, `exclude` and a pruning policy make of a model.
+
+    A weight that several layers use is pruned in all of them or in none: `exclude` and the
+    policy outdo `include`, which outdoes what is left out by default.
+
+    Args:
+      include, exclude, policy: as `lth.prune_low_magnitude` takes them.
+    """
+
+    def __init__(self, include: Any, exclude: Any, policy: Any = None):
+        self._include = check_selectors(include, "include")
+        self._exclude = check_selectors(exclude, "exclude")
+        methods = ("ensure_model_supports_pruning", "allow_pruning")
+        is_policy = not isinstance(policy, type) and all(
+            callable(getattr(policy, name, None)) for name in methods)
+        if not (policy is None or is_policy):
+            raise LotteryError("pruning_policy must be a tfmot PruningPolicy, such as "
+                               "tfmot.sparsity.keras.PruneForLatencyOnXNNPack(). "
+                               f"Received: {policy!r}.")
+        self._policy = policy
+        self._used: set[int] = set()
+        self.reasons: list[str] = []
+
+    def asked(self, layer: Any) -> bool:
+        """Whether `include` means this layer."""
+        return self._note(matches(layer, self._include))
+
+    def refused(self, layer: Any) -> bool:
+        """Whether `exclude` means this layer."""
+        return self._note(matches(layer, self._exclude))
+
+    def denied(self, layer: Any) -> str | None:
+        """Why the policy does not allow that a layer is pruned, or None if it does."""
+        if self._policy is None or self._policy.allow_pruning(layer):
+            return None
+        return f"not allowed by {type(self._policy).__name__}"
+
+    def check_policy(self, model: Any) -> None:
+        """Refuses a model that the policy does not support.
+
+        Raises:
+          LotteryError: with what the policy says.
+        """
+        try:
+            if self._policy is not None:
+                self._policy.ensure_model_supports_pruning(model)
+        except ValueError as error:
+            raise LotteryError(f"The model must suit its {type(self._policy).__name__}. Received: "
+                               f"{model.name!r}, of which that says: {error}.") from error
+
+    def _note(self, found: list[Selector]) -> bool:
+        self._used.update(id(selector) for selector in found)
+        return bool(found)
+
+    def weights(self, model: Any) -> set[int]:
+        """The ids of the variables to prune; `reasons` then tells of each layer without."""
+        votes: dict[int, tuple[int, bool]] = {}  # The strongest vote on a weight, and its sense.
+        for layer, name, asked, refused in self._layers(model, "", False, False):
+            reason = "excluded" if refused else self.denied(layer)
+            chosen, reasons = ([], [reason]) if reason else weights_of(layer, asked)
+            yes = {id(slot.variable) for slot in chosen}
+            for slot in slots(layer):
+                key = id(slot.variable)
+                strength = 3 if reason else 2 if key in yes and asked else key not in yes
+                votes[key] = max(votes.get(key, (-1, False)), (int(strength), key in yes))
+            if not chosen:
+                self.reasons.append(f"{name} ({type(layer).__name__}): "
+                                    f"{'; '.join(reasons) or 'it has no weights'}")
+        return {key for key, (_, yes) in votes.items() if yes}
+
+    def _layers(self, model: Any, prefix: str, asked: bool,
+                refused: bool) -> Iterator[tuple[Any, str, bool, bool]]:
+        for layer, path in units(model, prefix, deep=False):
+            now = asked | self.asked(layer), refused | self.refused(layer)
+            if is_opened(layer, model):
+                yield from self._layers(layer, f"{path}/", *now)
+            else:
+                yield layer, path, *now
+
+    def check_used(self, model: Any) -> None:
+        """Refuses selectors that meant no layer.
+
+        Raises:
+          LotteryError: with the layers that there are.
+        """
+        unused = [selector for selector in (*self._include, *self._exclude)
+                  if id(selector) not in self._used]
+        if unused:
+            lines = [f"{layer.name} ({type(layer).__name__})"
+                     for layer, _ in units(model, nested=True)]
+            raise LotteryError(f"include and exclude must name layers of the model. Received: "
+                               f"{unused}. Layers: {', '.join(lines)}.")
+
+
+def is_opened(layer: Any, model: Any) -> bool:
+    """Whether the layers within a layer of a model are wrapped one by one.
+
+    A subclassed model is opened within another; in a graph it is a layer like any other.
+    """
+    return is_graph(layer) or (isinstance(layer, keras.Model) and not is_graph(model))
+
+
+def units(model: Any, prefix: str = "", deep: bool = True,
+          nested: bool = False) -> Iterator[tuple[Any, str]]:
+    """The layers of a model that are wrapped as a whole, with their paths.
+
+    What lies inside a layer goes with it; nested models are opened.
+
+    Args:
+      model: a model, or a single layer.
+      prefix: what paths begin with.
+      deep: whether to open nested models, rather than give them.
+      nested: whether to give the nested models too.
+    """
+    if not isinstance(model, keras.Model):
+        yield model, model.name
+        return
+    for name, layer in parts(model):
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        opened = is_opened(layer, model)
+        if not (opened and deep) or nested:
+            yield layer, prefix + name
+        if opened and deep:
+            yield from units(layer, f"{prefix}{name}/", deep, nested)

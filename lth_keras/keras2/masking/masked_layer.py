@@ -1,0 +1,248 @@
+"""The wrapper: tfmot's PruneLowMagnitude, masking out of place.
+
+tfmot assigns weight <- weight * mask in the forward pass, so that between an
+optimizer's step and the next forward pass pruned weights are not zero, and their
+gradients are not either.  Here the wrapped layer is lent the masked weight for the time of
+its call and the weight itself is left alone.  The gradient of a pruned weight is then
+exactly zero, so a weight that is zero, with its optimizer's slots at zero, stays
+exactly zero after every step of any optimizer.
+
+In training the weight is lent as it is, with its gradient masked: pruned weights are zero
+already, and writing a masked copy of every kernel at every step would cost a tenth of it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
+from tf_keras.src.engine import base_layer_utils
+
+from lth_keras.core.sparsity_types import check_fits, NONE, Structure
+from lth_keras.errors import LotteryError
+from lth_keras.keras2.masking import layer_selection
+from lth_keras.keras2.masking.layer_view import seen
+from lth_keras.keras2.masking.masked_weights import (
+    gradient_masked,
+    mask_penalties,
+    masked,
+    ZeroConstraint,
+)
+from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
+from lth_keras.keras2.masking.weight_names import slots, Wrapper
+
+_Masking = Callable[[tf.Tensor, tf.Variable], tf.Tensor]
+
+
+@keras.utils.register_keras_serializable(package="lth_keras")
+class MaskedLayer(Wrapper):
+    """A layer whose pruned weights take no part in it, and get no gradient.
+
+    `lth.prune_low_magnitude` makes these; wrap by hand only inside models of your own.
+
+    Args:
+      layer: the layer to prune.
+      weights_pruned: paths of the weights to prune, such as ["kernel"], or path -> shape; by
+        default those that `keras2.masking.layer_selection` finds once the layer is built.
+      asked: whether to find those too that are left out by default, such as embeddings.
+      tied: paths of weights that another layer of the model has too, whose wrapper holds the
+        mask for both.
+      block_size, block_pooling_type, sparsity_m_by_n: what is pruned together, in all of its
+        weights; see `core.sparsity_types`.
+
+    What the wrapper has not, such as `units` or `kernel`, is read from the layer; within a
+    model's call a pruned weight comes masked.
+
+    Raises:
+      LotteryError: when built, if the layer has no such weight.
+    """
+
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
+
+    def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
+                 asked: bool = False, tied: Iterable[str] = (), *,
+                 block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",
+                 sparsity_m_by_n: tuple[int, int] | None = None, **kwargs: Any):
+        structure = Structure(block_size, block_pooling_type, sparsity_m_by_n)
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        with _known_to_tfmot(layer):
+            # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
+            super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1),
+                             structure.block_size, structure.block_pooling_type,
+                             structure.sparsity_m_by_n, **kwargs)
+        self.structure = structure
+        self.asked = asked
+        self.tied = list(tied)
+        self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
+        self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
+        self._masks: list[tuple[tf.Variable, tf.Variable]] = []
+        self._keepers: dict[int, ZeroConstraint] = {}  # By the weight's id.
+        self.linked = False
+        self.supports_masking = layer.supports_masking
+        self.stateful = layer.stateful
+
+    def build(self, input_shape: Any) -> None:
+        keras.layers.Wrapper.build(self, input_shape)
+        self.pruning_step = self.add_weight(
+            "pruning_step", shape=[], dtype=tf.int64, trainable=False,
+            initializer=keras.initializers.Constant(0))
+        if self.layer.weights:
+            self._link()
+        elif self._shapes:  # Some layers make their weights in their first call only.
+            self._make_masks({path: (shape, self.variable_dtype)
+                              for path, shape in self._shapes.items()})
+
+    def _link(self) -> None:
+        if self.weights_pruned is None:
+            chosen, reasons = layer_selection.weights_of(self.layer, self.asked)
+            if not chosen:
+                raise LotteryError(f"Layer {self.layer.name!r} has no weight to prune: "
+                                   f"{'; '.join(reasons) or 'it has no weights'}.")
+            self.weights_pruned = [slot.path for slot in chosen]
+        weights = self._weights_at(self.weights_pruned)
+        check_fits(self.structure, {f"{self.layer.name}/{path}": tuple(weight.shape)
+                                    for path, weight in weights.items()})
+        if not self._masks:
+            # Under mixed precision a weight reports the type it is cast to.
+            self._make_masks({path: (weight.shape, getattr(weight, "true_dtype", weight.dtype))
+                              for path, weight in weights.items()})
+        self._shapes = {path: tuple(weight.shape) for path, weight in weights.items()}
+        self.pruning_vars = [(weight, *masks) for weight, masks
+                             in zip(weights.values(), self._masks, strict=True)]
+        self.prunable_weights = list(weights.values())
+        self.pruning_obj = pruning_impl.Pruning(  # For tfmot's summaries; it prunes nothing.
+            training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
+            pruning_schedule=self.pruning_schedule, block_size=NONE.block_size,
+            block_pooling_type=NONE.block_pooling_type)
+        self._keepers = {id(weight): ZeroConstraint(weight, mask)
+                         for weight, mask, _ in self.pruning_vars}
+        mask_penalties(self.layer, self._keepers)
+        self.linked = True
+
+    def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
+        for path, (shape, dtype) in weights.items():
+            name = path.replace("/", "_")
+            options = {"dtype": dtype, "trainable": False,
+                       "aggregation": tf.VariableAggregation.MEAN}
+            mask = self.add_weight(f"{name}_mask", shape=shape, initializer="ones", **options)
+            threshold = self.add_weight(f"{name}_threshold", shape=[], initializer="zeros",
+                                        **options)
+            self._masks.append((mask, threshold))
+
+    def _weights_at(self, paths: Iterable[str]) -> dict[str, tf.Variable]:
+        known = {slot.path: slot.variable for slot in slots(self.layer)}
+        missing = [path for path in paths if path not in known]
+        if missing:
+            raise LotteryError(f"Layer {self.layer.name!r} must have the weights it is to prune. "
+                               f"Received: {missing}; it has {sorted(known)}.")
+        return {path: known[path] for path in paths}
+
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # It reaches the layer through Keras' call context.
+        training = kwargs.pop("training", None)
+        if not self.layer._expects_mask_arg:
+            kwargs.pop("mask", None)
+        if not self.linked:
+            self.layer(inputs, *args, **kwargs)
+            self._link()
+        with self._lent(training):
+            return self.layer(inputs, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _lent(self, training: Any) -> Iterator[None]:
+        mask = gradient_masked if training is True else masked
+        keepers = self._all_keepers()
+        held = {(id(slot.owner), slot.attribute): (slot.owner, vars(slot.owner)[slot.attribute])
+                for slot in slots(self.layer, aliases=True) if id(slot.variable) in keepers}
+        for keeper in keepers.values():
+            keeper.use()
+        masks = {weight: keeper.mask for weight, keeper in keepers.items()}
+        try:
+            for (_, attribute), (owner, value) in held.items():
+                vars(owner)[attribute] = _replaced(value, masks, mask, owner.compute_dtype)
+            yield
+        finally:
+            for (_, attribute), (owner, value) in held.items():
+                vars(owner)[attribute] = value
+
+    def _all_keepers(self) -> "dict[int, ZeroConstraint]":
+        if len(self._keepers) < len(self.pruning_vars) + len(self.tied):
+            for path, weight in self._weights_at(self.tied).items():
+                if isinstance(weight.constraint, ZeroConstraint):
+                    self._keepers[id(weight)] = weight.constraint
+                elif not _building():  # While a graph is built, the other layer may come later.
+                    raise LotteryError(
+                        f"{path!r} of layer {self.layer.name!r} must be the weight of another "
+                        "layer too. Received: a weight of its own, as Keras makes it where it "
+                        "loads a layer whose config does not say that it shares. Build the model "
+                        "by its code, wrap it, and load_weights or apply the ticket.")
+        return self._keepers
+
+    def __getattr__(self, name: str) -> Any:
+        layer = vars(self).get("layer")
+        if layer is None or name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
+        context = base_layer_utils.call_context()
+        if not (context.in_call and vars(self).get("linked")):
+            return getattr(layer, name)
+        return seen(layer, name, lambda: self._lent(context.training))
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.layer.compute_mask(inputs, mask)
+
+    def reset_states(self) -> None:
+        """Resets the wrapped layer, where it is a stateful one."""
+        self.layer.reset_states()
+
+    def get_config(self) -> dict[str, Any]:
+        shapes = self._shapes and {path: list(shape) for path, shape in self._shapes.items()}
+        return {**keras.layers.Wrapper.get_config(self),
+                "weights_pruned": shapes or self.weights_pruned, "asked": self.asked,
+                **({"tied": self.tied} if self.tied else {}), **self.structure.options}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "MaskedLayer":
+        config = dict(config)
+        layer = config.pop("layer")
+        # In an .h5 file Keras asks for the user's own layers without their package.
+        registered = keras.utils.get_registered_object(layer.get("registered_name"))
+        known = {layer["class_name"]: registered} if registered else None
+        return cls(keras.layers.deserialize(layer, custom_objects=known), **config)
+
+
+# There too, for the layers of a nested model.
+keras.utils.get_custom_objects()["MaskedLayer"] = MaskedLayer
+
+
+@contextlib.contextmanager
+def _known_to_tfmot(layer: Any) -> Iterator[None]:
+    # tfmot refuses layers that it does not know, unless they have this method.
+    lend = isinstance(layer, keras.layers.Layer) and not hasattr(layer, "get_prunable_weights")
+    if lend:
+        layer.get_prunable_weights = list
+    try:
+        yield
+    finally:
+        if lend:
+            del layer.get_prunable_weights
+
+
+def _replaced(value: Any, masks: Mapping[int, tf.Variable], mask: _Masking,
+              dtype: str | None) -> Any:
+    # What an attribute holds, with each weight that has a mask masked.
+    if isinstance(value, dict):
+        return {key: _replaced(item, masks, mask, dtype) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_replaced(item, masks, mask, dtype) for item in value]
+    if id(value) not in masks:
+        return value
+    lent = mask(tf.convert_to_tensor(value), masks[id(value)])
+    return tf.cast(lent, dtype or lent.dtype)
+
+
+def _building() -> bool:
+    # Whether Keras is calling layers on symbols, to make a functional model.
+    name = getattr(tf.compat.v1.get_default_graph(), "name", "")
+    return not tf.executing_eagerly() and name.endswith("_scratch_graph")

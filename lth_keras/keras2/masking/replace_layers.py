@@ -1,0 +1,163 @@
+"""Layers that take the place of others, in any kind of tf_keras model.
+
+A Sequential or functional model is built again around the new layers and shares the others
+with the one given.  A subclassed model cannot be: its code is its graph.  There the new
+layers go where the old ones lay, in attributes, lists, tuples and dicts, and it stays the
+same object.
+"""
+
+import copy
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.keras2.masking.weight_names import HIDDEN, is_graph
+
+
+def replace_layers(model: Any, substitute: Callable[[Any], Any]) -> Any:
+    """A model in which other layers stand for some of its own.
+
+    Args:
+      model: a tf_keras model.  A subclassed one, or a layer that holds layers, is changed in
+        place; so are those of them that it holds.
+      substitute: takes a layer and returns the one to stand for it, maybe itself.
+
+    Returns:
+      A new model of the same class, for a Sequential or functional one; else the one given.
+    """
+    return _Replacement(substitute).layer(model)
+
+
+class _Replacement:
+    """One pass over a model; what occurs twice is replaced by one and the same."""
+
+    def __init__(self, substitute: Callable[[Any], Any]):
+        self._substitute = substitute
+        self._done: dict[int, Any] = {}
+        self._kept: list[Any] = []  # So that no id in `_done` is used again.
+
+    def layer(self, layer: Any) -> Any:
+        if id(layer) not in self._done:
+            self._kept.append(layer)
+            self._done[id(layer)] = self._replaced(layer)
+        return self._done[id(layer)]
+
+    def _replaced(self, layer: Any) -> Any:
+        if isinstance(layer, keras.layers.InputLayer):
+            return keras.layers.InputLayer.from_config(layer.get_config())
+        if is_graph(layer):
+            return self._rebuilt(layer)
+        stands_for_it = self._substitute(layer)
+        if stands_for_it is layer and not _is_metric(layer):
+            self._done[id(layer)] = layer  # A model that holds itself, in a cycle.
+            self._in_place(layer)
+        return stands_for_it
+
+    def _rebuilt(self, model: Any) -> Any:
+        clone = keras.models.clone_model(model, clone_function=self.layer)
+        if not type(model).__module__.startswith("tf_keras"):
+            clone = self._of_class(model, clone)
+        if model.built and not clone.built and model._build_input_shape is not None:
+            clone.build(model._build_input_shape)
+        return clone
+
+    def _of_class(self, model: Any, clone: Any) -> Any:
+        # The user's class may take any arguments: its graph and its attributes are what it is.
+        kind: Any = type(model)
+        own = kind.__new__(kind)
+        if isinstance(model, keras.Sequential):
+            parts = clone._flatten_layers(include_self=False, recursive=False)
+            keras.Sequential.__init__(own, list(parts), name=model.name)
+        else:
+            functional = _functional_class()
+            functional.__init__(own, clone._nested_inputs, clone._nested_outputs, name=model.name)
+        # Keras notes the arguments that a class was called with, to load it from a file.
+        known = {*vars(own), *_attributes_of_any_model()} - {"_auto_config", "_auto_get_config"}
+        for name, value in vars(model).items():
+            if name not in known:
+                setattr(own, name, self._value(value))
+        return own
+
+    def _in_place(self, owner: Any) -> None:
+        before, changed = list(vars(owner).items()), {}
+        tracked = list(getattr(owner, "_self_tracked_trackables", ()))
+        for name, value in before:
+            if HIDDEN.fullmatch(name):
+                continue
+            new = self._value(value)
+            if new is not value:
+                setattr(owner, name, new)
+                changed[id(value)] = self._done[id(value)] = vars(owner)[name]
+        if not changed:
+            return
+        # Keras appends what is set anew; names of variables and the order of weights go by place.
+        for name, _ in before:
+            if name in vars(owner):
+                vars(owner)[name] = vars(owner).pop(name)
+        places = {id(changed.get(id(value), value)): place
+                  for place, value in reversed(list(enumerate(tracked)))}
+        owner._self_tracked_trackables.sort(key=lambda value: places.get(id(value), len(places)))
+        _forget_programs(owner)
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, keras.layers.Layer):
+            return value if _is_metric(value) else self.layer(value)
+        if not isinstance(value, (dict, list, tuple)):
+            return value
+        if id(value) not in self._done:
+            self._kept.append(value)
+            self._done[id(value)] = value
+            self._done[id(value)] = self._container(value)
+        return self._done[id(value)]
+
+    def _container(self, value: Any) -> Any:
+        items = list(value.values() if isinstance(value, dict) else value)
+        new = [self._value(item) for item in items]
+        if all(one is other for one, other in zip(items, new, strict=True)):
+            return value
+        plain = getattr(value, "__wrapped__", value)  # Keras' own containers track what they hold.
+        if isinstance(plain, dict):
+            filled = copy.copy(plain)
+            filled.update(zip(value.keys(), new, strict=True))
+            return filled
+        if isinstance(plain, tuple):
+            return type(plain)(*new) if hasattr(plain, "_fields") else tuple(new)
+        return new
+
+
+def _is_metric(layer: Any) -> bool:
+    return isinstance(layer, keras.metrics.Metric)
+
+
+@functools.cache
+def _functional_class() -> Any:
+    inputs = keras.layers.Input((1,))
+    return type(keras.Model(inputs, inputs))
+
+
+@functools.cache
+def _attributes_of_any_model() -> frozenset[str]:
+    # What Keras itself keeps on a model that was compiled and trained.
+    model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.fit(tf.zeros((1, 1)), tf.zeros((1, 1)), verbose=0)
+    model.predict(tf.zeros((1, 1)), verbose=0)
+    return frozenset(vars(model))
+
+
+def _forget_programs(owner: Any) -> None:
+    # Programs that were traced with the layers of before.
+    for name in ("train_function", "test_function", "predict_function"):
+        if vars(owner).get(name) is not None:
+            setattr(owner, name, None)
+    for method in _class_attributes(type(owner)):
+        if isinstance(method, tf.types.experimental.PolymorphicFunction):
+            method._descriptor_cache.pop(owner, None)
+
+
+def _class_attributes(kind: type) -> Iterator[Any]:
+    for base in kind.__mro__:
+        yield from vars(base).values()

@@ -1,0 +1,245 @@
+"""Names: every weight of a tf_keras model under a name that a rebuilt model repeats.
+
+Keras numbers layers over a whole process: a model built twice has "dense" and then
+"dense_3".  Here a layer that was named so automatically is numbered within its model,
+and a weight is named by the attribute that holds it: "dense/kernel",
+"block/conv2d_1/kernel", "lstm/cell/recurrent_kernel".  Pruning wrappers are looked
+through, so wrapped and unwrapped models agree.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, TYPE_CHECKING
+
+import tensorflow as tf
+import tf_keras as keras
+from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
+
+from lth_keras.core.fractions import Prunable
+from lth_keras.core.sparsity_types import Structure
+
+if TYPE_CHECKING:
+    class Wrapper(keras.layers.Wrapper):
+        """tfmot's wrapper, which has no annotations of its own."""
+
+        layer: Any
+        pruning_vars: list[tuple[tf.Variable, tf.Variable, tf.Variable]]
+        pruning_step: tf.Variable
+        block_size: tuple[int, int]
+        block_pooling_type: str
+        sparsity_m_by_n: tuple[int, int] | None
+else:
+    Wrapper = pruning_wrapper.PruneLowMagnitude
+
+# Where Keras keeps second references to what other attributes hold already.
+HIDDEN = re.compile(r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
+                    r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """A weight, and the attribute that holds it.
+
+    Attributes:
+      path: the weight's name, seen from where the search began: "cell/kernel".
+      owner: the layer that has the attribute.
+      attribute: its name on the owner.
+      variable: the weight.
+    """
+
+    path: str
+    owner: Any
+    attribute: str
+    variable: tf.Variable
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked:
+    """A prunable weight of a wrapped model: what is known of it, and its variables."""
+
+    prunable: Prunable
+    weight: tf.Variable
+    mask: tf.Variable
+    threshold: tf.Variable
+    wrapper: Wrapper
+
+    @property
+    def structure(self) -> Structure:
+        """What its wrapper prunes together, be it ours or tfmot's own."""
+        wrapper = self.wrapper
+        return Structure(wrapper.block_size, wrapper.block_pooling_type, wrapper.sparsity_m_by_n)
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a Sequential or functional model, whose layers are its parts."""
+    return isinstance(layer, keras.Sequential) or (
+        isinstance(layer, keras.Model) and bool(layer._is_graph_network))
+
+
+def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
+          aliases: bool = False) -> Iterator[Slot]:
+    """Each weight of a layer or model, with the attribute that holds it.
+
+    Args:
+      layer: a layer or model.
+      prefix: what paths begin with.
+      seen: ids of layers and weights to pass over.
+      aliases: whether to give a weight again for every other attribute that holds it.
+    """
+    seen = set() if seen is None else seen
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    if isinstance(layer, Wrapper):
+        yield from slots(layer.layer, prefix, seen, aliases)
+        return
+    if is_graph(layer):
+        for name, child in named_layers(layer.layers):
+            yield from slots(child, f"{prefix}{name}/", seen, aliases)
+        return
+    own = {id(weight) for weight in layer.weights}
+    for attribute, path, value in _attributes(layer):
+        if isinstance(value, tf.Variable) and id(value) in own \
+                and (aliases or id(value) not in seen):
+            seen.add(id(value))
+            yield Slot(prefix + path, layer, attribute, value)
+        elif isinstance(value, keras.layers.Layer) and not isinstance(value, keras.metrics.Metric):
+            yield from slots(value, f"{prefix}{path}/", seen, aliases)
+
+
+def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
+    for attribute, value in vars(layer).items():
+        if HIDDEN.fullmatch(attribute):
+            continue
+        plain = attribute.lstrip("_")
+        path = plain if vars(layer).get(plain, value) is value else attribute
+        yield from ((attribute, *found) for found in _leaves(path, value))
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    else:
+        yield path, value
+        return
+    for key, item in items:
+        yield from _leaves(f"{path}/{key}", item)
+
+
+def parts(model: Any) -> list[tuple[str, Any]]:
+    """The layers of a model by name: those of its graph, or those that its attributes hold."""
+    if is_graph(model):
+        return named_layers(model.layers)
+    return [(path, value) for _, path, value in _attributes(model)
+            if isinstance(value, keras.layers.Layer)
+            and not isinstance(value, keras.metrics.Metric)]
+
+
+def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
+    """The layers of one model with names that a second build of it repeats."""
+    counts: dict[str, int] = {}
+    taken: set[str] = set()
+    named = []
+    for layer in layers:
+        inner = layer.layer if isinstance(layer, Wrapper) else layer
+        name, stem = inner.name, _automatic_stem(inner)
+        if stem:
+            number = counts.get(stem, 0)
+            counts[stem] = number + 1
+            name = f"{stem}_{number}" if number else stem
+        while name in taken:  # A layer that the user called "dense_1" beside automatic ones.
+            name += "_"
+        taken.add(name)
+        named.append((name, layer))
+    return named
+
+
+def _automatic_stem(layer: Any) -> str | None:
+    stems = [_snake_case(type(layer).__name__)]
+    if isinstance(layer, keras.Model):
+        stems += ["model", "sequential"]
+    for stem in stems:
+        if re.fullmatch(rf"{re.escape(stem)}(_\d+)?", layer.name):
+            return stem
+    return None
+
+
+def _snake_case(name: str) -> str:
+    # As Keras does where it names a layer.
+    first = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", first).lower()
+    return f"private{snake}" if snake.startswith("_") else snake
+
+
+def wrappers(model: Any) -> list[Wrapper]:
+    """The pruning wrappers in a model, tfmot's own included, each once."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, Wrapper)]
+
+
+def named_weights(model: Any) -> dict[str, tf.Variable]:
+    """Every weight of a model by name; masks and the wrappers' counters are not weights."""
+    named = {slot.path: slot.variable for slot in slots(model)}
+    known = {id(variable) for variable in named.values()}
+    for wrapper in wrappers(model):
+        known.update(id(variable) for variable in wrapper._non_trainable_weights)
+    for variable in model.weights:  # Those that no attribute leads to.
+        if id(variable) not in known:
+            owner = next((f"{name}/" for name, layer in named_layers(model.layers)
+                          if any(variable is weight for weight in layer.weights)), "")
+            name = owner + variable.name.split(":")[0].rpartition("/")[2]
+            while name in named:
+                name += "_"
+            named[name] = variable
+    return named
+
+
+def masked(model: Any) -> dict[str, Masked]:
+    """The prunable weights of a wrapped model, by name, in the order of its layers."""
+    outputs = {id(layer) for layer in output_wrappers(model)}
+    found = {}
+    names = {id(variable): name for name, variable in named_weights(model).items()}
+    for wrapper in wrappers(model):
+        for weight, mask, threshold in wrapper.pruning_vars:
+            name = names[id(weight)]
+            prunable = Prunable(name, wrapper.layer.name, type(wrapper.layer).__name__,
+                                id(wrapper) in outputs)
+            found[name] = Masked(prunable, weight, mask, threshold, wrapper)
+    return {name: found[name] for name in names.values() if name in found}
+
+
+def output_wrappers(model: Any) -> list[Wrapper]:
+    """The wrappers nearest to a Sequential or functional model's outputs."""
+    if not is_graph(model) or not model.built:
+        return []
+    inputs: dict[int, list[Any]] = {}
+    for nodes in model._nodes_by_depth.values():  # A shared layer has nodes elsewhere too.
+        for node in nodes:
+            inputs.setdefault(id(node.layer), []).extend(node.keras_inputs)
+    found: dict[int, Wrapper] = {}
+    seen: set[int] = set()
+    waiting = list(tf.nest.flatten(model.outputs))
+    while waiting:
+        layer = waiting.pop()._keras_history.layer
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        inside = [layer] if isinstance(layer, Wrapper) else output_wrappers(layer)
+        found.update((id(wrapper), wrapper) for wrapper in inside)
+        # A layer with weights of its own that is left dense is the output layer all the same.
+        if not inside and not any(len(weight.shape) > 1 for weight in layer.weights):
+            waiting += inputs[id(layer)]
+    return list(found.values())
+
+
+def replicas_own(model: Any) -> list[tf.Variable]:
+    """What each replica of a strategy has for itself, such as BatchNormalization's statistics.
+
+    What is read of such a weight is the mean over the replicas, but each validates with its
+    own.  Without a strategy, or with one replica, there is nothing.
+    """
+    return [own for variable in named_weights(model).values()
+            if variable.synchronization == tf.VariableSynchronization.ON_READ
+            and len(getattr(variable, "values", ())) > 1 for own in variable.values]

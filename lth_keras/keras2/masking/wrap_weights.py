@@ -1,0 +1,93 @@
+"""The layers of a model, with wrappers around those that use the weights to prune."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.core.sparsity_types import NONE, Structure
+from lth_keras.errors import LotteryError
+from lth_keras.keras2.masking import layer_selection
+from lth_keras.keras2.masking.masked_layer import MaskedLayer
+from lth_keras.keras2.masking.replace_layers import replace_layers
+from lth_keras.keras2.masking.subclass_checks import check_subclassed
+from lth_keras.keras2.masking.weight_names import is_graph, named_weights, slots, Wrapper, wrappers
+
+
+def wrap_names(model: Any, names: Collection[str],
+               structures: "Mapping[str, Structure] | None" = None) -> Any:
+    """Wraps just the weights of these names, as `keras2.masking.weight_names` names them."""
+    check_built(model)
+    structures = structures or {}
+    chosen = {id(weight): structures.get(name, NONE)
+              for name, weight in named_weights(model).items() if name in names}
+    return wrap_weights(model, chosen, ["none of the weights named is in a layer"])
+
+
+def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]) -> Any:
+    """Wraps the layers of a model that use the chosen weights.
+
+    Args:
+      model: a built model; changed in place if it is subclassed.
+      chosen: the id of each weight to prune -> its structure.
+      reasons: why others are not pruned, a line each, for the error if none is.
+
+    Returns:
+      The wrapped model, its masks at one.
+
+    Raises:
+      LotteryError: if none of the weights is in a layer, or the model uses weights that
+        cannot be reached.
+    """
+    # What a layer that was wrapped by hand prunes is pruned wherever it is used.
+    masked = {id(weight) for wrapper in wrappers(model) for weight, *_ in wrapper.pruning_vars}
+    chosen = {**dict.fromkeys(masked, NONE), **chosen}
+    wrapped: dict[int, Any] = {}
+    for layer, _ in layer_selection.units(model):
+        used = [slot for slot in slots(layer) if id(slot.variable) in chosen]
+        if id(layer) not in wrapped and used and not _has_wrappers(layer):
+            wrapped[id(layer)] = _masked_layer(layer, used, masked, chosen)
+            masked.update(id(slot.variable) for slot in used)
+    if not masked:
+        raise LotteryError("Nothing in the model is prunable. Received:\n  "
+                           + "\n  ".join(reasons) + "\nOnly trained kernels of rank 2 "
+                           "or more are pruned by default; include= adds layers.")
+    check_subclassed(model, masked)
+    return replace_layers(model, lambda layer: wrapped.get(id(layer), layer))
+
+
+def _masked_layer(layer: Any, used: list[Any], masked: set[int],
+                  chosen: Mapping[int, Structure]) -> MaskedLayer:
+    tied = [slot.path for slot in used if id(slot.variable) in masked]
+    own = [slot for slot in used if slot.path not in tied]
+    structure = chosen[id(own[0].variable)] if own else NONE
+    wrapper = MaskedLayer(layer, [slot.path for slot in own], tied=tied, **structure.options)
+    # Built at once: a weight's first user makes the mask that the others look for.
+    scope = used[0].variable.name.rpartition("/")[0]
+    with tf.name_scope(f"{scope}/{wrapper.name}" if scope else wrapper.name):
+        wrapper.build(layer._build_input_shape)
+    return wrapper
+
+
+def _has_wrappers(layer: Any) -> bool:
+    return any(isinstance(part, Wrapper) for part in layer._flatten_layers())
+
+
+def check_built(model: Any) -> None:
+    """Refuses a model that has not all its weights yet.
+
+    Raises:
+      LotteryError: with the layer that has none, and how to build it.
+    """
+    if not is_graph(model) and not model.built:
+        raise LotteryError("A subclassed model must be built before it is wrapped. Received: "
+                           f"{type(model).__name__} without weights yet. Call it on a batch, "
+                           "model(x), or call model.build(input_shape).")
+    for layer, path in layer_selection.units(model):
+        # A layer without weights need not be built, such as a Dropout that was never called.
+        plain = type(layer).build is keras.layers.Layer.build and not is_graph(model)
+        if not (layer.built or plain or isinstance(layer, keras.layers.InputLayer)):
+            raise LotteryError(f"The model must be built before it is wrapped. Received: layer "
+                               f"{path!r} without weights yet. Start the model with "
+                               "keras.layers.Input(shape), or call it on a batch, model(x).")

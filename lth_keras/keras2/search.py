@@ -1,0 +1,227 @@
+"""The search: levels of one model, each pruned from the last and rewound to theta_k.
+
+The part of a search that does not depend on how the model is trained: the callback
+drives it from Keras' hooks, and a training loop of your own can drive it as well:
+
+    model.compile(optimizer)                  # so that the optimizer is rewound too
+    search = Search(model, fraction=0.2)      # takes down theta_0
+    for level in range(rounds):
+        ...train, by steps in Python, in a tf.function, or compiled by XLA...
+        search.prune_and_rewind()
+    ...train...
+    search.tickets[-1].save("winner.ticket")
+"""
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lth_keras.arguments import check_choice
+from lth_keras.core import criteria, invariants
+from lth_keras.core import masks as mask_arrays
+from lth_keras.core.fractions import check as check_fraction
+from lth_keras.core.fractions import Fraction, resolve
+from lth_keras.core.masks import Array
+from lth_keras.core.pruning import Scope, SCOPES
+from lth_keras.core.seeding import generator
+from lth_keras.core.sparsity_types import check as check_structures
+from lth_keras.core.sparsity_types import named
+from lth_keras.core.structured_pruning import prune
+from lth_keras.errors import DivergedError, LotteryError
+from lth_keras.files import provenance
+from lth_keras.keras2 import rewinding
+from lth_keras.keras2.masking.masked_layer import MaskedLayer
+from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
+from lth_keras.keras2.ticket import Ticket
+
+
+class Search:
+    """Masks, theta_k and tickets of one model while it is pruned level by level.
+
+    Args:
+      model: a compiled model with pruning wrappers, ours or tfmot's.
+      fraction: share of the remaining weights that a round prunes; see LotteryTicketSchedule.
+      scope: "layer" compares scores within each weight, "global" over all weights that share
+        a fraction.
+      criterion: "magnitude", "random" or a function (initial, final, rng) -> scores.
+      seed: for criteria that draw.
+      check: whether `enforce` and `prune_and_rewind` verify the invariants.
+      facts: for the tickets' provenance; values that JSON can hold.
+      take_theta: whether theta_k is the model as it is now; otherwise call `take_theta`.
+      rounds: how many it has; of matter only where the model was wrapped with
+        `sparsity_m_by_n=(m, n)`, of which each round prunes as many of every n, >= 1.
+
+    Attributes:
+      level: how many times this search has pruned the model.
+      masks: weight name -> uint8 mask of the level in training.
+      tickets: those of level 0 to `level`, once theta_k is taken.
+    """
+
+    def __init__(self, model: Any, *, fraction: Fraction = 0.2, scope: Scope = "layer",
+                 criterion: "str | criteria.Criterion" = "magnitude", seed: int = 0,
+                 check: bool = False, facts: Mapping[str, Any] | None = None,
+                 take_theta: bool = True, rounds: int = 1):
+        check_choice("scope", scope, SCOPES)
+        if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
+            raise LotteryError("A search needs a model that is built, wrapped by "
+                               "lth.prune_low_magnitude and compiled, be it with an optimizer "
+                               "alone: model.compile(optimizer). "
+                               f"Received: {model.name!r}, which is not.")
+        fraction = check_fraction(fraction)
+        self.model = model
+        self.level = 0
+        self.tickets: list[Ticket] = []
+        self._score = criteria.get(criterion)
+        self._scope = scope
+        self._seed = seed
+        self._check = check
+        self._weights = masked(model)
+        self._fractions = resolve(fraction, [item.prunable for item in self._weights.values()])
+        self._rounds = rounds
+        self._structures = {name: item.structure for name, item in self._weights.items()}
+        shapes = {name: tuple(item.weight.shape) for name, item in self._weights.items()}
+        check_structures(self._structures, shapes, self._fractions, scope, rounds)
+        # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
+        self._stray = [item for item in self._weights.values()
+                       if not isinstance(item.wrapper, MaskedLayer)]
+        self._theta: rewinding.Snapshot | None = None
+        self.masks: dict[str, Array] = rewinding.read_masks(model)
+        # What is pruned already stays so: a search can go on from a ticket.
+        settings = {"fraction": fraction, "scope": scope, "seed": seed,
+                    "criterion": criteria.name_of(criterion), **named(self._structures),
+                    **(facts or {})}
+        self._provenance = {"versions": provenance.versions(), "settings": settings,
+                            "fingerprint": provenance.fingerprint(settings)}
+        for item in self._weights.values():
+            item.weight.assign(item.weight * item.mask)
+        if take_theta:
+            self.take_theta()
+
+    @property
+    def density(self) -> float:
+        """The density of the level in training, in [0, 1]."""
+        return mask_arrays.density(self.masks)
+
+    @property
+    def has_theta(self) -> bool:
+        """Whether theta_k has been taken down."""
+        return self._theta is not None
+
+    @property
+    def theta(self) -> rewinding.Snapshot | None:
+        """The model and its optimizer at theta_k, once that is taken."""
+        return self._theta
+
+    def take_theta(self) -> None:
+        """Takes down the model and its optimizer as theta_k, where survivors return to.
+
+        Raises:
+          DivergedError: if a weight is not finite.
+        """
+        self.check_finite()
+        self._theta = rewinding.Snapshot.of(self.model)
+        self._add_ticket({})
+
+    def go_on(self, masks: Mapping[str, Array], theta: rewinding.Snapshot | None,
+              tickets: Sequence[Ticket]) -> None:
+        """Goes on from where an earlier search of the same model was.
+
+        Args:
+          masks: those of the level in training; they are not put into the model.
+          theta: theta_k, or None where it was not taken yet.
+          tickets: those of level 0, 1, ... up to that in training; none without theta_k.
+        """
+        self.masks, self._theta = dict(masks), theta
+        self.tickets = list(tickets)
+        self.level = max(len(self.tickets) - 1, 0)
+
+    def enforce(self) -> None:
+        """To be called after every batch.
+
+        Masks again what tfmot's own wrapper let move, and with `check` verifies that pruned
+        weights are exactly zero.
+
+        Raises:
+          InvariantError: if one is not.
+        """
+        for item in self._stray:
+            item.weight.assign(item.weight * item.mask)
+        if self._check:
+            invariants.pruned_are_zero(self._values(), self.masks)
+
+    def not_finite(self) -> dict[str, int]:
+        """How many values of each weight are NaN or infinite; no entry for a weight of none."""
+        counts = {name: int(np.count_nonzero(~np.isfinite(value)))
+                  for name, value in rewinding.read(named_weights(self.model)).items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def check_finite(self, loss: float | None = None) -> None:
+        """Makes sure that the round has not diverged.
+
+        Args:
+          loss: the training loss, where it is known.
+
+        Raises:
+          DivergedError: if the loss or a weight is NaN or infinite.
+        """
+        found = [] if loss is None or math.isfinite(loss) else [f"a loss of {float(loss)}"]
+        found += [f"{count} values of {name!r}" for name, count in self.not_finite().items()]
+        if found:
+            more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+            raise DivergedError(
+                "A round must stay finite, or it finds no ticket. Received: at level "
+                f"{self.level}, NaN or infinite: {', '.join(found[:2])}{more}. Lower the learning "
+                "rate or clip the gradients; the tickets of the levels so far are kept.")
+
+    def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> rewinding.Restored:
+        """Ends a round: prunes by the trained weights, rewinds survivors to theta_k.
+
+        Args:
+          metrics: what the round measured, for the provenance of the new ticket.
+
+        Returns:
+          What was restored.
+
+        Raises:
+          LotteryError: if theta_k has not been taken, or a score is NaN.
+          DivergedError: if a weight is NaN or infinite; the masks stay as they were.
+          InvariantError: with `check`, if masks are not nested or a survivor differs.
+        """
+        if self._theta is None:
+            raise LotteryError("A round must reach rewind_step before it ends. Received: the end "
+                               "of the first round without theta_k.")
+        self.check_finite()
+        final, theta = self._values(), self._theta.weights
+        rng = generator(self._seed, "criterion", level=self.level)
+        scores = {name: self._score(theta[name], final[name], rng) for name in self.masks}
+        before, self.masks = self.masks, prune(
+            scores, self.masks, self._fractions, self._scope, self._structures,
+            level=self.level + 1, rounds=self._rounds)
+        rewinding.assign_masks(self.model, self.masks)
+        restored = self._theta.restore(self.model, self.masks)
+        self.level += 1
+        if self._check:
+            now = self._values()
+            invariants.nested(self.masks, before)
+            invariants.survivors_are_rewound(now, theta, self.masks)
+            invariants.pruned_are_zero(now, self.masks)
+        self._add_ticket(metrics or {})
+        return restored
+
+    def _values(self) -> dict[str, Array]:
+        return rewinding.read({name: item.weight for name, item in self._weights.items()})
+
+    def _add_ticket(self, metrics: Mapping[str, Any]) -> None:
+        assert self._theta is not None
+        self.tickets.append(Ticket(self._theta.weights, self.masks, self.level,
+                                   {**self._provenance, "pruned_after": _finite(metrics)}))
+
+
+def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    # JSON has no NaN; a measure that is not finite is written as text.
+    return {name: value if not isinstance(value, numbers.Real) or isinstance(value, int)
+            else float(value) if math.isfinite(value) else str(float(value))
+            for name, value in metrics.items()}

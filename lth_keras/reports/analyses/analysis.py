@@ -1,0 +1,190 @@
+"""Analyses of a workdir: what they read, and what they give.
+
+An analysis looks at what a run left: the tickets, and the weights that were trained.  Each is a
+module of its own, whose functions take arrays, and whose `analyse` takes a `WorkdirReader`.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import WorkdirError
+from lth_keras.experiments.results import paths, record
+from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.results.store import Store
+from lth_keras.files import ticket_file
+from lth_keras.files.ticket_file import Contents
+
+ALL = "all"  # In the place of a weight's name: all prunable weights together.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Analysis:
+    """What an analysis gives.
+
+    Attributes:
+      title: of its table and its picture.
+      rows: its figures, a row a replicate (or pair) and whatever `keys` name.
+      keys: the columns that say what a row is of, the replicate aside.
+      measures: column -> how it is written, as of format(); the others are not in the table.
+      details: name -> further rows: what the picture draws.
+      figure: its picture.
+      notes: what else there is to say, in sentences.
+    """
+
+    title: str
+    rows: pd.DataFrame
+    keys: tuple[str, ...]
+    measures: Mapping[str, str]
+    details: Mapping[str, pd.DataFrame]
+    figure: Figure
+    notes: tuple[str, ...] = ()
+
+
+class WorkdirReader:
+    """A workdir as the analyses read it.
+
+    A run may go on in it meanwhile: what is finished is read.
+
+    Args:
+      root: the folder, which `lth run` made.
+
+    Raises:
+      WorkdirError: if it is none.
+    """
+
+    def __init__(self, root: "str | os.PathLike[str]"):
+        self.root = pathlib.Path(root)
+        paths.require(self.root)
+        self.config = paths.read_config(self.root)
+        self._store = Store(self.root, self.config)
+        records = {training: self._store.record(training) for training in paths.found(self.root)}
+        self._done = {training: kept for training, kept in records.items()
+                      if kept.diverged_at is None}
+        if not self._done:
+            raise WorkdirError("An analysis needs a finished training. "
+                               f"Received: {self.root}, where none is.")
+
+    @property
+    def title(self) -> str:
+        """What it is a run of."""
+        return f"{self.config.preset}, {self.config.steps:,} steps"
+
+    @property
+    def replicates(self) -> list[int]:
+        """Those of which a training is finished."""
+        return sorted({training.replicate for training in self._done})
+
+    def maker(self, replicate: int, level: int) -> Training:
+        """The training by whose weights the ticket of a level > 0 was pruned."""
+        one_shot = self.config.strategy == "one_shot"
+        return record.chain(self.config, replicate, 0 if one_shot else level - 1)
+
+    def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
+        """The levels that have a ticket, by replicate.
+
+        Args:
+          among: those to look for; by default all.
+
+        Raises:
+          WorkdirError: if none of them has one.
+        """
+        top = max(training.level for training in self._done) + 1
+        wanted = range(top + 1) if among is None else sorted(set(among))
+        found = {replicate: [level for level in wanted if self._mark(replicate, level)]
+                 for replicate in self.replicates}
+        if not any(found.values()):
+            raise WorkdirError("An analysis needs a level that has a ticket. Received: levels "
+                               f"{', '.join(map(str, wanted))} of {self.root}, where none has.")
+        return found
+
+    def initial(self, replicate: int) -> Arrays:
+        """The weights that a replicate began with: theta_0, wherever its tickets start from."""
+        return self.ticket(replicate, 0).weights
+
+    def ticket(self, replicate: int, level: int) -> Contents:
+        """The ticket of a level.
+
+        Raises:
+          DamagedError: if it is not what was written.
+        """
+        mark = self._mark(replicate, level)
+        if mark is None:
+            raise WorkdirError("A ticket is there once what it is made from is trained. "
+                               f"Received: {self.root}, replicate {replicate}, level {level}.")
+        return ticket_file.decode(paths.read_marked(
+            self.root, self._store.ticket(replicate, level), mark))
+
+    def _mark(self, replicate: int, level: int) -> "str | None":
+        # That of a level that was pruned to, or of one that was begun.
+        made = self._done.get(record.chain(self.config, replicate, level - 1))
+        begun = self._done.get(record.chain(self.config, replicate, level))
+        return made.following if level and made else begun.ticket if begun else None
+
+    def has_trained(self, training: Training) -> bool:
+        """Whether the weights at a training's last step were kept."""
+        kept = self._done.get(training)
+        return kept is not None and kept.trained is not None
+
+    def trained(self, training: Training) -> "Contents | None":
+        """The weights at a training's last step, if they were kept.
+
+        Raises:
+          DamagedError: if they are not what was written.
+        """
+        return self._store.read_trained(training) if self.has_trained(training) else None
+
+    def repeats(self, replicate: int, level: int) -> list[Training]:
+        """The trainings of a level's ticket, each with a data order of its own."""
+        return sorted((training for training in self._done
+                       if (training.replicate, training.level, training.branch)
+                       == (replicate, level, "ticket")),
+                      key=lambda training: training.branch_index)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Weights' names in the order of their numbers.
+
+    Example:
+      >>> in_order(["conv10/kernel", "conv2/kernel"])
+      ['conv2/kernel', 'conv10/kernel']
+    """
+    return sorted(names, key=lambda name: [
+        (part.isdigit(), int(part) if part.isdigit() else 0, part)
+        for part in re.split(r"(\d+)", name)])
+
+
+def summarise(rows: pd.DataFrame, keys: Sequence[str],
+              measures: Iterable[str]) -> pd.DataFrame:
+    """Mean, least and greatest of measures over all that the keys do not tell apart.
+
+    Returns:
+      Indexed by the keys, in their order in `rows`; columns (measure, "mean" | "min" | "max"),
+      and ("rows", "count").
+
+    Example:
+      >>> rows = pd.DataFrame({"level": [0, 0, 1], "share": [0.0, 1.0, 0.25]})
+      >>> summarise(rows, ["level"], ["share"])[("share", "mean")].tolist()
+      [0.5, 0.25]
+    """
+    groups = rows.groupby(list(keys), sort=False)
+    summary = groups[list(measures)].agg(["mean", "min", "max"])
+    summary[("rows", "count")] = groups.size()
+    return summary
+
+
+def mean_of(frames: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
+    """The mean of what the frames' other columns hold, over the frames."""
+    return pd.concat(frames).groupby(list(keys), sort=False, as_index=False).mean()
+
+
+def flat(arrays: Arrays, names: Sequence[str]) -> Array:
+    """The values of some arrays, one after the other."""
+    return np.concatenate([np.ravel(arrays[name]) for name in names])

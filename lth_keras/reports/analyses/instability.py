@@ -1,0 +1,191 @@
+"""Is training stable?  Barriers between the networks of a run, and which k to rewind to.
+
+Two trainings of one ticket, with other data orders, that end in networks without a barrier
+between them have found the same minimum.  Tickets match the dense network from that step k
+on at which its training is stable in this sense (Frankle, Dziugaite, Roy & Carbin, ICML 2020,
+arXiv:1912.05671, sections 3 and 4).
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import pandas as pd
+
+from lth_keras.core.masks import Arrays, density
+from lth_keras.core.mode_connectivity import POINTS, STABLE, walk
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.config.trainings import repeats_from_k
+from lth_keras.experiments.results.record import Training
+from lth_keras.files.ticket_file import Contents
+from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
+from lth_keras.reports.plots import analysis_figures
+
+ORDERS, PARENT = "data orders", "parent and ticket"
+_MEASURES = {"ends": ".2%", "highest": ".2%", "instability": ".2%"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two trained networks, and in which way they are one pair.
+
+    Attributes:
+      between: "data orders": of one ticket, or of the dense network from step k on; "parent and
+        ticket": the network that a ticket was pruned from, and the ticket trained.
+      first, second: the trainings; the level of the pair is the second's.
+    """
+
+    between: str
+    first: Training
+    second: Training
+
+
+def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pair]:
+    """The pairs of a run whose trained weights were kept, by what they are pairs of and by level.
+
+    Args:
+      run: the workdir.
+      levels: which; by default all.
+    """
+    found = []
+    for replicate, chosen in run.levels(levels).items():
+        for level in chosen:
+            repeats = [training for training in run.repeats(replicate, level)
+                       if run.has_trained(training)]
+            found += [Pair(ORDERS, *two) for two in itertools.combinations(repeats, 2)]
+            if level and Training(replicate, level) in repeats:
+                parent = run.maker(replicate, level)
+                if run.has_trained(parent):
+                    found.append(Pair(PARENT, parent, Training(replicate, level)))
+    return sorted(found, key=lambda pair: (pair.between, pair.second.level))
+
+
+def choose(rows: pd.DataFrame) -> tuple[pd.DataFrame, "int | None"]:
+    """The step to rewind to: the smallest k whose dense network is stable.
+
+    Args:
+      rows: with columns rewind_step and instability, in any order: a row a pair of networks
+        trained from step k of the dense network on, of whatever replicate.
+
+    Returns:
+      A row a rewind_step, rising, with columns rewind_step, pairs, mean, min, max (of the
+      instability) and stable (its mean is below 2%); and the least that is stable, or None.
+
+    Example:
+      >>> rows = pd.DataFrame({"rewind_step": [0, 0, 500], "instability": [0.5, 0.3, 0.01]})
+      >>> table, k = choose(rows)
+      >>> k, table["mean"].tolist()
+      (500, [0.4, 0.01])
+    """
+    groups = rows.groupby("rewind_step").instability
+    table = groups.agg(["size", "mean", "min", "max"]).reset_index()
+    table = table.rename(columns={"size": "pairs"}).assign(stable=table["mean"] < STABLE)
+    stable = table.rewind_step[table.stable]
+    return table, None if stable.empty else int(stable.min())
+
+
+def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
+            levels: "Iterable[int] | None" = None, points: int = POINTS,
+            track: Callable[[list[Pair]], Iterable[Pair]] = iter) -> Analysis:
+    """The barriers between the trained networks of a run, or of several with other k.
+
+    Batch normalisation's moving means and variances are interpolated with the weights.
+
+    Args:
+      runs: workdirs of one configuration but for rewind_step.
+      error: of a network's weights on the test set, in [0, 1].
+      levels: which; by default all of one run, and the dense network's of several.
+      points: values of alpha on each line, >= 2.
+      track: is given the pairs of each run and gives them back: a progress bar.
+
+    Raises:
+      WorkdirError: if the workdirs do not belong together, or hold no pair of trained networks.
+    """
+    _check_same(runs)
+    levels = [0] if levels is None and len(runs) > 1 else levels
+    rows, paths = [], []
+    found = [pairs(run, levels) for run in runs]
+    _check_dense(runs, found)
+    for run, two in zip(runs, found, strict=True):
+        for pair, first, second in _read(run, track(two)):
+            path = walk(error, first.weights, second.weights, points)
+            where = {"rewind_step": _shared(run, pair), "between": pair.between,
+                     "level": pair.second.level, "density": density(second.masks),
+                     "replicate": pair.second.replicate, "first": str(pair.first),
+                     "second": str(pair.second)}
+            rows.append({**where, "ends": path.ends, "highest": path.highest,
+                         "instability": path.instability, "stable": path.stable})
+            paths.append(pd.DataFrame({**where, "alpha": path.alphas, "error": path.errors}))
+    if not rows:
+        raise WorkdirError(
+            "A barrier lies between two trained networks: of a ticket that is trained twice, as "
+            "with --branches ticket:2@0/5, or of a level and the next. Received: "
+            f"{', '.join(str(run.root) for run in runs)}, with none whose weights are kept"
+            f"{'' if levels is None else ' at these levels'}.")
+    return _given(runs, pd.DataFrame(rows), pd.concat(paths, ignore_index=True), points)
+
+
+def _shared(run: WorkdirReader, pair: Pair) -> int:
+    # The k of a pair: the dense network's has the steps to k in common only if it repeats from k.
+    return run.config.rewind_step if pair.second.level or repeats_from_k(run.config, pair.second) \
+        else 0
+
+
+def _given(runs: Sequence[WorkdirReader], rows: pd.DataFrame, paths: pd.DataFrame,
+           points: int) -> Analysis:
+    title = f"{runs[0].title}: linear mode connectivity"
+    notes = [f"{points} points a line; instability: the greatest error less the mean of the ends, "
+             f"stable below {STABLE:.0%}; the statistics of batch normalisation are interpolated "
+             "too."]
+    dense = rows[(rows.level == 0) & (rows.between == ORDERS)]
+    details, keys = {"paths": paths}, ("between", "level")
+    if dense.empty:
+        notes.append("Which k to rewind to is not known: no dense network was trained with two "
+                     "data orders (--branches ticket:2@0).")
+    else:
+        choice, k = choose(dense)
+        details["rewinding"] = choice
+        notes.append(_sentence(choice, k))
+    if len(runs) == 1:
+        return Analysis(title, rows, keys, _MEASURES, details,
+                        analysis_figures.barrier_figure(paths, rows, title), tuple(notes))
+    return Analysis(title, rows, ("rewind_step", *keys), _MEASURES, details,
+                    analysis_figures.rewinding_figure(choice, title), tuple(notes))
+
+
+def _check_dense(runs: Sequence[WorkdirReader], found: Sequence[Sequence[Pair]]) -> None:
+    for run, two in zip(runs, found, strict=True):
+        if len(runs) > 1 and not any(pair.between == ORDERS and not pair.second.level
+                                     for pair in two):
+            raise WorkdirError("Of several workdirs the dense networks are compared, each trained "
+                               f"with two data orders and kept. Received: {run.root}, without "
+                               "such a pair at level 0; give `lth run` --branches ticket:2@0.")
+
+
+def _sentence(choice: pd.DataFrame, k: "int | None") -> str:
+    tried = ", ".join(f"{row['rewind_step']:,} ({row['mean']:.2%}, {row['pairs']} "
+                      f"pair{'s'[:row['pairs'] > 1]})" for row in choice.to_dict("records"))
+    if k is None:
+        return f"No k is stable of those tried: {tried}. Try a later one."
+    return f"The smallest stable k is rewind_step={k:,}, of those tried: {tried}."
+
+
+def _read(run: WorkdirReader, found: Iterable[Pair]) -> Iterator[tuple[Pair, Contents, Contents]]:
+    for pair in found:
+        first, second = run.trained(pair.first), run.trained(pair.second)
+        assert first is not None and second is not None
+        yield pair, first, second
+
+
+def _check_same(runs: Sequence[WorkdirReader]) -> None:
+    if not runs:
+        raise LotteryError("A barrier needs a workdir. Received: none.")
+    settings = [{name: value for name, value in run.config.identity.items()
+                 if name != "rewind_step"} for run in runs]
+    for run, other in zip(runs, settings, strict=True):
+        if other != settings[0]:
+            differ = sorted(name for name in {*other, *settings[0]}
+                            if other.get(name) != settings[0].get(name))
+            raise WorkdirError("Workdirs are compared that differ in rewind_step alone. Received: "
+                               f"{runs[0].root} and {run.root}, which differ in "
+                               f"{', '.join(differ)}.")

@@ -1,0 +1,151 @@
+"""How far weights move in training, and whether away from zero: those kept, those pruned.
+
+Frankle & Carbin (ICLR 2019, appendix F, figures 19 and 20) follow the dense network's weights:
+those of the eventual winning ticket move more than the others, and more often away from zero.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from lth_keras.core.masks import Array, Arrays, density
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.results import record
+from lth_keras.experiments.results.record import Training
+from lth_keras.files.ticket_file import Contents
+from lth_keras.reports.analyses.analysis import (
+    ALL,
+    Analysis,
+    flat,
+    in_order,
+    mean_of,
+    WorkdirReader,
+)
+from lth_keras.reports.plots import analysis_figures
+
+_BINS = 40
+_MEASURES = {"moved_kept": ".4f", "moved_pruned": ".4f", "away_kept": ".1%",
+             "away_pruned": ".1%"}
+
+
+def measures(initial: Array, trained: Array, before: Array, after: Array) -> dict[str, float]:
+    """How the weights that a pruning keeps had moved, and those that it prunes.
+
+    Args:
+      initial: the weights before training, of any shape.
+      trained: the same after it.
+      before: the mask under which they were trained: other weights do not count.
+      after: the mask of the ticket that was made of them.
+
+    Returns:
+      kept, pruned: how many; moved_kept, moved_pruned: the mean of |trained - initial|;
+      away_kept, away_pruned: the share whose magnitude rose, in [0, 1].  NaN over no weights.
+
+    Raises:
+      LotteryError: if `after` keeps a weight that `before` does not.
+
+    Example:
+      >>> found = measures(np.array([0.5, -0.5]), np.array([2.0, 0.25]),
+      ...                 before=np.array([1, 1]), after=np.array([1, 0]))
+      >>> found["moved_kept"], found["moved_pruned"], found["away_kept"], found["away_pruned"]
+      (1.5, 0.75, 1.0, 0.0)
+    """
+    if np.any((after != 0) & (before == 0)):
+        raise LotteryError("A ticket keeps only weights that were trained. Received: a mask that "
+                           f"keeps {np.count_nonzero((after != 0) & (before == 0))} others.")
+    moved = _moved(initial, trained)
+    away = np.abs(trained) > np.abs(initial)
+    groups = {"kept": after != 0, "pruned": (before != 0) & (after == 0)}
+    return {**{name: int(np.count_nonzero(group)) for name, group in groups.items()},
+            **{f"moved_{name}": _mean(moved[group]) for name, group in groups.items()},
+            **{f"away_{name}": _mean(away[group]) for name, group in groups.items()}}
+
+
+def _moved(initial: Array, trained: Array) -> "npt.NDArray[np.float64]":
+    return np.abs(np.asarray(trained, np.float64) - np.asarray(initial, np.float64))
+
+
+def _mean(values: "npt.NDArray[Any]") -> float:
+    return float(np.mean(values)) if values.size else float("nan")
+
+
+def _pairs(run: WorkdirReader, replicate: int,
+           levels: Iterable[int]) -> Iterator[tuple[Training, int]]:
+    # What is trained, and the level of the ticket: the next one, and for the dense network every
+    # one, which is what the paper draws.
+    dense = record.chain(run.config, replicate, 0)
+    for level in levels:
+        if level > 0:
+            yield from ((training, level) for training in dict.fromkeys(
+                (dense, run.maker(replicate, level))))
+
+
+def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analysis:
+    """How far the weights moved of which tickets were made, by level and weight.
+
+    Weights are followed from level 0's initial ones, through the training of the dense network
+    (`trained_level` 0) or of the level that the ticket was pruned at.
+
+    Args:
+      run: the workdir.
+      levels: of the tickets; by default all above 0.
+
+    Raises:
+      WorkdirError: if the workdir has no trained weights with a ticket made of them.
+    """
+    rows: list[dict[str, Any]] = []
+    drawn: list[pd.DataFrame] = []
+    edges: dict[str, npt.NDArray[np.float64]] = {}
+    for replicate, chosen in run.levels(levels).items():
+        initial = run.initial(replicate)
+        dense = run.trained(record.chain(run.config, replicate, 0))
+        for training, level in _pairs(run, replicate, chosen):
+            kept = run.trained(training) if training.level else dense
+            if kept is None:
+                continue
+            after = run.ticket(replicate, level).masks
+            where = {"trained_level": training.level, "level": level, "density": density(after)}
+            rows += [{"replicate": replicate, **where, "weight": name, **found}
+                     for name, found in _measures(initial, kept, after)]
+            if not training.level:
+                drawn += _histograms(initial, kept.weights, after, level, edges)
+    if not rows:
+        raise WorkdirError("Movement needs trained weights, and a ticket that was made of them. "
+                           f"Received: {run.root}, where there are none: run it with "
+                           "--set keep_trained=tickets and --rounds of at least 1.")
+    table = pd.DataFrame(rows)
+    histograms = mean_of(drawn, ["level", "weight", "group", "moved"]) if drawn else \
+        pd.DataFrame(columns=["level", "weight", "group", "moved", "probability_density"])
+    title = f"{run.title}: how weights move in training"
+    return Analysis(title, table, ("trained_level", "level", "weight"), _MEASURES,
+                    {"histogram": histograms},
+                    analysis_figures.movement_figure(histograms, table, title),
+                    ("moved: mean of |w_T - w_0|; away: the share whose magnitude rose; of the "
+                     "weights trained at trained_level that the ticket of the level keeps, and of "
+                     "those that it has pruned.",))
+
+
+def _measures(initial: Arrays, kept: Contents,
+             after: Arrays) -> Iterator[tuple[str, dict[str, float]]]:
+    names, arrays = in_order(after), (initial, kept.weights, kept.masks, after)
+    for name in names:
+        yield name, measures(*(array[name] for array in arrays))
+    yield ALL, measures(*(flat(array, names) for array in arrays))
+
+
+def _histograms(initial: Arrays, trained: Arrays, after: Arrays, level: int,
+                edges: dict[str, "npt.NDArray[np.float64]"]) -> Iterator[pd.DataFrame]:
+    for name in in_order(after):
+        moved = _moved(initial[name], trained[name])
+        # One grid for all levels and replicates; the few beyond it would press it together.
+        grid = edges.setdefault(name, np.linspace(
+            0, float(np.quantile(moved, 0.995)) or 1.0, _BINS + 1))
+        for group, chosen in (("kept", after[name] != 0), ("pruned", after[name] == 0)):
+            counts, _ = np.histogram(moved[chosen], grid)
+            total = max(1, int(np.count_nonzero(chosen)))
+            yield pd.DataFrame({"level": level, "weight": name, "group": group,
+                                "moved": (grid[1:] + grid[:-1]) / 2,
+                                "probability_density": counts / (total * np.diff(grid))})

@@ -1,0 +1,143 @@
+"""What a format costs and keeps, against density: accuracy, size and latency, as table and picture.
+
+The question of deployment: which level, in which format, for a budget of bytes, of microseconds,
+or of accuracy.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from lth_keras.deployment.manifest import Deployment, SHIPPED
+from lth_keras.deployment.model_card import latency, memory, number
+from lth_keras.reports.plots import plots, styles
+
+_SHORT = {"litert": "default delegates", "litert_builtin": "no delegates"}
+_PANELS = (("accuracy", "accuracy on held-out examples"), ("bytes", "bytes"),
+           ("gzip_bytes", "bytes, gzipped"), ("latency_1_us", "microseconds an example"))
+
+
+def table(made: Deployment, wide: bool = True) -> Table:
+    """What was measured of every format, in its runtimes.
+
+    Args:
+      made: the deployment.
+      wide: whether there is room for memory, NaN, quartiles and batches of 32.
+    """
+    facts, title = made.facts, made.facts["name"]
+    if facts.get("density") is not None:
+        title += f" ({facts['density']:.1%} of the weights)"
+    accuracy, examples = facts["reference"]["accuracy"], facts["reference"]["examples"]
+    keras = "" if accuracy is None else f"Keras' accuracy is {accuracy:.2%} on "
+    quartiles = " [quartiles]" if wide else ""
+    refusals = "; * refused" if (made.rows.status != SHIPPED).any() else ""
+    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False,
+                  caption=escape(f"{keras}{examples:,} held-out examples; latencies are medians"
+                                 f"{quartiles} in microseconds a call{refusals}"))
+    shown.add_column("format", overflow="fold")
+    for name in ("bytes", "gzip", "acc.\n%", "lost\npt", "max.\nerror",
+                 *(("NaN", "memory\nMiB", "batch\n1", "batch\n32") if wide else ("batch\n1",))):
+        shown.add_column(name, justify="right", no_wrap=True)
+    if facts.get("dense"):
+        shown.add_row("dense float32", *_cells(pd.Series(facts["dense"]), wide))
+    ahead = None
+    for _, row in made.rows.iterrows():
+        refused = row.status != SHIPPED
+        name = str(row["format"])
+        if name == ahead:
+            name = f"  {_SHORT.get(row.runtime, row.runtime)}"
+        shown.add_row(name + " *" * refused, *_cells(
+            row, wide, str(row["format"]) != ahead), style="red" if refused else "")
+        ahead = str(row["format"])
+    return shown
+
+
+def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
+    # Of a file in its second runtime the sizes are those above.
+    yield from (number(row[name], ",.0f") if sizes else "" for name in ("bytes", "gzip_bytes"))
+    yield number(None if row.accuracy is None else 100 * row.accuracy, ".2f")
+    yield number(row.accuracy_lost, "+.2f")
+    yield number(row.max_error, ".0e")
+    if wide:
+        yield number(row.not_finite, ",.0f")
+        yield memory(row)
+        yield from (latency(row, batch) for batch in (1, 32))
+    else:
+        yield latency(row, 1).partition(" ")[0]
+
+
+def figure(rows: pd.DataFrame, title: str) -> Figure:
+    """Accuracy, bytes and latency of the shipped formats against density.
+
+    Args:
+      rows: with `deployment.COLUMNS`, of several levels.
+      title: of the picture.
+    """
+    shipped = rows[rows.status == SHIPPED]
+    drawn = Figure(figsize=(11, 8.5), layout="constrained")
+    plots.head(drawn, title)
+    panels = drawn.subplots(2, 2).ravel()
+    for axes, (column, label) in zip(panels, _PANELS, strict=True):
+        for place, name in enumerate(dict.fromkeys(shipped["format"])):
+            lines = shipped[shipped["format"] == name].sort_values("level", kind="stable")
+            lines = lines.groupby("level").first()  # Of several runtimes the default one.
+            axes.plot(100 * lines.density, lines[column], **styles.series_style(place, str(name)))
+        plots.density_axis(axes, 100 * shipped.density.drop_duplicates().to_numpy())
+        if column == "accuracy":
+            plots.percent_axis(axes, label)
+        else:
+            _log_axis(axes, label)
+    lines, labels = panels[0].get_legend_handles_labels()
+    drawn.legend(lines, labels, loc="outside lower center", ncols=5, fontsize=8)
+    return drawn
+
+
+def _log_axis(axes: Axes, label: str) -> None:
+    # Its ticks are plain numbers.
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    plain = FuncFormatter(lambda value, _: f"{value:,.6g}" if value < 1000 else f"{value:,.0f}")
+    axes.yaxis.set_major_formatter(plain)
+    # Within a decade or two there are too few ticks otherwise.
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5) if high / low < 300 else (1,)))
+    axes.yaxis.set_minor_formatter(plain)
+    axes.set_ylabel(label)
+
+
+BEST = ("fewest bytes", "fewest gzipped", "fastest, us", "best %")  # What `best` gives.
+
+
+def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
+    """Of each level, the smallest, the fastest and the most accurate that was shipped.
+
+    Args:
+      rows: with `deployment.COLUMNS`, of several levels.
+
+    Yields:
+      The level, its density in [0, 1], and a cell for each of BEST: a figure, and but for the
+      accuracy its format in a second line.
+    """
+    for level, found in rows[rows.status == SHIPPED].groupby("level"):
+        cells = []
+        for column, form in (("bytes", ",.0f"), ("gzip_bytes", ",.0f"), ("latency_1_us", ",.1f")):
+            least = found.iloc[int(found[column].argmin())]
+            cells.append(f"{least[column]:{form}}\n{least['format']}")
+        yield int(str(level)), float(found.density.iloc[0]), [
+            *cells, number(100 * found.accuracy.max(), ".2f")]
+
+
+def by_level(rows: pd.DataFrame) -> Table:
+    """A row a level: the smallest, the fastest and the most accurate format that was shipped."""
+    shown = Table(title="what each level can be shipped as", box=box.SIMPLE_HEAD,
+                  padding=(0, 0, 0, 1), pad_edge=False)
+    for name in ("level", "P_m %", *BEST):
+        shown.add_column(name, justify="right", no_wrap=True)
+    for level, density, cells in best(rows):
+        shown.add_row(str(level), f"{100 * density:.1f}", *cells)
+    return shown

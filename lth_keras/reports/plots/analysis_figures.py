@@ -1,0 +1,179 @@
+"""The pictures of the analyses, each a panel a weight or a pairing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, PercentFormatter
+
+from lth_keras.reports.plots import plots
+from lth_keras.reports.plots.drawings import (
+    against_density,
+    BLUE,
+    density_axis,
+    distribution,
+    GREY,
+    level_near,
+    ORANGE,
+    shown_levels,
+    shown_weights,
+    stable_line,
+)
+
+_PROFILED = 0.211  # The density of the ticket whose weights' movements are drawn.
+_BETWEEN = {"data orders": BLUE, "parent and ticket": ORANGE}
+
+
+def survivors_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
+    """The survivors' distributions, a panel a weight (as the paper's figures 15 to 18)."""
+    names = list(dict.fromkeys(rows.weight))
+    weights, densities = shown_weights(names), _densities(rows)
+    figure, panels = _panels(-(-len(weights) // 3), min(3, len(weights)),
+                             _titled(title, weights, names))
+    for axes, name in zip(panels.flat, weights, strict=False):
+        distribution(axes, histograms[histograms.weight == name], densities, "value",
+                     "probability_density", step=True)
+        axes.set_title(name, fontsize=10)
+        axes.set_xlabel("initial value")
+        axes.set_ylim(bottom=0)
+    for axes in panels.flat[len(weights):]:
+        axes.set_axis_off()
+    panels[0, 0].set_ylabel("probability density")
+    _legend(figure, panels[0, 0], "weights remaining")
+    return figure
+
+
+def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
+    """How far weights move that are kept or pruned, and how often away from zero.
+
+    As the paper's figures 19 and 20: of the dense network where its weights were kept.
+    """
+    rows = rows[rows.trained_level == 0] if (rows.trained_level == 0).any() else rows
+    names = list(dict.fromkeys(rows.weight))
+    weights, level = shown_weights(names[:-1]), level_near(rows, _PROFILED)
+    some = histograms[histograms.level == level]
+    figure, panels = _panels(1 if some.empty else 2, len(weights),
+                             _titled(title, weights, names[:-1]))
+    for column, name in zip(panels.T, weights, strict=True):
+        for group, colour, of in (("kept", BLUE, "kept in the ticket"),
+                                  ("pruned", ORANGE, "pruned")):
+            against_density(column[-1], rows[rows.weight == name], f"away_{group}", color=colour,
+                            label=of)
+            if not some.empty:
+                line = some[(some.weight == name) & (some.group == group)]
+                column[0].plot(line.moved, line.probability_density, color=colour,
+                               drawstyle="steps-mid", linewidth=1.2)
+        column[0].set_title(name, fontsize=10)
+        column[0].grid(alpha=0.25)
+        density_axis(column[-1], rows)
+        column[-1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        if not some.empty:
+            column[0].set_xlabel("distance moved in training")
+            column[0].set_ylim(bottom=0)
+    if not some.empty:
+        density = rows[rows.level == level].density.mean()
+        panels[0, 0].set_ylabel(f"probability density,\n{density:.1%} kept")
+    panels[-1, 0].set_ylabel("moved away from zero")
+    _legend(figure, panels[-1, 0])
+    return figure
+
+
+def connections_figure(units: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
+    """The share of connections that each unit keeps, units in its order (figures 21 to 24)."""
+    names = list(dict.fromkeys(rows.weight))
+    weights, densities = shown_weights(names), _densities(rows)
+    figure, panels = _panels(2, len(weights), _titled(title, weights, names), sharey="row")
+    for row, direction in zip(panels, ("incoming", "outgoing"), strict=True):
+        for axes, name in zip(row, weights, strict=True):
+            distribution(axes, units[(units.weight == name) & (units.direction == direction)],
+                         densities, "place", "share")
+            axes.set_title(name, fontsize=10)
+            axes.set_xlabel("units, the most connected first")
+        row[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        row[0].set_ylabel(f"{direction} connections kept")
+    _legend(figure, panels[0, 0], "weights remaining")
+    return figure
+
+
+def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
+    """The overlap of masks against density, and what chance would give, a panel a weight."""
+    names = list(dict.fromkeys(rows.weight))
+    weights = [*shown_weights(names[:-1]), *names[-1:]]
+    between = list(dict.fromkeys(rows.between))
+    figure, panels = _panels(len(between), len(weights),
+                             _titled(title, weights[:-1], names[:-1]), sharey=True)
+    for row, of in zip(panels, between, strict=True):
+        for axes, name in zip(row, weights, strict=True):
+            chosen = rows[(rows.between == of) & (rows.weight == name)]
+            against_density(axes, chosen, "overlap", color=BLUE, label="overlap")
+            against_density(axes, chosen, "chance", color=GREY, label="by chance", marker="",
+                            linestyle="--")
+            density_axis(axes, chosen)
+            axes.set_title(f"{name}, between {of}", fontsize=10)
+        row[0].set_ylabel("overlap (Jaccard)")
+        row[0].set_ylim(0, 1.03)
+    _legend(figure, panels[0, 0])
+    return figure
+
+
+def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
+    """The error along the lines between networks, a panel a pairing, and the instability."""
+    between = list(dict.fromkeys(rows.between))
+    figure, panels = _panels(1, len(between) + 1, title)
+    for axes, of in zip(panels[0], between, strict=False):
+        chosen = rows[rows.between == of]
+        mean = paths[paths.between == of].groupby(["level", "alpha"], as_index=False).error.mean()
+        distribution(axes, mean, _densities(chosen), "alpha", "error")
+        axes.set_title(f"between {of}", fontsize=10)
+        axes.set_xlabel("alpha")
+        axes.set_ylabel("test error")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+        axes.legend(title="weights remaining", fontsize=7, title_fontsize=7)
+    last = panels[0, -1]
+    for of in between:
+        against_density(last, rows[rows.between == of], "instability", label=of,
+                        color=_BETWEEN[of])
+    density_axis(last, rows)
+    stable_line(last)
+    return figure
+
+
+def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:
+    """The dense network's instability against rewind_step: mean, bars from least to greatest."""
+    figure, panels = _panels(1, 1, title)
+    axes, steps = panels[0, 0], choice.rewind_step.to_numpy(float)
+    mean = choice["mean"].to_numpy(float)
+    axes.errorbar(steps, mean, yerr=[np.maximum(0, mean - choice["min"].to_numpy(float)),
+                                     np.maximum(0, choice["max"].to_numpy(float) - mean)],
+                  marker="o", markersize=4, capsize=2, color=BLUE, label="between data orders")
+    if len(steps) > 1:
+        axes.set_xscale("symlog", linthresh=max(1.0, steps[steps > 0].min()))
+        axes.set_xticks(steps, [f"{step:,.0f}" for step in steps])
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("rewind_step k")
+    stable_line(axes)
+    return figure
+
+
+def _densities(rows: pd.DataFrame) -> "pd.Series[float]":
+    return rows.groupby("level").density.mean().loc[shown_levels(rows)]
+
+
+def _panels(rows: int, columns: int, title: str, sharey: Any = False) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(max(5.5, 3.6 * columns + 1), 3.2 * rows + 0.5), layout="constrained")
+    plots.head(figure, title)
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+
+
+def _legend(figure: Figure, axes: Axes, title: "str | None" = None) -> None:
+    figure.legend(*axes.get_legend_handles_labels(), title=title, loc="outside right upper",
+                  fontsize=8, title_fontsize=8)
+
+
+def _titled(title: str, weights: Sequence[str], all_of: Sequence[str]) -> str:
+    some = f" ({len(weights)} of {len(all_of)} weights)" if len(weights) < len(all_of) else ""
+    return title + some

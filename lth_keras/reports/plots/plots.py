@@ -1,0 +1,203 @@
+"""What pictures are made of, in the manner of Frankle & Carbin 2019: axes in, axes out."""
+
+import io
+import itertools
+import pathlib
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrMethodFormatter
+
+from lth_keras.core.controls import CONTROLS
+from lth_keras.experiments.config.branches import CONTINUED, TICKET
+from lth_keras.experiments.results.statistics import summarise, trained
+from lth_keras.files import atomic
+from lth_keras.reports.plots import styles
+
+# Densities whose curves the paper draws in its figure 3.
+CURVE_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
+
+
+def branches(results: pd.DataFrame) -> list[str]:
+    """The branches of results, the ticket first, then in the order of the controls."""
+    order = (TICKET, CONTINUED, *CONTROLS)
+    return sorted(set(results.branch), key=lambda name: (
+        order.index(name) if name in order else len(order), name))
+
+
+def against_density(axes: Axes, results: pd.DataFrame, measure: str,
+                    looks: "Mapping[str, Mapping[str, Any]] | None" = None) -> Axes:
+    """A measure against density: mean over trainings, bars from least to greatest.
+
+    Args:
+      axes: where to draw; what is drawn there already stays.
+      results: a row a trained network, with the columns of `record.COLUMNS`.
+      measure: the column to draw.
+      looks: branch -> style, of those to draw; of all by default.
+    """
+    summary = summarise(results)
+    if looks is None:
+        looks = {branch: styles.style(branch) for branch in branches(trained(results))}
+    for branch, look in looks.items():
+        if branch not in summary.index.get_level_values("branch"):
+            continue
+        lines = summary.loc[branch]
+        if branch != TICKET:  # A control of the dense network is the dense network.
+            tickets = summary.loc[TICKET]
+            lines = pd.concat([tickets[tickets.index == 0], lines])
+        mean, low, high = (lines[(measure, part)].to_numpy(float)
+                           for part in ("mean", "min", "max"))
+        # A mean of equal values may be off them in the last bit.
+        drawn = axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
+                              yerr=np.maximum(0, [mean - low, high - mean]), capsize=2,
+                              elinewidth=0.8, markersize=4, linewidth=1.4, **look)
+        for part in (*drawn[1], *drawn[2]):
+            part.set_alpha(0.6)
+    density_axis(axes, summary.loc[TICKET][("density", "mean")].to_numpy() * 100)
+    return axes
+
+
+def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
+    """Weights remaining along the axis, falling, on a log scale.
+
+    Args:
+      axes: where; if it has such an axis already, its limits hold both.
+      percents: of the levels, in (0, 100], falling.
+      most: ticks at most, at percents.
+    """
+    drawn_before = axes.get_xscale() == "log" and axes.xaxis_inverted()
+    before = axes.get_xlim() if drawn_before else (0.0, np.inf)
+    ticks = {*percents[::-(-len(percents) // most)], *(axes.get_xticks() if drawn_before else ())}
+    axes.set_xscale("log")
+    left, right = max(max(percents) * 1.15, before[0]), min(min(percents) / 1.15, before[1])
+    axes.set_xlim(left, right)
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(_apart(sorted(ticks, reverse=True), (left / right) ** (0.8 / most)))
+    # As the paper writes them: 51.3, 7.0, 0.89.
+    axes.xaxis.set_major_formatter(FuncFormatter(
+        lambda value, _: f"{value:.1f}" if 1 <= value < 10 else f"{value:.3g}"))
+    axes.set_xlabel("weights remaining (%)")
+    axes.grid(alpha=0.25)
+
+
+def _apart(falling: Sequence[float], ratio: float) -> list[float]:
+    # Of falling numbers those that have room beside each other on a log axis.
+    kept: list[float] = []
+    for number in falling:
+        if not kept or kept[-1] / number >= ratio:
+            kept.append(number)
+    return kept
+
+
+def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[int, float]:
+    """The levels whose densities are nearest to some: level -> its density.
+
+    Densities far below the sparsest level's have none.
+    """
+    found = results[results.branch == TICKET].groupby("level").density.mean()
+    levels = {int(found.index[int(np.abs(found.to_numpy() - wanted).argmin())])
+              for wanted in densities if wanted >= found.min() * 0.9}
+    return {level: float(found[level]) for level in sorted(levels)}
+
+
+def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
+                lines: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Axes:
+    """Validation accuracy over training: means, with bands from least to greatest.
+
+    Args:
+      axes: where to draw.
+      curves: as `store.curves` gives them.
+      results: the run's rows; trainings that diverged are left out.
+      lines: (branch, level, style) of each; one without curves is left out.
+    """
+    kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
+    for branch, level, look in lines:
+        chosen = curves[(curves.branch == branch) & (curves.level == level)].merge(kept)
+        if chosen.empty:
+            continue
+        # A mean over fewer replicates from some step on would show a jump that none made: a
+        # training that diverged is left out whole.
+        steps = chosen.groupby("step").val_accuracy.agg(["mean", "min", "max"])
+        axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
+        axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
+                          alpha=0.15, linewidth=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("training step")
+    axes.grid(alpha=0.25)
+    return axes
+
+
+def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str) -> Axes:
+    """Validation accuracy over training at the paper's densities, where the branch was trained.
+
+    Args:
+      axes: where to draw.
+      curves: as `store.curves` gives them.
+      results: the run's rows, for the densities.
+      branch: whose curves to draw; those of level 0 are always the ticket's.
+    """
+    levels = nearest_levels(results, CURVE_DENSITIES)
+    colours = styles.shades(len(levels))
+    curve_lines(axes, curves, results, [
+        (TICKET if level == 0 else branch, level, {"color": colour, "label": f"{density:.1%}"})
+        for colour, (level, density) in zip(colours, levels.items(), strict=True)])
+    axes.set_title(styles.title(branch))
+    axes.legend(title="weights remaining", fontsize=8, title_fontsize=8, loc="lower right")
+    return axes
+
+
+def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
+    """Panels of learning curves within the range of what follows the first steps.
+
+    Those would press everything else into a line.
+
+    Args:
+      panels: that share their range.
+      accuracies: all that are drawn, but those of the first steps.
+    """
+    values = np.fromiter(itertools.chain(accuracies), float)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    low, best = np.quantile(values, 0.02), values.max()
+    if low < best:
+        for axes in panels:
+            axes.set_ylim(low - 0.1 * (best - low), best + 0.05 * (best - low))
+
+
+def percent_axis(axes: Axes, label: str) -> None:
+    """A vertical axis of shares, in percent."""
+    axes.set_ylabel(label)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
+
+
+def head(figure: Figure, text: str, size: float = 12.0) -> None:
+    """Gives a figure a title, its lines broken where they are longer than the figure is wide.
+
+    Args:
+      figure: the figure.
+      text: the title, of one line or more.
+      size: of its letters, in points.
+    """
+    most = int(figure.get_figwidth() * 72 / (0.6 * size))  # Letters are 0.6 as wide as high.
+    figure.suptitle("\n".join(part for line in text.splitlines()
+                              for part in textwrap.wrap(line, most)), fontsize=size)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as a PNG picture."""
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=150)
+    return picture.getvalue()
+
+
+def save(figure: Figure, path: pathlib.Path) -> None:
+    """Writes a figure as PNG, whole or not at all; its folder is made as needed."""
+    atomic.write(path, png(figure))

@@ -1,0 +1,68 @@
+"""Styles: the colour, marker, line and name of what a picture shows."""
+
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core.controls import CONTROLS
+from lth_keras.experiments.config.branches import CONTINUED, TICKET
+
+# Colours of Okabe & Ito, which colour-blind readers can tell apart, without their yellow, which
+# is faint on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+_LINES = ("--", "-.", ":")
+
+
+def title(branch: str) -> str:
+    """What a legend calls a branch."""
+    return CONTROLS[branch].title if branch in CONTROLS else branch
+
+
+def style(branch: str) -> dict[str, Any]:
+    """Colour, marker, line and label of a branch, as matplotlib takes them.
+
+    Those of the ticket are solid.  No two controls share both colour and marker; a control that
+    is registered gets the next ones, and a branch that is not registered a grey cross.
+
+    Example:
+      >>> style("ticket")["linestyle"], style("reinit")["linestyle"], style("gone")["marker"]
+      ('-', '--', 'x')
+    """
+    order = (TICKET, *CONTROLS, CONTINUED)
+    if branch not in order:
+        return {"color": COLOURS[-1], "marker": "x", "linestyle": ":", "label": branch}
+    place = order.index(branch)
+    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
+            "linestyle": _LINES[(place - 1) % len(_LINES)] if place else "-",
+            "label": title(branch)}
+
+
+def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
+    """The style of a branch where there are several runs: the colour is the run's.
+
+    Args:
+      place: of the run, from 0.
+      label: of the run.
+      branch: the branch.
+    """
+    return {**style(branch), "color": COLOURS[place % len(COLOURS)],
+            "label": f"{label}: {title(branch)}"}
+
+
+def series_style(place: int, label: str) -> dict[str, Any]:
+    """The style of one of several things of a kind: no two share both colour and marker.
+
+    Args:
+      place: among them, from 0.
+      label: of it.
+    """
+    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
+            "linestyle": "-" if place < len(COLOURS) else "--", "markersize": 4,
+            "linewidth": 1.4, "label": label}
+
+
+def shades(count: int) -> list[Any]:
+    """Colours from dark to light, which keep their order without colour."""
+    from matplotlib import colormaps
+    return list(colormaps["viridis"](np.linspace(0, 0.85, count)))

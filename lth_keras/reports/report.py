@@ -1,0 +1,175 @@
+"""The report of runs: tables, verdicts, pictures and a page; and its command, `lth report`."""
+
+import argparse
+import contextlib
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+from rich.console import Console
+
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.results import paths, statistics, store
+from lth_keras.experiments.results.runs import about, apart, read_all, Run
+from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, verdict
+from lth_keras.files import workdir_lock
+from lth_keras.reports import html_page, tables
+from lth_keras.reports import tensorboard as events
+from lth_keras.reports.html_page import Picture
+from lth_keras.reports.plots import panels, plots
+from lth_keras.reports.plots.paper_figures import FIGURES
+
+_WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
+_DEFAULT_OUT = "report"
+_Say = Callable[[str], None]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `lth report` to a parser."""
+    parser.add_argument("workdirs", metavar="WORKDIR", nargs="*",
+                        help="folders that `lth run` made; those that share the replicates "
+                        "of a run are joined")
+    parser.add_argument("--out", help="folder for the pictures and report.html (default: plots in "
+                                      f"the workdir; of several workdirs: {_DEFAULT_OUT})")
+    parser.add_argument("--tensorboard", metavar="DIR", help="write the results and learning "
+                        "curves for TensorBoard too, in this folder")
+
+
+def command(arguments: argparse.Namespace, console: Console) -> None:
+    """What `lth report` does.
+
+    Raises:
+      LotteryError: if no workdir is named, or as `show` does.
+    """
+    if not arguments.workdirs:
+        raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
+    for name in (arguments.out, arguments.tensorboard):
+        if name is not None and pathlib.Path(name).exists() and not pathlib.Path(name).is_dir():
+            raise LotteryError("--out and --tensorboard must be folders, or names for new ones. "
+                               f"Received: {name}, a file.")
+    roots = list(dict.fromkeys(pathlib.Path(name) for name in arguments.workdirs))
+    show(roots, console, *(None if name is None else pathlib.Path(name)
+                           for name in (arguments.out, arguments.tensorboard)))
+
+
+def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
+         out: "pathlib.Path | None" = None, tensorboard: "pathlib.Path | None" = None) -> None:
+    """Prints tables and verdicts of workdirs, draws their pictures and writes the page.
+
+    A run may go on meanwhile: what it has finished is shown.
+
+    Args:
+      roots: one or several workdirs.
+      console: where to print.
+      out: folder for the pictures and report.html; by default plots in the workdir, or report
+        if there are several.
+      tensorboard: folder for TensorBoard's files; none by default.
+
+    Raises:
+      WorkdirError: if a folder is no workdir, if nothing in it is finished, or if a file of
+        it is not what was written.
+      OSError: if a file cannot be written; all else is printed before.
+    """
+    roots = [roots] if isinstance(roots, pathlib.Path) else list(roots)
+    if tensorboard:
+        events.require()
+    runs = read_all(roots)
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    for line in apart(runs):
+        say(line)
+    for run in runs:
+        if run.drawable:
+            _print_tables(run, console)
+    failed = _write(runs, out, say)
+    if tensorboard:
+        try:
+            for run in runs:
+                events.write(run, tensorboard / events.folder_name(run))
+            say(f"tensorboard: {tensorboard}")
+        except OSError as error:
+            failed = error
+    for run in runs:
+        _conclude(run, say, run.label if len(runs) > 1 else "")
+    if failed:
+        raise failed
+
+
+def _print_tables(run: Run, console: Console) -> None:
+    wide, title = console.width >= _WIDE, f"{run.label}, {about([run], '')}"
+    console.print(tables.measured(run.results, title, spread=wide))
+    others = [name for name in plots.branches(statistics.trained(run.results))
+              if name not in (TICKET, CONTROL)]
+    for portion in tables.fitting(others, console, 48 if wide else 24):
+        console.print(tables.measured(run.results, title, wide, portion))
+    if run.levels:
+        console.print(tables.judged(run.levels, f"{run.label}: ticket less others", wide))
+    for portion in tables.fitting(others, console, 24 if wide else 14):
+        console.print(tables.against_controls(
+            run.results, portion, f"{run.label}: ticket less controls", wide))
+
+
+def _write(runs: Sequence[Run], out: "pathlib.Path | None", say: _Say) -> "OSError | None":
+    # What can be read in a folder that cannot be written is.
+    alone = out is None and len(runs) == 1 and not runs[0].more
+    inside = runs[0].root if alone else None
+    out = out or (inside / "plots" if inside else pathlib.Path(_DEFAULT_OUT))
+    drawable, drawn, failed = [run for run in runs if run.drawable], [], None
+    left_out = {number: why for number, figure in FIGURES.items()
+                if drawable and (why := figure.lacks(drawable))}
+    for picture in _pictures(drawable):
+        drawn.append(picture)
+        failed = _try(picture.name + ".png", picture.data, out, inside, say) or failed
+    if left_out:
+        say(f"figures left out: {', '.join(map(str, left_out))} (the page says why)")
+    html = html_page.render(runs, drawn, list(left_out.values()))
+    return _try("report.html", html, out, inside, say) or failed
+
+
+def _try(name: str, content: "bytes | str", out: pathlib.Path, inside: "pathlib.Path | None",
+         say: _Say) -> "OSError | None":
+    try:
+        if inside:
+            paths.check_inside(inside, out / name)
+        html_page.write(out / name, content)
+    except OSError as error:
+        return error
+    say(f"{'page' if name.endswith('.html') else 'picture'}: {out / name}")
+    return None
+
+
+def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
+    if not runs:
+        return
+    figure = panels.summary_figure(runs)
+    yield Picture("summary", "Early stop and test accuracy against weights remaining.",
+                  panels.describe(figure), plots.png(figure))
+    for number, run in enumerate(runs, 1):
+        figure = panels.curves_figure(run)
+        yield Picture("curves" if len(runs) == 1 else f"curves_{number}",
+                      f"{run.label}: validation accuracy over training, at the paper's densities.",
+                      panels.describe(figure), plots.png(figure))
+    for number, paper in FIGURES.items():
+        if not paper.lacks(runs):
+            figure = paper.draw(runs)
+            yield Picture(f"figure_{number}", f"After figure {number} of Frankle & Carbin 2019: "
+                          f"{paper.shows}.", panels.describe(figure), plots.png(figure))
+
+
+def _conclude(run: Run, say: _Say, name: str) -> None:
+    for line in run.diverged:
+        say(f"{name}: {line}" if name else line)
+    for root in run.roots:
+        _renew(root, say)
+        say(f"results: {root / 'results.csv'}")
+    for sentence in (run.unreached, levels_sentence(run.levels), verdict(run.results).sentence):
+        if sentence:
+            say(f"{name}: {sentence}" if name else sentence)
+
+
+def _renew(root: pathlib.Path, say: _Say) -> None:
+    # Not while a run goes on: it is about to write it itself.
+    if store.results_stale(root):
+        with contextlib.suppress(WorkdirError), workdir_lock.held(root):
+            store.write_results(root)
+            say(f"{root / 'results.csv'} was not what the trainings say, and is written anew.")

@@ -1,0 +1,153 @@
+"""Tables for the terminal: what was measured, and what to make of it."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.results import statistics
+from lth_keras.experiments.results.statistics import Estimate, paired
+from lth_keras.experiments.results.verdicts import CONTROL, INCONCLUSIVE, LevelVerdict, WINNING
+from lth_keras.reports.plots import styles
+
+_COLOURS = {WINNING: "green", INCONCLUSIVE: "yellow"}
+
+
+def measured(results: pd.DataFrame, title: str, spread: bool = True,
+             branches: "Sequence[str] | None" = None) -> Table:
+    """A row a level: early-stop step and test accuracy there, branch beside branch.
+
+    Args:
+      results: a row a trained network, with the columns of `record.COLUMNS`.
+      title: the table's.
+      spread: whether to give the least and greatest beside each mean.
+      branches: which; by default the ticket and the re-initialised control.
+    """
+    summary = statistics.summarise(results)
+    branches = [name for name in branches or (TICKET, CONTROL)
+                if name in summary.index.get_level_values("branch")]
+    replicates = results.replicate.nunique()
+    counts = summary[("replicates", "count")]
+    partly = (counts < replicates).any()
+    of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
+        " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
+    shown = _table(title, f"{of}; accuracy on the test set at the early stop")
+    for branch in branches:
+        name = _heading(branch)
+        shown.add_column(f"{name}\nearly stop", justify="right")
+        shown.add_column(f"{name}\naccuracy %", justify="right")
+    for level in sorted({level for branch, level in summary.index if branch in branches}):
+        fewer = any(counts[branch, level] < replicates for branch in branches
+                    if (branch, level) in summary.index)
+        known = next(name for name in (TICKET, *branches) if (name, level) in summary.index)
+        density = summary.loc[(known, level), ("density", "mean")]
+        cells = [f"{level}{'*' if fewer else ''}", f"{density * 100:.1f}"]
+        for branch in branches:
+            if (branch, level) in summary.index:
+                row = summary.loc[(branch, level)]
+                cells += [_cell(row["early_stop_step"], 1, ",.0f", spread),
+                          _cell(row["test_accuracy_early_stop"], 100, ".2f", spread)]
+            else:
+                cells += ["", ""]
+        shown.add_row(*cells)
+    return shown
+
+
+def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True) -> Table:
+    """A row a level: the ticket's differences from dense and re-initialised, and the verdict.
+
+    Args:
+      verdicts: of the levels.
+      title: the table's.
+      intervals: whether to give the intervals that the verdicts rest on.
+    """
+    shown = _table(title, "mean of paired differences" + (
+        " [95% t-interval]" if intervals else "") + "; accuracy in points; what inconclusive "
+        "levels need: replicates")
+    for heading in ("vs dense\nsteps", "vs dense\naccuracy", "vs reinit\naccuracy"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("verdict", overflow="fold")
+    for verdict in verdicts:
+        early, accurate, control = (condition.difference for condition in verdict.conditions)
+        colour = _COLOURS.get(verdict.outcome, "red")
+        why = verdict.why if intervals else \
+            verdict.why.removeprefix("needs ").removesuffix(" replicates")
+        shown.add_row(str(verdict.level), f"{verdict.density * 100:.1f}",
+                      difference(early, 1, "+,.0f", intervals),
+                      difference(accurate, 100, "+.2f", intervals),
+                      difference(control, 100, "+.2f", intervals),
+                      f"[{colour}]{verdict.outcome}[/{colour}]{f' ({why})' if why else ''}")
+    return shown
+
+
+def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
+                     intervals: bool = True) -> Table:
+    """The ticket's test accuracy at early stop less that of controls, a row a level that has one.
+
+    Args:
+      results: a row a trained network.
+      branches: the controls.
+      title: the table's.
+      intervals: whether to give the intervals.
+    """
+    shown = _table(title, "test accuracy at early stop, in points; mean of paired differences" + (
+        " [95% t-interval]" if intervals else ""))
+    for branch in branches:
+        shown.add_column(f"vs {_heading(branch)}", justify="right")
+    densities = results[results.branch == TICKET].groupby("level").density.mean()
+    for level in statistics.compared(results, branches):
+        shown.add_row(str(level), f"{densities[level] * 100:.1f}", *(
+            difference(paired(results, "test_accuracy_early_stop", level, branch), 100, "+.2f",
+                       intervals) for branch in branches))
+    return shown
+
+
+def difference(found: "Estimate | None", scale: float, form: str, interval: bool) -> str:
+    """A difference as rich's markup; nothing for none.
+
+    Args:
+      found: the difference, or None.
+      scale: what to multiply it with.
+      form: how to write a number, such as "+.2f".
+      interval: whether to give its interval, if it has one.
+    """
+    if found is None:
+        return ""
+    low, high = found.low * scale, found.high * scale
+    shown = f" [{low:{form}}, {high:{form}}]" if interval and not math.isnan(low) else ""
+    return escape(f"{found.mean * scale:{form}}{shown}")
+
+
+def fitting(branches: Sequence[str], console: Console, width: int) -> Iterable[list[str]]:
+    """Branches in portions whose columns fit on a line.
+
+    Args:
+      branches: of any number.
+      console: whose width counts.
+      width: characters of one branch's columns.
+    """
+    count = max(1, (console.width - 16) // width)
+    return (list(branches[start:start + count]) for start in range(0, len(branches), count))
+
+
+def _table(title: str, caption: str) -> Table:
+    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, caption=escape(caption))
+    shown.add_column("level", justify="right")
+    shown.add_column("P_m %", justify="right")
+    return shown
+
+
+def _heading(branch: str) -> str:
+    # Titles of other controls are long; their names break into lines.
+    return styles.title(branch) if branch in (TICKET, CONTROL) else escape(branch.replace("_", " "))
+
+
+def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
+    mean, low, high = (values[part] * scale for part in ("mean", "min", "max"))
+    shown = f" [{low:{form}}, {high:{form}}]" if spread and low != high else ""
+    return escape(f"{mean:{form}}{shown}")

@@ -1,0 +1,146 @@
+"""A run as TensorBoard shows it: scalars over levels, learning curves, hparams.
+
+    DIR/RUN/by_level/replicate_0/ticket_0/        over levels: early-stop step, accuracies, the
+                                                  density of all weights and of each
+    DIR/RUN/curves/replicate_0/level_03/ticket_0/ over steps: losses and accuracies; and the
+                                                  training's settings and results as hparams
+
+Events are written with the package tensorboard (`pip install "lth_keras[tensorboard]"`), which
+needs no TensorFlow for it.  They hold no time of day, so equal runs give equal files.
+"""
+
+import io
+import math
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.config import EXTENT
+from lth_keras.experiments.results.record import DENSITY, Training
+from lth_keras.experiments.results.runs import Run
+from lth_keras.experiments.results.statistics import measures
+from lth_keras.files import atomic
+
+_NAME = "events.out.tfevents.0000000000.lth_keras"  # What TensorBoard looks for.
+_KEYS = ["replicate", "level", "branch", "branch_index"]
+
+
+def require() -> None:
+    """Nothing, if the package tensorboard is installed.
+
+    Raises:
+      LotteryError: if it is not.
+    """
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise LotteryError("--tensorboard needs the package tensorboard: "
+                           'pip install "lth_keras[tensorboard]". Received: none.') from None
+
+
+def folder_name(run: Run) -> str:
+    """A run's label as the name of a folder.
+
+    Example:
+      >>> folder_name(Run(pathlib.Path("."), None, None, "conv2, one shot (a/b)"))
+      'conv2_one_shot_a_b'
+    """
+    return re.sub(r"[^0-9A-Za-z.-]+", "_", run.label).strip("_.") or "run"
+
+
+def write(run: Run, folder: pathlib.Path) -> None:
+    """Writes a run for TensorBoard; what an earlier call wrote there is replaced.
+
+    Args:
+      run: what to write.
+      folder: the run's.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    curves = {Training(*map(_plain, key)): table for key, table in run.curves.groupby(_KEYS)} \
+        if len(run.curves) else {}
+    chains: dict[tuple[int, str, int], list[dict[str, Any]]] = {}
+    for row in run.rows:
+        training = Training(*(row[name] for name in _KEYS))
+        chains.setdefault((training.replicate, training.branch, training.branch_index),
+                          []).append(row)
+        if training in curves:
+            where = f"replicate_{training.replicate}/level_{training.level:02d}"
+            _write(folder / "curves" / where / f"{training.branch}_{training.branch_index}",
+                   [*_hparams(run, row), *_curve(curves[training], row),
+                    *_results(run.results, row, int(curves[training].step.max()))])
+    for (replicate, branch, index), rows in chains.items():
+        _write(folder / "by_level" / f"replicate_{replicate}" / f"{branch}_{index}",
+               [event for row in rows for event in _results(run.results, row, row["level"])])
+
+
+def _results(results: pd.DataFrame, row: Mapping[str, Any], step: int) -> Iterable[Any]:
+    # density_WEIGHT is that of one weight: TensorBoard groups by what is before a slash.
+    layers = [name for name in results.columns if str(name).startswith(DENSITY)]
+    named = {name: f"results/{name}" for name in measures(results)} | {
+        name: f"density/{name.removeprefix(DENSITY)}" for name in layers}
+    return [_scalar(tag, row[name], step) for name, tag in named.items() if _is_number(row[name])]
+
+
+def _curve(curve: pd.DataFrame, row: Mapping[str, Any]) -> Iterable[Any]:
+    # The time of an event is its share of the training's: TensorBoard's "relative" time.
+    pace = row["seconds"] / max(1, int(curve.step.max()))
+    for point in curve.drop(columns=_KEYS).to_dict("records"):
+        step = int(point.pop("step"))
+        yield from (_scalar(f"curve/{name}", value, step, step * pace)
+                    for name, value in point.items() if _is_number(value))
+
+
+def _scalar(tag: str, value: float, step: int, time: float = 0.0) -> Any:
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+    return event_pb2.Event(wall_time=time, step=step, summary=summary_pb2.Summary(
+        value=[summary_pb2.Summary.Value(tag=tag, simple_value=float(value))]))
+
+
+def _hparams(run: Run, row: Mapping[str, Any]) -> Iterable[Any]:
+    # A session of TensorBoard's hparams: the training, its settings, and how it ended.
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+    start = plugin_data_pb2.SessionStartInfo(start_time_secs=0.0)
+    settings = {name: value for name, value in run.config.to_dict().items()
+                if name not in EXTENT}
+    for name, value in {**settings, **{name: row[name] for name in _KEYS}}.items():
+        if isinstance(value, (int, float)):
+            start.hparams[name].number_value = value
+        else:
+            start.hparams[name].string_value = str(value)
+    status = api_pb2.STATUS_SUCCESS if _is_number(row["early_stop_step"]) \
+        else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=row["seconds"])
+    data = plugin_data_pb2.HParamsPluginData
+    return [_metadata(metadata.SESSION_START_INFO_TAG, data(session_start_info=start)),
+            _metadata(metadata.SESSION_END_INFO_TAG, data(session_end_info=end))]
+
+
+def _metadata(tag: str, data: Any) -> Any:
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+    from tensorboard.plugins.hparams import metadata
+    return event_pb2.Event(summary=summary_pb2.Summary(value=[summary_pb2.Summary.Value(
+        tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR)]))
+
+
+def _write(folder: pathlib.Path, events: Iterable[Any]) -> None:
+    from tensorboard.compat.proto import event_pb2
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    data = io.BytesIO()
+    writer = RecordWriter(data)
+    for event in (event_pb2.Event(file_version="brain.Event:2"), *events):
+        writer.write(event.SerializeToString(deterministic=True))
+    atomic.write(folder / _NAME, data.getvalue())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, str) else int(value)

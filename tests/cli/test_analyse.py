@@ -1,0 +1,169 @@
+import io
+import re
+
+import numpy as np
+import pytest
+import searches
+import small
+from rich.console import Console
+
+from lth_keras.cli import analyse, main
+from lth_keras.experiments import clusters
+from lth_keras.experiments.results import repair
+from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.training import datasets, models
+from lth_keras.experiments.training.evaluator import Evaluator
+from lth_keras.files import ticket_file
+from lth_keras.reports.analyses.analysis import WorkdirReader
+
+KINDS = sorted(set(analyse.KINDS) - {analyse.BARRIER})
+
+
+def lth(*arguments):
+    """Runs the command in this process; returns its exit code."""
+    try:
+        return main._main(main._parse(["lth", *map(str, arguments)]))
+    except SystemExit as stopped:
+        return stopped.code
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return searches.fill(tmp_path_factory.mktemp("made"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_analysis_is_a_table_csv_files_and_a_picture(kind, root, tmp_path, capsys):
+    assert lth("analyse", kind, root, "--out", tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    assert "conv/kernel" in text and "means over" in text
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {f"{kind}.csv", f"{kind}.png"} <= written
+    found = analyse.KINDS[kind].analyse(WorkdirReader(root), None)
+    assert written == {f"{kind}.csv", f"{kind}.png",
+                       *(f"{kind}_{detail}.csv" for detail in found.details)}
+    assert len(searches.read(tmp_path / "out", kind)) == len(found.rows)
+    assert (tmp_path / "out" / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
+    assert all(name in text for name in (f"{kind}.csv", f"{kind}.png"))
+
+
+def test_levels_are_chosen(root, tmp_path):
+    assert lth("analyse", "survivors", root, "--levels", "0,2-3", "--out", tmp_path) == 0
+    assert {*searches.read(tmp_path, "survivors").level} == {0, 2, 3}
+
+
+def test_results_lie_in_the_workdir_and_do_not_harm_it(tmp_path):
+    root = searches.fill(tmp_path, searches.CONFIG.replace(rounds=1))
+    assert lth("analyse", "connections", root) == 0
+    assert (root / "analysis" / "connections.png").exists()
+    config = searches.CONFIG.replace(rounds=1)
+    assert repair.check(root, config) == [] and Store(root, config)
+    killed = root / "analysis" / ".connections.csv.123.0123abcd"  # While it wrote.
+    killed.touch()
+    repair.tidy(root)
+    assert not killed.exists() and (root / "analysis" / "connections.csv").exists()
+
+
+def test_an_analysis_folder_that_leads_elsewhere_is_refused(tmp_path, capsys):
+    root = searches.fill(tmp_path / "run", searches.CONFIG.replace(rounds=1))
+    (tmp_path / "elsewhere").mkdir()
+    (root / "analysis").symlink_to(tmp_path / "elsewhere")
+    assert lth("analyse", "survivors", root) == 2
+    assert "is a link" in capsys.readouterr().err
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_table_of_many_rows_shows_some_levels_and_says_so(root, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(analyse, "_MOST_ROWS", 3)
+    assert lth("analyse", "survivors", root, "--out", tmp_path) == 0
+    assert re.search(r"\d of 5 levels are shown", capsys.readouterr().out)
+    assert {*searches.read(tmp_path, "survivors").level} == {0, 1, 2, 3, 4}
+    assert lth("analyse", "survivors", root, "--out", tmp_path, "--levels", "0-4") == 0
+    assert "are shown" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind, width, spread", [
+    ("movement", 80, False), *((kind, 200, True) for kind in KINDS)])
+def test_the_table_fits_the_terminal(kind, width, spread, root):
+    console = Console(width=width, record=True, file=io.StringIO())
+    found = analyse.KINDS[kind].analyse(WorkdirReader(root), None)
+    analyse.show(found, True, console)
+    text = console.export_text()
+    table = text[:text.index(found.notes[0])]
+    assert max(map(len, table.splitlines())) <= width and "conv/kernel" in table
+    assert ("[least, greatest]" in table) is spread and "…" not in table
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ([], "KIND must be one of survivors, movement, connections, overlap, barrier. Received: none."),
+    (["hats"], "KIND must be one of survivors"),
+    (["survivors"], "WORKDIR must be a folder that `lth run` made"),
+    (["survivors", "one", "two"], "for barrier alone can be several. Received: one two."),
+    (["survivors", "/nowhere"], "with a config.json. Received: /nowhere."),
+    (["survivors", "x", "--points", "5"], "--points is for barrier alone. Received: survivors."),
+    (["overlap", "x", "--data_dir", "y"], "--data_dir is for barrier alone. Received: overlap."),
+    (["survivors", "x", "--levels", "3-1"], "--levels must be numbers and ranges of them"),
+    (["survivors", "x", "--levels", "most"], "Received: 'most'."),
+    (["barrier", "x", "--points", "1"], "--points must be a whole number >= 2. Received: '1'."),
+    (["barrier"], "WORKDIR must be a folder"),
+])
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(arguments, said, capsys):
+    assert lth("analyse", *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and error.startswith("lth analyse: error: ")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run of the command, its tickets trained twice where asked."""
+    root = tmp_path_factory.mktemp("digits") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(clusters.BACKENDS, "loky", small.Inline)
+        assert lth("run", "digits", "--steps", "40", "--rounds", "1", "--replicates", "1",
+                   "--set", "validation_every=20", "--set", "rewind_step=20", "--branches",
+                   "ticket:2@0/1", "--workdir", root) == 0
+    return root
+
+
+def test_every_analysis_of_a_run_of_the_command(trained, tmp_path):
+    for kind in ("survivors", "movement", "connections", "overlap"):
+        assert lth("analyse", kind, trained, "--out", tmp_path) == 0
+    moved = searches.read(tmp_path, "movement").set_index("weight")
+    # What pruning by magnitude means.
+    assert (moved.away_kept["all"] > moved.away_pruned["all"]).all()
+
+
+def test_the_barriers_of_a_run_of_the_command(trained, tmp_path, capsys):
+    assert lth("analyse", "barrier", trained, "--points", "4", "--out", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "data orders" in text and "parent and ticket" in text and "of those tried: 20" in text
+    rows = searches.read(tmp_path, "barrier")
+    assert len(rows) == 3 and (rows.instability >= 0).all()
+    paths = searches.read(tmp_path, "barrier_paths")
+    # At the ends the networks have the errors that the run itself found.
+    results = Store(trained, WorkdirReader(trained).config)
+    line = paths[(paths.level == 0) & (paths.between == "data orders")].sort_values("alpha")
+    ends = [1 - results.record(training).row["test_accuracy_final"]
+            for training in WorkdirReader(trained).repeats(0, 0)]
+    assert len(line) == 4 and [line.error.iloc[0], line.error.iloc[-1]] == pytest.approx(ends)
+
+
+def test_error_is_the_share_of_the_test_set_that_is_wrong(trained):
+    config = WorkdirReader(trained).config
+    digits = datasets.load("digits")
+    network = Evaluator(config, digits)
+    weights = ticket_file.read(trained / "replicate_0/level_00/ticket.safetensors").weights
+    model = models.build(config, digits.input_shape, 10)
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([weights[f"{layer.name}/{part}"] for part in ("kernel", "bias")])
+    wrong = np.mean(model.predict(digits.x_test, verbose=0).argmax(1) != digits.y_test)
+    assert network.error(weights) == pytest.approx(wrong, abs=1e-6)
+    nothing = {name: np.zeros_like(value) for name, value in weights.items()}
+    assert network.error(nothing) == pytest.approx(np.mean(digits.y_test != 0), abs=1e-6)
+
+
+def test_weights_of_another_network_are_refused(trained):
+    network = Evaluator(WorkdirReader(trained).config, datasets.load("digits"))
+    with pytest.raises(ValueError, match=r"all its weights and no others.*fc1/bias"):
+        network.error({"fc1/kernel": np.zeros((64, 300))})

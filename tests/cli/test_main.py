@@ -1,0 +1,328 @@
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import small
+
+from lth_keras.cli import analyse, main
+from lth_keras.errors import LotteryError
+from lth_keras.experiments import clusters
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.trainings import trainings
+from lth_keras.experiments.results.store import COLUMNS
+from lth_keras.experiments.worker import Placement
+from lth_keras.files import ticket_file, workdir_lock
+
+SMALL = ["run", "digits", "--steps", "40", "--rounds", "2", "--replicates", "1",
+         "--set", "validation_every=20"]
+
+
+def lth(*arguments):
+    """Runs the command in this process; returns its exit code."""
+    try:
+        return main._main(main._parse(["lth", *map(str, arguments)]))
+    except SystemExit as stopped:
+        return stopped.code
+
+
+@pytest.fixture
+def inline(monkeypatch):
+    """Trains in this process: no worker has to load TensorFlow."""
+    monkeypatch.setitem(clusters.BACKENDS, "loky", small.Inline)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("arguments, said", [
+    ([], "COMMAND must be one of run, report, analyse, export, presets. Received: none."),
+    (["foo"], "COMMAND must be one of run, report, analyse, export, presets. Received: 'foo'."),
+    (["rum"], "Received: 'rum'. Did you mean run?"),
+    (["run", "digits", "--stps", "1"], "Received: --stps 1. Did you mean --steps?"),
+    (["run"], "PRESET must be one of digits, lenet_300_100, lenet_300_100_sgd"),
+    (["run", "nope"], "resnet56_liu, resnet56_liu_low. Received: 'nope'."),
+    (["run", "digits", "--bogus", "1"], "A flag must be one of --backend, --branches"),
+    (["run", "digits", "--round", "1"], "A flag must be one of --backend, --branches"),
+    (["run", "digits", "extra"], "one argument beside flags. Received: extra."),
+    (["run", "digits", "--steps"], "--steps takes one value. Received: none."),
+    (["run", "digits", "--steps", "many"], "steps must be a whole number. Received: 'many'."),
+    (["run", "digits", "--steps", "0"], "steps must be a whole number >= 1. Received: 0."),
+    (["run", "digits", "--rounds", "-1"], "rounds must be a whole number >= 0. Received: -1."),
+    (["run", "digits", "--branches", "nope"], "branches must be of ticket, reinit"),
+    (["run", "digits", "--set", "nope=1"], "A setting must be one of augmentation, batch_size"),
+    (["run", "digits", "--set", "nope"], "--set takes KEY=VALUE. Received: 'nope'."),
+    (["run", "digits", "--set", "fraction=a:b"], "fraction must be a number, or such as"),
+    (["run", "digits", "--set", "dataset=nope"], "dataset must be one of digits, mnist, cifar10."),
+    (["run", "digits", "--set", "network=nope"],
+     "network must be one of lenet_300_100, conv2, conv4, conv6, vgg16, vgg19, resnet18, resn"),
+    (["run", "digits", "--set", "network=resnet18", "--set", "dropout=0.5"],
+     "dropout must be 0 for a network without hidden dense layers, which are all but lenet_300"),
+    (["run", "digits", "--set", "criterion=nope"], "criterion must be one of magnitude, random."),
+    (["run", "digits", "--set", "validation_size=1437"], "must leave examples to train on"),
+    (["run", "digits", "--set", "augmentation=nope"], "augmentation must be one of none, flip"),
+    (["run", "digits", "--set", "dtype_policy=half"], "dtype_policy must be one of float32, mixed"),
+    (["run", "digits", "--jobs", "0"], "--jobs must be a whole number >= 1. Received: '0'."),
+    (["run", "digits", "--jobs", "-1"], "--jobs must be a whole number >= 1. Received: '-1'."),
+    (["run", "digits", "--jobs", "all"], "--jobs must be a whole number >= 1. Received: 'all'."),
+    (["run", "digits", "--jobs", ""], "--jobs must be a whole number >= 1. Received: ''."),
+    (["run", "digits", "--threads", "-1"], "--threads must be a whole number >= 0"),
+    (["run", "digits", "--threads", "1.5"], "--threads must be a whole number >= 0"),
+    (["run", "digits", "--resident_mib", "2G"], "--resident_mib must be a whole number >= 0"),
+    (["run", "digits", "--backend", "spark"],
+     "--backend must be one of loky, ray, dask. Received: 'spark'."),
+    (["run", "digits", "--strategy", "gpus"],
+     "--strategy must be one of none, mirrored, tpu. Received: 'gpus'."),
+    (["run", "digits", "--on_divergence", "never"],
+     "--on_divergence must be one of stop, continue. Received: 'never'."),
+    ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
+    (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),
+    (["report"], "WORKDIR must be a folder that `lth run` made. Received: none."),
+    (["report", "/nowhere"], "with a config.json. Received: /nowhere."),
+])
+def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
+        arguments, said, capsys, elsewhere, inline):
+    assert lth(*arguments) == 2
+    assert os.listdir(elsewhere) == []
+    error = capsys.readouterr().err
+    assert error.startswith("lth") and said in error
+    assert error.count("\n") == 1 and "Received:" in error
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["report"], ["analyse"], ["presets"]])
+def test_help_is_complete(command, capsys):
+    assert lth(*command, "--help") == 0
+    text = capsys.readouterr().out
+    if command == ["run"]:
+        for name in [*presets.PRESETS, "--rounds", "--steps", "--replicates", "--seed",
+                     "--branches", "--workdir", "--data_dir", "--set", "learning_rate", "--jobs",
+                     "--threads", "--backend", "--strategy", "--resident_mib", "--dry_run",
+                     "--on_divergence", "--repair"]:
+            assert name in text
+    if not command:
+        assert all(name in text for name in ("run", "report", "analyse", "presets"))
+    if command == ["analyse"]:
+        for name in [*analyse.KINDS, "--levels", "--out", "--points", "--data_dir"]:
+            assert name in text
+
+
+def test_presets_are_listed_with_their_cost(capsys):
+    assert lth("presets") == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in presets.PRESETS)
+    assert "50,200 weights, 3 replicates, 12 rounds" in text
+    assert "75 networks of 1,000 steps, 75,000 steps in all" in text
+    assert "20,024,000 weights" in text
+
+
+# What the process that runs `lth run` has loaded in the end.
+_WATCHED = """
+import sys
+sys.argv = ["lth", *sys.argv[1:]]
+from lth_keras import cli
+code = cli._main(cli._parse(sys.argv))
+heavy = {"tensorflow", "tf_keras", "tensorflow_datasets", "sklearn", "ray", "distributed"}
+print("loaded:", *sorted(heavy & set(sys.modules)))
+sys.exit(code)
+"""
+
+
+def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
+    root = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", _WATCHED, *SMALL, "--workdir", str(root)],
+                          capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    *lines, loaded = done.stdout.splitlines()
+    assert loaded == "loaded:"
+    assert "5 networks to train for 40 steps each" in lines[0]
+    assert re.fullmatch(r"[0-9.]+ ms a step in .+, [0-9.]+ of it for validation \(compiled in "
+                        r"[0-9.]+ s\): about .+ in all", lines[1])
+    assert lines[2].startswith("replicate 0, level 0, ticket: early stop at step ")
+    assert re.search(r"^ +2 +64\.3 ", done.stdout, re.MULTILINE)
+    assert lines[-1].startswith(("Winning ticket", "No winning ticket"))
+    assert (root / "results.csv").read_text().startswith(",".join(COLUMNS))
+    assert {path.name for path in (root / "plots").iterdir()} == {
+        "summary.png", "curves.png", "figure_3.png", "figure_4.png", "report.html"}
+    ticket = ticket_file.read(root / "replicate_0" / "level_02" / "ticket.safetensors")
+    assert ticket.level == 2
+    assert lth(*SMALL, "--workdir", root) == 0
+    text = capsys.readouterr().out
+    assert "0 networks to train" in text and "ms a step" not in text
+    assert lth(*SMALL, "--workdir", root, "--seed", "1") == 2
+    assert "seed=default there, 1 asked" in capsys.readouterr().err
+    assert lth("report", root) == 0
+
+
+def test_a_dry_run_says_how_long_it_would_take_and_trains_nothing(tmp_path, capsys, inline):
+    assert lth(*SMALL, "--dry_run", "--workdir", tmp_path / "run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and "5 networks to train" in lines[0] and "in all" in lines[1]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("arguments, jobs, threads", [
+    ([], None, 1), (["--jobs", "3"], 3, 1), (["--threads", "2"], None, 2),
+    (["--strategy", "mirrored"], 1, 0), (["--strategy", "mirrored", "--threads", "3"], 1, 3),
+    (["--strategy", "tpu", "--jobs", "2"], 2, 0)])
+def test_under_a_strategy_one_training_has_all(arguments, jobs, threads, tmp_path, monkeypatch):
+    given = []
+
+    def pool(jobs, waiting, config, placement):
+        given.append((jobs, placement.threads))
+        raise LotteryError("enough")
+    monkeypatch.setitem(clusters.BACKENDS, "loky", pool)
+    assert lth("run", "digits", *arguments, "--workdir", tmp_path / "run") == 2
+    assert given == [(jobs, threads)]
+
+
+def test_flags_reach_the_workers(tmp_path, monkeypatch):
+    given = []
+
+    def pool(jobs, waiting, config, placement):
+        assert list(waiting) == list(trainings(config))
+        given.append(placement)
+        raise LotteryError("enough")
+    monkeypatch.setitem(clusters.BACKENDS, "dask", pool)
+    lth("run", "digits", "--backend", "dask", "--threads", "0", "--resident_mib", "7",
+        "--strategy", "mirrored", "--data_dir", "there", "--workdir", tmp_path / "run")
+    assert given == [Placement("there", "mirrored", 0, 7)]
+
+
+def test_the_default_workdir_is_named_by_preset_and_fingerprint(elsewhere, capsys, inline):
+    assert lth("run", "digits", "--steps", "20", "--rounds", "0", "--replicates", "1") == 0
+    fingerprint = presets.get("digits").replace(steps=20).fingerprint
+    assert (elsewhere / "runs" / f"digits-{fingerprint}" / "results.csv").exists()
+    capsys.readouterr()
+
+
+def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsys, inline):
+    arguments = ["run", "digits", "--steps", "200", "--rounds", "4", "--replicates", "1",
+                 "--set", "validation_every=20"]
+    command = [sys.executable, "-m", "lth_keras", *arguments, "--workdir"]
+    # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True,
+                               env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    signal.signal(signal.SIGINT, heard)
+    for line in process.stdout:
+        if "level 1, ticket" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stdout.read()
+    assert process.wait(60) == 130
+    assert "the same command goes on from there" in rest and "Traceback" not in rest
+    capsys.readouterr()
+    assert lth(*arguments, "--workdir", tmp_path / "stopped") == 0
+    done = capsys.readouterr().out
+    assert "level 0" not in done and "level 2, reinit" in done
+    assert lth(*arguments, "--workdir", tmp_path / "whole") == 0
+    for level in range(3):
+        names = [tmp_path / run / "replicate_0" / f"level_{level:02d}" / "ticket.safetensors"
+                 for run in ("stopped", "whole")]
+        assert names[0].read_bytes() == names[1].read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    root = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(clusters.BACKENDS, "loky", small.Inline)
+        assert lth(*SMALL, "--workdir", root) == 0
+    return root
+
+
+def test_a_second_run_on_a_workdir_is_refused_and_touches_nothing(finished, capsys):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    with workdir_lock.held(finished):
+        assert lth(*SMALL, "--rounds", "5", "--workdir", finished) == 2
+        error = capsys.readouterr().err
+        assert f"Received: {finished}, which another process is using (process {os.getpid()} on " \
+            in error and error.count("\n") == 1
+        assert lth("report", finished) == 0  # Which takes no lock.
+    changed = {path for path in finished.rglob("*") if path.stat().st_mtime_ns != before.get(path)}
+    assert changed <= {finished / ".lock", *(finished / "plots").iterdir(), finished / "plots"}
+
+
+def test_the_folder_of_a_search_in_fit_is_refused_and_nothing_comes_into_it(tmp_path, capsys):
+    (tmp_path / "state.safetensors").write_bytes(b"a search")
+    assert lth(*SMALL, "--workdir", tmp_path) == 2
+    assert "the folder of a LotteryTicketCallback, whose state.safetensors it holds" \
+        in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+def test_more_rounds_than_there_can_be_levels_are_refused(tmp_path, capsys):
+    assert lth(*SMALL, "--rounds", "10000", "--workdir", tmp_path / "run") == 2
+    assert "rounds must be at most 9,999. Received: 10,000." in capsys.readouterr().err
+    assert not os.listdir(tmp_path)
+
+
+def test_damage_is_one_line_with_its_file_and_repair_makes_only_it_again(
+        finished, tmp_path, capsys, inline):
+    root = tmp_path / "run"
+    shutil.copytree(finished, root)
+    ticket = root / "replicate_0" / "level_01" / "ticket.safetensors"
+    whole = ticket.read_bytes()
+    ticket.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert lth(*SMALL, "--workdir", root) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and str(ticket) in error and "--repair" in error
+    assert lth(*SMALL, "--workdir", root, "--repair") == 0
+    said = capsys.readouterr().out
+    assert f"damaged: {ticket} is not what was written" in said and "1 network to train" in said
+    assert small.contents(root) == small.contents(finished)
+    assert lth(*SMALL, "--workdir", root, "--repair") == 0
+    assert f"Nothing in {root} is damaged." in capsys.readouterr().out
+
+
+DIVERGING = ["--set", "learning_rate=1e30"]
+
+
+def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1_and_is_not_trained_again(
+        tmp_path, capsys, inline):
+    for _ in range(2):
+        assert lth(*SMALL, *DIVERGING, "--workdir", tmp_path / "run") == 1
+        out, error = capsys.readouterr()
+        assert "Received: replicate 0, level 0, ticket, which diverged at step 20." in error
+        assert error.count("\n") == 1
+    assert "ms a step" not in out
+    assert lth(*SMALL, *DIVERGING, "--workdir", tmp_path / "run", "--on_divergence",
+               "continue") == 0
+    out = capsys.readouterr().out
+    assert "0 networks to train" in out and "1 of 1 trainings diverged." in out
+    assert lth("report", tmp_path / "run") == 0
+    assert "replicate 0, level 0, ticket: diverged at step 20" in capsys.readouterr().out
+
+
+# A disk that takes no file of more than so many bytes: real errors, from the system.
+_LIMITED = """
+import resource, sys
+import small
+from lth_keras import analyse, cli, clusters
+clusters.BACKENDS["loky"] = small.Inline
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(cli._main(cli._parse(["lth", *sys.argv[2:]])))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+def test_a_file_that_does_not_fit_is_one_line_and_the_same_command_goes_on(
+        finished, tmp_path, capsys, inline):
+    root = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", _LIMITED, "100000", *SMALL, "--workdir", root],
+                          capture_output=True, text=True, check=False,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    said = [line for line in done.stderr.splitlines() if line.startswith("lth run")]
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert re.search(r"ticket.safetensors: File too large. What is finished is kept", said[0])
+    assert lth(*SMALL, "--workdir", root) == 0
+    assert small.contents(root) == small.contents(finished)
+    capsys.readouterr()

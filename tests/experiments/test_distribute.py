@@ -1,0 +1,100 @@
+"""Training under tf.distribute: what several devices give is what one gives."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import small
+
+# Two logical CPUs can only be made before TensorFlow is used.
+_PROGRAM = """
+import dataclasses, json, os, sys
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+import small
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.experiment import Start
+from lth_keras.experiments.results.store import Training
+from lth_keras.experiments.training import models
+from lth_keras.experiments.training.round_runner import RoundRunner
+
+models.NETWORKS["tiny"] = small.tiny
+said = {}
+
+
+def search(strategy, resident_mib, **changes):
+    config = small.CONFIG.replace(**changes)
+    lab = RoundRunner(config, small.blobs(), strategy, resident_mib)
+    assert lab._trainer.feed._program.compiled == (strategy is None)
+    final, train = [], lab._trainer.train
+
+    def spy(plan, on_interval):
+        final.append(train(plan, on_interval))
+        return final[-1]
+    lab._trainer.train = spy
+    first = lab.train(Training(0, 0), Start())
+    second = lab.train(Training(0, 1), Start(first.following))
+    control = lab.train(Training(0, 1, "reinit"), Start(first.following))
+    assert min(dataclasses.astuple(lab.measure())) >= 0
+    return [first, second, control], final
+
+
+def same(one, other):
+    for before, after in zip(one[0], other[0]):
+        if before.following:
+            for name, mask in before.following.masks.items():
+                np.testing.assert_array_equal(mask, after.following.masks[name])
+        np.testing.assert_allclose(before.curve, after.curve, rtol=1e-3)
+        assert before.result["early_stop_step"] == after.result["early_stop_step"]
+        assert abs(before.result["test_accuracy_final"]
+                   - after.result["test_accuracy_final"]) < 1e-5
+    for before, after in zip(one[1], other[1]):
+        for name in before.weights:
+            np.testing.assert_allclose(before.weights[name], after.weights[name], rtol=1e-2,
+                                       atol=1e-4)
+    return True
+
+
+mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+assert mirrored.num_replicas_in_sync == 2
+alone = search(None, 2048)
+for way, mib in (("resident", 2048), ("streamed", 0)):
+    said[way] = same(alone, search(mirrored, mib))
+decayed = {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.1, "weight_decay": 0.1,
+           "warmup_steps": 3, "learning_rate_drops": (9,)}
+said["decayed"] = same(search(None, 2048, **decayed), search(mirrored, 2048, **decayed))
+for name, changes in (("validation", {"validation_size": 9}), ("batch", {"batch_size": 7})):
+    for way, mib in (("resident", 2048), ("streamed", 0)):
+        try:
+            search(mirrored, mib, **changes)
+            said[name, way] = "no error"
+        except Exception as error:
+            said[f"{name} {way}"] = [isinstance(error, LotteryError), str(error)]
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture(scope="module")
+def said():
+    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.path.dirname(small.__file__)},
+                          check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("way", ["resident", "streamed", "decayed"])
+def test_two_replicas_find_the_masks_of_one_device(said, way):
+    assert said[way]
+
+
+@pytest.mark.parametrize("way", ["resident", "streamed"])
+@pytest.mark.parametrize("part", ["validation", "batch"])
+def test_sizes_that_do_not_divide_among_replicas_are_an_error(said, part, way):
+    is_ours, message = said[f"{part} {way}"]
+    assert is_ours and "must divide among the replicas" in message and "\n" not in message

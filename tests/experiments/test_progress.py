@@ -1,0 +1,86 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.trainings import trainings
+from lth_keras.experiments.experiment import Speed
+from lth_keras.experiments.progress import duration, estimate, ProgressDisplay
+from lth_keras.experiments.results.store import Training
+
+RESULT = {"early_stop_step": 1200, "test_accuracy_early_stop": 0.9731, "seconds": 8.25}
+ONE, OTHER = Training(0, 1), Training(0, 1, "reinit")
+
+
+@pytest.mark.parametrize("seconds, said", [
+    (0, "0 s"), (0.4, "0 s"), (8.2, "8 s"), (59.4, "59 s"), (59.6, "1 min 0 s"),
+    (60, "1 min 0 s"), (125, "2 min 5 s"), (3599.4, "59 min 59 s"), (3599.6, "1 h 0 min"),
+    (7300, "2 h 1 min"), (360_000, "100 h 0 min")])
+def test_a_duration_is_said_as_a_person_says_it(seconds, said):
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize("slots, replicates, rounds, branches, trainings_in_a_row", [
+    (1, 1, 2, "ticket", 3), (1, 1, 2, "ticket,reinit", 5), (2, 1, 2, "ticket,reinit", 3),
+    (2, 2, 2, "ticket,reinit", 5), (4, 2, 2, "ticket,reinit", 3), (4, 1, 0, "ticket", 1)])
+def test_the_estimate_is_the_longest_chain_or_all_work_shared_out(
+        slots, replicates, rounds, branches, trainings_in_a_row):
+    config = presets.get("digits").replace(
+        steps=1000, validation_every=10, replicates=replicates, rounds=rounds, branches=branches)
+    # The slowest process counts: 10 ms a step, 20 for every tenth's validation, 3 s at the end.
+    slow, fast = (Speed(compilation=3.0, step=step, validation=2 * step, evaluation=3.0)
+                  for step in (1e-2, 1e-3))
+    speeds = [*[fast] * (slots - 1), slow]
+    said = estimate(speeds, list(trainings(config)), config)
+    assert said.endswith(f"about {duration(15 * trainings_in_a_row)} in all")
+    assert said.startswith("12.00 ms a step in ") and "2.00 of it for validation" in said
+    assert ("one process" if slots == 1 else f"each of {slots} processes") in said
+
+
+@pytest.fixture(params=[False, True], ids=["file", "terminal"])
+def shown(request):
+    console = Console(file=io.StringIO(), force_terminal=request.param, width=100)
+    with ProgressDisplay(console, steps=200) as display:
+        yield display
+
+
+def task(display):
+    return display._progress.tasks[0]
+
+
+def test_steps_are_a_total_and_not_more_steps(shown):
+    for done in (10, 10, 60):
+        shown.steps(done)
+    assert task(shown).completed == 60 and task(shown).total == 200
+    shown.steps(40)  # What a worker that died had done is done again.
+    assert task(shown).completed == 40
+
+
+def test_the_description_says_what_is_running(shown):
+    assert task(shown).description == "starting"
+    shown.begin(ONE, 0.8)
+    assert task(shown).description == f"{ONE} (P_m 80.0%)"
+    shown.begin(OTHER, 0.8)
+    assert task(shown).description == f"{ONE} (P_m 80.0%) and 1 more"
+    shown.end(ONE, RESULT)
+    assert task(shown).description == f"{OTHER} (P_m 80.0%)"
+    shown.begin(OTHER, 0.8)  # Tried again: its worker died.
+    assert task(shown).description == f"{OTHER} (P_m 80.0%)"
+    shown.end(OTHER, RESULT)
+    assert task(shown).description == "waiting"
+
+
+def test_a_file_gets_a_line_a_training_and_a_terminal_none(shown):
+    shown.begin(ONE, 0.8)
+    shown.end(ONE, RESULT)
+    said = "replicate 0, level 1, ticket: early stop at step 1,200, test accuracy 97.31%, 8.2 s\n"
+    text = shown._console.file.getvalue()
+    assert text == said if not shown._console.is_terminal else said not in text
+
+
+def test_a_training_that_diverged_is_said_to_have_even_on_a_terminal(shown):
+    shown.begin(ONE, 0.8)
+    shown.end(ONE, {"density": 0.8, "seconds": 1.25, "diverged_at_step": 1200})
+    assert "replicate 0, level 1, ticket: diverged at step 1,200, 1.2 s" \
+        in shown._console.file.getvalue()

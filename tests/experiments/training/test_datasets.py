@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.training import datasets
+
+
+def test_digits_are_whole_scaled_and_disjoint():
+    digits = datasets.load("digits")
+    assert (len(digits.y_train), len(digits.y_test)) == (1437, 360)
+    assert digits.input_shape == (8, 8)
+    assert digits.x_train.dtype == np.float32 and digits.y_train.dtype == np.int32
+    assert digits.x_train.min() == 0 and digits.x_train.max() == 1
+    assert set(digits.y_train) == set(digits.y_test) == set(range(digits.classes))
+    seen = {image.tobytes() for image in digits.x_train}
+    assert sum(image.tobytes() in seen for image in digits.x_test) == 0
+
+
+@pytest.mark.parametrize("name", ["mnist", "cifar10"])
+def test_data_that_is_not_there_is_one_line_that_says_how_to_get_it(name, tmp_path):
+    with pytest.raises(LotteryError) as error:
+        datasets.load(name, str(tmp_path))
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(tmp_path / name) in message
+    assert f"tfds build {name} --data_dir {tmp_path}" in message
+
+
+@pytest.mark.parametrize("name, maker, shape, more", [
+    ("mnist", tfds.image_classification.MNIST, (28, 28, 1), {}),
+    ("cifar10", tfds.image_classification.Cifar10, (32, 32, 3), {"id": "a"})])
+def test_images_come_from_tensorflow_datasets_as_pixels(name, maker, shape, more, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, *shape)).astype(np.uint8)
+    builder = maker(data_dir=str(tmp_path))
+    parts = {"train": range(4), "test": range(4, 6)}
+    builder._split_generators = lambda _: {
+        part: ((i, {"image": images[i], "label": i, **more}) for i in examples)
+        for part, examples in parts.items()}
+    builder.download_and_prepare()
+    found = datasets.load(name, str(tmp_path))
+    assert found.classes == 10 and found.input_shape == shape and len(found.y_test) == 2
+    assert found.x_train.dtype == found.x_test.dtype == np.uint8
+    assert found.y_train.dtype == found.y_test.dtype == np.int32
+    by_label = dict(zip(found.y_train.tolist(), found.x_train, strict=True))
+    assert set(by_label) == {0, 1, 2, 3}
+    for label, image in by_label.items():
+        np.testing.assert_array_equal(image, images[label])
+
+
+def test_an_unknown_data_set_lists_the_known():
+    with pytest.raises(LotteryError, match="digits, mnist, cifar10. Received: 'nope'"):
+        datasets.load("nope")

@@ -1,0 +1,177 @@
+import pathlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+import workdirs
+from rows import rows
+
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.results import runs
+from lth_keras.experiments.results.runs import Run
+from lth_keras.reports import html_page
+from lth_keras.reports.html_page import Picture
+
+CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
+PICTURE = Picture("figure_1", "What <it> shows & more", 'words "quoted" <b>', b"\x89PNG\r\n")
+RESULTS = rows(*((replicate, branch, level, 100 - 10 * level + replicate + (branch != "ticket"),
+                  0.9 + level / 50 + replicate / 1000 - (branch != "ticket") / 10)
+                 for replicate in range(3) for level in range(3)
+                 for branch in ("ticket", "reinit", "random_mask") if level or branch == "ticket"))
+
+
+def run(label="p", results=RESULTS, root="w"):
+    return Run(pathlib.Path(root), CONFIG, results, label)
+
+
+class Elements(HTMLParser):
+    """All elements of a page with their attributes, and its text."""
+
+    VOID = {"meta", "img", "link", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open, self.text = [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+    def of(self, *tags):
+        return [attributes for tag, attributes in self.found if tag in tags]
+
+
+def elements(*arguments, **options):
+    return Elements(html_page.render(*arguments, **options))
+
+
+def test_the_page_loads_nothing_from_elsewhere():
+    text = html_page.render([run(), run("q")], [PICTURE] * 2, ["why"])
+    found = Elements(text)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|<script|<link|<iframe|<object", text)
+    assert len(found.of("img")) == 2
+    assert all(image["src"].startswith("data:image/png;base64,") for image in found.of("img"))
+    assert all(link["href"].startswith("#") for link in found.of("a"))
+    targets = {attributes["id"] for _, attributes in found.found if "id" in attributes}
+    assert {link["href"][1:] for link in found.of("a")} <= targets
+    (policy,) = [meta["content"] for meta in found.of("meta") if "http-equiv" in meta]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_hostile_names_are_text():
+    evil = '<script>alert("1")</script>\'" onload=x'
+    results = RESULTS.assign(branch=RESULTS.branch.replace("random_mask", evil))
+    text = html_page.render([run(evil, results, root=evil)],
+                       [Picture("figure_1", evil, evil, b"")], [evil])
+    assert "<script" not in text
+    found = Elements(text)
+    assert not any("onload" in attributes for _, attributes in found.found)
+    assert evil in found.text
+    assert found.of("img")[0]["alt"] == evil
+    assert elements([run(evil)], []).text.count(evil) >= 3
+
+
+def test_the_page_can_be_read_without_seeing_it():
+    found = elements([run()], [PICTURE], ["why"])
+    assert found.of("html") == [{"lang": "en"}]
+    assert found.of("img")[0]["alt"] == PICTURE.text
+    tables = len(found.of("table"))
+    assert tables >= 5 and len(found.of("caption")) == tables
+    assert all(cell["scope"] in ("col", "row") for cell in found.of("th"))
+    # What scrolls can be reached and scrolled with the keyboard, and is named.
+    scrolls = [attributes for attributes in found.of("div") if attributes.get("class") == "wide"]
+    assert len(scrolls) == tables + 1
+    assert all(part["tabindex"] == "0" and part["aria-label"] for part in scrolls)
+
+
+def test_the_page_has_verdicts_intervals_and_every_training():
+    found = elements([run()], [PICTURE], ["Figure 9 is left out."])
+    assert "Winning ticket at level 2 with 25.0% of the weights" in found.text
+    assert "winning at levels 1-2." in found.text
+    badges = [part["class"] for part in found.of("span") if "badge" in part.get("class", "")]
+    assert badges == ["badge winning"] * 2
+    cells = re.sub(r"\s+", " ", found.text)
+    assert "\N{MINUS SIGN}20" in cells and "+4.00" in cells and "+10.00" in cells
+    assert "Figure 9 is left out." in cells and "What <it> shows & more" in cells
+    assert f"Every training ({len(RESULTS)})" in cells
+    assert "random mask" in cells and "95%: 98 to 102" not in cells
+    assert re.search(r"Means: re-initialised", cells)
+
+
+def test_verdicts_of_other_outcomes_look_other():
+    worse = RESULTS.astype({"early_stop_step": float})
+    late = (worse.branch == "ticket") & (worse.level == 2)
+    worse.loc[late, "early_stop_step"] += 500
+    unsure = (worse.branch == "ticket") & (worse.level == 1)
+    worse.loc[unsure, "early_stop_step"] = [90.0, 101.0, 110.0]
+    found = elements([run(results=worse)], [])
+    badges = [part["class"] for part in found.of("span") if "badge" in part.get("class", "")]
+    assert badges == ["badge inconclusive", "badge not-winning"]
+    assert "later than dense" in found.text and "needs" in found.text
+
+
+def test_a_step_that_a_training_did_not_come_to_is_left_blank():
+    results = RESULTS.assign(test_accuracy_step_20=0.5)
+    results.loc[results.branch == "reinit", "test_accuracy_step_20"] = None
+    text = elements([run(results=results)], []).text
+    assert text.count("test accuracy at step 20") == 3 and "50.00%" in text and "nan" not in text
+
+
+def test_settings_are_all_there_and_versions_are_those_that_trained(tmp_path):
+    config = CONFIG.replace(rounds=1, strategy="one_shot")
+    store = workdirs.fill(tmp_path, config)
+    found = elements(runs.read_all([tmp_path]), [])
+    assert all(name in found.text for name in config.to_dict())
+    assert "one_shot" in found.text and "Trained with" not in found.text
+    workdirs.trained_with(store, tensorflow="9.8.7")
+    text = re.sub(r"\s+", " ", elements(runs.read_all([tmp_path]), []).text)
+    assert "Trained with tensorflow 9.8.7." in text
+    store.ticket(0, 0).write_bytes(b"no ticket")
+    assert "Trained with" not in elements(runs.read_all([tmp_path]), []).text
+
+
+def test_a_run_of_several_machines_says_what_each_trained_with(tmp_path):
+    for first, version in enumerate(("1.0", "2.0", "1.0")):
+        workdirs.trained_with(workdirs.fill(tmp_path / str(first), CONFIG.replace(
+            rounds=1, first_replicate=first)), numpy=version)
+    text = elements(runs.read_all([tmp_path / name for name in "012"]), []).text
+    assert re.findall(r"Trained with numpy ([\d.]+)\.", text) == ["1.0", "2.0"]
+
+
+def test_a_page_without_pictures_or_pruned_tickets_says_so():
+    found = elements([run(results=RESULTS[:1])], [])
+    assert "There is nothing to draw" in found.text
+    assert "no pruned ticket is trained yet" in found.text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_ink_stands_out_from_what_it_is_on(scheme):
+    text = html_page.render([run()], [])
+    blocks = re.findall(r":root \{(.*?)\}", text, re.DOTALL)
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", blocks[scheme == "dark"]))
+
+    def luminance(colour):
+        parts = [int(colour[at:at + 2], 16) / 255 for at in (1, 3, 5)]
+        linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055)**2.4
+                  for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    for ink, paper in (("ink", "paper"), ("soft", "paper"), ("soft", "panel"), ("link", "paper"),
+                       ("good", "good-back"), ("bad", "bad-back"), ("open", "open-back")):
+        high, low = sorted(map(luminance, (colours[ink], colours[paper])), reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, paper)
+
+
+def test_controls_are_compared_at_the_levels_that_they_are_trained_at():
+    results = rows((0, "ticket", 0, 100, 0.9), (0, "ticket", 1, 90, 0.91),
+                   (0, "ticket", 2, 90, 0.91), (0, "constant", 2, 120, 0.9))
+    text = elements([run(results=results)], []).text
+    assert text.count("not trained") == 2 and "+1.00" in text  # No reinit at levels 1 and 2.

@@ -1,0 +1,37 @@
+"""How many weights a preset keeps at each level, counted as pruning counts them."""
+
+import functools
+
+from lth_keras.core.fractions import count, resolve
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.training import models
+from lth_keras.keras2.masking.weight_names import masked
+from lth_keras.keras2.masking.wrap import prune_low_magnitude
+
+SHAPES = {"digits": (8, 8), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
+
+
+@functools.cache
+def weights(network, dataset):
+    """The prunable weights of a network, and their sizes by name."""
+    config = presets.get("digits").replace(network=network)
+    found = masked(prune_low_magnitude(models.build(config, SHAPES[dataset], 10)))
+    return ([item.prunable for item in found.values()],
+            {name: item.weight.shape.num_elements() for name, item in found.items()})
+
+
+def ladder(config):
+    """The remaining weights at each level, counted as pruning counts them."""
+    found, sizes = weights(config.network, config.dataset)
+    fractions = resolve(config.fraction, found)
+    left = {}
+    for name, size in sizes.items():
+        group = name if config.scope == "layer" else fractions[name]
+        fraction, together = left.get(group, (fractions[name], 0))
+        left[group] = fraction, together + size
+    levels = [sum(size for _, size in left.values())]
+    for _ in range(config.rounds):
+        left = {group: (fraction, size - count(fraction, size))
+                for group, (fraction, size) in left.items()}
+        levels.append(sum(size for _, size in left.values()))
+    return levels
