@@ -16,9 +16,7 @@ from lth_keras.deployment.manifest import Budget, COMPACTIONS, DEFAULT, TOLERANC
 from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.results import paths
-from lth_keras.files import atomic
 from lth_keras.reports import deployment_tables
-from lth_keras.reports.plots.plots import save
 
 BEST = "best"
 _WIDE = 140  # Characters, from which on a line has room for quartiles.
@@ -30,7 +28,6 @@ HELP = f"""formats (default: {', '.join(DEFAULT)}):
   dynamic_int8_shared                  the same with few values a unit, so that it packs better
   int8                                 TF Lite, all in 8 bits, ranges from training examples
   ..._sparse                           the same with pruned weights left out"""
-_MEASURING = ("examples", "threads", "data_dir")
 _BUDGETS = ("max_bytes", "max_latency_us", "min_accuracy")
 _Say = Callable[[str], None]
 
@@ -67,14 +64,6 @@ def add_measuring_flags(parser: argparse._ActionsContainer) -> None:
                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
-def add_report_flags(parser: argparse.ArgumentParser) -> None:
-    """Gives the parser of `lth report` the flags of --deployment."""
-    parser.add_argument("--deployment", action="store_true", help="instead: export and measure "
-                        "every level of a workdir, and draw what each costs to ship")
-    group = parser.add_argument_group("of --deployment")
-    add_measuring_flags(group)
-
-
 def run(arguments: argparse.Namespace, console: Console) -> int:
     """Does what `lth export` does.
 
@@ -85,21 +74,21 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     Raises:
       LotteryError: for an argument that is not allowed, or a source that is none.
     """
-    say = _sayer(console)
-    asked, workshop = _asked(arguments), _workshop(arguments, say)
+    say = sayer(console)
+    asked, exporter = _asked(arguments), exporter_for(arguments, say)
     dense, formats = None, asked.formats
     out = manifest.check_folder(arguments.out or "deploy")
     if not asked.path.is_dir():
-        source = workshop.from_file(asked.path)
+        source = exporter.from_file(asked.path)
     else:
-        chosen = _choose(arguments, asked, workshop, say)
+        chosen = _choose(arguments, asked, exporter, say)
         if chosen is None:
             return 1
         level, formats = chosen
         source = trained_networks.from_workdir(asked.path, level, asked.replicate)
         if 0 in trained_networks.levels(asked.path, asked.replicate):
             dense = trained_networks.from_workdir(asked.path, 0, asked.replicate)
-    made = workshop.export(source, out, formats, dense)
+    made = exporter.export(source, out, formats, dense)
     console.print(deployment_tables.table(made, wide=console.width >= _WIDE))
     for line in model_card.refusals(made):
         say(f"refused: {line.removeprefix('- ')}")
@@ -117,7 +106,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if arguments.formats and made.refused else 0
 
 
-def _choose(arguments: argparse.Namespace, asked: "_Asked", workshop: RunExporter,
+def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: RunExporter,
             say: _Say) -> "tuple[int, tuple[str, ...]] | None":
     # The level of a workdir to export, and the formats.
     root, budget = asked.path, asked.budget
@@ -128,7 +117,7 @@ def _choose(arguments: argparse.Namespace, asked: "_Asked", workshop: RunExporte
         say(f"best: level {best}, the sparsest as accurate as the dense network on validation "
             "examples")
         return best, asked.formats
-    rows = workshop.survey(root, asked.replicate, asked.formats)
+    rows = exporter.survey(root, asked.replicate, asked.formats)
     row = budget.choose(rows)
     if row is None:
         say(f"No level and format has {budget}. {budget.nearest(rows)}")
@@ -136,46 +125,8 @@ def _choose(arguments: argparse.Namespace, asked: "_Asked", workshop: RunExporte
     return int(row.level), (str(row["format"]),)
 
 
-def is_wanted(arguments: argparse.Namespace) -> bool:
-    """Whether `lth report` is asked for --deployment.
-
-    Raises:
-      LotteryError: if only a flag of it is given, or one that does not go with it.
-    """
-    of_it = [name for name in _MEASURING if getattr(arguments, name) is not None]
-    if of_it and not arguments.deployment:
-        raise LotteryError(f"--{of_it[0]} is for --deployment. Received: no --deployment.")
-    if arguments.deployment and arguments.tensorboard:
-        raise LotteryError("--deployment has no TensorBoard. Received: both.")
-    return bool(arguments.deployment)
-
-
-def report(arguments: argparse.Namespace, console: Console) -> None:
-    """Does what `lth report --deployment` does: table and picture of what each level costs.
-
-    Raises:
-      LotteryError: for more than one workdir, or one without trained weights.
-    """
-    if len(arguments.workdirs) != 1:
-        raise LotteryError("--deployment is of one WORKDIR. Received: "
-                           f"{' '.join(arguments.workdirs) or 'none'}.")
-    root, say = pathlib.Path(arguments.workdirs[0]), _sayer(console)
-    paths.require(root)
-    config = paths.read_config(root)
-    replicate = paths.first_replicate(root)
-    rows = _workshop(arguments, say).survey(root, replicate, DEFAULT)
-    console.print(deployment_tables.by_level(rows))
-    out = pathlib.Path(arguments.out) if arguments.out else root / "plots"
-    if not arguments.out:
-        paths.check_inside(root, out / "deployment.png")
-    atomic.write(out / "deployment.csv", rows.to_csv(index=False))
-    title = f"{config.preset}, {config.steps:,} steps, replicate {replicate}: what it costs to ship"
-    save(deployment_tables.figure(rows, title), out / "deployment.png")
-    say(f"rows: {out / 'deployment.csv'}")
-    say(f"picture: {out / 'deployment.png'}")
-
-
-def _workshop(arguments: argparse.Namespace, say: _Say) -> RunExporter:
+def exporter_for(arguments: argparse.Namespace, say: _Say) -> RunExporter:
+    """What exports networks and measures them as the command's flags say."""
     given = vars(arguments)
     settings = Settings(
         tolerance=flags.number("tolerance", given.get("tolerance") or str(TOLERANCE)),
@@ -187,7 +138,8 @@ def _workshop(arguments: argparse.Namespace, say: _Say) -> RunExporter:
     return RunExporter(settings, arguments.data_dir, say)
 
 
-def _sayer(console: Console) -> _Say:
+def sayer(console: Console) -> _Say:
+    """Prints lines that contain paths: as they are, not wrapped."""
     return functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -6,39 +6,19 @@ mend, 130 after Ctrl-C.
 """
 
 import argparse
-import contextlib
-import dataclasses
-import functools
-import pathlib
 import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from absl import app
 from absl.flags import argparse_flags
 from rich.console import Console
 
 from lth_keras.arguments import meant
-from lth_keras.cli import analyse, export, flags
+from lth_keras.cli import analyse, export, report, run
 from lth_keras.cli.listing import run_help, show_presets
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.experiments import clusters
-from lth_keras.experiments.config import presets
-from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import refuse_diverged, steps_of, trainings, unfinished
-from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
-from lth_keras.experiments.progress import estimate, ProgressDisplay
-from lth_keras.experiments.results import repair
-from lth_keras.experiments.results.store import Store
-from lth_keras.experiments.worker import Placement, STRATEGIES
-from lth_keras.files import owners, workdir_lock
-from lth_keras.reports import report
-
-_Default = TypeVar("_Default", bound=int | None)
-
-# The settings that have flags of their own; --set reaches all.
-_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches")
 
 
 class _Parser(argparse_flags.ArgumentParser):
@@ -63,40 +43,6 @@ class _Parser(argparse_flags.ArgumentParser):
                 if action.option_strings and action.help != argparse.SUPPRESS]
 
 
-def _add_run_flags(run: _Parser) -> None:
-    run.add_argument("preset", metavar="PRESET", nargs="?", help="a preset's name, see below")
-    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
-    for name in _FLAGS:
-        run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
-    run.add_argument("--scale", help="multiply the preset's steps and schedule by a number in "
-                                     "(0, 1]; every output says so (default: 1)")
-    run.add_argument("--workdir", help="folder for the results (default: "
-                                       "runs/PRESET-FINGERPRINT)")
-    run.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
-                                        "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="any setting of the list below; may be repeated")
-    run.add_argument("--jobs", help="trainings at once, each in a process of its own (default: as "
-                                    "many as there are cores or cluster workers; 1 under a "
-                                    "strategy)")
-    run.add_argument("--threads", help="cores that each may use; 0 for all (default: 1; all under "
-                                       "a strategy)")
-    run.add_argument("--backend", default="loky", help="where the processes run: loky, on this "
-                     "machine; ray or dask, on the cluster of RAY_ADDRESS or "
-                     "DASK_SCHEDULER_ADDRESS (default: %(default)s)")
-    run.add_argument("--strategy", default="none", help="devices of one training: none (the "
-                     "first), mirrored (all GPUs) or tpu (default: %(default)s)")
-    run.add_argument("--resident_mib", help="data larger than so many MiB are streamed to the "
-                                            f"device (default: {Placement.resident_mib})")
-    run.add_argument("--on_divergence", default="stop", help="what follows a training whose loss "
-                     "or weights become NaN or infinite: stop (exit code 1), or continue with "
-                     "what does not follow from it (default: %(default)s)")
-    run.add_argument("--repair", action="store_true", help="do again what is damaged in the "
-                     "workdir, and only that; without it a damaged workdir is an error")
-    run.add_argument("--dry_run", action="store_true",
-                     help="measure the speed, say how long the run would take, and stop")
-
-
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     layout = argparse.RawDescriptionHelpFormatter
     top = _Parser(prog="lth", allow_abbrev=False, formatter_class=layout,
@@ -109,13 +55,10 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                                               allow_abbrev=False, formatter_class=layout, **options)
         return parser
 
-    run = command("run", "Runs a preset's search: train, prune, rewind, with controls.",
-                  epilog=run_help())
-    _add_run_flags(run)
-    reports = command("report", "Prints tables and verdicts of workdirs, draws the paper's "
-                      "figures of them, and writes a page.")
-    report.add_flags(reports)
-    export.add_report_flags(reports)
+    run.add_flags(command("run", "Runs a preset's search: train, prune, rewind, with controls.",
+                          epilog=run_help()))
+    report.add_flags(command("report", "Prints tables and verdicts of workdirs, draws the paper's "
+                             "figures of them, and writes a page."))
     analyse.add_flags(command("analyse", "Looks into a workdir: table, CSV and picture.",
                               epilog=analyse.HELP))
     export.add_flags(command("export", "Writes a ticket's network as files that are checked: "
@@ -139,79 +82,13 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     return known
 
 
-def _config(arguments: argparse.Namespace) -> Config:
-    if arguments.preset is None:
-        raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
-    config = presets.get(arguments.preset)
-    if arguments.scale is not None:
-        config = config.scaled(flags.number("scale", arguments.scale))
-    changes = [(name, getattr(arguments, name)) for name in _FLAGS
-               if getattr(arguments, name) is not None]
-    for pair in arguments.set:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise LotteryError(f"--set takes KEY=VALUE. Received: {pair!r}.")
-        changes.append((key, value))
-    return config.replace(**dict(changes))
-
-
-def _run(arguments: argparse.Namespace, console: Console) -> None:
-    config = _config(arguments)
-    strategy = flags.choice("strategy", arguments.strategy, STRATEGIES)
-    alone = strategy != "none"  # One training has all devices.
-    jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)
-    placement = Placement(arguments.data_dir, strategy,
-                          _whole(arguments, "threads", 0, default=0 if alone else 1),
-                          _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
-    backend = clusters.BACKENDS[flags.choice("backend", arguments.backend, (*clusters.BACKENDS,))]
-    root = pathlib.Path(arguments.workdir or
-                        pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    on_divergence = flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE)
-    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    with workdir_lock.held(root, lambda: owners.refuse_other(root, owners.RUN)):
-        damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
-        if arguments.dry_run and damages:
-            return
-        store = Store(root, config)
-        if on_divergence == "stop":
-            refuse_diverged(store, trainings(config))
-        waiting = unfinished(config, store)
-        say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
-            f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
-        try:
-            with contextlib.ExitStack() as stack:
-                if waiting:
-                    pool = stack.enter_context(
-                        contextlib.closing(backend(jobs, waiting, config, placement)))
-                    say(estimate(pool.measure(), waiting, config))
-                if arguments.dry_run:
-                    return
-                if waiting:
-                    display = stack.enter_context(
-                        ProgressDisplay(console, steps=sum(
-                            steps_of(config, training) for training in waiting)))
-                    Experiment(config, store, display, pool, on_divergence).run()
-        except KeyboardInterrupt:
-            say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
-            raise
-    report.show(root, console)
-
-
-def _whole(arguments: argparse.Namespace, name: str, least: int,
-           default: _Default) -> int | _Default:
-    text = getattr(arguments, name)
-    return default if text is None else flags.whole(name, text, least)
-
-
 def _main(arguments: argparse.Namespace) -> int:
     console = Console()
     try:
         if arguments.command == "run":
-            _run(arguments, console)
-        elif arguments.command == "report" and export.is_wanted(arguments):
-            export.report(arguments, console)
+            run.run(arguments, console)
         elif arguments.command == "report":
-            report.command(arguments, console)
+            report.run(arguments, console)
         elif arguments.command == "export":
             return export.run(arguments, console)
         elif arguments.command == "analyse":

@@ -1,6 +1,5 @@
-"""The report of runs: tables, verdicts, pictures and a page; and its command, `lth report`."""
+"""The report of runs: tables, verdicts, pictures and a page."""
 
-import argparse
 import contextlib
 import functools
 import pathlib
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
-from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import paths, statistics, store
 from lth_keras.experiments.results.runs import about, apart, read_all, Run
@@ -21,36 +20,8 @@ from lth_keras.reports.plots import panels, plots
 from lth_keras.reports.plots.paper_figures import FIGURES
 
 _WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
-_DEFAULT_OUT = "report"
+DEFAULT_OUT = "report"  # The folder for a page of several workdirs.
 _Say = Callable[[str], None]
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `lth report` to a parser."""
-    parser.add_argument("workdirs", metavar="WORKDIR", nargs="*",
-                        help="folders that `lth run` made; those that share the replicates "
-                        "of a run are joined")
-    parser.add_argument("--out", help="folder for the pictures and report.html (default: plots in "
-                                      f"the workdir; of several workdirs: {_DEFAULT_OUT})")
-    parser.add_argument("--tensorboard", metavar="DIR", help="write the results and learning "
-                        "curves for TensorBoard too, in this folder")
-
-
-def command(arguments: argparse.Namespace, console: Console) -> None:
-    """What `lth report` does.
-
-    Raises:
-      LotteryError: if no workdir is named, or as `show` does.
-    """
-    if not arguments.workdirs:
-        raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
-    for name in (arguments.out, arguments.tensorboard):
-        if name is not None and pathlib.Path(name).exists() and not pathlib.Path(name).is_dir():
-            raise LotteryError("--out and --tensorboard must be folders, or names for new ones. "
-                               f"Received: {name}, a file.")
-    roots = list(dict.fromkeys(pathlib.Path(name) for name in arguments.workdirs))
-    show(roots, console, *(None if name is None else pathlib.Path(name)
-                           for name in (arguments.out, arguments.tensorboard)))
 
 
 def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
@@ -113,7 +84,7 @@ def _write(runs: Sequence[Run], out: "pathlib.Path | None", say: _Say) -> "OSErr
     # What can be read in a folder that cannot be written is.
     alone = out is None and len(runs) == 1 and not runs[0].more
     inside = runs[0].root if alone else None
-    out = out or (inside / "plots" if inside else pathlib.Path(_DEFAULT_OUT))
+    out = out or (inside / "plots" if inside else pathlib.Path(DEFAULT_OUT))
     drawable, drawn, failed = [run for run in runs if run.drawable], [], None
     left_out = {number: why for number, figure in FIGURES.items()
                 if drawable and (why := figure.lacks(drawable))}

@@ -126,7 +126,7 @@ def test_presets_are_listed_with_their_cost(capsys):
 _WATCHED = """
 import sys
 sys.argv = ["lth", *sys.argv[1:]]
-from lth_keras import cli
+from lth_keras.cli import main as cli
 code = cli._main(cli._parse(sys.argv))
 heavy = {"tensorflow", "tf_keras", "tensorflow_datasets", "sklearn", "ray", "distributed"}
 print("loaded:", *sorted(heavy & set(sys.modules)))
@@ -306,7 +306,8 @@ def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1_and_is_not_trained
 _LIMITED = """
 import resource, sys
 import small
-from lth_keras import analyse, cli, clusters
+from lth_keras.cli import main as cli
+from lth_keras.experiments import clusters
 clusters.BACKENDS["loky"] = small.Inline
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
 sys.exit(cli._main(cli._parse(["lth", *sys.argv[2:]])))

@@ -314,7 +314,7 @@ def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path
 
 
 def test_a_survey_of_another_machine_is_made_anew(root, monkeypatch, tmp_path):
-    monkeypatch.setattr("lth_keras.cli.export.DEFAULT", ("float32",))
+    monkeypatch.setattr("lth_keras.cli.report.DEFAULT", ("float32",))
     folders = (root / "deployment").glob
     lth_command(monkeypatch, "report", root, "--deployment", "--examples", "30", "--out", tmp_path)
     before = len(list(folders("*")))
@@ -343,7 +343,7 @@ def test_a_folder_that_is_no_workdir_is_said_to_be_none(tmp_path, monkeypatch, c
 
 
 def test_what_each_level_costs_is_a_table_and_a_picture(root, monkeypatch, capsys):
-    monkeypatch.setattr("lth_keras.cli.export.DEFAULT", ("float32", "float32_sparse"))
+    monkeypatch.setattr("lth_keras.cli.report.DEFAULT", ("float32", "float32_sparse"))
     assert lth_command(monkeypatch, "report", root, "--deployment", "--examples", "40") == 0
     said = capsys.readouterr().out
     assert "what each level can be shipped as" in said

@@ -148,8 +148,8 @@ def test_close_leaves_no_process_behind(done):
 # A run that says who works for it, and then goes on for long.
 _LONG = """
 import sys
-from lth_keras import presets
-from lth_keras.agenda import trainings
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.trainings import trainings
 from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.pools import LocalPool
 from lth_keras.experiments.results.store import Store

@@ -10,7 +10,7 @@ from lth_keras.files import workdir_lock
 
 HOLDER = """
 import sys, time
-from lth_keras import locks
+from lth_keras.files import workdir_lock as locks
 lock = locks.hold(sys.argv[1])
 print("held", flush=True)
 time.sleep(600)
