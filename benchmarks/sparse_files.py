@@ -21,8 +21,8 @@ from ai_edge_litert.interpreter import Interpreter
 import lth_keras as lth
 from lth_keras.core.sparsity_types import parse
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.training import datasets, models
 from lth_keras.experiments.training.round_runner import RoundRunner
 

@@ -18,8 +18,8 @@ import pandas as pd
 from lth_keras.core import masks
 from lth_keras.experiments.config import presets, trainings
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.training import datasets
 from lth_keras.files import atomic, provenance
 

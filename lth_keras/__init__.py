@@ -74,7 +74,7 @@ _SAVED = {
     "MaskedLayer": "keras2.masking.masked_layer",
     "LotteryTicketSchedule": "keras2.masking.schedule",
     "GatherFeatures": "deployment.compaction.gather_layer",
-    "Rate": "experiments.training.rates",
+    "Rate": "experiments.training.optimizers",
     "CoupledSGD": "experiments.training.optimizers",
     "WrappedModel": "keras2.masking.saving",
 }

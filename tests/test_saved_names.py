@@ -13,8 +13,7 @@ import tf_keras as keras
 
 import lth_keras
 from lth_keras.deployment.compaction.gather_layer import GatherFeatures
-from lth_keras.experiments.training.optimizers import CoupledSGD
-from lth_keras.experiments.training.rates import Rate
+from lth_keras.experiments.training.optimizers import CoupledSGD, Rate
 
 SAVED = lth_keras._SAVED
 

@@ -14,9 +14,10 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments import clusters
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import refuse_diverged, steps_of, trainings, unfinished
+from lth_keras.experiments.config.trainings import steps_of, trainings
 from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.experiments.progress import estimate, ProgressDisplay
+from lth_keras.experiments.remaining import refuse_diverged, unfinished
 from lth_keras.experiments.results import repair
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.worker import Placement, STRATEGIES

@@ -16,14 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.arguments import check_choice
+from lth_keras.arguments import check_choice, check_whole
 from lth_keras.core.masks import Array, density
 from lth_keras.deployment import checks, manifest, measuring, model_card
 from lth_keras.deployment import formats as known
 from lth_keras.deployment.compaction.compact import compact
 from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, SHIPPED, TOLERANCE
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config.values import check_whole
 from lth_keras.files import atomic, provenance
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import strip_pruning

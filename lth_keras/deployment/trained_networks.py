@@ -14,9 +14,9 @@ from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.experiment import Start
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.files import atomic, ticket_file
 from lth_keras.files.ticket_file import Contents
 

@@ -27,8 +27,9 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments import parcels, worker
 from lth_keras.experiments.config import trainings
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.experiment import ATTEMPTS, Outcome, Speed, Start, WorkerDiedError
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.experiment import ATTEMPTS, WorkerDiedError
+from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 from lth_keras.experiments.worker import Placement
 
 

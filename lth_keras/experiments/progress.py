@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import steps_of
-from lth_keras.experiments.experiment import Speed
-from lth_keras.experiments.results.record import chain, Training
+from lth_keras.experiments.config.trainings import chain, steps_of, Training
+from lth_keras.experiments.results.outcome import Speed
 
 
 class ProgressDisplay:

@@ -22,9 +22,8 @@ from lth_keras import quiet
 from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import steps_of, trainings
-from lth_keras.experiments.experiment import Outcome, Speed, Start
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import steps_of, Training, trainings
+from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 
 STRATEGIES = ("none", "mirrored", "tpu")
 

@@ -20,7 +20,8 @@ import pandas as pd
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import EXTENT
-from lth_keras.experiments.results.record import DENSITY, Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.record import DENSITY
 from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import measures
 from lth_keras.files import atomic

@@ -10,8 +10,8 @@ from small import blobs, CONFIG
 
 from lth_keras.deployment import trained_networks
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import ticket_file
 

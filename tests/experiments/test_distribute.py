@@ -18,8 +18,8 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import small
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.store import Training
+from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.training import models
 from lth_keras.experiments.training.round_runner import RoundRunner
 

@@ -9,9 +9,9 @@ from lth_keras.core import invariants
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import kept
 from lth_keras.errors import DivergedError
-from lth_keras.experiments.config.trainings import trainings
+from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.results import paths, repair, store
-from lth_keras.experiments.results.store import Store, Training
+from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.files import atomic, ticket_file
 

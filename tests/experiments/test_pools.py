@@ -19,10 +19,12 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments import pools, worker
 from lth_keras.experiments.clusters import Dask, Ray
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.config.trainings import trainings, unfinished
-from lth_keras.experiments.experiment import Experiment, Speed, Start, WorkerDiedError
+from lth_keras.experiments.config.trainings import Training, trainings
+from lth_keras.experiments.experiment import Experiment, WorkerDiedError
 from lth_keras.experiments.pools import InProcess, LocalPool, Pool
-from lth_keras.experiments.results.store import Store, Training
+from lth_keras.experiments.remaining import unfinished
+from lth_keras.experiments.results.outcome import Speed, Start
+from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.worker import Placement, StepCounter

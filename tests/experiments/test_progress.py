@@ -4,10 +4,9 @@ import pytest
 from rich.console import Console
 
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.config.trainings import trainings
-from lth_keras.experiments.experiment import Speed
+from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.progress import duration, estimate, ProgressDisplay
-from lth_keras.experiments.results.store import Training
+from lth_keras.experiments.results.outcome import Speed
 
 RESULT = {"early_stop_step": 1200, "test_accuracy_early_stop": 0.9731, "seconds": 8.25}
 ONE, OTHER = Training(0, 1), Training(0, 1, "reinit")

@@ -11,11 +11,13 @@ from small import Watch
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiments import experiment
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import trainings, unfinished
-from lth_keras.experiments.experiment import Experiment, Outcome, WorkerDiedError
+from lth_keras.experiments.config.trainings import Training, trainings
+from lth_keras.experiments.experiment import Experiment, WorkerDiedError
+from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results import store
+from lth_keras.experiments.results.outcome import Outcome
 from lth_keras.experiments.results.paths import DamagedError
-from lth_keras.experiments.results.store import Store, Training
+from lth_keras.experiments.results.store import Store
 from lth_keras.files import ticket_file
 from lth_keras.files.ticket_file import Contents
 

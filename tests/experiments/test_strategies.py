@@ -11,10 +11,15 @@ from small import CONFIG, contents, run
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import kept
 from lth_keras.errors import WorkdirError
-from lth_keras.experiments.config.trainings import stands_on, steps_of, takes_from, trainings
-from lth_keras.experiments.experiment import Start
+from lth_keras.experiments.config.trainings import (
+    stands_on,
+    steps_of,
+    takes_from,
+    Training,
+    trainings,
+)
 from lth_keras.experiments.results import store
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import ticket_file
 

@@ -12,8 +12,8 @@ from small import CONFIG
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, record, repair, store
-from lth_keras.experiments.results.record import Training
 from lth_keras.files import atomic, ticket_file
 
 ODD = [None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 10**30, 0.5, -0.0, 1e300, 1e308, "", "x",

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.results.store import Store, Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.store import Store
 from lth_keras.files import workdir_lock
 from lth_keras.reports import report, tables
 from lth_keras.reports.plots import plots

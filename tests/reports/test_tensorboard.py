@@ -8,8 +8,8 @@ from tensorboard.plugins.hparams import metadata
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import runs
-from lth_keras.experiments.results.record import Training
 from lth_keras.reports import tensorboard
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100, rounds=1, replicates=2)

@@ -5,8 +5,7 @@ import pandas as pd
 import workdirs
 
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import takes_from, trainings
-from lth_keras.experiments.results.record import chain
+from lth_keras.experiments.config.trainings import chain, takes_from, trainings
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import atomic
 from lth_keras.files.ticket_file import Contents

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import store
-from lth_keras.experiments.results.record import Training
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import atomic, ticket_file
 from lth_keras.files.ticket_file import Contents

@@ -42,7 +42,7 @@ class Branch:
         """How many trainings it has at a level.
 
         A control of the dense network would be the dense network.  What the levels above are made
-        from is trained all the same (`agenda.at_level`).
+        from is trained all the same (`trainings.at_level`).
 
         Example:
           >>> branch = parse("reinit:3@2/4")

@@ -10,12 +10,12 @@ import dataclasses
 import json
 from typing import Any
 
-from lth_keras.arguments import check_choice
+from lth_keras.arguments import check_choice, check_number, check_share, check_whole
 from lth_keras.core import fractions, sparsity_types
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config import branches, validation, values
+from lth_keras.experiments.config import branches, validation
 from lth_keras.experiments.config.branches import Branch, CONTINUED, TICKET
 from lth_keras.files.provenance import fingerprint
 
@@ -114,13 +114,14 @@ class Config:
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
-            values.check_whole(name, getattr(self, name), least)
+            check_whole(name, getattr(self, name), least)
         for name, allowed in _CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         for name in ("learning_rate", "momentum", "weight_decay", "dropout", "scale"):
-            object.__setattr__(self, name, values.number(name, getattr(self, name)))
+            object.__setattr__(self, name, check_number(name, getattr(self, name)))
         for name in ("learning_rate_drops", "measured_steps"):
-            object.__setattr__(self, name, values.rising(name, getattr(self, name), self.steps))
+            object.__setattr__(self, name, validation.rising_steps(
+                name, getattr(self, name), self.steps))
         validation.check_names(self)
         validation.check_criterion(self)
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
@@ -146,8 +147,9 @@ class Config:
         names = {field.name for field in dataclasses.fields(self)} - NOT_SETTABLE
         for name in changes:
             check_choice("A setting", name, sorted(names))
-        parsed = {name: values.parse(name, value, getattr(self, name)) if isinstance(value, str)
-                  else value for name, value in changes.items()}
+        parsed = {name: value if not isinstance(value, str)
+                  else validation.parse_value(name, value, getattr(self, name))
+                  for name, value in changes.items()}
         return dataclasses.replace(self, **parsed)
 
     def scaled(self, scale: float) -> "Config":
@@ -165,7 +167,7 @@ class Config:
           >>> config.scaled(0.5).steps, config.scaled(0.5).learning_rate_drops
           (500, (250, 375))
         """
-        values.check_share("scale", scale)
+        check_share("scale", scale)
 
         def steps(count: int) -> int:
             return max(1, round(count * scale)) if count else 0

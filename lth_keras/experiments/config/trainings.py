@@ -1,15 +1,36 @@
-"""The agenda: what is to be trained, in which order, and what each training needs first."""
+"""What is to be trained, in which order, and what each training needs first."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from lth_keras.core.controls import CONTROLS
-from lth_keras.errors import DivergedError
 from lth_keras.experiments.config.branches import CONTINUED
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.results.paths import found
-from lth_keras.experiments.results.record import chain, Training
-from lth_keras.experiments.results.store import Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Which of an experiment's trainings: the key of everything that is kept of it."""
+
+    replicate: int
+    level: int
+    branch: str = "ticket"
+    branch_index: int = 0
+
+    def __str__(self) -> str:
+        number = f" {self.branch_index}" if self.branch_index else ""
+        return f"replicate {self.replicate}, level {self.level}, {self.branch}{number}"
+
+
+def chain(config: Config, replicate: int, level: int) -> Training:
+    """The training of a level that the next level's ticket is made from.
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=100)
+      >>> str(chain(config, 0, 3)), str(chain(config.replace(strategy="continued"), 0, 3))
+      ('replicate 0, level 3, ticket', 'replicate 0, level 3, continued')
+    """
+    return Training(replicate, level, config.chain(level))
 
 
 def trainings(config: Config) -> Iterator[Training]:
@@ -97,47 +118,3 @@ def steps_of(config: Config, training: Training) -> int:
         return config.steps * (2 if control.budget else 1)
     dense = training.level == 0 and not repeats_from_k(config, training)
     return config.steps - (0 if dense or training.branch == CONTINUED else config.rewind_step)
-
-
-def unfinished(config: Config, store: Store) -> list[Training]:
-    """Those that are still to be done, and can be.
-
-    What follows from a training that diverged cannot.  What a level stands on that is there
-    already is to be done even if the configuration asks for less: a repair took it away.
-
-    Raises:
-      DamagedError: if a record is not what was written.
-    """
-    done = found(store.root)
-    # Reads every record, so that no level is above what a record can have.
-    ends = {training.replicate: training.level for training in diverged(store, done)
-            if training == chain(config, training.replicate, training.level)}
-    tops = {training.replicate: training.level for training in done}  # The last is the highest.
-    below = {chain(config, replicate, level)
-             for replicate, top in tops.items() for level in range(top)}
-    wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
-
-    def can_be(training: Training) -> bool:
-        base = stands_on(config, training)
-        return base is None or base.level < ends.get(training.replicate, base.level + 1)
-    return [training for training in wanted if training not in done and can_be(training)]
-
-
-def diverged(store: Store, among: Iterable[Training]) -> list[Training]:
-    """Those of some trainings that are done and diverged."""
-    return [training for training in among if store.is_done(training)
-            and store.record(training).diverged_at is not None]
-
-
-def refuse_diverged(store: Store, among: Iterable[Training]) -> None:
-    """Nothing, if none of some trainings diverged.
-
-    Raises:
-      DivergedError: if one did; it names the first, and its step.
-    """
-    for training in diverged(store, among):
-        raise DivergedError(
-            f"A training must stay finite. Received: {training}, which diverged at step "
-            f"{store.record(training).diverged_at:,}. It is recorded, and no ticket is made of "
-            "it; try a lower learning_rate, or --on_divergence continue for what does not follow "
-            "from it.")

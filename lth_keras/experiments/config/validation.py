@@ -114,3 +114,59 @@ def check_strategy(config: Any) -> None:
     if config.strategy != "iterative" and config.keep_trained == "none":
         raise LotteryError(f"strategy={config.strategy} prunes by trained weights that are kept. "
                            "Received: keep_trained=none.")
+
+
+def rising_steps(name: str, value: Any, most: int) -> tuple[int, ...]:
+    """Steps as a tuple.
+
+    Args:
+      name: of the setting.
+      value: a tuple or list of whole numbers in [1, most], each above the one before.
+      most: the highest allowed.
+
+    Raises:
+      LotteryError: for anything else.
+    """
+    numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    whole = all(type(step) is int and 1 <= step <= most for step in numbers)
+    if not whole or list(numbers) != sorted(set(numbers)):
+        raise LotteryError(f"{name} must be rising steps in [1, steps={most}], with a slash "
+                           f"between them. Received: {value!r:.100}. (--scale shortens a preset "
+                           "as a whole.)")
+    return numbers
+
+
+def parse_value(name: str, text: str, now: Any) -> Any:
+    """A setting's value from text, of the type that it has now.
+
+    Raises:
+      LotteryError: if the text is none.
+
+    Example:
+      >>> parse_value("steps", "300", 1), parse_value("measured_steps", "100/200", ())
+      (300, (100, 200))
+    """
+    if name == "branches":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        if name == "fraction":
+            return _parse_fraction(text)
+        if isinstance(now, tuple):
+            return tuple(int(part) for part in re.split("[/,]", text) if part.strip())
+        return type(now)(text)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number", tuple: "steps, such as 100/200"}.get(
+            type(now) if name != "fraction" else dict, "a number, or such as "
+            "default:0.2,output:0.1")
+        raise LotteryError(f"{name} must be {kind}. Received: {text!r}.") from None
+
+
+def _parse_fraction(text: str) -> float | dict[str, float]:
+    if ":" not in text:
+        return float(text)
+    pairs = [(key.strip(), float(value)) for key, value in
+             (part.rsplit(":", 1) for part in text.split(","))]
+    keys = {key for key, _ in pairs}
+    if len(keys) < len(pairs) or "" in keys:
+        raise ValueError("an entry is missing or given twice")
+    return dict(pairs)

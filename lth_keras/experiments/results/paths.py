@@ -16,8 +16,9 @@ import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import record
-from lth_keras.experiments.results.record import Record, Training
+from lth_keras.experiments.results.record import Record
 from lth_keras.files import atomic, owners
 
 _Read = TypeVar("_Read")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lth_keras.experiments.config.branches import MOST_LEVEL
-from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.files import atomic
 from lth_keras.files.json_checks import is_whole
 
@@ -23,31 +23,6 @@ STEP, DENSITY = "test_accuracy_step_", "density_"  # What further columns begin 
 FORMAT = 2
 _MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}")
 _MOST_MORE = 10_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """Which of an experiment's trainings: the key of everything that is kept of it."""
-
-    replicate: int
-    level: int
-    branch: str = "ticket"
-    branch_index: int = 0
-
-    def __str__(self) -> str:
-        number = f" {self.branch_index}" if self.branch_index else ""
-        return f"replicate {self.replicate}, level {self.level}, {self.branch}{number}"
-
-
-def chain(config: Config, replicate: int, level: int) -> Training:
-    """The training of a level that the next level's ticket is made from.
-
-    Example:
-      >>> config = Config(preset="p", network="n", dataset="d", steps=100)
-      >>> str(chain(config, 0, 3)), str(chain(config.replace(strategy="continued"), 0, 3))
-      ('replicate 0, level 3, ticket', 'replicate 0, level 3, continued')
-    """
-    return Training(replicate, level, config.chain(level))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.paths import (
     DamagedError,
@@ -24,7 +25,7 @@ from lth_keras.experiments.results.paths import (
     read_within,
     ticket_path,
 )
-from lth_keras.experiments.results.record import chain, COLUMNS, Record, Training
+from lth_keras.experiments.results.record import COLUMNS, Record
 from lth_keras.files import atomic, owners
 
 # All that a run writes, by its path in the workdir.

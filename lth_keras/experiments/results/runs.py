@@ -17,8 +17,8 @@ import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
-from lth_keras.experiments.results.record import Training
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge_levels, LevelVerdict
 from lth_keras.files import ticket_file

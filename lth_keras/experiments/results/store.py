@@ -24,6 +24,7 @@ import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths, record
 from lth_keras.experiments.results.paths import (
     CURVE_COLUMNS,
@@ -32,7 +33,7 @@ from lth_keras.experiments.results.paths import (
     MOST_TABLE,
     read_within,
 )
-from lth_keras.experiments.results.record import chain, COLUMNS, DENSITY, Record, STEP, Training
+from lth_keras.experiments.results.record import COLUMNS, DENSITY, Record, STEP
 from lth_keras.files import atomic, owners, ticket_file
 from lth_keras.files.ticket_file import Contents
 

@@ -81,7 +81,7 @@ def compile_model(model: Any, config: Config) -> None:
 
     Weight decay is the optimizer's, so that the loss is cross-entropy alone.
     """
-    model.compile(optimizers.of(config),
+    model.compile(optimizers.build_optimizer(config),
                   keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   metrics=["accuracy"], jit_compile=True)
 

@@ -28,10 +28,10 @@ from lth_keras.core.structured_pruning import prune
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import CONTINUED, TICKET
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import repeats_from_k
-from lth_keras.experiments.experiment import Outcome, Speed, Start
-from lth_keras.experiments.results.record import chain, DENSITY, Training
-from lth_keras.experiments.training import data_feed, models, rates
+from lth_keras.experiments.config.trainings import chain, repeats_from_k, Training
+from lth_keras.experiments.results.outcome import Outcome, Speed, Start
+from lth_keras.experiments.results.record import DENSITY
+from lth_keras.experiments.training import data_feed, models, optimizers
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.trainer import Trained, Trainer, TrainingSpec
 from lth_keras.files import provenance
@@ -149,7 +149,7 @@ class RoundRunner:
             return {"steps": config.steps}
         if config.retraining == "fine_tuning":
             return {"steps": config.steps, "first": config.rewind_step,
-                    "rate_first": config.steps, "rate_stretch": rates.STILL}
+                    "rate_first": config.steps, "rate_stretch": optimizers.CONSTANT}
         return {"steps": config.steps, "first": config.rewind_step,
                 "rate_first": config.rewind_step}
 

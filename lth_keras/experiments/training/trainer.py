@@ -15,8 +15,8 @@ import pandas as pd
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.experiment import Speed
-from lth_keras.experiments.training import data_feed, rates
+from lth_keras.experiments.results.outcome import Speed
+from lth_keras.experiments.training import data_feed, optimizers
 from lth_keras.experiments.training.data_feed import Interval
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.program import Program
@@ -201,7 +201,8 @@ class Trainer:
         start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
         rewinding.assign_masks(self._model, plan.masks)
         start.restore(self._model, plan.masks)
-        rates.place(self._model.optimizer, plan.rate_first, plan.rate_stretch)
+        optimizers.begin_schedule_at(
+            self._model.optimizer, plan.rate_first, plan.rate_stretch)
         for number, generator in enumerate(self._generators):
             generator.reset_from_seed(plan.seed + number)
 

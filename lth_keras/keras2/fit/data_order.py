@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from lth_keras.arguments import check_whole
 from lth_keras.core.seeding import generator
 from lth_keras.errors import LotteryError
 
@@ -68,9 +69,7 @@ class DataOrder:
         Raises:
           LotteryError: if the arrays differ in length, or batch_size is not in its range.
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise LotteryError("batch_size must be a whole number >= 1. "
-                               f"Received: {batch_size!r}.")
+        check_whole("batch_size", batch_size, 1)
         given = (x, y, sample_weight) if sample_weight is not None else (x, y)
         arrays = tf.nest.map_structure(tf.convert_to_tensor, x if y is None else given)
         shapes = [tuple(array.shape) for array in tf.nest.flatten(arrays)]

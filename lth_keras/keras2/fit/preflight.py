@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from lth_keras.arguments import check_choice
+from lth_keras.arguments import check_choice, check_whole
 from lth_keras.core import criteria
 from lth_keras.core.pruning import SCOPES
 from lth_keras.errors import LotteryError
@@ -34,9 +34,7 @@ def check_options(rewind_step: Any, scope: str, criterion: "str | criteria.Crite
     Raises:
       LotteryError: if one is not.
     """
-    if isinstance(rewind_step, bool) or not isinstance(rewind_step, int) or rewind_step < 0:
-        raise LotteryError("rewind_step must be a whole number >= 0. "
-                           f"Received: {rewind_step!r}.")
+    check_whole("rewind_step", rewind_step, 0)
     check_choice("scope", scope, SCOPES)
     criteria.get(criterion)
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
+from lth_keras.arguments import check_whole
 from lth_keras.core import fractions
 from lth_keras.core.fractions import Fraction
 from lth_keras.errors import LotteryError
@@ -49,15 +50,15 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
 
     def __init__(self, rounds: int, steps_per_round: int | None = None,
                  epochs_per_round: int | None = None, fraction: Fraction = 0.2):
-        self.rounds = _whole("rounds", rounds, 0)
+        self.rounds = check_whole("rounds", rounds, 0)
         if (steps_per_round is None) == (epochs_per_round is None):
             raise LotteryError(
                 "Exactly one of steps_per_round and epochs_per_round must be given. Received: "
                 f"steps_per_round={steps_per_round!r}, epochs_per_round={epochs_per_round!r}.")
         self.steps_per_round = steps_per_round if steps_per_round is None \
-            else _whole("steps_per_round", steps_per_round, 1)
+            else check_whole("steps_per_round", steps_per_round, 1)
         self.epochs_per_round = epochs_per_round if epochs_per_round is None \
-            else _whole("epochs_per_round", epochs_per_round, 1)
+            else check_whole("epochs_per_round", epochs_per_round, 1)
         self.fraction = fractions.check(fraction)
 
     def density(self, level: int, fraction: float | None = None) -> float:
@@ -134,9 +135,3 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
         given = {key: value for key, value in self.get_config()["config"].items()
                  if value is not None}
         return f"LotteryTicketSchedule({', '.join(f'{k}={v!r}' for k, v in given.items())})"
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise LotteryError(f"{name} must be a whole number >= {least}. Received: {value!r}.")
-    return value

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import WorkdirError
-from lth_keras.experiments.results import paths, record
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import chain, Training
+from lth_keras.experiments.results import paths
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import ticket_file
 from lth_keras.files.ticket_file import Contents
@@ -85,7 +85,7 @@ class WorkdirReader:
     def maker(self, replicate: int, level: int) -> Training:
         """The training by whose weights the ticket of a level > 0 was pruned."""
         one_shot = self.config.strategy == "one_shot"
-        return record.chain(self.config, replicate, 0 if one_shot else level - 1)
+        return chain(self.config, replicate, 0 if one_shot else level - 1)
 
     def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
         """The levels that have a ticket, by replicate.
@@ -124,8 +124,8 @@ class WorkdirReader:
 
     def _mark(self, replicate: int, level: int) -> "str | None":
         # That of a level that was pruned to, or of one that was begun.
-        made = self._done.get(record.chain(self.config, replicate, level - 1))
-        begun = self._done.get(record.chain(self.config, replicate, level))
+        made = self._done.get(chain(self.config, replicate, level - 1))
+        begun = self._done.get(chain(self.config, replicate, level))
         return made.following if level and made else begun.ticket if begun else None
 
     def has_trained(self, training: Training) -> bool:

@@ -15,8 +15,7 @@ import pandas as pd
 from lth_keras.core.masks import Arrays, density
 from lth_keras.core.mode_connectivity import POINTS, STABLE, walk
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.experiments.config.trainings import repeats_from_k
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import repeats_from_k, Training
 from lth_keras.files.ticket_file import Contents
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.plots import analysis_figures

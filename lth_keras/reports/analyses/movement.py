@@ -13,8 +13,7 @@ import pandas as pd
 
 from lth_keras.core.masks import Array, Arrays, density
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.experiments.results import record
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.files.ticket_file import Contents
 from lth_keras.reports.analyses.analysis import (
     ALL,
@@ -76,7 +75,7 @@ def _pairs(run: WorkdirReader, replicate: int,
            levels: Iterable[int]) -> Iterator[tuple[Training, int]]:
     # What is trained, and the level of the ticket: the next one, and for the dense network every
     # one, which is what the paper draws.
-    dense = record.chain(run.config, replicate, 0)
+    dense = chain(run.config, replicate, 0)
     for level in levels:
         if level > 0:
             yield from ((training, level) for training in dict.fromkeys(
@@ -101,7 +100,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     edges: dict[str, npt.NDArray[np.float64]] = {}
     for replicate, chosen in run.levels(levels).items():
         initial = run.initial(replicate)
-        dense = run.trained(record.chain(run.config, replicate, 0))
+        dense = run.trained(chain(run.config, replicate, 0))
         for training, level in _pairs(run, replicate, chosen):
             kept = run.trained(training) if training.level else dense
             if kept is None:

@@ -6,8 +6,8 @@ from ladders import ladder, SHAPES
 
 from lth_keras.core import masks
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.round_runner import RoundRunner
 

@@ -12,10 +12,10 @@ import workdirs
 from small import CONFIG, contents
 
 from lth_keras.errors import WorkdirError
-from lth_keras.experiments.config.trainings import trainings, unfinished
+from lth_keras.experiments.config.trainings import Training, trainings
+from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results import paths, repair, store
 from lth_keras.experiments.results.paths import DamagedError
-from lth_keras.experiments.results.record import Training
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import atomic, ticket_file
 

@@ -7,7 +7,8 @@ from rows import rows
 
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.results import record, runs, store
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results import runs, store
 from lth_keras.experiments.results.runs import about, Run
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=3000, rounds=1)
@@ -79,7 +80,7 @@ def test_a_workdir_where_all_diverged_is_joined_too(tmp_path):
     workdirs.fill(tmp_path / "a", whole)
     run = store.Store(tmp_path / "b", whole.replace(first_replicate=1))
     run.begin()
-    workdirs.finish(run, record.Training(1, 0), workdirs.DIVERGED)
+    workdirs.finish(run, Training(1, 0), workdirs.DIVERGED)
     joined, = runs.read_all([tmp_path / "a", tmp_path / "b"])
     assert joined.results.early_stop_step.tolist()[0] == 0
     assert joined.results.early_stop_step.isna().tolist() == [False, True]

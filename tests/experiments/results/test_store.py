@@ -10,10 +10,11 @@ from workdirs import CURVE, DIVERGED, finish, RESULT, ticket
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.paths import DamagedError, read_config
 from lth_keras.experiments.results.record import COLUMNS
-from lth_keras.experiments.results.store import Store, Training
+from lth_keras.experiments.results.store import Store
 from lth_keras.files import atomic, ticket_file
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)

@@ -4,8 +4,16 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.training import models, optimizers, rates
-from lth_keras.experiments.training.optimizers import CoupledSGD
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.training import models
+from lth_keras.experiments.training.optimizers import (
+    begin_schedule_at,
+    build_optimizer,
+    CONSTANT,
+    CoupledSGD,
+    learning_rate,
+    Rate,
+)
 from lth_keras.keras2.masking.weight_names import masked, named_weights
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 from lth_keras.keras2.rewinding import assign_masks, fresh_slots
@@ -62,7 +70,7 @@ def test_without_decay_it_is_keras_own_and_with_it_is_not_keras_decay():
 
 def test_a_schedule_and_decay_go_together():
     config = SGD.replace(warmup_steps=2, learning_rate_drops=(4,))
-    optimizer = optimizers.of(config)
+    optimizer = build_optimizer(config)
     weight, gradient = np.ones((2, 2), np.float32), np.full((2, 2), 0.5, np.float32)
     found = stepped(optimizer, weight, [gradient] * 6, False)
     expected = by_hand(weight, [gradient] * 6, [0, 0.125, 0.25, 0.25, 0.025, 0.025], 0.5, 0.125)
@@ -85,11 +93,11 @@ def test_weights_can_be_left_out_of_the_decay():
 
 
 def test_it_is_read_back_from_its_config():
-    optimizer = optimizers.of(SGD.replace(warmup_steps=2))
+    optimizer = build_optimizer(SGD.replace(warmup_steps=2))
     again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert type(again) is CoupledSGD and again.get_config() == optimizer.get_config()
     assert (again.momentum, again.weight_decay) == (0.5, 0.125)
-    assert isinstance(again._learning_rate, rates.Rate)
+    assert isinstance(again._learning_rate, Rate)
     assert fresh_slots(optimizer) == {"momentums": 0.0}
 
 
@@ -143,7 +151,7 @@ def test_training_with_masks_is_the_steps_by_hand(policy):
     ({"optimizer": "sgd", "momentum": 0.9}, keras.optimizers.SGD),
     ({"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}, CoupledSGD)])
 def test_the_optimizer_is_the_configurations(settings, kind):
-    optimizer = optimizers.of(presets.get("digits").replace(learning_rate=0.25, **settings))
+    optimizer = build_optimizer(presets.get("digits").replace(learning_rate=0.25, **settings))
     assert type(optimizer) is kind
     assert float(optimizer.learning_rate) == 0.25
     assert getattr(optimizer, "momentum", 0.0) == settings.get("momentum", 0.0)
@@ -152,7 +160,69 @@ def test_the_optimizer_is_the_configurations(settings, kind):
 
 def test_float16_alone_needs_its_loss_scaled():
     for policy, scaled in (("float32", False), ("mixed_bfloat16", False), ("mixed_float16", True)):
-        optimizer = optimizers.of(SGD.replace(dtype_policy=policy))
+        optimizer = build_optimizer(SGD.replace(dtype_policy=policy))
         assert isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer) == scaled
         assert type(getattr(optimizer, "inner_optimizer", optimizer)) is CoupledSGD
         assert float(optimizer.learning_rate) == 0.25
+
+
+RATE = Config(preset="p", network="n", dataset="d", steps=100, learning_rate=0.4)
+
+
+def rate_by_hand(step, warmup, drops):
+    rate = 0.4 * (min(1, step / warmup) if warmup else 1)
+    return rate / 10 ** sum(step >= drop for drop in drops)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 30])
+@pytest.mark.parametrize("drops", [(), (50,), (20, 25, 80)])
+@pytest.mark.parametrize(("first", "stretch"), [(0, 1), (20, 1), (0, 2), (40, 0.5)])
+def test_the_rate_of_every_step(warmup, drops, first, stretch):
+    rate = Rate(0.4, warmup, drops)
+    begin_schedule_at(keras.optimizers.SGD(rate), first, stretch)
+    compiled = tf.function(rate, jit_compile=True)
+    for step in range(0, 100, 7):
+        place = first + step / stretch
+        assert float(rate(step)) == pytest.approx(rate_by_hand(place, warmup, drops))
+        assert float(compiled(tf.constant(step))) == pytest.approx(float(rate(step)))
+
+
+def test_a_rate_that_is_still_stays_where_it_is():
+    rate = Rate(0.4, 0, (50,))
+    begin_schedule_at(keras.optimizers.SGD(rate), 100, CONSTANT)
+    assert [float(rate(step)) for step in (0, 10, 10**6)] == pytest.approx([0.04] * 3)
+
+
+def test_a_rate_that_never_changes_is_a_number():
+    assert learning_rate(RATE) == 0.4
+    assert isinstance(learning_rate(RATE.replace(warmup_steps=1)), Rate)
+    assert isinstance(learning_rate(RATE.replace(learning_rate_drops=(5,))), Rate)
+    begin_schedule_at(keras.optimizers.SGD(0.4), 50)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_optimizer_follows_where_it_is_placed_without_a_new_trace(scaled):
+    optimizer = keras.optimizers.SGD(Rate(1.0, 0, (2,)))
+    if scaled:
+        optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer, dynamic=False,
+                                                             initial_scale=1)
+    weight = tf.Variable([0.0])
+    optimizer.build([weight])
+
+    @tf.function
+    def step():
+        optimizer.apply_gradients([(tf.constant([1.0]), weight)])
+    for first, moved in ((0, 1.0), (2, 0.1), (0, 1.0)):
+        begin_schedule_at(optimizer, first)
+        optimizer.iterations.assign(0)
+        before = weight.numpy()
+        step()
+        np.testing.assert_allclose(before - weight.numpy(), moved, rtol=1e-6)
+    assert step.experimental_get_tracing_count() == 1
+
+
+def test_an_optimizer_with_a_rate_knows_its_fresh_slots():
+    optimizer = keras.optimizers.Adagrad(Rate(0.1, 5, (10,)), initial_accumulator_value=0.3)
+    assert fresh_slots(optimizer) == {"_accumulators": pytest.approx(0.3)}
+    again = Rate.from_config(Rate(0.1, 5, (10,)).get_config())
+    assert float(again(3)) == pytest.approx(0.06)

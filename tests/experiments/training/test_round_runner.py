@@ -8,8 +8,8 @@ import tf_keras as keras
 from small import blobs, CONFIG
 
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.store import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.training import models
 from lth_keras.experiments.training.round_runner import RoundRunner
 

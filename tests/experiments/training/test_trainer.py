@@ -23,7 +23,7 @@ def make_data(seed=0, train=50, test=20):
     def draw(count):
         y = rng.integers(0, CLASSES, count).astype(np.int32)
         return (centres[y] + rng.normal(size=(count, 6))).astype(np.float32), y
-    return Data(*draw(trainer), *draw(test), CLASSES)
+    return Data(*draw(train), *draw(test), CLASSES)
 
 
 def make_model(learning_rate=1e-2):

@@ -14,8 +14,8 @@ import lth_keras as lth
 from lth_keras.core.sparsity_types import parse
 from lth_keras.core.structured_pruning import obeys
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.experiment import Start
-from lth_keras.experiments.results.store import Training
+from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.keras2.masking import weight_names
 from lth_keras.keras2.masking.masked_layer import MaskedLayer

@@ -6,7 +6,7 @@ import pytest
 import searches
 
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.files.ticket_file import Contents
 from lth_keras.reports.analyses import connections, movement, overlaps, survivors
 from lth_keras.reports.analyses.analysis import in_order, summarise, WorkdirReader

@@ -5,7 +5,7 @@ import searches
 
 from lth_keras.core import mode_connectivity
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.experiments.results.record import Training
+from lth_keras.experiments.config.trainings import Training
 from lth_keras.reports.analyses import instability
 from lth_keras.reports.analyses.analysis import WorkdirReader
 

@@ -1,0 +1,59 @@
+"""What goes into one training and what comes out of it, between whoever trains and the store."""
+
+import dataclasses
+from typing import Any
+
+import pandas as pd
+
+from lth_keras.files.ticket_file import Contents
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What one training leaves behind.
+
+    Attributes:
+      result: the measures of its row in results.csv.
+      curve: its learning curve.
+      drawn: the ticket of level 0, if the training drew it.
+      following: the ticket of the next level, if that is made from it.
+      trained: its trained weights and its masks, if they are kept.
+    """
+
+    result: dict[str, Any]
+    curve: pd.DataFrame
+    drawn: Contents | None = None
+    following: Contents | None = None
+    trained: Contents | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Start:
+    """What a training starts from.
+
+    Attributes:
+      ticket: that of its level, or None at level 0, whose first training draws it.
+      mark: the mark of the ticket's file, if it has one.
+      other: the network that it takes something else from, as `trainings.takes_from` says.
+    """
+
+    ticket: Contents | None = None
+    mark: str | None = None
+    other: Contents | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Speed:
+    """How fast a network trains here.
+
+    Attributes:
+      compilation: seconds until the program is compiled, paid once a process.
+      step: seconds a step.
+      validation: seconds a validation.
+      evaluation: seconds for the evaluations at a training's end, at that rate.
+    """
+
+    compilation: float
+    step: float
+    validation: float
+    evaluation: float
