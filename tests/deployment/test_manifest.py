@@ -1,48 +1,17 @@
 """Deployments: budgets, the table, the picture and the card, over fabricated figures."""
 
-import importlib.util
 import io
 import json
-import pathlib
 
-import numpy as np
 import pandas as pd
 import pytest
+from deployments import FACTS, made, REFUSED, row
 from rich.console import Console
 
-from lth_keras.deployment import formats, manifest, model_card
+from lth_keras.deployment import manifest, model_card
 from lth_keras.deployment.manifest import Budget, Deployment
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.training import networks
 from lth_keras.reports import deployment_tables
-
-
-def row(format_="float32", *, level=3, size=1000, accuracy=0.98, latency=20.0, **changes):
-    return {"level": level, "density": 0.8**level, "format": format_, "runtime": "litert",
-            "status": "shipped", "bytes": size, "gzip_bytes": size // 2, "accuracy": accuracy,
-            "accuracy_lost": 0.0, "max_error": 1e-6, "not_finite": 0,
-            "peak_memory_bytes": 2**20, "latency_1_us": latency, "latency_1_low_us": latency - 1,
-            "latency_1_high_us": latency + 1, "latency_32_us": 30 * latency,
-            "latency_32_low_us": 29 * latency, "latency_32_high_us": 31 * latency,
-            "file": f"model_{format_}.tflite", "reason": "", "route": "", **changes}
-
-
-REFUSED = row("float16_sparse", status="refused", accuracy=np.nan, max_error=np.nan,
-              not_finite=100, reason="it computes NaN", route="float32_sparse", file="",
-              latency_1_us=np.nan, latency_1_low_us=np.nan, latency_1_high_us=np.nan)
-FACTS = {"name": "lenet, level 3", "level": 3, "density": 0.512, "replicate": 0,
-         "preset": "lenet_300_100", "dataset": "mnist", "fingerprint": "0a1b2c3d4e",
-         "settings": {"preset": "lenet_300_100", "steps": 100, "fraction": {"default": 0.2}},
-         "pixels": True,
-         "input": {"shape": [28, 28], "dtype": "float32"},
-         "output": {"shape": [10], "dtype": "float32"}, "dense": row(size=9000, file=""),
-         "compaction": "3 of 400 units were removed.", "threads": 1,
-         "reference": {"accuracy": 0.98, "examples": 10_000, "largest_output": 10.0},
-         "versions": {"tensorflow": "2.21.0"}, "machine": "2 cores"}
-
-
-def made(folder, rows=None, **facts):
-    return Deployment(folder, manifest.table(rows or [row(), REFUSED]), {**FACTS, **facts})
 
 
 def choose(budget, *rows):
@@ -187,72 +156,3 @@ def test_where_memory_is_not_known_there_is_a_dash(tmp_path):
     found = made(tmp_path, [row(peak_memory_bytes=None)], dense=row(peak_memory_bytes=None))
     assert model_card.text(found).count("| - |") == 2
     assert deployment_tables.table(found).row_count == 2
-
-
-DOCS = pathlib.Path(__file__).parents[2] / "docs"
-
-
-@pytest.fixture(scope="module")
-def document():
-    """docs/deployment.py, whose name is a module's of the package too."""
-    place = importlib.util.spec_from_file_location("deployment_page", DOCS / "deployment.py")
-    module = importlib.util.module_from_spec(place)
-    place.loader.exec_module(module)
-    return module
-
-
-def test_the_page_has_what_exports_measured_and_the_best_of_it(document, tmp_path):
-    rows = [row(size=1000, latency=10.0), row("small", size=450, latency=20.0), REFUSED]
-    made(tmp_path / "made", rows).save()
-    document.add(tmp_path / "kept", "lenet", tmp_path / "made", "lth run\nlth export runs/lenet")
-    text = document.page(tmp_path / "kept")
-    assert "## lenet, level 3: 51.2% of the weights" in text
-    assert "    lth run\n    lth export runs/lenet\n" in text and "`model_small.tflite`" in text
-    assert "bytes 1/20.0 (small), bytes gzipped 1/20.0 (small), latency 1/2.0 (float32)" in text
-    assert "float16_sparse in ai-edge-litert: it computes NaN" in text
-
-
-def test_the_page_is_what_the_kept_deployments_say(document):
-    assert (DOCS / "deployment.md").read_text() == document.page(DOCS / "deployments")
-
-
-def test_the_page_says_what_every_network_can_be_shipped_as(document, tmp_path):
-    kept = tmp_path / document.NETWORKS
-    refused = {**REFUSED, "format": "float16_sparse"}
-    for name, rows in (("conv2", [row("float32", size=1000), refused]),
-                       ("lenet_300_100", [row("float32", size=2000), refused])):
-        made(kept / name, rows, name=name).save()
-    text = document.page(tmp_path)
-    assert "| format | lenet_300_100 | conv2 |" in text
-    assert "| float32 | 2,000<br>1e-07 | 1,000<br>1e-07 |" in text, text
-    assert "| float16_sparse | refused | refused |" in text
-    assert "- float16_sparse in ai-edge-litert, of lenet_300_100, conv2: it computes NaN" in text
-
-
-def test_the_page_says_what_every_level_can_be_shipped_as(document, tmp_path):
-    rows = pd.DataFrame([
-        row(name, level=level, size=size, latency=latency) for level in (0, 1)
-        for name, size, latency in (("float32", 2000, 10.0), ("small", 450, 20.0))])
-    (tmp_path / "report").mkdir()
-    rows.to_csv(tmp_path / "report" / "deployment.csv", index=False)
-    (tmp_path / "report" / "deployment.png").write_bytes(b"picture")
-    assert "Every level" not in document.page(tmp_path / "kept")
-    document.add_levels(tmp_path / "kept", tmp_path / "report", "lth run p\nlth report")
-    text = document.page(tmp_path / "kept")
-    assert "    lth run p\n    lth report\n" in text and "](kept/levels.png)" in text
-    assert (tmp_path / "kept" / "levels.png").read_bytes() == b"picture"
-    assert "| 1 | 80.0 | 450<br>small | 225<br>small | 10.0<br>float32 | 98.00 |" in text, text
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("network", networks.NETWORKS)
-def test_every_format_of_every_network_agrees_or_is_refused(document, network, tmp_path):
-    document.export(tmp_path, network)
-    found = document.read(tmp_path / document.NETWORKS)[network]
-    assert set(found.rows["format"]) == set(formats.FORMATS)
-    assert {"keras", "saved_model", "float32"} <= set(found.shipped)
-    for _, each in found.rows.iterrows():
-        if each.status == manifest.SHIPPED:
-            assert np.isfinite(each.max_error) and not each.not_finite
-        else:
-            assert each.reason and each.route and "\n" not in each.reason

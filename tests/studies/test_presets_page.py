@@ -1,30 +1,19 @@
 """The page of presets: what each costs, and what a short run of it came to."""
 
 import pathlib
-import sys
 
 import pandas as pd
+import presets as listed  # studies/presets.py
 import pytest
 
 from lth_keras.experiments.config import presets
 
-DOCS = pathlib.Path(__file__).parents[2] / "docs"
-
-
-@pytest.fixture(scope="module")
-def listed():
-    sys.path.insert(0, str(DOCS))
-    try:
-        # Not the package's module of that name, which `lth_keras.experiments.config.presets` is.
-        import presets as page
-    finally:
-        sys.path.remove(str(DOCS))
-    return page
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 @pytest.mark.parametrize("steps", [20, 100, 300])
-def test_every_preset_can_be_shortened_with_its_schedule(listed, name, steps):
+def test_every_preset_can_be_shortened_with_its_schedule(name, steps):
     config = presets.get(name)
     short = listed.shortened(config, steps)
     assert short.steps == steps and short.rounds == 1
@@ -34,7 +23,7 @@ def test_every_preset_can_be_shortened_with_its_schedule(listed, name, steps):
     assert short.warmup_steps == pytest.approx(config.warmup_steps * steps / config.steps, abs=1)
 
 
-def test_a_short_run_is_trained_pruned_and_kept_in_place_of_an_earlier_one(listed, tmp_path):
+def test_a_short_run_is_trained_pruned_and_kept_in_place_of_an_earlier_one(tmp_path):
     results = tmp_path / "presets.csv"
     for steps in (3, 4):
         listed.keep(results, "digits", listed.train(presets.get("digits"), steps))
@@ -48,8 +37,8 @@ def test_a_short_run_is_trained_pruned_and_kept_in_place_of_an_earlier_one(liste
     assert "| 50,200 | 75 x 1,000 | 4 and 4 | 80.2% | " in row and row.endswith("| 0 |")
 
 
-def test_the_page_has_every_preset_and_is_what_is_kept(listed, tmp_path):
+def test_the_page_has_every_preset_and_is_what_is_kept(tmp_path):
     assert listed.page(tmp_path / "none.csv").count("| - |") >= len(presets.PRESETS)
-    page = (DOCS / "presets.md").read_text()
-    assert page == listed.page(DOCS / "presets.csv")
+    page = (ROOT / "docs" / "presets.md").read_text()
+    assert page == listed.page(ROOT / "studies" / "presets.csv")
     assert all(f"\n| {name} | " in page for name in presets.PRESETS)

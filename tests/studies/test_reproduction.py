@@ -2,36 +2,20 @@
 
 import dataclasses
 import pathlib
-import sys
 
+import claims
+import judging
 import numpy as np
 import pandas as pd
 import pytest
+import reproduction
 import workdirs
 
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.statistics import Estimate
 
-DOCS = pathlib.Path(__file__).parents[2] / "docs"
-
-
-@pytest.fixture(scope="module")
-def claims():
-    sys.path.insert(0, str(DOCS))
-    import claims
-    return {claim.name: claim for claim in claims.CLAIMS}
-
-
-@pytest.fixture(scope="module")
-def judging(claims):
-    import judging
-    return judging
-
-
-@pytest.fixture(scope="module")
-def reproduction(claims):
-    import reproduction
-    return reproduction
+ROOT = pathlib.Path(__file__).parents[2]
+CLAIMS = {claim.name: claim for claim in claims.CLAIMS}
 
 
 # What the paper reports, as means by level.
@@ -61,29 +45,29 @@ def results(*, steps=STEPS, accuracy=ACCURACY, noise=0.0001, replicates=5, contr
 
 
 @pytest.fixture(scope="module")
-def decided(claims, judging):
+def decided():
     def decide(name, **changes):
-        claim = claims[name]
+        claim = CLAIMS[name]
         return judging.decide(claim, dict.fromkeys(claim.runs, results(**changes)))
     return decide
 
 
 @pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4", "L5"])
-def test_the_papers_own_figures_are_reproduced(decided, judging, name):
+def test_the_papers_own_figures_are_reproduced(decided, name):
     verdict, parts = decided(name)
     assert verdict == judging.REPRODUCED, parts
     assert all(part.replicates == 5 for part in parts)
 
 
 @pytest.mark.parametrize("name", ["L6", "L7"])
-def test_claims_on_the_control_are_reproduced_where_it_is_worse(decided, judging, name):
+def test_claims_on_the_control_are_reproduced_where_it_is_worse(decided, name):
     assert decided(name, control=0.006)[0] == judging.REPRODUCED
     assert decided(name, control=-0.006)[0] == judging.NOT_REPRODUCED
     assert decided(name)[0] == judging.NOT_RUN
 
 
 @pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4"])
-def test_noise_leaves_a_claim_open(decided, judging, name):
+def test_noise_leaves_a_claim_open(decided, name):
     assert decided(name, noise=2.0, replicates=3)[0] == judging.INCONCLUSIVE
     assert decided(name, replicates=1)[0] == judging.INCONCLUSIVE
 
@@ -92,18 +76,18 @@ def test_noise_leaves_a_claim_open(decided, judging, name):
     ("L1", {"steps": dict.fromkeys(STEPS, 10_000)}), ("L1", {"steps": {**STEPS, 7: 20_000}}),
     ("L2", {"accuracy": dict.fromkeys(STEPS, 0.98)}), ("L3", {"steps": {**STEPS, 15: 5000}}),
     ("L3", {"accuracy": {**ACCURACY, 15: 0.97}}), ("L4", {"steps": {**STEPS, 3: 11_000}})])
-def test_results_that_contradict_a_claim_are_said_to(decided, judging, name, changes):
+def test_results_that_contradict_a_claim_are_said_to(decided, name, changes):
     assert decided(name, **changes)[0] == judging.NOT_REPRODUCED
 
 
-def test_an_effect_half_as_large_as_the_papers_is_the_bound(judging):
+def test_an_effect_half_as_large_as_the_papers_is_the_bound():
     def verdict(mean, half):
         return judging.effect("x", Estimate(mean, mean - half, mean + half, 1, 5), 2.0).verdict
     assert [verdict(*case) for case in [(1.0, 0.9), (0.99, 0.9), (1.0, 1.1), (0.5, 0.4)]] == [
         judging.REPRODUCED, judging.INCONCLUSIVE, judging.INCONCLUSIVE, judging.NOT_REPRODUCED]
 
 
-def test_a_difference_of_any_size_is_refuted_where_there_is_as_good_as_none(judging):
+def test_a_difference_of_any_size_is_refuted_where_there_is_as_good_as_none():
     def part(mean, half, **options):
         return judging.sign("x", Estimate(mean, mean - half, mean + half, 0.2, 9), **options)
     cases = [(0.1, 0.09), (0.1, 0.11), (0.0, 0.14), (0.0, 0.16), (-0.2, 0.1)]
@@ -113,7 +97,7 @@ def test_a_difference_of_any_size_is_refuted_where_there_is_as_good_as_none(judg
     assert part(0.0, 0.14).verdict == judging.INCONCLUSIVE
 
 
-def test_what_is_open_says_how_many_replicates_would_tell(judging):
+def test_what_is_open_says_how_many_replicates_would_tell():
     def needed(judge, mean, deviation, *bounds, low=-9, high=9):
         return judge("x", Estimate(mean, low, high, deviation, 5), *bounds).needed
     ten = "about 10 replicates would tell"  # As of the t-test of one deviation's difference.
@@ -125,15 +109,15 @@ def test_what_is_open_says_how_many_replicates_would_tell(judging):
     assert needed(judging.equal, 0.0, 1.0, 1.0, low=-1, high=1) == ""
 
 
-def test_a_note_is_shown_of_a_claim_that_is_not_reproduced(claims, reproduction, judging):
-    claim = dataclasses.replace(claims["L1"], note="As it is.")
+def test_a_note_is_shown_of_a_claim_that_is_not_reproduced():
+    claim = dataclasses.replace(CLAIMS["L1"], note="As it is.")
     shown = "\n".join(reproduction._notes({claim: (judging.NOT_REPRODUCED, [])}))
     assert "- **L1** (not reproduced): As it is." in shown
     for verdict in (judging.REPRODUCED, judging.NOT_RUN):
         assert reproduction._notes({claim: (verdict, [])}) == []
 
 
-def test_several_parts_say_what_each_comes_to_and_many_are_folded(reproduction, judging):
+def test_several_parts_say_what_each_comes_to_and_many_are_folded():
     good = judging.Part("a: 1 pt", judging.REPRODUCED, 5)
     open_ = judging.Part("b: 2 pt", judging.INCONCLUSIVE, 5, "about 9 replicates would tell")
     assert reproduction._said([good], judging.REPRODUCED) == "a: 1 pt"
@@ -153,8 +137,8 @@ def test_several_parts_say_what_each_comes_to_and_many_are_folded(reproduction, 
     assert many.count("<br>") == 9 and many.endswith("</details>")
 
 
-def test_one_shot_and_continued_need_both_runs(claims, judging):
-    for claim in claims.values():
+def test_one_shot_and_continued_need_both_runs():
+    for claim in CLAIMS.values():
         if len(claim.runs) > 1:
             assert judging.decide(claim, {claim.runs[0]: results()})[0] == judging.NOT_RUN
 
@@ -183,9 +167,8 @@ def convolutional(*, speed=3.5, gain=0.034, worst=0.001, train=1.0, control=2.0,
     ("C4", {"train": 0.99}), ("C4", {"worst": -0.001}), ("C5", {"control": 0.9}),
     ("C5", {"kept": -0.01})])
 @pytest.mark.parametrize("number", [2, 4, 6])
-def test_claims_on_convolutional_networks_go_by_their_rules(claims, judging, name, number,
-                                                            contradicting):
-    claim = claims[f"{name}, Conv-{number}"]
+def test_claims_on_convolutional_networks_go_by_their_rules(name, number, contradicting):
+    claim = CLAIMS[f"{name}, Conv-{number}"]
 
     def verdict(**changes):
         return judging.decide(claim, {claim.runs[0]: convolutional(**changes)})[0]
@@ -195,14 +178,13 @@ def test_claims_on_convolutional_networks_go_by_their_rules(claims, judging, nam
         assert verdict(**contradicting) == judging.NOT_REPRODUCED
 
 
-def test_a_convolutional_run_that_goes_less_far_leaves_claims_on_sparser_levels_open(
-        claims, judging):
+def test_a_convolutional_run_that_goes_less_far_leaves_claims_on_sparser_levels_open():
     run = {"conv2": convolutional(levels=13)}
-    verdicts = [judging.decide(claims[f"C{number}, Conv-2"], run)[0] for number in range(1, 6)]
+    verdicts = [judging.decide(CLAIMS[f"C{number}, Conv-2"], run)[0] for number in range(1, 6)]
     assert verdicts == [judging.REPRODUCED, *[judging.NOT_RUN] * 3, judging.REPRODUCED]
 
 
-def check_rules(judging, claim, tables, contradicting):
+def check_rules(claim, tables, contradicting):
     """A claim is reproduced by tables of its runs, and not by others."""
     for found, verdict in ((tables, judging.REPRODUCED), (contradicting, judging.NOT_REPRODUCED)):
         decided = judging.decide(claim, dict(zip(claim.runs, found, strict=True)))
@@ -259,9 +241,8 @@ def rates(gaps):
     ("L15", (connections(1.2, 4.0),), (connections(1.2, 1.5),)),
     ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0.004, 0.006)),) * 2),
     ("T", (rates((0.004, 0.006)), rates((0, 0.001))), (rates((0, -0.001)),) * 2)])
-def test_claims_on_weights_and_rates_go_by_their_rules(claims, judging, name, tables,
-                                                        contradicting):
-    check_rules(judging, claims[name], tables, contradicting)
+def test_claims_on_weights_and_rates_go_by_their_rules(name, tables, contradicting):
+    check_rules(CLAIMS[name], tables, contradicting)
 
 
 def levels(branches, density=0.8):
@@ -305,12 +286,11 @@ def falls(*after):
         (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.98), ladder(0.2)),
         (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2, 0.97)))),
     ("L18", falls(8, 12, 14), falls(8, 12, 18)), ("L18", falls(8, 12, 14), falls(6, 12, 14))])
-def test_claims_on_accuracies_at_the_early_stop_go_by_their_rules(claims, judging, name, tables,
-                                                                 contradicting):
-    check_rules(judging, claims[name], tables, contradicting)
+def test_claims_on_accuracies_at_the_early_stop_go_by_their_rules(name, tables, contradicting):
+    check_rules(CLAIMS[name], tables, contradicting)
 
 
-def test_a_measure_at_a_share_of_the_weights_lies_between_two_levels(judging):
+def test_a_measure_at_a_share_of_the_weights_lies_between_two_levels():
     run = levels({"ticket": {0: 0.9, 1: 0.8, 2: 0.4}}, density=0.25)
 
     def at(percent):
@@ -320,8 +300,8 @@ def test_a_measure_at_a_share_of_the_weights_lies_between_two_levels(judging):
     assert at(100)[0] == pytest.approx(0.9) and at(6) == []
 
 
-def test_every_claim_of_the_paper_has_a_row(claims, reproduction, tmp_path):
-    names = list(claims)
+def test_every_claim_of_the_paper_has_a_row(tmp_path):
+    names = list(CLAIMS)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
         f"{letter}{number}" for letter, count in (("L", 18), ("C", 9), ("V", 4), ("R", 4))
         for number in range(1, count + 1)), "T"]
@@ -331,7 +311,7 @@ def test_every_claim_of_the_paper_has_a_row(claims, reproduction, tmp_path):
     assert f"{len(names)} claims: {len(names)} not run." in page
 
 
-def test_kept_results_say_where_they_come_from_and_are_read_back(reproduction, tmp_path):
+def test_kept_results_say_where_they_come_from_and_are_read_back(tmp_path):
     config = Config(preset="p", network="n", dataset="d", steps=100, rounds=2, replicates=2)
     workdirs.trained_with(workdirs.fill(tmp_path / "run", config), tensorflow="9.8.7")
     reproduction.add(tmp_path / "results", "lenet_300_100", tmp_path / "run", "lth run p",
@@ -352,7 +332,7 @@ def test_kept_results_say_where_they_come_from_and_are_read_back(reproduction, t
     assert "    lth run p" in page and "10 trained networks, 2 replicates" in page
 
 
-def test_replicates_are_added_to_those_that_are_kept(reproduction, tmp_path):
+def test_replicates_are_added_to_those_that_are_kept(tmp_path):
     config = Config(preset="p", network="n", dataset="d", steps=100, rounds=1, replicates=2)
     for first in (0, 2):
         workdirs.fill(tmp_path / str(first), config.replace(first_replicate=first))
@@ -380,5 +360,6 @@ def test_replicates_are_added_to_those_that_are_kept(reproduction, tmp_path):
     assert "    lth run 0\n    lth run 2\n" in page and "12 trained networks, 4 replicates" in page
 
 
-def test_the_page_is_what_the_kept_results_say(reproduction):
-    assert (DOCS / "reproduction.md").read_text() == reproduction.page(DOCS / "results")
+def test_the_page_is_what_the_kept_results_say():
+    assert (ROOT / "docs" / "reproduction.md").read_text() == reproduction.page(
+        ROOT / "studies" / "results")

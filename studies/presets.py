@@ -1,12 +1,12 @@
 """Writes docs/presets.md: every preset, what it costs, and what a short run of it came to.
 
-    python docs/presets.py                        the page
-    python docs/presets.py run [NAME...]          trains presets first, by default all
+    python studies/presets.py                     the page
+    python studies/presets.py run [NAME...]       trains presets first, by default all
     ... run NAME... --steps STEPS                 for so many steps, by default 100
 
 A short run is the preset scaled to --steps, on some of its data set's images: the dense network is
-trained, pruned as the preset says, rewound and trained again.  docs/presets.csv keeps what came of
-it; the figures say that a preset runs, and nothing of what it comes to.
+trained, pruned as the preset says, rewound and trained again.  studies/presets.csv keeps what
+came of it; the figures say that a preset runs, and nothing of what it comes to.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from lth_keras.experiments.training import datasets
 from lth_keras.files import atomic, provenance
 
 HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "presets.md"
 STEPS = 100
 EXAMPLES = {"train": 3000, "test": 500}  # Of the data set's, the first.
 VALIDATION = 500  # Of those to train on.
@@ -33,7 +34,7 @@ def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "presets.csv")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "presets.md")
+    parser.add_argument("--output", type=pathlib.Path, default=PAGE)
     commands = parser.add_subparsers(dest="command_name")
     runs = commands.add_parser("run", help="train presets for some steps")
     runs.add_argument("names", nargs="*", help="by default all")
@@ -95,13 +96,13 @@ def page(results: pathlib.Path) -> str:
     machines = sorted({f"{row.machine}; tensorflow {row.tensorflow}" for row in kept.itertuples()})
     return "\n".join([
         "# Presets", "",
-        "Written by `python docs/presets.py`.  `lth run NAME` runs a preset, `lth run NAME --scale "
-        "0.1` a tenth of its steps, its schedule with them.", "",
+        "Written by `python studies/presets.py`.  `lth run NAME` runs a preset, `lth run NAME "
+        "--scale 0.1` a tenth of its steps, its schedule with them.", "",
         "The last columns are of a short run, which shows that a preset runs, and nothing of what "
         "it comes to: the preset scaled to so many steps, on at most "
         f"{EXAMPLES['train']:,} of its data set's training images ({VALIDATION} of them held out) "
         f"and {EXAMPLES['test']} of its test images; the dense network is trained, pruned, rewound "
-        "and trained again: `python docs/presets.py run NAME --steps STEPS`.  CIFAR-10 is "
+        "and trained again: `python studies/presets.py run NAME --steps STEPS`.  CIFAR-10 is "
         "CIFAR-10 (JPEG): every image was compressed once.", "",
         "| preset | what it is | weights | networks x steps | short run: steps | P_m at level 1 | "
         "test accuracy, level 0, 1 | pruned weights that are not 0 |",

@@ -62,7 +62,7 @@ class Claim:
     Attributes:
       name: as in the list of claims, "L1".
       text: what the paper says.
-      runs: names of the results that decide it, in docs/results.
+      runs: names of the results that decide it, in studies/results.
       judge: from those to its parts; None if it is not decided by a program yet.
       note: what is to be said of what came of it; Markdown.
     """

@@ -1,12 +1,12 @@
-"""Writes docs/reproduction.md from the results in docs/results.
+"""Writes docs/reproduction.md from the results in studies/results.
 
-    python docs/reproduction.py                                  the page
-    python docs/reproduction.py add NAME WORKDIR --command TEXT  keeps a run's results first
+    python studies/reproduction.py                                  the page
+    python studies/reproduction.py add NAME WORKDIR --command TEXT  keeps a run's results first
     ... add NAME WORKDIR --command TEXT --analysis KIND          or those of `lth analyse KIND`
     ... add NAME WORKDIR --command TEXT --more                   beside those of other replicates
 
 A result is NAME.csv, the rows of a run (NAME_KIND.csv of an analysis), and NAME.json: its settings
-and seed, and the command, versions and machine of each part.  The claims are in docs/claims.py.
+and seed, and the command, versions and machine of each part.  The claims are in studies/claims.py.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from lth_keras.experiments.results import paths, runs, store
 from lth_keras.files import atomic, provenance
 
 HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "reproduction.md"
 _FOLDED = 8  # Lines of a cell, beyond which it is folded.
 _DROPPED = "seconds"  # Of a machine that was busy or not: it belongs to no claim.
 
@@ -30,7 +31,7 @@ def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "results")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "reproduction.md")
+    parser.add_argument("--output", type=pathlib.Path, default=PAGE)
     commands = parser.add_subparsers(dest="command_name")
     adds = commands.add_parser("add", help="keep the results of a workdir")
     adds.add_argument("name")
@@ -110,12 +111,13 @@ def page(results: pathlib.Path) -> str:
     return "\n".join([
         "# What reproduces", "",
         "The claims of Frankle & Carbin, *The Lottery Ticket Hypothesis* (ICLR 2019), and what "
-        "came of them here.  Written by `python docs/reproduction.py` from the rows in "
-        "[docs/results](results).  The rules that decide were fixed before the runs, but for one "
-        "that says so; they are in [docs/judging.py](judging.py).  An effect is *reproduced* if "
-        "its 95% interval over replicates excludes 0 and it is at least half as large as in the "
-        "paper, *not reproduced* if the interval lies below half, and *inconclusive* otherwise.  "
-        "At a scale below 1, networks are trained for that share of the paper's steps.", "",
+        "came of them here.  Written by `python studies/reproduction.py` from the rows in "
+        "[studies/results](../studies/results).  The rules that decide were fixed before the runs, "
+        "but for one that says so; they are in [studies/judging.py](../studies/judging.py).  An "
+        "effect is *reproduced* if its 95% interval over replicates excludes 0 and it is at least "
+        "half as large as in the paper, *not reproduced* if the interval lies below half, and "
+        "*inconclusive* otherwise.  At a scale below 1, networks are trained for that share of the "
+        "paper's steps.", "",
         f"{len(CLAIMS)} claims: {said}.", "",
         "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
         "|---|---|---|---|---|---|",

@@ -1,8 +1,8 @@
 """Tries every case of the catalogue and writes docs/compatibility.md.
 
-    python docs/compatibility.py                      all that was not tried yet
-    python docs/compatibility.py models --jobs 4      the cases of tests/support/compat_models.py
-    python docs/compatibility.py --again tied         those again whose name has "tied" in it
+    python studies/compatibility.py                      all that was not tried yet
+    python studies/compatibility.py models --jobs 4      the cases of tests/support/compat_models.py
+    python studies/compatibility.py --again tied         those again whose name has "tied" in it
 
 Each case runs with this package and with stock tfmot, in processes apart, with a time limit.
 Results lie in a folder, so a run that was stopped goes on where it was.
@@ -27,6 +27,7 @@ import time
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "compatibility.md"
 TESTS = HERE.parent / "tests" / "support"
 PARTS = {"models": "Models", "fits": "Fits"}
 VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "numpy")
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run only cases whose name has this in it")
     parser.add_argument("--sides", nargs="+", default=["ours", "stock"], help="ours, stock")
     parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "build/compatibility")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "compatibility.md")
+    parser.add_argument("--output", type=pathlib.Path, default=PAGE)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -171,7 +172,7 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
     lines = ["# Compatibility", "",
              "What works with stock tfmot (`prune_low_magnitude`, `PolynomialDecay`, "
              "`UpdatePruningStep`) and with `lth_keras`.  Written by "
-             "`python docs/compatibility.py` from runs of the cases in "
+             "`python studies/compatibility.py` from runs of the cases in "
              "[tests/support/compat_models.py](../tests/support/compat_models.py) and its like.",
              ""]
     for part, cases in catalogue.items():

@@ -1,9 +1,9 @@
-"""Writes docs/deployment.md from the deployments in docs/deployments.
+"""Writes docs/deployment.md from the deployments in studies/deployments.
 
-    python docs/deployment.py                                 the page
-    python docs/deployment.py add NAME FOLDER --command TEXT  keeps an export's figures first
-    python docs/deployment.py levels FOLDER --command TEXT    keeps the figures of a run's levels
-    python docs/deployment.py networks                        exports every preset's network first
+    python studies/deployment.py                      the page
+    ... add NAME FOLDER --command TEXT                keeps an export's figures first
+    ... levels FOLDER --command TEXT                  keeps the figures of a run's levels first
+    ... networks                                      exports every preset's network first
 
 FOLDER is what `lth export` wrote, or, of all levels, what `lth report WORKDIR --deployment --out
 FOLDER` did.
@@ -25,17 +25,19 @@ from lth_keras.files import atomic, provenance
 from lth_keras.reports import deployment_tables
 
 HERE = pathlib.Path(__file__).resolve().parent
+PAGE = HERE.parent / "docs" / "deployment.md"
 KEPT = 0.05  # Of each kernel, of the networks that are exported as they were drawn.
 EXAMPLES = 40
 NETWORKS = "networks"  # The folder of theirs.
 LEVELS = "levels"  # The name of the files of all levels.
+PICTURE = "deployment_levels.png"  # Of all levels, beside the page.
 
 
 def main() -> None:
     """Runs what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--results", type=pathlib.Path, default=HERE / "deployments")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "deployment.md")
+    parser.add_argument("--output", type=pathlib.Path, default=PAGE)
     commands = parser.add_subparsers(dest="command_name")
     adds = commands.add_parser("add", help="keep an export's deployment.json")
     adds.add_argument("name")
@@ -51,7 +53,8 @@ def main() -> None:
     if options.command_name == "add":
         add(options.results, options.name, options.folder, options.command)
     if options.command_name == "levels":
-        add_levels(options.results, options.folder, options.command)
+        add_levels(options.results, options.folder, options.command,
+                   options.output.with_name(PICTURE))
     options.output.write_text(page(options.results))
 
 
@@ -61,12 +64,13 @@ def add(results: pathlib.Path, name: str, folder: pathlib.Path, command: str) ->
     Deployment(results / name, made.rows, {**made.facts, "command": command}).save()
 
 
-def add_levels(results: pathlib.Path, folder: pathlib.Path, command: str) -> None:
-    """Keeps what every level of a run costs, and how it was asked for."""
+def add_levels(results: pathlib.Path, folder: pathlib.Path, command: str,
+               picture: pathlib.Path) -> None:
+    """Keeps what every level of a run costs, how it was asked for, and the picture of it."""
     about = {"command": command, "machine": provenance.machine(), "versions": measuring.versions()}
     atomic.write(results / f"{LEVELS}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
-    for kind in ("csv", "png"):
-        atomic.write(results / f"{LEVELS}.{kind}", (folder / f"deployment.{kind}").read_bytes())
+    atomic.write(results / f"{LEVELS}.csv", (folder / "deployment.csv").read_bytes())
+    atomic.write(picture, (folder / "deployment.png").read_bytes())
 
 
 def export(results: pathlib.Path, name: str) -> None:
@@ -103,10 +107,10 @@ def page(results: pathlib.Path) -> str:
     """What exports measured, as Markdown."""
     lines = [
         "# What tickets cost to ship", "",
-        "Written by `python docs/deployment.py` from what `lth export` measured, in "
-        "[docs/deployments](deployments).  Every file was loaded in its own runtime, and compared "
-        "with Keras on the test set; a file that does not load, computes NaN or loses more "
-        "accuracy than --tolerance is refused.", ""]
+        "Written by `python studies/deployment.py` from what `lth export` measured, in "
+        "[studies/deployments](../studies/deployments).  Every file was loaded in its own runtime, "
+        "and compared with Keras on the test set; a file that does not load, computes NaN or loses "
+        "more accuracy than --tolerance is refused.", ""]
     for made in read(results).values():
         lines += _section(made)
     lines += _levels(results)
@@ -164,7 +168,7 @@ def _levels(results: pathlib.Path) -> Iterator[str]:
     yield ""
     yield from _typed(about["command"])
     yield ""
-    yield f"![Accuracy, bytes and latency against density]({results.name}/{LEVELS}.png)"
+    yield f"![Accuracy, bytes and latency against density]({PICTURE})"
     yield ""
     yield f"| level | P_m % | {' | '.join(deployment_tables.BEST)} |"
     yield f"|---:|---:|{'---:|' * len(deployment_tables.BEST)}"
@@ -181,7 +185,7 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
         return
     yield "## Every format of every preset's network"
     yield ""
-    yield "    python docs/deployment.py networks"
+    yield "    python studies/deployment.py networks"
     yield ""
     yield (f"Not trained; the largest {KEPT:.0%} of the weights of each kernel kept, scaled to He "
            f"et al.'s variance; {EXAMPLES} random examples, seed 0.  Bytes, and the largest "
