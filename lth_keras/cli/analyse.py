@@ -3,28 +3,21 @@
 import argparse
 import dataclasses
 import functools
-import os
 import pathlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
-import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import track
-from rich.table import Table
 
 from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments import worker
 from lth_keras.experiments.config import branches
 from lth_keras.experiments.results import paths
-from lth_keras.files import atomic
 from lth_keras.reports.analyses import connections, instability, movement, overlaps, survivors
-from lth_keras.reports.analyses.analysis import Analysis, summarise, WorkdirReader
-from lth_keras.reports.plots import drawings, plots
+from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
+from lth_keras.reports.analyses.output import save, show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +45,6 @@ KINDS = {
                         "differ in rewind_step: which k to rewind to"),
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
-_MOST_ROWS = 40  # Of a table that shows all levels.
 _ONLY_BARRIER = ("points", "data_dir")
 
 
@@ -132,83 +124,3 @@ def _barrier(roots: list[pathlib.Path], levels: "list[int] | None",
         return track(pairs, "barriers", console=console, transient=True,
                      disable=not console.is_terminal)
     return instability.analyse(runs, error, levels, int(text or POINTS), progress)
-
-
-def show(found: Analysis, some: bool, console: Console) -> None:
-    """Prints an analysis: its table, and what there is to say.
-
-    Args:
-      found: the analysis.
-      some: whether of many levels only those of the picture are shown.
-      console: where.
-    """
-    rows, chosen = found.rows, list[int]()
-    if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
-        chosen = drawings.shown_levels(rows)
-        rows = rows[rows.level.isin(chosen)]
-    wide = table(rows, found)
-    unbounded = console.options.update_width(10_000)
-    fits = console.measure(wide, options=unbounded).maximum <= console.width
-    console.print(wide if fits else table(rows, found, spread=False))
-    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    for note in found.notes:
-        say(note)
-    if chosen:
-        say(f"{len(chosen)} of {found.rows.level.nunique()} levels are shown; --levels chooses "
-            "others, and the CSV file has all.")
-
-
-def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
-    """A row for whatever the analysis' keys tell apart: means over replicates.
-
-    Args:
-      rows: of the analysis.
-      of: the analysis.
-      spread: whether to give the least and greatest beside each mean.
-    """
-    summary = summarise(rows, of.keys, ["density", *of.measures])
-    counts = sorted({int(count) for count in summary["rows", "count"]})
-    over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    caption = "one replicate or pair" if counts == [1] else \
-        f"means over {over} replicates or pairs{' [least, greatest]' if spread else ''}"
-    shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
-    for name in (*of.keys, "P_m %", *of.measures):
-        text = name in of.keys and name != "level"
-        shown.add_column(name if name == "P_m %" else name.replace("_", "\n"),
-                         justify="left" if text else "right", no_wrap=not text, overflow="fold")
-    ahead: tuple[object, ...] = ()
-    for keys, row in summary.iterrows():
-        assert isinstance(keys, tuple)
-        named = of.keys.index("level") + 1  # What the density belongs to.
-        cells = ["" if keys[:place + 1] == ahead[:place + 1] else escape(str(key))
-                 for place, key in enumerate(keys)]  # What is as in the row ahead is said once.
-        density = "" if keys[:named] == ahead[:named] else f"{row['density', 'mean'] * 100:.1f}"
-        shown.add_row(*cells, density,
-                      *(_cell(row[name], form, spread) for name, form in of.measures.items()))
-        ahead = keys
-    return shown
-
-
-def _cell(values: "pd.Series[float]", form: str, spread: bool) -> str:
-    mean, low, high = (values[part] for part in ("mean", "min", "max"))
-    if np.isnan(mean):
-        return ""
-    ends = f" [{low:{form}}, {high:{form}}]"
-    return escape(f"{mean:{form}}{ends if spread and low != high else ''}")
-
-
-def save(found: Analysis, folder: pathlib.Path, name: str, say: Callable[[str], None]) -> None:
-    """Writes an analysis: NAME.csv, a NAME_DETAIL.csv for each detail, and NAME.png.
-
-    Raises:
-      OSError: if a file cannot be written.
-    """
-    os.makedirs(folder, exist_ok=True)
-    for stem, rows in {name: found.rows, **{f"{name}_{detail}": rows for detail, rows
-                                            in found.details.items()}}.items():
-        path = folder / f"{stem}.csv"
-        atomic.write(path, rows.to_csv(index=False))
-        say(f"rows: {path}")
-    path = folder / f"{name}.png"
-    plots.save(found.figure, path)
-    say(f"picture: {path}")

@@ -11,7 +11,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.results import paths
 from lth_keras.files import atomic
 from lth_keras.reports import deployment_tables
-from lth_keras.reports.plots.plots import save
+from lth_keras.reports.plots.drawing import save
 from lth_keras.reports.report import DEFAULT_OUT, show
 
 _MEASURING = ("examples", "threads", "data_dir")

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lth_keras.deployment.manifest import Deployment, SHIPPED
 from lth_keras.deployment.model_card import latency, memory, number
-from lth_keras.reports.plots import plots, styles
+from lth_keras.reports.plots import drawing, styles
 
 _SHORT = {"litert": "default delegates", "litert_builtin": "no delegates"}
 _PANELS = (("accuracy", "accuracy on held-out examples"), ("bytes", "bytes"),
@@ -81,16 +81,16 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
     """
     shipped = rows[rows.status == SHIPPED]
     drawn = Figure(figsize=(11, 8.5), layout="constrained")
-    plots.head(drawn, title)
+    drawing.head(drawn, title)
     panels = drawn.subplots(2, 2).ravel()
     for axes, (column, label) in zip(panels, _PANELS, strict=True):
         for place, name in enumerate(dict.fromkeys(shipped["format"])):
             lines = shipped[shipped["format"] == name].sort_values("level", kind="stable")
             lines = lines.groupby("level").first()  # Of several runtimes the default one.
             axes.plot(100 * lines.density, lines[column], **styles.series_style(place, str(name)))
-        plots.density_axis(axes, 100 * shipped.density.drop_duplicates().to_numpy())
+        drawing.density_axis(axes, 100 * shipped.density.drop_duplicates().to_numpy())
         if column == "accuracy":
-            plots.percent_axis(axes, label)
+            drawing.percent_axis(axes, label)
         else:
             _log_axis(axes, label)
     lines, labels = panels[0].get_legend_handles_labels()

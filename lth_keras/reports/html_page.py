@@ -20,7 +20,7 @@ from lth_keras.experiments.results.runs import about, Run, versions
 from lth_keras.experiments.results.statistics import Estimate
 from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, verdict
 from lth_keras.files import atomic, provenance
-from lth_keras.reports.plots import plots, styles
+from lth_keras.reports.plots import drawing, styles
 
 _STEPS = "early_stop_step"
 _SHOWN = {_STEPS: "early-stop step", "test_accuracy_early_stop": "test accuracy at early stop",
@@ -77,7 +77,7 @@ def write(path: pathlib.Path, content: "bytes | str") -> None:
 
 
 def _of(run: Run) -> dict[str, Any]:
-    controls = [name for name in plots.branches(statistics.trained(run.results))
+    controls = [name for name in drawing.branches(statistics.trained(run.results))
                 if name not in (TICKET, CONTROL)]
     compared = statistics.compared(run.results, controls)
     return {"label": run.label, "roots": [str(root) for root in run.roots],
@@ -111,7 +111,7 @@ def _measures(run: Run) -> dict[str, str]:
 def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
     # For each branch a row a level: mean, least and greatest, and the bootstrap interval.
     found: dict[str, list[dict[str, Any]]] = {}
-    for branch in plots.branches(statistics.trained(run.results)):
+    for branch in drawing.branches(statistics.trained(run.results)):
         rows = run.summary.loc[branch]
         for level in map(int, rows.index):
             row: Any = rows.loc[level]

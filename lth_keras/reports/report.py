@@ -16,7 +16,7 @@ from lth_keras.files import workdir_lock
 from lth_keras.reports import html_page, tables
 from lth_keras.reports import tensorboard as events
 from lth_keras.reports.html_page import Picture
-from lth_keras.reports.plots import panels, plots
+from lth_keras.reports.plots import drawing, panels
 from lth_keras.reports.plots.paper_figures import FIGURES
 
 _WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
@@ -69,7 +69,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
 def _print_tables(run: Run, console: Console) -> None:
     wide, title = console.width >= _WIDE, f"{run.label}, {about([run], '')}"
     console.print(tables.measured(run.results, title, spread=wide))
-    others = [name for name in plots.branches(statistics.trained(run.results))
+    others = [name for name in drawing.branches(statistics.trained(run.results))
               if name not in (TICKET, CONTROL)]
     for portion in tables.fitting(others, console, 48 if wide else 24):
         console.print(tables.measured(run.results, title, wide, portion))
@@ -114,17 +114,17 @@ def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
         return
     figure = panels.summary_figure(runs)
     yield Picture("summary", "Early stop and test accuracy against weights remaining.",
-                  panels.describe(figure), plots.png(figure))
+                  panels.describe(figure), drawing.png(figure))
     for number, run in enumerate(runs, 1):
         figure = panels.curves_figure(run)
         yield Picture("curves" if len(runs) == 1 else f"curves_{number}",
                       f"{run.label}: validation accuracy over training, at the paper's densities.",
-                      panels.describe(figure), plots.png(figure))
+                      panels.describe(figure), drawing.png(figure))
     for number, paper in FIGURES.items():
         if not paper.lacks(runs):
             figure = paper.draw(runs)
             yield Picture(f"figure_{number}", f"After figure {number} of Frankle & Carbin 2019: "
-                          f"{paper.shows}.", panels.describe(figure), plots.png(figure))
+                          f"{paper.shows}.", panels.describe(figure), drawing.png(figure))
 
 
 def _conclude(run: Run, say: _Say, name: str) -> None:

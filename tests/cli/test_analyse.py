@@ -14,6 +14,7 @@ from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets, models
 from lth_keras.experiments.training.evaluator import Evaluator
 from lth_keras.files import ticket_file
+from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import WorkdirReader
 
 KINDS = sorted(set(analyse.KINDS) - {analyse.BARRIER})
@@ -74,7 +75,7 @@ def test_an_analysis_folder_that_leads_elsewhere_is_refused(tmp_path, capsys):
 
 
 def test_a_table_of_many_rows_shows_some_levels_and_says_so(root, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(analyse, "_MOST_ROWS", 3)
+    monkeypatch.setattr(output, "_MOST_ROWS", 3)
     assert lth("analyse", "survivors", root, "--out", tmp_path) == 0
     assert re.search(r"\d of 5 levels are shown", capsys.readouterr().out)
     assert {*searches.read(tmp_path, "survivors").level} == {0, 1, 2, 3, 4}
@@ -87,7 +88,7 @@ def test_a_table_of_many_rows_shows_some_levels_and_says_so(root, capsys, tmp_pa
 def test_the_table_fits_the_terminal(kind, width, spread, root):
     console = Console(width=width, record=True, file=io.StringIO())
     found = analyse.KINDS[kind].analyse(WorkdirReader(root), None)
-    analyse.show(found, True, console)
+    output.show(found, True, console)
     text = console.export_text()
     table = text[:text.index(found.notes[0])]
     assert max(map(len, table.splitlines())) <= width and "conv/kernel" in table

@@ -327,3 +327,10 @@ def test_a_file_that_does_not_fit_is_one_line_and_the_same_command_goes_on(
     assert lth(*SMALL, "--workdir", root) == 0
     assert small.contents(root) == small.contents(finished)
     capsys.readouterr()
+
+
+def test_a_file_where_a_folder_is_asked_for_is_an_error(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for flag in ("--out", "--tensorboard"):
+        assert lth("report", tmp_path, flag, tmp_path / "file") == 2
+        assert re.search("must be folders.*Received: .*file, a file", capsys.readouterr().err)

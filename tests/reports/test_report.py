@@ -1,4 +1,3 @@
-import argparse
 import io
 
 import numpy as np
@@ -9,13 +8,13 @@ import workdirs
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import workdir_lock
 from lth_keras.reports import report, tables
-from lth_keras.reports.plots import plots
+from lth_keras.reports.plots import drawing
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
 DENSITIES = (1.0, 0.8, 0.51, 0.21)
@@ -23,8 +22,8 @@ DENSITIES = (1.0, 0.8, 0.51, 0.21)
 
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch):
-    """Pictures are laid out and not drawn, which takes long; tests/test_figures.py draws them."""
-    monkeypatch.setattr(plots, "png", lambda figure: b"\x89PNG")
+    """Pictures are laid out and not drawn, which takes long; plots/test_paper_figures.py draws."""
+    monkeypatch.setattr(drawing, "png", lambda figure: b"\x89PNG")
 
 
 def fill(root, replicates=2, diverges=(), branches=("ticket", "reinit"),
@@ -110,7 +109,7 @@ def test_a_narrow_terminal_gets_means_alone_without_wrapping(tmp_path):
 def test_lines_are_means_with_bars_from_least_to_greatest(tmp_path):
     from lth_keras.experiments.results import store
     axes = Figure().subplots()
-    plots.against_density(axes, store.results(fill(tmp_path)), "early_stop_step")
+    drawing.against_density(axes, store.results(fill(tmp_path)), "early_stop_step")
     ticket, reinit = axes.containers
     np.testing.assert_allclose(ticket[0].get_xdata(), np.array(DENSITIES) * 100)
     np.testing.assert_allclose(ticket[0].get_ydata(), 110)
@@ -123,7 +122,7 @@ def test_lines_are_means_with_bars_from_least_to_greatest(tmp_path):
 def test_density_runs_from_dense_to_sparse_on_a_log_axis(tmp_path):
     from lth_keras.experiments.results import store
     axes = Figure().subplots()
-    plots.against_density(axes, store.results(fill(tmp_path)), "test_accuracy_early_stop")
+    drawing.against_density(axes, store.results(fill(tmp_path)), "test_accuracy_early_stop")
     left, right = axes.get_xlim()
     assert axes.get_xscale() == "log" and left > 100 and right < 21
 
@@ -131,7 +130,7 @@ def test_density_runs_from_dense_to_sparse_on_a_log_axis(tmp_path):
 def test_learning_curves_are_those_of_the_papers_densities(tmp_path):
     from lth_keras.experiments.results import store
     axes = Figure().subplots()
-    plots.learning_curves(axes, store.curves(fill(tmp_path)), store.results(tmp_path), "ticket")
+    drawing.learning_curves(axes, store.curves(fill(tmp_path)), store.results(tmp_path), "ticket")
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["100.0%", "51.0%", "21.0%"]
     assert all(line.get_ydata().tolist() == [0.8, 0.9, 0.95] for line in axes.get_lines())
@@ -211,7 +210,7 @@ def test_curves_that_diverged_are_not_drawn(tmp_path):
     from lth_keras.experiments.results import store
     fill(tmp_path, replicates=1, diverges=[Training(0, 3)])
     axes = Figure().subplots()
-    plots.learning_curves(axes, store.curves(tmp_path), store.results(tmp_path), "ticket")
+    drawing.learning_curves(axes, store.curves(tmp_path), store.results(tmp_path), "ticket")
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["100.0%", "51.0%"]
 
@@ -289,13 +288,6 @@ def test_early_stops_at_the_last_step_are_said_not_to_be_reached(tmp_path):
     assert "In 2 of 3 trainings the validation loss was least at the last step" in \
         printed(tmp_path, 120)
     assert "their early stop is not reached" in (tmp_path / "plots/report.html").read_text()
-
-
-def test_a_file_where_a_folder_is_asked_for_is_an_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(LotteryError, match="must be folders.*Received: .*file, a file"):
-        report.command(argparse.Namespace(workdirs=["w"], out=str(tmp_path / "file"),
-                                          tensorboard=None), Console())
 
 
 def test_levels_whose_ticket_is_not_trained_are_in_the_table_with_their_controls():

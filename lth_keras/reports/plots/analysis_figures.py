@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from lth_keras.reports.plots import plots
-from lth_keras.reports.plots.drawings import (
-    against_density,
+from lth_keras.reports.plots.drawing import (
     BLUE,
-    density_axis,
     distribution,
     GREY,
+    head,
+    level_density_axis,
+    level_line,
     level_near,
+    mean_and_range,
     ORANGE,
     shown_levels,
     shown_weights,
@@ -60,7 +60,7 @@ def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) ->
     for column, name in zip(panels.T, weights, strict=True):
         for group, colour, of in (("kept", BLUE, "kept in the ticket"),
                                   ("pruned", ORANGE, "pruned")):
-            against_density(column[-1], rows[rows.weight == name], f"away_{group}", color=colour,
+            level_line(column[-1], rows[rows.weight == name], f"away_{group}", color=colour,
                             label=of)
             if not some.empty:
                 line = some[(some.weight == name) & (some.group == group)]
@@ -68,7 +68,7 @@ def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) ->
                                drawstyle="steps-mid", linewidth=1.2)
         column[0].set_title(name, fontsize=10)
         column[0].grid(alpha=0.25)
-        density_axis(column[-1], rows)
+        level_density_axis(column[-1], rows)
         column[-1].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         if not some.empty:
             column[0].set_xlabel("distance moved in training")
@@ -108,10 +108,10 @@ def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
     for row, of in zip(panels, between, strict=True):
         for axes, name in zip(row, weights, strict=True):
             chosen = rows[(rows.between == of) & (rows.weight == name)]
-            against_density(axes, chosen, "overlap", color=BLUE, label="overlap")
-            against_density(axes, chosen, "chance", color=GREY, label="by chance", marker="",
+            level_line(axes, chosen, "overlap", color=BLUE, label="overlap")
+            level_line(axes, chosen, "chance", color=GREY, label="by chance", marker="",
                             linestyle="--")
-            density_axis(axes, chosen)
+            level_density_axis(axes, chosen)
             axes.set_title(f"{name}, between {of}", fontsize=10)
         row[0].set_ylabel("overlap (Jaccard)")
         row[0].set_ylim(0, 1.03)
@@ -135,9 +135,9 @@ def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figur
         axes.legend(title="weights remaining", fontsize=7, title_fontsize=7)
     last = panels[0, -1]
     for of in between:
-        against_density(last, rows[rows.between == of], "instability", label=of,
+        level_line(last, rows[rows.between == of], "instability", label=of,
                         color=_BETWEEN[of])
-    density_axis(last, rows)
+    level_density_axis(last, rows)
     stable_line(last)
     return figure
 
@@ -146,10 +146,9 @@ def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:
     """The dense network's instability against rewind_step: mean, bars from least to greatest."""
     figure, panels = _panels(1, 1, title)
     axes, steps = panels[0, 0], choice.rewind_step.to_numpy(float)
-    mean = choice["mean"].to_numpy(float)
-    axes.errorbar(steps, mean, yerr=[np.maximum(0, mean - choice["min"].to_numpy(float)),
-                                     np.maximum(0, choice["max"].to_numpy(float) - mean)],
-                  marker="o", markersize=4, capsize=2, color=BLUE, label="between data orders")
+    mean, low, high = (choice[part].to_numpy(float) for part in ("mean", "min", "max"))
+    mean_and_range(axes, steps, mean, low, high, marker="o", markersize=4, color=BLUE,
+                   label="between data orders")
     if len(steps) > 1:
         axes.set_xscale("symlog", linthresh=max(1.0, steps[steps > 0].min()))
         axes.set_xticks(steps, [f"{step:,.0f}" for step in steps])
@@ -165,7 +164,7 @@ def _densities(rows: pd.DataFrame) -> "pd.Series[float]":
 
 def _panels(rows: int, columns: int, title: str, sharey: Any = False) -> tuple[Figure, Any]:
     figure = Figure(figsize=(max(5.5, 3.6 * columns + 1), 3.2 * rows + 0.5), layout="constrained")
-    plots.head(figure, title)
+    head(figure, title)
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 
 

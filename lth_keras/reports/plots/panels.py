@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from lth_keras.experiments.results.runs import about, Run
-from lth_keras.reports.plots import plots, styles
+from lth_keras.reports.plots import drawing, styles
 
 EARLY, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
 LABELS = {EARLY: "early-stop step", ACCURACY: "test accuracy at early stop",
@@ -32,7 +32,7 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
       branches: which; a run without one lacks its line.
     """
     for place, run in enumerate(runs):
-        plots.against_density(axes, run.results, measure, {
+        drawing.against_density(axes, run.results, measure, {
             branch: styles.style(branch) if len(runs) == 1
             else styles.run_style(place, run.label, branch) for branch in branches})
     label_axis(axes, measure)
@@ -46,7 +46,7 @@ def label_axis(axes: Axes, measure: str) -> None:
         axes.set_ylabel(LABELS[measure])
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     else:
-        plots.percent_axis(axes, LABELS.get(measure, "test accuracy"))
+        drawing.percent_axis(axes, LABELS.get(measure, "test accuracy"))
 
 
 def add_legend(figure: Figure) -> None:
@@ -68,29 +68,30 @@ def heading(runs: Sequence[Run], spread: str) -> str:
 def summary_figure(runs: Sequence[Run]) -> Figure:
     """Early-stop step and test accuracy against density, tickets and all controls."""
     figure, ((left, right),) = grid(1, 2)
-    branches = list(dict.fromkeys(branch for run in runs for branch in plots.branches(run.results)))
+    branches = list(dict.fromkeys(branch for run in runs
+                                  for branch in drawing.branches(run.results)))
     compare(left, runs, EARLY, branches)
     compare(right, runs, ACCURACY, branches)
     add_legend(figure)
-    plots.head(figure, heading(runs, "bars"), 10)
+    drawing.head(figure, heading(runs, "bars"), 10)
     return figure
 
 
 def curves_figure(run: Run) -> Figure:
     """Validation accuracy over training at a few densities, a panel a branch."""
-    branches = [name for name in plots.branches(run.results) if name in run.branches]
+    branches = [name for name in drawing.branches(run.results) if name in run.branches]
     columns = min(4, len(branches))
     rows = -(-len(branches) // columns)
     figure, cells = grid(rows, columns, sharey=True)
     for axes, branch in zip(cells.flat, branches, strict=False):
-        plots.learning_curves(axes, run.curves, run.results, branch)
+        drawing.learning_curves(axes, run.curves, run.results, branch)
     for axes in list(cells.flat)[len(branches):]:
         axes.set_visible(False)
     late = run.curves[run.curves.step > run.curves.step.max() * 0.05]
-    plots.zoom([cells[0, 0]], late.val_accuracy)  # They share their range.
+    drawing.zoom([cells[0, 0]], late.val_accuracy)  # They share their range.
     for row in cells:
         row[0].set_ylabel("validation accuracy")
-    plots.head(figure, heading([run], "bands"), 10)
+    drawing.head(figure, heading([run], "bands"), 10)
     return figure
 
 

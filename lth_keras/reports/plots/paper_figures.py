@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import STEP_MEASURE
-from lth_keras.reports.plots import plots, styles
+from lth_keras.reports.plots import drawing, styles
 from lth_keras.reports.plots.panels import (
     ACCURACY,
     add_legend,
@@ -62,7 +62,7 @@ class PaperFigure:
         """The figure, of those of the runs that it is about."""
         mine = self._mine(runs)
         figure = self.plot(mine)
-        plots.head(figure, f"After figure {self.number}: {self.shows}\n"
+        drawing.head(figure, f"After figure {self.number}: {self.shows}\n"
                            f"{heading(mine, self.spread)}", 10)
         return figure
 
@@ -116,7 +116,7 @@ def figure_3(runs: Sequence[Run]) -> Figure:
         most = min(run.config.steps, round(_SHOWN_STEPS * run.config.scale))
         curves = run.curves[run.curves.step <= most]
         for axes, name in zip(panels, names, strict=True):
-            plots.curve_lines(axes, curves, run.results, row.get(name, []))
+            drawing.curve_lines(axes, curves, run.results, row.get(name, []))
             if name not in row:
                 axes.set_axis_off()
                 axes.text(0.5, 0.5, f"no {name}", ha="center", transform=axes.transAxes)
@@ -126,7 +126,7 @@ def figure_3(runs: Sequence[Run]) -> Figure:
                             loc="lower right")
             axes.set_title(name, fontsize=10)
         late = curves[(curves.step > most * 0.05) & curves.branch.isin((TICKET, _REINIT))]
-        plots.zoom(panels, late.val_accuracy)
+        drawing.zoom(panels, late.val_accuracy)
         panels[0].set_ylabel("validation accuracy" if len(runs) == 1 else
                              f"{run.label}\nvalidation accuracy")
     return figure
@@ -137,7 +137,7 @@ _Lines = list[tuple[str, int, Mapping[str, Any]]]
 
 def _learning(run: Run) -> dict[str, _Lines]:
     # The lines of each panel that has any but the dense network's.
-    levels = plots.nearest_levels(run.results, plots.CURVE_DENSITIES)
+    levels = drawing.nearest_levels(run.results, drawing.CURVE_DENSITIES)
     looks = {level: {"color": colour, "label": f"{density:.1%}"} for colour, (level, density)
              in zip(styles.shades(len(levels)), levels.items(), strict=True)}
     denser = [level for level, density in levels.items() if density >= 0.2]
@@ -170,7 +170,7 @@ def figure_4(runs: Sequence[Run]) -> Figure:
     figure, cells = _four(runs, 2 + apart)
     for axes, measure in zip(cells[2:].flat, (EARLY, ACCURACY), strict=False):
         for run in one_shot:
-            plots.against_density(axes, run.results, measure, {
+            drawing.against_density(axes, run.results, measure, {
                 branch: styles.run_style(runs.index(run), run.label, branch)
                 for branch in (TICKET, _REINIT)})
         label_axis(axes, measure)
@@ -204,7 +204,7 @@ def figure_6(runs: Sequence[Run]) -> Figure:
         look |= {"linestyle": "-", "marker": "o"} if run.config.dropout else \
             {"linestyle": "--", "marker": "s"}
         for axes, measure in ((left, EARLY), (right, ACCURACY)):
-            plots.against_density(axes, run.results, measure, {TICKET: look})
+            drawing.against_density(axes, run.results, measure, {TICKET: look})
     label_axis(left, EARLY)
     label_axis(right, ACCURACY)
     add_legend(figure)
@@ -232,11 +232,11 @@ def _at_steps(runs: Sequence[Run]) -> Figure:
     for place, (run, measures) in enumerate(zip(runs, measured, strict=True)):
         for number, (step, measure) in enumerate(measures.items(), count - len(measures)):
             steps[number].add(step)
-            plots.against_density(panels[number], run.results, measure, {
+            drawing.against_density(panels[number], run.results, measure, {
                 branch: styles.run_style(place, _rates(run), branch)
                 for branch in (TICKET, _REINIT)})
     for axes, found in zip(panels, steps, strict=True):
-        plots.percent_axis(axes, "test accuracy")
+        drawing.percent_axis(axes, "test accuracy")
         axes.set_title("step " + " / ".join(f"{step:,}" for step in sorted(found)), fontsize=10)
     add_legend(figure)
     return figure

@@ -10,7 +10,7 @@ from lth_keras.experiments.config.trainings import Training
 from lth_keras.files.ticket_file import Contents
 from lth_keras.reports.analyses import connections, movement, overlaps, survivors
 from lth_keras.reports.analyses.analysis import in_order, summarise, WorkdirReader
-from lth_keras.reports.plots.drawings import shown_levels, shown_weights
+from lth_keras.reports.plots.drawing import shown_levels, shown_weights
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from lth_keras.core import controls
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.record import COLUMNS
 from lth_keras.experiments.results.runs import Run
-from lth_keras.reports.plots import panels, paper_figures, plots, styles
+from lth_keras.reports.plots import drawing, panels, paper_figures, styles
 from lth_keras.reports.plots.paper_figures import FIGURES
 
 DENSITIES = (1.0, 0.513, 0.211, 0.07)
@@ -173,7 +173,7 @@ def test_every_figure_draws_and_its_title_says_of_what(number, network, settings
     assert said.startswith(f"After figure {number}: ")
     assert "3,000 steps, mean of 2 replicates" in said and said.endswith("scale 0.1")
     drawn.set_dpi(20)
-    assert plots.png(drawn).startswith(b"\x89PNG")
+    assert drawing.png(drawn).startswith(b"\x89PNG")
 
 
 def test_the_summary_has_every_branch():
@@ -210,7 +210,7 @@ def test_bars_of_equal_values_are_none_though_their_mean_is_off_them_in_the_last
     found = run("n", branches=("ticket",), replicates=3)
     found.results["test_accuracy_final"] = 0.9995
     assert found.results.groupby("level").test_accuracy_final.mean()[0] <= 0.9995
-    plots.against_density(Figure().subplots(), found.results, "test_accuracy_final")
+    drawing.against_density(Figure().subplots(), found.results, "test_accuracy_final")
 
 
 def test_a_figure_of_the_paper_can_be_added(monkeypatch):
@@ -230,7 +230,7 @@ def test_things_of_a_kind_beyond_the_colours_are_dashed():
 
 def test_densities_are_written_as_in_the_paper():
     axes = Figure().add_subplot()
-    plots.density_axis(axes, np.array([100, 51.28, 13.46, 6.95, 0.891]))
+    drawing.density_axis(axes, np.array([100, 51.28, 13.46, 6.95, 0.891]))
     write = axes.xaxis.get_major_formatter()
     assert [write(value) for value in axes.get_xticks()] == ["100", "51.3", "13.5", "7.0", "0.891"]
 
@@ -238,7 +238,7 @@ def test_densities_are_written_as_in_the_paper():
 def test_runs_of_different_ladders_share_an_axis_whose_ticks_do_not_collide():
     axes = Figure().add_subplot()
     for count in (13, 4):
-        plots.density_axis(axes, 100 * 0.8 ** np.arange(count))
+        drawing.density_axis(axes, 100 * 0.8 ** np.arange(count))
     ticks = axes.get_xticks()
     left, right = axes.get_xlim()
     assert max(ticks) == 100 and min(ticks) < 12 and left > 100 and right < 7
@@ -251,7 +251,7 @@ def test_an_axis_holds_its_levels_alone_though_lines_were_drawn_on_a_log_scale_b
     percents = 100 * 0.8 ** np.arange(1, 23)
     axes.plot(percents, percents)
     axes.set_xscale("log")
-    plots.density_axis(axes, percents, most=6)
+    drawing.density_axis(axes, percents, most=6)
     left, right = axes.get_xlim()
     assert 80 < left < 100 and 0.5 < right < percents[-1]
     assert set(axes.get_xticks()) <= set(percents)

@@ -1,4 +1,4 @@
-"""What pictures are made of, in the manner of Frankle & Carbin 2019: axes in, axes out."""
+"""What pictures are drawn with, in the manner of Frankle & Carbin 2019: axes in, axes out."""
 
 import io
 import itertools
@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrMethodFormatter
 
 from lth_keras.core.controls import CONTROLS
+from lth_keras.core.mode_connectivity import STABLE
 from lth_keras.experiments.config.branches import CONTINUED, TICKET
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.files import atomic
@@ -21,6 +23,8 @@ from lth_keras.reports.plots import styles
 
 # Densities whose curves the paper draws in its figure 3.
 CURVE_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
+BLUE, ORANGE, GREY = *styles.COLOURS[:2], "#777777"
+_MOST_PANELS = 6
 
 
 def branches(results: pd.DataFrame) -> list[str]:
@@ -52,14 +56,29 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
             lines = pd.concat([tickets[tickets.index == 0], lines])
         mean, low, high = (lines[(measure, part)].to_numpy(float)
                            for part in ("mean", "min", "max"))
-        # A mean of equal values may be off them in the last bit.
-        drawn = axes.errorbar(lines[("density", "mean")].to_numpy(float) * 100, mean,
-                              yerr=np.maximum(0, [mean - low, high - mean]), capsize=2,
-                              elinewidth=0.8, markersize=4, linewidth=1.4, **look)
+        drawn = mean_and_range(axes, lines[("density", "mean")].to_numpy(float) * 100, mean, low,
+                               high, **{"markersize": 4, "linewidth": 1.4, **look})
         for part in (*drawn[1], *drawn[2]):
             part.set_alpha(0.6)
     density_axis(axes, summary.loc[TICKET][("density", "mean")].to_numpy() * 100)
     return axes
+
+
+def mean_and_range(axes: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray,
+                   high: np.ndarray, **look: Any) -> ErrorbarContainer:
+    """A line of means, with bars from the least to the greatest value.
+
+    Args:
+      axes: where to draw.
+      x: shape (points,).
+      mean: the same shape.
+      low: the same shape.
+      high: the same shape.
+      **look: of the line, as `Axes.errorbar` takes it.
+    """
+    # The mean of equal values may differ from them in the last bit.
+    return axes.errorbar(x, mean, yerr=np.maximum(0, [mean - low, high - mean]), capsize=2,
+                         elinewidth=0.8, **look)
 
 
 def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
@@ -86,7 +105,7 @@ def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
 
 
 def _apart(falling: Sequence[float], ratio: float) -> list[float]:
-    # Of falling numbers those that have room beside each other on a log axis.
+    """Those of falling numbers that have room beside each other on a log axis."""
     kept: list[float] = []
     for number in falling:
         if not kept or kept[-1] / number >= ratio:
@@ -176,6 +195,105 @@ def percent_axis(axes: Axes, label: str) -> None:
     axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
+
+
+def shown_levels(rows: pd.DataFrame) -> list[int]:
+    """The levels that a picture shows: those nearest to the paper's densities, and the ends.
+
+    Args:
+      rows: with columns level and density.
+
+    Example:
+      >>> shown_levels(pd.DataFrame({"level": range(8), "density": 0.8 ** np.arange(8)}))
+      [0, 3, 7]
+    """
+    densities = rows.groupby("level").density.mean()
+    values = densities.to_numpy(float)
+    places = {int(np.abs(values - wanted).argmin()) for wanted in CURVE_DENSITIES
+              if values.min() * 0.9 <= wanted <= values.max() / 0.9} | {
+        int(values.argmax()), int(values.argmin())}
+    return sorted(int(densities.index[place]) for place in places)
+
+
+def level_near(rows: pd.DataFrame, density: float) -> int:
+    """The level whose density is nearest to one.
+
+    Args:
+      rows: with columns level and density.
+      density: in [0, 1].
+    """
+    means = rows.groupby("level").density.mean()
+    return int(means.index[int(np.abs(means.to_numpy(float) - density).argmin())])
+
+
+def shown_weights(names: Sequence[str]) -> list[str]:
+    """The weights that have panels: all, or the first, the last and some between."""
+    places = np.linspace(0, len(names) - 1, min(len(names), _MOST_PANELS)).round().astype(int)
+    return [names[place] for place in places]
+
+
+def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]", x: str,
+                 y: str, *, step: bool = False) -> Axes:
+    """A line a level of something's distribution.
+
+    Args:
+      axes: where to draw.
+      frame: rows with columns level, x and y.
+      densities: level -> density in [0, 1], of the levels to draw.
+      x: the column along.
+      y: the column up.
+      step: whether x is the middle of bins.
+    """
+    shades = styles.shades(len(densities))
+    for shade, (level, density) in zip(shades, densities.items(), strict=True):
+        line = frame[frame.level == level]
+        axes.plot(line[x], line[y], color=shade, linewidth=1.2, label=f"{density:.1%}",
+                  drawstyle="steps-mid" if step else "default")
+    axes.grid(alpha=0.25)
+    return axes
+
+
+def level_line(axes: Axes, rows: pd.DataFrame, measure: str, **look: Any) -> Axes:
+    """A measure against density: the mean over a level's rows, bars from least to greatest.
+
+    Args:
+      axes: where to draw.
+      rows: with columns level, density and the measure; rows without the measure are left out.
+      measure: the column.
+      **look: of the line, as `Axes.errorbar` takes it.
+    """
+    rows = rows[rows[measure].notna()]
+    levels = rows.groupby("level")
+    mean, low, high = (levels[measure].agg(part).to_numpy(float) for part in ("mean", "min", "max"))
+    percents = levels.density.mean().to_numpy(float) * 100
+    mean_and_range(axes, percents, mean, low, high,
+                   **{"marker": "o", "markersize": 3, "linewidth": 1.3, **look})
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.25)
+    return axes
+
+
+def level_density_axis(axes: Axes, rows: pd.DataFrame) -> None:
+    """The densities of some rows' levels along the axis, falling, on a log scale.
+
+    Args:
+      axes: where.
+      rows: with columns level and density.
+    """
+    percents = rows.groupby("level").density.mean().sort_values().to_numpy(float)[::-1] * 100
+    density_axis(axes, percents, most=6)
+
+
+def stable_line(axes: Axes) -> None:
+    """The instability below which networks are stable, in a picture of instabilities."""
+    axes.axhline(STABLE, color=GREY, linestyle="--", linewidth=1,
+                 label=f"stable below {STABLE:.0%}")
+    axes.set_title("instability", fontsize=10)
+    axes.set_ylabel("greatest error less the ends'")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
 
 
 def head(figure: Figure, text: str, size: float = 12.0) -> None:
