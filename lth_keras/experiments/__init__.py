@@ -1,15 +1,19 @@
-"""The papers' experiments: levels x branches x replicates, trained here or elsewhere.
+"""The papers' experiments: levels x branches x replicates, trained, recorded, resumed.
 
-In reading order:
+What `lth run` does.  A configuration (`config`) names the trainings; a store (`results`) knows
+which are done; the others are trained (`training`), in this process or in workers, and recorded.
+What is recorded is not trained again: resuming is the same as running.
 
-    config        what is asked for: settings, branches, strategies, presets, the trainings
-    results       what a workdir holds: records, tables, statistics, verdicts, repair
-    training      how one network is trained: from a ticket to the ticket of the next level
-    experiment    does all trainings of a configuration in the order in which they can be done
-    remaining     what a workdir still lacks, and what of it diverged
-    worker        what a process that trains does
-    pools         who trains: this process, or processes on this machine
-    parcels       how those processes hand each other large values
-    clusters      processes of Ray or Dask
-    progress      how long a run will take, and how far it is
+Read in this order:
+
+1. `config`: settings, presets, branches, strategies, and which trainings they come to.
+2. `results`: the workdir: records of trainings, checked, repaired, summarised and judged.
+3. `training`: networks, data sets, the compiled loop, and one round from ticket to ticket.
+4. `remaining`: what a configuration asks for that a store does not have yet.
+5. `experiment`: `Experiment.run`, the loop that hands out trainings and keeps what comes back.
+6. `pools`, `clusters`: who trains: this process, worker processes here, Ray, Dask.  A worker runs
+   `worker`; what is sent between processes travels as `parcels`.
+7. `progress`: the bar and the estimate, in a terminal or a notebook.
+
+The process that starts a run loads no TensorFlow; its workers do.
 """

@@ -1,1 +1,18 @@
-"""files."""
+"""What lies on disk, written whole and read as untrusted.
+
+A file that `lth_keras` writes is there as a whole or not at all, whenever the process is killed;
+and whatever it reads may be truncated, altered, foreign, a link, or made by an attacker: then an
+error names the file and says what is wrong.  There is no pickle anywhere.
+
+Read in this order:
+
+1. `atomic`: write under a temporary name, sync, rename; read plain files of a bounded size.
+2. `json_checks`: JSON of a stated shape.
+3. `tensor_file`: named arrays and a JSON head in one safetensors file, with a SHA-256 of all of it.
+4. `ticket`: the `Ticket`: theta_k, the masks, and where they came from, in one such file.
+5. `workdir_lock`: one process at a time in a folder, and one kind of content.
+6. `provenance`: the versions and the machine that something was made with.
+
+Imports `core` alone.  A ticket belongs to no engine: `Ticket.apply` finds the engine by the model
+that it is given.
+"""

@@ -1,1 +1,16 @@
-"""keras2."""
+"""Tickets in tf_keras (Keras 2) models, on tensorflow-model-optimization's wrappers.
+
+    model -> masking/wrap -> train -> search: score, prune, rewind -> (again) -> ticket
+
+Read in this order:
+
+1. `masking`: a layer's wrapper that holds the mask and keeps pruned weights at zero; which layers
+   get one, under which names; how wrapped models are saved, loaded and stripped.
+2. `rewinding`: what survivors go back to: weights, optimizer slots, step counts, batch-norm
+   statistics, as a `Snapshot` of the model at step k.
+3. `search`: `lth.Search`, level after level of one model, driven by a training loop of your own.
+4. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
+   workdir so that it survives its process.
+
+Imports `core` and `files`; never `experiments`, nor the engine of another Keras.
+"""

@@ -1,10 +1,12 @@
-"""What an experiment is, written down: nothing here trains or reads a workdir.
+"""The settings of an experiment, and the trainings that they come to.  No TensorFlow.
 
-In reading order:
+Read in this order:
 
-    config        the settings, frozen and checked, and their fingerprint
-    validation    what the settings must be, and how text becomes one
-    branches      what is trained at each level beside the ticket
-    trainings     every training of a configuration, and what each needs first
-    presets       settings under a name: the papers' experiments
+1. `config`: `Config`, frozen; its fingerprint names the workdir and leaves out defaults.
+2. `branches`: what is trained at a level, how often: "reinit:3@3/5/7".
+3. `strategies`: what the next masks come from, what survivors go back to, what a level stands on:
+   iterative, one-shot, continued; weight rewinding, learning-rate rewinding, fine-tuning.
+4. `validation`: which settings go together, with errors that say what to change.
+5. `trainings`: every `Training` of a configuration, in order, and what each needs first.
+6. `presets`: the papers' configurations by name.
 """

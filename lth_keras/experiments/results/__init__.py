@@ -1,13 +1,18 @@
-"""What a run leaves in its workdir, and what follows from it.
+"""A run's workdir: what is kept of trainings, how it is checked, and what it says.  No TensorFlow.
 
-In reading order:
+    replicate_0/level_03/ticket.safetensors            the ticket that level 3 starts from
+    replicate_0/level_03/reinit_0/result.json          the record of a training
+    replicate_0/level_03/reinit_0/curve.csv            its learning curve
+    results.csv                                        a row a training
 
-    outcome       what goes into one training and what comes out of it
-    record        the file that marks a training as done and vouches for its others
-    paths         where everything lies, and how it is read as a file that may be anything
-    store         keeps what trainings leave, and finds what is done
-    repair        finds damage, and takes it away to be done again
-    runs          workdirs as a report reads them
-    statistics    means, intervals and tests over replicates
-    verdicts      whether a level's tickets win
+Read in this order:
+
+1. `outcome`: what a training starts from and what it leaves behind.
+2. `record`: the record of a training: its row, and the digests of its files.
+3. `paths`: where things lie, and how they are read.
+4. `store`: what finishes a training, and finds those that are finished.
+5. `repair`: what is damaged, and is taken away to be trained again.
+6. `runs`: one or several workdirs, read as one run.
+7. `statistics`: means, paired differences, intervals, replicates needed.
+8. `verdicts`: whether a ticket is winning, by stated rules.
 """

@@ -1,15 +1,18 @@
-"""How one network is trained, in TensorFlow and tf_keras.
+"""Networks, data sets and the compiled training loop of `lth run`, on tf_keras.
 
-In reading order:
+One round in the order of its data: `round_runner` takes a ticket (or a control made of it), has it
+trained by `trainer`, prunes it by `core.next_masks` and gives the next level's ticket.
 
-    round_runner  one round: from a ticket, through a training, to the ticket of the next level
-    trainer       one training: what goes into the compiled program, and what it measures
-    program       the compiled program: steps in a loop, and evaluation
-    data_feed     how examples reach the program: from the device's memory, or streamed
-    datasets      the data sets, by name
-    augmentation  how training images are varied
-    networks      the papers' networks, by name
-    models        a network built and compiled for a configuration, and its weights drawn anew
-    optimizers    the configuration's optimizer and learning rate
-    evaluator     the error of given weights on the test set
+Read in this order:
+
+1. `datasets`: digits, MNIST, CIFAR-10, split into training, validation and test examples.
+2. `networks`, `models`: the papers' architectures by name, built, initialised and masked.
+3. `optimizers`: the optimizer and its learning rate over a training.
+4. `program`: many steps as one compiled program; `data_feed` brings it the examples, `augmentation`
+   changes them.
+5. `evaluator`: test accuracy of given weights.
+6. `trainer`: one training: intervals of steps, early stopping found afterwards, divergence.
+7. `round_runner`: one round, from ticket to ticket.
+
+Imports `keras2`, `core`, `files`, and of `experiments` only `config` and `results`.
 """
