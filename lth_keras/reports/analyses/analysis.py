@@ -1,7 +1,7 @@
-"""Analyses of a workdir: what they read, and what they give.
+"""What every analysis reads (`WorkdirReader`) and what it gives (`Analysis`).
 
-An analysis looks at what a run left: the tickets, and the weights that were trained.  Each is a
-module of its own, whose functions take arrays, and whose `analyse` takes a `WorkdirReader`.
+An analysis looks at the tickets and the trained weights that a run has kept.  Each is a module of
+its own: functions of arrays, and an `analyse` that takes a `WorkdirReader` and levels.
 """
 
 import dataclasses
@@ -22,21 +22,21 @@ from lth_keras.experiments.results.store import Store
 from lth_keras.files import ticket_file
 from lth_keras.files.ticket_file import Contents
 
-ALL = "all"  # In the place of a weight's name: all prunable weights together.
+ALL = "all"  # Stands for all prunable weights together where a weight's name is expected.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Analysis:
-    """What an analysis gives.
+    """The result of an analysis.
 
     Attributes:
-      title: of its table and its picture.
-      rows: its figures, a row a replicate (or pair) and whatever `keys` name.
-      keys: the columns that say what a row is of, the replicate aside.
-      measures: column -> how it is written, as of format(); the others are not in the table.
-      details: name -> further rows: what the picture draws.
+      title: the title of its table and its picture.
+      rows: its numbers, one row for each replicate (or pair) and each combination of `keys`.
+      keys: the columns that say what a row belongs to, besides the replicate.
+      measures: column -> its format, as for format(); other columns are not in the table.
+      details: name -> further rows, which the picture draws.
       figure: its picture.
-      notes: what else there is to say, in sentences.
+      notes: sentences that explain the table or say what was found.
     """
 
     title: str
@@ -49,9 +49,9 @@ class Analysis:
 
 
 class WorkdirReader:
-    """A workdir as the analyses read it.
+    """Reads a workdir for the analyses.
 
-    A run may go on in it meanwhile: what is finished is read.
+    The run may still be going on: what is finished is read.
 
     Args:
       root: the folder, which `lth run` made.
@@ -74,12 +74,12 @@ class WorkdirReader:
 
     @property
     def title(self) -> str:
-        """What it is a run of."""
+        """The preset and its steps, for titles."""
         return f"{self.config.preset}, {self.config.steps:,} steps"
 
     @property
     def replicates(self) -> list[int]:
-        """Those of which a training is finished."""
+        """The replicates that have a finished training, rising."""
         return sorted({training.replicate for training in self._done})
 
     def maker(self, replicate: int, level: int) -> Training:
@@ -88,10 +88,10 @@ class WorkdirReader:
         return chain(self.config, replicate, 0 if one_shot else level - 1)
 
     def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
-        """The levels that have a ticket, by replicate.
+        """The levels that have a ticket: replicate -> levels.
 
         Args:
-          among: those to look for; by default all.
+          among: the levels to look for; by default all.
 
         Raises:
           WorkdirError: if none of them has one.
@@ -106,7 +106,7 @@ class WorkdirReader:
         return found
 
     def initial(self, replicate: int) -> Arrays:
-        """The weights that a replicate began with: theta_0, wherever its tickets start from."""
+        """theta_0 of a replicate, also where its tickets go back to a later step."""
         return self.ticket(replicate, 0).weights
 
     def ticket(self, replicate: int, level: int) -> Contents:
@@ -142,7 +142,7 @@ class WorkdirReader:
         return self._store.read_trained(training) if self.has_trained(training) else None
 
     def repeats(self, replicate: int, level: int) -> list[Training]:
-        """The trainings of a level's ticket, each with a data order of its own."""
+        """The trainings of a level's ticket, each with its own data order."""
         return sorted((training for training in self._done
                        if (training.replicate, training.level, training.branch)
                        == (replicate, level, "ticket")),
@@ -150,7 +150,7 @@ class WorkdirReader:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Weights' names in the order of their numbers.
+    """Sorts weights' names, numbers in them by value.
 
     Example:
       >>> in_order(["conv10/kernel", "conv2/kernel"])
@@ -163,7 +163,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def summarise(rows: pd.DataFrame, keys: Sequence[str],
               measures: Iterable[str]) -> pd.DataFrame:
-    """Mean, least and greatest of measures over all that the keys do not tell apart.
+    """Mean, least and greatest of measures over the rows that share their keys.
 
     Returns:
       Indexed by the keys, in their order in `rows`; columns (measure, "mean" | "min" | "max"),
@@ -181,10 +181,10 @@ def summarise(rows: pd.DataFrame, keys: Sequence[str],
 
 
 def mean_of(frames: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
-    """The mean of what the frames' other columns hold, over the frames."""
+    """The frames' mean in every column that is no key."""
     return pd.concat(frames).groupby(list(keys), sort=False, as_index=False).mean()
 
 
 def flat(arrays: Arrays, names: Sequence[str]) -> Array:
-    """The values of some arrays, one after the other."""
+    """The values of the named arrays, one after the other."""
     return np.concatenate([np.ravel(arrays[name]) for name in names])

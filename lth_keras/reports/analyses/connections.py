@@ -1,4 +1,4 @@
-"""How many connections each unit keeps: evenly or not, against what chance would leave.
+"""How many connections each unit keeps, and how uneven that is compared with random masks.
 
 Frankle & Carbin (ICLR 2019, appendix F, figures 21 to 24): incoming connections are pruned at
 about the same rate for every unit, outgoing ones very unevenly.
@@ -86,7 +86,7 @@ def chance(size: int, units: int, kept: int) -> float:
 
 
 def measures(mask: Array, direction: str) -> dict[str, float]:
-    """How evenly one weight's connections are left.
+    """How evenly one weight's units keep their connections.
 
     Returns:
       units: how many there are; connections: the mean a unit keeps; without: the share of units
@@ -126,7 +126,8 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
                         "place": np.arange(1, len(kept) + 1),
                         "share": kept / (masks[name].size / len(kept))}))
     table = pd.DataFrame(rows)
-    # The unit with most of each replicate, the second, and so on: units have no other order.
+    # Units have no order of their own: the one with most connections in each replicate is averaged
+    # with its like, then the second, and so on.
     units = mean_of(drawn, ["level", "weight", "direction", "place"])
     title = f"{run.title}: connections that units keep"
     return Analysis(title, table, ("level", "weight", "direction"), _MEASURES, {"units": units},

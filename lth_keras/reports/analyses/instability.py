@@ -26,7 +26,7 @@ _MEASURES = {"ends": ".2%", "highest": ".2%", "instability": ".2%"}
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two trained networks, and in which way they are one pair.
+    """Two trained networks, and why they are compared.
 
     Attributes:
       between: "data orders": of one ticket, or of the dense network from step k on; "parent and
@@ -40,7 +40,7 @@ class Pair:
 
 
 def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pair]:
-    """The pairs of a run whose trained weights were kept, by what they are pairs of and by level.
+    """The pairs of networks of a run whose trained weights were kept, by kind and level.
 
     Args:
       run: the workdir.
@@ -125,7 +125,10 @@ def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
 
 
 def _shared(run: WorkdirReader, pair: Pair) -> int:
-    # The k of a pair: the dense network's has the steps to k in common only if it repeats from k.
+    """The step up to which a pair was trained together.
+
+    Two dense networks share their first k steps only if one repeats the other from step k on.
+    """
     return run.config.rewind_step if pair.second.level or repeats_from_k(run.config, pair.second) \
         else 0
 

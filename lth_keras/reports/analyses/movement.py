@@ -1,4 +1,4 @@
-"""How far weights move in training, and whether away from zero: those kept, those pruned.
+"""How far weights move in training, and whether away from zero: kept against pruned weights.
 
 Frankle & Carbin (ICLR 2019, appendix F, figures 19 and 20) follow the dense network's weights:
 those of the eventual winning ticket move more than the others, and more often away from zero.
@@ -31,13 +31,13 @@ _MEASURES = {"moved_kept": ".4f", "moved_pruned": ".4f", "away_kept": ".1%",
 
 
 def measures(initial: Array, trained: Array, before: Array, after: Array) -> dict[str, float]:
-    """How the weights that a pruning keeps had moved, and those that it prunes.
+    """How far the weights that a round keeps have moved, and those that it prunes.
 
     Args:
       initial: the weights before training, of any shape.
       trained: the same after it.
-      before: the mask under which they were trained: other weights do not count.
-      after: the mask of the ticket that was made of them.
+      before: the mask under which they were trained; other weights are not counted.
+      after: the mask of the ticket made from them.
 
     Returns:
       kept, pruned: how many; moved_kept, moved_pruned: the mean of |trained - initial|;
@@ -73,8 +73,10 @@ def _mean(values: "npt.NDArray[Any]") -> float:
 
 def _pairs(run: WorkdirReader, replicate: int,
            levels: Iterable[int]) -> Iterator[tuple[Training, int]]:
-    # What is trained, and the level of the ticket: the next one, and for the dense network every
-    # one, which is what the paper draws.
+    """Each training with the level of a ticket made from it.
+
+    The dense network is paired with every level, which is what the paper draws.
+    """
     dense = chain(run.config, replicate, 0)
     for level in levels:
         if level > 0:
@@ -83,7 +85,7 @@ def _pairs(run: WorkdirReader, replicate: int,
 
 
 def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analysis:
-    """How far the weights moved of which tickets were made, by level and weight.
+    """How far the weights moved from which tickets were made, by level and weight.
 
     Weights are followed from level 0's initial ones, through the training of the dense network
     (`trained_level` 0) or of the level that the ticket was pruned at.

@@ -1,4 +1,4 @@
-"""Do searches find the same weights?  The overlap of masks, against what chance would give.
+"""Do searches keep the same weights?  The overlap of masks, compared with chance.
 
 The Jaccard index of `core.masks.overlap`, between the replicates of a level and between
 the levels of a replicate.
@@ -19,7 +19,7 @@ _MEASURES = {"overlap": ".3f", "chance": ".3f", "ratio": ".2f"}
 
 
 def chance(first: Arrays, second: Arrays) -> float:
-    """The overlap to expect of masks that keep as many weights of each layer, but any.
+    """The expected overlap of random masks that keep as many weights of each layer.
 
     Of a weight of n values of which one mask keeps a and the other b, a b / n are kept by both
     in the mean, and a + b - a b / n by either; the figure is the ratio of their sums over the

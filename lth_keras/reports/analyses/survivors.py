@@ -48,7 +48,7 @@ def bimodality(values: Array) -> float:
 
 
 def measures(initial: Array, mask: Array) -> dict[str, float]:
-    """What distinguishes the survivors of one weight from all its initial values.
+    """How the survivors of one weight differ from all of its initial values.
 
     Args:
       initial: theta_0, of any shape.
@@ -95,7 +95,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     """The distribution of the surviving initial weights, by level and weight.
 
     Args:
-      run: the workdir; of runs that rewind to step k, what survives is theta_k.
+      run: the workdir.
       levels: which; by default all that have tickets.
     """
     initial = {replicate: run.initial(replicate) for replicate in run.replicates}

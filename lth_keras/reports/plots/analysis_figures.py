@@ -1,4 +1,4 @@
-"""The pictures of the analyses, each a panel a weight or a pairing."""
+"""The pictures of `lth analyse`: one panel for each weight, or for each kind of pair."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -36,13 +36,13 @@ def branches(results: pd.DataFrame) -> list[str]:
 
 def against_density(axes: Axes, results: pd.DataFrame, measure: str,
                     looks: "Mapping[str, Mapping[str, Any]] | None" = None) -> Axes:
-    """A measure against density: mean over trainings, bars from least to greatest.
+    """Draws a measure against density: the mean over trainings, bars from least to greatest.
 
     Args:
-      axes: where to draw; what is drawn there already stays.
+      axes: where to draw, on top of what is there already.
       results: a row a trained network, with the columns of `record.COLUMNS`.
       measure: the column to draw.
-      looks: branch -> style, of those to draw; of all by default.
+      looks: branch -> style of the branches to draw; by default all of them.
     """
     summary = summarise(results)
     if looks is None:
@@ -51,7 +51,7 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
         if branch not in summary.index.get_level_values("branch"):
             continue
         lines = summary.loc[branch]
-        if branch != TICKET:  # A control of the dense network is the dense network.
+        if branch != TICKET:  # Level 0 is dense: a control of it is the same network.
             tickets = summary.loc[TICKET]
             lines = pd.concat([tickets[tickets.index == 0], lines])
         mean, low, high = (lines[(measure, part)].to_numpy(float)
@@ -66,7 +66,7 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
 
 def mean_and_range(axes: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray,
                    high: np.ndarray, **look: Any) -> ErrorbarContainer:
-    """A line of means, with bars from the least to the greatest value.
+    """Draws a line of means with bars from the least to the greatest value.
 
     Args:
       axes: where to draw.
@@ -82,12 +82,12 @@ def mean_and_range(axes: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray,
 
 
 def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
-    """Weights remaining along the axis, falling, on a log scale.
+    """Makes the horizontal axis one of weights remaining: falling, on a log scale.
 
     Args:
-      axes: where; if it has such an axis already, its limits hold both.
-      percents: of the levels, in (0, 100], falling.
-      most: ticks at most, at percents.
+      axes: where; if it has such an axis already, the limits are widened to hold both.
+      percents: the levels' densities in percent, in (0, 100], falling.
+      most: how many ticks at most; they are at some of the percents.
     """
     drawn_before = axes.get_xscale() == "log" and axes.xaxis_inverted()
     before = axes.get_xlim() if drawn_before else (0.0, np.inf)
@@ -114,9 +114,9 @@ def _apart(falling: Sequence[float], ratio: float) -> list[float]:
 
 
 def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[int, float]:
-    """The levels whose densities are nearest to some: level -> its density.
+    """The levels whose densities are nearest to given ones: level -> its density.
 
-    Densities far below the sparsest level's have none.
+    Given densities far below the sparsest level's are left out.
     """
     found = results[results.branch == TICKET].groupby("level").density.mean()
     levels = {int(found.index[int(np.abs(found.to_numpy() - wanted).argmin())])
@@ -126,21 +126,21 @@ def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[in
 
 def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
                 lines: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Axes:
-    """Validation accuracy over training: means, with bands from least to greatest.
+    """Draws validation accuracy over training: means, with bands from least to greatest.
 
     Args:
       axes: where to draw.
       curves: as `store.curves` gives them.
       results: the run's rows; trainings that diverged are left out.
-      lines: (branch, level, style) of each; one without curves is left out.
+      lines: (branch, level, style) of each line; those without curves are left out.
     """
     kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
     for branch, level, look in lines:
         chosen = curves[(curves.branch == branch) & (curves.level == level)].merge(kept)
         if chosen.empty:
             continue
-        # A mean over fewer replicates from some step on would show a jump that none made: a
-        # training that diverged is left out whole.
+        # A training that diverged is left out whole: its curve ends early, and the mean over the
+        # replicates that are left would jump where no training did.
         steps = chosen.groupby("step").val_accuracy.agg(["mean", "min", "max"])
         axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
         axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
@@ -153,13 +153,13 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
 
 
 def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str) -> Axes:
-    """Validation accuracy over training at the paper's densities, where the branch was trained.
+    """Draws validation accuracy over training at the paper's densities.
 
     Args:
       axes: where to draw.
       curves: as `store.curves` gives them.
       results: the run's rows, for the densities.
-      branch: whose curves to draw; those of level 0 are always the ticket's.
+      branch: whose curves to draw; at level 0 those of the ticket.
     """
     levels = nearest_levels(results, CURVE_DENSITIES)
     colours = styles.shades(len(levels))
@@ -172,13 +172,13 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
 
 
 def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
-    """Panels of learning curves within the range of what follows the first steps.
+    """Limits panels of learning curves to the accuracies after the first steps.
 
-    Those would press everything else into a line.
+    The low accuracies of the first steps would press everything else into a line.
 
     Args:
-      panels: that share their range.
-      accuracies: all that are drawn, but those of the first steps.
+      panels: the panels that get the limits.
+      accuracies: all that are drawn, without those of the first steps.
     """
     values = np.fromiter(itertools.chain(accuracies), float)
     values = values[np.isfinite(values)]
@@ -191,7 +191,7 @@ def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
 
 
 def percent_axis(axes: Axes, label: str) -> None:
-    """A vertical axis of shares, in percent."""
+    """Makes the vertical axis one of shares, in percent."""
     axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
@@ -227,22 +227,22 @@ def level_near(rows: pd.DataFrame, density: float) -> int:
 
 
 def shown_weights(names: Sequence[str]) -> list[str]:
-    """The weights that have panels: all, or the first, the last and some between."""
+    """The weights that get a panel: all if they are few, else the first, the last, some between."""
     places = np.linspace(0, len(names) - 1, min(len(names), _MOST_PANELS)).round().astype(int)
     return [names[place] for place in places]
 
 
 def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]", x: str,
                  y: str, *, step: bool = False) -> Axes:
-    """A line a level of something's distribution.
+    """Draws a distribution, one line a level.
 
     Args:
       axes: where to draw.
-      frame: rows with columns level, x and y.
-      densities: level -> density in [0, 1], of the levels to draw.
-      x: the column along.
-      y: the column up.
-      step: whether x is the middle of bins.
+      frame: rows with the columns level, x and y.
+      densities: level -> density in [0, 1] of the levels to draw.
+      x: the column on the horizontal axis.
+      y: the column on the vertical axis.
+      step: whether x holds the middles of bins.
     """
     shades = styles.shades(len(densities))
     for shade, (level, density) in zip(shades, densities.items(), strict=True):
@@ -254,7 +254,7 @@ def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]",
 
 
 def level_line(axes: Axes, rows: pd.DataFrame, measure: str, **look: Any) -> Axes:
-    """A measure against density: the mean over a level's rows, bars from least to greatest.
+    """Draws a measure against density: a level's mean, bars from least to greatest.
 
     Args:
       axes: where to draw.
@@ -275,7 +275,7 @@ def level_line(axes: Axes, rows: pd.DataFrame, measure: str, **look: Any) -> Axe
 
 
 def level_density_axis(axes: Axes, rows: pd.DataFrame) -> None:
-    """The densities of some rows' levels along the axis, falling, on a log scale.
+    """Makes the horizontal axis one of the densities of some rows' levels.
 
     Args:
       axes: where.
@@ -286,23 +286,23 @@ def level_density_axis(axes: Axes, rows: pd.DataFrame) -> None:
 
 
 def stable_line(axes: Axes) -> None:
-    """The instability below which networks are stable, in a picture of instabilities."""
+    """Draws the instability below which training is stable (Frankle et al. 2020)."""
     axes.axhline(STABLE, color=GREY, linestyle="--", linewidth=1,
                  label=f"stable below {STABLE:.0%}")
     axes.set_title("instability", fontsize=10)
-    axes.set_ylabel("greatest error less the ends'")
+    axes.set_ylabel("highest error less the ends' mean")
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=7)
 
 
 def head(figure: Figure, text: str, size: float = 12.0) -> None:
-    """Gives a figure a title, its lines broken where they are longer than the figure is wide.
+    """Gives a figure a title, and breaks its lines where the figure is too narrow for them.
 
     Args:
       figure: the figure.
       text: the title, of one line or more.
-      size: of its letters, in points.
+      size: of its letters in points, > 0.
     """
     most = int(figure.get_figwidth() * 72 / (0.6 * size))  # Letters are 0.6 as wide as high.
     figure.suptitle("\n".join(part for line in text.splitlines()

@@ -1,4 +1,4 @@
-"""Panels of one or several runs side by side, and the two pictures that every run gets."""
+"""Panels of one or several runs side by side, and the two pictures that every report has."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,13 +23,13 @@ def grid(rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
 
 
 def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[str]) -> Axes:
-    """The branches of every run in one panel: colours by run, if there are several.
+    """Draws the branches of all runs in one panel, coloured by run if there are several.
 
     Args:
       axes: where to draw.
       runs: with a trained ticket each.
       measure: the column to draw.
-      branches: which; a run without one lacks its line.
+      branches: which to draw; those that a run does not have are left out.
     """
     for place, run in enumerate(runs):
         drawing.against_density(axes, run.results, measure, {
@@ -40,7 +40,7 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
 
 
 def label_axis(axes: Axes, measure: str) -> None:
-    """A vertical axis for a measure: steps from 0 on, accuracies in percent."""
+    """Labels the vertical axis for a measure: steps begin at 0, accuracies are in percent."""
     if measure == EARLY:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(LABELS[measure])
@@ -50,17 +50,17 @@ def label_axis(axes: Axes, measure: str) -> None:
 
 
 def add_legend(figure: Figure) -> None:
-    """One legend for all panels, below them, in as many columns as its words leave room for."""
+    """Adds one legend for all panels below them, in as many columns as there is room for."""
     found = {label: handle[0] if isinstance(handle, tuple) else handle for axes in figure.axes
              for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    inches = 0.9 + 0.07 * max(map(len, found))  # Of a column, in the size below.
+    inches = 0.9 + 0.07 * max(map(len, found))  # The width of a column at font size 8.
     rows = -(-len(found) // max(1, int(figure.get_figwidth() / inches)))
     figure.legend(list(found.values()), list(found), loc="outside lower center",
                   ncols=-(-len(found) // rows), fontsize=8, handlelength=3.5)
 
 
 def heading(runs: Sequence[Run], spread: str) -> str:
-    """What a title says of runs: the name of a single one, steps, replicates, scale."""
+    """A title for runs: the label if there is one run; steps, replicates, scale."""
     said = about(runs, spread)
     return f"{runs[0].label}, {said}" if len(runs) == 1 else said
 
@@ -88,7 +88,7 @@ def curves_figure(run: Run) -> Figure:
     for axes in list(cells.flat)[len(branches):]:
         axes.set_visible(False)
     late = run.curves[run.curves.step > run.curves.step.max() * 0.05]
-    drawing.zoom([cells[0, 0]], late.val_accuracy)  # They share their range.
+    drawing.zoom([cells[0, 0]], late.val_accuracy)  # All panels share its range.
     for row in cells:
         row[0].set_ylabel("validation accuracy")
     drawing.head(figure, heading([run], "bands"), 10)
@@ -96,7 +96,7 @@ def curves_figure(run: Run) -> Figure:
 
 
 def describe(figure: Figure) -> str:
-    """A figure in words, for who cannot see it: where each line begins and ends."""
+    """A figure in words, for readers who cannot see it: where each line begins and ends."""
     said = []
     for axes in filter(Axes.get_visible, figure.axes):
         form = "{:,.0f}" if axes.get_ylabel() == LABELS[EARLY] else "{:.2%}"

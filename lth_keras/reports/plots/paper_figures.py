@@ -1,8 +1,8 @@
-"""The paper's figures, drawn from our results: `FIGURES`, number -> what it needs and how it goes.
+"""The figures of Frankle & Carbin (ICLR 2019), drawn from our results: `FIGURES` by number.
 
-Frankle & Carbin, ICLR 2019.  A figure is drawn of those of the runs that it is about; where
-there are none, `PaperFigure.lacks` says what it needs.  To add one, write a function from runs
-to a matplotlib figure and `register` it.
+A figure is drawn from those of the given runs that it is about; if there are none,
+`PaperFigure.lacks` says which run it needs.  To add one, write a function from runs to a
+matplotlib figure and `register` it.
 """
 
 import dataclasses
@@ -38,12 +38,12 @@ class PaperFigure:
     """A figure of the paper.
 
     Attributes:
-      number: in the paper.
+      number: its number in the paper.
       shows: what it shows, in a few words.
-      needs: the run that it needs, in words.
-      pick: those of some runs, each with a pruned ticket, that it is about.
-      plot: draws it of them.
-      spread: what shows the least and greatest of replicates.
+      needs: which run it needs, in words.
+      pick: chooses the runs that it is about, from runs that have a pruned ticket.
+      plot: draws it from these runs.
+      spread: what shows the range over replicates: "bars" or "bands".
     """
 
     number: int
@@ -54,12 +54,12 @@ class PaperFigure:
     spread: str
 
     def lacks(self, runs: Sequence[Run]) -> str:
-        """Why it is left out, in one line; nothing if it can be drawn."""
+        """Why it cannot be drawn from these runs, in one line; "" if it can."""
         return "" if self._mine(runs) else \
             f"Figure {self.number} is left out: it needs {self.needs}, with a pruned ticket."
 
     def draw(self, runs: Sequence[Run]) -> Figure:
-        """The figure, of those of the runs that it is about."""
+        """Draws the figure from those of the runs that it is about."""
         mine = self._mine(runs)
         figure = self.plot(mine)
         drawing.head(figure, f"After figure {self.number}: {self.shows}\n"
@@ -76,7 +76,7 @@ FIGURES: dict[int, PaperFigure] = {}
 
 def register(number: int, shows: str, needs: str, pick: Pick,
              spread: str = "bars") -> Callable[[Draw], Draw]:
-    """Makes a figure of the paper known by its number."""
+    """Registers a function that draws a figure of the paper, under its number."""
     def add(plot: Draw) -> Draw:
         FIGURES[number] = PaperFigure(number, shows, needs, pick, plot, spread)
         return plot
@@ -136,7 +136,7 @@ _Lines = list[tuple[str, int, Mapping[str, Any]]]
 
 
 def _learning(run: Run) -> dict[str, _Lines]:
-    # The lines of each panel that has any but the dense network's.
+    """The lines of each panel; a panel with the dense network alone is left out."""
     levels = drawing.nearest_levels(run.results, drawing.CURVE_DENSITIES)
     looks = {level: {"color": colour, "label": f"{density:.1%}"} for colour, (level, density)
              in zip(styles.shades(len(levels)), levels.items(), strict=True)}
@@ -154,7 +154,7 @@ def _learning(run: Run) -> dict[str, _Lines]:
 
 
 def _four(runs: Sequence[Run], rows: int = 2) -> tuple[Figure, Any]:
-    # The four measures of figures 4 and 5 in the first two rows.
+    """A figure whose first two rows show the four measures of figures 4 and 5."""
     figure, cells = grid(rows, 2)
     for axes, measure in zip(cells[:2].flat, LABELS, strict=True):
         compare(axes, runs, measure, (TICKET, _REINIT))
@@ -224,7 +224,8 @@ def figure_8(runs: Sequence[Run]) -> Figure:
 
 
 def _at_steps(runs: Sequence[Run]) -> Figure:
-    # Runs of other lengths share panels from the last on: a scaled run measures as often.
+    # Runs of different lengths share panels, counted from the last: a scaled run measures at as
+    # many steps.
     measured = [_measures(run) for run in runs]
     count = max(map(len, measured))
     figure, (panels,) = grid(1, count)
@@ -243,7 +244,7 @@ def _at_steps(runs: Sequence[Run]) -> Figure:
 
 
 def _measures(run: Run) -> dict[int, str]:
-    # Step -> column; the last step always.
+    """Step -> column of the test accuracy there; the last step is always among them."""
     found = {int(match[1]): match[0] for name in run.results.columns
              if (match := STEP_MEASURE.fullmatch(str(name)))}
     return dict(sorted({run.config.steps: "test_accuracy_final", **found}.items()))

@@ -1,4 +1,4 @@
-"""Styles: the colour, marker, line and name of what a picture shows."""
+"""The colour, marker, line and label of every branch, run and level in a picture."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ import numpy as np
 from lth_keras.core.controls import CONTROLS
 from lth_keras.experiments.config.branches import CONTINUED, TICKET
 
-# Colours of Okabe & Ito, which colour-blind readers can tell apart, without their yellow, which
-# is faint on white.
+# The colours of Okabe & Ito, which colour-blind readers can tell apart.  Their yellow is left out:
+# it is faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _LINES = ("--", "-.", ":")
 
 
 def title(branch: str) -> str:
-    """What a legend calls a branch."""
+    """The name of a branch in a legend."""
     return CONTROLS[branch].title if branch in CONTROLS else branch
 
 
 def style(branch: str) -> dict[str, Any]:
-    """Colour, marker, line and label of a branch, as matplotlib takes them.
+    """The colour, marker, line and label of a branch, as matplotlib takes them.
 
-    Those of the ticket are solid.  No two controls share both colour and marker; a control that
-    is registered gets the next ones, and a branch that is not registered a grey cross.
+    The ticket's line is solid.  No two controls share both colour and marker: each new control
+    gets the next pair.  A branch that is not registered is drawn with a grey cross.
 
     Example:
       >>> style("ticket")["linestyle"], style("reinit")["linestyle"], style("gone")["marker"]
@@ -39,7 +39,7 @@ def style(branch: str) -> dict[str, Any]:
 
 
 def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
-    """The style of a branch where there are several runs: the colour is the run's.
+    """The style of a branch in a picture of several runs: each run has a colour.
 
     Args:
       place: of the run, from 0.
@@ -51,11 +51,11 @@ def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
 
 
 def series_style(place: int, label: str) -> dict[str, Any]:
-    """The style of one of several things of a kind: no two share both colour and marker.
+    """The style of one of several lines: no two share both colour and marker.
 
     Args:
-      place: among them, from 0.
-      label: of it.
+      place: the line's number, from 0.
+      label: its name in the legend.
     """
     return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
             "linestyle": "-" if place < len(COLOURS) else "--", "markersize": 4,
@@ -63,6 +63,6 @@ def series_style(place: int, label: str) -> dict[str, Any]:
 
 
 def shades(count: int) -> list[Any]:
-    """Colours from dark to light, which keep their order without colour."""
+    """Colours from dark to light, whose order can be seen in black and white too."""
     from matplotlib import colormaps
     return list(colormaps["viridis"](np.linspace(0, 0.85, count)))
