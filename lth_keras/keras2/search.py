@@ -23,13 +23,12 @@ from lth_keras.arguments import check_choice
 from lth_keras.core import criteria, invariants
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import check as check_fraction
-from lth_keras.core.fractions import Fraction, resolve
+from lth_keras.core.fractions import Fraction
 from lth_keras.core.masks import Array
+from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.seeding import generator
-from lth_keras.core.sparsity_types import check as check_structures
 from lth_keras.core.sparsity_types import named
-from lth_keras.core.structured_pruning import prune
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
 from lth_keras.keras2 import rewinding
@@ -74,16 +73,15 @@ class Search:
         self.model = model
         self.level = 0
         self.tickets: list[Ticket] = []
-        self._score = criteria.get(criterion)
-        self._scope = scope
         self._seed = seed
         self._check = check
         self._weights = masked(model)
-        self._fractions = resolve(fraction, [item.prunable for item in self._weights.values()])
-        self._rounds = rounds
-        self._structures = {name: item.structure for name, item in self._weights.items()}
-        shapes = {name: tuple(item.weight.shape) for name, item in self._weights.items()}
-        check_structures(self._structures, shapes, self._fractions, scope, rounds)
+        structures = {name: item.structure for name, item in self._weights.items()}
+        self._rule = PruningRule.of(
+            [item.prunable for item in self._weights.values()],
+            {name: tuple(item.weight.shape) for name, item in self._weights.items()},
+            fraction=fraction, criterion=criterion, structures=structures, scope=scope,
+            rounds=rounds)
         # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
         self._stray = [item for item in self._weights.values()
                        if not isinstance(item.wrapper, MaskedLayer)]
@@ -91,7 +89,7 @@ class Search:
         self.masks: dict[str, Array] = rewinding.read_masks(model)
         # What is pruned already stays so: a search can go on from a ticket.
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
-                    "criterion": criteria.name_of(criterion), **named(self._structures),
+                    "criterion": criteria.name_of(criterion), **named(structures),
                     **(facts or {})}
         self._provenance = {"versions": provenance.versions(), "settings": settings,
                             "fingerprint": provenance.fingerprint(settings)}
@@ -196,10 +194,8 @@ class Search:
         self.check_finite()
         final, theta = self._values(), self._theta.weights
         rng = generator(self._seed, "criterion", level=self.level)
-        scores = {name: self._score(theta[name], final[name], rng) for name in self.masks}
-        before, self.masks = self.masks, prune(
-            scores, self.masks, self._fractions, self._scope, self._structures,
-            level=self.level + 1, rounds=self._rounds)
+        before = self.masks
+        _, self.masks = self._rule.next_start(theta, before, final, rng, level=self.level)
         rewinding.assign_masks(self.model, self.masks)
         restored = self._theta.restore(self.model, self.masks)
         self.level += 1

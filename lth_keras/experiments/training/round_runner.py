@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lth_keras.core import criteria
 from lth_keras.core.controls import CONTROLS, steps_of
-from lth_keras.core.fractions import count, resolve
+from lth_keras.core.fractions import count
 from lth_keras.core.masks import Array, Arrays, density, ones
+from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.seeding import generator
-from lth_keras.core.sparsity_types import block_count, check, parse
-from lth_keras.core.structured_pruning import prune
+from lth_keras.core.sparsity_types import block_count, parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import CONTINUED, TICKET
 from lth_keras.experiments.config.config import Config
@@ -63,7 +62,7 @@ class RoundRunner:
             self._model = prune_low_magnitude(
                 models.build(config, data.input_shape, data.classes))
             models.compile_model(self._model, config)
-        _check_rounds(config, self._model)
+        self._rule = _pruning_rule(config, self._model)
         self._trainer = Trainer(self._model, data, config.augmentation, resident_mib)
 
     def measure(self) -> Speed:
@@ -160,15 +159,10 @@ class RoundRunner:
         if config.strategy == "one_shot" and other:
             final = other.weights  # The dense network's.
         theta = trained.rewound or ticket.weights
-        score = criteria.get(config.criterion)
-        scores = {name: score(theta[name], final[name], rng) for name in ticket.masks}
-        fractions = resolve(config.fraction,
-                            [item.prunable for item in masked(self._model).values()])
-        masks = prune(scores, ticket.masks, fractions, config.scope,
-                      dict.fromkeys(ticket.masks, self._structure),
-                      level=training.level + 1, rounds=config.rounds)
-        return Contents(theta if config.retraining == "weight_rewinding" else final,
-                        masks, training.level + 1,
+        weights, masks = self._rule.next_start(
+            theta, ticket.masks, final, rng, level=training.level,
+            survivors=theta if config.retraining == "weight_rewinding" else final)
+        return Contents(weights, masks, training.level + 1,
                         self._provenance(training, pruned_after=_measured(trained)))
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
@@ -201,16 +195,19 @@ def _check_examples(config: Config, examples: int) -> None:
             f"batch_size={config.batch_size}.")
 
 
-def _check_rounds(config: Config, model: Any) -> None:
+def _pruning_rule(config: Config, model: Any) -> PruningRule:
     weights, structure = masked(model), parse(config.structure)
-    fractions = resolve(config.fraction, [item.prunable for item in weights.values()])
     shapes = {name: tuple(item.weight.shape) for name, item in weights.items()}
-    check(dict.fromkeys(weights, structure), shapes, fractions, config.scope, config.rounds)
+    rule = PruningRule.of(
+        [item.prunable for item in weights.values()], shapes, fraction=config.fraction,
+        criterion=config.criterion, structures=dict.fromkeys(weights, structure),
+        scope=config.scope, rounds=config.rounds)
     if structure.sparsity_m_by_n:
-        return
+        return rule
     left = {name: block_count(structure, shape) for name, shape in shapes.items()}
     for level in range(1, config.rounds + 1):
-        left = {name: size - count(fractions[name], size) for name, size in left.items()}
+        left = {name: size - count(rule.fractions[name], size) for name, size in left.items()}
         if not any(left.values()):
             raise LotteryError(f"A level must keep a weight. Received: rounds={config.rounds}, "
                                f"fraction={config.fraction}, which keep none at level {level}.")
+    return rule
