@@ -1,5 +1,7 @@
+import contextlib
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +19,7 @@ from lth_keras.experiments.results.store import COLUMNS
 from lth_keras.experiments.worker import Placement
 from lth_keras.files import ticket_file, workdir_lock
 
-SMALL = ["run", "digits", "--steps", "40", "--rounds", "2", "--replicates", "1",
+SMALL = ["run", "digits", "--steps", "200", "--rounds", "2", "--replicates", "1",
          "--set", "validation_every=20"]
 
 
@@ -136,12 +138,12 @@ sys.exit(code)
 
 def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
     root = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", _WATCHED, *SMALL, "--workdir", str(root)],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", _WATCHED, *SMALL, "--jobs", "1", "--workdir",
+                           str(root)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     *lines, loaded = done.stdout.splitlines()
     assert loaded == "loaded:"
-    assert "5 networks to train for 40 steps each" in lines[0]
+    assert "5 networks to train for 200 steps each" in lines[0]
     assert re.fullmatch(r"[0-9.]+ ms a step in .+, [0-9.]+ of it for validation \(compiled in "
                         r"[0-9.]+ s\): about .+ in all", lines[1])
     assert lines[2].startswith("replicate 0, level 0, ticket: early stop at step ")
@@ -195,17 +197,9 @@ def test_flags_reach_the_workers(tmp_path, monkeypatch):
     assert given == [Placement("there", "mirrored", 0, 7)]
 
 
-def test_the_default_workdir_is_named_by_preset_and_fingerprint(elsewhere, capsys, inline):
-    assert lth("run", "digits", "--steps", "20", "--rounds", "0", "--replicates", "1") == 0
-    fingerprint = presets.get("digits").replace(steps=20).fingerprint
-    assert (elsewhere / "runs" / f"digits-{fingerprint}" / "results.csv").exists()
-    capsys.readouterr()
-
-
-def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsys, inline):
-    arguments = ["run", "digits", "--steps", "200", "--rounds", "4", "--replicates", "1",
-                 "--set", "validation_every=20"]
-    command = [sys.executable, "-m", "lth_keras", *arguments, "--workdir"]
+def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(
+        finished, tmp_path, capsys, inline):
+    command = [sys.executable, "-m", "lth_keras", *SMALL, "--jobs", "1", "--workdir"]
     # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE,
@@ -220,13 +214,12 @@ def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(tmp_path, capsy
     assert process.wait(60) == 130
     assert "the same command goes on from there" in rest and "Traceback" not in rest
     capsys.readouterr()
-    assert lth(*arguments, "--workdir", tmp_path / "stopped") == 0
+    assert lth(*SMALL, "--workdir", tmp_path / "stopped") == 0
     done = capsys.readouterr().out
     assert "level 0" not in done and "level 2, reinit" in done
-    assert lth(*arguments, "--workdir", tmp_path / "whole") == 0
     for level in range(3):
-        names = [tmp_path / run / "replicate_0" / f"level_{level:02d}" / "ticket.safetensors"
-                 for run in ("stopped", "whole")]
+        names = [root / "replicate_0" / f"level_{level:02d}" / "ticket.safetensors"
+                 for root in (tmp_path / "stopped", finished)]
         assert names[0].read_bytes() == names[1].read_bytes()
 
 
@@ -237,6 +230,15 @@ def finished(tmp_path_factory):
         patch.setitem(clusters.BACKENDS, "loky", small.Inline)
         assert lth(*SMALL, "--workdir", root) == 0
     return root
+
+
+def test_the_default_workdir_is_named_by_preset_and_fingerprint(
+        finished, elsewhere, capsys, inline):
+    config = presets.get("digits").replace(steps=200, validation_every=20)
+    shutil.copytree(finished, elsewhere / "runs" / f"digits-{config.fingerprint}")
+    assert lth(*SMALL) == 0
+    assert "0 networks to train" in capsys.readouterr().out
+    assert len(os.listdir("runs")) == 1
 
 
 def test_a_second_run_on_a_workdir_is_refused_and_touches_nothing(finished, capsys):
@@ -302,28 +304,25 @@ def test_a_run_that_diverges_ends_in_one_line_and_exit_code_1_and_is_not_trained
     assert "replicate 0, level 0, ticket: diverged at step 20" in capsys.readouterr().out
 
 
-# A disk that takes no file of more than so many bytes: real errors, from the system.
-_LIMITED = """
-import resource, sys
-import small
-from lth_keras.cli import main as cli
-from lth_keras.experiments import clusters
-clusters.BACKENDS["loky"] = small.Inline
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.exit(cli._main(cli._parse(["lth", *sys.argv[2:]])))
-"""
+@contextlib.contextmanager
+def small_files():
+    """A disk that takes no file of more than 100,000 bytes: real errors, from the system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
 def test_a_file_that_does_not_fit_is_one_line_and_the_same_command_goes_on(
         finished, tmp_path, capsys, inline):
     root = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", _LIMITED, "100000", *SMALL, "--workdir", root],
-                          capture_output=True, text=True, check=False,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    said = [line for line in done.stderr.splitlines() if line.startswith("lth run")]
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert re.search(r"ticket.safetensors: File too large. What is finished is kept", said[0])
+    with small_files():
+        assert lth(*SMALL, "--workdir", root) == 2
+    error = capsys.readouterr().err
+    assert re.search(r"ticket.safetensors: File too large. What is finished is kept", error)
+    assert error.startswith("lth run: error: ") and error.count("\n") == 1
     assert lth(*SMALL, "--workdir", root) == 0
     assert small.contents(root) == small.contents(finished)
     capsys.readouterr()

@@ -4,8 +4,10 @@ import json
 import os
 import sys
 
+import exports
 import numpy as np
 import pytest
+import small
 import tf_keras as keras
 
 import lth_keras as lth
@@ -13,6 +15,7 @@ from lth_keras.cli import main
 from lth_keras.deployment import manifest, trained_networks
 from lth_keras.deployment.export import export
 from lth_keras.errors import LotteryError
+from lth_keras.experiments import clusters
 
 LITE = ("float32", "dynamic_int8")
 
@@ -38,8 +41,14 @@ def sparse(seed=0):
     return model
 
 
+@pytest.fixture(autouse=True)
+def measured_here(monkeypatch):
+    exports.measure_here(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
+    """An export as users have it, each file measured in a process of its own."""
     folder = tmp_path_factory.mktemp("deploy")
     return export(sparse(), folder, data=data(), formats=[*LITE, "keras", "int8"],
                   representative=data(seed=1)[0], dense=sparse(1), tolerance=5)
@@ -259,6 +268,7 @@ def lth_command(monkeypatch, *arguments):
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs") / "digits"
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(clusters.BACKENDS, "loky", small.Inline)
         lth_command(patch, "run", "digits", "--steps", "60", "--rounds", "2", "--replicates", "1",
                     "--first_replicate", "1", "--branches", "ticket", "--workdir", root, "--set",
                     "validation_every=30")
@@ -304,7 +314,9 @@ def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path
                 sorted((root / "deployment").glob("*/replicate_1/level_0?"))]
     assert len(surveyed) == 3
     assert len(made.shipped) == 1
-    assert made.rows.bytes.min() == min(each.rows.bytes.min() for each in surveyed)
+    # But for the digits of the numbers that Keras gives models of one name, which a file holds.
+    assert made.rows.bytes.min() == pytest.approx(
+        min(each.rows.bytes.min() for each in surveyed), abs=16)
     assert lth_command(monkeypatch, *command) == 0
     assert capsys.readouterr().out.count(": float32") == 1  # Only what is exported.
     command[-3:-2] = []

@@ -58,6 +58,24 @@ def examples(model, count=70, seed=1):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
+def measure_here(monkeypatch):
+    """Has TF Lite files measured in this process and for a moment only.
+
+    A process for each would take most of the time of tests that are about what is made of the
+    measurements; those of the processes are in test_measuring.
+    """
+    in_a_process = measuring._run
+
+    def run(folder, runtime, threads, timeout):
+        if not runtime.startswith("litert"):
+            return in_a_process(folder, runtime, threads, timeout)
+        measuring_process.main([str(folder)])
+        return None
+    monkeypatch.setattr(measuring, "_run", run)
+    for name in ("REPEAT_SECONDS", "WARM_UP_SECONDS"):
+        monkeypatch.setattr(measuring_process, name, 1e-6)
+
+
 def trusted(path, runtime, x, folder):
     """As `runtimes.measure`, within this process; the file must be one that crashes nothing."""
     np.save(folder / "examples.npy", x)

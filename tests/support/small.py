@@ -6,9 +6,11 @@ import json
 from concurrent.futures import Future
 
 import numpy as np
+import pytest
 import tf_keras as keras
 
 from lth_keras.errors import LotteryError
+from lth_keras.experiments import worker
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.pools import InProcess, Pool
@@ -71,17 +73,21 @@ class Stopping:
 
 
 class Inline(Pool):
-    """Worker processes that are this process."""
+    """Worker processes that are this process; it keeps what was compiled for each configuration."""
+
+    _runner = staticmethod(functools.cache(worker._lab.__wrapped__))
 
     def __init__(self, jobs, waiting, config, placement):
         super().__init__(jobs, waiting, config, dataclasses.replace(placement, threads=0))
 
     def _call(self, function, *arguments):
         future = Future()
-        try:
-            future.set_result(function(*arguments))
-        except LotteryError as error:
-            future.set_exception(error)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(worker, "_lab", self._runner)
+            try:
+                future.set_result(function(*arguments))
+            except LotteryError as error:
+                future.set_exception(error)
         return future
 
     def close(self):
