@@ -14,14 +14,17 @@ a single such one is enough to refuse the file.
 """
 
 import dataclasses
+import gzip
+import io
 import os
+import pathlib
+import tarfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from lth_keras.core.masks import Array
-from lth_keras.deployment import sizes
 from lth_keras.deployment.manifest import REFUSED, SHIPPED, TOLERANCE
 from lth_keras.deployment.measuring import Measured
 from lth_keras.errors import LotteryError
@@ -129,7 +132,7 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: 
     return Row(name, SHIPPED if well else REFUSED,
                tuple(each.runtime for each in loaded) if well else (),
                wrong or failures, route if wrong or failures else "",
-               sizes.size(path), sizes.gzip_size(path), compared)
+               file_size(path), gzip_size(path), compared)
 
 
 def _wrong(found: Comparison, tolerance: float, rounding: "float | None",
@@ -230,3 +233,31 @@ def predictions(outputs: Array, reference: Array) -> Array:
     else:
         classes = np.where(np.isnan(outputs), -np.inf, outputs).argmax(axis=-1)
     return np.where(finite, classes, -1)
+
+
+def file_size(path: "str | os.PathLike[str]") -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(each.stat().st_size for each in _files(pathlib.Path(path)))
+
+
+def gzip_size(path: "str | os.PathLike[str]") -> int:
+    """Bytes that gzip at level 9 makes of a file, or of a tar of a folder.
+
+    Names, content and their order alone count, not when or by whom they were written.
+    """
+    path = pathlib.Path(path)
+    if path.is_file():
+        return len(gzip.compress(path.read_bytes(), 9))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for each in _files(path):
+            entry = tarfile.TarInfo(each.relative_to(path).as_posix())
+            entry.size = each.stat().st_size
+            with open(each, "rb") as file:
+                archive.addfile(entry, file)
+    return len(gzip.compress(buffer.getvalue(), 9))
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    return [path] if path.is_file() else sorted(each for each in path.rglob("*")
+                                                if each.is_file())

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 
-from lth_keras.deployment import checks, sizes
+from lth_keras.deployment import checks
 from lth_keras.deployment.checks import REFUSED, SHIPPED
 from lth_keras.deployment.measuring import Latency, Measured
 from lth_keras.errors import LotteryError
@@ -176,11 +176,11 @@ def test_a_folder_is_its_files(tmp_path):
     (folder / "variables").mkdir(parents=True)
     (folder / "a.pb").write_bytes(bytes(100))
     (folder / "variables" / "b").write_bytes(bytes(23))
-    first = sizes.gzip_size(folder)
-    assert sizes.size(folder) == 123 and 100 < first < 400
+    first = checks.gzip_size(folder)
+    assert checks.file_size(folder) == 123 and 100 < first < 400
     os.utime(folder / "a.pb", (1, 1))
     (folder / "a.pb").chmod(0o600)
-    assert sizes.gzip_size(folder) == first
+    assert checks.gzip_size(folder) == first
 
 
 def test_a_format_without_a_file_is_refused():

@@ -8,7 +8,7 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 
 from lth_keras import prune_low_magnitude
-from lth_keras.deployment import checks, converters, formats, measuring_process, sharing, sizes
+from lth_keras.deployment import checks, converters, formats, measuring_process
 from lth_keras.errors import LotteryError
 
 NETWORKS = {"dense": exports.dense, "convolutional": exports.convolutional}
@@ -93,19 +93,20 @@ def test_a_keras_file_has_no_optimizer(tmp_path):
     model.compile("adam", "mse")
     model.fit(exports.examples(model, 8), np.zeros((8, 4)), verbose=0)
     formats.convert(model, "keras", tmp_path / "trained.keras")
-    assert sizes.size(tmp_path / "trained.keras") < 1.1 * sizes.size(tmp_path / "plain.keras")
+    trained, plain = (checks.file_size(tmp_path / f"{name}.keras") for name in ("trained", "plain"))
+    assert trained < 1.1 * plain
 
 
 def test_few_levels_pack_better_and_come_through_the_converter_exactly(tmp_path):
     model = exports.dense(keep=0.5)
     for name in ("dynamic_int8", "dynamic_int8_shared"):
         formats.convert(model, name, tmp_path / name)
-    assert sizes.gzip_size(tmp_path / "dynamic_int8_shared") < \
-        0.9 * sizes.gzip_size(tmp_path / "dynamic_int8")
+    assert checks.gzip_size(tmp_path / "dynamic_int8_shared") < \
+        0.9 * checks.gzip_size(tmp_path / "dynamic_int8")
     lite = Interpreter(str(tmp_path / "dynamic_int8_shared"))
     kernel, = (each for each in lite.get_tensor_details() if each["dtype"] == np.int8)
     stored = lite.get_tensor(kernel["index"]) * kernel["quantization_parameters"]["scales"][:, None]
-    np.testing.assert_array_equal(stored.T, sharing.rounded(model.layers[0].kernel.numpy()))
+    np.testing.assert_array_equal(stored.T, converters.share_values(model.layers[0].kernel.numpy()))
 
 
 def test_int8_files_take_and_give_int8(tmp_path):

@@ -8,7 +8,7 @@ import exports
 import numpy as np
 import pytest
 
-from lth_keras.deployment import checks, formats, measuring, measuring_process, sizes
+from lth_keras.deployment import checks, formats, measuring, measuring_process
 from lth_keras.errors import LotteryError
 
 
@@ -38,7 +38,7 @@ def test_a_file_is_measured_in_a_process_of_its_own(runtime, name, files, model,
         assert 0 < latency.lower <= latency.median <= latency.upper
         assert latency.repeats == 3 and latency.calls >= 1
     # More than the file, less than a runtime.
-    assert sizes.size(files / name) < measured.peak_memory_bytes < 2**28
+    assert checks.file_size(files / name) < measured.peak_memory_bytes < 2**28
     assert measured.version[0].isdigit()
 
 

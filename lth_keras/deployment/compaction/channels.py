@@ -1,12 +1,12 @@
-"""Channels: which of a network's are constant, which go together, and which it needs.
+"""Which channels of a network are constant, which must stay together, and which it needs.
 
 A channel is a place on the last axis of a tensor: a unit of a dense layer, a filter of a
 convolution, a feature of an input.  It is constant if it has one value for every example and
-at every position.  What a network does to channels is of three kinds: a `Linear` over channels
-with weights (dense layers, convolutions), what is `Channelwise` channel by channel (activations,
-normalisation, pooling, additions), and a `Opaque`, of which nothing is known.
+at every position.  An operation on channels is of three kinds: `Linear` sums over channels with
+weights (dense layers, convolutions), `Channelwise` works channel by channel (activations,
+normalisation, pooling, additions), and of an `Opaque` one nothing is known.
 
-A tensor is known by its place in a list; constants are float64 arrays, NaN where a channel
+A tensor is named by its index in a list; constants are float64 arrays, NaN where a channel
 varies.
 """
 
@@ -33,8 +33,8 @@ class Linear:
       kernel: (positions, inputs, outputs) weights; a dense layer has one position.
       bias: (outputs,) float64.
       activation: of an array of constants, elementwise; None if it mixes channels.
-      padded: whether a sum may reach beyond the border, where it finds zeros.
-      merges: whether its kernel can be given any value.
+      padded: whether the kernel may reach beyond the border, where it reads zeros.
+      merges: whether its kernel can be set to any value; that of a separable convolution cannot.
     """
 
     source: int
@@ -53,24 +53,24 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Channelwise:
-    """Each output channel is made of one channel of some inputs: they go or stay together.
+    """Each output channel is made of one channel of each input: they are removed together or not.
 
     Attributes:
       sources: the tensors that it reads.
       target: the tensor that it makes.
-      ties: for each source the input channel of each output channel, -1 where there is none.
-      constants: the outputs' constants, of the inputs'.
+      origins: for each source, the input channel that each output channel is made of, or -1.
+      constants: gives the outputs' constants for those of the inputs.
     """
 
     sources: tuple[int, ...]
     target: int
-    ties: tuple[Places, ...]
+    origins: tuple[Places, ...]
     constants: Callable[[list[Floats]], Floats]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opaque:
-    """All that goes in is needed; what comes out varies and cannot be removed."""
+    """All of its inputs are needed; its outputs vary and cannot be removed."""
 
     sources: tuple[int, ...]
     targets: tuple[int, ...]
@@ -81,13 +81,13 @@ Operation = Linear | Channelwise | Opaque
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Analysis:
-    """What can be removed of a network.
+    """What a network needs, channel by channel; the rest can be removed.
 
     Attributes:
       constants: for each tensor the value of its constant channels, NaN for the others.
       live: for each tensor which channels are needed.
-      kept: for each tensor which channels stay: those that are live, and one, of which nothing
-        is read, where none is.
+      kept: for each tensor which channels stay: those that are live, or one if none is, since a
+        layer has at least one unit.
     """
 
     constants: list[Floats]
@@ -96,7 +96,7 @@ class Analysis:
 
 
 def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
-    """Finds the least that a network needs.
+    """Finds the channels that a network needs; the rest can be removed exactly.
 
     Args:
       widths: the number of channels of each tensor, >= 1.
@@ -118,13 +118,14 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
         if isinstance(operation, Opaque):
             for tensor in (*operation.sources, *operation.targets):
                 live[groups[tensor]] = True
-    sums = [operation for operation in reversed(operations) if isinstance(operation, Linear)]
-    for operation in sums:
+    linears = [operation for operation in reversed(operations) if isinstance(operation, Linear)]
+    for operation in linears:
         if operation.activation is None:
             live[groups[operation.target]] = True
+    # Backwards until nothing changes: a layer's needs make others live, also across additions.
     before = -1
     while before != (before := int(live.sum())):
-        for operation in sums:
+        for operation in linears:
             needed = inputs(operation, values[operation.source], live[groups[operation.target]])
             live[groups[operation.source][needed]] = True
     kept = live.copy()
@@ -135,13 +136,14 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
 
 
 def inputs(operation: Linear, constants: Floats, live: Flags) -> Flags:
-    """Which input channels a sum needs, when constants have gone into its bias.
+    """Which input channels a linear operation needs once constants are part of its bias.
 
-    A constant that zeros surround at the border goes into no bias.  But one such channel can
-    stand for all of them, with the sum of their weights.
+    A constant channel that padding surrounds with zeros cannot become part of a bias: its sum
+    differs at the border.  But one such channel can stand for all of them, with their weights
+    added up.
 
     Args:
-      operation: the sum.
+      operation: the linear operation.
       constants: (inputs,) of its input.
       live: (outputs,) which of its outputs are needed.
     """
@@ -154,14 +156,14 @@ def inputs(operation: Linear, constants: Floats, live: Flags) -> Flags:
 
 
 def foldable(operation: Linear, constants: Floats) -> Flags:
-    """Which input channels become part of a sum's bias: all that is constant at the border too."""
+    """Which input channels can become part of the bias: those constant at the border too."""
     return constants == 0 if operation.padded else ~np.isnan(constants)
 
 
 def folded(operation: Linear, constants: Floats, live: Flags) -> tuple[npt.NDArray[Any], Floats]:
-    """The kernel and bias of a sum in float64, with constants in the bias.
+    """The kernel and bias of a linear operation in float64, with constants in the bias.
 
-    What nobody needs is zero.  Arguments are those of `inputs`.
+    Weights of outputs that are not needed are zero.  Arguments are those of `inputs`.
     """
     known = foldable(operation, constants)
     bias = operation.bias + _value(operation, constants, known)
@@ -180,12 +182,13 @@ def folded(operation: Linear, constants: Floats, live: Flags) -> tuple[npt.NDArr
 
 
 def _value(operation: Linear, constants: Floats, chosen: Flags) -> Floats:
+    """What the chosen constant inputs add to each output."""
     total = operation.kernel[:, chosen].sum(axis=0, dtype=np.float64)
     return np.asarray(constants[chosen] @ total, np.float64)
 
 
 def _representative(constants: Floats) -> int:
-    # The largest: what the others are divided by.
+    # The largest, since the others are divided by it.
     return int(np.nanargmax(np.abs(constants)))
 
 
@@ -193,7 +196,7 @@ def _constants(widths: Sequence[int], operations: Sequence[Operation]) -> list[F
     values = [np.full(width, np.nan) for width in widths]
     for operation in operations:
         if isinstance(operation, Linear):
-            found = _constant_sums(operation, values[operation.source])
+            found = _constant_outputs(operation, values[operation.source])
         elif isinstance(operation, Channelwise):
             found = operation.constants([values[source] for source in operation.sources])
         else:
@@ -202,7 +205,7 @@ def _constants(widths: Sequence[int], operations: Sequence[Operation]) -> list[F
     return values
 
 
-def _constant_sums(operation: Linear, constants: Floats) -> Floats:
+def _constant_outputs(operation: Linear, constants: Floats) -> Floats:
     found = np.full(len(operation.bias), np.nan)
     if operation.activation is None:
         return found
@@ -215,15 +218,16 @@ def _constant_sums(operation: Linear, constants: Floats) -> Floats:
 
 
 def _groups(widths: Sequence[int], operations: Sequence[Operation]) -> list[Places]:
-    # Every channel has a number; those that are tied come to share the lowest.
+    # Channels that must stay together are a group.  Every channel starts with a number of its own;
+    # within a group the lowest spreads to all.
     starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
     label = np.arange(sum(widths))
     pairs = []
     for operation in operations:
         if isinstance(operation, Channelwise):
-            for source, tie in zip(operation.sources, operation.ties, strict=True):
-                there = np.flatnonzero(tie >= 0)
-                pairs.append((starts[source] + tie[there], starts[operation.target] + there))
+            for source, origin in zip(operation.sources, operation.origins, strict=True):
+                there = np.flatnonzero(origin >= 0)
+                pairs.append((starts[source] + origin[there], starts[operation.target] + there))
     before = None
     while before is None or (label != before).any():
         before = label.copy()

@@ -1,9 +1,9 @@
-"""Compaction: units, channels and inputs without connections are removed, exactly.
+"""Compaction: removes units, channels and inputs without connections from a pruned model, exactly.
 
-What a pruned network's zeros leave over is a smaller dense network, with the same predictions
-to float rounding.  A unit that no surviving connection leads to has one value, which becomes
-part of the biases that it feeds; one that none leads from has no effect; and so on, forwards and
-backwards, until nothing more goes.
+A pruned network is a smaller dense network with the same predictions, to float rounding.  A unit
+that no surviving connection leads to has one value, which becomes part of the biases that it
+feeds; a unit that none leads from has no effect.  This goes on, forwards and backwards, until
+nothing more can be removed.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ class Compacted:
     Attributes:
       model: the smaller model, not compiled.
       removed: layer name -> (units before, units after), for layers with fewer units or filters.
-      inputs: layer name -> (inputs before, inputs after), for layers that take a part of their
-        input alone.
-      left: sentences: what could not be removed exactly, and why.
+      inputs: layer name -> (inputs before, inputs after), for layers that read only a part
+        of their input.
+      left: sentences that say what could not be removed exactly, and why.
       weights: (before, after) the numbers of weights, biases and statistics included.
     """
 
@@ -56,16 +56,16 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
 
     Of a unit that no surviving connection leads to, activation, normalisation and pooling make
     a constant, which goes into the next layer's bias (one that had none gets one).  Channels
-    that a residual addition ties go together or not at all.  Where constants meet the zeros
-    around an image, one channel stands for all of them.  What cannot be done exactly is left,
-    and said.
+    that a residual addition joins are removed together or not at all.  Where constants meet the
+    zeros around an image, one channel stands for all of them.  What cannot be removed exactly
+    stays, and `left` says why.
 
     Args:
       model: a built tf_keras model, wrapped for pruning or not.  It is not changed, but for what
         `strip_pruning` does to a wrapped one.
       take_inputs: whether a layer may read a part of its input by a `GatherFeatures`, where inputs
         without connections cannot be removed upstream, such as pixels.  The kernel gets
-        smaller, but taking them costs time.
+        smaller, but gathering costs time.
 
     Returns:
       The new model, a plain Sequential or functional one of the same inputs, outputs and names
@@ -147,16 +147,16 @@ def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
     left = [f"{name}: {reason}, so that its channels stay" for name, reason in read.left.items()]
     for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
         if isinstance(operation, Linear):
-            reasons = _left_of_sum(read, operation, found, part)
+            reasons = _left_of_linear(read, operation, found, part)
         elif isinstance(operation, Channelwise):
-            reasons = _left_of_tied(operation, found)
+            reasons = _left_of_channelwise(operation, found)
         else:
             continue
         left += [f"{node.layer.name}: {reason}" for reason in reasons]
     return left
 
 
-def _left_of_sum(read: Graph, operation: Linear, found: Analysis, part: Part) -> list[str]:
+def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part) -> list[str]:
     live, there = found.live[operation.target], found.kept[operation.source]
     needed = ~rebuild.unread(operation, found)
     still = _number(live & ~np.isnan(found.constants[operation.target]), "constant unit")
@@ -167,19 +167,19 @@ def _left_of_sum(read: Graph, operation: Linear, found: Analysis, part: Part) ->
         reasons.append(f"needs none of its {len(live)} units, and keeps one, at zero, since a "
                        "layer has at least one")
     if still and operation.target not in read.outputs:
-        reasons.append(f"keeps {still}, since what comes after it cannot take that into a bias")
+        reasons.append(f"keeps {still}, since what comes after it cannot add that to a bias")
     if border:
         reasons.append(f"keeps {border} of its input, since its padding makes a border")
     if idle and part.positions is None:
-        reasons.append(f"keeps {idle} without connection of {there.sum()}, which only taking the "
-                       "others would remove")
+        reasons.append(f"keeps {idle} without connection of {there.sum()}, which only "
+                       "gathering the others would remove")
     return reasons
 
 
-def _left_of_tied(operation: Channelwise, found: Analysis) -> list[str]:
+def _left_of_channelwise(operation: Channelwise, found: Analysis) -> list[str]:
     if len(operation.sources) > 1:
         return []
-    before = found.constants[operation.sources[0]][operation.ties[0]]
+    before = found.constants[operation.sources[0]][operation.origins[0]]
     lost = _number(~np.isnan(before) & np.isnan(found.constants[operation.target])
                    & found.live[operation.target], "constant channel")
     return [f"keeps {lost}, since its output varies with the place"] if lost else []

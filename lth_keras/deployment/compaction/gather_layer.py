@@ -1,4 +1,4 @@
-"""A layer that takes some of the features of its input."""
+"""The Keras layer that gathers some of the features of its input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,13 +11,13 @@ from lth_keras.errors import LotteryError
 
 @keras.saving.register_keras_serializable("lth_keras")
 class GatherFeatures(keras.layers.Layer):
-    """Takes some of the features of its input: positions on the last axis.
+    """Gathers some of the features of its input: positions on its last axis.
 
     Args:
-      positions: which, in the order in which they are given on, each >= 0; at least one.
+      positions: the features' indices, each >= 0, in the order of the output; at least one.
 
     Raises:
-      LotteryError: if there is none, or one is no such number.
+      LotteryError: if positions is empty, or one of them is not a whole number >= 0.
 
     Example:
       >>> GatherFeatures([0, 2])(tf.constant([[5.0, 6.0, 7.0]])).numpy()
@@ -43,5 +43,5 @@ class GatherFeatures(keras.layers.Layer):
         return {**super().get_config(), "positions": list(self.positions)}
 
 
-# Files of version 0.1.0 have it under this name.
+# Files of version 0.1.0 hold the layer under this name.
 keras.saving.get_custom_objects()["lth_keras>Take"] = GatherFeatures

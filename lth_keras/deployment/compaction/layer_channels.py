@@ -1,4 +1,8 @@
-"""What each kind of Keras layer does to channels, in the terms of `channels`."""
+"""Each kind of Keras layer as an operation on channels (`channels`).
+
+To support another kind of layer: a reader, from a `Call` to an operation or the reason why there is
+none, and its line in READERS.
+"""
 
 import dataclasses
 from collections.abc import Callable
@@ -40,9 +44,18 @@ class Call:
 
 
 def read(call: Call) -> "Operation | str":
-    """What a call does to channels, or why that is not known here."""
+    """The operation of a call, or a sentence that says why it is not known.
+
+    Example:
+      >>> dense = layers.Dense(2)
+      >>> dense.build((None, 3))
+      >>> read(Call(dense, (0,), 1, ((2, 3),), (2, 2))).kernel.shape
+      (1, 3, 2)
+      >>> read(Call(layers.Softmax(), (0,), 1, ((2, 3),), (2, 3)))
+      'what a Softmax does to each channel is not known here'
+    """
     layer = call.layer
-    reader = READERS.get(type(layer))  # A subclass may do anything.
+    reader = READERS.get(type(layer))  # By exact type: a subclass may do anything.
     if reader is None:
         return f"what a {type(layer).__name__} does to each channel is not known here"
     if getattr(layer, "data_format", None) == "channels_first":
@@ -53,7 +66,7 @@ def read(call: Call) -> "Operation | str":
 
 
 def elementwise(activation: Any) -> bool:
-    """Whether an activation is known to take each value for itself."""
+    """Whether an activation is known to work elementwise."""
     return activation in _ELEMENTWISE if callable(activation) else activation is None
 
 
@@ -71,7 +84,7 @@ def _dense(call: Call) -> Operation:
     layer = call.layer
     kernel = np.asarray(layer.kernel)[None]
     return Linear(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
-               _activation(layer), padded=False)
+                  _activation(layer), padded=False)
 
 
 def _convolution(call: Call) -> "Operation | str":
@@ -80,7 +93,7 @@ def _convolution(call: Call) -> "Operation | str":
         return "it convolves groups of channels"
     kernel = np.asarray(layer.kernel).reshape(-1, *layer.kernel.shape[-2:])
     return Linear(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
-               _activation(layer), padded=_padded(layer))
+                  _activation(layer), padded=_padded(layer))
 
 
 def _padded(layer: Any) -> bool:
@@ -95,41 +108,43 @@ def _separable(call: Call) -> Operation:
     pointwise = np.asarray(layer.pointwise_kernel, np.float64).reshape(channels, multiplier, -1)
     kernel = np.einsum("pim,imo->pio", depthwise, pointwise)
     return Linear(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
-               _activation(layer), padded=_padded(layer), merges=False)
+                  _activation(layer), padded=_padded(layer), merges=False)
 
 
 def _depthwise(call: Call) -> "Operation | str":
+    """An output channel reads one input channel, depth_multiplier of them the same one."""
     layer = call.layer
     activation = _activation(layer)
     if activation is None:
-        return "its activation is not known to take each value for itself"
+        return "its activation is not known to work elementwise"
     outputs = call.shape[1]
     kernel = np.asarray(layer.depthwise_kernel, np.float64).reshape(-1, outputs)
     bias, total, unread = _bias(layer, kernel.shape[1]), kernel.sum(axis=0), ~kernel.any(axis=0)
-    tie = np.arange(outputs) // layer.depth_multiplier
+    origin = np.arange(outputs) // layer.depth_multiplier
 
     def constants(values: list[Floats]) -> Floats:
-        value = values[0][tie]
+        value = values[0][origin]
         if _padded(layer):
             value = np.where(value == 0, value, np.nan)
         value = np.where(unread, 0.0, value)
         found = activation(np.nan_to_num(value) * total + bias)
         return np.where(np.isnan(value), np.nan, found)
-    return Channelwise(call.sources, call.target, (tie,), constants)
+    return Channelwise(call.sources, call.target, (origin,), constants)
 
 
 def _same(call: Call) -> Channelwise:
     # Every value comes from one channel, and a constant stays what it is.
-    tie = np.arange(call.shape[1]) % call.shapes[0][1]
-    return Channelwise(call.sources, call.target, (tie,), lambda values: values[0][tie])
+    origin = np.arange(call.shape[1]) % call.shapes[0][1]
+    return Channelwise(call.sources, call.target, (origin,), lambda values: values[0][origin])
 
 
-def _taken(call: Call) -> Operation:
-    tie = np.asarray(call.layer.positions)
-    return Channelwise(call.sources, call.target, (tie,), lambda values: values[0][tie])
+def _gathered(call: Call) -> Operation:
+    origin = np.asarray(call.layer.positions)
+    return Channelwise(call.sources, call.target, (origin,), lambda values: values[0][origin])
 
 
 def _dropout(call: Call) -> "Operation | str":
+    # A noise_shape that names the number of channels would no longer fit.
     noise = getattr(call.layer, "noise_shape", None)
     return _same(call) if noise is None or noise[-1] in (None, 1) else "its noise_shape is fixed"
 
@@ -168,7 +183,7 @@ def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
 def _activated(call: Call) -> "Operation | str":
     if elementwise(call.layer.activation):
         return _by_value(call)
-    return "its activation is not known to take each value for itself"
+    return "its activation is not known to work elementwise"
 
 
 def _normalised(call: Call) -> "Operation | str":
@@ -201,25 +216,26 @@ def _merge(combine: Callable[[list[Floats]], Floats]) -> "Callable[[Call], Opera
     def reader(call: Call) -> "Operation | str":
         if set(call.shapes) != {call.shape}:
             return "its inputs have different numbers of axes or channels"
-        tie = np.arange(call.shape[1])
-        return Channelwise(call.sources, call.target, (tie,) * len(call.sources), combine)
+        origin = np.arange(call.shape[1])
+        return Channelwise(call.sources, call.target, (origin,) * len(call.sources), combine)
     return reader
 
 
 def _product(values: list[Floats]) -> Floats:
+    # Zero times what varies is zero, though NaN stands for what varies.
     return np.where(np.any([value == 0 for value in values], axis=0), 0.0, np.prod(values, axis=0))
 
 
 def _concatenated(call: Call) -> "Operation | str":
     if call.layer.axis not in (-1, call.shape[0] - 1):
         return "its channels are not on the axis that it joins"
-    ties, start = [], 0
+    origins, start = [], 0
     for _, width in call.shapes:
-        tie = np.full(call.shape[1], -1)
-        tie[start:start + width] = np.arange(width)
-        ties.append(tie)
+        origin = np.full(call.shape[1], -1)
+        origin[start:start + width] = np.arange(width)
+        origins.append(origin)
         start += width
-    return Channelwise(call.sources, call.target, tuple(ties), np.concatenate)
+    return Channelwise(call.sources, call.target, tuple(origins), np.concatenate)
 
 
 READERS: "dict[type, Callable[[Call], Operation | str]]" = {
@@ -241,7 +257,7 @@ READERS: "dict[type, Callable[[Call], Operation | str]]" = {
             "GlobalAveragePooling", "Cropping")))), _same),
     **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D), _upsampling),
     **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D), _padding),
-    GatherFeatures: _taken,
+    GatherFeatures: _gathered,
     layers.Reshape: _reshape,
     layers.Permute: _permute,
     layers.Add: _merge(lambda values: np.sum(values, axis=0)),

@@ -1,4 +1,4 @@
-"""The graph of a tf_keras model: its calls in order, and what each does to channels."""
+"""The graph of a tf_keras model: its calls in order, each as an operation on channels."""
 
 import collections
 import dataclasses
@@ -24,7 +24,7 @@ class Graph:
       places: the number of each tensor, by its id.
       widths: the number of channels of each tensor; 1 where it is not known.
       outputs: the tensors that are the model's outputs.
-      left: layer's name -> why its channels stay, for each barrier that is in the way.
+      left: layer's name -> why its channels stay, for each layer whose operation is opaque.
     """
 
     nodes: list[Any]
@@ -58,13 +58,13 @@ def read(model: Any) -> Graph:
             operation = Opaque(sources, targets)
         elif isinstance(operation, Linear) and operation.activation is None \
                 and operation.target not in outputs:
-            left[node.layer.name] = "its activation is not known to take each value for itself"
+            left[node.layer.name] = "its activation is not known to work elementwise"
         found.append(operation)
     return Graph(nodes, [*found, Opaque(outputs, ())], places, widths, outputs, left)
 
 
 def _needed(model: Any) -> list[Any]:
-    # What a loss or a metric alone reads is left out.
+    # Nodes that only a loss or a metric reads are left out: no output depends on them.
     waiting = [_node_of(tensor) for tensor in tf.nest.flatten((model.outputs, model.inputs))]
     needed: set[int] = set()
     while waiting:
@@ -84,7 +84,7 @@ def _node_of(tensor: Any) -> Any:
 
 def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | str":
     layer, made = node.layer, tf.nest.flatten(node.outputs)
-    # A layer that it is not told of may have any arguments.
+    # More arguments than its input may change what a layer does (training=True, say).
     more = type(layer) in layer_channels.READERS and not (
         len(node.call_args) == 1 and not any(node.call_kwargs.values())
         and len(tf.nest.flatten(node.call_args)) == len(node.keras_inputs))

@@ -1,4 +1,4 @@
-"""Surgery: a model built again without the channels that it does not need."""
+"""Builds a model again without the channels that it does not need."""
 
 import dataclasses
 from typing import Any
@@ -28,12 +28,13 @@ _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """What stands for a layer in the model that is built again.
+    """What replaces a layer in the new model.
 
     Attributes:
       layer: the new layer, or the old one where nothing changes.
       weights: attribute -> value of the new layer's weights, set when it is built.
-      positions: of its input that it reads alone, by a GatherFeatures before it; None if all.
+      positions: the only ones of its input that it reads, by a GatherFeatures before it; None if
+        it reads all.
     """
 
     layer: Any
@@ -41,57 +42,59 @@ class Part:
     positions: "Places | None" = None
 
 
-def part(layer: Any, operation: Operation, found: Analysis, take_inputs: bool) -> Part:
-    """What is to stand for a layer.
+def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool) -> Part:
+    """The part that replaces a layer.
 
     Args:
       layer: of the model that was analysed.
       operation: what it does.
       found: the analysis.
-      take_inputs: whether it may read a part of its input by a GatherFeatures.
+      gather_inputs: whether a GatherFeatures may be put before it.
     """
     if isinstance(operation, Opaque):
         return Part(layer)
     if isinstance(operation, Channelwise):
         return Part(_again(layer, **_resized(layer, operation, found)),
-                    _tied_weights(layer, operation, found))
+                    _channelwise_weights(layer, operation, found))
     there = found.kept[operation.source]
     rows, positions = there, None
-    if take_inputs:
+    if gather_inputs:
         rows = there & ~unread(operation, found)
         if not rows.any():
             rows[np.flatnonzero(there)[0]] = True
         if (rows != there).any():
             positions = np.flatnonzero(rows[there])
-    weights = _sum_weights(layer, operation, found, rows)
+    weights = _linear_weights(layer, operation, found, rows)
     size = {"units" if isinstance(layer, layers.Dense) else "filters":
             int(found.kept[operation.target].sum())}
     return Part(_again(layer, **size, use_bias="bias" in weights), weights, positions)
 
 
 def unread(operation: Linear, found: Analysis) -> Flags:
-    """Which input channels of a sum need not be there for its own sake."""
+    """Which input channels a linear operation does not read, once constants are in its bias."""
     return ~channels.inputs(operation, found.constants[operation.source],
                             found.live[operation.target])
 
 
 def _again(layer: Any, **changes: Any) -> Any:
+    # Without the shape of its input, which may have fewer channels now.
     config = {**layer.get_config(), **changes}
     config.pop("batch_input_shape", None)
     return type(layer).from_config(config)
 
 
 def _resized(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Any]:
+    """The arguments of a layer that name channels, which have other numbers now."""
     if isinstance(layer, GatherFeatures):
         there = np.cumsum(found.kept[operation.sources[0]]) - 1
-        return {"positions": there[operation.ties[0]][found.kept[operation.target]].tolist()}
+        return {"positions": there[operation.origins[0]][found.kept[operation.target]].tolist()}
     if not isinstance(layer, layers.Reshape) or layer.target_shape[-1] == -1:
         return {}
     size = int(found.kept[operation.target].sum())
     return {"target_shape": (*layer.target_shape[:-1], size)}
 
 
-def _tied_weights(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Array]:
+def _channelwise_weights(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Array]:
     kept = found.kept[operation.target]
     if isinstance(layer, _DEPTHWISE):
         kernel = np.asarray(layer.depthwise_kernel)[..., found.kept[operation.sources[0]], :]
@@ -107,7 +110,8 @@ def _tied_weights(layer: Any, operation: Channelwise, found: Analysis) -> dict[s
     return {}
 
 
-def _sum_weights(layer: Any, operation: Linear, found: Analysis, rows: Flags) -> dict[str, Array]:
+def _linear_weights(layer: Any, operation: Linear, found: Analysis,
+                    rows: Flags) -> dict[str, Array]:
     columns = found.kept[operation.target]
     constants, live = found.constants[operation.source], found.live[operation.target]
     kernel, bias = channels.folded(operation, constants, live)
@@ -129,12 +133,12 @@ def _sum_weights(layer: Any, operation: Linear, found: Analysis, rows: Flags) ->
 
 
 def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
-    """A model of other layers with the graph of one.
+    """A model with the graph of another, and other layers in it.
 
     Args:
       model: a Sequential or functional model.
       graph: its graph.
-      parts: what stands for the layer of each of its nodes.
+      parts: what replaces the layer of each of its nodes.
     """
     if isinstance(model, keras.Sequential):
         new = _sequential(model, graph, parts)
@@ -154,7 +158,7 @@ def _sequential(model: Any, graph: Graph, parts: list[Part]) -> Any:
             new.add(layers.InputLayer.from_config(node.layer.get_config()))
             continue
         if piece.positions is not None:
-            new.add(_take(model, piece))
+            new.add(_gather(model, piece))
         new.add(piece.layer)
     return new
 
@@ -171,7 +175,7 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
         else:
             args = tf.nest.map_structure(new, node.call_args)
             if piece.positions is not None:
-                args = [_take(model, piece)(args[0]), *args[1:]]
+                args = [_gather(model, piece)(args[0]), *args[1:]]
             made = piece.layer(*args, **tf.nest.map_structure(new, node.call_kwargs))
         olds, news = tf.nest.flatten(node.outputs), tf.nest.flatten(made)
         tensors.update((id(old), tensor) for old, tensor in zip(olds, news, strict=True))
@@ -179,7 +183,8 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
                        tf.nest.map_structure(new, model._nested_outputs), name=model.name)
 
 
-def _take(model: Any, piece: Part) -> Any:
+def _gather(model: Any, piece: Part) -> Any:
+    # Keras wants each name once: underscores are added until it is free.
     assert piece.positions is not None
     name, taken = f"{piece.layer.name}_inputs", {layer.name for layer in model.layers}
     while name in taken:

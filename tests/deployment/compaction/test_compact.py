@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lth_keras as lth
-from lth_keras.deployment.compaction import compact
+from lth_keras.deployment.compaction.gather_layer import GatherFeatures
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training import networks
 
@@ -229,8 +229,8 @@ def test_what_dies_takes_what_leads_to_it_and_what_it_leads_to_along():
     connect(model, "4", (0, 0), (3, 1))                  # 1 is not read.
     done = check(model)
     assert done.removed == {"1": (5, 1), "2": (5, 1), "3": (5, 1)}
-    assert done.left == ("1: keeps 3 inputs without connection of 4, which only taking the others "
-                         "would remove",)
+    assert done.left == ("1: keeps 3 inputs without connection of 4, which only gathering the "
+                         "others would remove",)
     assert done.weights == (4 * 5 + 2 * 5 * 5 + 5 * 2 + 17, 4 + 1 + 1 + 2 + 5)
     taken = check(model, take_inputs=True)
     assert taken.inputs == {"1": (4, 1)} and not taken.left
@@ -315,8 +315,8 @@ def test_an_addition_ties_channels():
     # 2 is not read after the addition, nor by b; 3 is read by b alone; 5 is constant.
     done = check(model)
     assert sizes(done) == {"a": 4, "b": 4, "c": 1}
-    assert done.left[0] == "a: keeps 1 constant unit, since what comes after it cannot take " \
-        "that into a bias"
+    assert done.left[0] == "a: keeps 1 constant unit, since what comes after it cannot add " \
+        "that to a bias"
 
 
 def test_constants_go_through_normalisation_and_pooling_to_a_flattened_bias():
@@ -446,7 +446,7 @@ def test_masks_arguments_and_layers_of_ones_own_are_left_and_said():
     lambda: layers.Dropout(0.5, noise_shape=(None, 1, 1, 4)),
     lambda: lambda x: tf.reverse(x, [-1]),
 ])
-def test_what_is_not_known_is_a_barrier(make):
+def test_what_is_not_known_is_opaque(make):
     inputs = layers.Input((4, 4, 3))
     x = make()(layers.Conv2D(4, 1, name="a")(inputs))
     model = sparsen(keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x))), 0)
@@ -529,9 +529,9 @@ def test_a_mixed_policy_is_carried():
 
 
 @pytest.mark.parametrize("positions", [[], [-1], [0.5], [True], None])
-def test_take_needs_positions(positions):
+def test_gathering_needs_positions(positions):
     with pytest.raises(LotteryError, match="GatherFeatures needs positions"):
-        compact.surgery.GatherFeatures(positions)
+        GatherFeatures(positions)
 
 
 def _pruned_network(name, how, shape, density=0.05):
