@@ -20,7 +20,7 @@ from lth_keras.experiments.progress import estimate, ProgressDisplay
 from lth_keras.experiments.remaining import refuse_diverged, unfinished
 from lth_keras.experiments.results import repair
 from lth_keras.experiments.results.store import Store
-from lth_keras.experiments.worker import Placement, STRATEGIES
+from lth_keras.experiments.worker import DEVICES, Placement
 from lth_keras.files import owners, workdir_lock
 from lth_keras.reports import report
 
@@ -45,14 +45,14 @@ def add_flags(run: argparse.ArgumentParser) -> None:
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="any setting of the list below; may be repeated")
     run.add_argument("--jobs", help="trainings at once, each in a process of its own (default: as "
-                                    "many as there are cores or cluster workers; 1 under a "
-                                    "strategy)")
-    run.add_argument("--threads", help="cores that each may use; 0 for all (default: 1; all under "
-                                       "a strategy)")
+                                    "many as there are cores or cluster workers; 1 with "
+                                    "--distribute)")
+    run.add_argument("--threads", help="cores that each may use; 0 for all (default: 1; all with "
+                                       "--distribute)")
     run.add_argument("--backend", default="loky", help="where the processes run: loky, on this "
                      "machine; ray or dask, on the cluster of RAY_ADDRESS or "
                      "DASK_SCHEDULER_ADDRESS (default: %(default)s)")
-    run.add_argument("--strategy", default="none", help="devices of one training: none (the "
+    run.add_argument("--distribute", default="none", help="devices of one training: none (the "
                      "first), mirrored (all GPUs) or tpu (default: %(default)s)")
     run.add_argument("--resident_mib", help="data larger than so many MiB are streamed to the "
                                             f"device (default: {Placement.resident_mib})")
@@ -75,10 +75,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
       OSError: if a file cannot be written.
     """
     config = _config(arguments)
-    strategy = flags.choice("strategy", arguments.strategy, STRATEGIES)
-    alone = strategy != "none"  # One training has all devices.
+    distribute = flags.choice("distribute", arguments.distribute, DEVICES)
+    alone = distribute != "none"  # One training has all devices.
     jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)
-    placement = Placement(arguments.data_dir, strategy,
+    placement = Placement(arguments.data_dir, distribute,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
                           _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
     backend = clusters.BACKENDS[flags.choice("backend", arguments.backend, (*clusters.BACKENDS,))]

@@ -6,21 +6,14 @@
     4. Rewind the survivors to theta_0 (or theta_k): the ticket of the next level.
     5. Go to 2 with the ticket, and beside it train its controls, which need only the ticket.
 
-(Frankle & Carbin 2019, section 1.)  The settings vary what is pruned by, and where survivors
-go back to:
-
-    strategy    iterative: by the ticket's trained weights; one_shot: by the dense network's;
-                continued: by those of a network that is pruned and trained on, never rewound
-    retraining  weight_rewinding: to theta_k; learning_rate_rewinding: weights stay, the
-                learning rate goes back to step k (Renda et al. 2020); fine_tuning: weights
-                stay, the learning rate too (Han et al. 2015)
+(Frankle & Carbin 2019, section 1.)  The strategy varies what is pruned by, the retraining where
+survivors go back to (`config.strategies`).
 
 What is done already is found in the workdir and not done again, so that resuming is the same as
 running.
 """
 
 import concurrent.futures
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -28,7 +21,12 @@ from typing import Any, Protocol
 from lth_keras.core.masks import density
 from lth_keras.errors import InvariantError, LotteryError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import stands_on, takes_from, Training
+from lth_keras.experiments.config.trainings import (
+    repeats_from_k,
+    stands_on,
+    takes_from,
+    Training,
+)
 from lth_keras.experiments.remaining import refuse_diverged, unfinished
 from lth_keras.experiments.results.outcome import Outcome, Start
 from lth_keras.experiments.results.store import Store, write_results
@@ -139,15 +137,13 @@ class Experiment:
         return free[0] if free and running < self.workers.slots else None
 
     def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
-        start, other = Start(), takes_from(self.config, training)
-        if training.level:
-            start = Start(*self.store.read_ticket(training.replicate, training.level))
-        if isinstance(other, Training):
-            start = dataclasses.replace(start, other=self.store.read_trained(other))
-        elif other is not None:
-            start = dataclasses.replace(start, other=self.store.read_ticket(
-                training.replicate, other)[0])
-        self._starts[training] = start
+        read, replicate = self.store.read_ticket, training.replicate
+        ticket, mark = read(replicate, training.level) if training.level else (None, None)
+        taken = {other.level: self.store.read_trained(other)
+                 for other in takes_from(self.config, training)}
+        # Theta_k was kept in the ticket of the level above.
+        theta = read(replicate, 1)[0] if repeats_from_k(self.config, training) else None
+        self._starts[training] = start = Start(ticket, mark, taken, theta)
         self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
         return self.workers.submit(training, start)
 

@@ -25,7 +25,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import steps_of, Training, trainings
 from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 
-STRATEGIES = ("none", "mirrored", "tpu")
+DEVICES = ("none", "mirrored", "tpu")  # One; all GPUs of this machine; a TPU.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Placement:
 
     Attributes:
       data_dir: where tensorflow-datasets keeps its data, or None for its default.
-      strategy: one of STRATEGIES: the devices of one training.
+      distribute: one of DEVICES, which each training is distributed over.
       threads: cores that a training may use, >= 1; 0 for all.
       resident_mib: data larger than so many MiB are streamed to the device.
     """
 
     data_dir: "str | None" = None
-    strategy: str = "none"
+    distribute: str = "none"
     threads: int = 1
     resident_mib: int = 2048
 
@@ -128,7 +128,7 @@ def _lab(config: str, placement: Placement) -> Any:
             tf.config.experimental.set_memory_growth(device, True)
     settings = Config.from_json(config)
     return RoundRunner(settings, datasets.load(settings.dataset, placement.data_dir),
-               _strategy(placement.strategy, tf), placement.resident_mib)
+               _distribution(placement.distribute, tf), placement.resident_mib)
 
 
 def _set_threads(threads: int, settings: Any) -> None:
@@ -144,14 +144,14 @@ def _set_threads(threads: int, settings: Any) -> None:
                            "anew to change it.") from None
 
 
-def _strategy(name: str, tf: Any) -> Any:
+def _distribution(name: str, tf: Any) -> Any:
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "tpu":
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
         except ValueError as error:
-            raise LotteryError("--strategy tpu needs a TPU. Received: none that TensorFlow finds "
+            raise LotteryError("--distribute tpu needs a TPU. Received: none that TensorFlow finds "
                                f"({error}).") from None
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)

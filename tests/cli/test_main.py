@@ -80,8 +80,8 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "digits", "--resident_mib", "2G"], "--resident_mib must be a whole number >= 0"),
     (["run", "digits", "--backend", "spark"],
      "--backend must be one of loky, ray, dask. Received: 'spark'."),
-    (["run", "digits", "--strategy", "gpus"],
-     "--strategy must be one of none, mirrored, tpu. Received: 'gpus'."),
+    (["run", "digits", "--distribute", "gpus"],
+     "--distribute must be one of none, mirrored, tpu. Received: 'gpus'."),
     (["run", "digits", "--on_divergence", "never"],
      "--on_divergence must be one of stop, continue. Received: 'never'."),
     ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
@@ -105,7 +105,7 @@ def test_help_is_complete(command, capsys):
     if command == ["run"]:
         for name in [*presets.PRESETS, "--rounds", "--steps", "--replicates", "--seed",
                      "--branches", "--workdir", "--data_dir", "--set", "learning_rate", "--jobs",
-                     "--threads", "--backend", "--strategy", "--resident_mib", "--dry_run",
+                     "--threads", "--backend", "--distribute", "--resident_mib", "--dry_run",
                      "--on_divergence", "--repair"]:
             assert name in text
     if not command:
@@ -171,9 +171,9 @@ def test_a_dry_run_says_how_long_it_would_take_and_trains_nothing(tmp_path, caps
 
 @pytest.mark.parametrize("arguments, jobs, threads", [
     ([], None, 1), (["--jobs", "3"], 3, 1), (["--threads", "2"], None, 2),
-    (["--strategy", "mirrored"], 1, 0), (["--strategy", "mirrored", "--threads", "3"], 1, 3),
-    (["--strategy", "tpu", "--jobs", "2"], 2, 0)])
-def test_under_a_strategy_one_training_has_all(arguments, jobs, threads, tmp_path, monkeypatch):
+    (["--distribute", "mirrored"], 1, 0), (["--distribute", "mirrored", "--threads", "3"], 1, 3),
+    (["--distribute", "tpu", "--jobs", "2"], 2, 0)])
+def test_a_distributed_training_has_all_cores(arguments, jobs, threads, tmp_path, monkeypatch):
     given = []
 
     def pool(jobs, waiting, config, placement):
@@ -193,7 +193,7 @@ def test_flags_reach_the_workers(tmp_path, monkeypatch):
         raise LotteryError("enough")
     monkeypatch.setitem(clusters.BACKENDS, "dask", pool)
     lth("run", "digits", "--backend", "dask", "--threads", "0", "--resident_mib", "7",
-        "--strategy", "mirrored", "--data_dir", "there", "--workdir", tmp_path / "run")
+        "--distribute", "mirrored", "--data_dir", "there", "--workdir", tmp_path / "run")
     assert given == [Placement("there", "mirrored", 0, 7)]
 
 

@@ -27,10 +27,10 @@ models.NETWORKS["tiny"] = small.tiny
 said = {}
 
 
-def search(strategy, resident_mib, **changes):
+def search(distribution, resident_mib, **changes):
     config = small.CONFIG.replace(**changes)
-    lab = RoundRunner(config, small.blobs(), strategy, resident_mib)
-    assert lab._trainer.feed._program.compiled == (strategy is None)
+    lab = RoundRunner(config, small.blobs(), distribution, resident_mib)
+    assert lab._trainer.feed._program.compiled == (distribution is None)
     final, train = [], lab._trainer.train
 
     def spy(plan, on_interval):

@@ -5,6 +5,7 @@ import pandas as pd
 import workdirs
 
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, takes_from, trainings
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import atomic
@@ -47,12 +48,13 @@ def fill(root, config=CONFIG, trained=None, done=lambda training: True, diverged
         weights = (trained or grown)(initial, training)
         weights |= {name: weights[name] * mask for name, mask in masks.items()}
         final[training] = weights
-        by = takes_from(config, training)
-        by = final[by] if config.strategy == "one_shot" and by else weights
+        taken = {other.level: final[other] for other in takes_from(config, training)}
         fine = training not in diverged
         chained = fine and training == chain(config, training.replicate, training.level)
         kept = fine and config.keep_trained != "none"
-        theta = initial if config.retraining == "weight_rewinding" else weights
+        ended = FinishedRound(training.level, masks, initial, weights, taken)
+        by = STRATEGIES[config.strategy].scored(ended)
+        theta = RETRAININGS[config.retraining].survivors(initial, weights)
         store.finish(training, {**(workdirs.RESULT if fine else workdirs.DIVERGED),
                                 "density": _density(masks)}, workdirs.CURVE, start,
                      following=_pruned(theta, by, masks, training) if chained else None,

@@ -18,7 +18,7 @@ from lth_keras.arguments import meant
 from lth_keras.core.controls import CONTROLS
 from lth_keras.errors import LotteryError
 
-TICKET, CONTINUED = "ticket", "continued"
+TICKET = "ticket"
 MOST_LEVEL = 9999  # Far above any search's: a run looks at every level below one that it finds.
 _MOST_REPEATS = 10_000
 _SPEC = re.compile(r"([^:@]+)(?::([0-9]{1,6}))?(?:@(.+))?")

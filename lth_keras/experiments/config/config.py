@@ -8,6 +8,7 @@ so that a field added later does not change the fingerprints of old runs.
 
 import dataclasses
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from lth_keras.arguments import check_choice, check_number, check_share, check_whole
@@ -16,22 +17,22 @@ from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import branches, validation
-from lth_keras.experiments.config.branches import Branch, CONTINUED, TICKET
+from lth_keras.experiments.config.branches import Branch, TICKET
+from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRATEGIES
 from lth_keras.files.provenance import fingerprint
 
-STRATEGIES = ("iterative", "one_shot", CONTINUED)
-RETRAININGS = ("weight_rewinding", "learning_rate_rewinding", "fine_tuning")
 DATA_ORDERS = ("fresh", "same")
 OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
 EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained")
-NOT_SETTABLE = frozenset({"preset",
-                          "scale"})  # What a preset and --scale say, and no setting changes.
-_CHOICES = {"strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
-            "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
-            "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
+# What a preset and --scale say, and no setting changes.
+NOT_SETTABLE = frozenset({"preset", "scale"})
+_CHOICES: dict[str, Iterable[str]] = {
+    "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
+    "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
+    "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
 _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
           "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
           "warmup_steps": 0}
@@ -69,12 +70,9 @@ class Config:
         "times at levels 3, 5, 7, 8, 9; controls train from level 1", ("ticket", "reinit"))
     keep_trained: str = _field(
         f"whose trained weights are kept, one of {', '.join(KEPT)}", "tickets")
-    strategy: str = _field(
-        "iterative: each level pruned from the one below; one_shot: each from the dense network; "
-        "continued: from a network that is trained on without rewinding", "iterative")
+    strategy: str = _field(describe(STRATEGIES), "iterative")
     retraining: str = _field(
-        "what survivors are trained from: weight_rewinding: theta_k; learning_rate_rewinding: "
-        "their trained values; fine_tuning: those, at the last learning rate", "weight_rewinding")
+        f"what survivors are trained from: {describe(RETRAININGS)}", "weight_rewinding")
     rewind_step: int = _field(
         "step k of level 0 that weights and learning rate are rewound to, a multiple of "
         "validation_every below steps", 0)
@@ -129,7 +127,8 @@ class Config:
         object.__setattr__(self, "structure", str(sparsity_types.parse(self.structure)))
         validation.check_ranges(self)
         validation.check_steps(self)
-        validation.check_strategy(self)
+        STRATEGIES[self.strategy].check(self)
+        RETRAININGS[self.retraining].check(self)
         validation.check_branches(self)
         validation.check_structure(self)
 
@@ -196,7 +195,7 @@ class Config:
 
     def chain(self, level: int) -> str:
         """The branch of a level whose training the next level's ticket is made from."""
-        return CONTINUED if self.strategy == CONTINUED and level else TICKET
+        return STRATEGIES[self.strategy].chain if level else TICKET
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain data that JSON can hold."""

@@ -3,9 +3,12 @@
 import dataclasses
 from collections.abc import Iterator
 
+from lth_keras.core import controls
 from lth_keras.core.controls import CONTROLS
-from lth_keras.experiments.config.branches import CONTINUED
+from lth_keras.core.masks import Arrays
+from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.strategies import RETRAININGS, Span, STRATEGIES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +59,8 @@ def at_level(config: Config, replicate: int, level: int) -> list[Training]:
     """
     asked = [Training(replicate, level, branch.name, index)
              for branch in config.plan for index in range(branch.at(level))]
-    link = chain(config, replicate, level)
-    return asked if link in asked else [link, *asked]
+    base = chain(config, replicate, level)
+    return asked if base in asked else [base, *asked]
 
 
 def stands_on(config: Config, training: Training) -> "Training | None":
@@ -80,29 +83,52 @@ def repeats_from_k(config: Config, training: Training) -> bool:
     whether training is stable at k (Frankle et al. 2020, section 2).
     """
     return training.level == 0 and training.branch_index > 0 and config.rewind_step > 0 \
-        and config.retraining == "weight_rewinding"
+        and RETRAININGS[config.retraining].rewinds
 
 
-def takes_from(config: Config, training: Training) -> "Training | int | None":
-    """What a training needs beside its ticket: a trained network, or the ticket of a level.
+def takes_from(config: Config, training: Training) -> tuple[Training, ...]:
+    """The trainings whose trained weights another needs beside its ticket.
 
-    Under one_shot, the ticket of the next level is pruned by the dense network; under
-    continued, the chain goes on from the weights that it was trained to; what repeats the dense
-    network's training from step k on takes theta_k from the ticket of level 1.
+    Only the chain's have any: what its strategy prunes by, or goes on from.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=100, strategy="one_shot")
-      >>> str(takes_from(config, Training(0, 2)))
-      'replicate 0, level 0, ticket'
+      >>> [str(other) for other in takes_from(config, Training(0, 2))]
+      ['replicate 0, level 0, ticket']
     """
-    if repeats_from_k(config, training):
-        return 1
-    if training.level and training == chain(config, training.replicate, training.level):
-        if config.strategy == "one_shot":
-            return chain(config, training.replicate, 0)
-        if config.strategy == CONTINUED:
-            return chain(config, training.replicate, training.level - 1)
-    return None
+    if not training.level or training != chain(config, training.replicate, training.level):
+        return ()
+    levels = STRATEGIES[config.strategy].takes(training.level)
+    return tuple(chain(config, training.replicate, level) for level in levels)
+
+
+def span(config: Config, training: Training, masks: Arrays | None = None) -> Span:
+    """The steps that a training takes, and where they lie in the learning rate's schedule.
+
+    Args:
+      config: the settings.
+      training: which.
+      masks: name -> 0/1 array, those that it is trained with: a control that may cost as much as
+        the dense network is trained for longer, the sparser it is.  Without them, its span is the
+        longest that it can be.
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=1000, rewind_step=100)
+      >>> span(config, Training(0, 1))
+      Span(steps=1000, first=100, rate_first=100, rate_stretch=1.0)
+      >>> span(config, Training(0, 1, "scratch"))
+      Span(steps=2000, first=0, rate_first=0, rate_stretch=2.0)
+    """
+    control = CONTROLS.get(training.branch)
+    if control and control.drawn:  # From step 0 on, wherever the ticket goes on from.
+        steps = config.steps * (2 if control.budget else 1) if masks is None else \
+            controls.steps_of(control, config.steps, masks)
+        return Span(steps, rate_stretch=steps / config.steps)
+    if training.level == 0 and not repeats_from_k(config, training):
+        return Span(config.steps)
+    if control or training.branch == TICKET:
+        return RETRAININGS[config.retraining].span(config)
+    return STRATEGIES[config.strategy].span(config, training.level)
 
 
 def steps_of(config: Config, training: Training) -> int:
@@ -113,8 +139,5 @@ def steps_of(config: Config, training: Training) -> int:
       >>> [steps_of(config, Training(0, *which)) for which in [(0,), (1,), (1, "scratch")]]
       [1000, 900, 2000]
     """
-    control = CONTROLS.get(training.branch)
-    if control and control.drawn:
-        return config.steps * (2 if control.budget else 1)
-    dense = training.level == 0 and not repeats_from_k(config, training)
-    return config.steps - (0 if dense or training.branch == CONTINUED else config.rewind_step)
+    longest = span(config, training)
+    return longest.steps - longest.first

@@ -10,7 +10,7 @@ from lth_keras.arguments import check_choice
 from lth_keras.core import criteria, sparsity_types
 from lth_keras.core.controls import CONTROLS
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config.branches import CONTINUED, MOST_LEVEL, TICKET
+from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
 _MOST_NUMBERED = 1_000_000  # Far above any run's: workdirs have names with their numbers.
 OWN = "own"  # The network's own initializers.
@@ -100,20 +100,6 @@ def check_structure(config: Any) -> None:
         raise LotteryError(f"branches must keep to structure={structure}, which those of masks "
                            f"drawn anywhere do not. Received: {', '.join(free)}; random_mask and "
                            "shuffled_mask do.")
-
-
-def check_strategy(config: Any) -> None:
-    """Strategy and retraining, and what they need."""
-    if config.retraining == "fine_tuning" and not config.rewind_step:
-        raise LotteryError("retraining=fine_tuning trains steps - rewind_step steps at the "
-                           "last learning rate, so rewind_step must be above 0. Received: "
-                           "rewind_step=0.")
-    if config.strategy == CONTINUED and config.retraining != "weight_rewinding":
-        raise LotteryError("strategy=continued judges tickets by weight_rewinding. "
-                           f"Received: retraining={config.retraining}.")
-    if config.strategy != "iterative" and config.keep_trained == "none":
-        raise LotteryError(f"strategy={config.strategy} prunes by trained weights that are kept. "
-                           "Received: keep_trained=none.")
 
 
 def rising_steps(name: str, value: Any, most: int) -> tuple[int, ...]:

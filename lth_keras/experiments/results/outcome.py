@@ -1,6 +1,7 @@
 """What goes into one training and what comes out of it, between whoever trains and the store."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -34,12 +35,15 @@ class Start:
     Attributes:
       ticket: that of its level, or None at level 0, whose first training draws it.
       mark: the mark of the ticket's file, if it has one.
-      other: the network that it takes something else from, as `trainings.takes_from` says.
+      taken: level -> trained network, of those that `trainings.takes_from` names.
+      theta: the ticket that holds theta_k, for a training that repeats the dense network's from
+        step k on; None for any other.
     """
 
     ticket: Contents | None = None
     mark: str | None = None
-    other: Contents | None = None
+    taken: Mapping[int, Contents] = dataclasses.field(default_factory=dict)
+    theta: Contents | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,13 +10,19 @@ import dataclasses
 import functools
 import itertools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.strategies import (
+    Retraining,
+    RETRAININGS,
+    STRATEGIES,
+    Strategy,
+)
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.statistics import summarise, trained
@@ -26,6 +32,8 @@ from lth_keras.files import ticket_file
 _MOST_TICKET = 2**32  # Bytes.
 # What a legend need not name: what the title says, and what makes no other experiment.
 _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
+_TITLED: dict[str, Mapping[str, Strategy | Retraining]] = {
+    "strategy": STRATEGIES, "retraining": RETRAININGS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,8 +205,8 @@ def _labels(configs: Sequence[Config]) -> list[str]:
 
 def _setting(name: str, value: object) -> str:
     # Words of a choice say what they are; numbers do not.
-    if name in ("strategy", "retraining"):
-        return str(value).replace("_", " ")
+    if name in _TITLED:
+        return _TITLED[name][str(value)].title
     return f"{name} {'/'.join(map(str, value)) or 'none' if isinstance(value, list) else value}"
 
 

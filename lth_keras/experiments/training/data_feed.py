@@ -64,9 +64,9 @@ class Resident:
         self._evaluate = program.function(self._evaluation)
 
     def _place(self, array: Array) -> Any:
-        if self._program.strategy.num_replicas_in_sync == 1:
+        if self._program.distribution.num_replicas_in_sync == 1:
             return tf.constant(array)
-        with self._program.strategy.scope():  # A copy for each replica.
+        with self._program.distribution.scope():  # A copy for each replica.
             return tf.Variable(array, trainable=False)
 
     def train(self, intervals: Iterable[Interval], validation: Array,

@@ -11,8 +11,6 @@ import tf_keras as keras
 
 from lth_keras.experiments.config.config import Config
 
-CONSTANT = 1e30  # A schedule that is stretched so far never leaves its first step.
-
 
 @keras.saving.register_keras_serializable("lth_keras")
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
@@ -117,7 +115,7 @@ def begin_schedule_at(optimizer: Any, first: float, stretch: float = 1.0) -> Non
     Args:
       optimizer: the optimizer of the model that is trained.
       first: the step of the schedule that the training's first step has.
-      stretch: training steps a step of the schedule, > 0; `CONSTANT` to stay at `first`.
+      stretch: training steps a step of the schedule, > 0; `strategies.CONSTANT` to stay at `first`.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # Of one that scales the loss.
     rate = inner._learning_rate

@@ -62,14 +62,14 @@ class Program:
 
     def __init__(self, model: Any, data: Data, augmentation: str = "none"):
         self.model = model
-        self.strategy = model.distribute_strategy
+        self.distribution = model.distribute_strategy
         self._augment = AUGMENTATIONS[augmentation]
         self._draws = augmentation != "none"
         if self._draws and data.x_train.ndim not in (3, 4):
             raise LotteryError(f"augmentation={augmentation} needs images of shape (height, width) "
                                "or (height, width, channels). Received: examples of shape "
                                f"{data.input_shape}.")
-        replicas = self.strategy.num_replicas_in_sync
+        replicas = self.distribution.num_replicas_in_sync
         self.together = EVALUATED_TOGETHER // replicas * replicas
         # One batch through the model makes its metrics' variables, before any tracing.
         trial = tf.function(self.evaluation)
@@ -96,7 +96,7 @@ class Program:
             if self._draws:
                 seed = tf.random.experimental.stateless_fold_in(batches.seed, batches.first + step)
                 draws = tf.random.stateless_uniform(draws.shape, seed, alg="philox")
-            self.strategy.run(train, (rows, draws))
+            self.distribution.run(train, (rows, draws))
             return [step + 1]
 
         def train(rows: tf.Tensor, draws: tf.Tensor) -> None:
@@ -106,7 +106,7 @@ class Program:
 
         # Replicas have masks of their own.
         masks = [mask for wrapper in wrappers(self.model) for _, mask, _ in wrapper.pruning_vars
-                 if self.strategy.num_replicas_in_sync == 1]
+                 if self.distribution.num_replicas_in_sync == 1]
         with fixed_masks(masks):
             tf.while_loop(lambda step: step < batches.count, one_step, [tf.constant(0)])
 
@@ -121,12 +121,12 @@ class Program:
 
         def one_part(part: tf.Tensor) -> list[tf.Tensor]:
             rows = tf.reshape(indices[:whole * together], (whole, together))[part]
-            self.strategy.run(test, (rows,))
+            self.distribution.run(test, (rows,))
             return [part + 1]
 
         tf.while_loop(lambda part: part < whole, one_part, [tf.constant(0)])
         if indices.shape[0] % together:
-            self.strategy.run(test, (indices[whole * together:],))
+            self.distribution.run(test, (indices[whole * together:],))
 
     def check_shares(self, sizes: Mapping[str, int]) -> None:
         """Whether every replica gets as many examples as any other.
@@ -137,7 +137,7 @@ class Program:
         Raises:
           LotteryError: if they do not divide among the replicas.
         """
-        replicas = self.strategy.num_replicas_in_sync
+        replicas = self.distribution.num_replicas_in_sync
         uneven = [f"{name}: {size:,}" for name, size in sizes.items() if size % replicas]
         if uneven:
             raise LotteryError(
@@ -147,7 +147,7 @@ class Program:
 
     def _share(self, values: tf.Tensor) -> tf.Tensor:
         # Of a batch: what this replica takes.
-        replicas = self.strategy.num_replicas_in_sync
+        replicas = self.distribution.num_replicas_in_sync
         if replicas == 1:
             return values
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group

@@ -7,30 +7,31 @@
 
 A control (`core.controls`) is trained from something else made of the ticket (Frankle &
 Carbin, ICLR 2019, sections 1 and 2); the other strategies and retrainings differ in steps 1,
-3 and 4 as `experiments.experiment` says.  Whatever is trained begins with a fresh optimizer,
+3 and 4 as `config.strategies` says.  Whatever is trained begins with a fresh optimizer,
 at step k too; its learning rate's schedule goes on from there.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from lth_keras.core.controls import CONTROLS, steps_of
+from lth_keras.core.controls import CONTROLS
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import Array, Arrays, density, ones
 from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.seeding import generator
 from lth_keras.core.sparsity_types import block_count, parse
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config.branches import CONTINUED, TICKET
+from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import chain, repeats_from_k, Training
+from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
+from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 from lth_keras.experiments.results.record import DENSITY
-from lth_keras.experiments.training import data_feed, models, optimizers
+from lth_keras.experiments.training import data_feed, models
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.trainer import Trained, Trainer, TrainingSpec
 from lth_keras.files import provenance
@@ -45,20 +46,23 @@ class RoundRunner:
     Args:
       config: the settings.
       data: the data set that they name.
-      strategy: a tf.distribute strategy to train under; by default the current one.
+      distribution: a tf.distribute.Strategy to train under; by default the current one.
       resident_mib: data larger than so many MiB are streamed to the device.
 
     Raises:
       LotteryError: if the settings fit the network or the data set not.
     """
 
-    def __init__(self, config: Config, data: Data, strategy: "tf.distribute.Strategy | None" = None,
+    def __init__(self, config: Config, data: Data,
+                 distribution: "tf.distribute.Strategy | None" = None,
                  resident_mib: int = data_feed.RESIDENT_MIB):
         self._config = config
         self._structure = parse(config.structure)
+        self._strategy = STRATEGIES[config.strategy]
+        self._retraining = RETRAININGS[config.retraining]
         self._examples = len(data.y_train)
         _check_examples(config, self._examples)
-        with (strategy or tf.distribute.get_strategy()).scope():
+        with (distribution or tf.distribute.get_strategy()).scope():
             self._model = prune_low_magnitude(
                 models.build(config, data.input_shape, data.classes))
             models.compile_model(self._model, config)
@@ -86,7 +90,7 @@ class RoundRunner:
         # In the model's order, which what is drawn and what is pruned together go by.
         ticket = dataclasses.replace(ticket, masks={
             name: ticket.masks[name] for name in masked(self._model)})
-        weights, masks = self._begin(training, ticket, start.other)
+        weights, masks = self._begin(training, ticket, start)
         trained = self._trainer.train(self._plan(training, weights, masks), on_interval)
         result = {"density": density(masks), **trained.result, **{
             f"{DENSITY}{name}": density({name: mask}) for name, mask in masks.items()}}
@@ -95,10 +99,11 @@ class RoundRunner:
             return outcome
         # Nothing is pruned beyond m of every n; else a run may go on with more rounds.
         ends = self._structure.sparsity_m_by_n and training.level == self._config.rounds
-        if training == chain(self._config, training.replicate, training.level) and not ends:
+        base = chain(self._config, training.replicate, training.level)
+        if training == base and not ends and self._has_taken(training, start):
             outcome = dataclasses.replace(
-                outcome, following=self._prune(training, ticket, trained, start.other))
-        if self._config.keep_trained == "tickets" and training.branch in (TICKET, CONTINUED):
+                outcome, following=self._next_ticket(training, ticket, trained, start))
+        if self._config.keep_trained == "tickets" and training.branch in (TICKET, base.branch):
             outcome = dataclasses.replace(outcome, trained=Contents(
                 trained.weights, masks, training.level,
                 self._provenance(training, trained_to=_measured(trained))))
@@ -110,17 +115,20 @@ class RoundRunner:
         masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
         return Contents(drawn, masks, 0, self._provenance(training, pruned_after={}))
 
-    def _begin(self, training: Training, ticket: Contents,
-               other: "Contents | None") -> tuple[Arrays, Arrays]:
+    def _has_taken(self, training: Training, start: Start) -> bool:
+        # A ticket file that is trained by itself, for an export, comes without the others.
+        return all(other.level in start.taken for other in takes_from(self._config, training))
+
+    def _begin(self, training: Training, ticket: Contents, start: Start) -> tuple[Arrays, Arrays]:
         # The weights and the masks that it is trained from.
         if training.branch in CONTROLS:
             fresh = models.initial_weights(self._model, self._rng(training, "init"))
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
                 self._structure)
-        if other and (training.branch == CONTINUED or repeats_from_k(self._config, training)):
-            return other.weights, ticket.masks
-        return ticket.weights, ticket.masks
+        if training.branch != TICKET:
+            return self._strategy.begin(ticket.weights, _weights(start.taken)), ticket.masks
+        return (start.theta or ticket).weights, ticket.masks
 
     def _plan(self, training: Training, weights: Arrays, masks: Arrays) -> TrainingSpec:
         config, (train, validation) = self._config, self._split(training.replicate)
@@ -128,40 +136,26 @@ class RoundRunner:
         repeat = training.branch_index if training.branch == TICKET else 0
         ordered_as = training if config.data_order == "fresh" else \
             Training(training.replicate, 0, branch_index=repeat)
-        rewinds = config.retraining == "weight_rewinding" and \
-            training == chain(config, training.replicate, 0)
+        keeps_theta = self._retraining.rewinds and training == chain(config, training.replicate, 0)
         return TrainingSpec(weights=weights, masks=masks, train=train, validation=validation,
                     order=self._rng(ordered_as, "data_order"),
                     validation_every=config.validation_every, batch_size=config.batch_size,
                     seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)),
-                    rewind_step=config.rewind_step if rewinds else 0,
-                    measured_steps=config.measured_steps, **self._span(training, masks))
+                    rewind_step=config.rewind_step if keeps_theta else 0,
+                    measured_steps=config.measured_steps,
+                    **dataclasses.asdict(span(config, training, masks)))
 
-    def _span(self, training: Training, masks: Arrays) -> dict[str, Any]:
-        # Its steps, and where in the learning rate's schedule they are.
-        config, control = self._config, CONTROLS.get(training.branch)
-        if control and control.drawn:
-            steps = steps_of(control, config.steps, masks)
-            return {"steps": steps, "rate_stretch": steps / config.steps}
-        dense = training.level == 0 and not repeats_from_k(config, training)
-        if dense or training.branch == CONTINUED:
-            return {"steps": config.steps}
-        if config.retraining == "fine_tuning":
-            return {"steps": config.steps, "first": config.rewind_step,
-                    "rate_first": config.steps, "rate_stretch": optimizers.CONSTANT}
-        return {"steps": config.steps, "first": config.rewind_step,
-                "rate_first": config.rewind_step}
+    def _next_ticket(self, training: Training, ticket: Contents, trained: Trained,
+                     start: Start) -> Contents:
+        rng = self._rng(training, "criterion")
+        ended = FinishedRound(training.level, ticket.masks, trained.rewound or ticket.weights,
+                              trained.weights, _weights(start.taken))
 
-    def _prune(self, training: Training, ticket: Contents, trained: Trained,
-               other: "Contents | None") -> Contents:
-        config, rng = self._config, self._rng(training, "criterion")
-        final: Arrays = trained.weights
-        if config.strategy == "one_shot" and other:
-            final = other.weights  # The dense network's.
-        theta = trained.rewound or ticket.weights
-        weights, masks = self._rule.next_start(
-            theta, ticket.masks, final, rng, level=training.level,
-            survivors=theta if config.retraining == "weight_rewinding" else final)
+        def prune_by(scored: Arrays) -> dict[str, Array]:
+            return self._rule.next_start(ended.theta, ticket.masks, scored, rng,
+                                         level=training.level)[1]
+        masks = self._strategy.next_masks(ended, prune_by)
+        weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
         return Contents(weights, masks, training.level + 1,
                         self._provenance(training, pruned_after=_measured(trained)))
 
@@ -180,6 +174,10 @@ class RoundRunner:
                 "fingerprint": self._config.fingerprint, "seed": self._config.seed,
                 "replicate": training.replicate, "dataset": self._config.dataset,
                 **measured}
+
+
+def _weights(taken: Mapping[int, Contents]) -> dict[int, Arrays]:
+    return {level: contents.weights for level, contents in taken.items()}
 
 
 def _measured(trained: Trained) -> dict[str, Any]:

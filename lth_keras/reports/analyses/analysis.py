@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import WorkdirError
+from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results.store import Store
@@ -84,7 +85,7 @@ class WorkdirReader:
 
     def maker(self, replicate: int, level: int) -> Training:
         """The training by whose weights the ticket of a level > 0 was pruned."""
-        one_shot = self.config.strategy == "one_shot"
+        one_shot = STRATEGIES[self.config.strategy].one_shot
         return chain(self.config, replicate, 0 if one_shot else level - 1)
 
     def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:

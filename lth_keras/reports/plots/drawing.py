@@ -16,7 +16,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrM
 
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.mode_connectivity import STABLE
-from lth_keras.experiments.config.branches import CONTINUED, TICKET
+from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.config.strategies import chain_branches
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.files import atomic
 from lth_keras.reports.plots import styles
@@ -29,7 +30,7 @@ _MOST_PANELS = 6
 
 def branches(results: pd.DataFrame) -> list[str]:
     """The branches of results, the ticket first, then in the order of the controls."""
-    order = (TICKET, CONTINUED, *CONTROLS)
+    order = (TICKET, *chain_branches(), *CONTROLS)
     return sorted(set(results.branch), key=lambda name: (
         order.index(name) if name in order else len(order), name))
 

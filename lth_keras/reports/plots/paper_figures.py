@@ -12,6 +12,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import STEP_MEASURE
 from lth_keras.reports.plots import drawing, styles
@@ -83,6 +84,10 @@ def register(number: int, shows: str, needs: str, pick: Pick,
     return add
 
 
+def _one_shot(run: Run) -> bool:
+    return STRATEGIES[run.config.strategy].one_shot
+
+
 def _of(*networks: str) -> Pick:
     return lambda runs: [run for run in runs if run.config.network in networks]
 
@@ -100,7 +105,7 @@ def figure_1(runs: Sequence[Run]) -> Figure:
 
 @register(3, "validation accuracy as training proceeds, at several densities",
           f"a run of {_LENET} that is not one-shot",
-          lambda runs: [run for run in _of(_LENET)(runs) if run.config.strategy != "one_shot"],
+          lambda runs: [run for run in _of(_LENET)(runs) if not _one_shot(run)],
           spread="bands")
 def figure_3(runs: Sequence[Run]) -> Figure:
     """Learning curves: denser tickets, sparser tickets, and tickets against re-initialised.
@@ -165,7 +170,7 @@ def _four(runs: Sequence[Run], rows: int = 2) -> tuple[Figure, Any]:
           f"a run of {_LENET}", _of(_LENET))
 def figure_4(runs: Sequence[Run]) -> Figure:
     """Early stop, accuracy there and at the end against density; one-shot pruning for itself."""
-    one_shot = [run for run in runs if run.config.strategy == "one_shot"]
+    one_shot = [run for run in runs if _one_shot(run)]
     apart = 0 < len(one_shot) < len(runs)
     figure, cells = _four(runs, 2 + apart)
     for axes, measure in zip(cells[2:].flat, (EARLY, ACCURACY), strict=False):

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core.controls import CONTROLS
-from lth_keras.experiments.config.branches import CONTINUED, TICKET
+from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.config.strategies import chain_branches
 
 # The colours of Okabe & Ito, which colour-blind readers can tell apart.  Their yellow is left out:
 # it is faint on white.
@@ -29,7 +30,7 @@ def style(branch: str) -> dict[str, Any]:
       >>> style("ticket")["linestyle"], style("reinit")["linestyle"], style("gone")["marker"]
       ('-', '--', 'x')
     """
-    order = (TICKET, *CONTROLS, CONTINUED)
+    order = (TICKET, *CONTROLS, *chain_branches())
     if branch not in order:
         return {"color": COLOURS[-1], "marker": "x", "linestyle": ":", "label": branch}
     place = order.index(branch)

@@ -12,6 +12,7 @@ from lth_keras.core.pruning import SCOPES
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import config, presets
 from lth_keras.experiments.config.config import Config, DATA_ORDERS, KEPT, OPTIMIZERS
+from lth_keras.experiments.config.strategies import RETRAININGS, STRATEGIES
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
 BRANCHES = ("ticket", *CONTROLS)
@@ -33,12 +34,12 @@ def configs(draw):
     steps, optimizer = draw(st.integers(2, 10**6)), draw(st.sampled_from(OPTIMIZERS))
     every = draw(st.integers(1, steps))
     moments = st.lists(st.integers(1, steps), max_size=3, unique=True).map(sorted).map(tuple)
-    retraining = draw(st.sampled_from(config.RETRAININGS))
+    retraining = draw(st.sampled_from([*RETRAININGS]))
     least = 1 if retraining == "fine_tuning" else 0
     every = every if every * least < steps else 1
     rewound = every * draw(st.integers(least, max(least, (steps - 1) // every)))
     strategy = "iterative" if retraining != "weight_rewinding" \
-        else draw(st.sampled_from(config.STRATEGIES))
+        else draw(st.sampled_from([*STRATEGIES]))
     names = st.from_regex("[0-9A-Za-z_.-]{1,5}", fullmatch=True)
     return Config(
         preset=draw(names), network=draw(names), dataset=draw(names), steps=steps,

@@ -5,11 +5,11 @@ import tf_keras as keras
 
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.strategies import CONSTANT
 from lth_keras.experiments.training import models
 from lth_keras.experiments.training.optimizers import (
     begin_schedule_at,
     build_optimizer,
-    CONSTANT,
     CoupledSGD,
     learning_rate,
     Rate,
