@@ -56,7 +56,8 @@ class FinishedRound:
     Attributes:
       level: of the training; the ticket to be made is of the level above.
       masks: name -> 0/1 array, those of its level's ticket.
-      theta: name -> array, the weights at step k of the dense network, theta_k.
+      theta: name -> array, the weights that survivors of its level began with: theta_k, at level
+        0 and wherever they are rewound.
       trained: name -> array, the weights at the end of the training.
       taken: level -> weights, of the trained networks that `Strategy.takes` named.
     """
@@ -141,7 +142,7 @@ class Retraining:
     Attributes:
       name: as in `--set retraining=NAME`.
       summary: what it does, in a few words for the list of settings.
-      rewinds: whether their weights go back to theta_k, which the dense network then keeps.
+      rewinds: whether every ticket has the weights of theta_k, which the dense network then keeps.
     """
 
     name: str
@@ -157,7 +158,7 @@ class Retraining:
         """The weights of the next level's ticket.
 
         Args:
-          theta: name -> array, the weights at step k of the dense network.
+          theta: name -> array, the weights that the level below began with.
           scored: name -> array, the weights that they were pruned by.
         """
         return theta if self.rewinds else scored
