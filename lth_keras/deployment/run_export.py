@@ -114,7 +114,7 @@ class RunExporter:
         Raises:
           WorkdirError: if no trained weights were kept.
         """
-        paths.require(root)
+        trained_networks.require(root)
         tables = []
         for level in trained_networks.levels(root, replicate):
             source = trained_networks.from_workdir(root, level, replicate)

@@ -1,7 +1,7 @@
-"""What is exported: the trained network of a workdir's level, or that of a ticket, trained first.
+"""Trained networks to export: of a level of a workdir, or of a ticket file, trained first.
 
-A ticket is a network before its training.  One that `lth run` made says what it was made with, so
-that it can be trained as it was there.
+A ticket holds the weights before training.  One that `lth run` made also holds the settings of its
+run, so it can be trained in the same way.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.outcome import Start
-from lth_keras.files import atomic, ticket_file
+from lth_keras.files import atomic, owners, ticket_file
 from lth_keras.files.ticket_file import Contents
 
 
@@ -26,13 +26,13 @@ class TrainedNetwork:
     """A network to export.
 
     Attributes:
-      config: what it was trained with.
-      training: which it is.
+      config: the settings that it was trained with.
+      training: which of the run's trainings it is the result of.
       weights: name -> array of every weight, trained; those that are pruned are zero.
       density: the fraction of prunable weights kept, in [0, 1].
       origin: the file or the folder that it comes from.
-      mark: of its trained weights, which tells them from others.
-      trained_now: whether it was trained for this, from a ticket.
+      mark: a hash of its trained weights.
+      trained_now: whether it was trained for this export, from a ticket.
     """
 
     config: Config
@@ -66,6 +66,21 @@ class TrainedNetwork:
                 "fingerprint": self.config.fingerprint, "trained_now": self.trained_now}
 
 
+def require(root: pathlib.Path) -> None:
+    """Checks that a folder is the workdir of an `lth run`.
+
+    Raises:
+      WorkdirError: if it is not; for the workdir of a search in `fit`, which holds neither the
+        model nor its data, the message says how to export from Python.
+    """
+    if any(os.path.lexists(root / name) for name in owners.SEARCH.files):
+        raise WorkdirError(
+            "`lth export` takes a folder that `lth run` made. Received: "
+            f"{root}, which a LotteryTicketCallback made and which does not hold the model. After "
+            "fit, call lth_keras.export(model, out, data=(x_test, y_test)) in Python.")
+    paths.require(root)
+
+
 def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
     """The levels of a workdir whose tickets' trained weights were kept.
 
@@ -73,7 +88,7 @@ def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
       WorkdirError: if there are none; a DamagedError, if a record is not what was written.
     """
     root = pathlib.Path(root)
-    paths.require(root)
+    require(root)
     kept = [training.level for training in paths.found(root)
             if training == Training(replicate, training.level)
             and paths.read_record(root, training).trained is not None]
@@ -97,7 +112,7 @@ def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:
     Raises:
       WorkdirError: if the dense network is not trained.
     """
-    paths.require(pathlib.Path(root))
+    require(pathlib.Path(root))
     curves = store.curves(root)
     of_tickets = curves[(curves.branch == TICKET) & (curves.branch_index == 0)]
     last = of_tickets.sort_values("step").groupby(["level", "replicate"]).val_accuracy.last()
@@ -118,7 +133,7 @@ def from_workdir(root: "str | os.PathLike[str]", level: int, replicate: int) -> 
         a file is not what was written.
     """
     root = pathlib.Path(root)
-    paths.require(root)
+    require(root)
     config = paths.read_config(root)
     there = levels(root, replicate)
     if level not in there:
@@ -135,10 +150,10 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
     Args:
       path: a file that `lth run` made.
       data: gives the data set of a configuration; asked for only if there is training to do.
-      say: told what is done.
+      say: called with a line for the user when training begins.
 
     Raises:
-      TicketError: if the file is none, or does not say what it was made with.
+      TicketError: if the file is no ticket, or does not hold the settings of its run.
       LotteryError: if the training diverges.
     """
     path = pathlib.Path(path)
@@ -164,9 +179,10 @@ def _made_with(contents: Contents, path: pathlib.Path) -> tuple[Config, Training
         return Config.from_plain(said["settings"]), Training(int(replicate), contents.level)
     except (KeyError, TypeError, ValueError) as error:
         raise TicketError(
-            "A ticket that is exported by the command is one that `lth run` made, which says what "
-            f"it was made with. Received: {path} ({error}). For one of your own network, give it "
-            "to lth_keras.export with the network, in Python.") from None
+            "`lth export` takes a ticket that `lth run` made, since it holds the settings to train "
+            f"it with. Received: {path}, which does not hold them ({type(error).__name__}: "
+            f"{error}). For a ticket of your own model, call lth_keras.export(ticket, out, "
+            "data=(x_test, y_test), model=model, train=train) in Python.") from None
 
 
 def _source(config: Config, training: Training, contents: Contents,

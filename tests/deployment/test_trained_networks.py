@@ -9,11 +9,12 @@ import workdirs
 from small import blobs, CONFIG
 
 from lth_keras.deployment import trained_networks
+from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import ticket_file
+from lth_keras.files import atomic, ticket_file
 
 FABRICATED = CONFIG.replace(rounds=3, replicates=2, branches=("ticket", "reinit"))
 
@@ -27,7 +28,7 @@ def fill(root, accuracies, config=FABRICATED, kept=True):
             for branch in ("ticket", *(["reinit"] if level else [])):
                 training = Training(replicate, level, branch)
                 path = run.ticket(replicate, level)
-                start = workdirs.files.mark(path.read_bytes()) if path.exists() \
+                start = atomic.mark(path.read_bytes()) if path.exists() \
                     else workdirs.ticket(level)
                 of_ticket = branch == "ticket"
                 run.finish(training, workdirs.RESULT, workdirs.CURVE.assign(
@@ -101,7 +102,7 @@ def test_a_file_of_trained_weights_needs_no_data(made, tmp_path):
     {"settings": CONFIG.identity, "replicate": "one"}, {"settings": CONFIG.identity}])
 def test_a_ticket_that_does_not_say_what_made_it_is_refused(made, tmp_path, provenance):
     ticket_file.write(tmp_path / "own.ticket", dataclasses.replace(made[0], provenance=provenance))
-    with pytest.raises(TicketError, match="lth_keras.export with the network"):
+    with pytest.raises(TicketError, match=r"call lth_keras\.export\(ticket, .*train=train\) in"):
         trained_networks.from_file(tmp_path / "own.ticket", lambda config: blobs())
 
 
@@ -111,3 +112,14 @@ def test_a_ticket_whose_training_diverges_is_no_network(made, tmp_path):
         made[0], provenance={**made[0].provenance, "settings": settings}))
     with pytest.raises(LotteryError, match="training diverged"):
         trained_networks.from_file(tmp_path / "a.ticket", lambda config: blobs())
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "start.safetensors"])
+def test_the_workdir_of_a_search_in_fit_is_exported_from_python_and_that_is_said(tmp_path, name):
+    (tmp_path / name).touch()
+    for refused in (lambda: trained_networks.levels(tmp_path, 0),
+                    lambda: trained_networks.best_level(tmp_path, 0),
+                    lambda: trained_networks.from_workdir(tmp_path, 0, 0),
+                    lambda: RunExporter(Settings()).survey(tmp_path, 0, ["float32"])):
+        with pytest.raises(WorkdirError, match=r"call lth_keras\.export\(model, out, data="):
+            refused()
