@@ -46,11 +46,11 @@ if TYPE_CHECKING:
         TicketError,
         WorkdirError,
     )
+    from lth_keras.files.ticket import Ticket
     from lth_keras.keras2.fit.callback import LotteryTicketCallback
     from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
     from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
     from lth_keras.keras2.search import Search
-    from lth_keras.keras2.ticket import Ticket
 
 _HOMES = {
     "prune_low_magnitude": "keras2.masking.wrap",
@@ -59,7 +59,7 @@ _HOMES = {
     "LotteryTicketSchedule": "keras2.masking.schedule",
     "LotteryTicketCallback": "keras2.fit.callback",
     "Search": "keras2.search",
-    "Ticket": "keras2.ticket",
+    "Ticket": "files.ticket",
     "export": "deployment.export",
     "LotteryError": "errors",
     "TicketError": "errors",

@@ -24,9 +24,9 @@ from lth_keras.deployment.compaction.compact import compact
 from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, SHIPPED, TOLERANCE
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, provenance
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import strip_pruning
-from lth_keras.keras2.ticket import Ticket
 
 _BATCH = 256  # Of Keras' own predictions.
 

@@ -17,8 +17,8 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.outcome import Start
-from lth_keras.files import atomic, owners, ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files import atomic, owners
+from lth_keras.files.ticket import Ticket
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -157,7 +157,7 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
       LotteryError: if the training diverges.
     """
     path = pathlib.Path(path)
-    contents = ticket_file.read(path)
+    contents = Ticket.load(path)
     config, training = _made_with(contents, path)
     if "trained_to" in contents.provenance:
         return _source(config, training, contents, path)
@@ -172,7 +172,7 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
     return dataclasses.replace(_source(config, training, trained, path), trained_now=True)
 
 
-def _made_with(contents: Contents, path: pathlib.Path) -> tuple[Config, Training]:
+def _made_with(contents: Ticket, path: pathlib.Path) -> tuple[Config, Training]:
     said = contents.provenance
     try:
         replicate = said["replicate"]
@@ -185,7 +185,7 @@ def _made_with(contents: Contents, path: pathlib.Path) -> tuple[Config, Training
             "data=(x_test, y_test), model=model, train=train) in Python.") from None
 
 
-def _source(config: Config, training: Training, contents: Contents,
+def _source(config: Config, training: Training, contents: Ticket,
             origin: pathlib.Path) -> TrainedNetwork:
     return TrainedNetwork(config, training, apply(contents.weights, contents.masks),
-                  density(contents.masks), origin, atomic.mark(ticket_file.encode(contents)))
+                  density(contents.masks), origin, atomic.mark(contents.to_bytes()))

@@ -10,8 +10,9 @@ Read in this order:
 2. `json_checks`: JSON of a stated shape.
 3. `tensor_file`: named arrays and a JSON head in one safetensors file, with a SHA-256 of all of it.
 4. `ticket`: the `Ticket`: theta_k, the masks, and where they came from, in one such file.
-5. `workdir_lock`: one process at a time in a folder, and one kind of content.
-6. `provenance`: the versions and the machine that something was made with.
+5. `engines`: which module puts a ticket into a model, found by the model's class.
+6. `workdir_lock`: one process at a time in a folder, and one kind of content.
+7. `provenance`: the versions and the machine that something was made with.
 
 Imports `core` alone.  A ticket belongs to no engine: `Ticket.apply` finds the engine by the model
 that it is given.

@@ -9,7 +9,8 @@ Read in this order:
 2. `rewinding`: what survivors go back to: weights, optimizer slots, step counts, batch-norm
    statistics, as a `Snapshot` of the model at step k.
 3. `search`: `lth.Search`, level after level of one model, driven by a training loop of your own.
-4. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
+4. `apply_ticket`: `lth.Ticket.apply` for models of tf_keras.
+5. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
    workdir so that it survives its process.
 
 Imports `core` and `files`; never `experiments`, nor the engine of another Keras.

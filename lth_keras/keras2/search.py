@@ -31,10 +31,10 @@ from lth_keras.core.seeding import generator
 from lth_keras.core.sparsity_types import named
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
-from lth_keras.keras2.ticket import Ticket
 
 
 class Search:

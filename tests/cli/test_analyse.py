@@ -13,7 +13,7 @@ from lth_keras.experiments.results import repair
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets, models
 from lth_keras.experiments.training.evaluator import Evaluator
-from lth_keras.files import ticket_file
+from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import WorkdirReader
 
@@ -153,7 +153,7 @@ def test_error_is_the_share_of_the_test_set_that_is_wrong(trained):
     config = WorkdirReader(trained).config
     digits = datasets.load("digits")
     network = Evaluator(config, digits)
-    weights = ticket_file.read(trained / "replicate_0/level_00/ticket.safetensors").weights
+    weights = Ticket.load(trained / "replicate_0/level_00/ticket.safetensors").weights
     model = models.build(config, digits.input_shape, 10)
     for layer in model.layers:
         if layer.weights:

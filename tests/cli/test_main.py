@@ -17,7 +17,8 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import trainings
 from lth_keras.experiments.results.store import COLUMNS
 from lth_keras.experiments.worker import Placement
-from lth_keras.files import ticket_file, workdir_lock
+from lth_keras.files import workdir_lock
+from lth_keras.files.ticket import Ticket
 
 SMALL = ["run", "digits", "--steps", "200", "--rounds", "2", "--replicates", "1",
          "--set", "validation_every=20"]
@@ -129,6 +130,7 @@ _WATCHED = """
 import sys
 sys.argv = ["lth", *sys.argv[1:]]
 from lth_keras.cli import main as cli
+from lth_keras.files.ticket import Ticket
 code = cli._main(cli._parse(sys.argv))
 heavy = {"tensorflow", "tf_keras", "tensorflow_datasets", "sklearn", "ray", "distributed"}
 print("loaded:", *sorted(heavy & set(sys.modules)))
@@ -152,7 +154,7 @@ def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
     assert (root / "results.csv").read_text().startswith(",".join(COLUMNS))
     assert {path.name for path in (root / "plots").iterdir()} == {
         "summary.png", "curves.png", "figure_3.png", "figure_4.png", "report.html"}
-    ticket = ticket_file.read(root / "replicate_0" / "level_02" / "ticket.safetensors")
+    ticket = Ticket.load(root / "replicate_0" / "level_02" / "ticket.safetensors")
     assert ticket.level == 2
     assert lth(*SMALL, "--workdir", root) == 0
     text = capsys.readouterr().out

@@ -14,7 +14,7 @@ from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic, ticket_file
+from lth_keras.files import atomic
 
 FABRICATED = CONFIG.replace(rounds=3, replicates=2, branches=("ticket", "reinit"))
 
@@ -79,7 +79,7 @@ def made(tiny_network):
 
 def test_a_ticket_is_trained_first_as_its_run_would(made, tmp_path):
     ticket, trained = made
-    ticket_file.write(tmp_path / "a.ticket", ticket)
+    ticket.save(tmp_path / "a.ticket")
     said = []
     source = trained_networks.from_file(tmp_path / "a.ticket", lambda config: blobs(), said.append)
     assert source.trained_now and "before its training" in said[0] and "12 steps" in said[0]
@@ -91,7 +91,7 @@ def test_a_ticket_is_trained_first_as_its_run_would(made, tmp_path):
 
 
 def test_a_file_of_trained_weights_needs_no_data(made, tmp_path):
-    ticket_file.write(tmp_path / "trained.safetensors", made[1])
+    made[1].save(tmp_path / "trained.safetensors")
     source = trained_networks.from_file(tmp_path / "trained.safetensors", lambda config: 1 / 0)
     assert not source.trained_now and source.training == Training(0, 1)
     assert source.mark == trained_networks.from_file(tmp_path / "trained.safetensors", None).mark
@@ -101,15 +101,15 @@ def test_a_file_of_trained_weights_needs_no_data(made, tmp_path):
     {}, {"settings": {"preset": "x"}, "replicate": 0}, {"settings": 3, "replicate": 0},
     {"settings": CONFIG.identity, "replicate": "one"}, {"settings": CONFIG.identity}])
 def test_a_ticket_that_does_not_say_what_made_it_is_refused(made, tmp_path, provenance):
-    ticket_file.write(tmp_path / "own.ticket", dataclasses.replace(made[0], provenance=provenance))
+    dataclasses.replace(made[0], provenance=provenance).save(tmp_path / "own.ticket")
     with pytest.raises(TicketError, match=r"call lth_keras\.export\(ticket, .*train=train\) in"):
         trained_networks.from_file(tmp_path / "own.ticket", lambda config: blobs())
 
 
 def test_a_ticket_whose_training_diverges_is_no_network(made, tmp_path):
     settings = CONFIG.replace(learning_rate=1e30).identity
-    ticket_file.write(tmp_path / "a.ticket", dataclasses.replace(
-        made[0], provenance={**made[0].provenance, "settings": settings}))
+    changed = dataclasses.replace(made[0], provenance={**made[0].provenance, "settings": settings})
+    changed.save(tmp_path / "a.ticket")
     with pytest.raises(LotteryError, match="training diverged"):
         trained_networks.from_file(tmp_path / "a.ticket", lambda config: blobs())
 

@@ -13,7 +13,8 @@ from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.results import paths, repair, store
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training.round_runner import RoundRunner
-from lth_keras.files import atomic, ticket_file
+from lth_keras.files import atomic
+from lth_keras.files.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 
@@ -36,7 +37,7 @@ def test_every_training_is_done_once_in_order(done):
 
 def test_tickets_are_nested_exact_and_share_theta_0(done):
     root, _ = done
-    tickets = [ticket_file.read(Store(root, CONFIG).ticket(0, level)) for level in range(3)]
+    tickets = [Ticket.load(Store(root, CONFIG).ticket(0, level)) for level in range(3)]
     remaining = {"a/kernel": 48, "b/kernel": 24}
     for level, ticket in enumerate(tickets):
         assert ticket.level == level
@@ -86,7 +87,7 @@ def test_pruned_are_the_smallest_trained_weights(tmp_path, monkeypatch):
     spy = Spying(small.lab(), monkeypatch)
     run(tmp_path, CONFIG.replace(rounds=1, branches=("ticket",)), trains=spy)
     final = spy.final[Training(0, 0)]
-    masks = ticket_file.read(Store(tmp_path, CONFIG).ticket(0, 1)).masks
+    masks = Ticket.load(Store(tmp_path, CONFIG).ticket(0, 1)).masks
     for name, mask in masks.items():
         assert abs(final[name][mask == 0]).max() < abs(final[name][mask == 1]).min()
 
@@ -186,7 +187,7 @@ def test_data_order_is_repeated_at_every_level_if_asked(tmp_path, order, repeats
 
 
 def test_tickets_say_where_they_came_from(done):
-    provenance = ticket_file.read(Store(done[0], CONFIG).ticket(0, 2)).provenance
+    provenance = Ticket.load(Store(done[0], CONFIG).ticket(0, 2)).provenance
     assert provenance["settings"] == CONFIG.identity
     assert provenance["fingerprint"] == CONFIG.fingerprint
     assert (provenance["seed"], provenance["replicate"], provenance["dataset"]) == (0, 0, "blobs")
@@ -229,7 +230,7 @@ def test_a_run_goes_on_with_what_does_not_follow_from_what_diverged(tmp_path):
 def test_a_run_whose_dense_networks_all_diverge_ends(tmp_path):
     trains = small.Diverging(small.lab(), [Training(0, 0)])
     assert run(tmp_path, trains=trains, on_divergence="continue").ended == [Training(0, 0)]
-    assert ticket_file.read(Store(tmp_path, CONFIG).ticket(0, 0)).level == 0
+    assert Ticket.load(Store(tmp_path, CONFIG).ticket(0, 0)).level == 0
     assert not Store(tmp_path, CONFIG).ticket(0, 1).exists()
 
 

@@ -19,7 +19,7 @@ from lth_keras.experiments.config.strategies import (
 from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.results import repair, runs, store
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import ticket_file
+from lth_keras.files.ticket import Ticket
 from lth_keras.reports.plots import drawing, styles
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -96,7 +96,7 @@ def done(request, tmp_path_factory, tiny_network):
 
 
 def ticket(root, config, level):
-    return ticket_file.read(Store(root, config).ticket(0, level))
+    return Ticket.load(Store(root, config).ticket(0, level))
 
 
 def test_its_masks_and_weights_are_those_that_it_says(done):

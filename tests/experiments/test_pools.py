@@ -28,7 +28,7 @@ from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.worker import Placement, StepCounter
-from lth_keras.files import ticket_file
+from lth_keras.files.ticket import Ticket
 
 CONFIG = presets.get("digits").replace(steps=200, rounds=2, replicates=2, validation_every=10,
                                        learning_rate=0.01)
@@ -319,7 +319,7 @@ def test_here_counts_its_steps(tmp_path, tiny_network):
     Experiment(config, Store(tmp_path, config), small.Watch(), trains).run()
     assert trains.steps() == config.steps and trains.slots == 1
     assert unfinished(config, Store(tmp_path, config)) == []
-    assert ticket_file.read(Store(tmp_path, config).ticket(0, 1)).level == 1
+    assert Ticket.load(Store(tmp_path, config).ticket(0, 1)).level == 1
 
 
 def test_a_worker_that_has_trained_keeps_its_threads():

@@ -18,8 +18,7 @@ from lth_keras.experiments.results import store
 from lth_keras.experiments.results.outcome import Outcome
 from lth_keras.experiments.results.paths import DamagedError
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100, rounds=3, replicates=2)
 RESULT = {"density": 0.8, "early_stop_step": 60, "val_loss_min": 0.5,
@@ -30,7 +29,7 @@ RESULT = {"density": 0.8, "early_stop_step": 60, "val_loss_min": 0.5,
 def ticket(training, level):
     weights = {"a/kernel": np.full((2, 2), training.replicate, np.float32)}
     mask = (np.arange(4).reshape(2, 2) >= level).astype(np.uint8)
-    return Contents(weights, {"a/kernel": mask}, level, {})
+    return Ticket(weights, {"a/kernel": mask}, level, {})
 
 
 def diverged(training):
@@ -264,7 +263,7 @@ def test_a_ticket_changed_while_it_is_trained_gets_no_record_and_what_ends_with_
 
     def choose(running):
         if victim in running:
-            ticket_file.write(path, ticket(Training(9, 0), 1))  # Whole, but another's.
+            ticket(Training(9, 0), 1).save(path)  # Whole, but another's.
         return everything(running)
 
     workers, error = run(4, choose, CONFIG.replace(branches=("ticket",)))

@@ -21,7 +21,7 @@ from lth_keras.experiments.config.trainings import (
 from lth_keras.experiments.results import store
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import ticket_file
+from lth_keras.files.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("tiny_network")
 SETTINGS = {
@@ -74,7 +74,7 @@ def same(one, other):
 
 
 def tickets(root, settings):
-    return [ticket_file.read(Store(root, settings).ticket(0, level)) for level in range(3)]
+    return [Ticket.load(Store(root, settings).ticket(0, level)) for level in range(3)]
 
 
 def test_every_strategy_has_the_same_ladder(done):
@@ -227,7 +227,7 @@ def test_a_control_for_the_whole_budget_is_trained_longer(tmp_path):
     assert plan.steps == round(12 * 72 / kept(plan.masks)) > 12
     assert plan.rate_stretch == plan.steps / 12
     assert spy.trained[Training(0, 1, "scratch")].curve.step.iloc[-1] == plan.steps
-    start = Start(ticket_file.read(Store(tmp_path, settings).ticket(0, 1)))
+    start = Start(Ticket.load(Store(tmp_path, settings).ticket(0, 1)))
     again = spy._lab.train(Training(0, 1, "scratch"), start)
     assert np.allclose(again.curve, spy.trained[Training(0, 1, "scratch")].curve, rtol=0, atol=0)
 
@@ -240,7 +240,7 @@ def test_the_order_of_a_tickets_masks_means_nothing(settings):
     one, other = (lab.train(Training(0, 1), Start(start)) for start in (ticket, turned))
     assert list(one.following.masks) == list(other.following.masks) == ["a/kernel", "b/kernel"]
     assert same(dict(one.following.masks), dict(other.following.masks))
-    again = ticket_file.decode(ticket_file.encode(turned))
+    again = Ticket.from_bytes(turned.to_bytes())
     assert list(again.masks) == sorted(ticket.masks)
     assert list(again.weights) == sorted(ticket.weights)
 

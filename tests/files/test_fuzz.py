@@ -14,14 +14,15 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, record, repair, store
-from lth_keras.files import atomic, ticket_file
+from lth_keras.files import atomic
+from lth_keras.files.ticket import Ticket
 
 ODD = [None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 10**30, 0.5, -0.0, 1e300, 1e308, "", "x",
        "a" * 200, "ticket", "../../x", "/etc/passwd", "\x00", "\x1b[2J", "a\nb", "é", "\ud800",
        [], {}, [[]], [1] * 50, {"sha256": 1}, {"__metadata__": {}}, "NaN", "[red]", "$x$"]
 BYTES = [b"", b"\x00", b"\xff" * 8, b"{", b"}", b"[" * 2000, b'"', b",", b"1e999", b"NaN", b"\n",
          b"-", b"9" * 5000, b"Infinity", b"null", b"\xf0\x9f", b"\r", b'""', b"nan,inf"]
-TICKET = ticket_file.encode(workdirs.ticket(1))
+TICKET = workdirs.ticket(1).to_bytes()
 
 
 def mutated_bytes(data, rng):
@@ -103,9 +104,9 @@ def fuzz_ticket(rng):
         size = int.from_bytes(whole[:8], "little")
         header = json.dumps(mutated_plain(json.loads(whole[8:8 + size]), rng)).encode()
         data = len(header).to_bytes(8, "little") + header + whole[8 + size:]
-    read, refused = checked(ticket_file.decode, data)
+    read, refused = checked(Ticket.from_bytes, data)
     if not refused:
-        assert ticket_file.encode(read) == whole
+        assert read.to_bytes() == whole
 
 
 def fuzz_ticket_head(rng):
@@ -120,9 +121,9 @@ def fuzz_ticket_head(rng):
     except (TypeError, ValueError):
         return
     data = safetensors.numpy.save(tensors, {"lth_keras": json.dumps(sealed)})
-    read, refused = checked(ticket_file.decode, data)
+    read, refused = checked(Ticket.from_bytes, data)
     if not refused:
-        ticket_file.check(read)
+        Ticket(read.weights, read.masks, read.level, read.provenance)
 
 
 def _digest(head, tensors):

@@ -11,8 +11,8 @@ from networks import BATCH, compiled, fit, Spy, STEPS, X, Y
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking import weight_names
-from lth_keras.keras2.ticket import Ticket
 
 sparsity = tfmot.sparsity.keras
 

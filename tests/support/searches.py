@@ -9,7 +9,7 @@ from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, 
 from lth_keras.experiments.config.trainings import chain, takes_from, trainings
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import atomic
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 
 CONFIG = Config(preset="made", network="tiny", dataset="blobs", steps=100, rounds=3, replicates=2,
                 branches=("ticket",))
@@ -42,7 +42,7 @@ def fill(root, config=CONFIG, trained=None, done=lambda training: True, diverged
             masks = ticket.masks
         else:
             masks = {name: np.ones(shape, np.uint8) for name, shape in SHAPES.items()}
-            start = Contents(initial, masks, 0, {})
+            start = Ticket(initial, masks, 0, {})
         if training.level == 0 and training.branch_index:
             start = atomic.mark(store.ticket(training.replicate, 0).read_bytes())
         weights = (trained or grown)(initial, training)
@@ -58,7 +58,7 @@ def fill(root, config=CONFIG, trained=None, done=lambda training: True, diverged
         store.finish(training, {**(workdirs.RESULT if fine else workdirs.DIVERGED),
                                 "density": _density(masks)}, workdirs.CURVE, start,
                      following=_pruned(theta, by, masks, training) if chained else None,
-                     trained=Contents(weights, masks, training.level, {}) if kept else None)
+                     trained=Ticket(weights, masks, training.level, {}) if kept else None)
     return root
 
 
@@ -74,7 +74,7 @@ def _pruned(theta, final, masks, training):
     for name, mask in masks.items():
         size = np.abs(final[name]) * mask
         kept[name] = (size > np.median(size[mask != 0])).astype(np.uint8)
-    return Contents(theta, kept, training.level + 1, {})
+    return Ticket(theta, kept, training.level + 1, {})
 
 
 def _density(masks):

@@ -10,8 +10,8 @@ import pytest
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import store
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic, ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files import atomic
+from lth_keras.files.ticket import Ticket
 
 RESULT = {"density": 0.8, "early_stop_step": 60, "val_loss_min": 0.1 + 0.2,
           "test_accuracy_early_stop": 0.97, "test_accuracy_final": 0.96,
@@ -22,15 +22,15 @@ CURVE = pd.DataFrame({"step": [50, 100], "loss": [0.5, 0.25], "accuracy": [0.75,
 
 
 def ticket(level, theta=1.5):
-    return Contents({"w": np.array([theta, -2], np.float32)}, {"w": np.array([1, 0], np.uint8)},
-                    level, {})
+    return Ticket({"w": np.array([theta, -2], np.float32)}, {"w": np.array([1, 0], np.uint8)},
+                  level, {})
 
 
 def trained_with(run, **versions):
     """Writes into the first replicate's first ticket what it was trained with."""
     path = run.ticket(run._config.first_replicate, 0)
-    path.write_bytes(ticket_file.encode(dataclasses.replace(
-        ticket(0), provenance={"versions": versions})))
+    path.write_bytes(dataclasses.replace(
+        ticket(0), provenance={"versions": versions}).to_bytes())
 
 
 def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,9 +23,9 @@ class Outcome:
 
     result: dict[str, Any]
     curve: pd.DataFrame
-    drawn: Contents | None = None
-    following: Contents | None = None
-    trained: Contents | None = None
+    drawn: Ticket | None = None
+    following: Ticket | None = None
+    trained: Ticket | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,10 +40,10 @@ class Start:
         step k on; None for any other.
     """
 
-    ticket: Contents | None = None
+    ticket: Ticket | None = None
     mark: str | None = None
-    taken: Mapping[int, Contents] = dataclasses.field(default_factory=dict)
-    theta: Contents | None = None
+    taken: Mapping[int, Ticket] = dataclasses.field(default_factory=dict)
+    theta: Ticket | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,7 +27,7 @@ from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge_levels, LevelVerdict
-from lth_keras.files import ticket_file
+from lth_keras.files.ticket import Ticket
 
 _MOST_TICKET = 2**32  # Bytes.
 # What a legend need not name: what the title says, and what makes no other experiment.
@@ -138,7 +138,7 @@ def versions(root: pathlib.Path) -> dict[str, str]:
     """
     path = paths.ticket_path(root, paths.first_replicate(root), 0)
     try:
-        found = ticket_file.decode(paths.read_within(root, path, _MOST_TICKET)).provenance
+        found = Ticket.from_bytes(paths.read_within(root, path, _MOST_TICKET)).provenance
     except (LotteryError, OSError):
         return {}
     said = found.get("versions")

@@ -34,8 +34,8 @@ from lth_keras.experiments.results.paths import (
     read_within,
 )
 from lth_keras.experiments.results.record import COLUMNS, DENSITY, Record, STEP
-from lth_keras.files import atomic, owners, ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files import atomic, owners
+from lth_keras.files.ticket import Ticket
 
 _KEYS = ["replicate", "level", "branch", "branch_index"]
 
@@ -91,7 +91,7 @@ class Store:
         """
         return paths.read_record(self.root, training, self._config.fingerprint)
 
-    def read_ticket(self, replicate: int, level: int) -> tuple[Contents, str]:
+    def read_ticket(self, replicate: int, level: int) -> tuple[Ticket, str]:
         """The ticket of a level > 0, as a training below it was pruned to, and its mark.
 
         Raises:
@@ -101,9 +101,9 @@ class Store:
         following = self.record(chain(self._config, replicate, level - 1)).following
         if following is None:
             raise DamagedError(path, "cannot follow a training that diverged")
-        return ticket_file.decode(paths.read_marked(self.root, path, following)), following
+        return Ticket.from_bytes(paths.read_marked(self.root, path, following)), following
 
-    def read_trained(self, training: Training) -> Contents:
+    def read_trained(self, training: Training) -> Ticket:
         """The trained weights of a training that is done, with its masks.
 
         Raises:
@@ -112,8 +112,8 @@ class Store:
         return read_trained(self.root, training, self._config.fingerprint)
 
     def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame,
-               start: "Contents | str", *, following: "Contents | None" = None,
-               trained: "Contents | None" = None) -> list[Training]:
+               start: "Ticket | str", *, following: "Ticket | None" = None,
+               trained: "Ticket | None" = None) -> list[Training]:
         """Keeps what a training leaves; its record is written last and marks it done.
 
         Args:
@@ -136,14 +136,14 @@ class Store:
         if isinstance(start, str):
             paths.read_marked(self.root, level, start)
         else:
-            drawn = ticket_file.encode(start)
+            drawn = start.to_bytes()
             atomic.write(level, drawn)
             start = atomic.mark(drawn)
         text = curve.to_csv(index=False)
         more = [name for name in result if name.startswith((STEP, DENSITY))]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
-        pruned, final = (ticket_file.encode(contents) if contents else None
+        pruned, final = (contents.to_bytes() if contents else None
                          for contents in (following, trained))
         kept = Record(row, self._config.fingerprint, start, atomic.mark(text.encode()),
                       *(atomic.mark(data) if data else None for data in (pruned, final)))
@@ -213,7 +213,7 @@ def _results_csv(table: pd.DataFrame) -> str:
 
 
 def read_trained(root: "str | os.PathLike[str]", training: Training,
-                 fingerprint: "str | None" = None) -> Contents:
+                 fingerprint: "str | None" = None) -> Ticket:
     """The trained weights of a training that is done in a workdir, with its masks.
 
     Raises:
@@ -225,7 +225,7 @@ def read_trained(root: "str | os.PathLike[str]", training: Training,
     if mark is None:
         raise WorkdirError("Trained weights are kept of tickets, unless keep_trained=none. "
                            f"Received: {training} in {root}, whose are not.")
-    return ticket_file.decode(paths.read_marked(root, paths.trained_path(root, training), mark))
+    return Ticket.from_bytes(paths.read_marked(root, paths.trained_path(root, training), mark))
 
 
 def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:

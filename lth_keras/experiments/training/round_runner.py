@@ -35,7 +35,7 @@ from lth_keras.experiments.training import data_feed, models
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.trainer import Trained, Trainer, TrainingSpec
 from lth_keras.files import provenance
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 
@@ -104,22 +104,22 @@ class RoundRunner:
             outcome = dataclasses.replace(
                 outcome, following=self._next_ticket(training, ticket, trained, start))
         if self._config.keep_trained == "tickets" and training.branch in (TICKET, base.branch):
-            outcome = dataclasses.replace(outcome, trained=Contents(
+            outcome = dataclasses.replace(outcome, trained=Ticket(
                 trained.weights, masks, training.level,
                 self._provenance(training, trained_to=_measured(trained))))
         return outcome
 
-    def _first_ticket(self, replicate: int) -> Contents:
+    def _first_ticket(self, replicate: int) -> Ticket:
         training = Training(replicate, 0)
         drawn = models.initial_weights(self._model, self._rng(training, "init"))
         masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
-        return Contents(drawn, masks, 0, self._provenance(training, pruned_after={}))
+        return Ticket(drawn, masks, 0, self._provenance(training, pruned_after={}))
 
     def _has_taken(self, training: Training, start: Start) -> bool:
         # A ticket file that is trained by itself, for an export, comes without the others.
         return all(other.level in start.taken for other in takes_from(self._config, training))
 
-    def _begin(self, training: Training, ticket: Contents, start: Start) -> tuple[Arrays, Arrays]:
+    def _begin(self, training: Training, ticket: Ticket, start: Start) -> tuple[Arrays, Arrays]:
         # The weights and the masks that it is trained from.
         if training.branch in CONTROLS:
             fresh = models.initial_weights(self._model, self._rng(training, "init"))
@@ -145,8 +145,8 @@ class RoundRunner:
                     measured_steps=config.measured_steps,
                     **dataclasses.asdict(span(config, training, masks)))
 
-    def _next_ticket(self, training: Training, ticket: Contents, trained: Trained,
-                     start: Start) -> Contents:
+    def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,
+                     start: Start) -> Ticket:
         rng = self._rng(training, "criterion")
         ended = FinishedRound(training.level, ticket.masks, trained.rewound or ticket.weights,
                               trained.weights, _weights(start.taken))
@@ -156,8 +156,8 @@ class RoundRunner:
                                          level=training.level)[1]
         masks = self._strategy.next_masks(ended, prune_by)
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
-        return Contents(weights, masks, training.level + 1,
-                        self._provenance(training, pruned_after=_measured(trained)))
+        return Ticket(weights, masks, training.level + 1,
+                      self._provenance(training, pruned_after=_measured(trained)))
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
         shuffled = self._rng(Training(replicate, 0), "split").permutation(self._examples)
@@ -176,7 +176,7 @@ class RoundRunner:
                 **measured}
 
 
-def _weights(taken: Mapping[int, Contents]) -> dict[int, Arrays]:
+def _weights(taken: Mapping[int, Ticket]) -> dict[int, Arrays]:
     return {level: contents.weights for level, contents in taken.items()}
 
 

@@ -11,12 +11,12 @@ from lth_keras.core import criteria
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.fit import preflight
 from lth_keras.keras2.fit.data_order import DataOrder
 from lth_keras.keras2.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
 from lth_keras.keras2.rewinding import Restored
-from lth_keras.keras2.ticket import Ticket
 
 
 class LotteryTicketCallback(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ from typing import Any
 from lth_keras.core.masks import Arrays
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.files.owners import STATE
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.fit import model_identity, random_state
 from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
@@ -24,7 +24,6 @@ from lth_keras.keras2.fit.state_file import RewindPoint, State
 from lth_keras.keras2.masking.weight_names import masked, named_weights, replicas_own
 from lth_keras.keras2.rewinding import Restored, Snapshot
 from lth_keras.keras2.search import Search
-from lth_keras.keras2.ticket import Ticket
 
 
 class Checkpointer:
@@ -174,9 +173,7 @@ class Checkpointer:
         self._workdir.save(
             self._taken_down(epoch, progress, search.masks, inner),
             None if theta is None else RewindPoint(theta.weights, theta.optimizer, theta.counters),
-            [] if theta is None else [
-                Contents(ticket.weights, ticket.masks, ticket.level, ticket.provenance)
-                for ticket in search.tickets])
+            [] if theta is None else search.tickets)
         self._saved = epoch
 
     def check(self) -> None:

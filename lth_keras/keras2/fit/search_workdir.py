@@ -21,10 +21,10 @@ from typing import Any
 import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.files import atomic, owners, ticket_file, workdir_lock
+from lth_keras.files import atomic, owners, workdir_lock
 from lth_keras.files.json_checks import as_json
 from lth_keras.files.owners import START, STATE
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.fit import state_file
 from lth_keras.keras2.fit.background import Background
 from lth_keras.keras2.fit.state_file import RewindPoint, State
@@ -53,7 +53,7 @@ class Found:
 
     state: State
     start: RewindPoint | None
-    tickets: list[Contents]
+    tickets: list[Ticket]
 
 
 class Workdir:
@@ -114,9 +114,9 @@ class Workdir:
                 raise self._damaged(name, f"it is not the file that {STATE} was saved with")
         self._digests = dict(state.files)
         return Found(state, self._decoded(START, state_file.decode_start, data[START]),
-                     [self._decoded(name, ticket_file.decode, data[name]) for name in names[1:]])
+                     [self._decoded(name, Ticket.from_bytes, data[name]) for name in names[1:]])
 
-    def save(self, state: State, start: RewindPoint | None, tickets: Sequence[Contents]) -> None:
+    def save(self, state: State, start: RewindPoint | None, tickets: Sequence[Ticket]) -> None:
         """Writes a state in the background, when the last is written, and what it builds on.
 
         Args:
@@ -156,12 +156,12 @@ class Workdir:
             self._lock.release()
 
     def _write_all(self, state: State, start: RewindPoint | None,
-                   tickets: list[Contents]) -> None:
+                   tickets: list[Ticket]) -> None:
         if start is not None and START not in self._digests:
             self._write_once(START, state_file.encode_start(start))
         for level, ticket in enumerate(tickets):
             if ticket_name(level) not in self._digests:
-                self._write_once(ticket_name(level), ticket_file.encode(ticket))
+                self._write_once(ticket_name(level), ticket.to_bytes())
         state = dataclasses.replace(state, settings=self._settings, files=dict(self._digests))
         self._write(STATE, state_file.encode(state))
         if state.rows:

@@ -20,8 +20,7 @@ from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 
 ALL = "all"  # Stands for all prunable weights together where a weight's name is expected.
 
@@ -110,7 +109,7 @@ class WorkdirReader:
         """theta_0 of a replicate, also where its tickets go back to a later step."""
         return self.ticket(replicate, 0).weights
 
-    def ticket(self, replicate: int, level: int) -> Contents:
+    def ticket(self, replicate: int, level: int) -> Ticket:
         """The ticket of a level.
 
         Raises:
@@ -120,7 +119,7 @@ class WorkdirReader:
         if mark is None:
             raise WorkdirError("A ticket is there once what it is made from is trained. "
                                f"Received: {self.root}, replicate {replicate}, level {level}.")
-        return ticket_file.decode(paths.read_marked(
+        return Ticket.from_bytes(paths.read_marked(
             self.root, self._store.ticket(replicate, level), mark))
 
     def _mark(self, replicate: int, level: int) -> "str | None":
@@ -134,7 +133,7 @@ class WorkdirReader:
         kept = self._done.get(training)
         return kept is not None and kept.trained is not None
 
-    def trained(self, training: Training) -> "Contents | None":
+    def trained(self, training: Training) -> "Ticket | None":
         """The weights at a training's last step, if they were kept.
 
         Raises:

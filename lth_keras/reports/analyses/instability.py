@@ -16,7 +16,7 @@ from lth_keras.core.masks import Arrays, density
 from lth_keras.core.mode_connectivity import POINTS, STABLE, walk
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import repeats_from_k, Training
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.plots import analysis_figures
 
@@ -172,7 +172,7 @@ def _sentence(choice: pd.DataFrame, k: "int | None") -> str:
     return f"The smallest stable k is rewind_step={k:,}, of those tried: {tried}."
 
 
-def _read(run: WorkdirReader, found: Iterable[Pair]) -> Iterator[tuple[Pair, Contents, Contents]]:
+def _read(run: WorkdirReader, found: Iterable[Pair]) -> Iterator[tuple[Pair, Ticket, Ticket]]:
     for pair in found:
         first, second = run.trained(pair.first), run.trained(pair.second)
         assert first is not None and second is not None

@@ -14,7 +14,7 @@ import pandas as pd
 from lth_keras.core.masks import Array, Arrays, density
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import chain, Training
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses.analysis import (
     ALL,
     Analysis,
@@ -129,7 +129,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
                      "those that it has pruned.",))
 
 
-def _measures(initial: Arrays, kept: Contents,
+def _measures(initial: Arrays, kept: Ticket,
              after: Arrays) -> Iterator[tuple[str, dict[str, float]]]:
     names, arrays = in_order(after), (initial, kept.weights, kept.masks, after)
     for name in names:

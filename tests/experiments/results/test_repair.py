@@ -17,7 +17,8 @@ from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results import paths, repair, store
 from lth_keras.experiments.results.paths import DamagedError
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic, ticket_file
+from lth_keras.files import atomic
+from lth_keras.files.ticket import Ticket
 
 FILES = ["config.json", "replicate_0/level_00/ticket.safetensors",
          "replicate_0/level_00/ticket_0/result.json", "replicate_0/level_00/ticket_0/curve.csv",
@@ -132,7 +133,7 @@ def test_a_ticket_of_another_level_or_run_is_damage(root, tmp_path):
     whole = path.read_bytes()
     for other in (root / FILES[8], workdirs.fill(tmp_path / "other", CONFIG, 3.0).ticket(0, 1)):
         shutil.copy(other, path)
-        assert ticket_file.read(path).masks
+        assert Ticket.load(path).masks
         assert [damage.path for damage in repair.check(root, CONFIG)] == [path]
     path.write_bytes(whole)
     assert repair.check(root, CONFIG) == []
@@ -295,4 +296,4 @@ def test_a_ticket_remade_to_other_bits_takes_what_followed_with_it(trained, tmp_
     repair.prepare(root, CONFIG, True, False, print)
     assert small.run(root, trains=Another()).begun == list(trainings(CONFIG))
     assert repair.check(root, CONFIG) == []
-    assert (ticket_file.read(Store(root, CONFIG).ticket(0, 2)).weights["a/bias"] == 1).all()
+    assert (Ticket.load(Store(root, CONFIG).ticket(0, 2)).weights["a/bias"] == 1).all()

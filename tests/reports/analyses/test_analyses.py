@@ -7,7 +7,7 @@ import searches
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import connections, movement, overlaps, survivors
 from lth_keras.reports.analyses.analysis import in_order, summarise, WorkdirReader
 from lth_keras.reports.plots.drawing import shown_levels, shown_weights
@@ -308,7 +308,7 @@ def test_trained_weights_of_a_run(made):
     training = Training(0, 1)
     assert made.has_trained(training) and not made.has_trained(Training(0, 9))
     trained = made.trained(training)
-    assert isinstance(trained, Contents) and trained.level == 1
+    assert isinstance(trained, Ticket) and trained.level == 1
     assert made.trained(dataclasses.replace(training, branch_index=3)) is None
 
 

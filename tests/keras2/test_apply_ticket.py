@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import types
+
 import networks
 import numpy as np
 import pytest
@@ -6,8 +10,9 @@ from networks import ARCHITECTURES, compiled, fit, lottery, State, X, Y
 
 import lth_keras as lth
 from lth_keras.errors import TicketError
+from lth_keras.files import engines
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking import weight_names
-from lth_keras.keras2.ticket import Ticket
 
 layers = keras.layers
 
@@ -224,3 +229,28 @@ def test_a_model_that_is_not_built_is_refused_with_what_to_do():
     ticket = Ticket({"dense/kernel": np.ones((2, 2))}, {"dense/kernel": np.eye(2)}, 0)
     with pytest.raises(TicketError, match="Input"):
         ticket.apply(keras.Sequential([keras.layers.Dense(2)]))
+
+
+@pytest.mark.parametrize("model", [object(), "model", np.ones(3)])
+def test_what_is_no_model_of_a_known_engine_is_refused_with_what_to_do(model):
+    with pytest.raises(TicketError, match=r"one of tf_keras\. Received: an object of .* arrays in "
+                                          r"ticket\.weights"):
+        small().apply(model)
+
+
+def test_an_engine_is_found_by_the_class_that_a_model_derives_from(monkeypatch):
+    monkeypatch.setitem(engines.ENGINES, "torch", "of_torch")
+    monkeypatch.setitem(sys.modules, "of_torch", types.SimpleNamespace(
+        apply_ticket=lambda ticket, model: (ticket, model)))
+    base = type("Module", (), {"__module__": "torch.nn.modules"})
+    model = type("Mine", (base,), {})()
+    ticket = small()
+    assert ticket.apply(model) == (ticket, model)
+
+
+def test_a_ticket_is_read_without_tensorflow(tmp_path):
+    small().save(tmp_path / "a.ticket")
+    program = ("import sys; sys.argv = ['lth']; import lth_keras as lth; "
+               f"lth.Ticket.load({str(tmp_path / 'a.ticket')!r}).summary(); "
+               "sys.exit('tensorflow' in sys.modules)")
+    subprocess.run([sys.executable, "-c", program], check=True)

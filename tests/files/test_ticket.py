@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lth_keras.errors import TicketError
-from lth_keras.files import ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
           "uint32", "uint64", "bool")
 WEIGHT = np.array([1.5, -2.0], np.float32)
 MASK = np.array([1, 0], np.uint8)
 TENSORS = {"weights/w": WEIGHT, "masks/w": MASK}
-SMALL = Contents({"w": WEIGHT}, {"w": MASK}, 1, {"seed": 7, "loss": 0.25})
+SMALL = Ticket({"w": WEIGHT}, {"w": MASK}, 1, {"seed": 7, "loss": 0.25})
 
 
 def same(one, other):
@@ -55,7 +54,7 @@ def raw(header, data):
 
 def assert_refused(path, match="."):
     with pytest.raises(TicketError, match=match) as caught:
-        ticket_file.read(path)
+        Ticket.load(path)
     assert str(caught.value).startswith(f"{path}: ")
 
 
@@ -67,7 +66,7 @@ def scratch(tmp_path_factory):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     path = tmp_path_factory.mktemp("small") / "small.ticket"
-    ticket_file.write(path, SMALL)
+    SMALL.save(path)
     return path.read_bytes()
 
 
@@ -79,49 +78,48 @@ def test_what_is_written_is_read_bit_for_bit(scratch, dtype, data):
     weight = data.draw(hnp.arrays(dtype, hnp.array_shapes(min_dims=1, max_dims=4, max_side=3),
                                   elements=elements))
     mask = data.draw(hnp.arrays(np.uint8, weight.shape, elements=st.integers(0, 1)))
-    contents = Contents({"dense/kernel": weight, "bias": np.zeros(3, dtype)},
-                        {"dense/kernel": mask}, data.draw(st.integers(0, 2**70)),
-                        data.draw(st.dictionaries(st.text(), st.text() | st.integers(),
-                                                  max_size=2)))
-    ticket_file.write(scratch, contents)
-    assert same(ticket_file.read(scratch), contents)
+    contents = Ticket({"dense/kernel": weight, "bias": np.zeros(3, dtype)},
+                      {"dense/kernel": mask}, data.draw(st.integers(0, 2**70)),
+                      data.draw(st.dictionaries(st.text(), st.text() | st.integers(),
+                                                max_size=2)))
+    contents.save(scratch)
+    assert same(Ticket.load(scratch), contents)
 
 
 def test_numbers_at_the_edge_are_read_bit_for_bit(scratch):
     edge = np.array([-0.0, 5e-324, 1.7976931348623157e308, -1.0])
-    contents = Contents({"w": edge}, {"w": np.ones(4, np.uint8)}, 0, {"rate": 0.1 + 0.2})
-    ticket_file.write(scratch, contents)
-    assert same(ticket_file.read(scratch), contents)
+    contents = Ticket({"w": edge}, {"w": np.ones(4, np.uint8)}, 0, {"rate": 0.1 + 0.2})
+    contents.save(scratch)
+    assert same(Ticket.load(scratch), contents)
 
 
 def test_empty_weights_are_read(scratch):
-    contents = Contents({"w": WEIGHT, "e": np.zeros((0, 3), np.float32)}, {"w": MASK}, 0, {})
-    ticket_file.write(scratch, contents)
-    assert same(ticket_file.read(scratch), contents)
+    contents = Ticket({"w": WEIGHT, "e": np.zeros((0, 3), np.float32)}, {"w": MASK}, 0, {})
+    contents.save(scratch)
+    assert same(Ticket.load(scratch), contents)
 
 
 def test_a_scalar_weight_stays_a_scalar(scratch):
-    contents = Contents({"w": WEIGHT, "count": np.array(3, np.int64)}, {"w": MASK}, 0, {})
-    ticket_file.write(scratch, contents)
-    assert ticket_file.read(scratch).weights["count"].shape == ()
-    assert same(ticket_file.read(scratch), contents)
+    contents = Ticket({"w": WEIGHT, "count": np.array(3, np.int64)}, {"w": MASK}, 0, {})
+    contents.save(scratch)
+    assert Ticket.load(scratch).weights["count"].shape == ()
+    assert same(Ticket.load(scratch), contents)
 
 
 @pytest.mark.parametrize("dtype", ["bool", "float32", "int64"])
 def test_masks_become_uint8(scratch, dtype):
-    ticket_file.write(scratch, Contents({"w": WEIGHT}, {"w": MASK.astype(dtype)}, 1, {}))
-    assert same(ticket_file.read(scratch), Contents({"w": WEIGHT}, {"w": MASK}, 1, {}))
+    Ticket({"w": WEIGHT}, {"w": MASK.astype(dtype)}, 1, {}).save(scratch)
+    assert same(Ticket.load(scratch), Ticket({"w": WEIGHT}, {"w": MASK}, 1, {}))
 
 
 def test_equal_contents_give_equal_bytes(tmp_path):
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     mask = np.ones((2, 3), np.uint8)
-    ticket_file.write(tmp_path / "one", Contents(
-        {"a": values, "b": WEIGHT}, {"a": mask, "b": MASK}, 2, {"x": 1, "y": {"p": 2, "q": 3}}))
-    ticket_file.write(tmp_path / "two", Contents(
-        {"b": WEIGHT.copy(), "a": np.asfortranarray(values)}, {"b": MASK, "a": mask[:, ::-1]}, 2,
-        {"y": {"q": 3, "p": 2}, "x": 1}))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    one = Ticket({"a": values, "b": WEIGHT}, {"a": mask, "b": MASK}, 2,
+                 {"x": 1, "y": {"p": 2, "q": 3}})
+    other = Ticket({"b": WEIGHT.copy(), "a": np.asfortranarray(values)},
+                   {"b": MASK, "a": mask[:, ::-1]}, 2, {"y": {"q": 3, "p": 2}, "x": 1})
+    assert one.to_bytes() == other.to_bytes()
 
 
 def test_the_digest_is_the_one_that_the_format_defines(small):
@@ -135,69 +133,71 @@ def test_the_digest_is_the_one_that_the_format_defines(small):
 
 def test_a_forged_ticket_with_nothing_wrong_is_read(scratch):
     forge(scratch)
-    assert same(ticket_file.read(scratch), Contents({"w": WEIGHT}, {"w": MASK}, 1, {}))
+    assert same(Ticket.load(scratch), Ticket({"w": WEIGHT}, {"w": MASK}, 1, {}))
 
 
 INVALID = {
-    "no mask": Contents({"w": WEIGHT}, {}, 1, {}),
-    "mask without weight": Contents({"w": WEIGHT}, {"v": MASK}, 1, {}),
-    "mask of another shape": Contents({"w": WEIGHT}, {"w": MASK[:1]}, 1, {}),
-    "mask of another rank": Contents({"w": WEIGHT}, {"w": MASK[None]}, 1, {}),
-    "mask value": Contents({"w": WEIGHT}, {"w": MASK * 2}, 1, {}),
-    "mask fraction": Contents({"w": WEIGHT}, {"w": MASK * 0.5}, 1, {}),
-    "mask nan": Contents({"w": WEIGHT}, {"w": MASK * np.nan}, 1, {}),
-    "nan weight": Contents({"w": WEIGHT * np.nan}, {"w": MASK}, 1, {}),
-    "infinite weight": Contents({"w": WEIGHT, "b": WEIGHT * np.inf}, {"w": MASK}, 1, {}),
-    "complex weight": Contents({"w": WEIGHT.astype(complex)}, {"w": MASK}, 1, {}),
-    "text weight": Contents({"w": np.array(["a", "b"])}, {"w": MASK}, 1, {}),
-    "object weight": Contents({"w": np.array([None, []], object)}, {"w": MASK}, 1, {}),
-    "level -1": Contents({"w": WEIGHT}, {"w": MASK}, -1, {}),
-    "level True": Contents({"w": WEIGHT}, {"w": MASK}, True, {}),
-    "level text": Contents({"w": WEIGHT}, {"w": MASK}, "3", {}),
-    "level fraction": Contents({"w": WEIGHT}, {"w": MASK}, 1.0, {}),
-    "level None": Contents({"w": WEIGHT}, {"w": MASK}, None, {}),
+    "no mask": ({"w": WEIGHT}, {}, 1, {}),
+    "mask without weight": ({"w": WEIGHT}, {"v": MASK}, 1, {}),
+    "mask of another shape": ({"w": WEIGHT}, {"w": MASK[:1]}, 1, {}),
+    "mask of another rank": ({"w": WEIGHT}, {"w": MASK[None]}, 1, {}),
+    "mask value": ({"w": WEIGHT}, {"w": MASK * 2}, 1, {}),
+    "mask fraction": ({"w": WEIGHT}, {"w": MASK * 0.5}, 1, {}),
+    "mask nan": ({"w": WEIGHT}, {"w": MASK * np.nan}, 1, {}),
+    "nan weight": ({"w": WEIGHT * np.nan}, {"w": MASK}, 1, {}),
+    "infinite weight": ({"w": WEIGHT, "b": WEIGHT * np.inf}, {"w": MASK}, 1, {}),
+    "complex weight": ({"w": WEIGHT.astype(complex)}, {"w": MASK}, 1, {}),
+    "text weight": ({"w": np.array(["a", "b"])}, {"w": MASK}, 1, {}),
+    "object weight": ({"w": np.array([None, []], object)}, {"w": MASK}, 1, {}),
+    "level -1": ({"w": WEIGHT}, {"w": MASK}, -1, {}),
+    "level True": ({"w": WEIGHT}, {"w": MASK}, True, {}),
+    "level text": ({"w": WEIGHT}, {"w": MASK}, "3", {}),
+    "level fraction": ({"w": WEIGHT}, {"w": MASK}, 1.0, {}),
+    "level None": ({"w": WEIGHT}, {"w": MASK}, None, {}),
 }
 
 
-@pytest.mark.parametrize("contents", INVALID.values(), ids=INVALID)
-def test_writing_an_invalid_ticket_writes_nothing(tmp_path, contents):
+@pytest.mark.parametrize("parts", INVALID.values(), ids=INVALID)
+def test_parts_that_do_not_fit_make_no_ticket(parts):
     with pytest.raises(TicketError, match="Received: "):
-        ticket_file.write(tmp_path / "new" / "a.ticket", contents)
-    assert os.listdir(tmp_path) == []
+        Ticket(*parts)
 
 
-def test_writing_an_invalid_ticket_leaves_the_one_there(tmp_path, small):
+def test_a_ticket_that_was_changed_to_an_invalid_one_leaves_the_file_there(tmp_path, small):
     path = tmp_path / "a.ticket"
     path.write_bytes(small)
-    with pytest.raises(TicketError):
-        ticket_file.write(path, INVALID["nan weight"])
+    ticket = Ticket({"w": WEIGHT.copy()}, {"w": MASK}, 1)
+    ticket.weights["w"][0] = np.nan
+    with pytest.raises(TicketError, match="must be finite"):
+        ticket.save(path)
     assert path.read_bytes() == small
 
 
 AWKWARD = {
-    "other byte order": Contents({"w": WEIGHT.astype(">f4")}, {"w": MASK}, 1, {}),
-    "long double": Contents({"w": WEIGHT.astype(np.longdouble)}, {"w": MASK}, 1, {}),
-    "bfloat16": Contents({"w": WEIGHT.astype(ml_dtypes.bfloat16)}, {"w": MASK}, 1, {}),
-    "float8": Contents({"w": WEIGHT.astype(ml_dtypes.float8_e5m2)}, {"w": MASK}, 1, {}),
-    "name of nothing": Contents({"": WEIGHT}, {"": MASK}, 1, {}),
-    "name with slashes": Contents({"/a//b": WEIGHT}, {"/a//b": MASK}, 1, {}),
-    "provenance of a list": Contents({"w": WEIGHT}, {"w": MASK}, 1, [1]),
-    "provenance with nan": Contents({"w": WEIGHT}, {"w": MASK}, 1, {"loss": float("nan")}),
-    "provenance with an array": Contents({"w": WEIGHT}, {"w": MASK}, 1, {"loss": WEIGHT}),
-    "provenance with numbers for keys": Contents({"w": WEIGHT}, {"w": MASK}, 1, {2: "a", 10: "b"}),
-    "provenance that is huge": Contents({"w": WEIGHT}, {"w": MASK}, 1, {"log": "x" * 17 * 2**20}),
+    "other byte order": ({"w": WEIGHT.astype(">f4")}, {"w": MASK}, 1, {}),
+    "long double": ({"w": WEIGHT.astype(np.longdouble)}, {"w": MASK}, 1, {}),
+    "bfloat16": ({"w": WEIGHT.astype(ml_dtypes.bfloat16)}, {"w": MASK}, 1, {}),
+    "float8": ({"w": WEIGHT.astype(ml_dtypes.float8_e5m2)}, {"w": MASK}, 1, {}),
+    "name of nothing": ({"": WEIGHT}, {"": MASK}, 1, {}),
+    "name with slashes": ({"/a//b": WEIGHT}, {"/a//b": MASK}, 1, {}),
+    "provenance of a list": ({"w": WEIGHT}, {"w": MASK}, 1, [1]),
+    "provenance with nan": ({"w": WEIGHT}, {"w": MASK}, 1, {"loss": float("nan")}),
+    "provenance with an array": ({"w": WEIGHT}, {"w": MASK}, 1, {"loss": WEIGHT}),
+    "provenance with numbers for keys": ({"w": WEIGHT}, {"w": MASK}, 1, {2: "a", 10: "b"}),
+    "provenance that is huge": ({"w": WEIGHT}, {"w": MASK}, 1, {"log": "x" * 17 * 2**20}),
 }
 
 
-@pytest.mark.parametrize("contents", AWKWARD.values(), ids=AWKWARD)
-def test_what_is_not_refused_in_writing_can_be_read(tmp_path, contents):
+@pytest.mark.parametrize("parts", AWKWARD.values(), ids=AWKWARD)
+def test_what_is_not_refused_in_writing_can_be_read(tmp_path, parts):
     path = tmp_path / "a.ticket"
     try:
-        ticket_file.write(path, contents)
+        contents = Ticket(*parts)
+        contents.save(path)
     except TicketError:
         assert os.listdir(tmp_path) == []
         return
-    read = ticket_file.read(path)
+    read = Ticket.load(path)
     assert {name: value.tolist() for name, value in read.weights.items()} \
         == {name: value.tolist() for name, value in contents.weights.items()}
     # As JSON has it: keys are text.
@@ -232,7 +232,7 @@ def test_a_ticket_with_a_part_replaced_is_refused_or_the_same(scratch, small, da
 
 def assert_refused_or_same(path):
     try:
-        read = ticket_file.read(path)
+        read = Ticket.load(path)
     except TicketError as error:
         assert str(error).startswith(f"{path}: ")
     else:
@@ -287,7 +287,7 @@ def test_a_folder_is_refused(tmp_path):
 
 def test_a_path_may_be_text(scratch, small):
     scratch.write_bytes(small)
-    assert same(ticket_file.read(str(scratch)), SMALL)
+    assert same(Ticket.load(str(scratch)), SMALL)
 
 
 HOSTILE = {

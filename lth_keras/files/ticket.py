@@ -1,0 +1,221 @@
+"""The ticket: theta_k, the masks, and where they came from, in one safetensors file.
+
+Layout of the file: a tensor "weights/<name>" for each weight of theta_k, a uint8 tensor
+"masks/<name>" for each prunable weight, and one metadata entry whose JSON holds the level, the
+provenance and a SHA-256 of all of it.  Nothing in it depends on when or where it was made, so
+equal tickets are equal files.  A file is read as untrusted: no pickle, no code, and a
+`TicketError` for anything that is not a whole, unaltered ticket.
+"""
+
+import dataclasses
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core import masks as mask_arrays
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import TicketError
+from lth_keras.files import atomic
+from lth_keras.files.engines import engine_of
+from lth_keras.files.tensor_file import Kind
+
+_FILE = Kind("ticket", "lth_keras", 1, TicketError)
+_NUMBERS = {np.dtype(name) for name in (
+    "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
+    "uint32", "uint64", "bool")}  # Those that both NumPy and safetensors have.
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ticket:
+    """A sparse network before its training: what is needed to train it again elsewhere.
+
+    Trained weights are kept in the same form: then `weights` are those after training.
+
+    Attributes:
+      weights: name -> array, theta_k of every weight, biases and statistics included.
+      masks: name -> array of 0/1 with its weight's shape, for the prunable weights.
+      level: how many times the network has been pruned, >= 0.
+      provenance: package versions, settings and their fingerprint, seed, metrics.
+
+    Raises:
+      TicketError: for a mask without its weight or of another shape, a mask value other than
+        0 or 1, a weight that is not finite, a level below 0, no mask at all.
+
+    Example:
+      >>> import tempfile
+      >>> import tf_keras as keras
+      >>> ticket = Ticket({"dense/kernel": np.ones((4, 2), np.float32),
+      ...                  "dense/bias": np.zeros(2, np.float32)},
+      ...                 {"dense/kernel": np.eye(4, 2, dtype=np.uint8)}, level=3)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     ticket.save(folder + "/winner.ticket")
+      ...     loaded = Ticket.load(folder + "/winner.ticket")
+      >>> loaded.density
+      0.25
+      >>> model = loaded.apply(keras.Sequential([keras.layers.Input((4,)),
+      ...                                        keras.layers.Dense(2)]))
+      >>> int(np.count_nonzero(model.layers[0].layer.kernel))
+      2
+
+    Reference: Frankle & Carbin, ICLR 2019, section 1 ("winning tickets").
+    """
+
+    weights: Arrays
+    masks: Arrays
+    level: int
+    provenance: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.level, bool) or not isinstance(self.level, int) or self.level < 0:
+            raise TicketError("A ticket's level must be a whole number >= 0. "
+                              f"Received: {self.level!r:.60}.")
+        if not self.masks:
+            raise TicketError("A ticket needs at least one mask. Received: none.")
+        for name, mask in self.masks.items():
+            _check_mask(name, mask, self.weights)
+        for name, weight in self.weights.items():
+            _check_weight(name, weight)
+
+    @property
+    def density(self) -> float:
+        """The fraction of prunable weights kept, in [0, 1]: the paper's P_m."""
+        return mask_arrays.density(self.masks)
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Writes the ticket as one safetensors file, atomically; equal tickets give equal bytes.
+
+        Raises:
+          TicketError: if it could not be read again; nothing is written then.
+        """
+        atomic.write(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]") -> "Ticket":
+        """Reads a ticket.
+
+        Raises:
+          TicketError: if the file is missing, truncated, altered, foreign or hostile; it names
+            the file.
+        """
+        try:
+            return cls.from_bytes(_FILE.load(path))
+        except TicketError as error:
+            raise TicketError(f"{path}: {error}") from None
+
+    def to_bytes(self) -> bytes:
+        """The bytes of the ticket's file.
+
+        Raises:
+          TicketError: if they could not be read again.
+        """
+        tensors = {f"weights/{name}": value for name, value in self.weights.items()}
+        tensors |= {f"masks/{name}": np.asarray(value, np.uint8)
+                    for name, value in self.masks.items()}
+        try:
+            provenance = json.loads(atomic.canonical_json(self.provenance))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise TicketError("A ticket's provenance must be what JSON can hold. "
+                              f"Received: {self.provenance!r:.60} ({error}).") from None
+        data = _FILE.encode({"level": self.level, "provenance": provenance}, tensors)
+        type(self).from_bytes(data)  # What could not be read again is not written.
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Ticket":
+        """The ticket in a file's bytes, which may be anything.
+
+        Raises:
+          TicketError: if they are not a whole, unaltered ticket.
+        """
+        head, tensors = _FILE.decode(data)
+        parts: dict[str, dict[str, Array]] = {"weights": {}, "masks": {}}
+        for key, value in sorted(tensors.items()):  # safetensors gives them in any order.
+            part, _, name = key.partition("/")
+            if part not in parts or not name:
+                raise TicketError("a ticket holds weights/<name> and masks/<name> alone. "
+                                  f"Received: a tensor {key!r:.100}.")
+            if part == "masks" and value.dtype != np.uint8:
+                raise TicketError(f"a mask must be of type uint8. Received: {name!r:.100} of "
+                                  f"{value.dtype}.")
+            parts[part][name] = value
+        if not isinstance(head.get("provenance"), dict):
+            raise TicketError("a ticket's provenance must be a JSON object. "
+                              f"Received: {head.get('provenance')!r:.60}.")
+        return cls(parts["weights"], parts["masks"], head.get("level", -1), head["provenance"])
+
+    def apply(self, model: Any) -> Any:
+        """Puts the ticket into a freshly built model of the same architecture.
+
+        Args:
+          model: a built model.  One that is wrapped already must prune the same weights; one
+            that is not gets wrapped.  Compile it afterwards, so that its optimizer is fresh.
+
+        Returns:
+          The wrapped model (the one given, if it was wrapped), with survivors at theta_k,
+          pruned weights at zero and masks enforced.
+
+        Raises:
+          TicketError: if weights differ in name, shape or in being prunable, or if the model is
+            of no known engine; the model is then unchanged.
+        """
+        return engine_of(model).apply_ticket(self, model)
+
+    def summary(self) -> str:
+        """A table of the ticket's weights: name, shape, kept, density.
+
+        Example:
+          >>> print(Ticket({"w": np.ones((2, 2))}, {"w": np.eye(2)}, level=1).summary())
+          ticket of level 1: 2 of 4 prunable weights kept, density 50.00%
+          weight  shape      kept   density
+          w       (2, 2)        2    50.00%
+        """
+        width = max(len("weight"), *(len(name) for name in self.weights))
+        lines = [f"ticket of level {self.level}: {mask_arrays.kept(self.masks):,} of "
+                 f"{mask_arrays.size(self.masks):,} prunable weights kept, "
+                 f"density {self.density:.2%}",
+                 f"{'weight':{width}}  {'shape':<8} {'kept':>6} {'density':>9}"]
+        for name, weight in self.weights.items():
+            mask = self.masks.get(name)
+            kept = weight.size if mask is None else int(np.count_nonzero(mask))
+            share = "not pruned" if mask is None else f"{kept / max(weight.size, 1):9.2%}"
+            lines.append(f"{name:{width}}  {np.shape(weight)!s:<8} {kept:>6} {share:>9}")
+        return "\n".join(lines)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ticket) and all(
+            _same(mine, theirs) for mine, theirs in ((self.weights, other.weights),
+                                                     (self.masks, other.masks))
+        ) and (self.level, self.provenance) == (other.level, other.provenance)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _check_mask(name: str, mask: Array, weights: Arrays) -> None:
+    if name not in weights:
+        raise TicketError(f"Every mask needs its weight. Received: a mask for "
+                          f"{name!r:.100}, weights {sorted(weights)!s:.500}.")
+    if np.shape(mask) != np.shape(weights[name]):
+        raise TicketError(f"A mask must have its weight's shape. Received: {name!r:.100} with "
+                          f"mask {np.shape(mask)}, weight {np.shape(weights[name])}.")
+    other = int(np.count_nonzero((mask != 0) & (mask != 1)))
+    if other:
+        raise TicketError(f"A mask holds 0 and 1 alone. Received: {other} other values "
+                          f"in the mask of {name!r:.100}.")
+
+
+def _check_weight(name: str, weight: Array) -> None:
+    if weight.dtype.newbyteorder("=") not in _NUMBERS:
+        raise TicketError(f"A weight must be of a real number type of NumPy. "
+                          f"Received: {name!r:.100} of {weight.dtype}.")
+    bad = int(np.count_nonzero(~np.isfinite(weight)))
+    if bad:
+        raise TicketError(f"A ticket's weights must be finite. Received: {bad} NaN or "
+                          f"infinite values in {name!r:.100}.")
+
+
+def _same(first: Arrays, second: Arrays) -> bool:
+    return first.keys() == second.keys() and all(
+        first[name].dtype == second[name].dtype and np.array_equal(first[name], second[name])
+        for name in first)

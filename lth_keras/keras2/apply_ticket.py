@@ -1,0 +1,50 @@
+"""`Ticket.apply` for models of tf_keras."""
+
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core import masks as mask_arrays
+from lth_keras.errors import TicketError
+from lth_keras.files.ticket import Ticket
+from lth_keras.keras2 import rewinding
+from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
+from lth_keras.keras2.masking.wrap import wrap_named
+
+
+def apply_ticket(ticket: Ticket, model: Any) -> Any:
+    """Puts a ticket into a model; see `Ticket.apply`.
+
+    Raises:
+      TicketError: if weights differ in name, shape or in being prunable; the model is then
+        unchanged.
+    """
+    if not model.built:
+        raise TicketError("A ticket needs a model that is built: start it with "
+                          "keras.layers.Input(shape), or call model.build(input_shape). "
+                          f"Received: {model.name!r}, which has no weights yet.")
+    _check_fits(ticket, model)
+    if not wrappers(model):
+        model = wrap_named(model, ticket.masks.keys())
+    prunable = set(masked(model))
+    if prunable != set(ticket.masks):
+        raise TicketError(
+            "The model must prune the weights that the ticket does. Received: prunable in "
+            f"the ticket alone {sorted(set(ticket.masks) - prunable)}, in the model alone "
+            f"{sorted(prunable - set(ticket.masks))}.")
+    variables = named_weights(model)
+    for name, value in mask_arrays.apply(ticket.weights, ticket.masks).items():
+        variables[name].assign(value)
+    rewinding.assign_masks(model, ticket.masks)
+    return model
+
+
+def _check_fits(ticket: Ticket, model: Any) -> None:
+    there = {name: tuple(variable.shape) for name, variable in named_weights(model).items()}
+    here = {name: np.shape(value) for name, value in ticket.weights.items()}
+    wrong = [f"{name!r}: ticket {here.get(name, 'has none')}, "
+             f"model {there.get(name, 'has none')}"
+             for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+    if wrong:
+        raise TicketError("The model's weights must have the ticket's names and shapes. "
+                          f"Received {len(wrong)} that differ: {'; '.join(wrong[:6])}.")
