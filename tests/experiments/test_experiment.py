@@ -106,8 +106,9 @@ def test_the_control_has_the_tickets_mask_and_weights_of_its_own(tmp_path, monke
 
 def test_every_training_draws_with_a_seed_of_its_own(tmp_path, monkeypatch):
     config = CONFIG.replace(replicates=2)
-    fresh = Spying(small.lab(), monkeypatch)
-    run(tmp_path / "fresh", config, trains=fresh)
+    with monkeypatch.context() as patch:
+        fresh = Spying(small.lab(), patch)
+        run(tmp_path / "fresh", config, trains=fresh)
     assert len({plan.seed for plan in fresh.starts.values()}) == 10
     same = Spying(small.lab(config.replace(data_order="same")), monkeypatch)
     run(tmp_path / "same", config.replace(data_order="same"), trains=same)

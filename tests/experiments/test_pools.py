@@ -33,8 +33,11 @@ from lth_keras.files.ticket import Ticket
 CONFIG = presets.get("digits").replace(steps=200, rounds=2, replicates=2, validation_every=10,
                                        learning_rate=0.01)
 PATIENCE = 60  # Seconds after which something is taken never to happen.
-POOLS = {"loky_1": (LocalPool, 1, None), "loky": (LocalPool, 2, None), "ray": (Ray, 2, "ray"),
-         "dask": (Dask, 2, "distributed")}
+# The pool, its processes, its package, and whether one of the processes is killed.
+POOLS = {"loky": (LocalPool, 2, None, True), "ray": (Ray, 1, "ray", True),
+         "dask": (Dask, 1, "distributed", True)}
+LONG = {"loky, one": (LocalPool, 1, None, False), "ray, two": (Ray, 2, "ray", True),
+        "dask, two": (Dask, 2, "distributed", True)}
 
 
 def until(condition):
@@ -81,18 +84,19 @@ def here(tmp_path_factory):
     return small.contents(root)
 
 
-@pytest.fixture(scope="module", params=POOLS)
+@pytest.fixture(scope="module", params=[
+    *POOLS, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 def done(request, tmp_path_factory):
-    """What is left of a run in a pool; in all but the first, a process has been killed."""
-    kind, jobs, package = POOLS[request.param]
+    """What is left of a run in a pool, in which a process may have been killed."""
+    kind, jobs, package, kills = {**POOLS, **LONG}[request.param]
     if package:
         pytest.importorskip(package)
     store, watch = Store(tmp_path_factory.mktemp(request.param), CONFIG), small.Watch()
     left = {"before": {process.pid for process in psutil.Process().children(recursive=True)}}
     with contextlib.closing(kind(jobs, list(trainings(CONFIG)), CONFIG, Placement())) as pool:
         left["speeds"] = pool.measure()
-        trains = Killing(pool) if jobs > 1 else pool
-        if jobs > 1:
+        trains = Killing(pool) if kills else pool
+        if kills:
             trains.processes = pids(pool)
             left["processes"] = trains.processes
         Experiment(CONFIG, store, watch, trains).run()
@@ -159,7 +163,6 @@ from lth_keras.experiments.worker import Placement
 import os, small
 config = presets.get("digits").replace(steps=1_000_000, replicates=1, validation_every=10)
 pool = LocalPool(2, list(trainings(config)), config, Placement())
-pool.measure()
 class Watch(small.Watch):
     said = False
     def steps(self, done):

@@ -25,8 +25,9 @@ def test_every_preset_can_be_shortened_with_its_schedule(name, steps):
 
 def test_a_short_run_is_trained_pruned_and_kept_in_place_of_an_earlier_one(tmp_path):
     results = tmp_path / "presets.csv"
-    for steps in (3, 4):
-        listed.keep(results, "digits", listed.train(presets.get("digits"), steps))
+    trained = listed.train(presets.get("digits"), 4)
+    for rows in (trained.assign(steps=3), trained):
+        listed.keep(results, "digits", rows)
     kept = pd.read_csv(results)
     assert kept.steps.tolist() == [4, 4] and kept.level.tolist() == [0, 1]
     assert kept.weights.tolist() == [50_200, 40_260] and kept.pruned_not_zero.tolist() == [0, 0]

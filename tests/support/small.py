@@ -11,13 +11,15 @@ import tf_keras as keras
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments import worker
-from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.config import Config, EXTENT
 from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.pools import InProcess, Pool
 from lth_keras.experiments.results import store
 from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.training import round_runner
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training.trainer import Trainer
 
 CONFIG = Config(preset="test", network="tiny", dataset="blobs", steps=12, rounds=2, replicates=1,
                 validation_every=4, validation_size=10, batch_size=8,
@@ -94,15 +96,29 @@ class Inline(Pool):
         pass
 
 
+# What no network is compiled by.  Compiling takes seconds, a training a fraction of one.
+_NOT_COMPILED = dict.fromkeys((*EXTENT, "strategy", "retraining", "rewind_step", "seed", "fraction",
+                               "scope", "criterion", "structure", "data_order", "measured_steps"))
+_trainers = {}
+
+
 @functools.cache
-def _lab(settings):
-    return RoundRunner(Config.from_json(settings), blobs())
+def _runner(settings):
+    compiled_by = json.dumps({**json.loads(settings), **_NOT_COMPILED})
+
+    def trainer(*arguments):
+        if compiled_by not in _trainers:
+            _trainers[compiled_by] = Trainer(*arguments)
+        return _trainers[compiled_by]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(round_runner, "Trainer", trainer)
+        return RoundRunner(Config.from_json(settings), blobs())
 
 
 def lab(config=CONFIG):
-    """A lab for the configuration, compiled once for all tests and extents."""
+    """A lab for the configuration; all tests share what it compiles."""
     one = config.replace(rounds=CONFIG.rounds, replicates=1, branches=CONFIG.branches)
-    return _lab(json.dumps(one.to_dict()))
+    return _runner(json.dumps(one.to_dict()))
 
 
 class Diverging:

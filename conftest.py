@@ -1,4 +1,4 @@
-"""What all tests share: a quiet TensorFlow, and generated cases that repeat."""
+"""What all tests and doctests share: processes, a quiet TensorFlow, generated cases that repeat."""
 
 import os
 
@@ -8,6 +8,15 @@ from hypothesis import settings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
+
+# Programs that tests start, and data of theirs; their examples are not the package's.
+collect_ignore = ["tests/support"]
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One process for single files: a second would load TensorFlow for nothing."""
+    single = all(path.partition("::")[0].endswith(".py") for path in config.args)
+    return 0 if single or os.cpu_count() == 1 else None  # None: a process a core.
 
 
 @pytest.fixture(scope="module")
