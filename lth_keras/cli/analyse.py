@@ -17,6 +17,7 @@ from lth_keras.experiments.config import branches
 from lth_keras.experiments.results import paths
 from lth_keras.reports.analyses import connections, instability, movement, overlaps, survivors
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
+from lth_keras.reports.analyses.fit_reader import open_workdirs
 from lth_keras.reports.analyses.output import save, show
 
 
@@ -52,11 +53,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Gives the command's parser its arguments."""
     parser.add_argument("kind", metavar="KIND", nargs="?", help="what to look at, see below")
     parser.add_argument("workdir", metavar="WORKDIR", nargs="*", help="a folder that `lth run` "
-                        "made; for barrier several that differ in rewind_step")
+                        "made, or the workdir of a fit; several fits with other seeds; for barrier "
+                        "several runs that differ in rewind_step")
     parser.add_argument("--levels", help="levels and ranges of them, such as 0/3/7-9 (default: "
                                          "all)")
     parser.add_argument("--out", help="folder for the CSV files and the picture (default: "
-                                      "WORKDIR/analysis)")
+                                      "analysis in the first WORKDIR)")
     parser.add_argument("--points", help="of barrier: networks evaluated on each line "
                                          f"(default: {POINTS})")
     parser.add_argument("--data_dir", help="of barrier: where tensorflow-datasets keeps its data "
@@ -78,15 +80,15 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     if unused and arguments.kind != BARRIER:
         raise LotteryError(f"{unused[0]} is for {BARRIER} alone. Received: {arguments.kind}.")
     roots = [pathlib.Path(name) for name in arguments.workdir]
-    if not roots or (len(roots) > 1 and arguments.kind != BARRIER):
-        raise LotteryError("WORKDIR must be a folder that `lth run` made, and for barrier alone "
-                           f"can be several. Received: {' '.join(arguments.workdir) or 'none'}.")
+    if not roots:
+        raise LotteryError("WORKDIR must be a folder that `lth run` made, or the workdir of a fit. "
+                           "Received: none.")
     levels = _levels(arguments.levels)
     analyse = KINDS[arguments.kind].analyse
     if analyse is None:
         found = _barrier(roots, levels, arguments, console)
     else:
-        found = analyse(WorkdirReader(roots[0]), levels)
+        found = analyse(open_workdirs(roots), levels)
     show(found, levels is None, console)
     folder = pathlib.Path(arguments.out) if arguments.out else roots[0] / "analysis"
     if not arguments.out:
@@ -110,7 +112,7 @@ def _barrier(roots: list[pathlib.Path], levels: "list[int] | None",
     text = arguments.points
     if text is not None and not (text.isdecimal() and int(text) >= 2):
         raise LotteryError(f"--points must be a whole number >= 2. Received: {text!r}.")
-    runs = [WorkdirReader(root) for root in roots]
+    runs = [open_workdirs([root]) for root in roots]
     network: list[Any] = []  # Compiled when there is something to evaluate.
 
     def error(weights: Any) -> float:

@@ -14,10 +14,15 @@ from typing import Any
 import pandas as pd
 
 from lth_keras.experiments.config.branches import TICKET
-from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.results import statistics
-from lth_keras.experiments.results.runs import about, Run, versions
-from lth_keras.experiments.results.statistics import Estimate
+from lth_keras.experiments.results import fits, statistics
+from lth_keras.experiments.results.runs import about, Run
+from lth_keras.experiments.results.statistics import (
+    Estimate,
+    own_metrics,
+    Quality,
+    quality,
+    TEST,
+)
 from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, verdict
 from lth_keras.files import atomic, provenance
 from lth_keras.reports.plots import drawing, styles
@@ -26,6 +31,12 @@ _STEPS = "early_stop_step"
 _SHOWN = {_STEPS: "early-stop step", "test_accuracy_early_stop": "test accuracy at early stop",
           "test_accuracy_final": "test accuracy at the last step",
           "train_accuracy_final": "training accuracy at the last step"}
+
+
+_COMPARES = {TEST.column: "Accuracy on the test set at the early stop, in percentage points.",
+             "val_loss_min": "Loss on the validation data at the early stop; less is better."}
+_COMPARES_VALIDATION = ("Accuracy on the validation data at the early stop, in percentage points: "
+                        "the data that chose the early stop.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +90,18 @@ def write(path: pathlib.Path, content: "bytes | str") -> None:
 def _of(run: Run) -> dict[str, Any]:
     controls = [name for name in drawing.branches(statistics.trained(run.results))
                 if name not in (TICKET, CONTROL)]
-    compared = statistics.compared(run.results, controls)
+    compared, good = statistics.compared(run.results, controls), quality(run.results)
     return {"label": run.label, "roots": [str(root) for root in run.roots],
             "about": about([run], ""), "sentence": verdict(run.results).sentence,
             "levels": levels_sentence(run.levels),
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
                           "outcome": item.outcome, "why": item.why, "conditions": [
-                              _difference(condition.difference, condition.name == "as early")
+                              _difference(condition.difference, condition.name == "as early", good)
                               for condition in item.conditions]} for item in run.levels],
+            "is_fit": bool(run.fits), "validated": run.validated,
+            "unit": "points" if good.is_share else "validation loss",
+            "compares": _COMPARES.get(good.column, _COMPARES_VALIDATION),
+            "lacks_curves": run.lacks_curves,
             "controls": [styles.title(name) for name in controls],
             "against": [{"level": item.level, "density": f"{item.density:.1%}", "cells": [
                 _difference(statistics.paired(run.results, "test_accuracy_early_stop", item.level,
@@ -98,10 +113,17 @@ def _of(run: Run) -> dict[str, Any]:
             "columns": list(run.results.columns),
             "rows": [[_plain(value) for value in row]
                      for row in run.results.itertuples(index=False)],
-            "settings": _settings(run.config), "versions": _versions(run)}
+            "settings": _settings(run), "versions": run.versions}
 
 
 def _measures(run: Run) -> dict[str, str]:
+    if run.fits:
+        good = quality(run.results)
+        last = [name for name in own_metrics(run.results) if not name.endswith(fits.EARLY)]
+        named = {_STEPS: _SHOWN[_STEPS], good.column: good.title,
+                 **{name: name if name in ("steps", "epochs") else f"{name} at the end"
+                    for name in last}}
+        return {name: title for name, title in named.items() if run.results[name].notna().any()}
     steps = {name: f"test accuracy at step {int(name.rsplit('_', 1)[1]):,}"
              for name in statistics.measures(run.results)
              if statistics.STEP_MEASURE.fullmatch(name)}
@@ -127,7 +149,7 @@ def _mean(results: pd.DataFrame, row: pd.Series, measure: str, branch: str,
     values = statistics.by_replicate(results, measure, branch, level)
     if not len(values):  # A step that its training did not come to.
         return {"mean": "", "range": "", "interval": ""}
-    form = "{:,.0f}" if measure == _STEPS else "{:.2%}"
+    form = _form(results, measure)
     mean, low, high = (form.format(row[(measure, part)]) for part in ("mean", "min", "max"))
     found = statistics.bootstrap(values)
     return {"mean": mean, "range": "" if low == high else f"{low} to {high}",
@@ -135,10 +157,19 @@ def _mean(results: pd.DataFrame, row: pd.Series, measure: str, branch: str,
             f"{form.format(found.low)} to {form.format(found.high)}"}
 
 
-def _difference(found: "Estimate | None", steps: bool) -> dict[str, str]:
+def _form(results: pd.DataFrame, measure: str) -> str:
+    if measure in (_STEPS, "steps", "epochs"):
+        return "{:,.0f}"
+    good = quality(results)
+    is_share = good.is_share if measure == good.column else measure not in own_metrics(results)
+    return "{:.2%}" if is_share else "{:.4g}"
+
+
+def _difference(found: "Estimate | None", steps: bool, good: Quality = TEST) -> dict[str, str]:
     if found is None:
         return {"mean": "not trained", "interval": ""}
-    scale, form = (1, "{:+,.0f}") if steps else (100, "{:+.2f}")
+    scale, form = (1, "{:+,.0f}") if steps else (100, "{:+.2f}") if good.is_share else \
+        (1, "{:+.3g}")
     mean, low, high = (form.format(value * scale).replace("-", "\N{MINUS SIGN}")
                        for value in (found.mean, found.low, found.high))
     return {"mean": mean, "interval": "" if math.isnan(found.low) else f"{low} to {high}"}
@@ -150,15 +181,8 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
-def _settings(config: Config) -> list[tuple[str, str, str]]:
-    plain = config.to_dict()
-    return [(field.name, ", ".join(map(str, plain[field.name])) or "none"
-             if isinstance(plain[field.name], list) else str(plain[field.name]),
-             field.metadata["help"]) for field in dataclasses.fields(config)]
-
-
-def _versions(run: Run) -> list[str]:
-    # Those that trained, each once.
-    said = (", ".join(f"{name} {version}" for name, version in versions(root).items())
-            for root in run.roots)
-    return [line for line in dict.fromkeys(said) if line]
+def _settings(run: Run) -> list[tuple[str, str, str]]:
+    helps = {field.name: field.metadata["help"] for field in dataclasses.fields(run.config)} \
+        if run.config else {}
+    return [(name, (", ".join(map(str, value)) or "none") if isinstance(value, list)
+             else str(value), helps.get(name, "")) for name, value in run.settings.items()]

@@ -1,4 +1,4 @@
-"""The report of runs: tables, verdicts, pictures and a page."""
+"""The report of runs, and of searches in `fit`: tables, verdicts, pictures and a page."""
 
 import contextlib
 import functools
@@ -21,6 +21,7 @@ from lth_keras.reports.plots.paper_figures import FIGURES
 
 _WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
 DEFAULT_OUT = "report"  # The folder for a page of several workdirs.
+_KINDS = {".html": "page", ".png": "picture", ".csv": "results"}
 _Say = Callable[[str], None]
 
 
@@ -31,7 +32,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
     A run may go on meanwhile: what it has finished is shown.
 
     Args:
-      roots: one or several workdirs.
+      roots: one or several workdirs, of `lth run` or of searches in `fit`.
       console: where to print.
       out: folder for the pictures and report.html; by default plots in the workdir, or report
         if there are several.
@@ -52,7 +53,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
     for run in runs:
         if run.drawable:
             _print_tables(run, console)
-    failed = _write(runs, out, say)
+    _, failed = _write(runs, out, say)
     if tensorboard:
         try:
             for run in runs:
@@ -66,6 +67,25 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
         raise failed
 
 
+def write(runs: Sequence[Run], out: "pathlib.Path | None" = None) -> pathlib.Path:
+    """Draws the pictures of runs and writes the page, without a word.
+
+    Args:
+      runs: at least one.
+      out: folder, as `show` takes it.
+
+    Returns:
+      Where the page is.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    page, failed = _write(runs, out, lambda line: None)
+    if failed:
+        raise failed
+    return page
+
+
 def _print_tables(run: Run, console: Console) -> None:
     wide, title = console.width >= _WIDE, f"{run.label}, {about([run], '')}"
     console.print(tables.measured(run.results, title, spread=wide))
@@ -74,27 +94,37 @@ def _print_tables(run: Run, console: Console) -> None:
     for portion in tables.fitting(others, console, 48 if wide else 24):
         console.print(tables.measured(run.results, title, wide, portion))
     if run.levels:
-        console.print(tables.judged(run.levels, f"{run.label}: ticket less others", wide))
+        console.print(tables.judged(run.levels, f"{run.label}: ticket less others", wide,
+                                    statistics.quality(run.results)))
     for portion in tables.fitting(others, console, 24 if wide else 14):
         console.print(tables.against_controls(
             run.results, portion, f"{run.label}: ticket less controls", wide))
 
 
-def _write(runs: Sequence[Run], out: "pathlib.Path | None", say: _Say) -> "OSError | None":
-    # What can be read in a folder that cannot be written is.
+def _write(runs: Sequence[Run], out: "pathlib.Path | None",
+           say: _Say) -> tuple[pathlib.Path, "OSError | None"]:
+    # What can be read in a folder that cannot be written is: the page's path, and what failed.
     alone = out is None and len(runs) == 1 and not runs[0].more
     inside = runs[0].root if alone else None
     out = out or (inside / "plots" if inside else pathlib.Path(DEFAULT_OUT))
     drawable, drawn, failed = [run for run in runs if run.drawable], [], None
+    # The paper's figures are of its experiments: a fit alone lacks all of them.
     left_out = {number: why for number, figure in FIGURES.items()
-                if drawable and (why := figure.lacks(drawable))}
+                if any(run.config for run in drawable) and (why := figure.lacks(drawable))}
     for picture in _pictures(drawable):
         drawn.append(picture)
         failed = _try(picture.name + ".png", picture.data, out, inside, say) or failed
     if left_out:
         say(f"figures left out: {', '.join(map(str, left_out))} (the page says why)")
+    for run in runs:
+        if run.lacks_curves:
+            say(f"{run.label}: {run.lacks_curves}" if len(runs) > 1 else run.lacks_curves)
+    for number, run in enumerate(runs, 1):
+        if run.fits:  # Whose own results.csv has not the columns of a run's.
+            name = "results.csv" if len(runs) == 1 else f"results_{number}.csv"
+            failed = _try(name, run.results.to_csv(index=False), out, inside, say) or failed
     html = html_page.render(runs, drawn, list(left_out.values()))
-    return _try("report.html", html, out, inside, say) or failed
+    return out / "report.html", _try("report.html", html, out, inside, say) or failed
 
 
 def _try(name: str, content: "bytes | str", out: pathlib.Path, inside: "pathlib.Path | None",
@@ -105,20 +135,26 @@ def _try(name: str, content: "bytes | str", out: pathlib.Path, inside: "pathlib.
         html_page.write(out / name, content)
     except OSError as error:
         return error
-    say(f"{'page' if name.endswith('.html') else 'picture'}: {out / name}")
+    say(f"{_KINDS[pathlib.Path(name).suffix]}: {out / name}")
     return None
 
 
 def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
+    runs = [run for run in runs if run.validated]
     if not runs:
         return
     figure = panels.summary_figure(runs)
-    yield Picture("summary", "Early stop and test accuracy against weights remaining.",
+    tested = "Early stop and test accuracy" if not any(run.fits for run in runs) else \
+        "Early stop and what was measured there"
+    yield Picture("summary", f"{tested} against weights remaining.",
                   panels.describe(figure), drawing.png(figure))
     for number, run in enumerate(runs, 1):
+        if run.lacks_curves:
+            continue
         figure = panels.curves_figure(run)
         yield Picture("curves" if len(runs) == 1 else f"curves_{number}",
-                      f"{run.label}: validation accuracy over training, at the paper's densities.",
+                      f"{run.label}: validation {_curve(run)} over training, at the paper's "
+                      "densities.",
                       panels.describe(figure), drawing.png(figure))
     for number, paper in FIGURES.items():
         if not paper.lacks(runs):
@@ -127,10 +163,14 @@ def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
                           f"{paper.shows}.", panels.describe(figure), drawing.png(figure))
 
 
+def _curve(run: Run) -> str:
+    return "accuracy" if run.curves.val_accuracy.notna().any() else "loss"
+
+
 def _conclude(run: Run, say: _Say, name: str) -> None:
     for line in run.diverged:
         say(f"{name}: {line}" if name else line)
-    for root in run.roots:
+    for root in () if run.fits else run.roots:
         _renew(root, say)
         say(f"results: {root / 'results.csv'}")
     for sentence in (run.unreached, levels_sentence(run.levels), verdict(run.results).sentence):

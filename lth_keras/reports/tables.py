@@ -11,16 +11,30 @@ from rich.table import Table
 
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import statistics
-from lth_keras.experiments.results.statistics import Estimate, paired
+from lth_keras.experiments.results.fits import EARLY
+from lth_keras.experiments.results.statistics import (
+    Estimate,
+    own_metrics,
+    paired,
+    Quality,
+    quality,
+    TEST,
+)
 from lth_keras.experiments.results.verdicts import CONTROL, INCONCLUSIVE, LevelVerdict, WINNING
 from lth_keras.reports.plots import styles
 
 _COLOURS = {WINNING: "green", INCONCLUSIVE: "yellow"}
 
 
+_LAST = 4  # Metrics of a fit's last epochs that a table has room for.
+
+
 def measured(results: pd.DataFrame, title: str, spread: bool = True,
              branches: "Sequence[str] | None" = None) -> Table:
     """A row a level: early-stop step and test accuracy there, branch beside branch.
+
+    Of a fit, which has no test accuracy, what it measured on its validation data, and its metrics
+    at the end of each round.
 
     Args:
       results: a row a trained network, with the columns of `record.COLUMNS`.
@@ -28,7 +42,7 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
       spread: whether to give the least and greatest beside each mean.
       branches: which; by default the ticket and the re-initialised control.
     """
-    summary = statistics.summarise(results)
+    summary, good = statistics.summarise(results), quality(results)
     branches = [name for name in branches or (TICKET, CONTROL)
                 if name in summary.index.get_level_values("branch")]
     replicates = results.replicate.nunique()
@@ -36,11 +50,14 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
     partly = (counts < replicates).any()
     of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
         " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
-    shown = _table(title, f"{of}; accuracy on the test set at the early stop")
+    last = _at_the_end(results)
+    shown = _table(title, f"{of}; {_where(good, bool(last))}")
     for branch in branches:
         name = _heading(branch)
         shown.add_column(f"{name}\nearly stop", justify="right")
-        shown.add_column(f"{name}\naccuracy %", justify="right")
+        shown.add_column(f"{name}\n{_short(good)}", justify="right")
+    for name in last:
+        shown.add_column(f"end\n{escape(name)}", justify="right")
     for level in sorted({level for branch, level in summary.index if branch in branches}):
         fewer = any(counts[branch, level] < replicates for branch in branches
                     if (branch, level) in summary.index)
@@ -51,25 +68,53 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
             if (branch, level) in summary.index:
                 row = summary.loc[(branch, level)]
                 cells += [_cell(row["early_stop_step"], 1, ",.0f", spread),
-                          _cell(row["test_accuracy_early_stop"], 100, ".2f", spread)]
+                          _cell(row[good.column], 100, ".2f", spread) if good.is_share
+                          else _cell(row[good.column], 1, ".4g", spread)]
             else:
                 cells += ["", ""]
+        cells += [_cell(summary.loc[(TICKET, level)][name], 1, ".4g", spread=False)
+                  for name in last if (TICKET, level) in summary.index]
         shown.add_row(*cells)
     return shown
 
 
-def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True) -> Table:
+def _at_the_end(results: pd.DataFrame) -> list[str]:
+    # The first of a fit's own metrics, validation before training.
+    names = [name for name in own_metrics(results) if name not in ("steps", "epochs")
+             and not name.endswith(EARLY) and results[name].notna().any()]
+    return sorted(names, key=lambda name: not name.startswith("val_"))[:_LAST]
+
+
+def _short(good: Quality) -> str:
+    return "val. loss" if not good.is_share else "accuracy %"
+
+
+def _where(good: Quality, is_fit: bool) -> str:
+    if good == TEST:
+        return "no validation data" if is_fit else "accuracy on the test set at the early stop"
+    what = "accuracy" if good.is_share else "loss"
+    return f"{what} on the validation data at the early stop; end: of the round's last epoch"
+
+
+def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True,
+           good: Quality = TEST) -> Table:
     """A row a level: the ticket's differences from dense and re-initialised, and the verdict.
 
     Args:
       verdicts: of the levels.
       title: the table's.
       intervals: whether to give the intervals that the verdicts rest on.
+      good: the measure that the differences are of.
     """
+    scale, form = (100, "+.2f") if good.is_share else (1, "+.3g")
+    what = "accuracy" if good.is_share else "val. loss"
     shown = _table(title, "mean of paired differences" + (
-        " [95% t-interval]" if intervals else "") + "; accuracy in points; what inconclusive "
-        "levels need: replicates")
-    for heading in ("vs dense\nsteps", "vs dense\naccuracy", "vs reinit\naccuracy"):
+        " [95% t-interval]" if intervals else "") + (
+        "; accuracy in points" if good.is_share else "") +
+        "; what inconclusive levels need: replicates")
+    controlled = good == TEST  # A fit has no control.
+    for heading in ("vs dense\nsteps", f"vs dense\n{what}",
+                    *([f"vs reinit\n{what}"] if controlled else [])):
         shown.add_column(heading, justify="right")
     shown.add_column("verdict", overflow="fold")
     for verdict in verdicts:
@@ -79,8 +124,8 @@ def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True)
             verdict.why.removeprefix("needs ").removesuffix(" replicates")
         shown.add_row(str(verdict.level), f"{verdict.density * 100:.1f}",
                       difference(early, 1, "+,.0f", intervals),
-                      difference(accurate, 100, "+.2f", intervals),
-                      difference(control, 100, "+.2f", intervals),
+                      difference(accurate, scale, form, intervals),
+                      *([difference(control, scale, form, intervals)] if controlled else []),
                       f"[{colour}]{verdict.outcome}[/{colour}]{f' ({why})' if why else ''}")
     return shown
 
@@ -149,5 +194,7 @@ def _heading(branch: str) -> str:
 
 def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
     mean, low, high = (values[part] * scale for part in ("mean", "min", "max"))
+    if math.isnan(mean):  # A fit without validation data has no early stop.
+        return ""
     shown = f" [{low:{form}}, {high:{form}}]" if spread and low != high else ""
     return escape(f"{mean:{form}}{shown}")

@@ -107,15 +107,14 @@ def _hparams(run: Run, row: Mapping[str, Any]) -> Iterable[Any]:
     # A session of TensorBoard's hparams: the training, its settings, and how it ended.
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
     start = plugin_data_pb2.SessionStartInfo(start_time_secs=0.0)
-    settings = {name: value for name, value in run.config.to_dict().items()
-                if name not in EXTENT}
+    settings = {name: value for name, value in run.settings.items() if name not in EXTENT}
     for name, value in {**settings, **{name: row[name] for name in _KEYS}}.items():
         if isinstance(value, (int, float)):
             start.hparams[name].number_value = value
         else:
             start.hparams[name].string_value = str(value)
-    status = api_pb2.STATUS_SUCCESS if _is_number(row["early_stop_step"]) \
-        else api_pb2.STATUS_FAILURE
+    status = api_pb2.STATUS_FAILURE if _is_number(row["diverged_at_step"]) \
+        else api_pb2.STATUS_SUCCESS
     end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=row["seconds"])
     data = plugin_data_pb2.HParamsPluginData
     return [_metadata(metadata.SESSION_START_INFO_TAG, data(session_start_info=start)),

@@ -99,7 +99,7 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
     ([], "KIND must be one of survivors, movement, connections, overlap, barrier. Received: none."),
     (["hats"], "KIND must be one of survivors"),
     (["survivors"], "WORKDIR must be a folder that `lth run` made"),
-    (["survivors", "one", "two"], "for barrier alone can be several. Received: one two."),
+    (["survivors", "one", "two"], "can be several for barrier, or if all are workdirs of fits. Received: one two."),
     (["survivors", "/nowhere"], "with a config.json. Received: /nowhere."),
     (["survivors", "x", "--points", "5"], "--points is for barrier alone. Received: survivors."),
     (["overlap", "x", "--data_dir", "y"], "--data_dir is for barrier alone. Received: overlap."),

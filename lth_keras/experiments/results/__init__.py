@@ -12,7 +12,8 @@ Read in this order:
 3. `paths`: where things lie, and how they are read.
 4. `store`: what finishes a training, and finds those that are finished.
 5. `repair`: what is damaged, and is taken away to be trained again.
-6. `runs`: one or several workdirs, read as one run.
-7. `statistics`: means, paired differences, intervals, replicates needed.
-8. `verdicts`: whether a ticket is winning, by stated rules.
+6. `fits`: a search in `fit`, read from its workdir or from memory into the same columns.
+7. `runs`: one or several workdirs, read as one run.
+8. `statistics`: means, paired differences, intervals, replicates needed.
+9. `verdicts`: whether a ticket is winning, by stated rules.
 """

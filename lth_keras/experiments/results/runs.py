@@ -1,7 +1,8 @@
 """Runs: workdirs, read for a report, each with a label that tells it from the others.
 
-Workdirs of the same settings that share no replicate, such as those of several machines, are one
-run.
+A workdir is one that `lth run` made, or that of a search in `fit`, which is a run of one
+replicate (`fits`).  Workdirs of the same settings that share no replicate, such as those of
+several machines, are one run, and so are fits that differ in their seed or initial weights.
 
 A run may go on meanwhile: what it has finished is read.
 """
@@ -24,7 +25,8 @@ from lth_keras.experiments.config.strategies import (
     Strategy,
 )
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results import paths, store
+from lth_keras.experiments.results import fits, paths, store
+from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge_levels, LevelVerdict
 from lth_keras.files.ticket import Ticket
@@ -34,6 +36,7 @@ _MOST_TICKET = 2**32  # Bytes.
 _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 _TITLED: dict[str, Mapping[str, Strategy | Retraining]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS}
+_FIT = "fit"  # In the place of a preset's name.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,32 +44,70 @@ class Run:
     """What a workdir holds, or several that share the replicates of a run.
 
     Attributes:
-      root: the workdir.
-      config: its configuration.
+      root: the workdir; None for a search in `fit` that has none.
+      config: its configuration; None for a search in `fit`.
       results: a row a finished training.
       label: its name in legends.
       more: the workdirs of further replicates.
+      fits: the searches in `fit` that it consists of, a replicate each; none for an `lth run`.
     """
 
-    root: pathlib.Path
-    config: Config
+    root: "pathlib.Path | None"
+    config: "Config | None"
     results: pd.DataFrame
     label: str
     more: tuple[pathlib.Path, ...] = ()
+    fits: tuple[Fit, ...] = ()
 
     @property
     def roots(self) -> tuple[pathlib.Path, ...]:
         """All its workdirs."""
-        return (self.root, *self.more)
+        return () if self.root is None else (self.root, *self.more)
+
+    @property
+    def experiment(self) -> Config:
+        """The configuration of an `lth run`."""
+        assert self.config is not None
+        return self.config
+
+    @property
+    def name(self) -> str:
+        """What its settings come from: its preset, or "fit"."""
+        return self.config.preset if self.config else _FIT
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its settings by name; of several workdirs those of the first."""
+        return self.config.to_dict() if self.config else self.fits[0].plain
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that its replicates share, and another run of them too."""
+        return self.config.identity if self.config else self.fits[0].identity
+
+    @property
+    def versions(self) -> list[str]:
+        """The versions that its workdirs were trained with, as a line each; each once."""
+        found = [fit.versions for fit in self.fits] or [*map(versions, self.roots)]
+        lines = (", ".join(f"{name} {version}" for name, version in one.items()) for one in found)
+        return [line for line in dict.fromkeys(lines) if line]
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
-        """The learning curves, as `store.curves` gives them."""
+        """The learning curves, as `store.curves` gives them; `fits.curves` of fits."""
+        if self.fits:
+            return _by_replicate([fits.curves(fit, number)
+                                  for number, fit in enumerate(self.fits)])
         return _by_replicate([store.curves(root) for root in self.roots])
+
+    @property
+    def lacks_curves(self) -> str:
+        """Why its learning curves cannot be drawn, as a sentence; "" if they can."""
+        return next(filter(None, (fit.lacks_curves for fit in self.fits)), "")
 
     @functools.cached_property
     def summary(self) -> pd.DataFrame:
-        """Means over replicates, as `stats.summarise` gives them."""
+        """Means over replicates, as `statistics.summarise` gives them."""
         return summarise(self.results)
 
     @functools.cached_property
@@ -99,7 +140,8 @@ class Run:
         The validation loss still fell there: such an early stop is a lower bound.
         """
         rows = trained(self.results)
-        last = int((rows.early_stop_step >= self.config.steps).sum())
+        steps = rows.steps if self.fits else self.experiment.steps
+        last = int((rows.early_stop_step >= steps).sum())
         return "" if not last else (
             f"In {last} of {len(rows)} trainings the validation loss was least at the last step: "
             "their early stop is not reached, and later than it looks here. Train for more steps.")
@@ -109,6 +151,11 @@ class Run:
         """Whether there is a ticket to draw: one that did not diverge."""
         return "ticket" in self.branches
 
+    @property
+    def validated(self) -> bool:
+        """Whether it has early stops; a fit without validation data has none."""
+        return bool(self.results.early_stop_step.notna().any())
+
 
 def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()}
@@ -116,18 +163,31 @@ def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def read(root: pathlib.Path) -> Run:
-    """A workdir as a run, under its preset's name.
+    """A workdir as a run, under its preset's name, or "fit".
 
     Raises:
       WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
         it is not what was written.
     """
-    paths.require(root)
-    config = paths.read_config(root)
-    results = store.results(root, config.fingerprint)
-    if not (results.branch == "ticket").any():
+    if fits.is_fit(root):
+        run = of_fit(fits.read(root), root)
+    else:
+        paths.require(root)
+        config = paths.read_config(root)
+        run = Run(root, config, store.results(root, config.fingerprint), config.preset)
+    if not (run.results.branch == "ticket").any():
         raise WorkdirError(f"A report needs a finished training. Received: {root}, where none is.")
-    return Run(root, config, results, config.preset)
+    return run
+
+
+def of_fit(fit: Fit, root: "pathlib.Path | None" = None) -> Run:
+    """A search in `fit` as a run of one replicate.
+
+    Args:
+      fit: the search.
+      root: its workdir, if it has one.
+    """
+    return Run(root, None, fits.results(fit), _FIT, fits=(fit,))
 
 
 def versions(root: pathlib.Path) -> dict[str, str]:
@@ -149,14 +209,15 @@ def versions(root: pathlib.Path) -> dict[str, str]:
 def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
     """Workdirs as runs whose labels differ.
 
-    Those of the same settings are joined if they share no replicate.  Runs of one preset are told
-    apart by the settings that differ between them, or else by their folders.
+    Those of the same settings are joined if they share no replicate; fits, whose replicates have
+    no number, if they differ in their seed or in their initial weights.  Runs of one preset, and
+    fits, are told apart by the settings that differ between them, or else by their folders.
 
     Raises:
       WorkdirError: as `read` does.
     """
     runs = _joined([read(root) for root in roots])
-    labels = _labels([run.config for run in runs])
+    labels = _labels(runs)
     return [dataclasses.replace(run, label=label if labels.count(label) == 1
                                 else f"{label} ({run.root})")
             for run, label in zip(runs, labels, strict=True)]
@@ -164,42 +225,54 @@ def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
 
 def apart(runs: Sequence[Run]) -> list[str]:
     """What is said of runs of the same settings that share replicates, so that they stay apart."""
-    return [f"{one.root} and {other.root} are not joined: both have replicates "
-            f"{', '.join(map(str, shared))}."
+    return [f"{one.root} and {other.root} are not joined: {shared}."
             for one, other in itertools.combinations(runs, 2)
-            if one.config.fingerprint == other.config.fingerprint
-            and (shared := sorted({*one.results.replicate} & {*other.results.replicate}))]
+            if _same_settings(one, other) and (shared := _shared(one, other))]
 
 
 def _joined(runs: Sequence[Run]) -> list[Run]:
     joined: list[Run] = []
     for run in runs:
         for place, other in enumerate(joined):
-            if other.config.fingerprint == run.config.fingerprint and \
-                    not {*other.results.replicate} & {*run.results.replicate}:
+            if _same_settings(other, run) and not _shared(other, run):
+                # Fits have no numbers: they are counted in the order in which they are given.
+                results = run.results.assign(replicate=len(other.fits)) if run.fits \
+                    else run.results
                 joined[place] = dataclasses.replace(
-                    other, results=_by_replicate([other.results, run.results]),
-                    more=(*other.more, run.root))
+                    other, results=_by_replicate([other.results, results]),
+                    more=(*other.more, *run.roots), fits=(*other.fits, *run.fits))
                 break
         else:
             joined.append(run)
     return joined
 
 
+def _same_settings(one: Run, other: Run) -> bool:
+    return (one.name, one.identity) == (other.name, other.identity)
+
+
+def _shared(one: Run, other: Run) -> str:
+    # Why two runs of the same settings are not one of more replicates; "" if they are.
+    if one.fits:
+        copies = {fit.origin for fit in one.fits} & {fit.origin for fit in other.fits}
+        return "both have the same seed and the same initial weights" if copies else ""
+    both = sorted({*one.results.replicate} & {*other.results.replicate})
+    return f"both have replicates {', '.join(map(str, both))}" if both else ""
+
+
 def _by_replicate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(parts).sort_values("replicate", kind="stable", ignore_index=True)
 
 
-def _labels(configs: Sequence[Config]) -> list[str]:
+def _labels(runs: Sequence[Run]) -> list[str]:
     labels = []
-    for config in configs:
-        alike = [other.to_dict() for other in configs if other.preset == config.preset]
-        plain = config.to_dict()
-        differ = [name for name in plain if name not in _NEVER_NAMED and name in
-                  {*config.identity, *(name for other in configs for name in other.identity)}
-                  and any(other[name] != plain[name] for other in alike)]
-        parts = [_setting(name, plain[name]) for name in differ]
-        labels.append(", ".join([config.preset, *parts]))
+    for run in runs:
+        alike = [other.settings for other in runs if other.name == run.name]
+        plain = run.settings
+        told = {name for other in runs if other.name == run.name for name in other.identity}
+        differ = [name for name in plain if name not in _NEVER_NAMED and name in told
+                  and any(other.get(name) != plain[name] for other in alike)]
+        labels.append(", ".join([run.name, *(_setting(name, plain[name]) for name in differ)]))
     return labels
 
 
@@ -234,5 +307,7 @@ def _about(run: Run, spread: str) -> str:
     replicates = "one replicate" if most == 1 else \
         f"mean of {most if least == most else f'{least} to {most}'} replicates" + (
             f", {spread} from least to greatest" if spread else "")
+    if run.config is None:
+        return ", ".join(filter(None, (run.fits[0].length, replicates)))
     scale = f", scale {run.config.scale:g}" if run.config.scale != 1 else ""
     return f"{run.config.steps:,} steps, {replicates}{scale}"

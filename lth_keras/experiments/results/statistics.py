@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lth_keras.experiments.results.record import STEP
+from lth_keras.experiments.results.record import COLUMNS, DENSITY, STEP
 
 CONFIDENCE = 0.95
 MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_stop",
@@ -24,8 +24,62 @@ _KEYS = ["branch", "level"]
 MOST_REPLICATES = 1000
 
 
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """The measure that says how good a network is at its early stop.
+
+    Attributes:
+      column: its column.
+      title: what a table calls it.
+      sign: 1 if more is better, -1 if less is.
+      is_share: whether it is a share in [0, 1], such as an accuracy.
+    """
+
+    column: str
+    title: str
+    sign: int
+    is_share: bool
+
+
+TEST = Quality("test_accuracy_early_stop", "test accuracy at early stop", 1, True)
+_LOSS = Quality("val_loss_min", "least validation loss", -1, False)
+_VALIDATION = re.compile(r"val_\w*acc\w*_early_stop")
+
+
+def quality(results: pd.DataFrame) -> Quality:
+    """The measure that says how good the networks of some results are.
+
+    It is the test accuracy, which every run of `lth run` has.  A search in `fit` has what it
+    measured on its validation data: an accuracy, or else the loss.
+
+    Example:
+      >>> quality(pd.DataFrame({"val_loss_min": [0.5], "val_acc_early_stop": [0.9]})).column
+      'val_acc_early_stop'
+    """
+    there = [name for name in map(str, results.columns) if results[name].notna().any()]
+    if TEST.column in there:
+        return TEST
+    for name in there:
+        if _VALIDATION.fullmatch(name) and results[name].dropna().between(0, 1).all():
+            return Quality(name, "validation accuracy at early stop", 1, True)
+    return _LOSS if _LOSS.column in there else TEST
+
+
+def own_metrics(results: pd.DataFrame) -> list[str]:
+    """The columns that a search in `fit` has beyond those of every run: what it measured itself.
+
+    Example:
+      >>> own_metrics(pd.DataFrame(columns=["level", "density_w", "loss", "val_auc"]))
+      ['loss', 'val_auc']
+    """
+    return [name for name in map(str, results.columns) if name not in COLUMNS
+            and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)]
+
+
 def trained(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the trainings that did not diverge: those with measures."""
+    """The rows of the trainings that did not diverge."""
+    if "epochs" in results:  # A search in `fit`, which may have no validation: no early stop.
+        return results[results.diverged_at_step.isna()]
     return results[results.early_stop_step.notna()]
 
 
@@ -36,7 +90,7 @@ def diverged(results: pd.DataFrame) -> str:
 
 
 def measures(results: pd.DataFrame) -> list[str]:
-    """The columns to average: those of every run, then test accuracies at chosen steps.
+    """The columns to average: those of every run, test accuracies at chosen steps, a fit's own.
 
     Example:
       >>> measures(pd.DataFrame(columns=["test_accuracy_step_20", "test_accuracy_step_5"]))[-2:]
@@ -44,7 +98,7 @@ def measures(results: pd.DataFrame) -> list[str]:
     """
     steps = [(int(match[1]), name) for name in map(str, results.columns)
              if (match := STEP_MEASURE.fullmatch(name))]
-    return [*MEASURES, *(name for _, name in sorted(steps))]
+    return [*MEASURES, *(name for _, name in sorted(steps)), *own_metrics(results)]
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:

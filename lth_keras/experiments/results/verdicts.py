@@ -11,6 +11,10 @@ A level is winning if all three hold, not winning if one fails (all of its inter
 other side), and otherwise inconclusive.  Margins are 0 unless others are asked for: "as good"
 is then "at least as good", which no number of replicates tells of a ticket that is exactly as
 good.  The intervals are not adjusted for the number of levels.
+
+A search in `fit` has neither a test set nor a re-initialised control.  Its levels are compared
+with the dense network by what it measured on its validation data (`statistics.quality`); none
+is called winning, since the third condition cannot be judged, and the sentence says so.
 """
 
 import dataclasses
@@ -25,15 +29,17 @@ from lth_keras.experiments.results.statistics import (
     Estimate,
     MEASURES,
     paired,
+    quality,
     replicates_needed,
     trained,
 )
 
 WINNING, NOT_WINNING, INCONCLUSIVE = "winning", "not winning", "inconclusive"
 CONTROL = "reinit"
-_ACCURACY = "test_accuracy_early_stop"
 _FAILURES = {"as early": "later than dense", "as accurate": "less accurate than dense",
              "beats reinit": "no better than reinit"}
+_NO_CONTROL = ("Whether it wins is not known: a fit trains no re-initialised control, which an "
+               "experiment of lth run does.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +48,8 @@ class Margins:
 
     Attributes:
       steps: that a ticket's early stop may be later, >= 0.
-      accuracy: that its test accuracy may be lower, in [0, 1].
+      accuracy: that its test accuracy may be lower, in [0, 1]; of a fit that has no accuracy,
+        that its validation loss may be higher.
     """
 
     steps: float = 0.0
@@ -58,7 +65,8 @@ class Condition:
 
     Attributes:
       name: "as early", "as accurate" or "beats reinit".
-      difference: ticket less dense or re-initialised; None if no replicate has both.
+      difference: ticket less dense or re-initialised, of `statistics.quality` unless of steps;
+        None if no replicate has both.
       holds: True, False, or None if the replicates do not tell.
       needed: if they do not, how many would with 80% probability were the true difference and
         deviation those seen (`stats.replicates_needed`); None if unknown or above 1,000.
@@ -98,24 +106,32 @@ class LevelVerdict:
 def judge_levels(results: pd.DataFrame, margins: Margins = EXACT) -> list[LevelVerdict]:
     """The verdict of every level but the dense network's that has a trained ticket.
 
+    There is none of a fit without validation data.
+
     Args:
       results: a row a trained network, with the columns of `record.COLUMNS`.
       margins: what still counts as good as dense.
     """
+    if not results[quality(results).column].notna().any():
+        return []
     tickets = results[(results.branch == "ticket") & (results.level > 0)]
     return [_judge_level(results, level, margins) for level in sorted(set(trained(tickets).level))]
 
 
 def _judge_level(results: pd.DataFrame, level: int, margins: Margins) -> LevelVerdict:
     rows = results[(results.branch == "ticket") & (results.level == level)]
+    good = quality(results)
     # Signed so that more is better.
     later = paired(results, "early_stop_step", level)
     conditions = (
         _condition("as early", later, -1, -margins.steps),
-        _condition("as accurate", paired(results, _ACCURACY, level), 1, -margins.accuracy),
-        _condition("beats reinit", paired(results, _ACCURACY, level, CONTROL), 1, 0.0,
+        _condition("as accurate", paired(results, good.column, level), good.sign,
+                   -margins.accuracy),
+        _condition("beats reinit", paired(results, good.column, level, CONTROL), good.sign, 0.0,
                    strict=True))
     outcome, needed, why = _decide(conditions, len(rows) - len(trained(rows)))
+    if not good.is_share:
+        why = why.replace(_FAILURES["as accurate"], "worse than dense")
     return LevelVerdict(level, float(trained(rows).density.mean()), outcome, conditions, needed,
                         why)
 
@@ -181,7 +197,8 @@ class Verdict:
     """Whether a search found winning tickets.
 
     Attributes:
-      level: the sparsest level that wins by intervals, or else by means, or None.
+      level: the sparsest level that wins by intervals, or else by means, or None; of a fit the
+        sparsest that keeps up with the dense network by means.
       sentence: the verdict in one line, with its figures and how many replicates it rests on.
     """
 
@@ -207,6 +224,8 @@ def verdict(results: pd.DataFrame) -> Verdict:
 def _judge(results: pd.DataFrame) -> Verdict:
     if results.empty or not ((results.branch == "ticket") & (results.level == 0)).any():
         return Verdict(None, "No verdict: the dense network is not trained yet.")
+    if "epochs" in results:
+        return _judge_fit(results)
     # Means are compared only where they are of the same replicates.
     counts = results.groupby(["branch", "level"]).replicate.nunique()
     replicates = int(counts["ticket", 0])
@@ -242,3 +261,33 @@ def _judge(results: pd.DataFrame) -> Verdict:
         f"step {best.early_stop_step:,.0f} (dense {dense.early_stop_step:,.0f}), test accuracy "
         f"{best.test_accuracy_early_stop:.2%} (dense {dense.test_accuracy_early_stop:.2%}"
         f"{against}); {basis}."))
+
+
+def _judge_fit(results: pd.DataFrame) -> Verdict:
+    good = quality(results)
+    if not results[good.column].notna().any():
+        return Verdict(None, "No verdict: without validation data there is no early stop, and "
+                             "nothing tells how good a level is; give fit validation_data.")
+    replicates = results[results.level == 0].replicate.nunique()
+    means = results.groupby("level")[["density", "early_stop_step", good.column]].mean()
+    complete = results.groupby("level").replicate.nunique() == replicates
+    dense, pruned = means.loc[0], means[complete].drop(0)
+    basis = "one search, so it may be chance" if replicates == 1 \
+        else f"means of {replicates} searches"
+    if pruned.empty:
+        return Verdict(None, "No verdict: no level but the dense network's is finished"
+                             f"{' in each of the searches' if replicates > 1 else ''}.")
+    keeps_up = (pruned.early_stop_step <= dense.early_stop_step) & \
+        (good.sign * pruned[good.column] >= good.sign * dense[good.column])
+    what = good.title.removesuffix(" at early stop")
+    if not keeps_up.any():
+        as_good = "as high" if good.sign > 0 else "as low"
+        return Verdict(None, "At no level does the ticket stop as early as the dense network, with "
+                             f"{what} {as_good} ({basis}).")
+    level = int(max(keeps_up[keeps_up].index))
+    best, form = pruned.loc[level], ".2%" if good.is_share else ".4g"
+    return Verdict(level, (
+        f"The ticket of level {level}, with {best.density:.1%} of the weights, keeps up with the "
+        f"dense network: early stop at step {best.early_stop_step:,.0f} (dense "
+        f"{dense.early_stop_step:,.0f}), {what} {best[good.column]:{form}} (dense "
+        f"{dense[good.column]:{form}}); {basis}. {_NO_CONTROL}"))

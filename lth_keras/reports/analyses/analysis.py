@@ -82,6 +82,13 @@ class WorkdirReader:
         """The replicates that have a finished training, rising."""
         return sorted({training.replicate for training in self._done})
 
+    def check_trained(self, what: str) -> None:
+        """Raises a WorkdirError if a workdir of this kind keeps no trained weights.
+
+        Args:
+          what: the analysis that needs them, as a sentence begins.
+        """
+
     def maker(self, replicate: int, level: int) -> Training:
         """The training by whose weights the ticket of a level > 0 was pruned."""
         one_shot = STRATEGIES[self.config.strategy].one_shot

@@ -100,6 +100,8 @@ def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
     Raises:
       WorkdirError: if the workdirs do not belong together, or hold no pair of trained networks.
     """
+    for run in runs:
+        run.check_trained("A barrier")
     _check_same(runs)
     levels = [0] if levels is None and len(runs) > 1 else levels
     rows, paths = [], []

@@ -97,6 +97,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     Raises:
       WorkdirError: if the workdir has no trained weights with a ticket made of them.
     """
+    run.check_trained("Movement")
     rows: list[dict[str, Any]] = []
     drawn: list[pd.DataFrame] = []
     edges: dict[str, npt.NDArray[np.float64]] = {}

@@ -126,7 +126,8 @@ def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[in
 
 
 def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
-                lines: Sequence[tuple[str, int, Mapping[str, Any]]]) -> Axes:
+                lines: Sequence[tuple[str, int, Mapping[str, Any]]],
+                measure: str = "val_accuracy") -> Axes:
     """Draws validation accuracy over training: means, with bands from least to greatest.
 
     Args:
@@ -134,6 +135,7 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
       curves: as `store.curves` gives them.
       results: the run's rows; trainings that diverged are left out.
       lines: (branch, level, style) of each line; those without curves are left out.
+      measure: the column to draw, "val_accuracy" or "val_loss".
     """
     kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
     for branch, level, look in lines:
@@ -142,18 +144,20 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
             continue
         # A training that diverged is left out whole: its curve ends early, and the mean over the
         # replicates that are left would jump where no training did.
-        steps = chosen.groupby("step").val_accuracy.agg(["mean", "min", "max"])
+        steps = chosen.groupby("step")[measure].agg(["mean", "min", "max"])
         axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
         axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
                           alpha=0.15, linewidth=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    if measure == "val_accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("training step")
     axes.grid(alpha=0.25)
     return axes
 
 
-def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str) -> Axes:
+def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str,
+                    measure: str = "val_accuracy") -> Axes:
     """Draws validation accuracy over training at the paper's densities.
 
     Args:
@@ -161,14 +165,16 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
       curves: as `store.curves` gives them.
       results: the run's rows, for the densities.
       branch: whose curves to draw; at level 0 those of the ticket.
+      measure: as `curve_lines` takes it.
     """
     levels = nearest_levels(results, CURVE_DENSITIES)
     colours = styles.shades(len(levels))
     curve_lines(axes, curves, results, [
         (TICKET if level == 0 else branch, level, {"color": colour, "label": f"{density:.1%}"})
-        for colour, (level, density) in zip(colours, levels.items(), strict=True)])
+        for colour, (level, density) in zip(colours, levels.items(), strict=True)], measure)
     axes.set_title(styles.title(branch))
-    axes.legend(title="weights remaining", fontsize=8, title_fontsize=8, loc="lower right")
+    axes.legend(title="weights remaining", fontsize=8, title_fontsize=8,
+                loc="upper right" if measure == "val_loss" else "lower right")
     return axes
 
 

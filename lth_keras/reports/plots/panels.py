@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
 from lth_keras.experiments.results.runs import about, Run
+from lth_keras.experiments.results.statistics import Quality, quality
 from lth_keras.reports.plots import drawing, styles
 
 EARLY, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
@@ -22,7 +23,8 @@ def grid(rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[str]) -> Axes:
+def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[str],
+            among: "Sequence[Run] | None" = None) -> Axes:
     """Draws the branches of all runs in one panel, coloured by run if there are several.
 
     Args:
@@ -30,8 +32,11 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
       runs: with a trained ticket each.
       measure: the column to draw.
       branches: which to draw; those that a run does not have are left out.
+      among: those of the runs that have the measure; all by default.
     """
     for place, run in enumerate(runs):
+        if among is not None and not any(run is other for other in among):
+            continue
         drawing.against_density(axes, run.results, measure, {
             branch: styles.style(branch) if len(runs) == 1
             else styles.run_style(place, run.label, branch) for branch in branches})
@@ -40,13 +45,16 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
 
 
 def label_axis(axes: Axes, measure: str) -> None:
-    """Labels the vertical axis for a measure: steps begin at 0, accuracies are in percent."""
-    if measure == EARLY:
+    """Labels the vertical axis: steps begin at 0, accuracies are in percent, losses as they are."""
+    if measure == "val_loss_min":
+        axes.set_ylabel("least validation loss")
+    elif measure == EARLY:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(LABELS[measure])
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     else:
-        drawing.percent_axis(axes, LABELS.get(measure, "test accuracy"))
+        drawing.percent_axis(axes, LABELS.get(measure, "validation accuracy at early stop"
+                                              if measure.startswith("val_") else "test accuracy"))
 
 
 def add_legend(figure: Figure) -> None:
@@ -66,31 +74,44 @@ def heading(runs: Sequence[Run], spread: str) -> str:
 
 
 def summary_figure(runs: Sequence[Run]) -> Figure:
-    """Early-stop step and test accuracy against density, tickets and all controls."""
-    figure, ((left, right),) = grid(1, 2)
+    """Early-stop step and test accuracy against density, tickets and all controls.
+
+    Of fits, which have no test accuracy, what they measured on validation data: a panel each
+    where runs measured other things.
+    """
+    found: dict[Quality, list[Run]] = {}
+    for run in runs:
+        found.setdefault(quality(run.results), []).append(run)
+    figure, (panels,) = grid(1, 1 + len(found))
     branches = list(dict.fromkeys(branch for run in runs
                                   for branch in drawing.branches(run.results)))
-    compare(left, runs, EARLY, branches)
-    compare(right, runs, ACCURACY, branches)
+    compare(panels[0], runs, EARLY, branches)
+    for axes, (good, mine) in zip(panels[1:], found.items(), strict=True):
+        compare(axes, runs, good.column, branches, among=mine)
     add_legend(figure)
     drawing.head(figure, heading(runs, "bars"), 10)
     return figure
 
 
 def curves_figure(run: Run) -> Figure:
-    """Validation accuracy over training at a few densities, a panel a branch."""
+    """Validation accuracy over training at a few densities, a panel a branch.
+
+    Of a fit that measured no accuracy, the validation loss.
+    """
+    measure = "val_accuracy" if run.curves.val_accuracy.notna().any() else "val_loss"
     branches = [name for name in drawing.branches(run.results) if name in run.branches]
     columns = min(4, len(branches))
     rows = -(-len(branches) // columns)
     figure, cells = grid(rows, columns, sharey=True)
     for axes, branch in zip(cells.flat, branches, strict=False):
-        drawing.learning_curves(axes, run.curves, run.results, branch)
+        drawing.learning_curves(axes, run.curves, run.results, branch, measure)
     for axes in list(cells.flat)[len(branches):]:
         axes.set_visible(False)
     late = run.curves[run.curves.step > run.curves.step.max() * 0.05]
-    drawing.zoom([cells[0, 0]], late.val_accuracy)  # All panels share its range.
+    if measure == "val_accuracy":
+        drawing.zoom([cells[0, 0]], late.val_accuracy)  # All panels share its range.
     for row in cells:
-        row[0].set_ylabel("validation accuracy")
+        row[0].set_ylabel(measure.replace("val_", "validation "))
     drawing.head(figure, heading([run], "bands"), 10)
     return figure
 
@@ -99,7 +120,8 @@ def describe(figure: Figure) -> str:
     """A figure in words, for readers who cannot see it: where each line begins and ends."""
     said = []
     for axes in filter(Axes.get_visible, figure.axes):
-        form = "{:,.0f}" if axes.get_ylabel() == LABELS[EARLY] else "{:.2%}"
+        named = axes.get_ylabel()
+        form = "{:,.0f}" if named == LABELS[EARLY] else "{:.4g}" if "loss" in named else "{:.2%}"
         lines = []
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             line: Any = handle[0] if isinstance(handle, tuple) else handle

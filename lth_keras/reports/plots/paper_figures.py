@@ -68,7 +68,7 @@ class PaperFigure:
         return figure
 
     def _mine(self, runs: Sequence[Run]) -> list[Run]:
-        return self.pick([run for run in runs if any(
+        return self.pick([run for run in runs if run.config and any(
             level and branch == TICKET for branch, level in run.summary.index)])
 
 
@@ -85,11 +85,11 @@ def register(number: int, shows: str, needs: str, pick: Pick,
 
 
 def _one_shot(run: Run) -> bool:
-    return STRATEGIES[run.config.strategy].one_shot
+    return STRATEGIES[run.experiment.strategy].one_shot
 
 
 def _of(*networks: str) -> Pick:
-    return lambda runs: [run for run in runs if run.config.network in networks]
+    return lambda runs: [run for run in runs if run.experiment.network in networks]
 
 
 @register(1, "tickets and random sparse networks", f"a run with branch {_RANDOM}",
@@ -118,7 +118,7 @@ def figure_3(runs: Sequence[Run]) -> Figure:
              if any(name in lines for lines in rows)]
     figure, cells = grid(len(runs), len(names))
     for run, row, panels in zip(runs, rows, cells, strict=True):
-        most = min(run.config.steps, round(_SHOWN_STEPS * run.config.scale))
+        most = min(run.experiment.steps, round(_SHOWN_STEPS * run.experiment.scale))
         curves = run.curves[run.curves.step <= most]
         for axes, name in zip(panels, names, strict=True):
             drawing.curve_lines(axes, curves, run.results, row.get(name, []))
@@ -186,7 +186,7 @@ def figure_4(runs: Sequence[Run]) -> Figure:
 
 @register(5, "early stop and accuracy of Conv-2, Conv-4 and Conv-6",
           "a run of conv2, conv4 or conv6 without dropout",
-          lambda runs: [run for run in _of(*_CONVOLUTIONAL)(runs) if not run.config.dropout])
+          lambda runs: [run for run in _of(*_CONVOLUTIONAL)(runs) if not run.experiment.dropout])
 def figure_5(runs: Sequence[Run]) -> Figure:
     """Early stop, accuracy there and at the end against density, with re-initialised controls."""
     figure, _ = _four(runs)
@@ -195,8 +195,9 @@ def figure_5(runs: Sequence[Run]) -> Figure:
 
 
 def _with_dropout(runs: Sequence[Run]) -> list[Run]:
-    found = [run for run in _of(*_CONVOLUTIONAL)(runs) if run.config.dropout]
-    return [run for run in runs if run.config.network in {run.config.network for run in found}]
+    found = {run.experiment.network for run in _of(*_CONVOLUTIONAL)(runs)
+             if run.experiment.dropout}
+    return [run for run in runs if run.experiment.network in found]
 
 
 @register(6, "networks trained with dropout (solid) and without (dashed)",
@@ -205,8 +206,8 @@ def figure_6(runs: Sequence[Run]) -> Figure:
     """Early stop and accuracy of tickets with dropout, and of the same networks without."""
     figure, ((left, right),) = grid(1, 2)
     for run in runs:
-        look = styles.run_style(_CONVOLUTIONAL.index(run.config.network), run.label, TICKET)
-        look |= {"linestyle": "-", "marker": "o"} if run.config.dropout else \
+        look = styles.run_style(_CONVOLUTIONAL.index(run.experiment.network), run.label, TICKET)
+        look |= {"linestyle": "-", "marker": "o"} if run.experiment.dropout else \
             {"linestyle": "--", "marker": "s"}
         for axes, measure in ((left, EARLY), (right, ACCURACY)):
             drawing.against_density(axes, run.results, measure, {TICKET: look})
@@ -252,9 +253,10 @@ def _measures(run: Run) -> dict[int, str]:
     """Step -> column of the test accuracy there; the last step is always among them."""
     found = {int(match[1]): match[0] for name in run.results.columns
              if (match := STEP_MEASURE.fullmatch(str(name)))}
-    return dict(sorted({run.config.steps: "test_accuracy_final", **found}.items()))
+    return dict(sorted({run.experiment.steps: "test_accuracy_final", **found}.items()))
 
 
 def _rates(run: Run) -> str:
-    warmup = f", warm-up {run.config.warmup_steps:,} steps" if run.config.warmup_steps else ""
-    return f"{run.label}, rate {run.config.learning_rate:g}{warmup}"
+    config = run.experiment
+    warmup = f", warm-up {config.warmup_steps:,} steps" if config.warmup_steps else ""
+    return f"{run.label}, rate {config.learning_rate:g}{warmup}"
