@@ -8,7 +8,7 @@ from rich.console import Console
 from lth_keras.cli.export import add_measuring_flags, exporter_for, sayer
 from lth_keras.deployment.manifest import DEFAULT
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.results import paths
+from lth_keras.experiments.results import fits, paths
 from lth_keras.files import atomic
 from lth_keras.reports import deployment_tables
 from lth_keras.reports.plots.drawing import save
@@ -20,8 +20,8 @@ _MEASURING = ("examples", "threads", "data_dir")
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Gives the command's parser its arguments."""
     parser.add_argument("workdirs", metavar="WORKDIR", nargs="*",
-                        help="folders that `lth run` made; those that share the replicates "
-                        "of a run are joined")
+                        help="folders that `lth run` made, or workdirs of fits; those that "
+                        "are replicates of one run are joined")
     parser.add_argument("--out", help="folder for the pictures and report.html (default: plots in "
                                       f"the workdir; of several workdirs: {DEFAULT_OUT})")
     parser.add_argument("--tensorboard", metavar="DIR", help="write the results and learning "
@@ -46,7 +46,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         _report_deployment(arguments, console)
         return
     if not arguments.workdirs:
-        raise LotteryError("WORKDIR must be a folder that `lth run` made. Received: none.")
+        raise LotteryError("WORKDIR must be a folder that `lth run` made, or the workdir of a fit. "
+                           "Received: none.")
     for name in (arguments.out, arguments.tensorboard):
         if name is not None and pathlib.Path(name).exists() and not pathlib.Path(name).is_dir():
             raise LotteryError("--out and --tensorboard must be folders, or names for new ones. "
@@ -63,6 +64,10 @@ def _report_deployment(arguments: argparse.Namespace, console: Console) -> None:
         raise LotteryError("--deployment is of one WORKDIR. Received: "
                            f"{' '.join(arguments.workdirs) or 'none'}.")
     root, say = pathlib.Path(arguments.workdirs[0]), sayer(console)
+    if fits.is_fit(root):
+        raise LotteryError("--deployment is of a run of `lth run`, which keeps the trained "
+                           f"networks of all levels. Received: {root}, the workdir of a fit. Use "
+                           "lth.export on the trained model.")
     paths.require(root)
     config = paths.read_config(root)
     replicate = paths.first_replicate(root)

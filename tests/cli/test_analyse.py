@@ -1,6 +1,7 @@
 import io
 import re
 
+import fit_workdirs
 import numpy as np
 import pytest
 import searches
@@ -99,7 +100,8 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
     ([], "KIND must be one of survivors, movement, connections, overlap, barrier. Received: none."),
     (["hats"], "KIND must be one of survivors"),
     (["survivors"], "WORKDIR must be a folder that `lth run` made"),
-    (["survivors", "one", "two"], "can be several for barrier, or if all are workdirs of fits. Received: one two."),
+    (["survivors", "one", "two"],
+     "can be several for barrier, or if all are workdirs of fits. Received: one two."),
     (["survivors", "/nowhere"], "with a config.json. Received: /nowhere."),
     (["survivors", "x", "--points", "5"], "--points is for barrier alone. Received: survivors."),
     (["overlap", "x", "--data_dir", "y"], "--data_dir is for barrier alone. Received: overlap."),
@@ -168,3 +170,31 @@ def test_weights_of_another_network_are_refused(trained):
     network = Evaluator(WorkdirReader(trained).config, datasets.load("digits"))
     with pytest.raises(ValueError, match=r"all its weights and no others.*fc1/bias"):
         network.error({"fc1/kernel": np.zeros((64, 300))})
+
+
+@pytest.mark.parametrize("kind", ["survivors", "connections", "overlap"])
+def test_what_needs_only_tickets_is_analysed_of_fits(kind, tmp_path, capsys):
+    roots = [fit_workdirs.fill(tmp_path / str(seed), seed, 1.5 + seed) for seed in range(2)]
+    assert lth("analyse", kind, *roots, "--out", tmp_path / "out") == 0
+    assert "fit, 2 epochs a round" in capsys.readouterr().out
+    found = searches.read(tmp_path / "out", kind)
+    assert {*found.level} == {0, 1, 2}
+    if kind == "overlap":
+        assert {*found.between} == {"replicates", "levels"}
+    else:
+        assert {*found.replicate} == {0, 1}
+
+
+@pytest.mark.parametrize(("arguments", "what"), [
+    (["movement"], "Movement"), (["barrier"], "A barrier")])
+def test_what_needs_trained_weights_is_refused_of_a_fit(arguments, what, tmp_path, capsys):
+    assert lth("analyse", *arguments, fit_workdirs.fill(tmp_path)) == 2
+    said = capsys.readouterr().err
+    assert f"{what} needs the trained weights" in said and said.count("\n") == 1
+
+
+def test_fits_of_other_settings_are_not_analysed_together(tmp_path, capsys):
+    roots = [fit_workdirs.fill(tmp_path / scope, settings={**fit_workdirs.SETTINGS, "scope": scope})
+             for scope in ("layer", "global")]
+    assert lth("analyse", "overlap", *roots) == 2
+    assert "differ in scope." in capsys.readouterr().err

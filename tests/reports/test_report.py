@@ -1,5 +1,6 @@
 import io
 
+import fit_workdirs
 import numpy as np
 import pandas as pd
 import pytest
@@ -305,3 +306,51 @@ def test_tables_of_controls_have_the_levels_that_they_are_trained_at():
     table = tables.against_controls(results, ["constant"], "title")
     assert [list(column.cells) for column in table.columns] == [["2"], ["25.0"], ["+1.00"]]
     assert not tables.against_controls(results, ["reinit"], "title").rows
+
+
+def test_a_fit_has_the_report_of_a_run(tmp_path):
+    root = fit_workdirs.fill(tmp_path / "w")
+    text = printed(root, 110)
+    rows = [line.split() for line in text.splitlines() if line.split() and
+            line.split()[0].isdigit()]
+    assert rows[:3] == [["0", "100.0", "20", "80.00", "0.4", "0.8", "0.8", "0.6"],
+                        ["1", "50.0", "10", "90.00", "0.35", "0.85", "0.6", "0.8"],
+                        ["2", "25.0", "10", "75.00", "0.7", "0.7", "0.4", "0.9"]]
+    assert rows[3] == ["1", "50.0", "-10", "+10.00", "inconclusive", "(no", "reinit)"]
+    assert text.splitlines()[-1].startswith("The ticket of level 1, with 50.0% of the weights")
+    assert {path.name for path in (root / "plots").iterdir()} == {
+        "summary.png", "curves.png", "results.csv", "report.html"}
+    table = pd.read_csv(root / "plots" / "results.csv")
+    assert table.val_accuracy_early_stop.tolist() == [0.8, 0.9, 0.75]
+    page = (root / "plots" / "report.html").read_text()
+    for part in ("trains no re-initialised control", "the data that chose the early stop",
+                 "tensorflow 9.9", "epochs_per_round", "points above dense"):
+        assert part in page
+    assert not (root / "results.csv").exists()
+
+
+@pytest.mark.parametrize(("gone", "said", "pictures"), [
+    (("val_accuracy", "accuracy"), "loss on the validation data", {"summary.png", "curves.png"}),
+    (("val_accuracy", "val_loss"), "no validation data", set())])
+def test_a_fit_of_other_metrics_is_reported_by_what_it_has(tmp_path, gone, said, pictures):
+    history = {name: values for name, values in fit_workdirs.HISTORY.items() if name not in gone}
+    root = fit_workdirs.fill(tmp_path, history=history)
+    text = printed(root, 110)
+    assert said in text
+    assert {path.name for path in (root / "plots").glob("*.png")} == pictures
+    assert pictures or "The learning curves are left out: fit was given no validation_data." in \
+        text.splitlines()
+
+
+def test_runs_and_fits_are_in_one_report(tmp_path):
+    fill(tmp_path / "run", 2)
+    fit_workdirs.fill(tmp_path / "fit")
+    stream = io.StringIO()
+    report.show([tmp_path / "run", tmp_path / "fit"], Console(file=stream, width=110),
+                out=tmp_path / "out", tensorboard=tmp_path / "t")
+    lines = stream.getvalue().splitlines()
+    assert lines[-1].startswith("fit: The ticket of level 1")
+    assert any(line.startswith("p: Winning ticket") for line in lines)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "summary.png", "curves_1.png", "curves_2.png", "results_2.csv", "report.html"}
+    assert list((tmp_path / "t" / "fit" / "by_level").iterdir())

@@ -29,8 +29,8 @@ class FitReader(WorkdirReader):
                          if fits.ticket_name(level) in fit.files] for fit in self._fits]
         for root, fit, levels in zip(roots, self._fits, self._levels, strict=True):
             if not levels:
-                raise WorkdirError("An analysis needs a ticket, which is there once fit has reached "
-                                   f"rewind_step. Received: {root}, where none is.")
+                raise WorkdirError("An analysis needs a ticket, which is there once fit has come "
+                                   f"to rewind_step. Received: {root}, where none is.")
             differ = [name for name in {*fit.identity, *self._fits[0].identity}
                       if fit.identity.get(name) != self._fits[0].identity.get(name)]
             if differ:
