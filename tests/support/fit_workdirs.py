@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lth_keras.files import atomic, ticket_file
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files import atomic
+from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.fit import state_file
 from lth_keras.keras2.fit.state_file import RewindPoint, State
 
@@ -49,8 +49,8 @@ def fill(root, seed=0, theta=1.5, *, levels=3, history=HISTORY, results=None, se
     files = {"start.safetensors": start}
     for level in range(levels):
         mask = np.array([[1, level < 2], [level < 1, level < 1]], np.uint8)
-        files[f"level_{level:02d}/ticket.safetensors"] = ticket_file.encode(Contents(
-            weights, {"w": mask}, level, {"versions": {"tensorflow": "9.9"}}))
+        files[f"level_{level:02d}/ticket.safetensors"] = Ticket(
+            weights, {"w": mask}, level, {"versions": {"tensorflow": "9.9"}}).to_bytes()
     last = row(levels - 1, history)
     named = {"level", "density", "steps", "epochs", "early_stop_step", "val_loss_min",
              "diverged", "seconds"}

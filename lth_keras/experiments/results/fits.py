@@ -29,12 +29,12 @@ from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
 from lth_keras.experiments.results.record import COLUMNS
-from lth_keras.files import atomic, ticket_file
+from lth_keras.files import atomic
 from lth_keras.files.json_checks import is_json, is_number, is_number_or_none, is_of, is_whole
 from lth_keras.files.json_checks import numbers as with_numbers
 from lth_keras.files.owners import START, STATE
 from lth_keras.files.tensor_file import Kind
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 
 EARLY = "_early_stop"  # What the names of metrics at the early stop end with.
 _KIND = Kind("state", "lth_keras_state", 1, WorkdirError, ordered=True)
@@ -146,7 +146,7 @@ def ticket_name(level: int) -> str:
     return f"level_{level:02d}/ticket.safetensors"
 
 
-def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Contents:
+def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Ticket:
     """The ticket of a level of a search in `fit`.
 
     Raises:
@@ -160,7 +160,7 @@ def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Contents:
         data = atomic.read(root / name, _MOST_TICKET, root)
         if atomic.digest(data) != fit.files[name]:
             raise _damaged(root / name, f"is not the file that {STATE} was saved with")
-        return ticket_file.decode(data)
+        return Ticket.from_bytes(data)
     except OSError as error:
         raise _damaged(root / name, atomic.damage(error) or error.strerror or str(error)) from None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits
-from lth_keras.files.ticket_file import Contents
+from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses.analysis import WorkdirReader
 
 
@@ -66,7 +66,7 @@ class FitReader(WorkdirReader):
                                "has.")
         return found
 
-    def ticket(self, replicate: int, level: int) -> Contents:
+    def ticket(self, replicate: int, level: int) -> Ticket:
         """The ticket of a level of a fit."""
         return fits.read_ticket(self._roots[replicate], self._fits[replicate], level)
 
