@@ -19,13 +19,13 @@ import io
 import os
 import pathlib
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lth_keras.core.masks import Array
-from lth_keras.deployment.manifest import REFUSED, SHIPPED, TOLERANCE
+from lth_keras.deployment.manifest import REFUSED, Row, SHIPPED, TOLERANCE
 from lth_keras.deployment.measuring import Measured
 from lth_keras.errors import LotteryError
 
@@ -34,71 +34,37 @@ WITHOUT_CLASSES = 0.25  # Error of eight bits that is tolerated where accuracy c
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A file in one runtime beside Keras.
+    """How a file's outputs in one runtime compare with Keras'.
 
     Attributes:
-      runtime: its name.
-      error: why it did not run, in one line; the rest is then None.
       not_finite: how many outputs are NaN or infinite.
-      max_error: largest absolute error of an output; None if not all are finite.
+      max_error: largest absolute error of an output; None if not all are finite, or their shape
+        is another.
       accuracy: share of examples whose predicted class is the true class, in [0, 1].
       accuracy_lost: accuracy of Keras less that, in percentage points.
       agreement: share of examples with the class that Keras predicts, in [0, 1].
-      peak_memory_bytes, batch_1, batch_32, version: as measured; latencies are dicts with median,
-        lower and upper, in microseconds.
     """
 
-    runtime: str
-    error: "str | None" = None
-    not_finite: "int | None" = None
+    not_finite: int
     max_error: "float | None" = None
     accuracy: "float | None" = None
     accuracy_lost: "float | None" = None
     agreement: "float | None" = None
-    peak_memory_bytes: "int | None" = None
-    batch_1: "dict[str, Any] | None" = None
-    batch_32: "dict[str, Any] | None" = None
-    version: str = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What is known of a format's file.
-
-    Attributes:
-      format: its name.
-      status: "shipped" or "refused".
-      runtimes: those it may be used with; none if refused.
-      reason: why it is refused, or which runtimes do not load it; empty otherwise.
-      route: what to do instead; empty if all is well.
-      bytes: of the file; of a folder, the sum of its files.
-      gzip_bytes: compressed at level 9; of a folder, a tar of it.
-      compared: it in each of its runtimes.
-    """
-
-    format: str
-    status: str
-    runtimes: tuple[str, ...]
-    reason: str
-    route: str
-    bytes: int
-    gzip_bytes: int
-    compared: tuple[Comparison, ...]
-
-
-def refused(name: str, reason: str, route: str) -> Row:
-    """The row of a format of which no file could be made.
+def refused(name: str, reason: str, route: str) -> list[Row]:
+    """The rows of a format of which no file could be made: one, without a runtime.
 
     Example:
-      >>> refused("int8", "int8 needs representative examples.", "dynamic_int8").status
-      'refused'
+      >>> [row.status for row in refused("int8", "int8 needs examples.", "dynamic_int8")]
+      ['refused']
     """
-    return Row(name, REFUSED, (), reason, route, 0, 0, ())
+    return [Row(format=name, status=REFUSED, reason=reason, route=route)]
 
 
 def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: "Array | None",
           measured: Sequence[Measured], *, tolerance: float = TOLERANCE,
-          rounding: "float | None" = None, route: str = "") -> Row:
+          rounding: "float | None" = None, route: str = "") -> list[Row]:
     """Judges a file by what it computed in its runtimes.
 
     Args:
@@ -112,71 +78,78 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: 
         reference; None for any, or WITHOUT_CLASSES if there are none.
       route: what to do if the file is refused.
 
+    Returns:
+      A row for each runtime, in the order of `measured`.
+
     Raises:
-      LotteryError: if Keras' own outputs are not finite, or classes are not one an example.
+      LotteryError: if Keras' own outputs are not finite, or there is not one class for each
+        example.
     """
-    reference = np.asarray(reference)
+    reference, path = np.asarray(reference), pathlib.Path(path)
     if not np.isfinite(reference).all():
-        raise LotteryError("A network that is exported computes finite outputs. Received: "
+        raise LotteryError("A network that is exported must compute finite outputs. Received: "
                            f"{int((~np.isfinite(reference)).sum())} of {reference.size} NaN or "
                            "infinite in Keras itself.")
-    compared = tuple(compare(reference, classes, each) for each in measured)
+    compared = [compare(reference, classes, np.asarray(each.outputs)) if _ran(each) else None
+                for each in measured]
     scale = float(np.abs(reference).max(initial=0)) or 1.0
     if classes is None and rounding is None:
         rounding = WITHOUT_CLASSES
-    loaded = [each for each in compared if each.error is None]
-    wrong = next(filter(None, (_wrong(each, tolerance, rounding, scale) for each in loaded)), None)
-    failures = "; ".join(f"{each.runtime} does not load it: {each.error}"
-                         for each in compared if each.error is not None)
-    well = not wrong and bool(loaded)
-    return Row(name, SHIPPED if well else REFUSED,
-               tuple(each.runtime for each in loaded) if well else (),
-               wrong or failures, route if wrong or failures else "",
-               file_size(path), gzip_size(path), compared)
+    # A file that computes wrongly in one runtime is refused for all: it does not say so itself.
+    wrong = next(filter(None, (_wrong(found, each.runtime, tolerance, rounding, scale)
+                               for each, found in zip(measured, compared, strict=True)
+                               if found is not None)), "")
+    shipped = not wrong and any(compared)
+    bytes_, gzip_bytes = file_size(path), gzip_size(path)
+    rows = []
+    for each, found in zip(measured, compared, strict=True):
+        reason = wrong if found else each.error or "It gave no outputs."
+        rows.append(Row(
+            format=name, runtime=each.runtime, status=REFUSED if reason else SHIPPED,
+            bytes=bytes_ or None, gzip_bytes=gzip_bytes or None,
+            file=path.name if shipped else "", reason=reason,
+            route=route if wrong or not all(compared) else "",
+            **_figures(each, found) if found else {}))
+    return rows
 
 
-def _wrong(found: Comparison, tolerance: float, rounding: "float | None",
-           scale: float) -> "str | None":
-    where = f"in {found.runtime}"
+def _ran(measured: Measured) -> bool:
+    return measured.error is None and measured.outputs is not None
+
+
+def _figures(measured: Measured, found: Comparison) -> dict[str, Any]:
+    """What a row says of a file that ran: how right it is, how fast, and in how much memory."""
+    figures = {"not_finite": found.not_finite, "max_error": found.max_error,
+               "accuracy": found.accuracy, "accuracy_lost": found.accuracy_lost,
+               "peak_memory_bytes": measured.peak_memory_bytes}
+    for batch, latency in ((1, measured.batch_1), (32, measured.batch_32)):
+        if latency is not None:
+            figures |= {f"latency_{batch}_us": latency.median,
+                        f"latency_{batch}_low_us": latency.lower,
+                        f"latency_{batch}_high_us": latency.upper}
+    return figures
+
+
+def _wrong(found: Comparison, runtime: str, tolerance: float, rounding: "float | None",
+           scale: float) -> str:
+    """Why what a file computes cannot be accepted; empty if it can."""
+    where = f"in {runtime}"
     if found.not_finite:
         return f"{found.not_finite} outputs are NaN or infinite {where}"
     if found.max_error is None:
         return f"its outputs have another shape than Keras' {where}"
-    # A point is a whole example or none: the margin is for the rounding of the difference.
+    # An example counts whole or not at all: the margin is for the rounding of the difference.
     if found.accuracy_lost is not None and found.accuracy_lost > tolerance + 1e-9:
         return (f"{found.accuracy_lost:.2f} points of accuracy are lost {where}, and {tolerance:g} "
                 "are tolerated")
     if rounding is not None and found.max_error > rounding * scale:
         return (f"an output is {found.max_error:.2g} off {where}, and rounding explains at most "
                 f"{rounding * scale:.2g}")
-    return None
+    return ""
 
 
-def plain_rows(row: Row, file: str) -> Iterator[dict[str, Any]]:
-    """A format as rows of a deployment's table: one a runtime, or one if no file could be made.
-
-    Args:
-      row: what is known of it.
-      file: the name that it is shipped under.
-    """
-    whole = {"format": row.format, "bytes": row.bytes or None,
-             "gzip_bytes": row.gzip_bytes or None, "route": row.route}
-    if not row.compared:
-        yield {**whole, "runtime": "", "status": row.status, "reason": row.reason, "file": ""}
-    for found in row.compared:
-        here = found.runtime in row.runtimes
-        yield {**whole, "runtime": found.runtime, "status": SHIPPED if here else REFUSED,
-               "reason": "" if here else found.error or row.reason,
-               "file": file if row.status == SHIPPED else "", "accuracy": found.accuracy,
-               "accuracy_lost": found.accuracy_lost, "max_error": found.max_error,
-               "not_finite": found.not_finite, "peak_memory_bytes": found.peak_memory_bytes,
-               **{f"latency_{batch}_{ours}us": latency and latency[theirs]
-                  for batch, latency in ((1, found.batch_1), (32, found.batch_32))
-                  for ours, theirs in (("", "median"), ("low_", "lower"), ("high_", "upper"))}}
-
-
-def compare(reference: Array, classes: "Array | None", measured: Measured) -> Comparison:
-    """A file in one runtime beside Keras.
+def compare(reference: Array, classes: "Array | None", outputs: Array) -> Comparison:
+    """Compares a file's outputs with Keras'.
 
     The predicted class is the largest of the outputs' last axis.  If that has one element, class
     1 is predicted above a threshold: 0.5 if all references are in [0, 1], as probabilities are,
@@ -185,22 +158,23 @@ def compare(reference: Array, classes: "Array | None", measured: Measured) -> Co
     Args:
       reference: Keras' outputs, shape (examples, ..., classes).
       classes: the true classes, shape (examples, ...), or None.
-      measured: the file in the runtime.
+      outputs: the file's; of another shape, nothing but `not_finite` is known.
 
     Raises:
-      LotteryError: if classes are not one an example.
+      LotteryError: if there is not one class for each example.
+
+    Example:
+      >>> reference = np.array([[0.0, 1.0], [2.0, 0.0]])
+      >>> found = compare(reference, np.array([1, 1]), reference + [[0.0, 0.0], [-1.5, 1.5]])
+      >>> found.max_error, found.accuracy, found.accuracy_lost, found.agreement
+      (1.5, 1.0, -50.0, 0.5)
     """
-    if measured.error is not None or measured.outputs is None:
-        return Comparison(measured.runtime, measured.error or "It gave no outputs.")
-    outputs = np.asarray(measured.outputs, np.float64)
-    rest: dict[str, Any] = {
-        "not_finite": int((~np.isfinite(outputs)).sum()),
-        "peak_memory_bytes": measured.peak_memory_bytes, "version": measured.version,
-        **{batch: latency and dataclasses.asdict(latency) for batch, latency in
-           (("batch_1", measured.batch_1), ("batch_32", measured.batch_32))}}
+    outputs = np.asarray(outputs, np.float64)
+    not_finite = int((~np.isfinite(outputs)).sum())
     if outputs.shape != reference.shape:
-        return Comparison(measured.runtime, **rest)
-    if not rest["not_finite"]:
+        return Comparison(not_finite)
+    rest: dict[str, float] = {}
+    if not not_finite:
         rest["max_error"] = float(np.abs(np.subtract(outputs, reference)).max(initial=0))
     ours, theirs = predictions(outputs, reference), predictions(reference, reference)
     rest["agreement"] = float((ours == theirs).mean())
@@ -208,11 +182,11 @@ def compare(reference: Array, classes: "Array | None", measured: Measured) -> Co
         classes = np.asarray(classes)
         classes = classes[..., 0] if classes.shape == (*ours.shape, 1) else classes
         if classes.shape != ours.shape:
-            raise LotteryError(f"classes have one class an example, shape {ours.shape}. Received: "
-                               f"shape {classes.shape}.")
+            raise LotteryError("classes must have one class for each example, shape "
+                               f"{ours.shape}. Received: shape {classes.shape}.")
         rest["accuracy"] = float((ours == classes).mean())
         rest["accuracy_lost"] = 100 * (float((theirs == classes).mean()) - rest["accuracy"])
-    return Comparison(measured.runtime, **rest)
+    return Comparison(not_finite, **rest)
 
 
 def predictions(outputs: Array, reference: Array) -> Array:

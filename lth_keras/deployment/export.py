@@ -21,7 +21,7 @@ from lth_keras.core.masks import Array, density
 from lth_keras.deployment import checks, manifest, measuring, model_card
 from lth_keras.deployment import formats as known
 from lth_keras.deployment.compaction.compact import compact
-from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, SHIPPED, TOLERANCE
+from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, Row, SHIPPED, TOLERANCE
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, provenance
 from lth_keras.files.ticket import Ticket
@@ -84,17 +84,16 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     reference = bench.predictions(network)
     compacted = None if compaction == "none" else \
         compact(network, take_inputs=compaction == "inputs")
-    rows = []
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="lth_export_") as name:
         unchecked = pathlib.Path(name)
         for wish in wanted:
             on_format(wish)
-            rows.append(bench.row(compacted.model if compacted else network, wish,
-                                  unchecked / _file_name(wish), reference))
+            rows += bench.rows(compacted.model if compacted else network, wish,
+                               unchecked / _file_name(wish), reference)
         about |= bench.baseline(dense, unchecked)
-        made = Deployment(folder, manifest.table(
-            {"level": about["level"], "density": about["density"], **plain}
-            for row in rows for plain in checks.plain_rows(row, _file_name(row.format))), {
+        made = Deployment(folder, manifest.table(dataclasses.replace(
+            row, level=about["level"], density=about["density"]) for row in rows), {
             "name": network.name, **about, "input": _shape(network.inputs[0]),
             "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
             "compaction": compacted.summary() if compacted else "",
@@ -229,12 +228,13 @@ class _Bench:
         if dense is None:
             return {"dense": None}
         dense = strip_pruning(dense)
-        row = self.row(dense, "float32", folder / "dense.tflite", self.predictions(dense))
-        plain = next(checks.plain_rows(row, ""))
-        shipped = plain["status"] == SHIPPED
-        return {"dense": plain if shipped else None, "dense_refused": plain["reason"]}
+        row, *_ = self.rows(dense, "float32", folder / "dense.tflite", self.predictions(dense))
+        # It is measured alone: there is no such file in the folder, nor does a level go with it.
+        plain = {name: value for name, value in dataclasses.asdict(row).items()
+                 if name not in ("level", "density")} | {"file": ""}
+        return {"dense": plain if row.status == SHIPPED else None, "dense_refused": row.reason}
 
-    def row(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> checks.Row:
+    def rows(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> list[Row]:
         """Converts a network, runs its file in every runtime, and compares."""
         wanted = known.get(name)
         try:

@@ -27,11 +27,57 @@ DEFAULT = ("keras", "saved_model", "float32", "float32_sparse", "float16", "dyna
            "dynamic_int8_shared", "dynamic_int8_sparse", "int8")
 _VERSION = 1
 _MOST = 16 * 2**20
-COLUMNS = (
-    "level", "density", "format", "runtime", "status", "bytes", "gzip_bytes", "accuracy",
-    "accuracy_lost", "max_error", "not_finite", "peak_memory_bytes", "latency_1_us",
-    "latency_1_low_us", "latency_1_high_us", "latency_32_us", "latency_32_low_us",
-    "latency_32_high_us", "file", "reason", "route")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Row:
+    """A format's file in one runtime, or a format of which no file could be made.
+
+    What is not known is None, or an empty text.
+
+    Attributes:
+      level, density: of the network; density in [0, 1].
+      format: its name.
+      runtime: its name; empty if no file could be made.
+      status: "shipped" if the file may be used with this runtime, otherwise "refused".
+      bytes: of the file; of a folder, the sum of its files.
+      gzip_bytes: compressed at level 9; of a folder, a tar of it.
+      accuracy: share of the examples whose predicted class is the true one, in [0, 1].
+      accuracy_lost: accuracy of Keras less that, in percentage points.
+      max_error: largest absolute difference of an output from Keras'.
+      not_finite: how many outputs are NaN or infinite.
+      peak_memory_bytes: growth of the process' memory.
+      latency_1_us, latency_32_us: microseconds of a call with 1 and with 32 examples, the median;
+        with "low" and "high", the quartiles.
+      file: its name in the deployment's folder, if it is there.
+      reason: why it is refused.
+      route: what to use instead where the format is refused for a runtime.
+    """
+
+    level: "int | None" = None
+    density: "float | None" = None
+    format: str
+    runtime: str = ""
+    status: str
+    bytes: "int | None" = None
+    gzip_bytes: "int | None" = None
+    accuracy: "float | None" = None
+    accuracy_lost: "float | None" = None
+    max_error: "float | None" = None
+    not_finite: "int | None" = None
+    peak_memory_bytes: "int | None" = None
+    latency_1_us: "float | None" = None
+    latency_1_low_us: "float | None" = None
+    latency_1_high_us: "float | None" = None
+    latency_32_us: "float | None" = None
+    latency_32_low_us: "float | None" = None
+    latency_32_high_us: "float | None" = None
+    file: str = ""
+    reason: str = ""
+    route: str = ""
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +159,7 @@ class Deployment:
 
     Attributes:
       folder: where the files lie.
-      rows: a row a format and runtime, with the columns of COLUMNS: bytes; accuracy in [0, 1] and
-        what of Keras' is lost, in points; largest absolute difference of an output from Keras';
-        outputs that are NaN or infinite; latency of a batch of 1 and of 32 in microseconds,
-        median and quartiles; growth of the process' memory in bytes.  Of a format that was
-        refused: the reason, and the route that works.
+      rows: a `Row` for each format and runtime, as a table.
       facts: where the network comes from, the reference, what compaction removed, versions.
     """
 
@@ -152,9 +194,16 @@ def with_route(row: "pd.Series[Any]") -> str:
     return f"{reason}. Instead: {row.route}." if row.route else f"{reason}."
 
 
-def table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Rows as a table with all the columns, in their order."""
-    return pd.DataFrame(list(rows), columns=list(COLUMNS))
+def table(rows: "Iterable[Row | dict[str, Any]]") -> pd.DataFrame:
+    """Rows as a table with the columns of `Row`, in their order.
+
+    Example:
+      >>> rows = table([Row(format="float32", status=SHIPPED, bytes=4)])
+      >>> rows["format"].tolist(), rows.bytes.tolist()
+      (['float32'], [4])
+    """
+    return pd.DataFrame([dataclasses.asdict(row) if isinstance(row, Row) else row for row in rows],
+                        columns=list(COLUMNS))
 
 
 def encode(rows: pd.DataFrame, facts: dict[str, Any]) -> str:

@@ -1,3 +1,4 @@
+import dataclasses
 import gzip
 import json
 import os
@@ -36,45 +37,45 @@ def check(file, *found, classes=CLASSES, **options):
                                                                       **options})
 
 
-def best(row):
-    """The comparison in the runtime that a user starts with."""
-    return next((each for each in row.compared if each.runtime in row.runtimes), None)
+def shipped(rows):
+    """The runtimes that a file may be used with."""
+    return [row.runtime for row in rows if row.status == SHIPPED]
 
 
-def plain(row):
-    """Its rows in a deployment's table, as JSON holds them."""
-    return json.loads(json.dumps(list(checks.plain_rows(row, "model.tflite")), allow_nan=False))
+def agreement(outputs):
+    return checks.compare(REFERENCE, CLASSES, outputs).agreement
 
 
 def test_without_classes_eight_bits_have_a_bound_too(file):
     off = REFERENCE.copy()
     off[1, 1] -= 1.1  # More than a quarter of the largest output, 4.
-    assert check(file, measured(off), classes=None).status == REFUSED
-    assert check(file, measured(REFERENCE - 0.9), classes=None).status == SHIPPED
-    assert check(file, measured(off)).status == SHIPPED
+    assert not shipped(check(file, measured(off), classes=None))
+    assert shipped(check(file, measured(REFERENCE - 0.9), classes=None))
+    assert shipped(check(file, measured(off)))
 
 
 def test_a_format_is_a_row_a_runtime_in_a_table(file):
-    row = check(file, measured(), failed("litert_builtin"))
-    first, second = plain(row)
-    assert first["status"] == SHIPPED and first["file"] == "model.tflite"
-    assert (first["bytes"], first["latency_1_us"], first["latency_32_high_us"]) == (1000, 2.0, 3.0)
-    assert second["status"] == REFUSED and second["reason"].endswith("failed to prepare")
-    assert second["accuracy"] is None and second["latency_1_us"] is None
-    assert plain(checks.refused("int8", "needs examples", "float32"))[0]["runtime"] == ""
+    first, second = check(file, measured(), failed("litert_builtin"))
+    assert first.status == SHIPPED and first.file == "model.tflite"
+    assert (first.bytes, first.latency_1_us, first.latency_1_low_us, first.latency_32_high_us) == (
+        1000, 2.0, 1.0, 3.0)
+    assert second.status == REFUSED and second.reason.endswith("failed to prepare")
+    assert second.accuracy is None and second.latency_1_us is None
+    assert second.file == "model.tflite" and second.bytes == 1000
+    for row in (first, second):
+        json.dumps(dataclasses.asdict(row), allow_nan=False)
 
 
 def test_what_computes_the_same_is_shipped(file):
-    row = check(file, measured(), measured(runtime="litert_builtin"), rounding=0.0)
-    assert (row.status, row.runtimes, row.reason, row.route) == (
-        SHIPPED, ("litert", "litert_builtin"), "", "")
-    assert row.bytes == 1000
-    assert row.gzip_bytes == len(gzip.compress(bytes(1000), 9))
-    found = best(row)
-    assert (found.max_error, found.accuracy, found.accuracy_lost, found.agreement,
-            found.not_finite) == (0.0, 0.75, 0.0, 1.0, 0)
-    assert (found.peak_memory_bytes, found.batch_1["median"], found.version) == (4096, 2.0, "2.1")
-    assert plain(row)[0]["accuracy"] == 0.75
+    rows = check(file, measured(), measured(runtime="litert_builtin"), rounding=0.0)
+    assert shipped(rows) == ["litert", "litert_builtin"]
+    for row in rows:
+        assert (row.reason, row.route, row.bytes) == ("", "", 1000)
+        assert row.gzip_bytes == len(gzip.compress(bytes(1000), 9))
+        assert (row.max_error, row.accuracy, row.accuracy_lost, row.not_finite) == (
+            0.0, 0.75, 0.0, 0)
+        assert (row.peak_memory_bytes, row.latency_1_us) == (4096, 2.0)
+    assert agreement(REFERENCE) == 1.0
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -82,24 +83,23 @@ def test_a_single_output_that_is_not_finite_refuses(file, value):
     outputs = REFERENCE.copy()
     outputs[3, 1] = value
     # In the second runtime too: it loads there without a word.
-    row = check(file, measured(), measured(outputs, "litert_builtin"), tolerance=100)
-    assert row.status == REFUSED and row.runtimes == () and best(row) is None
-    assert row.reason == "1 outputs are NaN or infinite in litert_builtin"
-    assert row.route == "saved_model"
-    found = row.compared[1]
-    assert found.max_error is None and found.not_finite == 1 and found.agreement == 0.75
-    assert plain(row)
+    rows = check(file, measured(), measured(outputs, "litert_builtin"), tolerance=100)
+    assert not shipped(rows)
+    for row in rows:
+        assert row.reason == "1 outputs are NaN or infinite in litert_builtin"
+        assert row.route == "saved_model" and row.file == ""
+    assert rows[0].not_finite == 0 and rows[1].not_finite == 1 and rows[1].max_error is None
+    assert agreement(outputs) == 0.75
 
 
 @pytest.mark.parametrize(("tolerance", "status"), [(24.9, REFUSED), (25, SHIPPED)])
 def test_accuracy_may_be_lost_up_to_the_tolerance(file, tolerance, status):
     outputs = REFERENCE.copy()
     outputs[0] = [1.0, 2.0]
-    row = check(file, measured(outputs), tolerance=tolerance)
+    row, = check(file, measured(outputs), tolerance=tolerance)
     assert row.status == status
-    found = row.compared[0]
-    assert (found.accuracy, found.accuracy_lost, found.agreement) == (0.5, 25.0, 0.75)
-    assert found.max_error == 1.0
+    assert (row.accuracy, row.accuracy_lost, agreement(outputs)) == (0.5, 25.0, 0.75)
+    assert row.max_error == 1.0
     if status == REFUSED:
         assert row.reason == "25.00 points of accuracy are lost in litert, and 24.9 are tolerated"
 
@@ -107,42 +107,43 @@ def test_accuracy_may_be_lost_up_to_the_tolerance(file, tolerance, status):
 def test_accuracy_won_is_no_loss(file):
     outputs = REFERENCE.copy()
     outputs[3] = [1.0, 0.0]
-    row = check(file, measured(outputs), tolerance=0)
+    row, = check(file, measured(outputs), tolerance=0)
     assert row.status == SHIPPED
-    assert (best(row).accuracy_lost, best(row).agreement) == (-25.0, 0.75)
+    assert (row.accuracy_lost, agreement(outputs)) == (-25.0, 0.75)
 
 
 @pytest.mark.parametrize(("rounding", "status"), [(1e-3, REFUSED), (5e-3, SHIPPED),
                                                   (None, SHIPPED)])
 def test_errors_that_rounding_does_not_explain_refuse(file, rounding, status):
-    row = check(file, measured(REFERENCE + 0.015625), rounding=rounding)  # 0.4% of the largest.
-    assert row.status == status and row.compared[0].accuracy_lost == 0
+    row, = check(file, measured(REFERENCE + 0.015625), rounding=rounding)  # 0.4% of the largest.
+    assert row.status == status and row.accuracy_lost == 0
     if status == REFUSED:
         assert row.reason == "an output is 0.016 off in litert, and rounding explains at most 0.004"
 
 
 def test_what_loads_in_some_runtimes_is_shipped_for_them(file):
-    row = check(file, failed(), measured(runtime="litert_builtin"))
-    assert row.status == SHIPPED and row.runtimes == ("litert_builtin",)
-    assert row.reason == "litert does not load it: RuntimeError: failed to prepare"
-    assert row.route == "saved_model" and best(row).runtime == "litert_builtin"
+    rows = check(file, failed(), measured(runtime="litert_builtin"))
+    assert shipped(rows) == ["litert_builtin"]
+    assert [row.reason for row in rows] == ["RuntimeError: failed to prepare", ""]
+    assert [row.route for row in rows] == ["saved_model"] * 2
 
 
 def test_what_loads_in_none_is_refused(file):
-    row = check(file, failed(), failed("litert_builtin", "crashed"))
-    assert row.status == REFUSED and row.runtimes == ()
-    assert row.reason == ("litert does not load it: RuntimeError: failed to prepare; "
-                          "litert_builtin does not load it: crashed")
+    rows = check(file, failed(), failed("litert_builtin", "crashed"), Measured("keras"))
+    assert not shipped(rows) and not any(row.file for row in rows)
+    assert [row.reason for row in rows] == ["RuntimeError: failed to prepare", "crashed",
+                                            "It gave no outputs."]
 
 
 def test_outputs_of_another_shape_refuse(file):
-    row = check(file, measured(REFERENCE[:, :1]))
+    row, = check(file, measured(REFERENCE[:, :1]))
     assert row.status == REFUSED and "another shape" in row.reason
 
 
 def test_without_classes_there_is_no_accuracy(file):
-    found = best(check(file, measured(), classes=None))
-    assert found.accuracy is None and found.accuracy_lost is None and found.agreement == 1.0
+    row, = check(file, measured(), classes=None)
+    assert row.accuracy is None and row.accuracy_lost is None
+    assert checks.compare(REFERENCE, None, REFERENCE).agreement == 1.0
 
 
 @pytest.mark.parametrize(("reference", "predicted"), [
@@ -152,7 +153,7 @@ def test_without_classes_there_is_no_accuracy(file):
 def test_one_output_is_cut_by_a_threshold(reference, predicted):
     reference = np.array(reference)
     assert checks.predictions(reference, reference).tolist() == predicted
-    found = checks.compare(reference, np.array(predicted)[:, None], measured(reference))
+    found = checks.compare(reference, np.array(predicted)[:, None], reference)
     assert found.accuracy == 1.0
 
 
@@ -161,11 +162,11 @@ def test_classes_of_places_are_counted_place_by_place():
     reference[..., 2] = 1
     classes = np.full((2, 3), 2)
     classes[0, 0] = 1
-    assert checks.compare(reference, classes, measured(reference)).accuracy == 5 / 6
+    assert checks.compare(reference, classes, reference).accuracy == 5 / 6
 
 
 def test_classes_of_another_shape_and_a_network_of_nan_are_refused(file):
-    with pytest.raises(LotteryError, match="one class an example"):
+    with pytest.raises(LotteryError, match="one class for each example"):
         check(file, measured(), classes=np.eye(4))
     with pytest.raises(LotteryError, match="finite outputs. Received: 1 of 4"):
         checks.check("float32", file, np.array([[1.0, np.nan], [0, 0]]), None, [])
@@ -184,5 +185,6 @@ def test_a_folder_is_its_files(tmp_path):
 
 
 def test_a_format_without_a_file_is_refused():
-    row = checks.refused("int8", "int8 needs representative examples.", "dynamic_int8")
-    assert row.status == REFUSED and plain(row)[0]["bytes"] is None and best(row) is None
+    row, = checks.refused("int8", "int8 needs representative examples.", "dynamic_int8")
+    assert (row.status, row.runtime, row.bytes, row.file) == (REFUSED, "", None, "")
+    assert row.route == "dynamic_int8"

@@ -89,8 +89,8 @@ def trusted(path, runtime, x, folder):
                              not_finite=found["not_finite"])
 
 
-def row(model, name, folder, measure=None, tolerance=0.1):
-    """The checks' row of a model in a format."""
+def rows(model, name, folder, measure=None, tolerance=0.1):
+    """What the checks say of a model in a format, a row a runtime."""
     format_, x = formats.get(name), examples(model)
     path = folder / f"{name}{format_.suffix}"
     formats.convert(model, name, path, x)
