@@ -139,9 +139,27 @@ def test_core_is_numpy_in_and_numpy_out():
             assert imports(module)[1] - set(sys.stdlib_module_names) <= {"numpy"}
 
 
-def test_the_command_starts_without_tensorflow():
-    program = ("import sys; sys.argv = ['lth']; import lth_keras.cli.main; "
-               "sys.exit('tensorflow' in sys.modules)")
+@pytest.mark.parametrize("imports", ["lth_keras.cli.main", "lth_keras.experiments.pools",
+                                     "lth_keras.deployment.measuring_process"])
+def test_what_starts_without_tensorflow(imports):
+    program = f"import sys; import {imports}; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_every_public_name_comes_by_a_star_and_keras_of_tensorflow_is_the_one_it_works_with():
+    program = ("from lth_keras import *\nimport lth_keras, tensorflow, tf_keras\n"
+               "missing = set(lth_keras.__all__) - set(dir())\n"
+               "assert not missing, missing\n"
+               "assert prune_low_magnitude is lth_keras.prune_low_magnitude\n"
+               "assert tensorflow.keras.Model is tf_keras.Model\n")
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("then", ["import tensorflow as tf", "import tensorflow as tf; lth_keras"
+                                  ".Search", "lth_keras.Search; import tensorflow as tf"])
+def test_keras_of_tensorflow_is_keras_2_whatever_is_used_first(then):
+    program = (f"import lth_keras; {then}; import sys; "
+               "sys.exit(not tf.keras.Model.__module__.startswith('tf_keras'))")
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

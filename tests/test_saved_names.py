@@ -1,8 +1,11 @@
 """What Keras writes into files of models by class stays loadable, wherever its module lies."""
 
 import doctest
+import gzip
 import importlib
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import zipfile
@@ -12,10 +15,20 @@ import pytest
 import tf_keras as keras
 
 import lth_keras
+from lth_keras import saved_names
 from lth_keras.deployment.compaction.gather_layer import GatherFeatures
 from lth_keras.experiments.training.optimizers import CoupledSGD, Rate
 
-SAVED = lth_keras._SAVED
+SAVED = saved_names.HOMES
+# Files that version 0.1.0 wrote (.h5 in gzip), and what their models predict for X.
+FILES = pathlib.Path(__file__).parent / "data" / "version_0_1_0"
+X = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
+PREDICTED = {
+    "layers.keras": [[-0.119482286, 0.138209105], [-0.348181933, 0.798188210]],
+    "layers.h5": [[-0.140952602, -0.597697437], [-0.445685834, -1.908538818]],
+    "subclassed.keras": [[-0.071896546, -0.214283407, 0.222805321],
+                         [0.231905594, -0.504320443, 0.302343011]],
+}
 
 
 class Mine(keras.Model):
@@ -52,7 +65,7 @@ def modules(config):
 def test_each_is_of_the_package_itself(name):
     home = importlib.import_module(f"lth_keras.{SAVED[name]}")
     assert name == "WrappedModel" or getattr(home, name).__module__ == "lth_keras"
-    assert vars(lth_keras)[name] is getattr(home, name)
+    assert getattr(lth_keras, name) is getattr(home, name)
 
 
 def test_a_file_names_the_package_and_none_of_its_modules(tmp_path):
@@ -65,6 +78,67 @@ def test_a_file_names_the_package_and_none_of_its_modules(tmp_path):
             named = modules(json.loads(file.read("config.json")))
         assert "lth_keras" in named
         assert not [module for module in named if module.startswith("lth_keras.")]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The files of version 0.1.0, as they were written."""
+    folder = tmp_path_factory.mktemp("files")
+    for path in FILES.iterdir():
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        (folder / path.name.removesuffix(".gz")).write_bytes(content)
+    return folder
+
+
+# Of a class of the user's, registered with Keras, as in the files.
+LOADING = """
+import json, sys
+import numpy as np, tf_keras as keras
+
+@keras.saving.register_keras_serializable("mine")
+class Mine(keras.Model):
+    def __init__(self, units=3, **options):
+        super().__init__(**options)
+        self.units = units
+        self.dense = keras.layers.Dense(units)
+    def call(self, inputs):
+        return self.dense(inputs)
+    def get_config(self):
+        return {"units": self.units}
+
+predicted = {}
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path)
+    x = np.arange(8, dtype=np.float32).reshape(2, 4) / 8
+    predicted[path] = model.predict(x, verbose=0).tolist()
+    wrapper = next(layer for layer in model._flatten_layers()
+                   if type(layer).__name__ == "MaskedLayer")
+    kernel, mask = wrapper.pruning_vars[0][0], wrapper.pruning_vars[0][1].numpy()
+    before = kernel.numpy()
+    model.fit(x, np.ones_like(predicted[path]), epochs=2, verbose=0)
+    assert 0 < mask.mean() < 1 and not kernel.numpy()[mask == 0].any(), path
+    assert (kernel.numpy()[mask == 1] != before[mask == 1]).any(), path
+print(json.dumps(predicted))
+"""
+
+
+@pytest.mark.parametrize("imports, names", [
+    # Keras itself imports a package for the class of a whole model, not for its layers'.
+    ("", ["subclassed.keras"]),
+    ("import lth_keras, tf_keras", list(PREDICTED)),
+    ("import tf_keras, lth_keras", list(PREDICTED)),
+    ("import lth_keras, tensorflow_model_optimization", ["layers.h5"]),
+])
+def test_files_of_version_0_1_0_load_and_go_on_training_sparse(imports, names, files):
+    ran = subprocess.run([sys.executable, "-c", f"{imports}\n{LOADING}", *names], cwd=files,
+                         env={**os.environ, "PYTHONPATH": str(FILES.parents[2])},
+                         check=True, capture_output=True)
+    predicted = json.loads(ran.stdout)
+    assert list(predicted) == names
+    for name in names:
+        np.testing.assert_allclose(predicted[name], PREDICTED[name], rtol=1e-5)
 
 
 def test_what_is_saved_loads_in_a_program_that_does_not_import_the_package():
@@ -88,3 +162,53 @@ def test_its_example_runs(name):
     home = importlib.import_module(f"lth_keras.{SAVED[name]}")
     for test in doctest.DocTestFinder().find(getattr(home, name), name, globs=vars(home)):
         assert not doctest.DocTestRunner().run(test).failed
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a program beside a tf_keras that does nothing, and fails to load once, if told to."""
+    (tmp_path / "tf_keras.py").write_text(
+        "import builtins, types\n"
+        "if vars(builtins).pop('failing', False): raise ImportError('as told')\n"
+        "known = {}\n"
+        "saving = types.SimpleNamespace(get_custom_objects=lambda: known)\n")
+
+    def run(program):
+        paths = os.pathsep.join([str(tmp_path), str(pathlib.Path(lth_keras.__file__).parents[1])])
+        ran = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True,
+                             env={**os.environ, "PYTHONPATH": paths}, text=True)
+        assert not ran.returncode, ran.stderr
+        return ran.stdout.strip()
+    return run
+
+
+@pytest.mark.parametrize("imports", ["lth_keras, tf_keras", "tf_keras, lth_keras"])
+def test_keras_knows_every_saved_class_whichever_is_imported_first(imports, run):
+    known = run(f"import {imports}, sys; print(*tf_keras.known); "
+                "assert 'tensorflow' not in sys.modules")
+    assert known.split() == [f"lth_keras>{name}" for name in (*SAVED, "Take")]
+
+
+def test_the_hook_waits_for_an_import_that_succeeds_and_is_gone_then(run):
+    assert run("""
+import builtins, importlib.util, sys
+before = list(sys.meta_path)
+import lth_keras
+assert importlib.util.find_spec("tf_keras").loader.get_filename("tf_keras").endswith("tf_keras.py")
+assert "tf_keras" not in sys.modules
+builtins.failing = True
+try:
+    import tf_keras
+except ImportError as error:
+    print(error)
+import tf_keras
+assert len(tf_keras.known) > 1 and sys.meta_path == before
+assert type(tf_keras.__loader__) is type(tf_keras.__spec__.loader) is type(lth_keras.__loader__)
+""") == "as told"
+
+
+def test_without_keras_nothing_is_in_the_way(run):
+    run("import lth_keras, json, sys\n"
+        "try: import tf_keras.nothing\n"
+        "except ModuleNotFoundError: pass\n"
+        "else: sys.exit('it is not there')")

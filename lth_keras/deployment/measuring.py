@@ -109,7 +109,7 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
         folder = pathlib.Path(name)
         np.save(folder / "examples.npy", np.asarray(examples), allow_pickle=False)
         (folder / "task.json").write_text(json.dumps(task))
-        failure = _run(folder, runtime, threads, timeout)
+        failure = _run(folder, threads, timeout)
         if failure is not None:
             return Measured(runtime, failure)
         found = json.loads((folder / "trial.json").read_text())
@@ -126,13 +126,12 @@ def versions() -> dict[str, str]:
     return {**provenance.versions(), "ai-edge-litert": litert}
 
 
-def _run(folder: pathlib.Path, runtime: str, threads: int, timeout: float) -> "str | None":
+def _run(folder: pathlib.Path, threads: int, timeout: float) -> "str | None":
     # What ended the process before it had a result; None if it has one.
     try:
         # Where there is nothing that could be imported in place of a package.
         done = subprocess.run([sys.executable, "-m", measuring_process.__name__, str(folder)],
-                              cwd=folder,
-                              env=_environment(runtime, threads), timeout=timeout,
+                              cwd=folder, env=_environment(threads), timeout=timeout,
                               stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except subprocess.TimeoutExpired:
         return f"It took more than {timeout:g} seconds."
@@ -145,15 +144,8 @@ def _run(folder: pathlib.Path, runtime: str, threads: int, timeout: float) -> "s
     return one_line(f"The runtime ended with exit code {done.returncode}{last}")
 
 
-def _environment(runtime: str, threads: int) -> dict[str, str]:
+def _environment(threads: int) -> dict[str, str]:
     package = pathlib.Path(lth_keras.__file__).parent.parent
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths),
-                   "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1",
-                   "OMP_NUM_THREADS": str(threads)}
-    # A program that loads a .keras file has imported the package, whose layers may be in it;
-    # of the other runtimes the process should be the runtime's alone.
-    environment.pop("LTH_KERAS_WORKER", None)
-    if runtime != "keras":
-        environment["LTH_KERAS_WORKER"] = "1"
-    return environment
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3",
+            "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": str(threads)}

@@ -158,7 +158,7 @@ class LocalPool(Pool):
 
 def environment() -> dict[str, str]:
     """What a worker process finds in its environment."""
-    return {"LTH_KERAS_WORKER": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def translated(inner: "Future[Any]", deaths: Any,

@@ -58,7 +58,7 @@ def test_a_tf_lite_trial_loads_its_runtime_alone(files, model, tmp_path):
                "measuring_process.main(sys.argv[1:]); "
                "sys.exit(str({'tensorflow', 'tf_keras', 'pandas'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False,
-                          env={**os.environ, "LTH_KERAS_WORKER": "1"}, capture_output=True)
+                          capture_output=True)
     assert done.stderr.decode().strip().splitlines()[-1] == "set()"
     assert "error" not in json.loads((tmp_path / "trial.json").read_text())
 
@@ -88,8 +88,8 @@ def fake(tmp_path, monkeypatch):
         (package / "__init__.py").touch()
         (package / "interpreter.py").write_text(program)
         monkeypatch.setattr(measuring, "_environment", lambda *_: {
-            **environment("litert", 1),
-            "PYTHONPATH": os.pathsep.join([str(tmp_path), environment("litert", 1)["PYTHONPATH"]])})
+            **environment(1),
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), environment(1)["PYTHONPATH"]])})
     environment = measuring._environment
     return place
 

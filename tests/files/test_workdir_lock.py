@@ -20,7 +20,7 @@ time.sleep(600)
 @pytest.fixture
 def holder(tmp_path):
     process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], text=True,
-                               stdout=subprocess.PIPE, env={**os.environ, "LTH_KERAS_WORKER": "1"})
+                               stdout=subprocess.PIPE)
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()

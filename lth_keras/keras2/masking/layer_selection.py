@@ -1,8 +1,8 @@
-"""What is pruned by default: kernels, of trainable layers.
+"""Which weights are pruned: by default the kernels of trainable layers.
 
-A weight is prunable if it has rank 2 or more, is trained, and is no bias,
-normalisation parameter, embedding or activation slope.  `include` adds layers that are
-left out by default (embeddings, frozen layers); `exclude` takes layers out.
+A weight is prunable if it has rank 2 or more, is trained, and is not a bias, normalisation
+parameter, embedding or activation slope.  `include` adds layers that are left out by default
+(embeddings, frozen layers); `exclude` leaves layers dense.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,7 @@ def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
 
 
 def matches(layer: Any, selectors: Sequence[Selector]) -> list[Selector]:
-    """Those selectors that mean this layer: its name, its type, a function of it."""
+    """The selectors that match a layer: its name, its type, or a function that is true of it."""
     def means(selector: Selector) -> bool:
         if isinstance(selector, str):
             return selector in (layer.name, type(layer).__name__)
@@ -80,7 +80,11 @@ def matches(layer: Any, selectors: Sequence[Selector]) -> list[Selector]:
 
 
 def check_selectors(value: Any, name: str) -> Sequence[Selector]:
-    """`include` or `exclude` as a sequence."""
+    """Gives `include` or `exclude` as a sequence.
+
+    Raises:
+      LotteryError: if an entry is neither a name, a type of layer nor a function.
+    """
     if value is None or isinstance(value, (int, float)):
         raise LotteryError(f"{name} takes layer names, layer types and functions of a layer. "
                            f"Received: {value!r}.")
@@ -96,10 +100,10 @@ def check_selectors(value: Any, name: str) -> Sequence[Selector]:
 
 
 class Selection:
-    """What `include`, `exclude` and a pruning policy make of a model.
+    """Which weights of a model are pruned, by `include`, `exclude` and a pruning policy.
 
     A weight that several layers use is pruned in all of them or in none: `exclude` and the
-    policy outdo `include`, which outdoes what is left out by default.
+    policy override `include`, which overrides what is left out by default.
 
     Args:
       include, exclude, policy: as `lth.prune_low_magnitude` takes them.
@@ -134,7 +138,7 @@ class Selection:
         return f"not allowed by {type(self._policy).__name__}"
 
     def check_policy(self, model: Any) -> None:
-        """Refuses a model that the policy does not support.
+        """Raises LotteryError if the policy does not support the model.
 
         Raises:
           LotteryError: with what the policy says.
@@ -147,6 +151,7 @@ class Selection:
                                f"{model.name!r}, of which that says: {error}.") from error
 
     def _note(self, found: list[Selector]) -> bool:
+        # What was never noted matched no layer: see check_used.
         self._used.update(id(selector) for selector in found)
         return bool(found)
 
@@ -176,7 +181,7 @@ class Selection:
                 yield layer, path, *now
 
     def check_used(self, model: Any) -> None:
-        """Refuses selectors that meant no layer.
+        """Raises LotteryError if a selector matched no layer.
 
         Raises:
           LotteryError: with the layers that there are.
@@ -193,7 +198,8 @@ class Selection:
 def is_opened(layer: Any, model: Any) -> bool:
     """Whether the layers within a layer of a model are wrapped one by one.
 
-    A subclassed model is opened within another; in a graph it is a layer like any other.
+    Those of a subclassed model within another are; within a Sequential or functional model it is
+    wrapped as a whole, like any other layer.
     """
     return is_graph(layer) or (isinstance(layer, keras.Model) and not is_graph(model))
 

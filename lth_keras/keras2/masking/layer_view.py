@@ -1,4 +1,8 @@
-"""What a model's call sees of a wrapped layer: pruned weights come masked, at any depth."""
+"""What a model's call reads from a wrapped layer: pruned weights come masked, at any depth.
+
+A subclassed model may read `self.dense.kernel` in its call, or call a method of a layer.  Its
+wrapper lends the masked weights for that long, so that code written for the layer stays right.
+"""
 
 import contextlib
 import functools
@@ -12,16 +16,19 @@ _Lend = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 def seen(layer: Any, name: str, lend: _Lend) -> Any:
-    """An attribute of a layer, as a model's call is to see it.
+    """Reads an attribute of a layer for a model's call, with masked weights.
 
     Args:
       layer: a layer that is wrapped, or one within it.
       name: of its attribute.
-      lend: what lends all of them their masked weights, for the time of a `with`.
+      lend: makes a context in which the layer, and all within it, hold masked weights.
 
     Returns:
-      A weight is masked, a method runs with masked weights, and so does what is read from or
-      called on a layer within this one.
+      The attribute: a weight comes masked, a method runs in that context, and a layer is given
+      as a `Within`, of which the same holds.
+
+    Raises:
+      AttributeError: if the layer has no such attribute.
     """
     value = getattr(layer, name)
     if inspect.ismethod(value) and value.__self__ is layer:
@@ -31,7 +38,7 @@ def seen(layer: Any, name: str, lend: _Lend) -> Any:
 
 
 class Within:
-    """A layer within a wrapped one, such as the cell of an LSTM, seen by a model's call."""
+    """Stands for a layer within a wrapped one, such as the cell of an LSTM, in a model's call."""
 
     def __init__(self, layer: Any, lend: _Lend):
         vars(self).update(_layer=layer, _lend=lend)
@@ -56,6 +63,7 @@ def _lending(method: Callable[..., Any], lend: _Lend) -> Callable[..., Any]:
 
 
 def _seen_within(value: Any, lend: _Lend) -> Any:
+    """Replaces layers, in containers too, since a layer keeps its sublayers in lists as well."""
     if isinstance(value, keras.layers.Layer):
         return Within(value, lend)
     if not isinstance(value, (dict, list, tuple)):
@@ -66,4 +74,5 @@ def _seen_within(value: Any, lend: _Lend) -> Any:
         return value
     if isinstance(value, dict):
         return dict(zip(value, found, strict=True))
-    return type(value)._make(found) if hasattr(value, "_make") else found
+    # A named tuple's own method: its type is that of Keras, which tracks what it holds.
+    return value._make(found) if hasattr(value, "_make") else found

@@ -1,6 +1,11 @@
-"""Zero: how a pruned weight is masked, its gradient too, and held at zero after a step."""
+"""Masked weights: a pruned weight and its gradient are zero, and stay so after a step.
+
+A mask is read as bools: XLA turns it into them once a loop and then reads a quarter of the
+bytes; and a selection, unlike a product, keeps zero what is not finite, with sign and all.
+"""
 
 import contextlib
+import dataclasses
 import functools
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,26 +13,60 @@ from typing import Any
 
 import tensorflow as tf
 
-# A mask is read as bools: XLA turns it into them once a loop and then reads a quarter of the
-# bytes; and a selection, unlike a product, keeps zero what is not finite, with sign and all.
 
 def masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
     """The weight, zero where it is pruned."""
-    kept = _fixed[id(mask)] if id(mask) in _fixed else tf.cast(mask, tf.bool)
-    return tf.where(kept, weight, tf.zeros((), weight.dtype))
+    return tf.where(_kept(mask), weight, tf.zeros((), weight.dtype))
 
 
-_fixed: dict[int, tf.Tensor] = {}
+def _kept(mask: tf.Variable) -> tf.Tensor:
+    # A tensor can be used in the graph that it belongs to, and in those within that one.
+    if _fixed:
+        graphs = list(_graphs())
+        for fixed in reversed(_fixed):
+            if id(mask) in fixed.kept and any(fixed.graph is graph for graph in graphs):
+                return fixed.kept[id(mask)]
+    return tf.cast(mask, tf.bool)
+
+
+@dataclasses.dataclass(eq=False)  # So that each takes away itself, not an equal one.
+class _FixedMasks:
+    """Masks as bools, by the mask's id, and the graph in which they were read."""
+
+    graph: Any
+    kept: dict[int, tf.Tensor]
+
+
+# Of all threads: a distribution strategy traces a replica in a thread of its own, in the same
+# graph.  Graphs tell apart what is traced at the same time.
+_fixed: list[_FixedMasks] = []
 
 
 @contextlib.contextmanager
 def fixed_masks(masks: Iterable[tf.Variable]) -> Iterator[None]:
-    """What is traced within reads each mask once, here, and not anew at every step of a loop."""
-    _fixed.update((id(mask), tf.cast(mask, tf.bool)) for mask in masks)
+    """What is traced within reads each mask once, here, and not anew at every step of a loop.
+
+    Only in the graph that is being traced, so it may be nested, and used by several threads.
+    Nothing changes for what runs eagerly, which may outlive the values that masks have here.
+    """
+    if tf.executing_eagerly():
+        yield
+        return
+    fixed = _FixedMasks(tf.compat.v1.get_default_graph(),
+                        {id(mask): tf.cast(mask, tf.bool) for mask in masks})
+    _fixed.append(fixed)
     try:
         yield
     finally:
-        _fixed.clear()
+        _fixed.remove(fixed)
+
+
+def _graphs() -> Iterator[Any]:
+    """The graph that is being traced, and those around it: loops and branches have their own."""
+    graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        yield graph
+        graph = getattr(graph, "outer_graph", None)
 
 
 def gradient_masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
@@ -39,12 +78,16 @@ def gradient_masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
 
 
 class ZeroConstraint:
-    """What holds a pruned weight at zero, whatever moved it: a constraint on the weight.
+    """A constraint that sets a weight's pruned places to zero after every optimizer step.
 
-    Its gradient is zero already, but a constraint of the user's need not keep zero, an
-    optimizer may add noise; and a constraint is what every Keras optimizer applies after its
-    step.  The weight is shared with the model that was wrapped, so the mask holds only for
-    steps whose forward pass went through the wrapper.
+    The gradient is zero there already, but a constraint of the user's need not keep zero, and an
+    optimizer may add noise; a constraint is what every Keras optimizer applies after its step.
+    The weight is shared with the model that was wrapped, so the mask applies only to steps whose
+    forward pass went through the wrapper.
+
+    Args:
+      weight: gets this as its constraint, which calls the one that it had.
+      mask: 1 where the weight is kept.
     """
 
     def __init__(self, weight: tf.Variable, mask: tf.Variable):
@@ -61,6 +104,7 @@ class ZeroConstraint:
         self._used_in = _program()
 
     def _in_use(self) -> bool:
+        # Not in a step of the model that shares the weight and was not wrapped.
         return self._used_in is not None and self._used_in() is _program()()
 
     def lend(self) -> tf.Tensor:
@@ -74,13 +118,13 @@ class ZeroConstraint:
 
 
 def mask_penalties(layer: Any, keepers: Mapping[int, ZeroConstraint]) -> None:
-    """Lends regularizers the weights as they are lent to the layer, with masked gradients.
+    """Masks the gradients of a layer's regularizers too.
 
-    The gradients that an optimizer clips would else include those of pruned weights.
+    An optimizer that clips gradients by their norm would count those of pruned weights otherwise.
 
     Args:
-      layer: the layer whose regularizers, and those of layers inside it, are meant.
-      keepers: what keeps each weight's pruned places zero, by the weight's id.
+      layer: its regularizers, and those of layers inside it, are replaced.
+      keepers: the constraint of each pruned weight, by the weight's id.
     """
     for part in layer._flatten_layers():
         part._callable_losses = [_masked_penalty(loss, keepers) for loss in part._callable_losses]
@@ -104,11 +148,13 @@ def _penalty(penalty: Callable[[Any], tf.Tensor], keeper: ZeroConstraint) -> tf.
 
 
 def _program() -> Any:
-    # The outermost graph, as a reference that does not keep it; all eager steps are one.
-    graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
-    while getattr(getattr(graph, "outer_graph", None), "building_function", False):
-        graph = graph.outer_graph
-    return weakref.ref(_EAGER if graph is None else graph)
+    # The outermost function's graph, as a reference that does not keep it alive: the forward pass
+    # may lie in a branch or loop of its own.  All eager steps are one program.
+    program: Any = _EAGER
+    for graph in _graphs():
+        if program is _EAGER or getattr(graph, "building_function", False):
+            program = graph
+    return weakref.ref(program)
 
 
 class _Eager:

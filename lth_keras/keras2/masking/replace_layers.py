@@ -1,9 +1,9 @@
-"""Layers that take the place of others, in any kind of tf_keras model.
+"""Replaces layers by others, in any kind of tf_keras model.
 
-A Sequential or functional model is built again around the new layers and shares the others
-with the one given.  A subclassed model cannot be: its code is its graph.  There the new
-layers go where the old ones lay, in attributes, lists, tuples and dicts, and it stays the
-same object.
+A Sequential or functional model is built anew with the new layers, and shares the other layers
+with the model given.  A subclassed model cannot be built anew, since only its code says what it
+computes: in its attributes, lists, tuples and dicts the new layers are put in place of the old
+ones, and it stays the same object.
 """
 
 import copy
@@ -18,12 +18,12 @@ from lth_keras.keras2.masking.weight_names import HIDDEN, is_graph
 
 
 def replace_layers(model: Any, substitute: Callable[[Any], Any]) -> Any:
-    """A model in which other layers stand for some of its own.
+    """Replaces layers of a model by others.
 
     Args:
-      model: a tf_keras model.  A subclassed one, or a layer that holds layers, is changed in
-        place; so are those of them that it holds.
-      substitute: takes a layer and returns the one to stand for it, maybe itself.
+      model: a tf_keras model.  A subclassed model, or a layer that holds layers, is changed in
+        place; so are such models and layers within it.
+      substitute: takes a layer and returns its replacement, or the layer itself to keep it.
 
     Returns:
       A new model of the same class, for a Sequential or functional one; else the one given.
@@ -57,6 +57,7 @@ class _Replacement:
         return stands_for_it
 
     def _rebuilt(self, model: Any) -> Any:
+        # Keras' clone_model gives a plain Model, also of a class of the user's.
         clone = keras.models.clone_model(model, clone_function=self.layer)
         if not type(model).__module__.startswith("tf_keras"):
             clone = self._of_class(model, clone)
@@ -82,6 +83,7 @@ class _Replacement:
         return own
 
     def _in_place(self, owner: Any) -> None:
+        """Puts the new layers where the attributes of a subclassed model or layer lead."""
         before, changed = list(vars(owner).items()), {}
         tracked = list(getattr(owner, "_self_tracked_trackables", ()))
         for name, value in before:

@@ -1,8 +1,8 @@
-"""Whether a subclassed model can be wrapped: every weight it uses must lie where it is found.
+"""Refuses subclassed models that use weights which cannot be found, and so not be masked.
 
-Its code is all that there is of its graph, so layers made in its call, or kept where Keras
-does not look, would be trained densely, or not at all, without a word.  Its call is traced
-once, and what it makes and reads is compared with what it holds.
+Only its code says what such a model computes.  Layers that it makes in its call, or keeps where
+Keras does not look, would be trained densely, or not at all, without any message.  So its call is
+traced once, and the weights that it makes and reads are compared with those that it holds.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _BY_HAND = ("Hold its layer in an attribute, list, tuple or dict of the model, o
 
 
 def check_subclassed(model: Any, pruned: set[int]) -> None:
-    """Refuses what could not be pruned, or would be pruned only in part.
+    """Raises LotteryError if a model could not be pruned, or only in part.
 
     Args:
       model: a built model of any kind, not wrapped yet.
@@ -45,6 +45,7 @@ def _subclassed(model: Any) -> Iterator[Any]:
 
 
 def _check_own_weights(model: Any, pruned: set[int]) -> None:
+    # What the model reads from itself passes by the wrapper, and so comes without its mask.
     inside = {id(layer): path for path, layer in parts(model)}
     for slot in slots(model, aliases=True):
         if slot.owner is model and id(slot.variable) in pruned:
@@ -56,6 +57,7 @@ def _check_own_weights(model: Any, pruned: set[int]) -> None:
 
 
 def _check_tracked(model: Any) -> None:
+    # Wrapping reaches a weight if an attribute leads to it and Keras tracks it.
     held = [slot.variable for slot in slots(model)]
     held += [slot.variable for layer, _ in layer_selection.units(model) for slot in slots(layer)]
     reached = {key for weight in held for key in _ids(weight)} \

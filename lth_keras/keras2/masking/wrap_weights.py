@@ -1,4 +1,4 @@
-"""The layers of a model, with wrappers around those that use the weights to prune."""
+"""Wraps the layers of a model that use the weights to prune, each in a `MaskedLayer`."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -59,6 +59,7 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
 
 def _masked_layer(layer: Any, used: list[Any], masked: set[int],
                   chosen: Mapping[int, Structure]) -> MaskedLayer:
+    # A weight that an earlier layer has too is pruned there: one mask for both.
     tied = [slot.path for slot in used if id(slot.variable) in masked]
     own = [slot for slot in used if slot.path not in tied]
     structure = chosen[id(own[0].variable)] if own else NONE
@@ -71,11 +72,12 @@ def _masked_layer(layer: Any, used: list[Any], masked: set[int],
 
 
 def _has_wrappers(layer: Any) -> bool:
+    # Wrapped by hand, or by tfmot, in whole or within.
     return any(isinstance(part, Wrapper) for part in layer._flatten_layers())
 
 
 def check_built(model: Any) -> None:
-    """Refuses a model that has not all its weights yet.
+    """Raises LotteryError if a model has not made all its weights yet.
 
     Raises:
       LotteryError: with the layer that has none, and how to build it.
@@ -85,7 +87,7 @@ def check_built(model: Any) -> None:
                            f"{type(model).__name__} without weights yet. Call it on a batch, "
                            "model(x), or call model.build(input_shape).")
     for layer, path in layer_selection.units(model):
-        # A layer without weights need not be built, such as a Dropout that was never called.
+        # A layer whose class makes no weights need not be built, such as a ReLU never called.
         plain = type(layer).build is keras.layers.Layer.build and not is_graph(model)
         if not (layer.built or plain or isinstance(layer, keras.layers.InputLayer)):
             raise LotteryError(f"The model must be built before it is wrapped. Received: layer "
