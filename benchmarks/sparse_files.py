@@ -35,9 +35,9 @@ def lenet(structure: str, fraction: str, rounds: str, steps: str) -> tuple[Any, 
     """LeNet-300-100 searched and trained on MNIST, without wrappers; density and accuracy."""
     config = presets.get("lenet_300_100").replace(
         structure=structure, rounds=rounds, steps=steps, fraction=fraction.replace("/", ","))
-    lab, start = RoundRunner(config, datasets.load("mnist")), Start()
+    runner, start = RoundRunner(config, datasets.load("mnist")), Start()
     for level in range(config.rounds + 1):
-        outcome = lab.train(Training(0, level), start)
+        outcome = runner.train(Training(0, level), start)
         start = Start(outcome.following)
     assert outcome.trained is not None
     found = outcome.trained
