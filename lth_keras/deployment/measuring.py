@@ -1,4 +1,4 @@
-"""Runtimes: what a file computes where it will be used, how fast, and in how much memory.
+"""Measures a file in the runtime that will use it: its outputs, latency and memory.
 
     keras             tf_keras, from a .keras file
     tensorflow        TensorFlow, from a SavedModel folder

@@ -1,4 +1,4 @@
-"""A trial: one file, in one runtime, in a process of its own.
+"""Measures one file in one runtime, in a process of its own.
 
     python -m lth_keras.deployment.measuring_process FOLDER
 
@@ -199,7 +199,7 @@ def memory(field: str) -> "int | None":
 
 
 def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
-    """Does a trial.
+    """Measures a file.
 
     Args:
       task: path, runtime, threads and repeats.
@@ -230,7 +230,7 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
 
 
 def main(arguments: list[str]) -> None:
-    """Does the trial of a folder, and leaves there what came of it."""
+    """Measures what a folder's task.json names, and writes the result into the folder."""
     folder = pathlib.Path(arguments[0])
     task = json.loads((folder / "task.json").read_text())
     try:

@@ -1,9 +1,9 @@
-"""The workshop: exports the networks of `lth run`, one or every level of a run, all alike.
+"""Exports the networks of `lth run`: one level of a run, or all of them with the same settings.
 
     WORKDIR/deployment/0a1b2c3d4e/replicate_0/level_03/   the files of a level, deployment.json
 
-The ten digits stand for settings, formats, versions and machine: what was measured before with the
-same is not measured again.
+The ten digits are a hash of settings, formats, versions and machine: what was measured with the
+same before is not measured again.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ from lth_keras.files.provenance import fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What figures depend on beside the network.
+    """What measurements depend on beside the network.
 
     Attributes:
       tolerance: points of accuracy that a format may lose against Keras, >= 0.
-      compaction: one of `deployment.COMPACTIONS`.
+      compaction: one of `manifest.COMPACTIONS`.
       examples: the first so many of the test set that files are compared on, or None for all.
       threads: cores that files are timed on, >= 1.
     """
@@ -51,7 +51,7 @@ class RunExporter:
     Args:
       settings: how.
       data_dir: where tensorflow-datasets keeps its data, or None for its default.
-      say: told what is done.
+      say: called with a line for the user on each step.
     """
 
     def __init__(self, settings: Settings, data_dir: "str | None" = None,
@@ -68,7 +68,7 @@ class RunExporter:
         return self._data[config.dataset]
 
     def from_file(self, path: pathlib.Path) -> TrainedNetwork:
-        """The network of a ticket file, as `sources.from_file` gives it."""
+        """The network of a ticket file, see `trained_networks.from_file`."""
         with quiet.loading():
             import tensorflow as _  # noqa: F401
         return trained_networks.from_file(path, self.data, self._say)
@@ -109,7 +109,7 @@ class RunExporter:
           formats: their names.
 
         Returns:
-          The rows of all, by level, with `deployment.COLUMNS`.
+          The rows of all, by level, with `manifest.COLUMNS`.
 
         Raises:
           WorkdirError: if no trained weights were kept.

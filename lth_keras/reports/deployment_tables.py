@@ -76,7 +76,7 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
     """Accuracy, bytes and latency of the shipped formats against density.
 
     Args:
-      rows: with `deployment.COLUMNS`, of several levels.
+      rows: with `manifest.COLUMNS`, of several levels.
       title: of the picture.
     """
     shipped = rows[rows.status == SHIPPED]
@@ -117,7 +117,7 @@ def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
     """Of each level, the smallest, the fastest and the most accurate that was shipped.
 
     Args:
-      rows: with `deployment.COLUMNS`, of several levels.
+      rows: with `manifest.COLUMNS`, of several levels.
 
     Yields:
       The level, its density in [0, 1], and a cell for each of BEST: a figure, and but for the

@@ -77,7 +77,7 @@ def measure_here(monkeypatch):
 
 
 def trusted(path, runtime, x, folder):
-    """As `runtimes.measure`, within this process; the file must be one that crashes nothing."""
+    """As `measuring.measure`, within this process; the file must be one that crashes nothing."""
     np.save(folder / "examples.npy", x)
     (folder / "task.json").write_text(json.dumps(
         {"path": str(path), "runtime": runtime, "threads": 1, "repeats": 1}))

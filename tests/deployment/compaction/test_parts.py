@@ -1,0 +1,70 @@
+"""The parts of a compaction, each on a case small enough to be worked out by hand."""
+
+import numpy as np
+import pytest
+import tf_keras as keras
+
+from lth_keras.deployment.compaction import channels, layer_channels, model_graph, rebuild
+from lth_keras.deployment.compaction.channels import Channelwise, Linear, Opaque
+from lth_keras.deployment.compaction.layer_channels import Call
+
+layers = keras.layers
+
+
+def model():
+    """Three units: the first alone is both fed and read."""
+    built = keras.Sequential([layers.Input((2,)), layers.Dense(3, "relu", name="a"),
+                              layers.Dense(1, name="b")])
+    built.set_weights([np.array([[1, 0, 1], [1, 0, 1.0]]), np.array([0, 2.0, 0]),
+                       np.array([[3], [4], [0.0]]), np.zeros(1)])
+    return built
+
+
+def test_a_graph_has_a_tensor_a_node_and_needs_its_outputs():
+    graph = model_graph.read(model())
+    assert graph.widths == [2, 3, 1] and graph.outputs == (2,) and not graph.left
+    assert [type(operation) for operation in graph.operations] == [Opaque, Linear, Linear, Opaque]
+    assert [(each.source, each.target) for each in graph.operations[1:3]] == [(0, 1), (1, 2)]
+    assert graph.operations[-1].sources == (2,) and graph.operations[-1].targets == ()
+
+
+def test_the_layers_built_again_have_the_channels_that_are_kept():
+    built = model()
+    graph = model_graph.read(built)
+    found = channels.analyse(graph.widths, graph.operations)
+    assert [kept.tolist() for kept in found.kept] == [[True] * 2, [True, False, False], [True]]
+    parts = [rebuild.part(node.layer, operation, found, gather_inputs=False)
+             for node, operation in zip(graph.nodes, graph.operations, strict=False)]
+    assert parts[0].layer is graph.nodes[0].layer and not parts[0].weights
+    assert parts[1].layer.units == 1 and parts[1].positions is None
+    np.testing.assert_array_equal(parts[1].weights["kernel"], [[1], [1]])
+    np.testing.assert_array_equal(parts[2].weights["kernel"], [[3]])
+    np.testing.assert_array_equal(parts[2].weights["bias"], [8])  # 4 * relu(2).
+
+
+@pytest.mark.parametrize(("layer", "widths", "width", "origins"), [
+    (layers.Flatten(), (2,), 4, [[0, 1, 0, 1]]),
+    (layers.ReLU(), (3,), 3, [[0, 1, 2]]),
+    (layers.Add(), (2, 2), 2, [[0, 1], [0, 1]]),
+    (layers.Concatenate(), (1, 2), 3, [[0, -1, -1], [-1, 0, 1]])])
+def test_the_channels_that_an_output_channel_is_made_of(layer, widths, width, origins):
+    rank = 3 if isinstance(layer, layers.Flatten) else 2
+    found = layer_channels.read(Call(layer, tuple(range(len(widths))), 9,
+                                     tuple((rank, each) for each in widths), (2, width)))
+    assert isinstance(found, Channelwise) and found.target == 9
+    assert [each.tolist() for each in found.origins] == origins
+
+
+def test_zero_times_anything_is_zero_and_padding_keeps_zeros_alone():
+    pair = [np.array([0.0, 2.0, np.nan]), np.array([np.nan, 3.0, 1.0])]
+    read = layer_channels.read
+    product = read(Call(layers.Multiply(), (0, 1), 2, ((2, 3),) * 2, (2, 3)))
+    np.testing.assert_array_equal(product.constants(pair), [0, 6, np.nan])
+    padded = read(Call(layers.ZeroPadding2D(), (0,), 1, ((4, 3),), (4, 3)))
+    np.testing.assert_array_equal(padded.constants(pair[:1]), [0, np.nan, np.nan])
+
+
+def test_a_subclass_of_a_known_layer_is_not_known():
+    class Own(layers.ReLU):
+        pass
+    assert "what a Own does" in layer_channels.read(Call(Own(), (0,), 1, ((2, 3),), (2, 3)))
