@@ -16,9 +16,9 @@ DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [
 
 
 def blocks(name, language="python"):
-    """The fenced blocks of a document in one language; "" is the plain ones, commands and output."""
-    fenced = re.findall(r"^```(.*?)\n(.*?)^```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
-    return [text for kind, text in fenced if kind == language]
+    """The fenced blocks of a document in one language; "" has commands and what they print."""
+    found = re.findall(r"^```(.*?)\n(.*?)^```", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)
+    return [text for kind, text in found if kind == language]
 
 
 def run_as_one_program(name, folder, monkeypatch):
