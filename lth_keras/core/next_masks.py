@@ -1,6 +1,6 @@
 """The core step: from a level's trained network to where the next level starts.
 
-    scores  = criterion(theta, trained, rng)     of every prunable weight
+    scores  = criterion(theta, trained, rng)     of every prunable weight, with what it needs
     masks   = the lowest scores pruned           in each weight's structure
     weights = theta_k                            what survivors go back to
 
@@ -9,7 +9,7 @@ step; they differ in how they train, and in what they do with the arrays.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.pruning import Scope
 from lth_keras.core.sparsity_types import Structure
 from lth_keras.core.structured_pruning import prune
+
+Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for each weight name.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,9 +55,10 @@ class PruningRule:
 
     @classmethod
     def of(cls, weights: Sequence[Prunable], shapes: Mapping[str, tuple[int, ...]], *,
-           fraction: Fraction, criterion: "str | criteria.Criterion" = "magnitude",
+           fraction: Fraction, criterion: criteria.CriterionLike = "magnitude",
            structures: "Mapping[str, Structure] | None" = None, scope: Scope = "layer",
-           rounds: int = 1) -> "PruningRule":
+           rounds: int = 1, provided: Collection[str] = (),
+           caller: str = "A search") -> "PruningRule":
         """The rule of a search over these weights, checked before anything is trained.
 
         Args:
@@ -66,19 +69,22 @@ class PruningRule:
           structures: weight name -> structure; by default any weight may be pruned.
           scope: "layer" or "global".
           rounds: how many times the network will be pruned, >= 0.
+          provided: what the caller can provide to the criterion, see `criteria.NEEDS`.
+          caller: who prunes, for messages.
 
         Raises:
           LotteryError: if a fraction covers no weight or leaves one out, if the criterion is
-            unknown, or if a weight cannot be pruned in its structure.
+            unknown or needs what is not provided, or if a weight cannot be pruned in its structure.
         """
         resolved = fractions.resolve(fraction, weights)
         structures = structures or dict.fromkeys(resolved, sparsity_types.NONE)
         sparsity_types.check(structures, shapes, resolved, scope, rounds)
-        return cls(criteria.get(criterion), resolved, structures, scope, rounds)
+        criterion = criteria.check_needs(criterion, provided, caller)
+        return cls(criterion, resolved, structures, scope, rounds)
 
     def next_start(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
-                   *, level: int = 0, survivors: "Arrays | None" = None
-                   ) -> tuple[Arrays, dict[str, Array]]:
+                   *, level: int = 0, survivors: "Arrays | None" = None,
+                   provided: "Provided | None" = None) -> tuple[Arrays, dict[str, Array]]:
         """Where the next level starts: the weights, and the masks that prune them.
 
         Args:
@@ -90,6 +96,8 @@ class PruningRule:
           level: of the network that was trained, >= 0.
           survivors: the weights that survivors go back to, by default `theta`; the trained ones
             where a search does not rewind.
+          provided: need -> a function of no arguments that computes it, called only for what the
+            criterion needs.
 
         Returns:
           The weights, unmasked, and weight name -> uint8 mask, nested in the one given.
@@ -98,7 +106,10 @@ class PruningRule:
           LotteryError: if a score is NaN or not of its weight's shape, or if the structure is
             reached already.
         """
-        scores = {name: self.criterion(theta[name], trained[name], rng) for name in masks}
+        providers: Provided = {**(provided or {}), "mask": lambda: masks}
+        needed = {need: providers[need]() for need in self.criterion.needs}
+        scores = {name: self.criterion(theta[name], trained[name], rng, **{
+            need: arrays[name] for need, arrays in needed.items()}) for name in masks}
         return theta if survivors is None else survivors, prune(
             scores, masks, self.fractions, self.scope, self.structures,
             level=level + 1, rounds=self.rounds)

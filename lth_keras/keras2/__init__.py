@@ -12,6 +12,7 @@ Read in this order:
 4. `apply_ticket`: `lth.Ticket.apply` for models of tf_keras.
 5. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
    workdir so that it survives its process.
+6. `loss_gradient`: the mean gradient of a model's loss, for criteria that score by it.
 
 Imports `core` and `files`; never `experiments`, nor the engine of another Keras.
 """

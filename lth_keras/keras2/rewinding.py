@@ -117,6 +117,20 @@ def read_masks(model: Any) -> dict[str, Array]:
             for name, item in masked(model).items()}
 
 
+def assign(model: Any, weights: Arrays, masks: Arrays) -> None:
+    """Puts weights into a wrapped model under masks: pruned ones are zero.
+
+    Args:
+      model: a wrapped model.
+      weights: name -> array, for every weight of the model.
+      masks: weight name -> 0/1 array, for the prunable weights.
+    """
+    variables = named_weights(model)
+    for name, value in mask_arrays.apply(weights, masks).items():
+        variables[name].assign(value)
+    assign_masks(model, masks)
+
+
 def assign_masks(model: Any, masks: Arrays) -> None:
     """Puts masks into a wrapped model, and the thresholds that tfmot's summaries show."""
     for name, item in masked(model).items():

@@ -12,6 +12,7 @@ drives it from Keras' hooks, and a training loop of your own can drive it as wel
     search.tickets[-1].save("winner.ticket")
 """
 
+import itertools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -24,15 +25,16 @@ from lth_keras.core import criteria, invariants
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import check as check_fraction
 from lth_keras.core.fractions import Fraction
-from lth_keras.core.masks import Array
-from lth_keras.core.next_masks import PruningRule
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.seeding import generator
 from lth_keras.core.sparsity_types import named
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2 import rewinding
+from lth_keras.keras2 import loss_gradient, rewinding
+from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
 
@@ -45,13 +47,16 @@ class Search:
       fraction: share of the remaining weights that a round prunes; see LotteryTicketSchedule.
       scope: "layer" compares scores within each weight, "global" over all weights that share
         a fraction.
-      criterion: "magnitude", "random" or a function (initial, final, rng) -> scores.
+      criterion: "magnitude", "random", "taylor" or a function (initial, final, rng) -> scores;
+        see `core.criteria`.
       seed: for criteria that draw.
       check: whether `enforce` and `prune_and_rewind` verify the invariants.
       facts: for the tickets' provenance; values that JSON can hold.
       take_theta: whether theta_k is the model as it is now; otherwise call `take_theta`.
       rounds: how many it has; of matter only where the model was wrapped with
         `sparsity_m_by_n=(m, n)`, of which each round prunes as many of every n, >= 1.
+      scoring_data: for criteria that need a gradient: (x, y), (x, y, sample_weight) or a finite
+        tf.data.Dataset of such batches.  All of it is gone through at the end of every round.
 
     Attributes:
       level: how many times this search has pruned the model.
@@ -60,9 +65,9 @@ class Search:
     """
 
     def __init__(self, model: Any, *, fraction: Fraction = 0.2, scope: Scope = "layer",
-                 criterion: "str | criteria.Criterion" = "magnitude", seed: int = 0,
+                 criterion: criteria.CriterionLike = "magnitude", seed: int = 0,
                  check: bool = False, facts: Mapping[str, Any] | None = None,
-                 take_theta: bool = True, rounds: int = 1):
+                 take_theta: bool = True, rounds: int = 1, scoring_data: Any = None):
         check_choice("scope", scope, SCOPES)
         if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
             raise LotteryError("A search needs a model that is built, wrapped by "
@@ -81,7 +86,8 @@ class Search:
             [item.prunable for item in self._weights.values()],
             {name: tuple(item.weight.shape) for name, item in self._weights.items()},
             fraction=fraction, criterion=criterion, structures=structures, scope=scope,
-            rounds=rounds)
+            rounds=rounds, provided=loss_gradient.provided(scoring_data), caller="Search")
+        self._provided = self._providers(scoring_data)
         # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
         self._stray = [item for item in self._weights.values()
                        if not isinstance(item.wrapper, MaskedLayer)]
@@ -195,7 +201,8 @@ class Search:
         final, theta = self._values(), self._theta.weights
         rng = generator(self._seed, "criterion", level=self.level)
         before = self.masks
-        _, self.masks = self._rule.next_start(theta, before, final, rng, level=self.level)
+        _, self.masks = self._rule.next_start(theta, before, final, rng, level=self.level,
+                                              provided=self._provided)
         rewinding.assign_masks(self.model, self.masks)
         restored = self._theta.restore(self.model, self.masks)
         self.level += 1
@@ -206,6 +213,23 @@ class Search:
             invariants.pruned_are_zero(now, self.masks)
         self._add_ticket(metrics or {})
         return restored
+
+    def _providers(self, scoring_data: Any) -> Provided:
+        loss_gradient.check_used(self._rule.criterion, scoring_data)
+        if scoring_data is None:
+            return {}
+        batches, gradient = loss_gradient.batches(scoring_data), LossGradient(self.model)
+        gradient.mean(itertools.islice(batches, 1))  # What cannot work is said before training.
+
+        def at_theta() -> Arrays:
+            assert self._theta is not None
+            now = rewinding.read(named_weights(self.model))
+            rewinding.assign(self.model, self._theta.weights, self.masks)
+            try:
+                return gradient.mean(batches)
+            finally:
+                rewinding.assign(self.model, now, self.masks)
+        return {"gradient": lambda: gradient.mean(batches), "initial_gradient": at_theta}
 
     def _values(self) -> dict[str, Array]:
         return rewinding.read({name: item.weight for name, item in self._weights.items()})

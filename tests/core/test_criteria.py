@@ -11,13 +11,19 @@ weights = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, max_si
                      elements=st.floats(-10, 10, width=32))
 
 
+def needed(name, final):
+    """An array for each need of a criterion."""
+    return {need: np.linspace(-2, 2, final.size).reshape(final.shape)
+            for need in criteria.get(name).needs}
+
+
 @pytest.mark.parametrize("name", criteria.CRITERIA)
 @given(final=weights)
 def test_scores_have_the_weights_shape_and_no_nan(name, final):
     initial, rng = np.ones_like(final), np.random.default_rng(0)
     initial.setflags(write=False)
     final.setflags(write=False)
-    scores = criteria.get(name)(initial, final, rng)
+    scores = criteria.get(name)(initial, final, rng, **needed(name, final))
     assert scores.shape == final.shape
     assert not np.isnan(scores).any()
 
@@ -25,7 +31,8 @@ def test_scores_have_the_weights_shape_and_no_nan(name, final):
 @pytest.mark.parametrize("name", criteria.CRITERIA)
 def test_scores_repeat_with_the_generator(name):
     final = np.linspace(-1, 1, 12).reshape(3, 4)
-    first, second = (criteria.get(name)(-final, final, np.random.default_rng(7)) for _ in "ab")
+    first, second = (criteria.get(name)(-final, final, np.random.default_rng(7),
+                                         **needed(name, final)) for _ in "ab")
     np.testing.assert_array_equal(first, second)
 
 
@@ -41,12 +48,12 @@ def test_random_scores_are_draws_from_the_generator_given():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(LotteryError, match=r"Received: 'size'\. Allowed: magnitude, random"):
+    with pytest.raises(LotteryError, match="Received: 'size'. Allowed: magnitude, random, taylor"):
         criteria.get("size")
 
 
 def test_a_function_is_its_own_criterion():
-    assert criteria.get(len) is len
+    assert criteria.get(len).score is len
     assert criteria.name_of(len) == "len"
 
 
@@ -66,8 +73,67 @@ def test_an_object_without_a_name_is_written_down_by_its_type():
 def test_a_name_is_registered_once(monkeypatch):
     monkeypatch.setattr(criteria, "CRITERIA", dict(criteria.CRITERIA))
     assert criteria.register("length")(len) is len
-    assert criteria.get("length") is len
+    assert criteria.get("length").score is len
     assert criteria.name_of(len) == "length"
     with pytest.raises(LotteryError, match="Received: 'length' again"):
         criteria.register("length")(max)
-    assert criteria.get("length") is len
+    assert criteria.get("length").score is len
+
+
+def test_taylor_is_the_change_of_a_loss_that_is_linear():
+    final, gradient = np.array([1.0, -2.0, 3.0, 0.0]), np.array([0.5, 0.25, -1.0, 9.0])
+    def loss(weights):
+        return float(gradient @ weights)
+    without = [loss(np.where(np.arange(4) == index, 0, final)) for index in range(4)]
+    scores = criteria.get("taylor")(None, final, None, gradient=gradient)
+    np.testing.assert_allclose(scores, np.abs(np.array(without) - loss(final)))
+
+
+# Needs.
+
+def by_mask(initial, final, rng, *, mask, gradient):
+    return final * mask * gradient
+
+
+@pytest.mark.parametrize("needs", [("mask",), ("mask", "gradient", "activations"), ()])
+def test_what_is_declared_and_what_is_taken_must_be_the_same(needs):
+    with pytest.raises(LotteryError, match="just what it declares.*Received: 'by_mask'"):
+        criteria.register("by_mask", needs)(by_mask)
+    assert "by_mask" not in criteria.CRITERIA
+
+
+@pytest.mark.parametrize("score", [
+    by_mask, lambda initial, final, rng, gradient, mask: final,
+    lambda *three, mask, gradient: three[1], lambda *three, **more: three[1],
+    lambda initial, final, rng, mask=None, gradient=None: final])
+def test_any_way_of_taking_what_is_declared_will_do(score):
+    criterion = criteria.Criterion("own", score, ["mask", "gradient"])
+    assert criterion.needs == ("mask", "gradient")
+    assert criteria.get(criterion) is criterion and criteria.name_of(criterion) == "own"
+
+
+def test_a_function_that_takes_more_than_three_must_be_registered_with_its_needs():
+    with pytest.raises(LotteryError, match="register\\(name, needs=.*'mask', 'gradient' is"):
+        criteria.get(by_mask)
+    with pytest.raises(LotteryError, match="'power' is declared or taken alone"):
+        criteria.get(lambda initial, final, rng, power: final ** power)
+    assert criteria.get(lambda initial, final, rng, power=2: final ** power).needs == ()
+
+
+def test_a_registered_function_brings_its_needs(monkeypatch):
+    monkeypatch.setattr(criteria, "CRITERIA", dict(criteria.CRITERIA))
+    criteria.register("by_mask", ("mask", "gradient"))(by_mask)
+    assert criteria.get(by_mask) is criteria.get("by_mask")
+    assert criteria.get(by_mask).needs == ("mask", "gradient")
+
+
+def test_needs_are_checked_before_training_and_who_provides_them_is_said():
+    criterion = criteria.Criterion("own", lambda *three, **more: 0, ("mask", "gradient", "flow"))
+    assert criteria.check_needs(criterion, ("gradient", "flow"), "Search") is criterion
+    with pytest.raises(LotteryError) as error:
+        criteria.check_needs(criterion, (), "Search")
+    said = str(error.value)
+    assert said.startswith("Search must provide what its criterion needs. Received: 'own', which "
+                           "needs gradient, flow, from one that provides mask. gradient: ")
+    assert "from lth run" in said and "scoring_data=(x, y)" in said
+    assert said.endswith("flow: nobody provides it yet.")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lth_keras.core import masks as mask_arrays
+from lth_keras.core.criteria import Criterion
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.sparsity_types import parse
@@ -57,6 +58,27 @@ def test_a_criterion_sees_both_weights_and_one_generator_in_the_order_of_the_mas
         assert draw == draws.random()
 
 
+def test_a_criterion_is_given_the_arrays_that_it_needs_and_no_others_are_computed():
+    seen, computed = {}, []
+
+    def provide(what):
+        computed.append(what)
+        return {name: np.full(shape, len(name)) for name, shape in SHAPES.items()}
+
+    def note(initial, final, rng, mask, flow):
+        seen[final.shape] = mask, flow
+        return final
+
+    before = {name: drawn(3)[name] > 0 for name in SHAPES}
+    step = rule(criterion=Criterion("note", note, ("mask", "flow")), provided=("flow", "other"))
+    stepped(step, before, provided={"flow": lambda: provide("flow"),
+                                    "other": lambda: provide("other")})
+    assert computed == ["flow"]
+    for name, shape in SHAPES.items():
+        np.testing.assert_array_equal(seen[shape][0], before[name])
+        np.testing.assert_array_equal(seen[shape][1], np.full(shape, len(name)))
+
+
 def test_nothing_that_is_given_is_written_into():
     theta, masks, trained = drawn(0), mask_arrays.ones(SHAPES), drawn(1)
     for arrays in (theta, masks, trained):
@@ -96,6 +118,8 @@ def test_scope_reaches_the_pruning():
 
 @pytest.mark.parametrize(("options", "said"), [
     ({"criterion": "size"}, "Received: 'size'"),
+    ({"criterion": "taylor", "caller": "The engine"},
+     "The engine must provide .*'taylor', which needs gradient"),
     ({"fraction": {"c": 0.2, "default": 0.1}}, "no prunable layer by \\['c'\\]"),
     ({"structures": dict.fromkeys(SHAPES, parse("2:4")), "rounds": 5}, "rounds must be 1 or 2"),
     ({"structures": dict.fromkeys(SHAPES, parse("2:4")), "scope": "global"},

@@ -13,6 +13,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
 _MOST_NUMBERED = 1_000_000  # Far above any run's: workdirs have names with their numbers.
+PROVIDED = ("gradient", "initial_gradient")  # What a run can give a criterion that needs it.
 OWN = "own"  # The network's own initializers.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -27,11 +28,12 @@ def check_names(config: Any) -> None:
 
 
 def check_criterion(config: Any) -> None:
-    """A criterion that is registered: a function cannot be written down."""
+    """A criterion that is registered, since a function cannot be written down, and its needs."""
     if not isinstance(config.criterion, str):
         raise LotteryError("criterion must be a registered name, which can be written down. "
                            f"Received: {config.criterion!r}.")
     check_choice("criterion", config.criterion, tuple(criteria.CRITERIA))
+    criteria.check_needs(config.criterion, PROVIDED, "lth run")
 
 
 def check_ranges(config: Any) -> None:

@@ -25,6 +25,7 @@ from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.seeding import generator
 from lth_keras.core.sparsity_types import block_count, parse
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
@@ -33,9 +34,12 @@ from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 from lth_keras.experiments.results.record import DENSITY
 from lth_keras.experiments.training import data_feed, models
 from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.program import EVALUATED_TOGETHER
 from lth_keras.experiments.training.trainer import Trained, Trainer, TrainingSpec
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
+from lth_keras.keras2 import rewinding
+from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 
@@ -61,12 +65,14 @@ class RoundRunner:
         self._strategy = STRATEGIES[config.strategy]
         self._retraining = RETRAININGS[config.retraining]
         self._examples = len(data.y_train)
+        self._data = data
         _check_examples(config, self._examples)
         with (distribution or tf.distribute.get_strategy()).scope():
             self._model = prune_low_magnitude(
                 models.build(config, data.input_shape, data.classes))
             models.compile_model(self._model, config)
         self._rule = _pruning_rule(config, self._model)
+        self._loss_gradient = LossGradient(self._model)
         self._trainer = Trainer(self._model, data, config.augmentation, resident_mib)
 
     def measure(self) -> Speed:
@@ -152,12 +158,26 @@ class RoundRunner:
                               trained.weights, _weights(start.taken))
 
         def prune_by(scored: Arrays) -> dict[str, Array]:
-            return self._rule.next_start(ended.theta, ticket.masks, scored, rng,
-                                         level=training.level)[1]
+            # A network that was taken has its own masks, under which its gradient is.
+            under = next((other.masks for other in start.taken.values()
+                          if other.weights is scored), ticket.masks)
+            return self._rule.next_start(
+                ended.theta, ticket.masks, scored, rng, level=training.level, provided={
+                    "gradient": lambda: self._gradient(training, scored, under),
+                    "initial_gradient": lambda: self._gradient(training, ended.theta,
+                                                               ticket.masks)})[1]
         masks = self._strategy.next_masks(ended, prune_by)
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
         return Ticket(weights, masks, training.level + 1,
                       self._provenance(training, pruned_after=_measured(trained)))
+
+    def _gradient(self, training: Training, weights: Arrays, masks: Arrays) -> Arrays:
+        # Over the training examples, as they are before augmentation.
+        rewinding.assign(self._model, weights, masks)
+        indices, _ = self._split(training.replicate)
+        portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
+        return self._loss_gradient.mean((self._data.x_train[chosen], self._data.y_train[chosen])
+                                        for chosen in portions)
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
         shuffled = self._rng(Training(replicate, 0), "split").permutation(self._examples)
@@ -199,7 +219,7 @@ def _pruning_rule(config: Config, model: Any) -> PruningRule:
     rule = PruningRule.of(
         [item.prunable for item in weights.values()], shapes, fraction=config.fraction,
         criterion=config.criterion, structures=dict.fromkeys(weights, structure),
-        scope=config.scope, rounds=config.rounds)
+        scope=config.scope, rounds=config.rounds, provided=validation.PROVIDED, caller="lth run")
     if structure.sparsity_m_by_n:
         return rule
     left = {name: block_count(structure, shape) for name, shape in shapes.items()}

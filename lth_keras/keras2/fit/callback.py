@@ -37,7 +37,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         with the state of step k and train for a whole round from there.
       scope: "layer" compares scores within each weight, "global" over all weights that share
         a fraction.
-      criterion: "magnitude", "random" or a function (initial, final, rng) -> scores.
+      criterion: "magnitude", "random", "taylor" or a function (initial, final, rng) -> scores;
+        see `core.criteria`.
       round_callbacks: Keras callbacks that see every round as a training of its own:
         EarlyStopping ends the round, LearningRateScheduler counts from its start.
       seed: for criteria that draw.
@@ -49,6 +50,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       workdir: a folder in which the search is kept after every epoch, in the background.  A fit
         that was killed goes on from there when the same script runs again, and ends in the same
         bits where the data's order is a function of seed and epoch; see docs/resuming.md.
+      scoring_data: for criteria that need a gradient: (x, y), (x, y, sample_weight) or a finite
+        tf.data.Dataset of such batches, such as a part of the training data.
 
     Attributes:
       results: a pandas DataFrame, a row a level: level, density, steps, epochs, seconds,
@@ -88,21 +91,21 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                  rounds: int | None = None, epochs_per_round: int | None = None,
                  steps_per_round: int | None = None, fraction: Fraction | None = None,
                  rewind_step: int = 0, scope: Scope = "layer",
-                 criterion: "str | criteria.Criterion" = "magnitude",
+                 criterion: criteria.CriterionLike = "magnitude",
                  round_callbacks: Sequence[Any] = (), seed: int = 0, check: bool = False,
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None,
-                 workdir: "str | os.PathLike[str] | None" = None):
+                 workdir: "str | os.PathLike[str] | None" = None, scoring_data: Any = None):
         super().__init__()
         self.schedule = preflight.schedule_of(schedule, {
             "rounds": rounds, "epochs_per_round": epochs_per_round,
             "steps_per_round": steps_per_round, "fraction": fraction})
-        preflight.check_options(rewind_step, scope, criterion)
+        preflight.check_options(rewind_step, scope, criterion, scoring_data)
         self.rewind_step = rewind_step
         self.workdir = workdir
         self.order = DataOrder(seed)
         self._asked = SearchSettings(self.schedule, rewind_step, scope, criterion, seed, check,
                                      verbose,
-                            dict(provenance or {}), tuple(round_callbacks), workdir)
+                            dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
         self._course: FitSearch | None = None
         self._supports_tf_logs = True  # Batch logs are not read, so need not be copied.
 

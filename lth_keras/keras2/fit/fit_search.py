@@ -34,13 +34,14 @@ class SearchSettings:
     schedule: LotteryTicketSchedule
     rewind_step: int
     scope: Scope
-    criterion: "str | criteria.Criterion"
+    criterion: criteria.CriterionLike
     seed: int
     check: bool
     verbose: int
     facts: Mapping[str, Any]
     round_callbacks: Sequence[Any]
     workdir: "str | os.PathLike[str] | None"
+    scoring_data: Any
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -94,7 +95,8 @@ class FitSearch:
         self.search = Search(
             model, fraction=self._schedule.fraction, scope=asked.scope, criterion=asked.criterion,
             seed=asked.seed, check=asked.check, facts=asked.provenance,
-            take_theta=asked.rewind_step == 0 and found is None, rounds=self._schedule.rounds)
+            take_theta=asked.rewind_step == 0 and found is None, rounds=self._schedule.rounds,
+            scoring_data=asked.scoring_data)
         for wrapper in wrappers(model):
             if not isinstance(wrapper, MaskedLayer):
                 # Past its schedule's last step, tfmot's wrapper leaves the pruning to us.

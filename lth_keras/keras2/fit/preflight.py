@@ -7,6 +7,7 @@ from lth_keras.arguments import check_choice, check_whole
 from lth_keras.core import criteria
 from lth_keras.core.pruning import SCOPES
 from lth_keras.errors import LotteryError
+from lth_keras.keras2 import loss_gradient
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
 from lth_keras.keras2.masking.weight_names import wrappers
@@ -28,7 +29,8 @@ def schedule_of(schedule: LotteryTicketSchedule | None,
     return schedule or LotteryTicketSchedule(**given)
 
 
-def check_options(rewind_step: Any, scope: str, criterion: "str | criteria.Criterion") -> None:
+def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLike,
+                  scoring_data: Any = None) -> None:
     """The callback's options are of the values that they allow.
 
     Raises:
@@ -36,7 +38,8 @@ def check_options(rewind_step: Any, scope: str, criterion: "str | criteria.Crite
     """
     check_whole("rewind_step", rewind_step, 0)
     check_choice("scope", scope, SCOPES)
-    criteria.get(criterion)
+    criteria.check_needs(criterion, loss_gradient.provided(scoring_data), "LotteryTicketCallback")
+    loss_gradient.check_used(criterion, scoring_data)
 
 
 def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:

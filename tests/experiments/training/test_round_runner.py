@@ -7,7 +7,10 @@ import tensorflow as tf
 import tf_keras as keras
 from small import blobs, CONFIG
 
+from lth_keras.core import criteria
+from lth_keras.core.criteria import Criterion
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.training import models
@@ -60,6 +63,62 @@ def test_measuring_changes_nothing():
     assert one.curve.equals(two.curve)
     assert all((one.following.masks[name] == two.following.masks[name]).all()
                for name in one.following.masks)
+
+
+@pytest.mark.parametrize("settings", [{}, {"strategy": "one_shot"}, {"rewind_step": 4}])
+def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, monkeypatch):
+    """Each need is computed by the network of its weights and masks, over the training examples."""
+    seen = {}
+
+    def note(initial, final, rng, **needed):
+        seen[final.shape] = initial, final, needed
+        return np.abs(final)
+
+    monkeypatch.setitem(criteria.CRITERIA, "note", Criterion("note", note, validation.PROVIDED))
+    lab = RoundRunner(CONFIG.replace(criterion="note", **settings), blobs())
+    first = lab.train(Training(0, 0), Start())
+    lab.train(Training(0, 1), Start(first.following, taken={0: first.trained}))
+    network, train = lab._model, np.sort(np.setdiff1d(np.arange(50), lab._split(0)[1]))
+    dense = dict.fromkeys(first.following.masks, 1)
+
+    def expected(weights, masks, name):
+        for layer, kernel in (("a", "a/kernel"), ("b", "b/kernel")):
+            inner = next(part.layer for part in network.layers if part.layer.name == layer)
+            inner.kernel.assign(weights[kernel] * masks[kernel])
+            inner.bias.assign(weights[f"{layer}/bias"])
+        data = blobs()
+        with tf.GradientTape() as tape:
+            x = tf.nn.relu(data.x_train[train] @ network.layers[0].layer.kernel
+                           + network.layers[0].layer.bias)
+            logits = x @ network.layers[1].layer.kernel + network.layers[1].layer.bias
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)(
+                data.y_train[train], logits)
+        layer = network.layers[0 if name == "a/kernel" else 1].layer
+        return tape.gradient(loss, layer.kernel).numpy() * masks[name]
+
+    theta, masks = first.following.weights, first.following.masks
+    for name in masks:
+        initial, final, needed = seen[theta[name].shape]
+        assert needed.keys() == {*validation.PROVIDED}
+        np.testing.assert_array_equal(initial, theta[name])
+        np.testing.assert_allclose(needed["initial_gradient"], expected(theta, masks, name),
+                                   rtol=1e-4, atol=1e-6)
+        if settings.get("strategy") == "one_shot":  # Pruned by the dense network, in its own masks.
+            np.testing.assert_array_equal(final, first.trained.weights[name])
+            np.testing.assert_allclose(needed["gradient"],
+                                       expected(first.trained.weights, dense, name),
+                                       rtol=1e-4, atol=1e-6)
+        else:
+            assert (needed["gradient"][masks[name] == 0] == 0).all()
+            assert needed["gradient"].any()
+
+
+def test_a_criterion_that_needs_what_no_run_provides_is_refused_before_anything(monkeypatch):
+    monkeypatch.setitem(criteria.CRITERIA, "flow", Criterion(
+        "flow", lambda *three, flow: flow, ("flow",)))
+    with pytest.raises(LotteryError, match="lth run must provide.*'flow', which needs flow, from "
+                                           "one that provides gradient, initial_gradient, mask"):
+        CONFIG.replace(criterion="flow")
 
 
 def tiny_convolutional(input_shape, classes):
