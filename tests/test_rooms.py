@@ -1,7 +1,6 @@
 """Which package may import which, and that what is public is described."""
 
 import ast
-import functools
 import importlib
 import inspect
 import pathlib
@@ -9,134 +8,80 @@ import subprocess
 import sys
 
 import pytest
+from rooms import House, MOST_FILES, NEVER, ORDER, TENSORFLOW, within, WITHOUT_TENSORFLOW
 
 import lth_keras
 from lth_keras import errors
 
-# A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core", "files", "keras2.masking", "keras2", "keras2.fit", "experiments.config",
-         "experiments.results", "experiments.training", "experiments", "deployment.compaction",
-         "deployment", "reports.plots", "reports.analyses", "reports", "cli")
-# What the order alone would allow.  Each holds for all that a package reaches, however far.
-NEVER = {
-    "core": {"files"},
-    "files": {"keras2", "experiments"},
-    "keras2": {"keras3", "experiments"},
-    "keras3": {"keras2"},
-    "experiments.config": {"keras2", "keras3"},
-    "experiments.results": {"keras2", "keras3"},
-    "reports": {"keras2", "keras3", "experiments.training"},
-    "deployment": {"reports"},
-}
-WITHOUT_TENSORFLOW = ("core", "files", "experiments.config", "experiments.results", "reports")
-TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
-              "tensorflow_datasets"}
-MOST_FILES = 12
-ROOT = pathlib.Path(lth_keras.__file__).parent
-FILES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("__init__").rstrip(
-    "."): path for path in sorted(ROOT.rglob("*.py"))}
-PACKAGES = {name for name, path in FILES.items() if path.stem == "__init__"}
-MODULES = sorted(FILES.keys() - PACKAGES)
+HOUSE = House(pathlib.Path(lth_keras.__file__).parent)
+MODULES = HOUSE.modules
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def package_of(module):
-    return module if module in PACKAGES else module.rpartition(".")[0]
-
-
-@functools.cache
-def imports(module):
-    """The modules of the package and the outside packages that a module imports, anywhere."""
-    inside, outside = set(), set()
-    for node in ast.walk(ast.parse(FILES[module].read_text())):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{module} imports by a relative name"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            top, _, rest = name.partition(".")
-            if top != "lth_keras":
-                outside.add(top)
-                continue
-            while rest not in FILES:  # A name in a module.
-                rest = rest.rpartition(".")[0]
-            inside.add(rest)
-    return inside, outside
-
-
-def reached(module):
-    """A module and all that it imports, directly or not."""
-    found, waiting = set(), [module]
-    while waiting:
-        now = waiting.pop()
-        if now not in found:
-            found.add(now)
-            waiting += imports(now)[0] - {""}
-    return found
-
-
-def within(module, package):
-    return module == package or module.startswith(f"{package}.")
-
-
 def test_every_package_has_its_place():
-    assert set(ORDER) == PACKAGES
+    assert set(ORDER) == HOUSE.packages
 
 
 @pytest.mark.parametrize("package", ORDER)
 def test_a_folder_is_small_enough_to_be_read(package):
-    files = [name for name in FILES if package_of(name) == package]
+    files = [name for name in HOUSE.files if HOUSE.package_of(name) == package]
     assert len(files) <= MOST_FILES, files
 
 
 @pytest.mark.parametrize("package", ORDER[1:])
 def test_a_package_says_what_is_in_it_and_imports_nothing(package):
-    tree = ast.parse(FILES[package].read_text())
+    tree = HOUSE.tree(package)
     text = ast.get_docstring(tree)
     assert len(tree.body) == 1
-    missing = [name for name in MODULES if package_of(name) == package
+    missing = [name for name in MODULES if HOUSE.package_of(name) == package
                and name.rpartition(".")[2] not in text]
     assert not missing, "its docstring names every module, in the order to read them"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_packages_before_its_own(module):
-    if module == "__main__":
-        return
-    allowed = ORDER[:ORDER.index(package_of(module)) + 1]
-    assert {other for other in imports(module)[0] if package_of(other) not in allowed} == set()
+def test_a_module_imports_only_from_packages_before_its_own():
+    assert not HOUSE.upward()
 
 
 @pytest.mark.parametrize("package", NEVER)
 def test_what_a_package_never_reaches(package):
-    for module in MODULES:
-        if within(module, package):
-            for other in reached(module):
-                assert not [never for never in NEVER[package] if within(other, never)], \
-                    f"{module} reaches {other}"
+    assert not HOUSE.forbidden(package)
 
 
 def test_no_module_imports_itself_by_way_of_others():
-    for module in MODULES:
-        for other in imports(module)[0] - {""}:
-            assert module not in reached(other), f"{module} and {other}"
+    assert not HOUSE.cycles()
 
 
 @pytest.mark.parametrize("package", WITHOUT_TENSORFLOW)
 def test_what_knows_no_tensorflow(package):
     for module in MODULES:
         if within(module, package):
-            for part in reached(module):
-                assert not imports(part)[1] & TENSORFLOW, part
+            for part in HOUSE.reached(module):
+                assert not HOUSE.imports(part)[1] & TENSORFLOW, part
+
+
+@pytest.mark.parametrize(("source", "kind"), [
+    ({"core/masks": "from lth_keras.cli import main"}, "upward"),
+    ({"core/masks": "from lth_keras.core import criteria",
+      "core/criteria": "def late():\n    import lth_keras.core.masks"}, "cycles"),
+    ({"files/ticket": "from lth_keras.core import masks",
+      "core/masks": "import lth_keras.keras2.search"}, "forbidden")])
+def test_what_must_not_be_is_found(tmp_path, source, kind):
+    root = tmp_path / "lth_keras"
+    for name in ("", "core", "files", "cli", "keras2"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / "__init__.py").touch()
+    for name in ("core/masks", "core/criteria", "cli/main", "keras2/search", "files/ticket"):
+        (root / f"{name}.py").write_text(source.get(name, ""))
+    house = House(root)
+    found = {"upward": house.upward(), "cycles": house.cycles(),
+             "forbidden": house.forbidden("files")}
+    assert found[kind]
 
 
 def test_core_is_numpy_in_and_numpy_out():
     for module in MODULES:
         if within(module, "core"):
-            assert imports(module)[1] - set(sys.stdlib_module_names) <= {"numpy"}
+            assert HOUSE.imports(module)[1] - set(sys.stdlib_module_names) <= {"numpy"}
 
 
 @pytest.mark.parametrize("imports", ["lth_keras.cli.main", "lth_keras.experiments.pools",
@@ -172,7 +117,7 @@ def test_every_public_name_is_there_and_described(name):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_every_module_and_all_that_is_public_in_it_is_described(module):
-    tree = ast.parse(FILES[module].read_text())
+    tree = HOUSE.tree(module)
     assert module == "_version" or ast.get_docstring(tree)
     missing = []
     for node in _public(tree):

@@ -1,0 +1,117 @@
+"""The order of the packages, what each may never reach, and a package's imports as they are."""
+
+import ast
+import functools
+import pathlib
+
+# A package imports from those before it and from itself; the modules at the top from each other.
+ORDER = ("", "core", "files", "keras2.masking", "keras2", "keras2.fit", "experiments.config",
+         "experiments.results", "experiments.training", "experiments", "deployment.compaction",
+         "deployment", "reports.plots", "reports.analyses", "reports", "cli")
+# What the order alone would allow.  Each holds for all that a package reaches, however far.
+NEVER = {
+    "core": {"files"},
+    "files": {"keras2", "experiments"},
+    "keras2": {"keras3", "experiments"},
+    "keras3": {"keras2"},
+    "experiments.config": {"keras2", "keras3"},
+    "experiments.results": {"keras2", "keras3"},
+    "reports": {"keras2", "keras3", "experiments.training"},
+    "deployment": {"reports"},
+}
+WITHOUT_TENSORFLOW = ("core", "files", "experiments.config", "experiments.results", "reports")
+TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
+              "tensorflow_datasets"}
+MOST_FILES = 12
+
+
+class House:
+    """The modules of a package and their imports, read from its source without importing it.
+
+    Args:
+      root: the package's folder.
+
+    Attributes:
+      files: module -> its file; a package goes by its folder's name, the root by "".
+      packages: the names of those that are packages.
+      modules: the others, sorted.
+    """
+
+    def __init__(self, root):
+        self.root = pathlib.Path(root)
+        self.files = {self._name(path): path for path in sorted(self.root.rglob("*.py"))}
+        self.packages = {name for name, path in self.files.items() if path.stem == "__init__"}
+        self.modules = sorted(self.files.keys() - self.packages)
+
+    def _name(self, path):
+        parts = path.relative_to(self.root).with_suffix("").parts
+        return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+    def package_of(self, module):
+        """The package that a module lies in; of a package itself."""
+        return module if module in self.packages else module.rpartition(".")[0]
+
+    @functools.cache  # noqa: B019  There are one or two for the life of a process.
+    def tree(self, module):
+        """The module, parsed."""
+        return ast.parse(self.files[module].read_text())
+
+    @functools.cache  # noqa: B019
+    def imports(self, module):
+        """The modules of the package and the outside packages that a module imports, anywhere."""
+        inside, outside = set(), set()
+        for node in ast.walk(self.tree(module)):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{module} imports by a relative name"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for name in names:
+                top, _, rest = name.partition(".")
+                if top != self.root.name:
+                    outside.add(top)
+                    continue
+                while rest not in self.files:  # A name in a module.
+                    rest = rest.rpartition(".")[0]
+                inside.add(rest)
+        return inside, outside
+
+    def reached(self, module):
+        """A module and all that it imports, directly or not."""
+        found, waiting = set(), [module]
+        while waiting:
+            now = waiting.pop()
+            if now not in found:
+                found.add(now)
+                waiting += self.imports(now)[0] - {""}
+        return found
+
+    def upward(self):
+        """Imports from a package after the importing module's own, as (module, imported)."""
+        arrows = []
+        for module in self.modules:
+            if module != "__main__" and self.package_of(module) in ORDER:
+                allowed = ORDER[:ORDER.index(self.package_of(module)) + 1]
+                arrows += [(module, other) for other in sorted(self.imports(module)[0])
+                           if self.package_of(other) not in allowed]
+        return arrows
+
+    def forbidden(self, package):
+        """Modules of a package and what they reach against NEVER, as (module, reached)."""
+        return [(module, other) for module in self.modules if within(module, package)
+                for other in sorted(self.reached(module))
+                if any(within(other, never) for never in NEVER[package])]
+
+    def cycles(self):
+        """Modules that import each other by way of others, each group once."""
+        reached = {module: self.reached(module) for module in self.modules}
+        groups = {frozenset(other for other in reached[module] & reached.keys()
+                            if module in reached[other]) for module in self.modules}
+        return sorted(sorted(group) for group in groups if len(group) > 1)
+
+
+def within(module, package):
+    """Whether a module is a package or lies in it."""
+    return module == package or module.startswith(f"{package}.")
