@@ -1,18 +1,13 @@
-"""A search in `fit` under a distribution strategy, as a program of its own.
+"""A search in `fit` under a distribution strategy, in processes of its own.
 
-    python tests/devices.py STRATEGY OPTIMIZER FILE
-
-It leaves the tickets' masks and the trained weights in FILE; OPTIMIZER "stock" is tfmot's own
-pruning, "subclassed" a model of that kind.  Two logical CPUs can only be made, and the workers
-of TF_CONFIG only be met, before TensorFlow is used for anything else.
+Two logical CPUs can only be made, and the workers of TF_CONFIG only be met, before TensorFlow is
+used for anything else.  The optimizer "stock" stands for tfmot's own pruning, "subclassed" for a
+model of that kind.
 """
 
 import json
 import os
-import pathlib
 import socket
-import subprocess
-import sys
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
@@ -22,6 +17,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 from networks import BATCH, X, Y
+from processes import finish, started
 
 import lth_keras as lth
 from lth_keras.keras2.masking.weight_names import named_weights
@@ -140,21 +136,19 @@ def found_by(strategy, optimizer, folder):
         workers = [f"localhost:{port}" for port in free_ports(2)]
         clusters = [json.dumps({"cluster": {"worker": workers},
                                 "task": {"type": "worker", "index": index}}) for index in (0, 1)]
-    started, paths = [], []
-    for index, cluster in enumerate(clusters):
-        paths.append(folder / f"{strategy}{index}.npz")
-        environment = {**os.environ, **({"TF_CONFIG": cluster} if cluster else {})}
-        started.append(subprocess.Popen(
-            [sys.executable, pathlib.Path(__file__), strategy, optimizer, paths[-1]],
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
-    try:
-        for process in started:
-            said, _ = process.communicate(timeout=LIMIT)
-            assert process.returncode == 0, said[-3000:]
-    finally:
-        for process in started:
-            process.kill()
+    paths = [folder / f"{strategy}{index}.npz" for index in range(len(clusters))]
+    finish([started(leave, strategy, optimizer, path, cluster)
+            for path, cluster in zip(paths, clusters, strict=True)], LIMIT)
     return [np.load(path) for path in paths]
+
+
+def leave(strategy, optimizer, path, cluster):
+    """A process: leaves in a file what its search finds; meets the others of a cluster."""
+    if cluster:
+        os.environ["TF_CONFIG"] = cluster
+    strategy = STRATEGIES[strategy]()
+    assert strategy.num_replicas_in_sync == 2
+    np.savez(path, **search(strategy, optimizer))
 
 
 def compare(strategy, optimizer, folder):
@@ -171,14 +165,3 @@ def compare(strategy, optimizer, folder):
                 np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
     for name in together[0]:  # Every process has the same bits.
         assert all((found[name] == together[0][name]).all() for found in together[1:])
-
-
-def main():
-    name, optimizer, path = sys.argv[1:]
-    strategy = STRATEGIES[name]()
-    assert strategy.num_replicas_in_sync == 2
-    np.savez(path, **search(strategy, optimizer))
-
-
-if __name__ == "__main__":
-    main()

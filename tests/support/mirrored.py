@@ -1,20 +1,12 @@
-"""Searches in `fit` on two devices that are killed or stopped and run again, as a program.
-
-    python tests/support/mirrored.py FOLDER
-
-It says "same bits" for every search that ended as the one did that was left alone.
-"""
-
-import pathlib
-import sys
+"""Searches in `fit` on two devices that are killed or stopped and run again, as a process."""
 
 import devices
 import tf_keras as keras
 from resumed_fits import Dies, Fits, Logs, tickets
 
 
-def main():
-    folder = pathlib.Path(sys.argv[1])
+def main(folder):
+    """Fails unless every search ends as the one does that is left alone."""
     with devices.two_devices().scope():
         fits = Fits(keras.optimizers.Adam(0.02))
     assert fits.model.distribute_strategy.num_replicas_in_sync == 2
@@ -25,8 +17,3 @@ def main():
     for name in ("killed", "stopped"):
         assert fits.fit(folder / name, Logs()) == whole
         assert tickets(folder / name) == tickets(folder / "whole")
-        print(name, "same bits")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,5 @@
 """Processes killed by SIGKILL, and what the next one makes of what they left."""
 
-import multiprocessing
 import pathlib
 import random
 import signal
@@ -8,11 +7,9 @@ import time
 
 import killed
 import pytest
+from processes import PROCESSES, started
 
 KILLS = 30  # For each seed of the long form.
-# Every fit is a process of its own, made from one that has imported TensorFlow and no more.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["killed"])
 
 
 class Fit:
@@ -20,8 +17,7 @@ class Fit:
 
     def __init__(self, workdir, *moment):
         self.pipe, theirs = PROCESSES.Pipe(duplex=False)
-        self.process = PROCESSES.Process(target=killed.main, args=(theirs, workdir, *moment))
-        self.process.start()
+        self.process = started(killed.main, theirs, workdir, *moment)
         theirs.close()
 
     def hear(self):
