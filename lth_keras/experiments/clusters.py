@@ -1,4 +1,4 @@
-"""Workers on clusters: processes of Ray or of Dask, here or on other machines.
+"""Worker processes of Ray or Dask, on this machine or others.
 
     Ray     a Ray cluster: that of RAY_ADDRESS, or one on this machine
     Dask    a Dask cluster: that of DASK_SCHEDULER_ADDRESS, or one on this machine
@@ -18,7 +18,7 @@ from typing import Any
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.pools import environment, LocalPool, Pool, translated
 
-_PATIENCE = 10  # Seconds for a machine of a cluster to answer.
+_TIMEOUT = 10  # Seconds for a machine of a cluster to answer.
 
 
 class Ray(Pool):
@@ -28,7 +28,7 @@ class Ray(Pool):
         self._ray = _extra("ray")
         self._ours = not self._ray.is_initialized()
         if "RAY_ADDRESS" in os.environ:
-            _check_there("RAY_ADDRESS")
+            _check_answers("RAY_ADDRESS")
             self._connect()
         super().__init__(*arguments)
         if "RAY_ADDRESS" not in os.environ:
@@ -51,7 +51,7 @@ class Ray(Pool):
                             errors.OutOfMemoryError, errors.LocalRayletDiedError))
 
     def close(self) -> None:
-        """Leaves the cluster, or ends it if it is our own."""
+        """Disconnects from the cluster, or ends it if this process started it."""
         if self._ours:
             self._ray.shutdown()
 
@@ -65,7 +65,7 @@ class Dask(Pool):
         self._client: Any = None
         self._cluster: Any = None
         if "DASK_SCHEDULER_ADDRESS" in os.environ:
-            _check_there("DASK_SCHEDULER_ADDRESS")
+            _check_answers("DASK_SCHEDULER_ADDRESS")
             self._client = self._distributed.Client()
         super().__init__(*arguments)
         if self._client is None:
@@ -82,20 +82,20 @@ class Dask(Pool):
         return translated(inner, self._distributed.KilledWorker)
 
     def close(self) -> None:
-        """Leaves the cluster, or ends it if it is our own."""
+        """Disconnects from the cluster, or ends it if this process started it."""
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 
 
-def _check_there(variable: str) -> None:
-    # Ray would try for ever.  Addresses of other kinds, such as "auto", are not looked at.
+def _check_answers(variable: str) -> None:
+    # Ray would try to connect for ever.  Addresses of other kinds, such as "auto", are its own.
     address = os.environ[variable]
     place = re.fullmatch(r"(?:(?:ray|tcp|tls)://)?\[?([^/\[\]]+)\]?:([0-9]{1,5})", address)
     if place is None:
         return
     try:
-        socket.create_connection((place[1], int(place[2])), _PATIENCE).close()
+        socket.create_connection((place[1], int(place[2])), _TIMEOUT).close()
     except (OSError, OverflowError) as error:
         raise LotteryError(f"{variable} must be the address of a running cluster. Received: "
                            f"{address}, where nothing answers ({error}). Start the cluster, or "

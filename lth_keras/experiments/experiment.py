@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from lth_keras.arguments import check_choice
 from lth_keras.core.masks import density
 from lth_keras.errors import InvariantError, LotteryError
 from lth_keras.experiments.config.config import Config
@@ -27,21 +28,17 @@ from lth_keras.experiments.config.trainings import (
     takes_from,
     Training,
 )
+from lth_keras.experiments.pools import ATTEMPTS, InProcess, WorkerDiedError
 from lth_keras.experiments.remaining import refuse_diverged, unfinished
 from lth_keras.experiments.results.outcome import Outcome, Start
 from lth_keras.experiments.results.store import Store, write_results
 
 ON_DIVERGENCE = ("stop", "continue")
-ATTEMPTS = 3
-_LOOK = 0.25  # Seconds between two looks at how far the trainings are.
-
-
-class WorkerDiedError(Exception):
-    """A worker ended before its training did; the training can be tried again."""
+_POLL = 0.25  # Seconds between two looks at how far the trainings are.
 
 
 class Workers(Protocol):
-    """Who trains: this process, or worker processes here or on other machines.
+    """Trains: in this process, or in worker processes here or on other machines.
 
     Attributes:
       slots: how many trainings can run at once.
@@ -50,23 +47,23 @@ class Workers(Protocol):
     slots: int
 
     def submit(self, training: Training, start: Start) -> "concurrent.futures.Future[Outcome]":
-        """Starts a training.  Its future raises WorkerDiedError if its worker ended too early."""
+        """Starts a training; its future raises WorkerDiedError if its process ended too early."""
 
     def steps(self) -> int:
-        """The steps done so far by all trainings started."""
+        """The number of steps that all trainings have done so far."""
 
 
-class Watch(Protocol):
-    """Who follows a run: the command's progress display, a test."""
+class Watch:
+    """Is told how far a run is: subclass it to show that.  This one does nothing."""
 
     def begin(self, training: Training, density: float) -> None:
-        """A training starts."""
+        """Called when a training starts, with the density of its ticket."""
 
     def steps(self, done: int) -> None:
-        """So many steps of the whole run are done."""
+        """Called again and again with the number of steps that the run has done so far."""
 
     def end(self, training: Training, result: Mapping[str, Any]) -> None:
-        """A training is finished."""
+        """Called when a training is finished, with its measures."""
 
 
 class Experiment:
@@ -75,23 +72,24 @@ class Experiment:
     Args:
       config: the settings.
       store: keeps and finds the results, in a workdir.
-      watch: is told of every training.
-      workers: train.
+      watch: is told of every training; by default nobody is.
+      workers: train; by default this process does, one training at a time.
       on_divergence: "stop" at a training that diverged, or "continue" with what does not
         follow from it: other replicates, other branches.
     """
 
-    def __init__(self, config: Config, store: Store, watch: Watch, workers: Workers,
-                 on_divergence: str = "stop"):
+    def __init__(self, config: Config, store: Store, watch: Watch | None = None,
+                 workers: Workers | None = None, on_divergence: str = "stop"):
+        check_choice("on_divergence", on_divergence, ON_DIVERGENCE)
         self.config = config
         self.store = store
-        self.watch = watch
-        self.workers = workers
+        self.watch = watch or Watch()
+        self.workers = workers or InProcess.of(config)
         self.on_divergence = on_divergence
         self._starts: dict[Training, Start] = {}
 
     def run(self) -> None:
-        """Trains whatever of the configuration is not done yet.
+        """Trains what the store does not have yet, and keeps it there as it is finished.
 
         Raises:
           DivergedError: if a training diverged, unless `on_divergence` is "continue".
@@ -109,7 +107,7 @@ class Experiment:
             if not running:
                 raise InvariantError("A level's ticket must be made before it is trained. "
                                      f"Received: none for {waiting[0]}.")
-            done, _ = concurrent.futures.wait(running, _LOOK, concurrent.futures.FIRST_COMPLETED)
+            done, _ = concurrent.futures.wait(running, _POLL, concurrent.futures.FIRST_COMPLETED)
             self.watch.steps(self.workers.steps())
             ended = {running.pop(future): future for future in list(running) if future in done}
             failed: dict[Training, Exception] = {}
@@ -131,7 +129,7 @@ class Experiment:
         write_results(self.store.root)
 
     def _ready(self, waiting: list[Training], running: int) -> "Training | None":
-        # The first that can be trained now: what makes its level's ticket is done.
+        # The first that can be trained now: its level's ticket has been made.
         free = [training for training in waiting
                 if (base := stands_on(self.config, training)) is None or self.store.is_done(base)]
         return free[0] if free and running < self.workers.slots else None
@@ -148,7 +146,7 @@ class Experiment:
         return self.workers.submit(training, start)
 
     def _keep(self, training: Training, outcome: Outcome) -> bool:
-        # Whether that changed what is to be done.
+        # Returns whether what is left to do changed: trainings above may have to be done again.
         begun = outcome.drawn or self._starts.pop(training).mark
         assert begun is not None
         gone = self.store.finish(training, outcome.result, outcome.curve, begun,
@@ -158,7 +156,7 @@ class Experiment:
 
 
 def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
-    # Nothing, if it can be tried again.
+    # Returns only if the training can be tried again: its worker died, and not too often.
     if not isinstance(error, WorkerDiedError):
         raise error
     if attempts == ATTEMPTS:

@@ -1,11 +1,11 @@
-"""Parcels: what goes between processes of this machine lies in files; pipes carry their names.
+"""Messages between processes of this machine: each is a file, and a pipe carries its name.
 
-A message of a few bytes is written to a pipe at once or not at all.  Of a longer one, such as a
-network's weights, a process that is killed can have written half, and who reads it would wait for
-the rest forever.
+A few bytes are written to a pipe at once or not at all.  Of a longer message, such as a network's
+weights, a process that is killed can have written half, and the reader would wait for the rest
+forever.
 
 The files are pickles, as messages between processes are, in a folder that only its owner can
-reach.  Nothing that a run keeps is read so.
+read.  Nothing that a run keeps is a pickle.
 """
 
 import os
@@ -18,11 +18,11 @@ from typing import Any
 
 
 class RemoteError(Exception):
-    """Where in a worker process an error was raised: its cause here."""
+    """Holds the traceback of an error in a worker process, as the cause of that error here."""
 
 
 def send(folder: str, content: Any) -> str:
-    """Puts something into a folder that both processes know; returns its file.
+    """Writes a value to a new file in a folder that both processes know; returns the file's path.
 
     Example:
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +36,7 @@ def send(folder: str, content: Any) -> str:
 
 
 def receive(path: str) -> Any:
-    """What was put into a file, which is then gone."""
+    """Reads the value in a file that `send` wrote, and removes the file."""
     file = pathlib.Path(path)
     content = pickle.loads(file.read_bytes())
     file.unlink()
@@ -44,7 +44,7 @@ def receive(path: str) -> Any:
 
 
 def call(path: str, folder: str) -> str:
-    """In a worker: calls the function in a parcel; returns the parcel with what came of it."""
+    """Runs in a worker: calls the function in a file; returns the file with its result or error."""
     function, arguments = receive(path)
     outcome: tuple[Any, Exception | None, str]
     try:
@@ -55,7 +55,7 @@ def call(path: str, folder: str) -> str:
 
 
 def opened(path: str) -> Any:
-    """The result in the parcel of a call.
+    """Reads the result of a `call`.
 
     Raises:
       Exception: what the function raised, caused by a RemoteError.
@@ -67,5 +67,5 @@ def opened(path: str) -> Any:
 
 
 def packed(folder: str, function: Callable[..., Any], *arguments: Any) -> str:
-    """A call as a parcel."""
+    """Writes a function and its arguments to a file, for `call`; returns the file's path."""
     return send(folder, (function, arguments))

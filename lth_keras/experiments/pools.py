@@ -1,14 +1,14 @@
-"""Workers: who trains.  This process, or processes here and on other machines.
+"""Where trainings run: in this process, or in worker processes on this machine.
 
-A training is a function of the configuration, the ticket and what it is called, so it
-can be done anywhere and again; the one process that started the run keeps the results.
-Worker processes have one thread each: side by side they train more than one process with
-many threads does, and the same bits whatever their number.
+The result of a training depends only on the configuration, the ticket and the training's key, so
+any process can do it, and do it again; the process that started the run keeps the results.
+Worker processes have one thread each by default: side by side they train more than one process
+with many threads does, and give the same bits whatever their number.
 
     InProcess    this process
     LocalPool    processes on this machine, through joblib's loky
 
-Those of clusters are in `experiments.clusters`.
+Clusters are in `experiments.clusters`.
 """
 
 import concurrent.futures
@@ -28,32 +28,45 @@ from lth_keras.experiments import parcels, worker
 from lth_keras.experiments.config import trainings
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.experiment import ATTEMPTS, WorkerDiedError
 from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 from lth_keras.experiments.worker import Placement
+
+ATTEMPTS = 3  # Of a training, or a measurement, whose process dies.
+
+
+class WorkerDiedError(Exception):
+    """A worker process ended before its training did; the training can be tried again."""
 
 
 class InProcess:
     """Trains in this process, one training at a time.
 
     Args:
-      lab: trains, as `experiments.training.round_runner.RoundRunner` does.
+      runner: trains, as `experiments.training.round_runner.RoundRunner` does.
     """
 
     slots = 1
 
-    def __init__(self, lab: Any):
-        self._lab = lab
+    def __init__(self, runner: Any):
+        self._runner = runner
         self._done = 0
 
+    @classmethod
+    def of(cls, config: Config, placement: Placement | None = None) -> "InProcess":
+        """Trains a configuration on the data set that it names.
+
+        TensorFlow is taken as it is: `placement.threads` is for worker processes alone.
+        """
+        return cls(worker.load_runner(config, placement or Placement()))
+
     def submit(self, training: Training, start: Start) -> "Future[Outcome]":
-        """Trains at once; the future is done."""
+        """Trains before it returns: the future is done."""
         future: Future[Outcome] = Future()
-        future.set_result(self._lab.train(training, start, self._count))
+        future.set_result(self._runner.train(training, start, self._count))
         return future
 
     def steps(self) -> int:
-        """The steps done so far."""
+        """The number of steps done so far."""
         return self._done
 
     def _count(self, steps: int) -> None:
@@ -61,14 +74,14 @@ class InProcess:
 
 
 class Pool:
-    """Worker processes: what the three kinds share.
+    """Worker processes: what those of every backend have in common.
 
     Args:
       jobs: how many processes at most; by default as many as there are cores or, in a cluster
         that runs already, workers.
       waiting: what is to be trained.
       config: the settings.
-      placement: what each trains on.
+      placement: where the data lie, and which devices and cores a training may use.
     """
 
     def __init__(self, jobs: "int | None", waiting: Sequence[Training], config: Config,
@@ -77,22 +90,22 @@ class Pool:
         most = min(len(waiting), config.replicates * max(
             len(trainings.at_level(config, 0, level)) for level in range(config.rounds + 1)))
         self.slots = min(most, jobs or self._cores())
-        self._lab = json.dumps(config.to_dict()), placement
-        self._tally = worker.StepCounter(config)
+        self._task = json.dumps(config.to_dict()), placement
+        self._counter = worker.StepCounter(config)
 
     def submit(self, training: Training, start: Start) -> "Future[Outcome]":
         """Starts a training in a process that is free."""
-        slot = self._tally.slot(training)
-        future = self._call(worker.train, *self._lab, training, start, slot)
+        slot = self._counter.slot(training)
+        future = self._call(worker.train, *self._task, training, start, slot)
 
         def finish(done: "Future[Outcome]") -> None:
             if done.exception() is None:
-                self._tally.finish(training)
+                self._counter.finish(training)
         future.add_done_callback(finish)
         return future
 
     def measure(self) -> list[Speed]:
-        """The speed of every process, measured side by side; compiles in each.
+        """Measures the speed of every process while all of them are busy; compiles in each.
 
         Raises:
           LotteryError: if the settings fit the network or the data not, or if processes died
@@ -105,16 +118,16 @@ class Pool:
                            "that died. Is there memory enough? Fewer --jobs need less.")
 
     def _measure(self) -> list[Speed]:
-        # Twice: while one process still compiles, the speed of another is not what it will be.
+        # Twice: while one process still compiles, the others are faster or slower than later.
         first, second = ([future.result() for future in
-                          [self._call(worker.measure, *self._lab) for _ in range(self.slots)]]
+                          [self._call(worker.measure, *self._task) for _ in range(self.slots)]]
                          for _ in range(2))
         compilation = max(speed.compilation for speed in first)
         return [dataclasses.replace(speed, compilation=compilation) for speed in second]
 
     def steps(self) -> int:
-        """The steps done so far."""
-        return self._tally.total()
+        """The number of steps done so far."""
+        return self._counter.total()
 
     def close(self) -> None:
         """Ends the processes, whatever they are doing."""
@@ -136,11 +149,11 @@ class LocalPool(Pool):
 
     def _start(self) -> Any:
         return loky.ProcessPoolExecutor(self.slots, initializer=worker.exit_with_parent,
-                                        initargs=(os.getpid(), self._tally.folder),
+                                        initargs=(os.getpid(), self._counter.folder),
                                         env=environment())
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
-        folder = self._tally.folder
+        folder = self._counter.folder
         parcel = parcels.packed(folder, function, *arguments)
         try:
             inner = self._executor.submit(parcels.call, parcel, folder)
@@ -157,18 +170,21 @@ class LocalPool(Pool):
 
 
 def environment() -> dict[str, str]:
-    """What a worker process finds in its environment."""
+    """The environment variables of a worker process."""
     return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def translated(inner: "Future[Any]", deaths: Any,
                opened: Callable[[Any], Any] = lambda result: result) -> "Future[Any]":
-    """The same future, but for the name of the error of a worker that died.
+    """A future with the result of a backend's, whose errors are this package's.
 
     Args:
-      inner: a future of a backend.
-      deaths: what it raises for a worker that ended too early: a type, or several.
-      opened: makes the result of what comes back, or raises what came instead.
+      inner: a future of the backend.
+      deaths: the type or types of error that it raises if a process ended too early.
+      opened: turns what comes back into the result, or raises what the worker raised.
+
+    Returns:
+      A future that raises WorkerDiedError for those, and a LotteryError as it was raised.
     """
     outer: Future[Any] = Future()
 

@@ -1,5 +1,6 @@
-"""The progress: how long a run will take, what is being trained, and the time left."""
+"""How long a run will take, what is being trained, and the time left."""
 
+import importlib.util
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,11 +10,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import chain, steps_of, Training
+from lth_keras.experiments.experiment import Watch
 from lth_keras.experiments.results.outcome import Speed
 
 
-class ProgressDisplay:
-    """Follows a run: a bar on a terminal, a line a training elsewhere.
+class ProgressDisplay(Watch):
+    """Shows a run: a bar on a terminal or in a notebook, a line a training elsewhere.
 
     Args:
       console: where to write.
@@ -22,10 +24,11 @@ class ProgressDisplay:
 
     def __init__(self, console: Console, steps: int):
         self._console = console
+        self._has_bar = _can_redraw(console)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal)
+            console=console, transient=True, disable=not self._has_bar)
         self._task = self._progress.add_task("starting", total=steps)
         self._running: dict[Training, str] = {}
 
@@ -38,23 +41,23 @@ class ProgressDisplay:
         self._progress.stop()
 
     def begin(self, training: Training, density: float) -> None:
-        """A training starts."""
+        """Names a training that starts."""
         self._running[training] = f"{training} (P_m {density:.1%})"
         self._describe()
 
     def steps(self, done: int) -> None:
-        """So many steps of the whole run are done."""
+        """Moves the bar to the number of steps that the whole run has done."""
         self._progress.update(self._task, completed=done)
 
     def end(self, training: Training, result: Mapping[str, Any]) -> None:
-        """A training is finished."""
+        """Says how a training ended, where there is no bar, or if it diverged."""
         self._running.pop(training)
         self._describe()
         step = result.get("diverged_at_step")
         how = f"diverged at step {step:,}" if step else \
             f"early stop at step {result['early_stop_step']:,}, test accuracy " \
             f"{result['test_accuracy_early_stop']:.2%}"
-        if step or not self._console.is_terminal:
+        if step or not self._has_bar:
             self._console.print(f"{training}: {how}, {result['seconds']:.1f} s", soft_wrap=True,
                                 highlight=False)
 
@@ -64,8 +67,15 @@ class ProgressDisplay:
         self._progress.update(self._task, description=f"{first}{more}")
 
 
+def _can_redraw(console: Console) -> bool:
+    # A notebook is no terminal, and redraws what lies in a widget, if it has widgets.
+    if console.is_jupyter:
+        return importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal
+
+
 def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Config) -> str:
-    """How long a run will take, as a sentence.
+    """Says in a sentence how long a run will take.
 
     Args:
       speeds: of the processes, measured while all of them were busy.

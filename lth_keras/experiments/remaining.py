@@ -11,10 +11,11 @@ from lth_keras.experiments.results.store import Store
 
 
 def unfinished(config: Config, store: Store) -> list[Training]:
-    """Those that are still to be done, and can be.
+    """The trainings that are still to be done, and can be.
 
-    What follows from a training that diverged cannot.  What a level stands on that is there
-    already is to be done even if the configuration asks for less: a repair took it away.
+    What follows from a training that diverged cannot be done.  A training that a level already in
+    the store stands on is to be done even if the configuration asks for fewer rounds: a repair
+    took it away.
 
     Raises:
       DamagedError: if a record is not what was written.
@@ -35,16 +36,16 @@ def unfinished(config: Config, store: Store) -> list[Training]:
 
 
 def diverged(store: Store, among: Iterable[Training]) -> list[Training]:
-    """Those of some trainings that are done and diverged."""
+    """Which of some trainings are done and diverged."""
     return [training for training in among if store.is_done(training)
             and store.record(training).diverged_at is not None]
 
 
 def refuse_diverged(store: Store, among: Iterable[Training]) -> None:
-    """Nothing, if none of some trainings diverged.
+    """Refuses trainings of which one diverged.
 
     Raises:
-      DivergedError: if one did; it names the first, and its step.
+      DivergedError: for the first that did; names it, and its step.
     """
     for training in diverged(store, among):
         raise DivergedError(

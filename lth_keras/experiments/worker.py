@@ -1,7 +1,7 @@
-"""What a worker process does: one training after another, in a lab that it keeps.
+"""What a worker process does: one training after another, on a model that it compiles once.
 
-TensorFlow is loaded here, in the worker, when the first training comes: the process that
-starts a run does without.
+TensorFlow is loaded when the first training comes, so that the process that starts a run need not
+load it.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ DEVICES = ("none", "mirrored", "tpu")  # One; all GPUs of this machine; a TPU.
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """What a worker trains on.
+    """Which data, devices and cores a training uses.
 
     Attributes:
       data_dir: where tensorflow-datasets keeps its data, or None for its default.
@@ -46,12 +46,12 @@ class Placement:
 
 
 class StepCounter:
-    """The steps of each training, in a file that workers on this machine write to.
+    """Counts the steps of each training, in a file that workers on this machine write to.
 
-    Elsewhere there is no such file, and progress is seen when a training ends.
+    Workers on other machines cannot write to it: their steps count when a training ends.
 
     Attributes:
-      folder: where the file lies: a temporary folder, that goes with the tally.
+      folder: the temporary folder of the file, which is removed with the counter.
     """
 
     def __init__(self, config: Config):
@@ -64,48 +64,48 @@ class StepCounter:
         self._slots: dict[Training, int] = {}
 
     def slot(self, training: Training) -> tuple[str, int]:
-        """Where the steps of a training are written: the same when it is tried again."""
-        last = len(self._counts) - 1  # Which any more than that would share.
+        """The file, and the place in it, for the steps of a training: the same if tried again."""
+        last = len(self._counts) - 1  # Trainings beyond the file's size share its last place.
         return self._path, self._slots.setdefault(training, min(len(self._slots), last))
 
     def finish(self, training: Training) -> None:
-        """A training is done, wherever that was."""
+        """Counts all steps of a training that is done, wherever it was trained."""
         self._counts[self._slots[training]] = steps_of(self._config, training)
 
     def total(self) -> int:
-        """The steps of all."""
+        """The steps of all trainings together."""
         return int(self._counts.sum())
 
 
-_MORE = 1000  # Trainings beyond a configuration's extent, which a repair may do again.
+_MORE = 1000  # Places for trainings beyond a configuration's extent, which a repair may redo.
 _one_at_a_time = threading.Lock()  # A cluster may call from several threads.
 
 
 def train(config: str, placement: Placement, training: Training, start: Start,
-          tally: tuple[str, int]) -> Outcome:
-    """One training; counts its steps where `StepCounter.slot` says."""
-    path, slot = tally
-    counts: Array = np.zeros(slot + 1, np.int64)
+          slot: tuple[str, int]) -> Outcome:
+    """Trains, and counts the steps where `StepCounter.slot` said."""
+    path, place = slot
+    counts: Array = np.zeros(place + 1, np.int64)
     with contextlib.suppress(OSError):  # It is not there on another machine.
         counts = np.memmap(path, np.int64, "r+")
-    counts[slot] = 0
+    counts[place] = 0
 
     def count(steps: int) -> None:
-        counts[slot] += steps
+        counts[place] += steps
     with _one_at_a_time:
-        outcome: Outcome = _lab(config, placement).train(training, start, count)
+        outcome: Outcome = _kept_runner(config, placement).train(training, start, count)
         return outcome
 
 
 def measure(config: str, placement: Placement) -> Speed:
     """Compiles in this process, and measures how fast it trains."""
     with _one_at_a_time:
-        speed: Speed = _lab(config, placement).measure()
+        speed: Speed = _kept_runner(config, placement).measure()
         return speed
 
 
 def evaluator(config: Config, placement: Placement) -> Any:
-    """An `evaluation.Evaluator` of a configuration, in this process."""
+    """A `training.evaluator.Evaluator` of a configuration, in this process."""
     with quiet.loading():
         import tensorflow as tf
 
@@ -116,19 +116,30 @@ def evaluator(config: Config, placement: Placement) -> Any:
                      placement.resident_mib)
 
 
-@functools.lru_cache(maxsize=1)
-def _lab(config: str, placement: Placement) -> Any:
+def load_runner(config: Config, placement: Placement) -> Any:
+    """A `training.round_runner.RoundRunner` of a configuration, in this process.
+
+    Raises:
+      LotteryError: if the settings fit the network or the data set not, or a device is missing.
+    """
     with quiet.loading():
         import tensorflow as tf
 
         from lth_keras.experiments.training import datasets
         from lth_keras.experiments.training.round_runner import RoundRunner
+    return RoundRunner(config, datasets.load(config.dataset, placement.data_dir),
+                       _distribution(placement.distribute, tf), placement.resident_mib)
+
+
+@functools.lru_cache(maxsize=1)
+def _kept_runner(config: str, placement: Placement) -> Any:
+    # One for all trainings of a process, so that it compiles once.
+    with quiet.loading():
+        import tensorflow as tf
         _set_threads(placement.threads, tf.config.threading)
-        for device in tf.config.list_physical_devices("GPU"):  # Which processes may share.
+        for device in tf.config.list_physical_devices("GPU"):  # Processes may share one.
             tf.config.experimental.set_memory_growth(device, True)
-    settings = Config.from_json(config)
-    return RoundRunner(settings, datasets.load(settings.dataset, placement.data_dir),
-               _distribution(placement.distribute, tf), placement.resident_mib)
+    return load_runner(Config.from_json(config), placement)
 
 
 def _set_threads(threads: int, settings: Any) -> None:
@@ -138,7 +149,7 @@ def _set_threads(threads: int, settings: Any) -> None:
     try:
         settings.set_intra_op_parallelism_threads(threads)
         settings.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # It has trained already.
+    except RuntimeError:  # TensorFlow has started its threads already.
         raise LotteryError("--threads must stay what a cluster's workers began with, "
                            f"{before or 'all'}. Received: {threads or 'all'}. Start the workers "
                            "anew to change it.") from None
@@ -160,11 +171,11 @@ def _distribution(name: str, tf: Any) -> Any:
 
 
 def exit_with_parent(parent: int, folder: str) -> None:
-    """Leaves it to the process that started this one to end it, on Ctrl-C and at its own end.
+    """Makes this process end when the one that started it does, and not on Ctrl-C.
 
     Args:
-      parent: the number of that process.
-      folder: a temporary one of its own, which goes with it even if it was killed.
+      parent: the number of the process that started this one.
+      folder: that process's temporary folder, removed even if that process was killed.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

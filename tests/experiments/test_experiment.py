@@ -8,10 +8,12 @@ from small import CONFIG, contents, run
 from lth_keras.core import invariants
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import kept
-from lth_keras.errors import DivergedError
+from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiments.config.trainings import Training, trainings
+from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.results import paths, repair, store
 from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.training import datasets
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.files import atomic
 from lth_keras.files.ticket import Ticket
@@ -257,3 +259,16 @@ def test_a_full_disk_ends_a_run_that_goes_on_later_to_the_same_bits(
     assert not list(tmp_path.rglob(".*.*")) and repair.check(tmp_path, CONFIG) == []
     run(tmp_path)
     assert contents(tmp_path) == contents(done[0])
+
+
+def test_python_alone_runs_an_experiment(tmp_path, monkeypatch):
+    monkeypatch.setitem(datasets.DATASETS, "blobs", lambda data_dir: small.blobs())
+    config = CONFIG.replace(rounds=1)
+    Experiment(config, Store(tmp_path / "own", config)).run()
+    run(tmp_path / "test", config)
+    assert contents(tmp_path / "own") == contents(tmp_path / "test")
+
+
+def test_an_experiment_stops_or_continues_at_a_divergence_and_nothing_else(tmp_path):
+    with pytest.raises(LotteryError, match="on_divergence must be one of stop, continue"):
+        Experiment(CONFIG, Store(tmp_path, CONFIG), on_divergence="ignore")

@@ -102,7 +102,7 @@ def done(request, tmp_path_factory):
         Experiment(CONFIG, store, watch, trains).run()
         left["steps"], left["trains"], left["watch"] = pool.steps(), trains, watch
         bad = CONFIG.replace(validation_size=100_000)
-        pool._lab = json.dumps(bad.to_dict()), Placement()
+        pool._task = json.dumps(bad.to_dict()), Placement()
         for wrong in (pool.measure, pool.submit(Training(0, 0), Start()).result):
             with pytest.raises(LotteryError) as caught:
                 wrong()
@@ -279,7 +279,7 @@ def test_work_that_was_cancelled_counts_as_a_death():
     assert isinstance(outer.exception(timeout=PATIENCE), WorkerDiedError)
 
 
-def test_the_tally_adds_up_and_begins_again_for_a_training_tried_again():
+def test_steps_add_up_and_are_counted_anew_for_a_training_tried_again():
     tally = StepCounter(CONFIG)
     assert tally.total() == 0
     one, other = (tally.slot(training) for training in (Training(0, 0), Training(1, 0)))
@@ -294,19 +294,19 @@ class Counting:
     """In place of a lab."""
 
     def __init__(self, tally):
-        self._tally, self.totals = tally, []
+        self._counter, self.totals = tally, []
 
     def train(self, training, ticket, on_interval):
         for _ in range(3):
             on_interval(10)
-            self.totals.append(self._tally.total())
+            self.totals.append(self._counter.total())
         return "outcome"
 
 
 def test_steps_are_seen_while_a_training_runs(monkeypatch):
     tally = StepCounter(CONFIG)
     lab = Counting(tally)
-    monkeypatch.setattr(worker, "_lab", lambda config, placement: lab)
+    monkeypatch.setattr(worker, "_kept_runner", lambda config, placement: lab)
     for _ in range(2):  # The second time it begins anew.
         assert worker.train("", Placement(), Training(0, 1), None,
                           tally.slot(Training(0, 1))) == "outcome"

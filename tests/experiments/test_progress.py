@@ -1,4 +1,6 @@
 import io
+import sys
+import types
 
 import pytest
 from rich.console import Console
@@ -83,3 +85,63 @@ def test_a_training_that_diverged_is_said_to_have_even_on_a_terminal(shown):
     shown.end(ONE, {"density": 0.8, "seconds": 1.25, "diverged_at_step": 1200})
     assert "replicate 0, level 1, ticket: diverged at step 1,200, 1.2 s" \
         in shown._console.file.getvalue()
+
+
+class Output:
+    """In place of a widget of ipywidgets: holds what was printed last."""
+
+    shown = []
+
+    def __init__(self):
+        self.shown.append(self)
+        self.closed, self.cleared = False, 0
+
+    def clear_output(self, wait):
+        self.cleared += 1
+
+    def close(self):
+        self.closed = True
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    """Sets up a notebook with widgets or without; returns what is printed in it."""
+    def set_up(widgets):
+        printed = []
+        monkeypatch.setattr(Output, "shown", [])
+        for name, content in {
+                "IPython": {}, "IPython.display": {
+                    "display": lambda item: printed.append(getattr(item, "text", ""))},
+                "ipywidgets": {"Output": Output}}.items():
+            module = types.ModuleType(name)
+            module.__spec__ = types.SimpleNamespace(name=name)
+            vars(module).update(content)
+            monkeypatch.setitem(sys.modules, name, module if widgets or name != "ipywidgets"
+                                else None)
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: widgets or None)
+        return printed
+    return set_up
+
+
+@pytest.mark.parametrize("widgets", [False, True])
+def test_a_notebook_has_a_bar_where_it_has_widgets_and_else_a_line_a_training(notebook, widgets):
+    printed = notebook(widgets)
+    with ProgressDisplay(Console(force_jupyter=True, width=100), steps=200) as display:
+        assert display._progress.disable != widgets
+        display.begin(ONE, 0.8)
+        display.steps(50)
+        display._progress.refresh()
+        display.end(ONE, RESULT)
+    said = "early stop at step 1,200, test accuracy 97.31%"
+    lines = "".join(printed)
+    assert (said in lines) != widgets
+    if widgets:
+        output, = Output.shown
+        assert output.closed and output.cleared
+        assert f"{ONE} (P_m 80.0%)" in lines and "25%" in lines

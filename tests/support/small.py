@@ -77,7 +77,7 @@ class Stopping:
 class Inline(Pool):
     """Worker processes that are this process; it keeps what was compiled for each configuration."""
 
-    _runner = staticmethod(functools.cache(worker._lab.__wrapped__))
+    _runner = staticmethod(functools.cache(worker._kept_runner.__wrapped__))
 
     def __init__(self, jobs, waiting, config, placement):
         super().__init__(jobs, waiting, config, dataclasses.replace(placement, threads=0))
@@ -85,7 +85,7 @@ class Inline(Pool):
     def _call(self, function, *arguments):
         future = Future()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(worker, "_lab", self._runner)
+            patch.setattr(worker, "_kept_runner", self._runner)
             try:
                 future.set_result(function(*arguments))
             except LotteryError as error:
