@@ -21,7 +21,7 @@ from lth_keras.experiments.remaining import refuse_diverged, unfinished
 from lth_keras.experiments.results import repair
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.worker import DEVICES, Placement
-from lth_keras.files import owners, workdir_lock
+from lth_keras.files import workdir_lock
 from lth_keras.reports import report
 
 _Default = TypeVar("_Default", bound=int | None)
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     on_divergence = flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    with workdir_lock.held(root, lambda: owners.refuse_other(root, owners.RUN)):
+    with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
         damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
         if arguments.dry_run and damages:
             return

@@ -17,7 +17,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.outcome import Start
-from lth_keras.files import atomic, owners
+from lth_keras.files import checksums, workdir_lock
 from lth_keras.files.ticket import Ticket
 
 
@@ -73,7 +73,7 @@ def require(root: pathlib.Path) -> None:
       WorkdirError: if it is not; for the workdir of a search in `fit`, which holds neither the
         model nor its data, the message says how to export from Python.
     """
-    if any(os.path.lexists(root / name) for name in owners.SEARCH.files):
+    if any(os.path.lexists(root / name) for name in workdir_lock.SEARCH.files):
         raise WorkdirError(
             "`lth export` takes a folder that `lth run` made. Received: "
             f"{root}, which a LotteryTicketCallback made and which does not hold the model. After "
@@ -188,4 +188,4 @@ def _made_with(contents: Ticket, path: pathlib.Path) -> tuple[Config, Training]:
 def _source(config: Config, training: Training, contents: Ticket,
             origin: pathlib.Path) -> TrainedNetwork:
     return TrainedNetwork(config, training, apply(contents.weights, contents.masks),
-                  density(contents.masks), origin, atomic.mark(contents.to_bytes()))
+                  density(contents.masks), origin, checksums.mark(contents.to_bytes()))

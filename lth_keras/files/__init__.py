@@ -7,12 +7,14 @@ error names the file and says what is wrong.  There is no pickle anywhere.
 Read in this order:
 
 1. `atomic`: write under a temporary name, sync, rename; read plain files of a bounded size.
-2. `json_checks`: JSON of a stated shape.
-3. `tensor_file`: named arrays and a JSON head in one safetensors file, with a SHA-256 of all of it.
-4. `ticket`: the `Ticket`: theta_k, the masks, and where they came from, in one such file.
-5. `engines`: which module puts a ticket into a model, found by the model's class.
-6. `workdir_lock`: one process at a time in a folder, and one kind of content.
-7. `provenance`: the versions and the machine that something was made with.
+2. `checksums`: the SHA-256 that a file carries in its head, or that the file that vouches for it
+   has of it.
+3. `json_checks`: JSON of a stated shape.
+4. `tensor_file`: named arrays and a JSON head in one safetensors file.
+5. `ticket`: the `Ticket`: theta_k, the masks, and where they came from, in one such file.
+6. `engines`: which module puts a ticket into a model, found by the model's class.
+7. `workdir_lock`: whose a workdir is, and one process at a time in it.
+8. `provenance`: the versions and the machine that something was made with.
 
 Imports `core` alone.  A ticket belongs to no engine: `Ticket.apply` finds the engine by the model
 that it is given.

@@ -1,24 +1,20 @@
-"""Files that are whole or absent, and files that are read as anybody's.
+"""Files that are whole or absent, and that are read as untrusted.
 
-Written under another name, synced, then renamed; read only if they are plain files of a
-bounded size that lie in their folder itself, not behind a link; JSON that carries its own
-SHA-256.
+Written under a temporary name, synced, then renamed; read only if they are plain files of a
+bounded size that lie in their folder itself, not behind a link.
 """
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
 import pathlib
 import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-_SEAL = "sha256"
-# What may be wrong with a file that another put there, or took away; other errors may pass.
+# Errors of a file that is not what was written; any other error may pass.
 _DAMAGES = {errno.ENOENT: "is missing", errno.ENOTDIR: "is missing",
             errno.ELOOP: "is a link, and what is in a workdir lies there itself",
             errno.EISDIR: "is not a file", errno.EINVAL: "is not a file",
@@ -66,12 +62,12 @@ def temporary_of(name: str) -> "str | None":
 
 
 def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path], ours: str) -> None:
-    """Takes away what killed processes left of the files that they were writing.
+    """Removes the temporary files that killed processes left.
 
     Args:
       root: a folder in which nobody writes now.
       paths: those in it that may be such files.
-      ours: a pattern of the paths in the folder that `write` is given.
+      ours: a regular expression for the paths in the folder that `write` is given.
     """
     for path in paths:
         name = temporary_of(path.name)
@@ -81,7 +77,7 @@ def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path], ours: s
 
 @contextlib.contextmanager
 def opened(path: "str | os.PathLike[str]", flags: int = 0) -> Iterator[tuple[BinaryIO, int]]:
-    """A plain file to be read, and its size; its name may be anything's.
+    """Opens a plain file to read it, and gives its size; a pipe or a folder is refused.
 
     Raises:
       OSError: if it cannot be read, or is not a plain file (EINVAL).
@@ -97,7 +93,7 @@ def opened(path: "str | os.PathLike[str]", flags: int = 0) -> Iterator[tuple[Bin
 
 def read(path: "str | os.PathLike[str]", most: int,
          within: "pathlib.Path | None" = None) -> bytes:
-    """The bytes of a file, which may be anything, and whose name may be anything's.
+    """Reads a file, which may be anything.
 
     Args:
       path: the file; its last part must not be a link.
@@ -118,11 +114,7 @@ def read(path: "str | os.PathLike[str]", most: int,
 
 
 def refuse_links(root: pathlib.Path, path: pathlib.Path) -> None:
-    """Nothing, if no part of a path below the root is a link.
-
-    Raises:
-      OSError: if one is (ELOOP); it names that part.
-    """
+    """Raises an OSError (ELOOP) that names it if a part of a path below the root is a link."""
     for part in (path, *path.parents):
         if part == root:
             break
@@ -131,7 +123,7 @@ def refuse_links(root: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def damage(error: OSError) -> "str | None":
-    """What is wrong with a file that cannot be read, if that is no mishap that may pass.
+    """What is wrong with a file that cannot be read, or None if another try may succeed.
 
     Example:
       >>> damage(FileNotFoundError(2, "No such file or directory"))
@@ -141,83 +133,6 @@ def damage(error: OSError) -> "str | None":
     if error.errno == errno.EFBIG:
         return str(error.strerror)
     return _DAMAGES.get(error.errno or 0)
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text.
-
-    Example:
-      >>> canonical_json({"b": 1, "a": [0.5]})
-      '{"a":[0.5],"b":1}'
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def seal(content: "dict[str, Any]") -> str:
-    """JSON text that carries a SHA-256 of the rest of it.
-
-    Example:
-      >>> unseal(seal({"steps": 3}).encode())
-      {'steps': 3}
-    """
-    seals = {_SEAL: digest(canonical_json(content).encode())}
-    return json.dumps({**content, **seals}, indent=2, allow_nan=False) + "\n"
-
-
-def unseal(data: bytes) -> "dict[str, Any]":
-    """What was sealed in bytes that may be anything.
-
-    Raises:
-      ValueError: if they are not, byte for byte, what `seal` gives for what they hold.
-    """
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        raise ValueError("is no JSON text") from None
-    if not isinstance(content, dict) or _SEAL not in content:
-        raise ValueError("is no JSON object with a SHA-256")
-    del content[_SEAL]
-    try:
-        whole = seal(content).encode() == data
-    except (ValueError, RecursionError):  # Numbers that JSON does not have; nested deep.
-        whole = False
-    if not whole:
-        raise ValueError("is not what was written: its SHA-256 does not fit")
-    return content
-
-
-def digest(data: bytes) -> str:
-    """The SHA-256 of bytes, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def mark(data: bytes) -> str:
-    """What bytes can be known by: their number, and their SHA-256.
-
-    Example:
-      >>> mark(b"abc")[:24]
-      '3 bytes, sha256 ba7816bf'
-    """
-    return f"{len(data)} bytes, sha256 {digest(data)}"
-
-
-def read_marked(path: "str | os.PathLike[str]", mark_of_it: str,
-                within: "pathlib.Path | None" = None) -> bytes:
-    """The bytes of a file that has a mark; no more are read than it says.
-
-    Args:
-      path: the file.
-      mark_of_it: its mark.
-      within: as `read` takes it.
-
-    Raises:
-      ValueError: if the file has another.
-      OSError: as `read` does.
-    """
-    data = read(path, int(mark_of_it.split(maxsplit=1)[0]), within)
-    if mark(data) != mark_of_it:
-        raise ValueError("is not what was written: its SHA-256 does not fit")
-    return data
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

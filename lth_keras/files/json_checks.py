@@ -2,38 +2,50 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from lth_keras.files import atomic
+from lth_keras.files import checksums
+
+# Shapes for `is_of`.
+NUMBER = (int, float)
+NUMBER_OR_NONE = (int, float, type(None))
+ANYTHING = object
 
 
 def is_of(value: Any, shape: Any) -> bool:
-    """Whether a value has a shape.
+    """Whether a value that JSON can hold has a shape.
 
     Args:
-      value: what JSON can hold.
-      shape: a test of the value; [shape] for a list, {str: shape} for a mapping of any names, or
-        a mapping of the names that there must be.
+      value: the value.
+      shape: a type, which must be the value's own (object: any); a function that says whether a
+        value fits; (shape, shape) for one of several; [shape] for a list; {str: shape} for a
+        mapping of any names, or a mapping of exactly the names that there must be.
 
     Example:
-      >>> is_of({"a": [1, 2]}, {str: [is_whole]}), is_of({"a": 1}, {"b": is_whole})
+      >>> is_of({"a": [1, 2]}, {str: [is_whole]}), is_of({"a": True}, {"a": (int, float)})
       (True, False)
     """
+    if isinstance(shape, tuple):
+        return any(is_of(value, one) for one in shape)
     if isinstance(shape, list):
         return isinstance(value, list) and all(is_of(item, shape[0]) for item in value)
     if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return False
-        if str in shape:
-            return all(is_of(item, shape[str]) for item in value.values())
-        return value.keys() == shape.keys() and all(is_of(value[key], shape[key]) for key in shape)
-    test: Callable[[Any], bool] = shape
-    return test(value)
+        return isinstance(value, dict) and (str in shape or value.keys() == shape.keys()) and all(
+            is_of(item, shape[str] if str in shape else shape[name])
+            for name, item in value.items())
+    if isinstance(shape, type):
+        return shape is ANYTHING or type(value) is shape
+    return bool(shape(value))
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is a whole number from 0 to 2**53 - 1."""
+    return type(value) is int and 0 <= value < 2**53
 
 
 def finite(value: Any) -> Any:
-    """A value with {"float": "nan"} for what JSON has not: NaN and the infinities."""
+    """Writes {"float": "nan"} for what JSON does not have: NaN and the infinities."""
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     if isinstance(value, Mapping):
@@ -42,7 +54,7 @@ def finite(value: Any) -> Any:
 
 
 def numbers(value: Any) -> Any:
-    """What `finite` was given."""
+    """Gives back what `finite` was given."""
     if isinstance(value, dict):
         if value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
             return float(value["float"])
@@ -51,30 +63,10 @@ def numbers(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """A value as it is read back: tuples as lists, keys as text.
+    """A value as it is read back from JSON: tuples as lists, keys as text.
 
     Example:
       >>> as_json({"a": (1, 2.5)})
       {'a': [1, 2.5]}
     """
-    return numbers(json.loads(atomic.canonical_json(finite(value))))
-
-
-def is_whole(value: Any) -> bool:
-    """A whole number >= 0."""
-    return type(value) is int and 0 <= value < 2**53
-
-
-def is_number(value: Any) -> bool:
-    """A number."""
-    return type(value) in (int, float)
-
-
-def is_number_or_none(value: Any) -> bool:
-    """A number, or nothing."""
-    return value is None or is_number(value)
-
-
-def is_json(value: Any) -> bool:
-    """Anything."""
-    return True
+    return numbers(json.loads(checksums.canonical_json(finite(value))))

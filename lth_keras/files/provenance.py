@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lth_keras.errors import LotteryError
-from lth_keras.files.atomic import canonical_json
+from lth_keras.files.checksums import canonical_json
 
 _PACKAGES = ("lth_keras", "tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
 

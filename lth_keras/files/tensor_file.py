@@ -6,7 +6,6 @@ error for anything that is not whole and unaltered.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 from typing import Any
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from lth_keras.core.masks import Array, Arrays
-from lth_keras.errors import LotteryError
-from lth_keras.files import atomic
+from lth_keras.core.masks import Arrays
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.files import atomic, checksums
 
 LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 MiB.
 
@@ -28,10 +27,11 @@ class Kind:
     Attributes:
       what: what errors call it, such as "ticket".
       key: the name of its metadata entry.
-      version: the number of its format.
+      version: the number of its format, as it is written.
       error: what is raised for a file that is not one.
       ordered: whether the head's mappings keep their order; otherwise equal heads, in any
         order, give equal bytes.
+      earlier: other versions that are read.
     """
 
     what: str
@@ -39,6 +39,7 @@ class Kind:
     version: int
     error: type[LotteryError]
     ordered: bool = False
+    earlier: tuple[int, ...] = ()
 
     def encode(self, head: dict[str, Any], tensors: Arrays) -> bytes:
         """The bytes of a file.
@@ -47,11 +48,12 @@ class Kind:
           head: what JSON can hold; "format" and "sha256" are added.
           tensors: name -> array of a number type that safetensors has.
         """
-        head = {"format": self.version, **head}
-        plain = {name: _plain(value) for name, value in tensors.items()}
-        head["sha256"] = _digest(head, plain)
+        # Rows first and in this machine's byte order, as safetensors takes them.
+        plain = {name: np.asarray(value, value.dtype.newbyteorder("="), order="C")
+                 for name, value in tensors.items()}
+        head = checksums.signed({"format": self.version, **head}, plain)
         text = json.dumps(head, separators=(",", ":")) if self.ordered \
-            else atomic.canonical_json(head)
+            else checksums.canonical_json(head)
         # One entry only: safetensors writes several in no fixed order.
         data: bytes = safetensors.numpy.save(plain, {self.key: text})
         return data
@@ -65,26 +67,25 @@ class Kind:
         header = self._check_header(data[:8], len(data))
         try:
             metadata = json.loads(data[8:8 + header]).get("__metadata__", {})
-            if self.key not in metadata:
-                raise self.error(f"a safetensors file, but not a {self.what}: its metadata has "
-                                 f"no {self.key!r} entry.")
-            head = json.loads(metadata[self.key])
-            if not isinstance(head, dict):
-                raise self.error(f"a {self.what}'s metadata must be a JSON object. "
-                                 f"Received: {metadata[self.key]:.60}.")
+            text = metadata.get(self.key)
+            head = None if text is None else json.loads(text)
             tensors: Arrays = safetensors.numpy.load(data)
-            stated = head.pop("sha256", None)
-            whole = stated == _digest(head, tensors)
-        except self.error:
-            raise
         except Exception as error:  # safetensors and json raise many types on bad bytes.
             raise self.error(f"not a {self.what}, or a damaged one: "
                              f"{str(error)!r:.200}") from None
-        if not whole:
+        if text is None:
+            raise self.error(f"a safetensors file, but not a {self.what}: its metadata has no "
+                             f"{self.key!r} entry.")
+        if not isinstance(head, dict):
+            raise self.error(f"a {self.what}'s metadata must be a JSON object. "
+                             f"Received: {text:.60}.")
+        try:
+            head = checksums.verified(head, tensors)
+        except (ValueError, RecursionError):
             raise self.error(f"the {self.what} was altered or damaged: its contents do not match "
-                             "its SHA-256. Fetch or make it again.")
+                             "its SHA-256. Fetch or make it again.") from None
         version = head.pop("format", None)
-        if type(version) is not int or version != self.version:
+        if type(version) is not int or version not in (self.version, *self.earlier):
             raise self.error(f"this version reads {self.what} format {self.version}. Received: "
                              f"format {version!r:.60}; try a newer lth_keras.")
         return head, tensors
@@ -112,15 +113,6 @@ class Kind:
         return declared
 
 
-def _plain(value: Array) -> Array:
-    # Rows first and in this machine's byte order, as safetensors takes them.
-    return np.asarray(value, value.dtype.newbyteorder("="), order="C")
-
-
-def _digest(head: dict[str, Any], tensors: Arrays) -> str:
-    digest = hashlib.sha256(atomic.canonical_json(head).encode())
-    for key in sorted(tensors):
-        value = tensors[key]
-        digest.update(f"\n{key} {value.dtype.str} {value.shape}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+# The state of a search in `fit`, which reports read too.  In order, so that the columns of results
+# and of Keras' History keep theirs; format 1 held other files' SHA-256 in place of their marks.
+SEARCH_STATE = Kind("state", "lth_keras_state", 2, WorkdirError, ordered=True, earlier=(1,))

@@ -17,7 +17,7 @@ import numpy as np
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import TicketError
-from lth_keras.files import atomic
+from lth_keras.files import atomic, checksums
 from lth_keras.files.engines import engine_of
 from lth_keras.files.tensor_file import Kind
 
@@ -114,7 +114,7 @@ class Ticket:
         tensors |= {f"masks/{name}": np.asarray(value, np.uint8)
                     for name, value in self.masks.items()}
         try:
-            provenance = json.loads(atomic.canonical_json(self.provenance))
+            provenance = json.loads(checksums.canonical_json(self.provenance))
         except (TypeError, ValueError, RecursionError) as error:
             raise TicketError("A ticket's provenance must be what JSON can hold. "
                               f"Received: {self.provenance!r:.60} ({error}).") from None

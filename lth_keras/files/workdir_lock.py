@@ -1,29 +1,90 @@
-"""One process at a time: the lock of a folder, which ends with its process."""
+"""Who may use a workdir: one run or one search, and one process at a time.
+
+A workdir is a folder in which what outlives a process is kept: the results of an `lth run`, by
+`experiments.results.store.Store`, or a search in `fit`, by `keras2.fit.search_workdir.Workdir`.
+"""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import filelock
 
 from lth_keras.errors import WorkdirError
 
 NAME = ".lock"
+CONFIG, STATE, START = "config.json", "state.safetensors", "start.safetensors"
 _LONGEST = 300  # Characters that are read of who holds a lock.
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """What a workdir can be of.
+
+    Attributes:
+      who: what errors call it.
+      holds: what its workdir holds one of.
+      files: those that its workdir is known by.
+      argument: how a user names another workdir.
+      absent: the value of a setting that is not written down.
+    """
+
+    who: str
+    holds: str
+    files: tuple[str, ...]
+    argument: str
+    absent: Any
+
+
+RUN = Owner("an `lth run`", "experiment", (CONFIG,), "--workdir", "default")
+SEARCH = Owner("a LotteryTicketCallback", "search", (STATE, START), "workdir", None)
+
+
+def refuse_other(root: pathlib.Path, mine: Owner) -> None:
+    """Raises a WorkdirError if a folder is another owner's, whose files would be overwritten."""
+    for owner in (SEARCH, RUN):
+        for name in owner.files:
+            if os.path.lexists(root / name):
+                if owner == mine:
+                    return
+                raise WorkdirError(f"A workdir holds one {mine.holds}. Received: {root}, the "
+                                   f"folder of {owner.who}, whose {name} it holds. Use another "
+                                   f"{mine.argument}.")
+
+
+def refuse_changed(root: pathlib.Path, mine: Owner, there: Mapping[str, Any],
+                   asked: Mapping[str, Any]) -> None:
+    """Raises a WorkdirError that says what differs if a workdir has other settings than asked.
+
+    Args:
+      root: the workdir.
+      mine: whose it is.
+      there: the settings in it; name -> value.
+      asked: those asked for.
+    """
+    pairs = {name: (there.get(name, mine.absent), asked.get(name, mine.absent))
+             for name in sorted({*there, *asked})}
+    differ = [f"{name}={one!s:.80} there, {other!s:.80} asked"
+              for name, (one, other) in pairs.items() if one != other]
+    if differ:
+        raise WorkdirError(f"A workdir holds one {mine.holds}. Received: {root}, with "
+                           f"{'; '.join(differ)}. Use another {mine.argument}.")
 
 
 def hold(root: "str | os.PathLike[str]",
          check: Callable[[], None] = lambda: None) -> filelock.BaseFileLock:
-    """Takes the lock of a folder, making the folder if need be; call its `release()`.
+    """Locks a folder, and makes it if need be; call `release()` of what is returned.
 
     The operating system frees it when the process ends, however it ends.
 
     Args:
       root: the folder.
-      check: raises if the folder is not to be touched.  It is asked before anything comes into
-        the folder, and again under the lock, as the folder may be another's by then.
+      check: raises if the folder is not to be touched.  It is called before anything is written
+        there, and again under the lock, as the folder may be another's by then.
 
     Raises:
       WorkdirError: if another process has it, or if the folder cannot be written.
@@ -59,7 +120,7 @@ def hold(root: "str | os.PathLike[str]",
 @contextlib.contextmanager
 def held(root: "str | os.PathLike[str]",
          check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds the lock of a folder; folders made for it go again if nothing else came into them.
+    """Holds the lock of a folder; removes folders it made if nothing else came into them.
 
     Args:
       root: the folder.

@@ -14,7 +14,7 @@ from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic
+from lth_keras.files import checksums
 
 FABRICATED = CONFIG.replace(rounds=3, replicates=2, branches=("ticket", "reinit"))
 
@@ -28,7 +28,7 @@ def fill(root, accuracies, config=FABRICATED, kept=True):
             for branch in ("ticket", *(["reinit"] if level else [])):
                 training = Training(replicate, level, branch)
                 path = run.ticket(replicate, level)
-                start = atomic.mark(path.read_bytes()) if path.exists() \
+                start = checksums.mark(path.read_bytes()) if path.exists() \
                     else workdirs.ticket(level)
                 of_ticket = branch == "ticket"
                 run.finish(training, workdirs.RESULT, workdirs.CURVE.assign(

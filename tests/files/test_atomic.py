@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lth_keras.files import atomic
+from lth_keras.files import atomic, checksums
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4)
@@ -162,21 +162,21 @@ def test_only_unfinished_files_of_ours_are_taken_away(tmp_path):
 
 @given(json_values)
 def test_canonical_json_reads_back(value):
-    assert json.loads(atomic.canonical_json(value)) == value
+    assert json.loads(checksums.canonical_json(value)) == value
 
 
 @given(st.dictionaries(st.text(max_size=4), json_values, max_size=4), st.randoms())
 def test_canonical_json_does_not_depend_on_the_order_of_keys(value, random):
     shuffled = random.sample(list(value.items()), len(value))
-    assert atomic.canonical_json(dict(shuffled)) == atomic.canonical_json(value)
+    assert checksums.canonical_json(dict(shuffled)) == checksums.canonical_json(value)
 
 
 def test_canonical_json_in_figures():
-    assert atomic.canonical_json({"b": [1, 2.5], "a": {"d": None, "c": "é"}}) == \
+    assert checksums.canonical_json({"b": [1, 2.5], "a": {"d": None, "c": "é"}}) == \
         '{"a":{"c":"\\u00e9","d":null},"b":[1,2.5]}'
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [-float("inf")]])
 def test_canonical_json_refuses_what_json_has_no_number_for(value):
     with pytest.raises(ValueError):
-        atomic.canonical_json(value)
+        checksums.canonical_json(value)

@@ -14,7 +14,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, record, repair, store
-from lth_keras.files import atomic
+from lth_keras.files import checksums
 from lth_keras.files.ticket import Ticket
 
 ODD = [None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 10**30, 0.5, -0.0, 1e300, 1e308, "", "x",
@@ -83,7 +83,7 @@ def checked(read, data):
 
 def a_record():
     row = {**workdirs.RESULT, "replicate": 0, "branch": "ticket", "branch_index": 0, "level": 1}
-    mark = atomic.mark(b"abc")
+    mark = checksums.mark(b"abc")
     return record.Record({name: row.get(name) for name in record.COLUMNS}, CONFIG.fingerprint,
                          mark, mark, mark)
 
@@ -91,7 +91,7 @@ def a_record():
 def seal(plain):
     """A seal that fits, on whatever."""
     try:
-        return atomic.seal(plain).encode()
+        return checksums.seal(plain).encode()
     except (ValueError, TypeError):
         return json.dumps(plain).encode()
 
@@ -127,7 +127,7 @@ def fuzz_ticket_head(rng):
 
 
 def _digest(head, tensors):
-    digest = hashlib.sha256(atomic.canonical_json(head).encode())
+    digest = hashlib.sha256(checksums.canonical_json(head).encode())
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"\n{key} {value.dtype.str} {value.shape}\n".encode() + value.tobytes())
@@ -159,14 +159,14 @@ def fuzz_config(rng):
 
 
 def fuzz_sealed(rng):
-    whole = atomic.seal(CONFIG.to_dict()).encode()
+    whole = checksums.seal(CONFIG.to_dict()).encode()
     data = mutated_bytes(whole, rng)
-    _, refused = checked(atomic.unseal, data)
+    _, refused = checked(checksums.unseal, data)
     assert refused or data == whole
 
 
 IN_MEMORY = (fuzz_ticket, fuzz_ticket_head, fuzz_record, fuzz_config, fuzz_sealed)
-READERS_OWN = {record.decode: (ValueError,), atomic.unseal: (ValueError,)}
+READERS_OWN = {record.decode: (ValueError,), checksums.unseal: (ValueError,)}
 
 
 def fuzz_workdir(rng, root, whole):
@@ -189,7 +189,7 @@ def fuzz_workdir(rng, root, whole):
             assert "\n" not in str(damage)
         for read in (store.results, store.curves, store.results_stale, paths.read_config):
             checked(read, root)
-        checked(lambda _: paths.read_curve(root, Training(0, 0), atomic.mark(data)), data)
+        checked(lambda _: paths.read_curve(root, Training(0, 0), checksums.mark(data)), data)
     finally:
         path.write_bytes(whole[name])
 
@@ -202,7 +202,7 @@ def fuzz_curve(rng, root, whole):
     path.write_bytes(data)
     try:
         read, refused = checked(
-            lambda data: paths.read_curve(root, Training(0, 0), atomic.mark(data)), data)
+            lambda data: paths.read_curve(root, Training(0, 0), checksums.mark(data)), data)
         assert refused or tuple(read.columns) == paths.CURVE_COLUMNS
     finally:
         path.write_bytes(whole[name])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lth_keras.files import atomic
+from lth_keras.files import atomic, checksums
 from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.fit import state_file
 from lth_keras.keras2.fit.state_file import RewindPoint, State
@@ -65,7 +65,7 @@ def fill(root, seed=0, theta=1.5, *, levels=3, history=HISTORY, results=None, se
         history={"epochs": list(range(2 * levels)),
                  "logs": {name: values[:2 * levels] for name, values in history.items()}},
         counters=[], callbacks=[], weights=weights, masks={}, thresholds={}, optimizer=[],
-        draws=[], files={name: atomic.digest(data) for name, data in files.items()})
+        draws=[], files={name: checksums.mark(data) for name, data in files.items()})
     for name, data in {**files, "state.safetensors": state_file.encode(state)}.items():
         atomic.write(root / name, data)
     if results is not None:

@@ -8,7 +8,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, takes_from, trainings
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic
+from lth_keras.files import checksums
 from lth_keras.files.ticket import Ticket
 
 CONFIG = Config(preset="made", network="tiny", dataset="blobs", steps=100, rounds=3, replicates=2,
@@ -44,7 +44,7 @@ def fill(root, config=CONFIG, trained=None, done=lambda training: True, diverged
             masks = {name: np.ones(shape, np.uint8) for name, shape in SHAPES.items()}
             start = Ticket(initial, masks, 0, {})
         if training.level == 0 and training.branch_index:
-            start = atomic.mark(store.ticket(training.replicate, 0).read_bytes())
+            start = checksums.mark(store.ticket(training.replicate, 0).read_bytes())
         weights = (trained or grown)(initial, training)
         weights |= {name: weights[name] * mask for name, mask in masks.items()}
         final[training] = weights

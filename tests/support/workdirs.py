@@ -10,7 +10,7 @@ import pytest
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import store
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic
+from lth_keras.files import checksums
 from lth_keras.files.ticket import Ticket
 
 RESULT = {"density": 0.8, "early_stop_step": 60, "val_loss_min": 0.1 + 0.2,
@@ -36,7 +36,7 @@ def trained_with(run, **versions):
 def finish(run, training, result=RESULT, curve=CURVE, theta=1.5):
     """Finishes a training; the ticket of its level is drawn if there is none."""
     path = run.ticket(training.replicate, training.level)
-    start = atomic.mark(path.read_bytes()) if path.exists() else ticket(training.level, theta)
+    start = checksums.mark(path.read_bytes()) if path.exists() else ticket(training.level, theta)
     pruned = training.branch == "ticket" and not result.get("diverged_at_step")
     return run.finish(training, result, curve, start,
                       following=ticket(training.level + 1, theta) if pruned else None,

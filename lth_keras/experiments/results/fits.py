@@ -29,26 +29,25 @@ from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
 from lth_keras.experiments.results.record import COLUMNS
-from lth_keras.files import atomic
-from lth_keras.files.json_checks import is_json, is_number, is_number_or_none, is_of, is_whole
+from lth_keras.files import atomic, checksums
+from lth_keras.files.json_checks import ANYTHING, is_of, is_whole, NUMBER, NUMBER_OR_NONE
 from lth_keras.files.json_checks import numbers as with_numbers
-from lth_keras.files.owners import START, STATE
-from lth_keras.files.tensor_file import Kind
+from lth_keras.files.tensor_file import SEARCH_STATE
 from lth_keras.files.ticket import Ticket
+from lth_keras.files.workdir_lock import START, STATE
 
 EARLY = "_early_stop"  # What the names of metrics at the early stop end with.
-_KIND = Kind("state", "lth_keras_state", 1, WorkdirError, ordered=True)
 _MOST_TICKET, _MOST_TABLE = 2**32, 2**24  # Bytes.
 _KNOWN = ("level", "density", "steps", "epochs", "early_stop_step", "val_loss_min", "diverged",
           "seconds")
 # What of a state's head a report uses, as `json_checks.is_of` takes it.
 _HEAD: dict[str, Any] = {
-    "settings": {str: is_json},
-    "rows": [{str: lambda value: type(value) in (str, bool) or is_number_or_none(value)}],
-    "history": {"epochs": [is_whole], "logs": {str: [is_json]}},
-    "files": {str: lambda value: type(value) is str}}
-_ROUND = {"level": is_whole, "density": is_number, "steps": is_whole, "epochs": is_whole,
-          "seconds": is_number, "logs": {str: is_number}}
+    "settings": {str: ANYTHING},
+    "rows": [{str: (str, bool, *NUMBER_OR_NONE)}],
+    "history": {"epochs": [is_whole], "logs": {str: [ANYTHING]}},
+    "files": {str: str}}
+_ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_whole,
+          "seconds": NUMBER, "logs": {str: NUMBER}}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +59,7 @@ class Fit:
       rows: a mapping a finished level, as `LotteryTicketCallback.results` has them.
       history: Keras' History: name -> a value an epoch.
       versions: of the packages that it ran with: package -> version.
-      files: the SHA-256 of each file of its workdir that its state vouches for, by name.
+      files: the mark of each file of its workdir that its state vouches for, by name.
     """
 
     settings: Mapping[str, Any]
@@ -123,7 +122,7 @@ def read(root: pathlib.Path) -> Fit:
     path = root / STATE
     try:
         atomic.refuse_links(root, path)
-        head = with_numbers(_KIND.decode(_KIND.load(path))[0])
+        head = with_numbers(SEARCH_STATE.decode(SEARCH_STATE.load(path))[0])
     except (LotteryError, OSError, RecursionError) as error:
         raise _damaged(path, getattr(error, "strerror", None) or str(error)) from None
     wrong = [name for name, shape in _HEAD.items() if not is_of(head.get(name), shape)]
@@ -134,7 +133,7 @@ def read(root: pathlib.Path) -> Fit:
     rows = list(head["rows"])
     if last.get("over") is True:
         rows.append(_row(last))
-    if not all(is_whole(row.get("level")) and is_number(row.get("density")) for row in rows):
+    if not all(is_whole(row.get("level")) and is_of(row.get("density"), NUMBER) for row in rows):
         raise _damaged(path, "holds rows without a level or a density")
     rows += _diverged(root, last, {row["level"] for row in rows})
     fit = Fit(head["settings"], rows, head["history"]["logs"], {}, head["files"])
@@ -158,7 +157,9 @@ def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Ticket:
                            f"Received: {root}, level {level}.")
     try:
         data = atomic.read(root / name, _MOST_TICKET, root)
-        if atomic.digest(data) != fit.files[name]:
+        # The first format of a state holds the SHA-256 alone.
+        mark = checksums.mark(data)
+        if fit.files[name] not in (mark, mark.split()[-1]):
             raise _damaged(root / name, f"is not the file that {STATE} was saved with")
         return Ticket.from_bytes(data)
     except OSError as error:
@@ -185,7 +186,7 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
     for row in fit.rows:
         diverged = bool(row.get("diverged"))
         own = {name: value for name, value in row.items()
-               if name not in (*_KNOWN, *COLUMNS) and is_number_or_none(_number(value))}
+               if name not in (*_KNOWN, *COLUMNS) and is_of(_number(value), NUMBER_OR_NONE)}
         rows.append({
             "replicate": replicate, "branch": TICKET, "branch_index": 0, "level": row["level"],
             "density": row["density"], "seconds": row.get("seconds"),
@@ -233,7 +234,7 @@ def _epochs(fit: Fit) -> dict[int, list[int]]:
         return {}
     found: dict[int, list[int]] = {}
     for place, level in enumerate(levels):
-        if is_number(_number(level)):
+        if is_of(_number(level), NUMBER):
             found.setdefault(int(level), []).append(place)
     return {row["level"]: found[row["level"]] for row in fit.rows
             if len(found.get(row["level"], [])) == row.get("epochs")}
@@ -253,7 +254,7 @@ def _at_early_stop(fit: Fit, places: Sequence[int]) -> dict[str, float]:
 def _value(history: Mapping[str, Sequence[Any]], name: str, place: int) -> float:
     values = history.get(name, [])
     value = _number(values[place]) if place < len(values) else math.nan
-    return float(value) if is_number(value) else math.nan
+    return float(value) if is_of(value, NUMBER) else math.nan
 
 
 def _number(value: Any) -> Any:
@@ -263,7 +264,7 @@ def _number(value: Any) -> Any:
 
 def _row(last: Mapping[str, Any]) -> dict[str, Any]:
     # The row of a round that is over, as `keras2.fit.round_record.Round.row` gives it.
-    best = last.get("best") if is_of(last.get("best"), [is_number]) else None
+    best = last.get("best") if is_of(last.get("best"), [NUMBER]) else None
     loss, step = best if best and len(best) == 2 else (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},
             "early_stop_step": step, "val_loss_min": loss, **last["logs"], "diverged": False}
@@ -282,7 +283,7 @@ def _diverged(root: pathlib.Path, last: Mapping[str, Any],
              "steps": row.get("steps"), "epochs": row.get("epochs"), "diverged": True,
              "seconds": row.get("seconds")} for row in rows
             if row.get("diverged") is True and row.get("level") == last["level"]
-            and last["level"] not in there and is_number(row.get("steps"))]
+            and last["level"] not in there and is_of(row.get("steps"), NUMBER)]
 
 
 def _versions(root: pathlib.Path, fit: Fit) -> dict[str, str]:

@@ -19,7 +19,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import record
 from lth_keras.experiments.results.record import Record
-from lth_keras.files import atomic, owners
+from lth_keras.files import atomic, checksums, workdir_lock
 
 _Read = TypeVar("_Read")
 
@@ -84,7 +84,7 @@ def read_marked(root: pathlib.Path, path: pathlib.Path, mark: str) -> bytes:
       DamagedError: as `read_within` does, or if it has another mark.
       OSError: if it is there and cannot be read.
     """
-    return _undamaged(lambda: atomic.read_marked(path, mark, root), path)
+    return _undamaged(lambda: checksums.read_marked(path, mark, root), path)
 
 
 def _undamaged(read: Callable[[], _Read], path: pathlib.Path) -> _Read:
@@ -120,7 +120,7 @@ def read_config(root: pathlib.Path) -> Config:
     path = root / "config.json"
     data = read_within(root, path, _MOST_TEXT)
     try:
-        return Config.from_plain(atomic.unseal(data))
+        return Config.from_plain(checksums.unseal(data))
     except (ValueError, LotteryError) as error:
         _refuse_earlier(path, data)
         why = "does not hold a configuration" if isinstance(error, LotteryError) else str(error)
@@ -142,7 +142,7 @@ def check_same(root: pathlib.Path, there: Config, here: Config) -> None:
     Raises:
       WorkdirError: if not; it says what differs.
     """
-    owners.refuse_changed(root, owners.RUN, there.identity, here.identity)
+    workdir_lock.refuse_changed(root, workdir_lock.RUN, there.identity, here.identity)
 
 
 def read_record(root: pathlib.Path, training: Training,

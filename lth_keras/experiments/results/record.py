@@ -1,6 +1,6 @@
 """The record of a training: its row, and the files that it vouches for.
 
-A record is sealed (`files.atomic.seal`) and holds the marks (`files.atomic.mark`) of
+A record is sealed (`files.checksums.seal`) and holds the marks (`files.checksums.mark`) of
 the ticket that the training started from, of its curve, of its trained weights, and of the
 ticket that it was pruned to.  So a workdir is a chain, in which every file that is damaged,
 foreign or gone is noticed.
@@ -13,7 +13,7 @@ from typing import Any
 
 from lth_keras.experiments.config.branches import MOST_LEVEL
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.files import atomic
+from lth_keras.files import checksums
 from lth_keras.files.json_checks import is_whole
 
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
@@ -62,7 +62,7 @@ class Record:
     def encode(self) -> str:
         """The text of its file."""
         plain = dataclasses.asdict(self)
-        return atomic.seal({"format": FORMAT, **plain})
+        return checksums.seal({"format": FORMAT, **plain})
 
 
 def decode(data: bytes) -> Record:
@@ -71,7 +71,7 @@ def decode(data: bytes) -> Record:
     Raises:
       ValueError: if they are no whole record; what is wrong, in a few words.
     """
-    content = atomic.unseal(data)
+    content = checksums.unseal(data)
     version = content.pop("format", None)
     if type(version) is not int or version != FORMAT:
         raise ValueError(f"is not of format {FORMAT}, which this version reads")

@@ -26,7 +26,7 @@ from lth_keras.experiments.results.paths import (
     ticket_path,
 )
 from lth_keras.experiments.results.record import COLUMNS, Record
-from lth_keras.files import atomic, owners
+from lth_keras.files import atomic, checksums, workdir_lock
 
 # All that a run writes, by its path in the workdir.
 _FILES = (r"config\.json|results\.csv|plots/(summary|curves|figure_[0-9]+)\.png|"
@@ -107,7 +107,7 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
         search in `fit`.
       OSError: if a file cannot be read, for want of permission or of a sound disk.
     """
-    owners.refuse_other(root, owners.RUN)
+    workdir_lock.refuse_other(root, workdir_lock.RUN)
     damages = list(_links(root))
     if damages:  # They hide what else there is; a second look finds it.
         return damages
@@ -142,7 +142,7 @@ def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
         for training in damage.voids:  # First: without them the rest is as if never done.
             (folder(root, training) / "result.json").unlink(missing_ok=True)
         if damage.path.name == "config.json" and not damage.path.is_symlink():
-            atomic.write(damage.path, atomic.seal(config.to_dict()))
+            atomic.write(damage.path, checksums.seal(config.to_dict()))
         else:
             damage.path.unlink(missing_ok=True)
     if not (root / "results.csv").is_symlink():  # Made anew, so that it names none of those.

@@ -34,7 +34,7 @@ from lth_keras.experiments.results.paths import (
     read_within,
 )
 from lth_keras.experiments.results.record import COLUMNS, DENSITY, Record, STEP
-from lth_keras.files import atomic, owners
+from lth_keras.files import atomic, checksums, workdir_lock
 from lth_keras.files.ticket import Ticket
 
 _KEYS = ["replicate", "level", "branch", "branch_index"]
@@ -55,7 +55,7 @@ class Store:
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
         self.root = pathlib.Path(root)
         self._config = config
-        owners.refuse_other(self.root, owners.RUN)
+        workdir_lock.refuse_other(self.root, workdir_lock.RUN)
         if os.path.lexists(self.root / "config.json"):
             paths.check_same(self.root, paths.read_config(self.root), config)
 
@@ -66,7 +66,7 @@ class Store:
           WorkdirError: if it cannot be written.
         """
         try:
-            atomic.write(self.root / "config.json", atomic.seal(self._config.to_dict()))
+            atomic.write(self.root / "config.json", checksums.seal(self._config.to_dict()))
         except OSError as error:
             raise WorkdirError("A workdir must be a folder that can be written. Received: "
                                f"{self.root}: {error.strerror}.") from None
@@ -138,15 +138,15 @@ class Store:
         else:
             drawn = start.to_bytes()
             atomic.write(level, drawn)
-            start = atomic.mark(drawn)
+            start = checksums.mark(drawn)
         text = curve.to_csv(index=False)
         more = [name for name in result if name.startswith((STEP, DENSITY))]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
         pruned, final = (contents.to_bytes() if contents else None
                          for contents in (following, trained))
-        kept = Record(row, self._config.fingerprint, start, atomic.mark(text.encode()),
-                      *(atomic.mark(data) if data else None for data in (pruned, final)))
+        kept = Record(row, self._config.fingerprint, start, checksums.mark(text.encode()),
+                      *(checksums.mark(data) if data else None for data in (pruned, final)))
         data = kept.encode()
         try:
             record.decode(data.encode())  # What could not be read again is not written.

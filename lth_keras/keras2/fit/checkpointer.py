@@ -13,8 +13,8 @@ from typing import Any
 
 from lth_keras.core.masks import Arrays
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.files.owners import STATE
 from lth_keras.files.ticket import Ticket
+from lth_keras.files.workdir_lock import STATE
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.fit import model_identity, random_state
 from lth_keras.keras2.fit.round_callbacks import RoundCallbacks

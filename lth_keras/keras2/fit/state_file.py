@@ -13,18 +13,17 @@ import numpy as np
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import WorkdirError
 from lth_keras.files.json_checks import (
+    ANYTHING,
     finite,
-    is_json,
-    is_number,
-    is_number_or_none,
     is_of,
     is_whole,
+    NUMBER,
+    NUMBER_OR_NONE,
     numbers,
 )
-from lth_keras.files.tensor_file import Kind
+from lth_keras.files.tensor_file import Kind, SEARCH_STATE
 
-# In order, so that the columns of results and of Keras' History keep theirs.
-STATE = Kind("state", "lth_keras_state", 1, WorkdirError, ordered=True)
+STATE = SEARCH_STATE
 START = Kind("start", "lth_keras_start", 1, WorkdirError)
 
 
@@ -64,7 +63,8 @@ class State:
       optimizer: the optimizer's variables in its own order.
       draws: the states of the layers' random generators; under a strategy of several replicas
         then what each has for itself of a weight, of which `weights` has the mean.
-      files: the SHA-256 of each other file of the workdir, by its name there.
+      files: the mark of each other file of the workdir (see `files.checksums.mark`), by its name
+        there; from a state of format 1 the SHA-256 alone.
     """
 
     settings: dict[str, Any]
@@ -86,7 +86,7 @@ class State:
 
 def encode(state: State) -> bytes:
     """The bytes of a state file; equal states give equal bytes."""
-    kept: list[Array] = []
+    kept: list[Array] = []  # The callbacks' arrays, which the head names by number.
     head = {name: getattr(state, name) for name in _HEAD}
     head["callbacks"] = [{name: _shelve(value, kept) for name, value in attributes.items()}
                          for attributes in state.callbacks]
@@ -142,21 +142,18 @@ def decode_start(data: bytes) -> RewindPoint:
 
 
 # What the head holds, as `is_of` takes it.
-_LOGS = {str: is_number}
-_COUNTERS = [{str: lambda value: type(value) is int}]
-_ROUND = {"level": is_whole, "density": is_number, "steps": is_whole, "epochs": is_whole,
-          "over": lambda value: type(value) is bool, "loss": is_number_or_none,
-          "seconds": is_number, "logs": _LOGS,
-          "best": lambda value: value is None or (is_of(value, [is_number]) and len(value) == 2
-                                                  and is_whole(value[1]))}
+_COUNTERS = [{str: int}]
+_ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_whole,
+          "over": bool, "loss": NUMBER_OR_NONE, "seconds": NUMBER, "logs": {str: NUMBER},
+          "best": (type(None), lambda value: is_of(value, [NUMBER]) and len(value) == 2
+                   and is_whole(value[1]))}
 _HEAD: dict[str, Any] = {
-    "settings": {str: is_json}, "epoch": is_whole, "first_epoch": is_whole, "round": _ROUND,
-    "rows": [{str: lambda value: type(value) in (str, bool) or is_number_or_none(value)}],
+    "settings": {str: ANYTHING}, "epoch": is_whole, "first_epoch": is_whole, "round": _ROUND,
+    "rows": [{str: (str, bool, *NUMBER_OR_NONE)}],
     "restored": [{"weights": is_whole, "statistics": is_whole, "slots": is_whole,
-                  "iterations": is_whole, "learning_rate": is_number_or_none}],
-    "history": {"epochs": [is_whole], "logs": {str: [is_json]}},
-    "counters": _COUNTERS, "callbacks": [{str: {str: is_json}}],
-    "files": {str: lambda value: type(value) is str}}
+                  "iterations": is_whole, "learning_rate": NUMBER_OR_NONE}],
+    "history": {"epochs": [is_whole], "logs": {str: [ANYTHING]}},
+    "counters": _COUNTERS, "callbacks": [{str: {str: ANYTHING}}], "files": {str: str}}
 
 
 def _shelve(value: Any, kept: list[Array]) -> dict[str, Any]:

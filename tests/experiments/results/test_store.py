@@ -15,7 +15,7 @@ from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.paths import DamagedError, read_config
 from lth_keras.experiments.results.record import COLUMNS
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic
+from lth_keras.files import atomic, checksums
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
 TRAININGS = [Training(10, 0), Training(2, 10, "reinit"), Training(2, 9), Training(2, 100),
@@ -375,7 +375,7 @@ def test_a_ticket_is_read_only_if_its_record_vouches_for_it(tmp_path):
     run = begun(tmp_path)
     finish(run, Training(0, 0))
     read, mark = run.read_ticket(0, 1)
-    assert read.level == 1 and mark == atomic.mark(run.ticket(0, 1).read_bytes())
+    assert read.level == 1 and mark == checksums.mark(run.ticket(0, 1).read_bytes())
     ticket(1, theta=9.0).save(run.ticket(0, 1))  # Whole, but another's.
     with pytest.raises(DamagedError, match="level_01/ticket.safetensors is not what was written"):
         run.read_ticket(0, 1)

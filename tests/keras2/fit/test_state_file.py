@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import struct
 
@@ -207,3 +208,12 @@ def test_a_head_nested_to_any_depth_is_refused(depth):
 def test_what_is_no_json_is_not_written():
     with pytest.raises((TypeError, ValueError)):
         tensor_file.Kind("state", "k", 1, WorkdirError).encode({"a": object()}, {})
+
+
+def test_a_state_of_the_earlier_format_is_read_and_one_of_a_later_is_not():
+    head, tensors = state_file.STATE.decode(WHOLE)
+    earlier = dataclasses.replace(state_file.STATE, version=1).encode(head, tensors)
+    assert plain(state_file.decode(earlier)) == plain(SMALL)
+    later = dataclasses.replace(state_file.STATE, version=3).encode(head, tensors)
+    with pytest.raises(WorkdirError, match="reads state format 2. Received: format 3; try a newer"):
+        state_file.decode(later)
