@@ -9,6 +9,7 @@ other:
     experiments   levels x branches x replicates of the papers' networks, and their results
     deployment    trained networks, compacted and in other formats, that are checked
     reports       tables, verdicts, figures, analyses, a page
+    api           an experiment from Python: `lth.run`
     cli           the command `lth`
 
 The public names are those of `__all__`.  Each is loaded when it is first used: `import lth_keras`
@@ -24,6 +25,7 @@ from lth_keras import saved_names
 from lth_keras._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from lth_keras.api.run import run
     from lth_keras.deployment.compaction.compact import compact
     from lth_keras.deployment.export import export
     from lth_keras.errors import (
@@ -48,6 +50,7 @@ _HOMES = {
     "Search": "keras2.search",
     "Ticket": "files.ticket",
     "export": "deployment.export",
+    "run": "api.run",
     "LotteryError": "errors",
     "TicketError": "errors",
     "WorkdirError": "errors",
@@ -68,12 +71,16 @@ __all__ = [
     "compact",
     "export",
     "prune_low_magnitude",
+    "run",
     "strip_pruning",
 ]
 
+# What a package asks for here that lies above it in the order of imports.
+_INTERNAL = {"report_search": "reports.report"}
+
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name) or saved_names.HOMES.get(name)
+    home = _HOMES.get(name) or saved_names.HOMES.get(name) or _INTERNAL.get(name)
     if home is None:
         raise AttributeError(f"module 'lth_keras' has no attribute {name!r}; it has "
                              f"{', '.join(__all__)}")

@@ -1,9 +1,7 @@
 """The command `lth run`: an experiment from a preset, trained and reported."""
 
 import argparse
-import contextlib
 import dataclasses
-import functools
 import pathlib
 from typing import TypeVar
 
@@ -14,14 +12,9 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments import clusters
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import steps_of, trainings
-from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
-from lth_keras.experiments.progress import estimate, ProgressDisplay
-from lth_keras.experiments.remaining import refuse_diverged, unfinished
-from lth_keras.experiments.results import repair
-from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.experiment import ON_DIVERGENCE
+from lth_keras.experiments.run_experiment import Manner, run_experiment
 from lth_keras.experiments.worker import DEVICES, Placement
-from lth_keras.files import workdir_lock
 from lth_keras.reports import report
 
 _Default = TypeVar("_Default", bound=int | None)
@@ -81,38 +74,14 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     placement = Placement(arguments.data_dir, distribute,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
                           _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
-    backend = clusters.BACKENDS[flags.choice("backend", arguments.backend, (*clusters.BACKENDS,))]
+    manner = Manner(placement, jobs, flags.choice("backend", arguments.backend,
+                                                  (*clusters.BACKENDS,)),
+                    flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),
+                    arguments.repair, arguments.dry_run)
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    on_divergence = flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE)
-    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
-    with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
-        damages = repair.prepare(root, config, arguments.repair, arguments.dry_run, say)
-        if arguments.dry_run and damages:
-            return
-        store = Store(root, config)
-        if on_divergence == "stop":
-            refuse_diverged(store, trainings(config))
-        waiting = unfinished(config, store)
-        say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
-            f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
-        try:
-            with contextlib.ExitStack() as stack:
-                if waiting:
-                    pool = stack.enter_context(
-                        contextlib.closing(backend(jobs, waiting, config, placement)))
-                    say(estimate(pool.measure(), waiting, config))
-                if arguments.dry_run:
-                    return
-                if waiting:
-                    display = stack.enter_context(
-                        ProgressDisplay(console, steps=sum(
-                            steps_of(config, training) for training in waiting)))
-                    Experiment(config, store, display, pool, on_divergence).run()
-        except KeyboardInterrupt:
-            say(f"Interrupted. What is finished is in {root}; the same command goes on from there.")
-            raise
-    report.show(root, console)
+    if run_experiment(config, root, manner, console):
+        report.show(root, console)
 
 
 def _config(arguments: argparse.Namespace) -> Config:

@@ -14,6 +14,7 @@ Read in this order:
 6. `pools`, `clusters`: who trains: this process, worker processes here, Ray, Dask.  A worker runs
    `worker`; what is sent between processes travels as `parcels`.
 7. `progress`: the bar and the estimate, in a terminal or a notebook.
+8. `run_experiment`: all of it put together, for `lth run` and for lth.run.
 
 The process that starts a run loads no TensorFlow; its workers do.
 """

@@ -24,7 +24,7 @@ class ProgressDisplay(Watch):
 
     def __init__(self, console: Console, steps: int):
         self._console = console
-        self._has_bar = _can_redraw(console)
+        self._has_bar = not console.quiet and _can_redraw(console)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f}%"),
             TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),

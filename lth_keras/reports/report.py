@@ -2,14 +2,17 @@
 
 import contextlib
 import functools
+import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 
-from lth_keras.errors import WorkdirError
+from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
-from lth_keras.experiments.results import paths, statistics, store
+from lth_keras.experiments.results import paths, runs, statistics, store
+from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.runs import about, apart, read_all, Run
 from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, verdict
 from lth_keras.files import workdir_lock
@@ -84,6 +87,29 @@ def write(runs: Sequence[Run], out: "pathlib.Path | None" = None) -> pathlib.Pat
     if failed:
         raise failed
     return page
+
+
+def report_search(fit: Mapping[str, Any], root: "str | os.PathLike[str] | None",
+                  out: "str | os.PathLike[str] | None") -> pathlib.Path:
+    """Writes the page of a search in `fit` that is in memory; see LotteryTicketCallback.report.
+
+    Args:
+      fit: the attributes of a `fits.Fit`.
+      root: the search's workdir, if it has one.
+      out: folder, as `show` takes it.
+
+    Returns:
+      Where the page is.
+
+    Raises:
+      LotteryError: if no level is finished.
+      OSError: if a file cannot be written.
+    """
+    run = runs.of_fit(Fit(**fit), None if root is None else pathlib.Path(root))
+    if run.results.empty:
+        raise LotteryError("A report needs a level that is trained. Received: a search in which "
+                           "none is.")
+    return write([run], None if out is None else pathlib.Path(out))
 
 
 def _print_tables(run: Run, console: Console) -> None:

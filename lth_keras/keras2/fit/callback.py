@@ -1,6 +1,7 @@
 """The callback: a whole search for winning tickets inside one `model.fit`."""
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,8 +12,9 @@ from lth_keras.core import criteria
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
+from lth_keras.files.json_checks import as_json
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2.fit import preflight
+from lth_keras.keras2.fit import model_identity, preflight
 from lth_keras.keras2.fit.data_order import DataOrder
 from lth_keras.keras2.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
@@ -64,6 +66,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       order: makes data sets whose order is a function of seed and epoch, for `fit`:
         `lottery.order.batches(x, y, batch_size=64)`; see `keras2.fit.data_order`.
 
+    After the fit, `report()` writes a page with tables, pictures and the verdict.
+
     Raises:
       LotteryError: before any training, for settings that cannot work together.
       WorkdirError: for a workdir in use, of other settings, damaged, or that cannot be written;
@@ -107,6 +111,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                                      verbose,
                             dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
         self._course: FitSearch | None = None
+        self._history: Any = None
         self._supports_tf_logs = True  # Batch logs are not read, so need not be copied.
 
     @property
@@ -147,12 +152,46 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         """What each rewinding restored."""
         return self._course.progress.restored if self._course else []
 
+    def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
+        """Writes the report of the search: a page with tables, pictures and the verdict.
+
+        It is the page that `lth report WORKDIR` writes, also of a search without a workdir, and of
+        one that was interrupted.  A fit trains no re-initialised control, so the page compares
+        the levels with the dense network and says that it cannot tell which of them win.
+
+        Args:
+          out: folder for the page, its pictures and results.csv; by default plots in the workdir,
+            or report if there is none.
+
+        Returns:
+          Where the page is; it needs no other file.
+
+        Raises:
+          LotteryError: if no level is trained yet.
+          OSError: if a file cannot be written.
+
+        Example:
+          lottery.report("report")  # After `fit`: report/report.html
+        """
+        if self._course is None:
+            raise LotteryError("A report needs a level that is trained. Received: a callback "
+                               "before its fit.")
+        import lth_keras  # Which knows where the reports are; this package is below them.
+        versions = dict(sorted(self.tickets[0].provenance["versions"].items())) \
+            if self.tickets else {}
+        path: pathlib.Path = lth_keras.report_search({
+            "settings": as_json({**self._asked.identity, **model_identity.of(self.model)}),
+            "rows": self._course.progress.rows, "history": getattr(self._history, "history", {}),
+            "versions": versions}, self.workdir, out)
+        return path
+
     # Keras' hooks, in the order of a training.
 
     def on_train_begin(self, logs: Any = None) -> None:
         if self._course is not None:  # A fit that may have been interrupted.
             self._course.close()
         self._course = None
+        self._history = getattr(self.model, "history", None)  # Each fit has its own.
         self._course = FitSearch(self._asked, self.model, self.params, self.order)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

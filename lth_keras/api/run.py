@@ -1,0 +1,198 @@
+"""An experiment from Python: `lth.run` does what the command `lth run` does."""
+
+import dataclasses
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from lth_keras.deployment import trained_networks
+from lth_keras.deployment.manifest import DEFAULT, Deployment
+from lth_keras.deployment.run_export import RunExporter, Settings
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.results import paths, runs, store
+from lth_keras.experiments.results.verdicts import LevelVerdict, verdict
+from lth_keras.experiments.run_experiment import Manner, run_experiment
+from lth_keras.experiments.worker import Placement
+from lth_keras.files.ticket import Ticket
+from lth_keras.reports import report
+from lth_keras.reports.analyses.analysis import WorkdirReader
+
+BEST = "best"
+
+
+def run(preset: "str | Config", *, scale: float | None = None,
+        workdir: "str | os.PathLike[str] | None" = None, jobs: int | None = None,
+        threads: int | None = None, backend: str = "loky", distribute: str = "none",
+        data_dir: str | None = None, resident_mib: int = Placement.resident_mib,
+        on_divergence: str = "stop", repair: bool = False, verbose: int = 1,
+        **settings: Any) -> "FinishedRun":
+    """Runs an experiment: trains, prunes and rewinds, with controls, in worker processes.
+
+    It goes on from what its workdir has already, as `lth run` does, and the same settings give
+    the same bits.  A script needs no `if __name__ == "__main__"`.
+
+    Args:
+      preset: the name of a preset (`lth presets` lists them), or a `Config`.
+      scale: what to multiply the preset's steps and schedule by, in (0, 1].
+      workdir: folder for the results; by default a temporary one, which goes with the object that
+        is returned.
+      jobs: trainings at once, each in a process of its own, >= 1; by default one a core.
+      threads: cores that each training may use, >= 1, or 0 for all; by default 1.
+      backend: "loky" for processes on this machine, "ray" or "dask" for a cluster's.
+      distribute: devices of one training: "none" (the first), "mirrored" (all GPUs) or "tpu".
+      data_dir: where tensorflow-datasets keeps its data.
+      resident_mib: data larger than so many MiB are streamed to the device.
+      on_divergence: "stop", or "continue" with what does not follow from a training that diverged.
+      repair: whether what is damaged in the workdir is done again; otherwise it is an error.
+      verbose: 0 for silence, 1 for progress in a terminal or a notebook.
+      **settings: any other setting of the preset, such as steps, rounds, replicates, seed,
+        branches=("ticket", "reinit:3"), fraction, rewind_step, strategy.
+
+    Returns:
+      The results: tables, tickets, verdicts, `report()` and `export()`.
+
+    Raises:
+      LotteryError: for a setting that is not allowed.
+      WorkdirError: for a workdir that is damaged, in use, or of another experiment.
+      DivergedError: if a training diverged, unless on_divergence is "continue"; what is finished
+        is in the workdir.
+
+    Example:
+      >>> found = run("digits", steps=20, rounds=1, replicates=1, jobs=1, verbose=0)
+      >>> found.results[["branch", "level"]].values.tolist()
+      [['ticket', 0], ['reinit', 1], ['ticket', 1]]
+      >>> round(found.tickets[0, 1].density, 2)
+      0.8
+
+    Reference: Frankle & Carbin, ICLR 2019, section 1.
+    """
+    config = presets.get(preset) if isinstance(preset, str) else preset
+    if not isinstance(config, Config):
+        raise LotteryError("preset must be the name of a preset or a Config. "
+                           f"Received: {preset!r:.100}.")
+    config = (config if scale is None else config.scaled(scale)).replace(**settings)
+    alone = distribute != "none"  # One training has all devices.
+    for name, value, least in (("jobs", jobs, 1), ("threads", threads, 0),
+                               ("resident_mib", resident_mib, 0)):
+        if value is not None and (type(value) is not int or value < least):
+            raise LotteryError(f"{name} must be a whole number >= {least}. Received: {value!r}.")
+    placement = Placement(data_dir, distribute, threads if threads is not None else 0 if alone
+                          else 1, resident_mib)
+    manner = Manner(placement, jobs if jobs is not None else 1 if alone else None, backend,
+                    on_divergence, repair, again="the same call with this workdir")
+    root = pathlib.Path(tempfile.mkdtemp(prefix="lth_run_") if workdir is None else workdir)
+    found = FinishedRun(config, root, data_dir)
+    if workdir is None:  # Goes with the object, and with one that an error leaves behind.
+        weakref.finalize(found, shutil.rmtree, root, ignore_errors=True)
+    run_experiment(config, root, manner, Console(quiet=not verbose))
+    return found
+
+
+class FinishedRun:
+    """The results of an experiment, as `lth.run` gives them back.
+
+    Attributes:
+      config: the experiment's settings.
+      workdir: the folder with the results, which `lth report` and `lth analyse` read too.
+      tickets: (replicate, level) -> Ticket, read when it is asked for; the last of each replicate
+        is the one that its last level was pruned to, which is not trained.
+    """
+
+    def __init__(self, config: Config, workdir: pathlib.Path, data_dir: str | None = None):
+        self.config = config
+        self.workdir = workdir
+        self.tickets: Mapping[tuple[int, int], Ticket] = _Tickets(workdir)
+        self._data_dir = data_dir
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """A row a training: the columns of results.csv."""
+        return store.results(self.workdir, self.config.fingerprint)
+
+    @property
+    def verdicts(self) -> list[LevelVerdict]:
+        """The verdict of each level: winning, not winning or inconclusive, with its reasons."""
+        return runs.read(self.workdir).levels
+
+    @property
+    def verdict(self) -> str:
+        """The verdict of the run in one sentence."""
+        return verdict(self.results).sentence
+
+    def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
+        """Writes the report: a page, and its pictures beside it.
+
+        Args:
+          out: folder for them; by default plots in the workdir.
+
+        Returns:
+          Where the page is; it needs no other file.
+        """
+        return report.write([runs.read(self.workdir)], None if out is None else pathlib.Path(out))
+
+    def export(self, out: "str | os.PathLike[str]" = "deploy", *, level: "int | str" = BEST,
+               replicate: int | None = None, formats: Sequence[str] = DEFAULT,
+               **settings: Any) -> Deployment:
+        """Exports the trained network of a level's ticket as files that are checked.
+
+        Args:
+          out: folder for the files.
+          level: a level's number, or "best": the sparsest as accurate as the dense network on
+            validation examples.
+          replicate: whose network; by default the first.
+          formats: their names.
+          **settings: tolerance, compaction, examples, threads; see
+            `deployment.run_export.Settings`.
+
+        Returns:
+          What was written and measured.
+
+        Raises:
+          LotteryError: for a level, format or setting that there is none of.
+        """
+        names = [field.name for field in dataclasses.fields(Settings)]
+        for name in settings:
+            if name not in names:
+                raise LotteryError(f"A setting of export must be one of {', '.join(names)}. "
+                                   f"Received: {name!r}.")
+        chosen = paths.first_replicate(self.workdir) if replicate is None else replicate
+        number = trained_networks.best_level(self.workdir, chosen) if level == BEST else level
+        if type(number) is not int:
+            raise LotteryError(f"level must be a whole number >= 0 or {BEST!r}. "
+                               f"Received: {level!r}.")
+        source, dense = (trained_networks.from_workdir(self.workdir, which, chosen)
+                         for which in (number, 0))
+        exporter = RunExporter(Settings(**settings), self._data_dir)
+        return exporter.export(source, pathlib.Path(out), formats, dense=dense)
+
+    def __repr__(self) -> str:
+        return f"FinishedRun({self.config.preset!r}, workdir={str(self.workdir)!r})"
+
+
+class _Tickets(Mapping[tuple[int, int], Ticket]):
+    # (replicate, level) -> Ticket, checked against the records each time it is read.
+
+    def __init__(self, root: pathlib.Path):
+        self._root = root
+
+    def __getitem__(self, key: tuple[int, int]) -> Ticket:
+        if key not in list(self):
+            raise KeyError(key)
+        return WorkdirReader(self._root).ticket(*key)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return ((replicate, level)
+                for replicate, levels in WorkdirReader(self._root).levels().items()
+                for level in levels)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

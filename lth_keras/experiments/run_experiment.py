@@ -1,0 +1,91 @@
+"""Runs an experiment into a workdir: what `lth run` and lth.run have in common."""
+
+import contextlib
+import dataclasses
+import functools
+import pathlib
+
+from rich.console import Console
+
+from lth_keras.arguments import check_choice
+from lth_keras.experiments import clusters
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.trainings import steps_of, trainings
+from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
+from lth_keras.experiments.progress import estimate, ProgressDisplay
+from lth_keras.experiments.remaining import refuse_diverged, unfinished
+from lth_keras.experiments.results import repair as repairs
+from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.worker import Placement
+from lth_keras.files import workdir_lock
+
+
+@dataclasses.dataclass(frozen=True)
+class Manner:
+    """How an experiment is run; its results do not depend on it.
+
+    Attributes:
+      placement: what each training runs on.
+      jobs: trainings at once, each in a process of its own; None for as many as there are cores.
+      backend: where the processes run, one of `clusters.BACKENDS`.
+      on_divergence: what follows a training that diverges, "stop" or "continue".
+      repair: whether what is damaged in the workdir is done again.
+      dry_run: whether to measure the speed, and stop.
+      again: how a user goes on after an interruption.
+    """
+
+    placement: Placement
+    jobs: int | None = None
+    backend: str = "loky"
+    on_divergence: str = "stop"
+    repair: bool = False
+    dry_run: bool = False
+    again: str = "the same command"
+
+    def __post_init__(self) -> None:
+        check_choice("backend", self.backend, (*clusters.BACKENDS,))
+        check_choice("on_divergence", self.on_divergence, ON_DIVERGENCE)
+
+
+def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: Console) -> bool:
+    """Trains what a workdir does not have yet of an experiment.
+
+    Args:
+      config: the experiment.
+      root: the workdir.
+      manner: how to run it.
+      console: where progress is shown.
+
+    Returns:
+      Whether the workdir has results to report: not after a dry run.
+
+    Raises:
+      WorkdirError: for a workdir that is damaged, in use, or of another experiment.
+      DivergedError: if a training diverged and on_divergence is "stop".
+      OSError: if a file cannot be written.
+    """
+    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
+        damages = repairs.prepare(root, config, manner.repair, manner.dry_run, say)
+        if manner.dry_run and damages:
+            return False
+        store = Store(root, config)
+        if manner.on_divergence == "stop":
+            refuse_diverged(store, trainings(config))
+        waiting = unfinished(config, store)
+        say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
+            f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
+        try:
+            with contextlib.ExitStack() as stack:
+                if waiting:
+                    pool = stack.enter_context(contextlib.closing(clusters.BACKENDS[
+                        manner.backend](manner.jobs, waiting, config, manner.placement)))
+                    say(estimate(pool.measure(), waiting, config))
+                if waiting and not manner.dry_run:
+                    display = stack.enter_context(ProgressDisplay(console, steps=sum(
+                        steps_of(config, training) for training in waiting)))
+                    Experiment(config, store, display, pool, manner.on_divergence).run()
+        except KeyboardInterrupt:
+            say(f"Interrupted. What is finished is in {root}; {manner.again} goes on from there.")
+            raise
+    return not manner.dry_run
