@@ -68,7 +68,7 @@ def elsewhere(tmp_path, monkeypatch):
      "network must be one of lenet_300_100, conv2, conv4, conv6, vgg16, vgg19, resnet18, resn"),
     (["run", "digits", "--set", "network=resnet18", "--set", "dropout=0.5"],
      "dropout must be 0 for a network without hidden dense layers, which are all but lenet_300"),
-    (["run", "digits", "--set", "criterion=nope"], "criterion must be one of magnitude, random."),
+    (["run", "digits", "--set", "criterion=nope"], "criterion must be one of magnitude, random, taylor."),
     (["run", "digits", "--set", "validation_size=1437"], "must leave examples to train on"),
     (["run", "digits", "--set", "augmentation=nope"], "augmentation must be one of none, flip"),
     (["run", "digits", "--set", "dtype_policy=half"], "dtype_policy must be one of float32, mixed"),
@@ -87,7 +87,8 @@ def elsewhere(tmp_path, monkeypatch):
      "--on_divergence must be one of stop, continue. Received: 'never'."),
     ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
     (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),
-    (["report"], "WORKDIR must be a folder that `lth run` made. Received: none."),
+    (["report"],
+     "WORKDIR must be a folder that `lth run` made, or the workdir of a fit. Received: none."),
     (["report", "/nowhere"], "with a config.json. Received: /nowhere."),
 ])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(

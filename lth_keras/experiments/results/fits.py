@@ -177,9 +177,9 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
       >>> fit = Fit({}, [{"level": 0, "density": 1.0, "steps": 8, "epochs": 2, "seconds": 0.5,
       ...                 "early_stop_step": 4, "val_loss_min": 0.25, "val_accuracy": 0.75}],
       ...           {"level": [0, 0], "val_loss": [0.25, 0.5], "val_accuracy": [0.875, 0.75]})
-      >>> row = results(fit).loc[0]
-      >>> row.branch, row.early_stop_step, row.val_accuracy, row.val_accuracy_early_stop
-      ('ticket', 4.0, 0.75, 0.875)
+      >>> names = ["branch", "early_stop_step", "val_accuracy", "val_accuracy_early_stop"]
+      >>> results(fit)[names].values.tolist()
+      [['ticket', 4.0, 0.75, 0.875]]
     """
     places = _epochs(fit)
     rows = []
