@@ -66,9 +66,10 @@ def measure_here(monkeypatch):
     """
     in_a_process = measuring._run
 
-    def run(folder, runtime, threads, timeout):
+    def run(folder, threads, timeout):
+        runtime = json.loads((folder / "task.json").read_text())["runtime"]
         if not runtime.startswith("litert"):
-            return in_a_process(folder, runtime, threads, timeout)
+            return in_a_process(folder, threads, timeout)
         measuring_process.main([str(folder)])
         return None
     monkeypatch.setattr(measuring, "_run", run)
