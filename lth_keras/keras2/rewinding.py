@@ -1,4 +1,4 @@
-"""Rewinding: what a training changes, taken down at step k and put back.
+"""Rewinding: what a training changes, captured at step k and restored.
 
 What is restored, and how:
 
@@ -59,7 +59,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, model: Any, rewinds: bool = True) -> "Snapshot":
-        """Takes down a compiled model; its optimizer is built if it was not yet.
+        """Captures a compiled model; its optimizer is built if it was not yet.
 
         Args:
           model: the model.
@@ -70,8 +70,8 @@ class Snapshot:
                    fresh_slots(model.optimizer) if rewinds else {},
                    [_counters(part) for part in _chain(model)])
 
-    def put_back(self, model: Any) -> None:
-        """Puts everything back as it was taken down, pruned weights too."""
+    def restore_all(self, model: Any) -> None:
+        """Restores everything that was captured, pruned weights too."""
         variables = named_weights(model)
         for name, value in self.weights.items():
             variables[name].assign(value)

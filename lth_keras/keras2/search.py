@@ -4,7 +4,7 @@ The part of a search that does not depend on how the model is trained: the callb
 drives it from Keras' hooks, and a training loop of your own can drive it as well:
 
     model.compile(optimizer)                  # so that the optimizer is rewound too
-    search = Search(model, fraction=0.2)      # takes down theta_0
+    search = Search(model, fraction=0.2)      # captures theta_0
     for level in range(rounds):
         ...train, by steps in Python, in a tf.function, or compiled by XLA...
         search.prune_and_rewind()
@@ -111,7 +111,7 @@ class Search:
 
     @property
     def has_theta(self) -> bool:
-        """Whether theta_k has been taken down."""
+        """Whether theta_k has been captured."""
         return self._theta is not None
 
     @property
@@ -120,7 +120,7 @@ class Search:
         return self._theta
 
     def take_theta(self) -> None:
-        """Takes down the model and its optimizer as theta_k, where survivors return to.
+        """Captures the model and its optimizer as theta_k, which survivors return to.
 
         Raises:
           DivergedError: if a weight is not finite.

@@ -31,7 +31,7 @@ _KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 def require() -> None:
-    """Nothing, if the package tensorboard is installed.
+    """Raises LotteryError if the package tensorboard is not installed.
 
     Raises:
       LotteryError: if it is not.

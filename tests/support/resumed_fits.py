@@ -57,7 +57,7 @@ class Fits:
         """A new process, as it were: everything as the script makes it."""
         rewinding.assign_masks(self.model, {name: np.ones_like(mask) for name, mask
                                          in rewinding.read_masks(self.model).items()})
-        self._begun.put_back(self.model)
+        self._begun.restore_all(self.model)
         for item in weight_names.masked(self.model).values():
             item.threshold.assign(0)
         for variable, value in zip(self._draws, self._state, strict=True):

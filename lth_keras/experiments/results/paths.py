@@ -59,7 +59,7 @@ def trained_path(root: pathlib.Path, training: Training) -> pathlib.Path:
 
 
 def check_inside(root: pathlib.Path, path: pathlib.Path) -> None:
-    """Nothing, if no part of a path below the root is a link.
+    """Raises DamagedError if any part of a path below the root is a link.
 
     Raises:
       DamagedError: if one is.
@@ -100,7 +100,7 @@ def _undamaged(read: Callable[[], _Read], path: pathlib.Path) -> _Read:
 
 
 def require(root: pathlib.Path) -> None:
-    """That a folder is a workdir, of a run that began.
+    """Raises WorkdirError if a folder is not the workdir of a run that began.
 
     Raises:
       WorkdirError: if it is none.
@@ -137,7 +137,7 @@ def _refuse_earlier(path: pathlib.Path, data: bytes) -> None:
 
 
 def check_same(root: pathlib.Path, there: Config, here: Config) -> None:
-    """Nothing, if two configurations are of one experiment.
+    """Raises WorkdirError if two configurations are not of one experiment.
 
     Raises:
       WorkdirError: if not; it says what differs.

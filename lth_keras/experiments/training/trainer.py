@@ -43,7 +43,7 @@ class TrainingSpec:
       first: the step that `weights` are of; it trains the steps after it.
       rate_first: the step of the learning rate's schedule that it begins at.
       rate_stretch: its steps a step of that schedule.
-      rewind_step: the step whose weights are taken down on the way, or 0 for none.
+      rewind_step: the step whose weights are captured on the way, or 0 for none.
       measured_steps: steps at which the test accuracy is taken.
     """
 

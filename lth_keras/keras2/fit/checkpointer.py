@@ -1,8 +1,8 @@
 """A search in `fit` that outlives its process: what is saved after an epoch, and brought back.
 
 At the beginning of an epoch, when every callback has done with the last one, the search is
-taken down and written in the background; a search that was killed goes on from there.  All
-that a training depends on is taken down, except the data: where the order of the batches is a
+captured and written in the background; a search that was killed goes on from there.  All
+that a training depends on is captured, except the data: where the order of the batches is a
 function of the seed and the epoch, the search ends in the bits of one that was never killed.
 """
 
@@ -36,7 +36,7 @@ class Checkpointer:
       last_epoch: the `epochs` of this fit.
 
     Raises:
-      LotteryError: if something else brings back this fit as well.
+      LotteryError: if something else restores this fit as well.
       WorkdirError: if the workdir cannot be used, is damaged or holds another search.
     """
 
@@ -72,7 +72,7 @@ class Checkpointer:
         """The next epoch of the search that was found, or None if none was."""
         return None if self._found is None else self._found.state.epoch
 
-    def bring_back(self, search: Search, inner: RoundCallbacks, rounds: int) -> Progress:
+    def restore(self, search: Search, inner: RoundCallbacks, rounds: int) -> Progress:
         """Puts the search that was found into the model and all that drives it.
 
         Args:
@@ -84,7 +84,7 @@ class Checkpointer:
         state, start, model = self._found.state, self._found.start, self._model
         if not inner.fits(state.callbacks):
             raise self._foreign("its round callbacks must be those of this fit")
-        Snapshot(state.weights, state.optimizer, {}, state.counters).put_back(model)
+        Snapshot(state.weights, state.optimizer, {}, state.counters).restore_all(model)
         for name, item in masked(model).items():
             item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
             item.threshold.assign(state.thresholds[name])
@@ -101,7 +101,7 @@ class Checkpointer:
                          Ticket(theta.weights, {name: ticket.masks[name] for name in prunable},
                                 ticket.level, ticket.provenance)
                          for ticket in self._found.tickets])
-        inner.put_back(state.callbacks)
+        inner.restore(state.callbacks)
         record = Round.from_dict(state.round)
         self._finished = record.over and record.level == rounds
         return Progress(record, list(state.rows), [Restored(**item) for item in state.restored],
@@ -161,7 +161,7 @@ class Checkpointer:
           WorkdirError: if the last save could not be written.
         """
         if not self._asked:
-            raise LotteryError("With workdir=, nothing else may bring back a fit. Received: a "
+            raise LotteryError("With workdir=, nothing else may restore a fit. Received: a "
                                "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
         if epoch == self._saved or self._finished:
             return
@@ -214,7 +214,7 @@ class Checkpointer:
 def _check_alone(model: Any) -> None:
     # One of ours is from a fit that was interrupted before it began.
     if not isinstance(getattr(model, "_training_state", None), (Checkpointer, type(None))):
-        raise LotteryError("With workdir=, nothing else may bring back a fit. Received: a "
+        raise LotteryError("With workdir=, nothing else may restore a fit. Received: a "
                            "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
     if model.distribute_strategy.extended._in_multi_worker_mode():
         raise LotteryError("workdir= serves a fit of one process. Received: a fit under "

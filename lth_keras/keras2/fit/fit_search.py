@@ -80,7 +80,7 @@ class FitSearch:
         preflight.check_steps(model, asked.schedule, asked.rewind_step, params.get("steps"))
         self._asked, self._model, self._params, self._order = asked, model, params, order
         self._schedule = asked.schedule
-        self._keeper = None if asked.workdir is None else \
+        self._checkpointer = None if asked.workdir is None else \
             Checkpointer(asked.workdir, model, asked.identity, params["epochs"])
         self._batches = 0  # Of this epoch.
         self._next_epoch: int | None = None  # Once one has ended.
@@ -91,7 +91,8 @@ class FitSearch:
             raise
 
     def _begin(self) -> None:
-        asked, model, found = self._asked, self._model, self._keeper and self._keeper.epoch
+        asked, model = self._asked, self._model
+        found = self._checkpointer and self._checkpointer.epoch
         self.search = Search(
             model, fraction=self._schedule.fraction, scope=asked.scope, criterion=asked.criterion,
             seed=asked.seed, check=asked.check, facts=asked.provenance,
@@ -106,12 +107,12 @@ class FitSearch:
             **self._params,
             "epochs": self._schedule.epochs_per_round or self._params["epochs"]})
         self._inner.on_train_begin()
-        if self._keeper is not None and found is not None:
-            self.progress = self._keeper.bring_back(self.search, self._inner,
-                                                    self._schedule.rounds)
+        if self._checkpointer is not None and found is not None:
+            self.progress = self._checkpointer.restore(self.search, self._inner,
+                                                       self._schedule.rounds)
             if asked.rewind_step == 0 and not self.search.has_theta:
                 self.search.take_theta()
-            self._say(f"{asked.workdir}: {self._keeper.says(self._order.used)}")
+            self._say(f"{asked.workdir}: {self._checkpointer.says(self._order.used)}")
         self._order.begin(found or 0)
 
     @property
@@ -158,8 +159,8 @@ class FitSearch:
         with self._round_ends_on_request():
             self._inner.on_train_batch_end(batch, logs)
         self._end_round_if(self._schedule.round_over(steps=self.round.steps))
-        if self._keeper is not None:
-            self._keeper.check()
+        if self._checkpointer is not None:
+            self._checkpointer.check()
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """At the end of an epoch, validation included; adds to its logs."""
@@ -182,8 +183,8 @@ class FitSearch:
         if self._next_epoch is not None and self._finished and not self.round.loss_not_finite:
             self._save(self._next_epoch)
         self._close_round()
-        if self._keeper is not None:
-            self._keeper.finish(self.progress.rows)
+        if self._checkpointer is not None:
+            self._checkpointer.finish(self.progress.rows)
         if not self._finished:
             warnings.warn(f"fit ended before the search did: at level {self.round.level} of "
                           f"{self._schedule.rounds}, after {self.round.steps} steps of its round. "
@@ -196,8 +197,8 @@ class FitSearch:
 
     def close(self) -> None:
         """Lets the workdir go, if the fit was interrupted; twice is harmless."""
-        if self._keeper is not None:
-            self._keeper.close()
+        if self._checkpointer is not None:
+            self._checkpointer.close()
 
     @contextlib.contextmanager
     def _round_ends_on_request(self) -> Iterator[None]:
@@ -226,9 +227,9 @@ class FitSearch:
         except DivergedError:
             self.round.diverged = True
             self.progress.rows.append(self.round.row())
-            if self._keeper is not None:
+            if self._checkpointer is not None:
                 try:
-                    self._keeper.finish(self.progress.rows)
+                    self._checkpointer.finish(self.progress.rows)
                 except WorkdirError as error:
                     warnings.warn(str(error), stacklevel=2)
             raise
@@ -245,8 +246,8 @@ class FitSearch:
         self._inner.on_train_begin()
 
     def _save(self, epoch: int) -> None:
-        if self._keeper is not None:
-            self._keeper.save(epoch, self.progress, self.search, self._inner)
+        if self._checkpointer is not None:
+            self._checkpointer.save(epoch, self.progress, self.search, self._inner)
 
     def _say(self, line: str) -> None:
         if self._asked.verbose:

@@ -52,7 +52,7 @@ class RoundCallbacks(keras.callbacks.CallbackList):
             for begun, attributes in zip(self._begun, state, strict=True)
             for name, value in attributes.items())
 
-    def put_back(self, state: Sequence[Mapping[str, Any]]) -> None:
+    def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
         """Gives the callbacks the state that they had; to be called after on_train_begin."""
         for callback, attributes in zip(self.callbacks, state, strict=True):
             for name, value in attributes.items():

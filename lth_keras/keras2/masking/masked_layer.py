@@ -78,7 +78,7 @@ class MaskedLayer(Wrapper):
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
         self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
         self._masks: list[tuple[tf.Variable, tf.Variable]] = []
-        self._keepers: dict[int, ZeroConstraint] = {}  # By the weight's id.
+        self._constraints: dict[int, ZeroConstraint] = {}  # By the weight's id.
         self.linked = False
         self.supports_masking = layer.supports_masking
         self.stateful = layer.stateful
@@ -116,9 +116,9 @@ class MaskedLayer(Wrapper):
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
             pruning_schedule=self.pruning_schedule, block_size=NONE.block_size,
             block_pooling_type=NONE.block_pooling_type)
-        self._keepers = {id(weight): ZeroConstraint(weight, mask)
+        self._constraints = {id(weight): ZeroConstraint(weight, mask)
                          for weight, mask, _ in self.pruning_vars}
-        mask_penalties(self.layer, self._keepers)
+        mask_penalties(self.layer, self._constraints)
         self.linked = True
 
     def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
@@ -153,12 +153,12 @@ class MaskedLayer(Wrapper):
     @contextlib.contextmanager
     def _lent(self, training: Any) -> Iterator[None]:
         mask = gradient_masked if training is True else masked
-        keepers = self._all_keepers()
+        constraints = self._all_constraints()
         held = {(id(slot.owner), slot.attribute): (slot.owner, vars(slot.owner)[slot.attribute])
-                for slot in slots(self.layer, aliases=True) if id(slot.variable) in keepers}
-        for keeper in keepers.values():
-            keeper.use()
-        masks = {weight: keeper.mask for weight, keeper in keepers.items()}
+                for slot in slots(self.layer, aliases=True) if id(slot.variable) in constraints}
+        for constraint in constraints.values():
+            constraint.use()
+        masks = {weight: constraint.mask for weight, constraint in constraints.items()}
         try:
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = _replaced(value, masks, mask, owner.compute_dtype)
@@ -167,18 +167,18 @@ class MaskedLayer(Wrapper):
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = value
 
-    def _all_keepers(self) -> "dict[int, ZeroConstraint]":
-        if len(self._keepers) < len(self.pruning_vars) + len(self.tied):
+    def _all_constraints(self) -> "dict[int, ZeroConstraint]":
+        if len(self._constraints) < len(self.pruning_vars) + len(self.tied):
             for path, weight in self._weights_at(self.tied).items():
                 if isinstance(weight.constraint, ZeroConstraint):
-                    self._keepers[id(weight)] = weight.constraint
+                    self._constraints[id(weight)] = weight.constraint
                 elif not _building():  # While a graph is built, the other layer may come later.
                     raise LotteryError(
                         f"{path!r} of layer {self.layer.name!r} must be the weight of another "
                         "layer too. Received: a weight of its own, as Keras makes it where it "
                         "loads a layer whose config does not say that it shares. Build the model "
                         "by its code, wrap it, and load_weights or apply the ticket.")
-        return self._keepers
+        return self._constraints
 
     def __getattr__(self, name: str) -> Any:
         layer = vars(self).get("layer")

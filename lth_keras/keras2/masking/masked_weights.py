@@ -117,34 +117,36 @@ class ZeroConstraint:
         return masked(value, self.mask) if self._in_use() else value
 
 
-def mask_penalties(layer: Any, keepers: Mapping[int, ZeroConstraint]) -> None:
+def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> None:
     """Masks the gradients of a layer's regularizers too.
 
     An optimizer that clips gradients by their norm would count those of pruned weights otherwise.
 
     Args:
       layer: its regularizers, and those of layers inside it, are replaced.
-      keepers: the constraint of each pruned weight, by the weight's id.
+      constraints: the constraint of each pruned weight, by the weight's id.
     """
     for part in layer._flatten_layers():
-        part._callable_losses = [_masked_penalty(loss, keepers) for loss in part._callable_losses]
+        part._callable_losses = [_masked_penalty(loss, constraints) for loss
+                                 in part._callable_losses]
 
 
-def _masked_penalty(loss: Any, keepers: Mapping[int, ZeroConstraint]) -> Any:
+def _masked_penalty(loss: Any, constraints: Mapping[int, ZeroConstraint]) -> Any:
     # Keras holds a regularizer's loss as partial(tag, partial(penalty, weight)).
     if not isinstance(loss, functools.partial) or not loss.args:
         return loss
     *before, last = loss.args
     if isinstance(last, functools.partial):
-        return functools.partial(loss.func, *before, _masked_penalty(last, keepers))
-    keeper = keepers.get(id(last.weight if isinstance(last, ZeroConstraint) else last))
-    if keeper is None:
+        return functools.partial(loss.func, *before, _masked_penalty(last, constraints))
+    constraint = constraints.get(id(last.weight if isinstance(last, ZeroConstraint) else last))
+    if constraint is None:
         return loss
-    return functools.partial(_penalty, before[0] if loss.func is _penalty else loss.func, keeper)
+    return functools.partial(_penalty, before[0] if loss.func is _penalty else loss.func,
+                             constraint)
 
 
-def _penalty(penalty: Callable[[Any], tf.Tensor], keeper: ZeroConstraint) -> tf.Tensor:
-    return penalty(keeper.lend())
+def _penalty(penalty: Callable[[Any], tf.Tensor], constraint: ZeroConstraint) -> tf.Tensor:
+    return penalty(constraint.lend())
 
 
 def _program() -> Any:

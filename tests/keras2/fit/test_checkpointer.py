@@ -358,7 +358,7 @@ def test_a_folder_that_cannot_be_written_is_refused(fits, tmp_path):
 def test_a_backup_beside_a_workdir_is_refused(fits, root, tmp_path, before):
     backup = callbacks.BackupAndRestore(tmp_path / "backup")
     batches = networks.Batches()
-    with pytest.raises(LotteryError, match="nothing else may bring back a fit.*BackupAndRestore"):
+    with pytest.raises(LotteryError, match="nothing else may restore a fit.*BackupAndRestore"):
         fits.fit(root, *([] if before else [backup]), first=[batches, *([backup] * before)])
     assert batches.count == 0
     fits.model._training_state = None

@@ -174,10 +174,10 @@ def test_a_regularizer_gets_no_gradient_for_what_is_pruned():
     layer = keras.layers.Dense(1, kernel_regularizer=keras.regularizers.L2(0.5))
     layer.build((None, 3))
     layer.kernel.assign([[2.0], [0.0], [4.0]])
-    keeper = ZeroConstraint(layer.kernel, tf.Variable([[1.0], [0.0], [1.0]]))
-    masked_weights.mask_penalties(layer, {id(layer.kernel): keeper})
+    constraint = ZeroConstraint(layer.kernel, tf.Variable([[1.0], [0.0], [1.0]]))
+    masked_weights.mask_penalties(layer, {id(layer.kernel): constraint})
     layer.kernel.assign([[2.0], [3.0], [4.0]])
-    keeper.use()
+    constraint.use()
     with tf.GradientTape() as tape:
         penalty = tf.add_n(layer.losses)
     assert float(penalty) == 0.5 * (4 + 9 + 16)
