@@ -1,4 +1,4 @@
-"""The lab: where one round of an experiment is done, from a ticket to the next.
+"""One round of an experiment, from a ticket to the ticket of the next level.
 
     1. Start from the ticket: theta_k and its mask.  At level 0, draw theta_0.
     2. Train it to step T.

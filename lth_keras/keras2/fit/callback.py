@@ -110,7 +110,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         self._asked = SearchSettings(self.schedule, rewind_step, scope, criterion, seed, check,
                                      verbose,
                             dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
-        self._course: FitSearch | None = None
+        self._fit_search: FitSearch | None = None
         self._history: Any = None
         self._supports_tf_logs = True  # Batch logs are not read, so need not be copied.
 
@@ -132,12 +132,12 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     @property
     def results(self) -> pd.DataFrame:
         """A row a level that has been trained."""
-        return pd.DataFrame(self._course.progress.rows if self._course else [])
+        return pd.DataFrame(self._fit_search.progress.rows if self._fit_search else [])
 
     @property
     def tickets(self) -> list[Ticket]:
         """The tickets of level 0, 1, ... as far as the search has come."""
-        return self._course.search.tickets if self._course else []
+        return self._fit_search.search.tickets if self._fit_search else []
 
     @property
     def ticket(self) -> Ticket:
@@ -150,7 +150,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     @property
     def restored(self) -> list[Restored]:
         """What each rewinding restored."""
-        return self._course.progress.restored if self._course else []
+        return self._fit_search.progress.restored if self._fit_search else []
 
     def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
         """Writes the report of the search: a page with tables, pictures and the verdict.
@@ -173,7 +173,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         Example:
           lottery.report("report")  # After `fit`: report/report.html
         """
-        if self._course is None:
+        if self._fit_search is None:
             raise LotteryError("A report needs a level that is trained. Received: a callback "
                                "before its fit.")
         import lth_keras  # Which knows where the reports are; this package is below them.
@@ -181,18 +181,19 @@ class LotteryTicketCallback(keras.callbacks.Callback):
             if self.tickets else {}
         path: pathlib.Path = lth_keras.report_search({
             "settings": as_json({**self._asked.identity, **model_identity.of(self.model)}),
-            "rows": self._course.progress.rows, "history": getattr(self._history, "history", {}),
+            "rows": self._fit_search.progress.rows,
+            "history": getattr(self._history, "history", {}),
             "versions": versions}, self.workdir, out)
         return path
 
     # Keras' hooks, in the order of a training.
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self._course is not None:  # A fit that may have been interrupted.
-            self._course.close()
-        self._course = None
+        if self._fit_search is not None:  # A fit that may have been interrupted.
+            self._fit_search.close()
+        self._fit_search = None
         self._history = getattr(self.model, "history", None)  # Each fit has its own.
-        self._course = FitSearch(self._asked, self.model, self.params, self.order)
+        self._fit_search = FitSearch(self._asked, self.model, self.params, self.order)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._running.begin_epoch(epoch)
@@ -223,9 +224,9 @@ class LotteryTicketCallback(keras.callbacks.Callback):
 
     @property
     def _running(self) -> FitSearch:
-        assert self._course is not None
-        return self._course
+        assert self._fit_search is not None
+        return self._fit_search
 
     def _test(self, hook: str, *arguments: Any) -> None:
-        if self._course is not None:  # It may be `evaluate`, before any fit.
-            self._course.test(hook, *arguments)
+        if self._fit_search is not None:  # It may be `evaluate`, before any fit.
+            self._fit_search.test(hook, *arguments)

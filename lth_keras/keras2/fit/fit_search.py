@@ -1,4 +1,4 @@
-"""The course of a search within one `fit`: rounds that end, close, and give way to the next.
+"""A search within one `fit`: how its rounds begin, end and follow each other.
 
 A round ends with the batch or epoch that completes it, but the network is pruned and
 rewound only when the next one begins.  In between, at the end of the batch and of the
