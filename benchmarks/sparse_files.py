@@ -19,7 +19,6 @@ import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
 
 import lth_keras as lth
-from lth_keras.core.sparsity_types import parse
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Start
@@ -51,7 +50,7 @@ def mobile(structure: str, fraction: str) -> tuple[Any, dict[str, float]]:
     """A small MobileNet as XNNPACK's sparse inference wants it, pruned; its density."""
     keras.utils.set_random_seed(0)
     policy = tfmot.sparsity.keras.PruneForLatencyOnXNNPack()
-    model = lth.prune_low_magnitude(_mobile(), pruning_policy=policy, **parse(structure).options)
+    model = lth.prune_low_magnitude(_mobile(), pruning_policy=policy, structure=structure)
     model.compile("sgd")
     search = lth.Search(model, fraction=float(fraction))
     search.prune_and_rewind()

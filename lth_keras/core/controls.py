@@ -10,7 +10,7 @@ A control sees the ticket and the same network drawn anew:
     rng      a numpy Generator, for controls that draw more
 
 Only weights that have a mask are changed, but by those controls that take all weights fresh.
-Where weights are pruned in a structure (`core.sparsity_types`), so are those of its controls:
+Where weights are pruned in a structure (`core.structures`), so are those of its controls:
 one whose mask is "structured" gets the structure as a fifth argument, and one whose mask is
 "free" is refused.
 
@@ -24,8 +24,8 @@ import numpy as np
 
 from lth_keras.arguments import check_choice
 from lth_keras.core.masks import Array, Arrays, kept, size
-from lth_keras.core.sparsity_types import NONE, Structure
-from lth_keras.core.structured_pruning import obeys, shuffled
+from lth_keras.core.structures.single_weights import NONE
+from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 
 Make = Callable[..., tuple[Arrays, Arrays]]
@@ -64,8 +64,8 @@ class Control:
         more = (structure,) if self.mask == "structured" else ()
         made, masks_made = self.make(weights, masks, fresh, rng, *more)
         pruned = [name for name, mask in masks.items() if not np.all(mask)]
-        wrong = [name for name in pruned if obeys(masks[name], structure)
-                 and not obeys(masks_made[name], structure)]
+        wrong = [name for name in pruned if structure.obeys(masks[name])
+                 and not structure.obeys(masks_made[name])]
         if wrong:
             raise LotteryError(f"A control must keep to structure={structure}; register it with "
                                f"mask=\"free\" if it cannot. Received: {self.name}, whose masks "
@@ -122,7 +122,7 @@ def reinit(weights: Arrays, masks: Arrays, fresh: Arrays,
 def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                 structure: Structure = NONE) -> tuple[Arrays, Arrays]:
     """Another network, with as many weights in each layer, anywhere (the same, figure 1)."""
-    return fresh, {name: shuffled(mask, structure, rng) for name, mask in masks.items()}
+    return fresh, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
 
 
 @register("random_mask_global", "random mask, layers together", drawn=True, mask="free")
@@ -146,7 +146,7 @@ def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
 def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                   structure: Structure = NONE) -> tuple[Arrays, Arrays]:
     """The ticket's weights, as many of each layer, but any (Frankle et al., ICLR 2021)."""
-    return weights, {name: shuffled(mask, structure, rng) for name, mask in masks.items()}
+    return weights, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
 
 
 @register("magnitude_at_init", "largest at initialisation", drawn=False, mask="free")

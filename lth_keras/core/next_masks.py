@@ -13,12 +13,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from lth_keras.core import criteria, fractions, sparsity_types
+from lth_keras.core import criteria, fractions
 from lth_keras.core.fractions import Fraction, Prunable
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.core.pruning import Scope
-from lth_keras.core.sparsity_types import Structure
-from lth_keras.core.structured_pruning import prune
+from lth_keras.core.pruning import prune, Scope
+from lth_keras.core.structures.single_weights import NONE
+from lth_keras.core.structures.structure import check_structures, Structure
 
 Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for each weight name.
 
@@ -77,8 +77,8 @@ class PruningRule:
             unknown or needs what is not provided, or if a weight cannot be pruned in its structure.
         """
         resolved = fractions.resolve(fraction, weights)
-        structures = structures or dict.fromkeys(resolved, sparsity_types.NONE)
-        sparsity_types.check(structures, shapes, resolved, scope, rounds)
+        structures = structures or dict.fromkeys(resolved, NONE)
+        check_structures(structures, shapes, resolved, scope, rounds)
         criterion = criteria.check_needs(criterion, provided, caller)
         return cls(criterion, resolved, structures, scope, rounds)
 

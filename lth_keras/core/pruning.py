@@ -5,16 +5,22 @@ k = round(fraction x remaining), a half to the even number.  Equal scores go by
 position: in a weight the lowest index first, and between weights the order of the
 mapping.  For distinct scores this is the published definition: sort what remains,
 drop the smallest k (Frankle & Carbin 2019, section 2).
+
+In a structure the same is done with its units, such as blocks, in place of weights; units that
+keep a weight remain.  Structures by rounds, such as m of every n weights, say themselves what a
+level prunes (`core.structures`).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import get_args, Literal
+from collections.abc import Mapping
+from typing import Any, get_args, Literal
 
 import numpy as np
 
 from lth_keras.arguments import check_choice
 from lth_keras.core.fractions import check, count
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.single_weights import NONE
+from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 
 Scope = Literal["layer", "global"]
@@ -22,53 +28,81 @@ SCOPES: tuple[str, ...] = get_args(Scope)
 
 
 def prune(scores: Arrays, masks: Arrays, fraction: float | Mapping[str, float],
-          scope: Scope = "layer") -> dict[str, Array]:
-    """The masks of the next level.
+          scope: Scope = "layer", structures: "Mapping[str, Structure] | None" = None, *,
+          level: int = 1, rounds: int = 1) -> dict[str, Array]:
+    """The masks of the next level, in each weight's structure.
 
     Args:
       scores: weight name -> scores, of the weight's shape; the lowest are pruned.
       masks: weight name -> 0/1 array of the same shape.
-      fraction: share of the remaining weights to prune, in [0, 1): one number, or one
-        for each weight name.
+      fraction: share of the remaining weights, or units of a structure, to prune, in
+        [0, 1): one number, or one for each weight name.  A weight whose fraction is 0 stays
+        as it is, and need not fit its structure.
       scope: "layer" compares the scores of each weight for itself; "global" compares
         all weights that share a fraction.
+      structures: weight name -> structure; by default any weight may be pruned.
+      level: of the new masks; in [1, rounds] where a structure is by rounds.
+      rounds: of the whole search.
 
     Returns:
       Weight name -> uint8 mask, nested in the one given.
 
     Raises:
-      LotteryError: if shapes or names disagree, or a score is NaN.
+      LotteryError: if shapes or names disagree, a score is NaN, or a structure does not
+        allow the scope, the rounds or the level.
 
     Example:
       >>> masks = {"w": np.ones(10, np.uint8)}
       >>> prune({"w": np.arange(10.0)}, masks, 0.2)["w"]
       array([0, 0, 1, 1, 1, 1, 1, 1, 1, 1], dtype=uint8)
+
+      >>> from lth_keras.core.structures.words import parse
+      >>> scores, masks = {"w": np.array([[3.0, 1, 2, 2]])}, {"w": np.ones((1, 4), np.uint8)}
+      >>> prune(scores, masks, 0.5, structures={"w": parse("block_1x2_max")})["w"]
+      array([[1, 1, 0, 0]], dtype=uint8)
     """
     check_choice("scope", scope, SCOPES)
     check_scores(scores, masks)
-    fractions = dict(fraction) if isinstance(fraction, Mapping) else dict.fromkeys(masks, fraction)
-    if set(fractions) != set(masks):
-        raise LotteryError("A fraction for each weight is needed. Received: fractions for "
-                           f"{sorted(fractions)}, masks for {sorted(masks)}.")
+    fractions = _for_each_mask("A fraction", fraction, masks)
     check(fractions)
+    asked = _for_each_mask("A structure", NONE if structures is None else structures, masks)
+    # A weight that stays as it is may be of any shape.
+    used = {name: asked[name] if fractions[name] else NONE for name in masks}
+    for structure in used.values():
+        structure.check_rounds(rounds)
+        structure.check_scope(scope)
+    pruned = {name: structure.prune(scores[name], masks[name], level, rounds)
+              for name, structure in used.items() if structure.by_rounds}
     groups: dict[object, list[str]] = {}
     for name in masks:
-        groups.setdefault(name if scope == "layer" else fractions[name], []).append(name)
-    pruned: dict[str, Array] = {}
+        if name not in pruned:
+            groups.setdefault(name if scope == "layer" else fractions[name], []).append(name)
     for names in groups.values():
-        pruned.update(_prune_together(scores, masks, fractions[names[0]], names))
+        units = _prune_together(
+            {name: used[name].unit_scores(scores[name], masks[name]) for name in names},
+            {name: used[name].kept_units(masks[name]) for name in names},
+            fractions[names[0]])
+        pruned.update({name: used[name].spread(units[name], masks[name]) for name in names})
     return {name: pruned[name] for name in masks}
 
 
-def _prune_together(scores: Arrays, masks: Arrays, fraction: float,
-                    names: Sequence[str]) -> dict[str, Array]:
-    flat = np.concatenate([(masks[name] != 0).ravel() for name in names])
+def _for_each_mask(what: str, value: Any, masks: Arrays) -> dict[str, Any]:
+    values = dict(value) if isinstance(value, Mapping) else dict.fromkeys(masks, value)
+    if set(values) != set(masks):
+        raise LotteryError(f"{what} for each weight is needed. Received: {what.split()[1]}s for "
+                           f"{sorted(values)}, masks for {sorted(masks)}.")
+    return values
+
+
+def _prune_together(scores: Arrays, kept: Arrays, fraction: float) -> dict[str, Array]:
+    # Scores and 0/1 arrays of units -> which are kept, those of all weights compared.
+    flat = np.concatenate([(units != 0).ravel() for units in kept.values()])
     positions = np.flatnonzero(flat)
-    values = np.concatenate([np.ravel(scores[name]) for name in names])[positions]
+    values = np.concatenate([np.ravel(scores[name]) for name in kept])[positions]
     flat[positions[_lowest(values, count(fraction, len(positions)))]] = False
-    parts = np.split(flat, np.cumsum([np.size(masks[name]) for name in names])[:-1])
-    return {name: part.reshape(np.shape(masks[name])).astype(np.uint8)
-            for name, part in zip(names, parts, strict=True)}
+    parts = np.split(flat, np.cumsum([np.size(units) for units in kept.values()])[:-1])
+    return {name: part.reshape(np.shape(units)).astype(np.uint8)
+            for (name, units), part in zip(kept.items(), parts, strict=True)}
 
 
 def _lowest(values: Array, number: int) -> Array:

@@ -29,7 +29,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.seeding import generator
-from lth_keras.core.sparsity_types import named
+from lth_keras.core.structures.words import named
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket

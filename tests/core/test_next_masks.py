@@ -7,7 +7,7 @@ from lth_keras.core import masks as mask_arrays
 from lth_keras.core.criteria import Criterion
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.next_masks import PruningRule
-from lth_keras.core.sparsity_types import parse
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 
 SHAPES = {"b/kernel": (4, 6), "a/kernel": (6, 2)}

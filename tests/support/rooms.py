@@ -5,9 +5,10 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core", "files", "keras2.masking", "keras2", "keras2.fit", "experiments.config",
-         "experiments.results", "experiments.training", "experiments", "deployment.compaction",
-         "deployment", "reports.plots", "reports.analyses", "reports", "api", "cli")
+ORDER = ("", "core.structures", "core", "files", "keras2.masking", "keras2", "keras2.fit",
+         "experiments.config", "experiments.results", "experiments.training", "experiments",
+         "deployment.compaction", "deployment", "reports.plots", "reports.analyses", "reports",
+         "api", "cli")
 # What the order alone would allow.  Each holds for all that a package reaches, however far.
 NEVER = {
     "core": {"files"},

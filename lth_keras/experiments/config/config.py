@@ -12,9 +12,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from lth_keras.arguments import check_choice, check_number, check_share, check_whole
-from lth_keras.core import fractions, sparsity_types
+from lth_keras.core import fractions
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope, SCOPES
+from lth_keras.core.structures import words
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import branches, validation
 from lth_keras.experiments.config.branches import Branch, TICKET
@@ -92,9 +93,7 @@ class Config:
         "default:0.2,output:0.1", 0.2)
     scope: Scope = _field(f"where scores are compared, one of {', '.join(SCOPES)}", "layer")
     criterion: str = _field("scores to prune by, a registered name", "magnitude")
-    structure: str = _field(
-        "what is pruned together: none; M:N, such as 2:4, M of every N inputs of an output; or "
-        "blocks of inputs x outputs, such as block_1x4", "none")
+    structure: str = _field(f"what is pruned together: {words.known()}", "none")
     data_order: str = _field(
         "order of the examples: fresh for every training, or the same at every level", "fresh")
     measured_steps: tuple[int, ...] = _field(
@@ -124,7 +123,7 @@ class Config:
         validation.check_criterion(self)
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
         object.__setattr__(self, "branches", branches.check(self.branches))
-        object.__setattr__(self, "structure", str(sparsity_types.parse(self.structure)))
+        object.__setattr__(self, "structure", str(words.parse(self.structure)))
         validation.check_ranges(self)
         validation.check_steps(self)
         STRATEGIES[self.strategy].check(self)
@@ -237,8 +236,8 @@ class Config:
     def identity(self) -> dict[str, Any]:
         """What each training is: every field but the extent that is not at its default."""
         plain = self.to_dict()
-        # How much a round prunes of every n weights depends on how many rounds there are.
-        extent = {*EXTENT} - ({"rounds"} if ":" in self.structure else set())
+        # Where they say how much a round prunes, another number of rounds is another training.
+        extent = {*EXTENT} - ({"rounds"} if words.parse(self.structure).by_rounds else set())
         return {field.name: plain[field.name] for field in dataclasses.fields(self)
                 if field.name not in extent and getattr(self, field.name) != field.default}
 

@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 from lth_keras.arguments import check_choice
-from lth_keras.core import criteria, sparsity_types
+from lth_keras.core import criteria
 from lth_keras.core.controls import CONTROLS
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
@@ -93,9 +94,9 @@ def check_branches(config: Any) -> None:
 
 def check_structure(config: Any) -> None:
     """A structure that the rounds come to, and controls that can have it."""
-    structure = sparsity_types.parse(config.structure)
-    sparsity_types.check_rounds(structure, config.rounds)
-    sparsity_types.check_scope([structure], config.scope)
+    structure = parse(config.structure)
+    structure.check_rounds(config.rounds)
+    structure.check_scope(config.scope)
     free = [branch.name for branch in config.plan
             if branch.name in CONTROLS and CONTROLS[branch.name].mask == "free"]
     if free and not structure.is_none:

@@ -23,7 +23,7 @@ from lth_keras.core.fractions import count
 from lth_keras.core.masks import Array, Arrays, density, ones
 from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.seeding import generator
-from lth_keras.core.sparsity_types import block_count, parse
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.branches import TICKET
@@ -103,8 +103,8 @@ class RoundRunner:
         outcome = Outcome(result, trained.curve, drawn)
         if trained.diverged:
             return outcome
-        # Nothing is pruned beyond m of every n; else a run may go on with more rounds.
-        ends = self._structure.sparsity_m_by_n and training.level == self._config.rounds
+        # Nothing is pruned beyond a structure by rounds; else a run may go on with more of them.
+        ends = self._structure.by_rounds and training.level == self._config.rounds
         base = chain(self._config, training.replicate, training.level)
         if training == base and not ends and self._has_taken(training, start):
             outcome = dataclasses.replace(
@@ -220,9 +220,9 @@ def _pruning_rule(config: Config, model: Any) -> PruningRule:
         [item.prunable for item in weights.values()], shapes, fraction=config.fraction,
         criterion=config.criterion, structures=dict.fromkeys(weights, structure),
         scope=config.scope, rounds=config.rounds, provided=validation.PROVIDED, caller="lth run")
-    if structure.sparsity_m_by_n:
-        return rule
-    left = {name: block_count(structure, shape) for name, shape in shapes.items()}
+    if structure.by_rounds or not all(rule.fractions.values()):
+        return rule  # What keeps a weight at every level.
+    left = {name: structure.units(shape) for name, shape in shapes.items()}
     for level in range(1, config.rounds + 1):
         left = {name: size - count(rule.fractions[name], size) for name, size in left.items()}
         if not any(left.values()):

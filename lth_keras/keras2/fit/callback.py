@@ -27,8 +27,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     Level 0 trains the network as it is; after each of `rounds` rounds the lowest scores
     are pruned and everything else goes back to theta_k; level `rounds` is trained last.
     On a model that is pruned already, level 0 has the density that it has.
-    A model that was wrapped with `block_size` or `sparsity_m_by_n` is pruned in that structure:
-    `fraction` is then one of blocks, or says by 0 what stays dense (`core.sparsity_types`).
+    A model that was wrapped with `block_size`, `sparsity_m_by_n` or `structure` is pruned in that
+    structure: `fraction` is then one of blocks, or says by 0 what stays dense (`core.structures`).
     What a rewinding restores is listed in `keras2.rewinding` and kept in `restored`.
     List the callback before CSVLogger and TensorBoard, so that they log level and density.
 

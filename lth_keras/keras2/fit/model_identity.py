@@ -9,7 +9,7 @@ import numpy as np
 
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array
-from lth_keras.core.sparsity_types import named
+from lth_keras.core.structures.words import named
 from lth_keras.files.provenance import fingerprint
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.fit.search_workdir import Found

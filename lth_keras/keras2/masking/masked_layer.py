@@ -20,7 +20,8 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 from tf_keras.src.engine import base_layer_utils
 
-from lth_keras.core.sparsity_types import check_fits, NONE, Structure
+from lth_keras.core.structures.structure import check_fits
+from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.layer_view import seen
@@ -50,7 +51,8 @@ class MaskedLayer(Wrapper):
       tied: paths of weights that another layer of the model has too, whose wrapper holds the
         mask for both.
       block_size, block_pooling_type, sparsity_m_by_n: what is pruned together, in all of its
-        weights; see `core.sparsity_types`.
+        weights, by tfmot's arguments; see `core.structures`.
+      structure: the same by its word, in place of these, such as "2:4".
 
     What the wrapper has not, such as `units` or `kernel`, is read from the layer; within a
     model's call a pruned weight comes masked.
@@ -64,15 +66,15 @@ class MaskedLayer(Wrapper):
     def __init__(self, layer: Any, weights_pruned: "Iterable[str] | None" = None,
                  asked: bool = False, tied: Iterable[str] = (), *,
                  block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",
-                 sparsity_m_by_n: tuple[int, int] | None = None, **kwargs: Any):
-        structure = Structure(block_size, block_pooling_type, sparsity_m_by_n)
+                 sparsity_m_by_n: tuple[int, int] | None = None, structure: "str | None" = None,
+                 **kwargs: Any):
+        pruned_in = of_arguments(block_size, block_pooling_type, sparsity_m_by_n, structure)
         kwargs.setdefault("dtype", layer.dtype_policy)
         with _known_to_tfmot(layer):
             # tfmot's callbacks and summaries look for a schedule; this one never fires by itself.
             super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1),
-                             structure.block_size, structure.block_pooling_type,
-                             structure.sparsity_m_by_n, **kwargs)
-        self.structure = structure
+                             tuple(block_size), block_pooling_type, sparsity_m_by_n, **kwargs)
+        self.structure = pruned_in
         self.asked = asked
         self.tied = list(tied)
         self.weights_pruned = None if weights_pruned is None else list(weights_pruned)
@@ -114,8 +116,7 @@ class MaskedLayer(Wrapper):
         self.prunable_weights = list(weights.values())
         self.pruning_obj = pruning_impl.Pruning(  # For tfmot's summaries; it prunes nothing.
             training_step_fn=lambda: self.pruning_step, pruning_vars=self.pruning_vars,
-            pruning_schedule=self.pruning_schedule, block_size=NONE.block_size,
-            block_pooling_type=NONE.block_pooling_type)
+            pruning_schedule=self.pruning_schedule, block_size=(1, 1), block_pooling_type="AVG")
         self._constraints = {id(weight): ZeroConstraint(weight, mask)
                          for weight, mask, _ in self.pruning_vars}
         mask_penalties(self.layer, self._constraints)

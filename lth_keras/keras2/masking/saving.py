@@ -13,7 +13,8 @@ import tf_keras as keras
 from tf_keras.src.engine.functional import has_functional_like_constructor
 from tf_keras.src.saving.serialization_lib import in_tf_saved_model_scope
 
-from lth_keras.core.sparsity_types import parse, Structure
+from lth_keras.core.structures.structure import Structure
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking.weight_names import masked, wrappers
 from lth_keras.keras2.masking.wrap_weights import wrap_names

@@ -17,7 +17,8 @@ import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 
 from lth_keras.core.fractions import Prunable
-from lth_keras.core.sparsity_types import Structure
+from lth_keras.core.structures.structure import Structure
+from lth_keras.core.structures.words import of_arguments
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -68,7 +69,9 @@ class Masked:
     def structure(self) -> Structure:
         """What its wrapper prunes together, be it ours or tfmot's own."""
         wrapper = self.wrapper
-        return Structure(wrapper.block_size, wrapper.block_pooling_type, wrapper.sparsity_m_by_n)
+        found = vars(wrapper).get("structure")
+        return found if isinstance(found, Structure) else of_arguments(
+            wrapper.block_size, wrapper.block_pooling_type, wrapper.sparsity_m_by_n)
 
 
 def is_graph(layer: Any) -> bool:

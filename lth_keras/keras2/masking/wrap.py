@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.core.sparsity_types import Structure
+from lth_keras.core.structures.structure import Structure
+from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection, saving
 from lth_keras.keras2.masking.layer_selection import Selection, Selector
@@ -20,7 +21,7 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
                         exclude: "Selector | Sequence[Selector]" = (), *,
                         block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",
                         sparsity_m_by_n: tuple[int, int] | None = None,
-                        pruning_policy: Any = None) -> Any:
+                        structure: "str | None" = None, pruning_policy: Any = None) -> Any:
     """Wraps the layers of a model so that their weights can be pruned exactly.
 
     Kernels are pruned; biases, normalisation parameters, embeddings and weights of rank
@@ -52,6 +53,8 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
       block_pooling_type: "AVG" or "MAX" of its weights' scores is that of a block.
       sparsity_m_by_n: (m, n) for m pruned of every n consecutive inputs of an output, such as
         (2, 4); in one round, or in as many as divide m.  Weights must be of rank 2 or 4.
+      structure: any structure by its word, in place of tfmot's arguments for blocks and
+        (m, n): "block_4x1", "2:4", or one of your own; see `core.structures`.
       pruning_policy: a tfmot PruningPolicy, which says of a Sequential or functional model
         which layers are wrapped: `tfmot.sparsity.keras.PruneForLatencyOnXNNPack()` allows the
         1x1 convolutions that TF Lite runs sparse.
@@ -62,8 +65,8 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     Raises:
       LotteryError: if nothing is prunable (the message says why, layer by layer), if the
         model is not built or uses weights that cannot be reached, if an entry of
-        `include` or `exclude` means no layer, or if the structure fits not the weights, or the
-        policy not the model.
+        `include` or `exclude` means no layer, if a weight cannot be pruned in the structure, or
+        if the policy does not support the model.
 
     Example:
       >>> import tf_keras as keras
@@ -75,17 +78,17 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     Reference: Frankle & Carbin, ICLR 2019, section 2; Zhu & Gupta 2017 for tfmot's wrapper.
     """
     selection = Selection(include, exclude, pruning_policy)
-    structure = Structure(block_size, block_pooling_type, sparsity_m_by_n)
+    pruned_in = of_arguments(block_size, block_pooling_type, sparsity_m_by_n, structure)
     _check_kind(model)
     if not isinstance(model, keras.Model):
-        wrapped = _wrap_layer(model, selection, structure)
+        wrapped = _wrap_layer(model, selection, pruned_in)
         selection.check_used(model)
         return wrapped
     check_built(model)
     selection.check_policy(model)
     chosen = selection.weights(model)
     selection.check_used(model)
-    return saving.saveable(wrap_weights(model, dict.fromkeys(chosen, structure),
+    return saving.saveable(wrap_weights(model, dict.fromkeys(chosen, pruned_in),
                                         selection.reasons))
 
 

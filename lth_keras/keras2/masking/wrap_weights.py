@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.core.sparsity_types import NONE, Structure
+from lth_keras.core.structures.single_weights import NONE
+from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.masked_layer import MaskedLayer

@@ -11,8 +11,7 @@ from networks import BATCH, compiled, fit, STEPS, X, Y
 from small import blobs, CONFIG
 
 import lth_keras as lth
-from lth_keras.core.sparsity_types import parse
-from lth_keras.core.structured_pruning import obeys
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Start
@@ -43,7 +42,7 @@ def test_a_search_in_fit_ends_in_groups_of_four_of_which_two_are_zero(rounds):
     assert lottery.ticket.level == rounds
     assert lottery.ticket.provenance["settings"]["structure"] == "2:4"
     for name, mask in lottery.ticket.masks.items():
-        assert obeys(mask, parse("2:4")) and 0.5 <= mask.mean() < 0.7
+        assert parse("2:4").obeys(mask) and 0.5 <= mask.mean() < 0.7
         trained = weight_names.named_weights(model)[name].numpy()
         assert (trained[mask == 0] == 0).all() and np.count_nonzero(trained[mask != 0])
     steps = [ticket.masks for ticket in lottery.tickets]
@@ -56,7 +55,7 @@ def test_a_ticket_of_blocks_is_trained_elsewhere():
     fresh = compiled(lottery.ticket.apply(networks.mlp()))
     fresh.fit(X, Y, batch_size=BATCH, verbose=0)
     for name, mask in lottery.ticket.masks.items():
-        assert obeys(mask, parse("block_1x4")) and mask.mean() < 0.6
+        assert parse("block_1x4").obeys(mask) and mask.mean() < 0.6
         trained = weight_names.named_weights(fresh)[name].numpy()
         assert (trained[mask == 0] == 0).all() and (trained[mask != 0] != 0).all()
 
@@ -74,7 +73,7 @@ def test_each_weight_has_the_structure_of_its_wrapper():
     found = lottery.ticket.provenance["settings"]["structure"]
     assert list(found.values()) == ["block_2x2", "1:4", "none"]
     for name, text in found.items():
-        assert obeys(lottery.ticket.masks[name], parse(text))
+        assert parse(text).obeys(lottery.ticket.masks[name])
         assert not lottery.ticket.masks[name].all()
 
 
@@ -89,7 +88,7 @@ def test_models_that_tfmot_wrapped_are_pruned_in_the_same_structure(options):
     structure = next(iter(weight_names.masked(stock).values())).structure
     assert not structure.is_none
     for mask in lottery.ticket.masks.values():
-        assert obeys(mask, structure) and mask.mean() < 0.8
+        assert structure.obeys(mask) and mask.mean() < 0.8
 
 
 @pytest.mark.parametrize(("options", "rounds", "said"), [
@@ -115,10 +114,10 @@ def test_a_search_in_a_loop_of_ones_own_says_how_many_rounds_it_has():
     model = compiled(lth.prune_low_magnitude(networks.mlp(), sparsity_m_by_n=(2, 4)))
     search = lth.Search(model, rounds=2)
     search.prune_and_rewind()
-    assert all(obeys(mask, parse("1:4")) and not obeys(mask, parse("2:4"))
+    assert all(parse("1:4").obeys(mask) and not parse("2:4").obeys(mask)
                for mask in search.masks.values())
     search.prune_and_rewind()
-    assert all(obeys(mask, parse("2:4")) for mask in search.masks.values())
+    assert all(parse("2:4").obeys(mask) for mask in search.masks.values())
     with pytest.raises(LotteryError, match="nothing is pruned beyond it. Received: level 3"):
         search.prune_and_rewind()
 
@@ -202,7 +201,7 @@ def test_an_experiment_prunes_in_its_structure_and_so_do_its_controls(structure,
     lab = RoundRunner(config, blobs())
     first = lab.train(Training(0, 0), Start()).following
     last = lab.train(Training(0, 1), Start(first)).following
-    assert all(obeys(mask, parse(structure)) and not mask.all() for mask in last.masks.values())
+    assert all(parse(structure).obeys(mask) and not mask.all() for mask in last.masks.values())
     assert last.provenance["settings"]["structure"] == structure
     control = lab.train(Training(0, 2, "random_mask"), Start(last))
     ticket = lab.train(Training(0, 2), Start(last))
@@ -213,7 +212,7 @@ def test_an_experiment_prunes_in_its_structure_and_so_do_its_controls(structure,
 def test_a_fraction_of_0_leaves_what_a_structure_fits_not():
     config = CONFIG.replace(structure="2:4", rounds=1, fraction="a:0.5,b:0")
     ticket = RoundRunner(config, blobs()).train(Training(0, 0), Start()).following
-    assert obeys(ticket.masks["a/kernel"], parse("2:4")) and ticket.masks["b/kernel"].all()
+    assert parse("2:4").obeys(ticket.masks["a/kernel"]) and ticket.masks["b/kernel"].all()
 
 
 def test_rounds_that_leave_no_block_are_an_error_before_training():
@@ -224,7 +223,7 @@ def test_rounds_that_leave_no_block_are_an_error_before_training():
 @pytest.mark.parametrize(("settings", "said"), [
     ({"structure": "2:4", "rounds": 16}, "rounds must be 1 or 2. Received: rounds=16"),
     ({"structure": "2:4", "rounds": 1, "scope": "global"}, "scope must be layer"),
-    ({"structure": "4x4"}, "structure must be none, M:N such as 2:4, or block_HxW"),
+    ({"structure": "4x4"}, "structure must be none; M:N, such as 2:4, .*; or block_HxW"),
     ({"structure": 24}, "Received: 24"),
     ({"structure": "block_1x4", "branches": "random_mask_global,magnitude_at_init"},
      "branches must keep to structure=block_1x4.*Received: random_mask_global, magnitude_at_init; "
@@ -245,6 +244,17 @@ def test_a_wrapper_made_by_hand_has_a_structure():
     wrapper = MaskedLayer(layers.Dense(4), sparsity_m_by_n=(2, 4))
     assert str(MaskedLayer.from_config(wrapper.get_config()).structure) == "2:4"
     assert "block_size" not in MaskedLayer(layers.Dense(4)).get_config()
+
+
+def test_a_file_has_tfmots_arguments_however_the_structure_was_asked_for():
+    by_word, by_argument = (MaskedLayer(layers.Dense(4, name="d"), **options).get_config()
+                            for options in ({"structure": "2:4"}, {"sparsity_m_by_n": (2, 4)}))
+    assert by_word == by_argument and by_word["sparsity_m_by_n"] == [2, 4]
+    assert "structure" not in by_word
+    plain = MaskedLayer(layers.Dense(4), block_pooling_type="MAX")
+    assert plain.structure.is_none and plain.get_config()["block_pooling_type"] == "MAX"
+    with pytest.raises(LotteryError, match="not by both"):
+        lth.prune_low_magnitude(layers.Dense(4), structure="2:4", block_size=(1, 4))
 
 
 def test_a_search_of_another_structure_does_not_go_on(tmp_path):

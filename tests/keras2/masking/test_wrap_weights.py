@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.core.sparsity_types import Structure
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.weight_names import masked
@@ -27,7 +27,7 @@ class Subclassed(keras.Model):
 
 
 def test_just_the_weights_named_are_wrapped_with_their_structures():
-    structure = Structure((2, 1), "AVG", None)
+    structure = parse("block_2x1")
     wrapped = wrap_names(model(), ["dense/kernel", "dense_1/kernel"],
                          {"dense_1/kernel": structure})
     assert {name: str(item.structure) for name, item in masked(wrapped).items()} == {
