@@ -80,12 +80,15 @@ def test_commands_are_found_in_the_documents():
 
 def test_contributings_code_works():
     from lth_keras.core import controls, criteria
+    from lth_keras.core.structures import words
     try:
         exec("\n".join(blocks("CONTRIBUTING.md")), {})
         assert criteria.get("movement")(-2.0, 3.0, None) == 1.0
+        assert words.parse("outputs").units((3, 3, 8, 16)) == 16
     finally:
         criteria.CRITERIA.pop("movement", None)
         controls.CONTROLS.pop("halved", None)
+        words.KINDS.pop("outputs", None)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
