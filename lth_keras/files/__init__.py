@@ -12,9 +12,10 @@ Read in this order:
 3. `json_checks`: JSON of a stated shape.
 4. `tensor_file`: named arrays and a JSON head in one safetensors file.
 5. `ticket`: the `Ticket`: theta_k, the masks, and where they came from, in one such file.
-6. `engines`: which module puts a ticket into a model, found by the model's class.
-7. `workdir_lock`: whose a workdir is, and one process at a time in it.
-8. `provenance`: the versions and the machine that something was made with.
+6. `state_file`: the state of a search in `fit` between two epochs, in another such file.
+7. `engines`: which module puts a ticket into a model, found by the model's class.
+8. `workdir_lock`: whose a workdir is, and one process at a time in it.
+9. `provenance`: the versions and the machine that something was made with.
 
 Imports `core` alone.  A ticket belongs to no engine: `Ticket.apply` finds the engine by the model
 that it is given.

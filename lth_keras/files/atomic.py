@@ -61,7 +61,8 @@ def temporary_of(name: str) -> "str | None":
     return match[1] if match else None
 
 
-def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path], ours: str) -> None:
+def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path],
+                      ours: "str | re.Pattern[str]") -> None:
     """Removes the temporary files that killed processes left.
 
     Args:

@@ -95,23 +95,25 @@ def mark(data: bytes) -> str:
 def is_mark(value: Any) -> bool:
     """Whether a value can be what `mark` gives."""
     return isinstance(value, str) and \
-        re.fullmatch(r"(0|[1-9][0-9]{0,14}) bytes, sha256 [0-9a-f]{64}", value) is not None
+        re.fullmatch(r"(0|[1-9][0-9]{0,10}) bytes, sha256 [0-9a-f]{64}", value) is not None
 
 
 def read_marked(path: "str | os.PathLike[str]", expected: str,
-                within: "pathlib.Path | None" = None) -> bytes:
+                within: "pathlib.Path | None" = None, most: "int | None" = None) -> bytes:
     """Reads a file that has a mark; no more bytes are read than the mark says.
 
     Args:
       path: the file.
-      expected: its mark.
+      expected: its mark; or its SHA-256 alone, as the first states had it.
       within: as `atomic.read` takes it.
+      most: the most bytes that it may have, instead of those that the mark says.
 
     Raises:
       ValueError: if the file has another mark.
       OSError: as `atomic.read` does.
     """
-    data = atomic.read(path, int(expected.split(maxsplit=1)[0]), within)
-    if mark(data) != expected:
+    data = atomic.read(path, int(expected.split(maxsplit=1)[0]) if most is None else most, within)
+    there = mark(data)
+    if expected not in (there, there.split()[-1]):
         raise ValueError(_NOT_WRITTEN)
     return data

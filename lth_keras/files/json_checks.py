@@ -9,7 +9,7 @@ from lth_keras.files import checksums
 
 # Shapes for `is_of`.
 NUMBER = (int, float)
-NUMBER_OR_NONE = (int, float, type(None))
+NUMBER_OR_NONE = (int, float, None)
 ANYTHING = object
 
 
@@ -18,9 +18,10 @@ def is_of(value: Any, shape: Any) -> bool:
 
     Args:
       value: the value.
-      shape: a type, which must be the value's own (object: any); a function that says whether a
-        value fits; (shape, shape) for one of several; [shape] for a list; {str: shape} for a
-        mapping of any names, or a mapping of exactly the names that there must be.
+      shape: a type, which must be the value's own (object: any); None; a function that says
+        whether a value fits; (shape, shape) for one of several; [shape] for a list, or
+        [shape, shape] for one of exactly so many; {str: shape} for a mapping of any names, or
+        a mapping of exactly the names that there must be.
 
     Example:
       >>> is_of({"a": [1, 2]}, {str: [is_whole]}), is_of({"a": True}, {"a": (int, float)})
@@ -29,14 +30,28 @@ def is_of(value: Any, shape: Any) -> bool:
     if isinstance(shape, tuple):
         return any(is_of(value, one) for one in shape)
     if isinstance(shape, list):
-        return isinstance(value, list) and all(is_of(item, shape[0]) for item in value)
+        shapes = shape * len(value) if isinstance(value, list) and len(shape) == 1 else shape
+        return isinstance(value, list) and len(value) == len(shapes) \
+            and all(map(is_of, value, shapes))
     if isinstance(shape, dict):
         return isinstance(value, dict) and (str in shape or value.keys() == shape.keys()) and all(
             is_of(item, shape[str] if str in shape else shape[name])
             for name, item in value.items())
     if isinstance(shape, type):
         return shape is ANYTHING or type(value) is shape
-    return bool(shape(value))
+    return value is None if shape is None else bool(shape(value))
+
+
+def misfits(value: Any, shape: Mapping[str, Any]) -> list[str]:
+    """The names that a mapping lacks, must not have, or has with a value of another shape.
+
+    Example:
+      >>> misfits({"a": 1, "b": "x", "d": 0}, {"a": int, "b": int, "c": int})
+      ['b', 'c', 'd']
+    """
+    there = value if isinstance(value, dict) else {}
+    return [name for name in {**shape, **there} if name not in shape or name not in there
+            or not is_of(there[name], shape[name])]
 
 
 def is_whole(value: Any) -> bool:

@@ -8,13 +8,14 @@ error for anything that is not whole and unaltered.
 import dataclasses
 import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from lth_keras.core.masks import Arrays
-from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, checksums
 
 LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 MiB.
@@ -29,6 +30,7 @@ class Kind:
       key: the name of its metadata entry.
       version: the number of its format, as it is written.
       error: what is raised for a file that is not one.
+      parts: what its arrays belong to: dict for arrays with names, list for arrays in order.
       ordered: whether the head's mappings keep their order; otherwise equal heads, in any
         order, give equal bytes.
       earlier: other versions that are read.
@@ -38,6 +40,7 @@ class Kind:
     key: str
     version: int
     error: type[LotteryError]
+    parts: Mapping[str, type] = dataclasses.field(default_factory=dict)
     ordered: bool = False
     earlier: tuple[int, ...] = ()
 
@@ -90,6 +93,29 @@ class Kind:
                              f"format {version!r:.60}; try a newer lth_keras.")
         return head, tensors
 
+    def split(self, tensors: Arrays) -> dict[str, Any]:
+        """The parts that `joined` was given.
+
+        Raises:
+          LotteryError: of the kind's own type, for a tensor of another part, or a list with gaps.
+        """
+        parts: dict[str, dict[str, Array]] = {part: {} for part in self.parts}
+        for key, value in sorted(tensors.items()):  # safetensors gives them in any order.
+            part, _, name = key.partition("/")
+            if part not in parts or not name:
+                raise self.error(f"a {self.what} holds the tensors of {', '.join(parts)} alone. "
+                                 f"Received: a tensor {key!r:.100}.")
+            parts[part][name] = value
+        return {part: arrays if self.parts[part] is dict else self._in_order(arrays)
+                for part, arrays in parts.items()}
+
+    def _in_order(self, arrays: dict[str, Array]) -> list[Array]:
+        names = [str(number) for number in range(len(arrays))]
+        if arrays.keys() != {*names}:
+            raise self.error(f"a {self.what}'s lists of tensors must be numbered from 0. "
+                             f"Received: {sorted(arrays)!r:.60}.")
+        return [arrays[name] for name in names]
+
     def load(self, path: "str | os.PathLike[str]") -> bytes:
         """The bytes of a file, of any size, that begins as one of this kind must.
 
@@ -113,6 +139,12 @@ class Kind:
         return declared
 
 
-# The state of a search in `fit`, which reports read too.  In order, so that the columns of results
-# and of Keras' History keep theirs; format 1 held other files' SHA-256 in place of their marks.
-SEARCH_STATE = Kind("state", "lth_keras_state", 2, WorkdirError, ordered=True, earlier=(1,))
+def joined(parts: "Mapping[str, Arrays | Sequence[Array]]") -> dict[str, Array]:
+    """The arrays of a file's parts, each under a name of its own in the file.
+
+    Example:
+      >>> [*joined({"weights": {"w": np.zeros(2)}, "draws": [np.ones(1), np.ones(2)]})]
+      ['weights/w', 'draws/0', 'draws/1']
+    """
+    return {f"{part}/{name}": value for part, arrays in parts.items() for name, value
+            in (arrays.items() if isinstance(arrays, Mapping) else enumerate(arrays))}

@@ -19,9 +19,9 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import TicketError
 from lth_keras.files import atomic, checksums
 from lth_keras.files.engines import engine_of
-from lth_keras.files.tensor_file import Kind
+from lth_keras.files.tensor_file import joined, Kind
 
-_FILE = Kind("ticket", "lth_keras", 1, TicketError)
+_FILE = Kind("ticket", "lth_keras", 1, TicketError, {"weights": dict, "masks": dict})
 _NUMBERS = {np.dtype(name) for name in (
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
     "uint32", "uint64", "bool")}  # Those that both NumPy and safetensors have.
@@ -110,15 +110,14 @@ class Ticket:
         Raises:
           TicketError: if they could not be read again.
         """
-        tensors = {f"weights/{name}": value for name, value in self.weights.items()}
-        tensors |= {f"masks/{name}": np.asarray(value, np.uint8)
-                    for name, value in self.masks.items()}
+        masks = {name: np.asarray(mask, np.uint8) for name, mask in self.masks.items()}
         try:
             provenance = json.loads(checksums.canonical_json(self.provenance))
         except (TypeError, ValueError, RecursionError) as error:
             raise TicketError("A ticket's provenance must be what JSON can hold. "
                               f"Received: {self.provenance!r:.60} ({error}).") from None
-        data = _FILE.encode({"level": self.level, "provenance": provenance}, tensors)
+        data = _FILE.encode({"level": self.level, "provenance": provenance},
+                            joined({"weights": self.weights, "masks": masks}))
         type(self).from_bytes(data)  # What could not be read again is not written.
         return data
 
@@ -130,20 +129,15 @@ class Ticket:
           TicketError: if they are not a whole, unaltered ticket.
         """
         head, tensors = _FILE.decode(data)
-        parts: dict[str, dict[str, Array]] = {"weights": {}, "masks": {}}
-        for key, value in sorted(tensors.items()):  # safetensors gives them in any order.
-            part, _, name = key.partition("/")
-            if part not in parts or not name:
-                raise TicketError("a ticket holds weights/<name> and masks/<name> alone. "
-                                  f"Received: a tensor {key!r:.100}.")
-            if part == "masks" and value.dtype != np.uint8:
+        parts = _FILE.split(tensors)
+        for name, mask in parts["masks"].items():
+            if mask.dtype != np.uint8:
                 raise TicketError(f"a mask must be of type uint8. Received: {name!r:.100} of "
-                                  f"{value.dtype}.")
-            parts[part][name] = value
+                                  f"{mask.dtype}.")
         if not isinstance(head.get("provenance"), dict):
             raise TicketError("a ticket's provenance must be a JSON object. "
                               f"Received: {head.get('provenance')!r:.60}.")
-        return cls(parts["weights"], parts["masks"], head.get("level", -1), head["provenance"])
+        return cls(**parts, level=head.get("level", -1), provenance=head["provenance"])
 
     def apply(self, model: Any) -> Any:
         """Puts the ticket into a freshly built model of the same architecture.

@@ -75,11 +75,12 @@ def refuse_changed(root: pathlib.Path, mine: Owner, there: Mapping[str, Any],
                            f"{'; '.join(differ)}. Use another {mine.argument}.")
 
 
-def hold(root: "str | os.PathLike[str]",
-         check: Callable[[], None] = lambda: None) -> filelock.BaseFileLock:
-    """Locks a folder, and makes it if need be; call `release()` of what is returned.
+@contextlib.contextmanager
+def held(root: "str | os.PathLike[str]",
+         check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Holds the lock of a folder, which is made if need be and goes again if it stays empty.
 
-    The operating system frees it when the process ends, however it ends.
+    The operating system frees the lock when the process ends, however it ends.
 
     Args:
       root: the folder.
@@ -91,8 +92,28 @@ def hold(root: "str | os.PathLike[str]",
     """
     root = pathlib.Path(root)
     check()
+    made = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
     # A thread that saves may be the one that lets go.
     lock = filelock.FileLock(root / NAME, timeout=0, thread_local=False)
+    try:
+        _acquire(lock, root)
+        check()
+        # For the message to others; the lock holds without it.
+        with contextlib.suppress(OSError), open(root / NAME, "r+", encoding="utf-8") as file:
+            file.truncate()
+            file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # The folder may be gone.
+            if lock.is_locked and made and os.listdir(root) == [NAME]:
+                (root / NAME).unlink()
+        lock.release()
+        with contextlib.suppress(OSError):  # Those that hold something stay.
+            for folder in made:
+                folder.rmdir()
+
+
+def _acquire(lock: filelock.BaseFileLock, root: pathlib.Path) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         holder = _holder(root)
@@ -105,44 +126,6 @@ def hold(root: "str | os.PathLike[str]",
         raise WorkdirError("A workdir must be a folder that can be written. Received: "
                            f"{getattr(error, 'filename', None) or root}: "
                            f"{getattr(error, 'strerror', None) or error}.") from None
-    try:
-        check()
-    except BaseException:
-        lock.release()
-        raise
-    # For the message above; the lock holds without it.
-    with contextlib.suppress(OSError), open(root / NAME, "r+", encoding="utf-8") as file:
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    return lock
-
-
-@contextlib.contextmanager
-def held(root: "str | os.PathLike[str]",
-         check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds the lock of a folder; removes folders it made if nothing else came into them.
-
-    Args:
-      root: the folder.
-      check: as `hold` asks it.
-
-    Raises:
-      WorkdirError: as `hold` does.
-    """
-    root = pathlib.Path(root)
-    made = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
-    try:
-        lock = hold(root, check)
-    except WorkdirError:
-        _remove(made)
-        raise
-    try:
-        yield
-    finally:
-        if made and os.listdir(root) == [NAME]:
-            (root / NAME).unlink()
-        lock.release()
-        _remove(made)
 
 
 def _holder(root: pathlib.Path) -> str:
@@ -152,9 +135,3 @@ def _holder(root: pathlib.Path) -> str:
     except (OSError, UnicodeDecodeError):
         return ""
     return f" ({text})" if text and text.isprintable() else ""
-
-
-def _remove(folders: list[pathlib.Path]) -> None:
-    with contextlib.suppress(OSError):  # Those that hold something stay.
-        for folder in folders:
-            folder.rmdir()

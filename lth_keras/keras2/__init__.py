@@ -8,11 +8,12 @@ Read in this order:
    get one, under which names; how wrapped models are saved, loaded and stripped.
 2. `rewinding`: what survivors go back to: weights, optimizer slots, step counts, batch-norm
    statistics, as a `Snapshot` of the model at step k.
-3. `search`: `lth.Search`, level after level of one model, driven by a training loop of your own.
-4. `apply_ticket`: `lth.Ticket.apply` for models of tf_keras.
-5. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
+3. `random_generators`: what a model's layers draw from, and which of them cannot be seeded.
+4. `search`: `lth.Search`, level after level of one model, driven by a training loop of your own.
+5. `apply_ticket`: `lth.Ticket.apply` for models of tf_keras.
+6. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
    workdir so that it survives its process.
-6. `loss_gradient`: the mean gradient of a model's loss, for criteria that score by it.
+7. `loss_gradient`: the mean gradient of a model's loss, for criteria that score by it.
 
 Imports `core` and `files`; never `experiments`, nor the engine of another Keras.
 """

@@ -11,10 +11,16 @@ from lth_keras.files import workdir_lock
 HOLDER = """
 import sys, time
 from lth_keras.files import workdir_lock as locks
-lock = locks.hold(sys.argv[1])
-print("held", flush=True)
-time.sleep(600)
+with locks.held(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
 """
+
+
+def hold(root):
+    """Takes a lock and lets it go again."""
+    with workdir_lock.held(root):
+        pass
 
 
 @pytest.fixture
@@ -32,7 +38,7 @@ def test_a_second_process_is_refused_with_the_first_ones_number_until_that_is_ki
         holder, tmp_path):
     for _ in range(2):  # Being refused takes nothing from the holder.
         with pytest.raises(WorkdirError, match="one process at a time. Received: ") as caught:
-            workdir_lock.hold(tmp_path)
+            hold(tmp_path)
         assert str(tmp_path) in str(caught.value)
         assert f"(process {holder.pid} on " in str(caught.value)
     os.kill(holder.pid, signal.SIGKILL)
@@ -45,7 +51,7 @@ def test_a_lock_can_be_taken_again_after_its_release(tmp_path):
     for _ in range(2):
         with workdir_lock.held(tmp_path), pytest.raises(WorkdirError,
                                                         match="one process at a time"):
-            workdir_lock.hold(tmp_path)
+            hold(tmp_path)
     assert os.listdir(tmp_path) == [".lock"]
 
 
@@ -63,7 +69,7 @@ def test_what_a_lock_file_says_is_no_more_than_a_remark(tmp_path, content):
     with workdir_lock.held(tmp_path):
         (tmp_path / ".lock").write_bytes(content)
         with pytest.raises(WorkdirError) as caught:
-            workdir_lock.hold(tmp_path)
+            hold(tmp_path)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
 
 
@@ -72,7 +78,7 @@ def test_a_link_in_the_locks_place_is_refused_and_what_it_leads_to_is_left(tmp_p
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "other")
     with pytest.raises(WorkdirError, match=r"\.lock"):
-        workdir_lock.hold(tmp_path / "run")
+        hold(tmp_path / "run")
     assert (tmp_path / "other").read_text() == "as it was"
 
 
@@ -89,8 +95,8 @@ def test_a_folder_that_became_anothers_before_the_lock_was_taken_is_let_go(tmp_p
     def check():
         if error := next(answers):
             with pytest.raises(WorkdirError, match="one process at a time"):
-                workdir_lock.hold(tmp_path)  # This time the lock is ours.
+                hold(tmp_path)  # This time the lock is ours.
             raise error
-    with pytest.raises(WorkdirError, match="another's"):
-        workdir_lock.hold(tmp_path, check)
-    workdir_lock.hold(tmp_path).release()
+    with pytest.raises(WorkdirError, match="another's"), workdir_lock.held(tmp_path, check):
+        pass
+    hold(tmp_path)

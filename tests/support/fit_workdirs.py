@@ -2,10 +2,9 @@
 
 import numpy as np
 
-from lth_keras.files import atomic, checksums
+from lth_keras.files import atomic, checksums, state_file
+from lth_keras.files.state_file import RewindPoint, State
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2.fit import state_file
-from lth_keras.keras2.fit.state_file import RewindPoint, State
 
 DENSITIES = (1.0, 0.5, 0.25)
 SETTINGS = {"schedule": {"rounds": 2, "epochs_per_round": 2, "steps_per_round": None,

@@ -9,8 +9,7 @@ from networks import BATCH, compiled, STEPS, X, Y
 from tf_keras.src.backend import RandomGenerator
 
 import lth_keras as lth
-from lth_keras.keras2 import rewinding
-from lth_keras.keras2.fit import random_state
+from lth_keras.keras2 import random_generators, rewinding
 from lth_keras.keras2.masking import weight_names
 from lth_keras.keras2.rewinding import Snapshot
 
@@ -44,13 +43,17 @@ def network():
         layers.Dense(2)]))
 
 
+def draws(model):
+    return [generator.state for generator in random_generators.generators(model)]
+
+
 class Fits:
     """Fits of one model, compiled once, each from the same beginning."""
 
     def __init__(self, optimizer):
         self.model = compiled(network(), optimizer)
         self._begun = Snapshot.of(self.model)
-        self._draws = random_state.states(self.model)
+        self._draws = draws(self.model)
         self._state = [variable.numpy() for variable in self._draws]
 
     def begin(self):
@@ -90,7 +93,7 @@ class Ended:
             lottery.results.drop(columns="seconds").to_csv(), history.history, history.epoch,
             lottery.restored, [variable.numpy().tobytes() for variable in model.weights],
             [variable.numpy().tobytes() for variable in rewinding.optimizer_variables(model)],
-            [variable.numpy().tobytes() for variable in random_state.states(model)])
+            [variable.numpy().tobytes() for variable in draws(model)])
         self.tickets = lottery.tickets
 
     def __eq__(self, other):

@@ -29,10 +29,9 @@ from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
 from lth_keras.experiments.results.record import COLUMNS
-from lth_keras.files import atomic, checksums
-from lth_keras.files.json_checks import ANYTHING, is_of, is_whole, NUMBER, NUMBER_OR_NONE
-from lth_keras.files.json_checks import numbers as with_numbers
-from lth_keras.files.tensor_file import SEARCH_STATE
+from lth_keras.files import atomic, checksums, state_file
+from lth_keras.files.json_checks import is_of, is_whole, NUMBER, NUMBER_OR_NONE
+from lth_keras.files.state_file import ticket_name
 from lth_keras.files.ticket import Ticket
 from lth_keras.files.workdir_lock import START, STATE
 
@@ -40,14 +39,6 @@ EARLY = "_early_stop"  # What the names of metrics at the early stop end with.
 _MOST_TICKET, _MOST_TABLE = 2**32, 2**24  # Bytes.
 _KNOWN = ("level", "density", "steps", "epochs", "early_stop_step", "val_loss_min", "diverged",
           "seconds")
-# What of a state's head a report uses, as `json_checks.is_of` takes it.
-_HEAD: dict[str, Any] = {
-    "settings": {str: ANYTHING},
-    "rows": [{str: (str, bool, *NUMBER_OR_NONE)}],
-    "history": {"epochs": [is_whole], "logs": {str: [ANYTHING]}},
-    "files": {str: str}}
-_ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_whole,
-          "seconds": NUMBER, "logs": {str: NUMBER}}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,27 +113,15 @@ def read(root: pathlib.Path) -> Fit:
     path = root / STATE
     try:
         atomic.refuse_links(root, path)
-        head = with_numbers(SEARCH_STATE.decode(SEARCH_STATE.load(path))[0])
-    except (LotteryError, OSError, RecursionError) as error:
+        state = state_file.decode(state_file.STATE.load(path))
+    except (LotteryError, OSError) as error:
         raise _damaged(path, getattr(error, "strerror", None) or str(error)) from None
-    wrong = [name for name, shape in _HEAD.items() if not is_of(head.get(name), shape)]
-    last = head.get("round")
-    if wrong or not isinstance(last, dict) or \
-            not is_of({name: last.get(name) for name in _ROUND}, _ROUND):
-        raise _damaged(path, f"holds no search: {', '.join(wrong or ['round'])} is not as written")
-    rows = list(head["rows"])
-    if last.get("over") is True:
-        rows.append(_row(last))
+    rows = [*state.rows, *([_row(state.round)] if state.round["over"] else [])]
     if not all(is_whole(row.get("level")) and is_of(row.get("density"), NUMBER) for row in rows):
         raise _damaged(path, "holds rows without a level or a density")
-    rows += _diverged(root, last, {row["level"] for row in rows})
-    fit = Fit(head["settings"], rows, head["history"]["logs"], {}, head["files"])
+    rows += _diverged(root, state.round, {row["level"] for row in rows})
+    fit = Fit(state.settings, rows, state.history["logs"], {}, state.files)
     return dataclasses.replace(fit, versions=_versions(root, fit))
-
-
-def ticket_name(level: int) -> str:
-    """Where the ticket of a level lies in the workdir."""
-    return f"level_{level:02d}/ticket.safetensors"
 
 
 def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Ticket:
@@ -156,12 +135,10 @@ def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Ticket:
         raise WorkdirError("A ticket is there once its level is reached. "
                            f"Received: {root}, level {level}.")
     try:
-        data = atomic.read(root / name, _MOST_TICKET, root)
-        # The first format of a state holds the SHA-256 alone.
-        mark = checksums.mark(data)
-        if fit.files[name] not in (mark, mark.split()[-1]):
-            raise _damaged(root / name, f"is not the file that {STATE} was saved with")
-        return Ticket.from_bytes(data)
+        return Ticket.from_bytes(
+            checksums.read_marked(root / name, fit.files[name], root, _MOST_TICKET))
+    except ValueError as error:
+        raise _damaged(root / name, str(error)) from None
     except OSError as error:
         raise _damaged(root / name, atomic.damage(error) or error.strerror or str(error)) from None
 
@@ -264,8 +241,7 @@ def _number(value: Any) -> Any:
 
 def _row(last: Mapping[str, Any]) -> dict[str, Any]:
     # The row of a round that is over, as `keras2.fit.round_record.Round.row` gives it.
-    best = last.get("best") if is_of(last.get("best"), [NUMBER]) else None
-    loss, step = best if best and len(best) == 2 else (None, None)
+    loss, step = last["best"] or (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},
             "early_stop_step": step, "val_loss_min": loss, **last["logs"], "diverged": False}
 

@@ -8,13 +8,12 @@ foreign or gone is noticed.
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from lth_keras.experiments.config.branches import MOST_LEVEL
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.files import checksums
-from lth_keras.files.json_checks import is_whole
+from lth_keras.files.json_checks import is_whole, misfits
 
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
@@ -72,44 +71,22 @@ def decode(data: bytes) -> Record:
       ValueError: if they are no whole record; what is wrong, in a few words.
     """
     content = checksums.unseal(data)
-    version = content.pop("format", None)
+    version, row = content.pop("format", None), content.get("row")
     if type(version) is not int or version != FORMAT:
         raise ValueError(f"is not of format {FORMAT}, which this version reads")
     names = [field.name for field in dataclasses.fields(Record)]
-    if list(content) != names or not isinstance(content["row"], dict):
+    more = [*row][len(COLUMNS):] if isinstance(row, dict) else []
+    if [*content] != names or not isinstance(row, dict) or [*row] != [*COLUMNS, *more] or \
+            len(more) > _MOST_MORE or not all(map(_MORE.fullmatch, more)):
         raise ValueError("is no record of a training")
-    _check_row(content["row"])
-    for name in ("ticket", "curve"):
-        _check(name, content[name], _is_mark)
-    diverged = content["row"]["diverged_at_step"] is not None
-    for name in ("following", "trained"):
-        _check(name, content[name], _is_none if diverged or content[name] is None else _is_mark)
-    _check("fingerprint", content["fingerprint"], _is_name)
+    diverged = row["diverged_at_step"] is not None
+    measures: dict[str, Any] = dict.fromkeys(_MEASURES) if diverged else _MEASURES
+    pruned = None if diverged else (None, checksums.is_mark)
+    wrong = [*misfits(row, {**_ROW, **measures, **dict.fromkeys(more, (None, _is_share))}),
+             *misfits(content, {**_MARKS, "row": dict, "following": pruned, "trained": pruned})]
+    if wrong:
+        raise ValueError(f"has no possible value of {wrong[0]}")
     return Record(**content)
-
-
-def _check_row(row: Mapping[str, Any]) -> None:
-    more = [*row][len(COLUMNS):]
-    if tuple(row)[:len(COLUMNS)] != COLUMNS or len(more) > _MOST_MORE or \
-            not all(isinstance(name, str) and _MORE.fullmatch(name) for name in more):
-        raise ValueError("is no record of a training")
-    rules = {**_RULES, **dict.fromkeys(more, _is_share_or_none), **(
-        dict.fromkeys(_MEASURES, _is_none) if row["diverged_at_step"] is not None else {})}
-    for name, rule in rules.items():
-        _check(name, row[name], rule)
-
-
-def _check(name: str, value: Any, rule: Callable[[Any], bool]) -> None:
-    if not rule(value):
-        raise ValueError(f"has no possible value of {name}")
-
-
-def _is_none(value: Any) -> bool:
-    return value is None
-
-
-def _is_level(value: Any) -> bool:
-    return is_whole(value) and value <= MOST_LEVEL
 
 
 def _is_finite(value: Any) -> bool:
@@ -120,26 +97,18 @@ def _is_share(value: Any) -> bool:
     return _is_finite(value) and 0 <= value <= 1
 
 
-def _is_share_or_none(value: Any) -> bool:
-    return value is None or _is_share(value)
-
-
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w[\w.]{0,49}", value, re.ASCII) is not None
 
 
-def _is_mark(value: Any) -> bool:
-    return isinstance(value, str) and \
-        re.fullmatch(r"(0|[1-9][0-9]{0,10}) bytes, sha256 [0-9a-f]{64}", value) is not None
-
-
-_MEASURES: dict[str, Callable[[Any], bool]] = {
-    "early_stop_step": is_whole, "val_loss_min": _is_finite,
-    "test_accuracy_early_stop": _is_share, "test_accuracy_final": _is_share,
-    "train_accuracy_final": _is_share}
-_RULES: dict[str, Callable[[Any], bool]] = {
-    "replicate": is_whole, "level": _is_level, "branch": _is_name, "branch_index": is_whole,
+# What a record holds, as `json_checks.is_of` takes it.
+_MEASURES: dict[str, Any] = {
+    "early_stop_step": is_whole, "val_loss_min": _is_finite, "test_accuracy_early_stop": _is_share,
+    "test_accuracy_final": _is_share, "train_accuracy_final": _is_share}
+_ROW: dict[str, Any] = {
+    "replicate": is_whole, "branch": _is_name, "branch_index": is_whole,
+    "level": lambda value: is_whole(value) and value <= MOST_LEVEL,
     "density": lambda value: _is_share(value) and value > 0,
     "seconds": lambda value: _is_finite(value) and value >= 0,
-    "diverged_at_step": lambda value: value is None or (is_whole(value) and value > 0),
-    **_MEASURES}
+    "diverged_at_step": (None, lambda value: is_whole(value) and value > 0)}
+_MARKS = {"fingerprint": _is_name, "ticket": checksums.is_mark, "curve": checksums.is_mark}

@@ -20,7 +20,7 @@ from lth_keras.experiments.training import data_feed, optimizers
 from lth_keras.experiments.training.data_feed import Interval
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.program import Program
-from lth_keras.keras2 import rewinding
+from lth_keras.keras2 import random_generators, rewinding
 from lth_keras.keras2.masking.weight_names import named_weights
 
 _MEASURED = 1.0  # Seconds of steps that a measurement of the speed takes, about.
@@ -107,7 +107,7 @@ class Trainer:
     def __init__(self, model: Any, data: Data, augmentation: str = "none",
                  resident_mib: int = data_feed.RESIDENT_MIB):
         self._model = model
-        self._generators = list(_generators(model))
+        self._generators = _generators(model)
         self._program = Program(model, data, augmentation)
         self.feed = data_feed.make(self._program, data, resident_mib)
         self._test = np.arange(len(data.y_test))
@@ -215,17 +215,13 @@ def _floats(logs: Any) -> dict[str, float]:
     return {name: float(value) for name, value in logs.items()}
 
 
-def _generators(model: Any) -> Iterator[Any]:
-    for layer in model._flatten_layers():
-        source = getattr(layer, "_random_generator", None)
-        if source is None:
-            continue
-        if getattr(source, "_generator", None) is None:
-            raise LotteryError(
-                "Layers that draw random numbers must be made after tf_keras.backend.experimental."
-                "enable_tf_random_generator(), so that the seed decides what they draw. Received: "
-                f"{layer.name!r}.")
-        yield source._generator
+def _generators(model: Any) -> list[Any]:
+    for name in random_generators.without_generator(model):
+        raise LotteryError(
+            "Layers that draw random numbers must be made after tf_keras.backend.experimental."
+            "enable_tf_random_generator(), so that the seed decides what they draw. Received: "
+            f"{name!r}.")
+    return random_generators.generators(model)
 
 
 def intervals(plan: TrainingSpec) -> Iterator[Interval]:

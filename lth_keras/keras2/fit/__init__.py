@@ -11,7 +11,7 @@ Read in this order:
 4. `round_callbacks`: Keras callbacks that see every round as a training of its own.
 5. `data_order`: `lottery.order`, data sets whose order is a function of seed and epoch.
 6. With `workdir=`: after an epoch `checkpointer` captures the search, the optimizer, the callbacks
-   and the random generators (`random_state`) as a `state_file`, which `search_workdir` writes in
-   the background.  When the same script runs again, `model_identity` makes sure that model,
+   and the random generators as a `files.state_file`, which `search_workdir` writes in the
+   background.  When the same script runs again, `model_identity` makes sure that model,
    optimizer and data are the same, and the search goes on in the same bits.
 """

@@ -11,19 +11,22 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lth_keras.core.masks import Arrays
+from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.files.ticket import Ticket
+from lth_keras.files.state_file import RewindPoint, State
 from lth_keras.files.workdir_lock import STATE
 from lth_keras.keras2 import rewinding
-from lth_keras.keras2.fit import model_identity, random_state
+from lth_keras.keras2.fit import model_identity
 from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
 from lth_keras.keras2.fit.round_record import Progress, Round
 from lth_keras.keras2.fit.search_workdir import Workdir
-from lth_keras.keras2.fit.state_file import RewindPoint, State
 from lth_keras.keras2.masking.weight_names import masked, named_weights, replicas_own
+from lth_keras.keras2.random_generators import generators, unkept
 from lth_keras.keras2.rewinding import Restored, Snapshot
 from lth_keras.keras2.search import Search
+
+_NOT_ALONE = ("With workdir=, nothing else may restore a fit. Received: a BackupAndRestore beside "
+              "the LotteryTicketCallback; leave it out.")
 
 
 class Checkpointer:
@@ -47,9 +50,11 @@ class Checkpointer:
         self._asked = False
         self._workdir = Workdir(root, {**settings, **model_identity.of(model)})
         try:
-            self._beside = [*random_state.states(model), *replicas_own(model)]
-            self._found = self._workdir.read(_largest(model))
-            rule = self._found and model_identity.broken_rule(self._found, model, self._beside)
+            self._beside = [*(generator.state for generator in generators(model)),
+                            *replicas_own(model)]
+            here = model_identity.captured(model, self._beside)
+            self._found = self._workdir.read(_largest(here))
+            rule = self._found and model_identity.broken_rule(self._found, here)
             if rule:
                 raise self._foreign(rule)
             if self.epoch is not None and self.epoch > last_epoch:
@@ -57,20 +62,20 @@ class Checkpointer:
         except BaseException:
             self._workdir.close()
             raise
-        self._saved = None if self._found is None else self._found.state.epoch
+        self._saved = self.epoch
         self._finished = False
         self._warned = False
         _warn_of("draws by operations that keep their state to themselves, so that a search that "
                  "goes on draws otherwise; call tf_keras.backend.experimental."
                  "enable_tf_random_generator() before the model is made",
-                 random_state.unkept(model))
+                 unkept(model))
         model._training_state = self
         self._fit = model.history  # Each fit has its own.
 
     @property
     def epoch(self) -> int | None:
         """The next epoch of the search that was found, or None if none was."""
-        return None if self._found is None else self._found.state.epoch
+        return None if self._found is None else self._found.epoch
 
     def restore(self, search: Search, inner: RoundCallbacks, rounds: int) -> Progress:
         """Puts the search that was found into the model and all that drives it.
@@ -81,7 +86,7 @@ class Checkpointer:
           rounds: how many rounds the whole search has.
         """
         assert self._found is not None
-        state, start, model = self._found.state, self._found.start, self._model
+        state, start, model = self._found, self._found.start, self._model
         if not inner.fits(state.callbacks):
             raise self._foreign("its round callbacks must be those of this fit")
         Snapshot(state.weights, state.optimizer, {}, state.counters).restore_all(model)
@@ -97,10 +102,10 @@ class Checkpointer:
             rewinding.fresh_slots(model.optimizer), start.counters)
         # The tickets of one search share theta_k.
         search.go_on({name: state.masks[name] for name in prunable}, theta,
-                     [] if theta is None else [
-                         Ticket(theta.weights, {name: ticket.masks[name] for name in prunable},
-                                ticket.level, ticket.provenance)
-                         for ticket in self._found.tickets])
+                     [] if theta is None else [dataclasses.replace(
+                         ticket, weights=theta.weights,
+                         masks={name: ticket.masks[name] for name in prunable})
+                         for ticket in state.tickets])
         inner.restore(state.callbacks)
         record = Round.from_dict(state.round)
         self._finished = record.over and record.level == rounds
@@ -114,7 +119,7 @@ class Checkpointer:
           ordered: whether the data comes in an order that the seed and the epoch decide.
         """
         assert self._found is not None
-        state = self._found.state
+        state = self._found
         if self._finished:
             return "the search is finished; nothing is trained"
         bits = "" if ordered else \
@@ -133,7 +138,7 @@ class Checkpointer:
         self._model._training_state = None  # For this fit alone.
         if self._found is None or self._model.history is not self._fit:
             return initial_epoch, 0
-        state = self._found.state
+        state = self._found
         if initial_epoch != state.first_epoch:
             self.close()
             raise LotteryError("A search that goes on from a workdir finds its epoch by itself: "
@@ -161,19 +166,13 @@ class Checkpointer:
           WorkdirError: if the last save could not be written.
         """
         if not self._asked:
-            raise LotteryError("With workdir=, nothing else may restore a fit. Received: a "
-                               "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
+            raise LotteryError(_NOT_ALONE)
         if epoch == self._saved or self._finished:
             return
         if not self._warned and inner.unkept():
             self._warned = True
             _warn_of("cannot be kept, and starts anew with a search that goes on", inner.unkept())
-        # The first state names no other file: what is there without one misses its state.
-        theta = None if self._saved is None else search.theta
-        self._workdir.save(
-            self._taken_down(epoch, progress, search.masks, inner),
-            None if theta is None else RewindPoint(theta.weights, theta.optimizer, theta.counters),
-            [] if theta is None else search.tickets)
+        self._workdir.save(self._capture(epoch, progress, search, inner))
         self._saved = epoch
 
     def check(self) -> None:
@@ -190,21 +189,23 @@ class Checkpointer:
             self._model._training_state = None
         self._workdir.close()
 
-    def _taken_down(self, epoch: int, progress: Progress, masks: Arrays,
-                    inner: RoundCallbacks) -> State:
+    def _capture(self, epoch: int, progress: Progress, search: Search,
+                 inner: RoundCallbacks) -> State:
         assert progress.first_epoch is not None
-        model = self._model
-        now = Snapshot.of(model, rewinds=False)
+        history = self._model.history
         logs = {name: [_plain(name, value) for value in values]
-                for name, values in model.history.history.items()}
+                for name, values in history.history.items()}
+        # The first state names no other file: what is there without one misses its state.
+        theta = None if self._saved is None else search.theta
         return State(
             settings={}, epoch=epoch, first_epoch=progress.first_epoch,
             round=progress.round.to_dict(), rows=list(progress.rows),
             restored=[dataclasses.asdict(item) for item in progress.restored],
-            history={"epochs": list(model.history.epoch), "logs": logs},
-            counters=now.counters, callbacks=inner.state(), weights=now.weights,
-            masks=dict(masks), thresholds=model_identity.thresholds(model), optimizer=now.optimizer,
-            draws=[*map(rewinding.stored, self._beside)])
+            history={"epochs": list(history.epoch), "logs": logs}, callbacks=inner.state(),
+            **model_identity.captured(self._model, self._beside),
+            start=None if theta is None else RewindPoint(
+                theta.weights, theta.optimizer, theta.counters),
+            tickets=() if theta is None else [*search.tickets])
 
     def _foreign(self, rule: str) -> WorkdirError:
         return WorkdirError(f"{self._workdir.root / STATE}: {rule}. Received: others. Use another "
@@ -214,17 +215,15 @@ class Checkpointer:
 def _check_alone(model: Any) -> None:
     # One of ours is from a fit that was interrupted before it began.
     if not isinstance(getattr(model, "_training_state", None), (Checkpointer, type(None))):
-        raise LotteryError("With workdir=, nothing else may restore a fit. Received: a "
-                           "BackupAndRestore beside the LotteryTicketCallback; leave it out.")
+        raise LotteryError(_NOT_ALONE)
     if model.distribute_strategy.extended._in_multi_worker_mode():
         raise LotteryError("workdir= serves a fit of one process. Received: a fit under "
                            f"{type(model.distribute_strategy).__name__} of several.")
 
 
-def _largest(model: Any) -> int:
+def _largest(here: Mapping[str, Any]) -> int:
     # The model, its optimizer and its masks, round callbacks' copies of the model, and a head.
-    snapshot = Snapshot.of(model, rewinds=False)
-    arrays = [*snapshot.weights.values(), *snapshot.optimizer]
+    arrays: list[Array] = [*here["weights"].values(), *here["optimizer"]]
     return 8 * sum(array.nbytes for array in arrays) + 2**26
 
 

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core import masks as mask_arrays
-from lth_keras.core.masks import Array
 from lth_keras.core.structures.words import named
 from lth_keras.files.provenance import fingerprint
+from lth_keras.files.state_file import State
 from lth_keras.keras2 import rewinding
-from lth_keras.keras2.fit.search_workdir import Found
 from lth_keras.keras2.masking.weight_names import masked, named_weights
 from lth_keras.keras2.rewinding import Snapshot
 
@@ -55,28 +54,32 @@ def _described(value: Any) -> Any:
     return json.loads(json.dumps(value, default=other))
 
 
-def broken_rule(found: Found, model: Any, beside: Sequence[Any]) -> str | None:
-    """What a search that was found breaks, if it cannot be one of this model; or None.
+def captured(model: Any, beside: Sequence[Any]) -> dict[str, Any]:
+    """What a `State` holds of a model, by the state's own names.
 
     Args:
-      found: what a workdir holds.
       model: the model, wrapped and compiled.
       beside: what is kept of it beside its weights: see `State.draws`; variables.
     """
-    state, start, tickets = found.state, found.start, found.tickets
-    here, masks = Snapshot.of(model, rewinds=False), rewinding.read_masks(model)
-    pairs = [(state.weights, here.weights), (state.masks, masks),
-             (state.thresholds, thresholds(model)),
-             (_numbered(state.optimizer), _numbered(here.optimizer)),
-             (_numbered(state.draws), _numbered([*map(rewinding.stored, beside)])),
-             *((ticket.masks, masks) for ticket in tickets)]
-    if start is not None:
-        pairs += [(start.weights, here.weights),
-                  (_numbered(start.optimizer), _numbered(here.optimizer))]
-    if any(_shapes(one) != _shapes(other) for one, other in pairs) \
-            or [*map(set, state.counters)] != [*map(set, here.counters)]:
+    now = Snapshot.of(model, rewinds=False)
+    thresholds = {name: rewinding.stored(item.threshold) for name, item in masked(model).items()}
+    return {"weights": now.weights, "masks": rewinding.read_masks(model), "thresholds": thresholds,
+            "optimizer": now.optimizer, "draws": [*map(rewinding.stored, beside)],
+            "counters": now.counters}
+
+
+def broken_rule(state: State, here: Mapping[str, Any]) -> str | None:
+    """What a state that was found breaks, if it cannot be one of this model; or None.
+
+    Args:
+      state: of the search that a workdir holds.
+      here: what is `captured` of the model.
+    """
+    files: list[Any] = [state, *state.tickets, *([state.start] if state.start else [])]
+    if not all(_form(vars(file)[name]) == _form(here[name])
+               for file in files for name in here.keys() & vars(file)):
         return "its arrays must be those of the model and its optimizer"
-    masks = dict(tickets[-1].masks) if tickets else masks
+    masks = state.tickets[-1].masks if state.tickets else here["masks"]
     if not all(np.array_equal(state.masks[name], mask) for name, mask in masks.items()) \
             or state.round["density"] != mask_arrays.density(masks):
         return "its masks must be those of its level"
@@ -85,14 +88,10 @@ def broken_rule(found: Found, model: Any, beside: Sequence[Any]) -> str | None:
     return None
 
 
-def thresholds(model: Any) -> dict[str, Array]:
-    """What tfmot's summaries show for each masked weight, by name."""
-    return {name: rewinding.stored(item.threshold) for name, item in masked(model).items()}
-
-
-def _numbered(arrays: Sequence[Array]) -> dict[str, Array]:
-    return {str(number): array for number, array in enumerate(arrays)}
-
-
-def _shapes(arrays: Mapping[str, Array]) -> dict[str, Any]:
-    return {name: (np.shape(array), array.dtype) for name, array in arrays.items()}
+def _form(part: Any) -> Any:
+    # Of arrays by name, arrays in order, or counters: the names, shapes and types.
+    if isinstance(part, Mapping):
+        return {name: _form(item) for name, item in part.items()}
+    if isinstance(part, list):
+        return [*map(_form, part)]
+    return (part.shape, part.dtype) if isinstance(part, np.ndarray) else type(part)

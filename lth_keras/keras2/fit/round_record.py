@@ -23,6 +23,9 @@ class Round:
       over: whether the next batch belongs to the next round.
       loss: the training loss that Keras last logged, or None.
       diverged: whether it ended with a loss or weights that are not finite.
+      seconds: those that it took before this process, or in all when it is over.
+      logs: the metrics of the last epoch.
+      best: the least validation loss and the step of it, or None.
     """
 
     level: int
@@ -32,10 +35,10 @@ class Round:
     over: bool = False
     loss: Any = None
     diverged: bool = False
-    _seconds: float = 0.0  # Those in the processes that this one goes on from.
+    seconds: float = 0.0
+    logs: dict[str, float] = dataclasses.field(default_factory=dict)
+    best: "list[Any] | None" = None
     _began: float | None = dataclasses.field(default_factory=time.perf_counter)
-    _logs: dict[str, float] = dataclasses.field(default_factory=dict)
-    _best: tuple[float, int] | None = None
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
         """Counts an epoch and keeps its metrics.
@@ -49,16 +52,16 @@ class Round:
         self.epochs += 1
         self.loss = logs.get("loss", self.loss)
         # A metric may be an array, one number a class; the table has room for one number.
-        self._logs = {name: float(value) for name, value in logs.items()
-                      if name not in ("level", "density") and np.ndim(value) == 0}
-        loss = self._logs.get("val_loss", math.nan)
+        self.logs = {name: float(value) for name, value in logs.items()
+                     if name not in ("level", "density") and np.ndim(value) == 0}
+        loss = self.logs.get("val_loss", math.nan)
         # The first of equal minima, as the paper's criterion finds it afterwards.
-        if loss < (self._best[0] if self._best else math.inf):
-            self._best = (loss, self.steps)
+        if loss < (self.best[0] if self.best else math.inf):
+            self.best = [loss, self.steps]
 
     def end(self) -> None:
         """Ends the round; its clock stands still from now on."""
-        self._seconds, self._began, self.over = self._passed(), None, True
+        self.seconds, self._began, self.over = self._passed(), None, True
 
     @property
     def loss_not_finite(self) -> bool:
@@ -67,10 +70,10 @@ class Round:
 
     def metrics(self) -> dict[str, Any]:
         """What the round measured; nothing that depends on the clock."""
-        loss, step = self._best or (None, None)
+        loss, step = self.best or (None, None)
         return {"level": self.level, "density": self.density, "steps": self.steps,
                 "epochs": self.epochs, "early_stop_step": step, "val_loss_min": loss,
-                **self._logs}
+                **self.logs}
 
     def row(self) -> dict[str, Any]:
         """The round's row of the results table."""
@@ -78,11 +81,10 @@ class Round:
 
     def to_dict(self) -> dict[str, Any]:
         """The round as plain data, to go on from elsewhere."""
-        return {"level": self.level, "density": self.density, "steps": self.steps,
-                "epochs": self.epochs, "over": self.over,
-                "loss": None if self.loss is None else float(self.loss),
-                "seconds": self._passed(), "logs": dict(self._logs),
-                "best": None if self._best is None else list(self._best)}
+        kept = ("level", "density", "steps", "epochs", "over", "loss", "seconds", "logs", "best")
+        return {name: getattr(self, name) for name in kept} | {
+            "loss": None if self.loss is None else float(self.loss),
+            "seconds": self._passed(), "logs": dict(self.logs)}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Round":
@@ -93,14 +95,10 @@ class Round:
           >>> Round.from_dict(record.to_dict()).metrics() == record.metrics()
           True
         """
-        best = given["best"]
-        began = None if given["over"] else time.perf_counter()
-        return cls(given["level"], given["density"], given["steps"], given["epochs"],
-                   given["over"], given["loss"], _seconds=given["seconds"], _began=began,
-                   _logs=dict(given["logs"]), _best=best and (best[0], int(best[1])))
+        return cls(**given, _began=None if given["over"] else time.perf_counter())
 
     def _passed(self) -> float:
-        return self._seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
+        return self.seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
 
 
 @dataclasses.dataclass

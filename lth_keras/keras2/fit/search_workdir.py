@@ -10,6 +10,7 @@ Every file is whole or absent.  The state is written last and has the mark of ea
 (`files.checksums.mark`), so what it names is there, and is what it was saved with.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -20,13 +21,12 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.files import atomic, checksums, workdir_lock
+from lth_keras.errors import WorkdirError
+from lth_keras.files import atomic, checksums, state_file, workdir_lock
 from lth_keras.files.json_checks import as_json
+from lth_keras.files.state_file import State, ticket_name
 from lth_keras.files.ticket import Ticket
 from lth_keras.files.workdir_lock import refuse_changed, refuse_other, SEARCH, START, STATE
-from lth_keras.keras2.fit import state_file
-from lth_keras.keras2.fit.state_file import RewindPoint, State
 
 _Read = TypeVar("_Read")
 
@@ -34,26 +34,6 @@ RESULTS = "results.csv"
 # A regular expression for all that a search writes, by its path in the workdir.
 _FILES = r"(state|start)\.safetensors|level_\d+/ticket\.safetensors|results\.csv"
 _OPEN: "weakref.WeakValueDictionary[pathlib.Path, Workdir]" = weakref.WeakValueDictionary()
-
-
-def ticket_name(level: int) -> str:
-    """Where the ticket of a level lies."""
-    return f"level_{level:02d}/ticket.safetensors"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Found:
-    """What a workdir holds of a search.
-
-    Attributes:
-      state: the search between two epochs.
-      start: the model and the optimizer at step k, once that is reached.
-      tickets: those of level 0, 1, ... up to the state's.
-    """
-
-    state: State
-    start: RewindPoint | None
-    tickets: list[Ticket]
 
 
 class Workdir:
@@ -80,7 +60,9 @@ class Workdir:
         earlier = _OPEN.get(self.root)
         if earlier is not None:
             earlier.close()
-        self._lock = workdir_lock.hold(self.root, lambda: refuse_other(self.root, SEARCH))
+        self._lock = contextlib.ExitStack()
+        self._lock.enter_context(
+            workdir_lock.held(self.root, lambda: refuse_other(self.root, SEARCH)))
         _OPEN[self.root] = self
         try:
             atomic.remove_unfinished(self.root, self.root.rglob(".*"), _FILES)
@@ -88,7 +70,7 @@ class Workdir:
             self.close()
             raise
 
-    def read(self, largest: int) -> Found | None:
+    def read(self, largest: int) -> State | None:
         """The search that lies here, if one does.
 
         Args:
@@ -106,23 +88,19 @@ class Workdir:
         state = self._read(STATE, largest, state_file.decode)
         refuse_changed(self.root, SEARCH, state.settings, as_json(self._settings))
         if not state.files:
-            return Found(state, None, [])
-        names = [START, *(ticket_name(level) for level in range(len(state.files) - 1))]
-        if set(names) != set(state.files) or len(names) != state.round["level"] + 2:
+            return state
+        tickets = [ticket_name(level) for level in range(len(state.files) - 1)]
+        if {START, *tickets} != state.files.keys() or len(tickets) != state.round["level"] + 1:
             raise self._damaged(STATE, "it does not name the files of its search")
+        start = self._read(START, largest, state_file.decode_start, state.files)
+        return dataclasses.replace(state, start=start, tickets=[
+            self._read(name, largest, Ticket.from_bytes, state.files) for name in tickets])
 
-        def decoded(name: str, decode: Callable[[bytes], _Read]) -> _Read:
-            return self._read(name, largest, decode, state.files[name])
-        return Found(state, decoded(START, state_file.decode_start),
-                     [decoded(name, Ticket.from_bytes) for name in names[1:]])
-
-    def save(self, state: State, start: RewindPoint | None, tickets: Sequence[Ticket]) -> None:
+    def save(self, state: State) -> None:
         """Writes a state in the background, when the last is written, and what it builds on.
 
         Args:
           state: the search between two epochs; its arrays must not change any more.
-          start: the model and the optimizer at step k, or None before it.
-          tickets: those of level 0, 1, ... up to the state's; none before step k.
 
         Raises:
           WorkdirError: if the last state could not be written; it names the file.
@@ -131,7 +109,7 @@ class Workdir:
             raise WorkdirError("A workdir serves one search at a time. Received: "
                                f"{self.root}, which a later fit has taken over.")
         self._wait()
-        self._writing = self._background.submit(self._write_all, state, start, list(tickets))
+        self._writing = self._background.submit(self._write_all, state)
 
     def finish(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Waits for the last state, writes the results and lets the folder go.
@@ -155,17 +133,16 @@ class Workdir:
         if not self._closed:
             self._closed = True
             self._background.shutdown(wait=True)
-            self._lock.release()
+            self._lock.close()
 
     def _wait(self) -> None:
         if self._writing is not None:
             self._writing.result()
 
-    def _write_all(self, state: State, start: RewindPoint | None,
-                   tickets: list[Ticket]) -> None:
-        if start is not None and START not in self._marks:
-            self._marks[START] = self._write(START, state_file.encode_start(start))
-        for level, ticket in enumerate(tickets):
+    def _write_all(self, state: State) -> None:
+        if state.start is not None and START not in self._marks:
+            self._marks[START] = self._write(START, state_file.encode_start(state.start))
+        for level, ticket in enumerate(state.tickets):
             name = ticket_name(level)
             if name not in self._marks:
                 self._marks[name] = self._write(name, ticket.to_bytes())
@@ -185,22 +162,18 @@ class Workdir:
         return checksums.mark(data)
 
     def _read(self, name: str, largest: int, decode: Callable[[bytes], _Read],
-              expected: "str | None" = None) -> _Read:
+              files: "Mapping[str, str] | None" = None) -> _Read:
         try:
-            data = atomic.read(self.root / name, largest, self.root)
-            mark = checksums.mark(data)
-            # A state of format 1 has the SHA-256 alone, with which a mark ends.
-            if expected is not None and expected not in (mark, mark.split()[-1]):
-                raise LotteryError(f"it is not the file that {STATE} was saved with")
-            read = decode(data)
-        except LotteryError as error:
+            if files is None:
+                return decode(atomic.read(self.root / name, largest, self.root))
+            data = checksums.read_marked(self.root / name, files[name], self.root, largest)
+            self._marks[name] = checksums.mark(data)
+            return decode(data)
+        except ValueError as error:
             raise self._damaged(name, str(error)) from None
         except OSError as error:
             why = atomic.damage(error) or f"cannot be read: {error.strerror or error}"
             raise self._damaged(name, why) from None
-        if expected is not None:
-            self._marks[name] = mark
-        return read
 
     def _damaged(self, name: str, why: str) -> WorkdirError:
         return WorkdirError(f"{self.root / name}: {why.rstrip('.')}. Bring the file back, or begin "

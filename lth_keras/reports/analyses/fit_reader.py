@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits
+from lth_keras.files.state_file import ticket_name
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses.analysis import WorkdirReader
 
@@ -26,7 +27,7 @@ class FitReader(WorkdirReader):
         self._roots = list(roots)
         self._fits = [fits.read(root) for root in roots]
         self._levels = [[level for level in range(len(fit.files))
-                         if fits.ticket_name(level) in fit.files] for fit in self._fits]
+                         if ticket_name(level) in fit.files] for fit in self._fits]
         for root, fit, levels in zip(roots, self._fits, self._levels, strict=True):
             if not levels:
                 raise WorkdirError("An analysis needs a ticket, which is there once fit has come "

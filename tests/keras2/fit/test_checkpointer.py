@@ -20,8 +20,7 @@ from resumed_fits import Death, Dies, Fits, Logs, network, tickets
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.files import atomic, workdir_lock
-from lth_keras.keras2.fit import state_file
+from lth_keras.files import atomic, state_file, workdir_lock
 from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
 
 layers = keras.layers
@@ -226,7 +225,8 @@ def refused(fits, root, match, kind=WorkdirError, others=(), **options):
     assert batches.count == 0
     assert contents(root) == before
     assert fits.model._training_state is None
-    workdir_lock.hold(root).release()
+    with workdir_lock.held(root):
+        pass
 
 
 def contents(root):
@@ -265,7 +265,7 @@ def test_the_file_of_another_search_is_named(fits, copy, tmp_path):
     fits.fit(tmp_path / "other", criterion="random")
     name = "level_01/ticket.safetensors"
     shutil.copy(tmp_path / "other" / name, copy / name)
-    refused(fits, copy, f"^{copy / name}: it is not the file that state.safetensors was saved with")
+    refused(fits, copy, f"^{copy / name}: is not what was written: its SHA-256 does not match")
 
 
 def flipped(masks):
@@ -373,7 +373,7 @@ def test_another_first_epoch_is_refused(fits, copy):
 
 def test_a_second_process_is_refused_and_the_first_goes_on(fits, whole, root):
     program = ("import sys; from lth_keras.files import workdir_lock\n"
-               "try: workdir_lock.hold(sys.argv[1])\n"
+               "try: workdir_lock.held(sys.argv[1]).__enter__()\n"
                "except workdir_lock.WorkdirError as error: print(error)")
 
     def second_process():  # As the command's own it does without TensorFlow.

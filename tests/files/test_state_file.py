@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lth_keras.errors import WorkdirError
-from lth_keras.files import tensor_file
-from lth_keras.keras2.fit import state_file
-from lth_keras.keras2.fit.state_file import RewindPoint, State
+from lth_keras.files import state_file, tensor_file
+from lth_keras.files.state_file import RewindPoint, State
 
 W = np.array([[1.5, -2.0]], np.float32)
 ROUND = {"level": 1, "density": 0.8, "steps": 7, "epochs": 2, "over": False, "loss": float("nan"),
