@@ -17,6 +17,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.store import Store
 from lth_keras.files import checksums, workdir_lock
 from lth_keras.files.ticket import Ticket
 
@@ -140,7 +141,7 @@ def from_workdir(root: "str | os.PathLike[str]", level: int, replicate: int) -> 
         raise WorkdirError("--level must be one whose trained weights were kept, of "
                            f"{', '.join(map(str, there))}. Received: {level} of {root}.")
     training = Training(replicate, level)
-    return _source(config, training, store.read_trained(root, training, config.fingerprint), root)
+    return _source(config, training, Store(root, config).read_trained(training), root)
 
 
 def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],

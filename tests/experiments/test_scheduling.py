@@ -14,7 +14,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.experiment import Experiment, WorkerDiedError
 from lth_keras.experiments.remaining import unfinished
-from lth_keras.experiments.results import store
+from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.results.outcome import Outcome
 from lth_keras.experiments.results.paths import DamagedError
 from lth_keras.experiments.results.store import Store
@@ -293,7 +293,7 @@ def test_a_run_with_nothing_to_do_submits_nothing(run):
 def test_a_training_whose_record_is_lost_is_trained_again(run):
     workers, _ = run(1)
     for training in (Training(1, 3), Training(0, 2, "reinit")):
-        (workers.store.folder(training) / "result.json").unlink()
+        (paths.folder(workers.store.root, training) / "result.json").unlink()
     again, _ = run(2)
     assert again.submitted == [Training(0, 2, "reinit"), Training(1, 3)]
 

@@ -174,7 +174,7 @@ def test_trained_weights_are_kept_of_tickets_and_sparse(done):
                        for name, mask in found.masks.items())
         else:
             with pytest.raises(WorkdirError, match=f"Received: {training} in "):
-                store.read_trained(root, training)
+                Store(root, settings).read_trained(training)
 
 
 def test_densities_are_those_of_the_masks(done):

@@ -6,34 +6,21 @@ for it; what is intact stays.  The run then does again what has no record: to th
 as a training depends on nothing but the configuration and its ticket.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
 import os
 import pathlib
-import re
 from collections.abc import Callable, Iterator
 
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths, store
-from lth_keras.experiments.results.paths import (
-    DamagedError,
-    folder,
-    found,
-    read_within,
-    ticket_path,
-)
+from lth_keras.experiments.results.paths import DamagedError, FILES, FOLDERS, places
 from lth_keras.experiments.results.record import COLUMNS, Record
 from lth_keras.files import atomic, checksums, workdir_lock
-
-# All that a run writes, by its path in the workdir.
-_FILES = (r"config\.json|results\.csv|plots/(summary|curves|figure_[0-9]+)\.png|"
-          r"plots/report\.html|analysis/[a-z_]+\.(csv|png)|"
-          r"replicate_[0-9]+/level_[0-9]+/(ticket\.safetensors|"
-          r"[0-9A-Za-z_.]+_[0-9]+/(result\.json|curve\.csv|trained\.safetensors))")
-_FOLDERS = r"plots|analysis|replicate_[0-9]+(/level_[0-9]+(/[0-9A-Za-z_.]+_[0-9]+)?)?"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +30,12 @@ class Damage:
     Attributes:
       path: the file.
       why: what is wrong with it.
-      voids: the trainings that are to be done again for it.
+      voids: the training that is to be done again for it, or None.
     """
 
     path: pathlib.Path
     why: str
-    voids: tuple[Training, ...] = ()
+    voids: Training | None = None
 
     def __str__(self) -> str:
         return f"{self.path} {self.why}"
@@ -79,20 +66,21 @@ def prepare(root: pathlib.Path, config: Config, repairs: bool, dry: bool,
         made = os.path.lexists(root / "results.csv") and store.results_stale(root)
         say(f"Nothing in {root} is damaged" + (
             ", but for results.csv, which is made anew of the records." if made else "."))
-    known: set[Damage] = set()
-    void: set[Training] = set()
-    while new := [damage for damage in damages if damage not in known]:
-        for damage in new:
-            if not damage.voids or not void.issuperset(damage.voids):
+    known: list[Damage] = []
+    while damages:
+        void = {damage.voids for damage in known} - {None}
+        for damage in damages:
+            if damage.voids not in void:
                 say(f"damaged: {damage}")
-        known.update(new)
-        void.update(training for damage in new for training in damage.voids)
-        if not dry:
-            mend(root, config, new)
-            damages = check(root, config)  # A link may have hidden others.
+        known += damages
+        if dry:
+            return known
+        mend(root, config, damages)
+        # A link may have hidden others.
+        damages = [damage for damage in check(root, config) if damage not in known]
     if not dry:
         tidy(root)
-    return list(known)
+    return known
 
 
 def check(root: pathlib.Path, config: Config) -> list[Damage]:
@@ -108,28 +96,38 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
       OSError: if a file cannot be read, for want of permission or of a sound disk.
     """
     workdir_lock.refuse_other(root, workdir_lock.RUN)
-    damages = list(_links(root))
+    damages = _Damages()
+    _check_places(root, damages)
     if damages:  # They hide what else there is; a second look finds it.
-        return damages
+        return [*damages.values()]
     records: dict[Training, Record] = {}
-    for training in found(root):
-        try:
+    for training in paths.found(root):
+        with damages.of(training):
             records[training] = paths.read_record(root, training)
+    _check_config(root, config, records, damages)
+    for training in [*records]:
+        if records[training].fingerprint != config.fingerprint:
+            other = records.pop(training).fingerprint
+            damages.add(places(root, training)["record"], f"is of another experiment ({other})",
+                        training)
+    _check_chains(root, config, records, damages)
+    _check_files(root, config, records, damages)
+    return [*damages.values()]
+
+
+class _Damages(dict[pathlib.Path, Damage]):
+    """What is found, by file; what was found of a file first stands."""
+
+    def add(self, path: pathlib.Path, why: str, voids: Training | None = None) -> None:
+        self.setdefault(path, Damage(path, why, voids))
+
+    @contextlib.contextmanager
+    def of(self, voids: Training | None) -> Iterator[None]:
+        """Adds what is damaged among that which is read."""
+        try:
+            yield
         except DamagedError as error:
-            damages.append(Damage(error.path, error.why, (training,)))
-    damages += _of_config(root, config, records, bool(damages))
-    for training, record in list(records.items()):
-        if record.fingerprint != config.fingerprint:
-            path = folder(root, training) / "result.json"
-            damages.append(Damage(path, f"is of another experiment ({record.fingerprint})",
-                                  (training,)))
-            del records[training]
-    known = {training for damage in damages for training in damage.voids}
-    damages += [*_of_chains(root, config, records, known), *_of_tickets(root, config, records),
-                *_of_trainings(root, records)]
-    damages += _forgotten(root, {*records, *known} | {
-        training for damage in damages for training in damage.voids})
-    return list({damage.path: damage for damage in reversed(damages)}.values())[::-1]
+            self.add(error.path, error.why, voids)
 
 
 def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
@@ -139,8 +137,8 @@ def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
       OSError: if something cannot be taken away.
     """
     for damage in damages:
-        for training in damage.voids:  # First: without them the rest is as if never done.
-            (folder(root, training) / "result.json").unlink(missing_ok=True)
+        if damage.voids:  # First: without its record the rest is as if never done.
+            places(root, damage.voids)["record"].unlink(missing_ok=True)
         if damage.path.name == "config.json" and not damage.path.is_symlink():
             atomic.write(damage.path, checksums.seal(config.to_dict()))
         else:
@@ -151,7 +149,7 @@ def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
 
 def tidy(root: pathlib.Path) -> None:
     """Takes away the temporary files that a killed process left."""
-    atomic.remove_unfinished(root, _walk(root), _FILES)
+    atomic.remove_unfinished(root, _walk(root), FILES)
 
 
 def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -162,90 +160,80 @@ def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
     for top, folders, names in os.walk(root, onerror=stop):
         here = pathlib.Path(top)
         yield from (here / name for name in [*folders, *names])
-        folders[:] = [name for name in folders if re.fullmatch(
-            _FOLDERS, (here / name).relative_to(root).as_posix())]
+        folders[:] = [name for name in folders
+                      if FOLDERS.fullmatch((here / name).relative_to(root).as_posix())]
 
 
-def _links(root: pathlib.Path) -> Iterator[Damage]:
+def _check_places(root: pathlib.Path, damages: _Damages) -> None:
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
-        if re.fullmatch(f"{_FILES}|{_FOLDERS}", name):
+        is_folder = FOLDERS.fullmatch(name) is not None
+        if is_folder or FILES.fullmatch(name):
             if path.is_symlink():
-                yield Damage(path, "is a link, and what is in a workdir lies there itself")
-            elif path.is_dir() != bool(re.fullmatch(_FOLDERS, name)):
-                yield Damage(path, "is not a file" if path.is_dir() else "is not a folder")
+                damages.add(path, "is a link, and what is in a workdir lies there itself")
+            elif path.is_dir() != is_folder:
+                damages.add(path, "is not a folder" if is_folder else "is not a file")
 
 
-def _of_config(root: pathlib.Path, config: Config, records: dict[Training, Record],
-               damaged: bool) -> Iterator[Damage]:
-    path = root / "config.json"
-    if not path.exists() and not records and not damaged:
-        return
-    try:
-        paths.check_same(root, paths.read_config(root), config)
-    except DamagedError as error:
-        if records and all(record.fingerprint != config.fingerprint
-                           for record in records.values()):
-            raise WorkdirError(f"A workdir holds one experiment. Received: {root}, with results "
-                               "of other settings. Use another --workdir.") from None
-        yield Damage(error.path, error.why)
-
-
-def _of_chains(root: pathlib.Path, config: Config, records: dict[Training, Record],
-               known: set[Training]) -> Iterator[Damage]:
-    # Every level stands on the training below it that its ticket was made from.
-    for training, record in records.items():
-        path = folder(root, training) / "result.json"
-        if training.level == 0:
-            continue
-        below = chain(config, training.replicate, training.level - 1)
-        if below in known:
-            continue
-        if below not in records:
-            yield Damage(folder(root, below) / "result.json", "is missing, though level "
-                         f"{training.level} was trained from its ticket", (below,))
-        elif records[below].following != record.ticket:
-            yield Damage(path, "was trained from another ticket than its level's", (training,))
-
-
-def _of_tickets(root: pathlib.Path, config: Config,
-                records: dict[Training, Record]) -> Iterator[Damage]:
-    stated: dict[tuple[int, int], tuple[Training, str]] = {}
-    for training, record in records.items():
-        if record.following:
-            stated[training.replicate, training.level + 1] = training, record.following
-        # Below the record that made it, if that one is damaged: to be made again by it.
-        maker = chain(config, training.replicate, max(0, training.level - 1))
-        stated.setdefault((training.replicate, training.level), (maker, record.ticket))
-    for (replicate, level), (maker, mark) in stated.items():
+def _check_config(root: pathlib.Path, config: Config, records: dict[Training, Record],
+                  damages: _Damages) -> None:
+    if not (root / "config.json").exists() and not records and not damages:
+        return  # A run that has not begun.
+    with damages.of(None):
         try:
-            paths.read_marked(root, ticket_path(root, replicate, level), mark)
-        except DamagedError as error:
-            yield Damage(error.path, error.why, (maker,))
+            paths.read_config(root, config)
+        except DamagedError:
+            if records and config.fingerprint not in {
+                    record.fingerprint for record in records.values()}:
+                raise WorkdirError(f"A workdir holds one experiment. Received: {root}, with "
+                                   "results of other settings. Use another --workdir.") from None
+            raise
 
 
-def _of_trainings(root: pathlib.Path, records: dict[Training, Record]) -> Iterator[Damage]:
-    # The curve and the trained weights that each has for itself.
+def _check_chains(root: pathlib.Path, config: Config, records: dict[Training, Record],
+                  damages: _Damages) -> None:
+    # Every level stands on the training below it that its ticket was made from.  Results.csv is
+    # made from the records, after them: it never has a row that they have not.
+    told = dict.fromkeys(_in_results(root), "results.csv has its row")
     for training, record in records.items():
-        try:
-            paths.read_curve(root, training, record.curve)
-            if record.trained:
-                paths.read_marked(root, paths.trained_path(root, training), record.trained)
-        except DamagedError as error:
-            yield Damage(error.path, error.why, (training,))
+        if training.level:
+            below = chain(config, training.replicate, training.level - 1)
+            told[below] = f"level {training.level} was trained from its ticket"
+            if below in records and records[below].following != record.ticket:
+                damages.add(places(root, training)["record"],
+                            "was trained from another ticket than its level's", training)
+    for training, why in told.items():
+        if training not in records:
+            damages.add(places(root, training)["record"], f"is missing, though {why}", training)
 
 
-def _forgotten(root: pathlib.Path, known: set[Training]) -> Iterator[Damage]:
-    # results.csv is made from the records, after them: it never has a row that they have not.
+def _in_results(root: pathlib.Path) -> list[Training]:
     try:
-        text = read_within(root, root / "results.csv", paths.MOST_TABLE).decode()
-        rows = [row for row in csv.DictReader(io.StringIO(text))
-                if tuple(row)[:len(COLUMNS)] == COLUMNS]
-        named = {Training(int(row["replicate"]), int(row["level"]), row["branch"],
-                          int(row["branch_index"])) for row in rows}
+        data = paths.read_within(root, root / "results.csv", paths.MOST_TABLE)
+        named = [Training(int(row["replicate"]), int(row["level"]), row["branch"],
+                          int(row["branch_index"]))
+                 for row in csv.DictReader(io.StringIO(data.decode()))
+                 if tuple(row)[:len(COLUMNS)] == COLUMNS]
+        return [training for training in named if FILES.fullmatch(
+            places(root, training)["record"].relative_to(root).as_posix())]
     except (DamagedError, ValueError, TypeError, csv.Error):
-        return  # It is written anew.
-    for training in sorted(named - known, key=dataclasses.astuple):
-        path = folder(root, training) / "result.json"
-        if re.fullmatch(_FILES, path.relative_to(root).as_posix()):
-            yield Damage(path, "is missing, though results.csv has its row", (training,))
+        return []  # It is written anew.
+
+
+def _check_files(root: pathlib.Path, config: Config, records: dict[Training, Record],
+                 damages: _Damages) -> None:
+    # What each record vouches for, once, with the training that makes it again.
+    marks: dict[pathlib.Path, tuple[str, Training]] = {}
+    for training, record in records.items():
+        with damages.of(training):
+            paths.read_curve(root, training, record.curve)
+        for name in ("following", "trained"):
+            if mark := getattr(record, name):
+                marks[places(root, training)[name]] = mark, training
+    for training, record in records.items():
+        # If the record that made it is damaged: that training is done again, and makes it.
+        maker = chain(config, training.replicate, max(0, training.level - 1))
+        marks.setdefault(places(root, training)["ticket"], (record.ticket, maker))
+    for path, (mark, maker) in marks.items():
+        with damages.of(maker):
+            paths.read_marked(root, path, mark)

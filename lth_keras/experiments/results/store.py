@@ -1,15 +1,4 @@
-"""The results of a run in its workdir: where they lie, and what is done.
-
-    .lock                                         who uses it (`files.workdir_lock`)
-    config.json                                   the configuration last asked for, sealed
-    results.csv                                   a row a trained network, made from the records
-    replicate_0/level_03/ticket.safetensors       theta_0 and the mask of that level
-    replicate_0/level_03/ticket_0/trained.safetensors   its trained weights, and the mask
-    replicate_0/level_03/reinit_0/curve.csv       loss and accuracy over its training
-    replicate_0/level_03/reinit_0/result.json     its record; once this is there, it is done
-    plots/                                        the pictures
-    analysis/                                     what `lth analyse` gave
-    deployment/                                   what `lth report --deployment` exported
+"""The results of a run in its workdir: what finishes a training, and what is read of those done.
 
 Every file is whole or absent, and what a record vouches for was written before it.  A run
 goes on from what it finds here: nothing else tells it what has been done.
@@ -57,7 +46,7 @@ class Store:
         self._config = config
         workdir_lock.refuse_other(self.root, workdir_lock.RUN)
         if os.path.lexists(self.root / "config.json"):
-            paths.check_same(self.root, paths.read_config(self.root), config)
+            paths.read_config(self.root, config)
 
     def begin(self) -> None:
         """Makes the folder the run's: only now, so that a run that fails to start leaves none.
@@ -75,13 +64,9 @@ class Store:
         """Where the ticket of a level lies."""
         return paths.ticket_path(self.root, replicate, level)
 
-    def folder(self, training: Training) -> pathlib.Path:
-        """Where the results of a training lie."""
-        return paths.folder(self.root, training)
-
     def is_done(self, training: Training) -> bool:
         """Whether a training is finished."""
-        return (self.folder(training) / "result.json").exists()
+        return paths.places(self.root, training)["record"].exists()
 
     def record(self, training: Training) -> Record:
         """The record of a training that is done.
@@ -109,7 +94,12 @@ class Store:
         Raises:
           WorkdirError: if they were not kept; a DamagedError, if they are not what was written.
         """
-        return read_trained(self.root, training, self._config.fingerprint)
+        mark = self.record(training).trained
+        if mark is None:
+            raise WorkdirError("Trained weights are kept of tickets, unless keep_trained=none. "
+                               f"Received: {training} in {self.root}, whose are not.")
+        return Ticket.from_bytes(paths.read_marked(
+            self.root, paths.places(self.root, training)["trained"], mark))
 
     def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame,
                start: "Ticket | str", *, following: "Ticket | None" = None,
@@ -132,35 +122,29 @@ class Store:
         Raises:
           DamagedError: if the ticket of its level is not the one that it started from any more.
         """
-        level, where = self.ticket(training.replicate, training.level), self.folder(training)
+        places = paths.places(self.root, training)
         if isinstance(start, str):
-            paths.read_marked(self.root, level, start)
-        else:
-            drawn = start.to_bytes()
-            atomic.write(level, drawn)
-            start = checksums.mark(drawn)
-        text = curve.to_csv(index=False)
+            paths.read_marked(self.root, places["ticket"], start)
+        # The last level is followed by a ticket too, so that more rounds can go on from it.
+        tickets = {"ticket": start, "following": following, "trained": trained}
+        contents = {name: given.to_bytes() for name, given in tickets.items()
+                    if isinstance(given, Ticket)}
+        contents["curve"] = curve.to_csv(index=False).encode()
         more = [name for name in result if name.startswith((STEP, DENSITY))]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
-        pruned, final = (contents.to_bytes() if contents else None
-                         for contents in (following, trained))
-        kept = Record(row, self._config.fingerprint, start, checksums.mark(text.encode()),
-                      *(checksums.mark(data) if data else None for data in (pruned, final)))
-        data = kept.encode()
+        marks: dict[str, Any] = {"ticket": start, **{
+            name: checksums.mark(data) for name, data in contents.items()}}
+        contents["record"] = Record(row, self._config.fingerprint, **marks).encode().encode()
         try:
-            record.decode(data.encode())  # What could not be read again is not written.
+            record.decode(contents["record"])  # What could not be read again is not written.
         except ValueError as error:
             raise LotteryError(f"A training's record {error}. Received: {row}.") from None
-        gone = self._forget_above(training, kept.following) \
+        gone = self._forget_above(training, marks.get("following")) \
             if training == chain(self._config, training.replicate, training.level) else []
-        if pruned:
-            # That of the last level too, so that more rounds can go on from it.
-            atomic.write(self.ticket(training.replicate, training.level + 1), pruned)
-        if final:
-            atomic.write(paths.trained_path(self.root, training), final)
-        atomic.write(where / "curve.csv", text)
-        atomic.write(where / "result.json", data)
+        for name, path in places.items():
+            if name in contents:
+                atomic.write(path, contents[name])
         write_results(self.root)
         return gone
 
@@ -210,22 +194,6 @@ def _results_csv(table: pd.DataFrame) -> str:
     # Steps are whole numbers, or empty.
     steps = {"early_stop_step": "Int64", "diverged_at_step": "Int64"}
     return table.astype(steps).to_csv(index=False)
-
-
-def read_trained(root: "str | os.PathLike[str]", training: Training,
-                 fingerprint: "str | None" = None) -> Ticket:
-    """The trained weights of a training that is done in a workdir, with its masks.
-
-    Raises:
-      WorkdirError: if they were not kept; a DamagedError, if they, or the record, are not what
-        was written.
-    """
-    root = pathlib.Path(root)
-    mark = paths.read_record(root, training, fingerprint).trained
-    if mark is None:
-        raise WorkdirError("Trained weights are kept of tickets, unless keep_trained=none. "
-                           f"Received: {training} in {root}, whose are not.")
-    return Ticket.from_bytes(paths.read_marked(root, paths.trained_path(root, training), mark))
 
 
 def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:

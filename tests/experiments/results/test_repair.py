@@ -192,7 +192,7 @@ def test_a_sealed_record_of_a_level_beyond_any_search_is_damage_and_nothing_coun
         atomic.write(path, dataclasses.replace(whole, row={**whole.row, "level": level}).encode())
         assert there in paths.found(root)
         damage, = repair.check(root, CONFIG)
-        assert (damage.path, damage.voids) == (path, (there,)) and "level" in damage.why
+        assert (damage.path, damage.voids) == (path, there) and "level" in damage.why
         with pytest.raises(DamagedError, match=f"level_{level}/.* no possible value of level"):
             unfinished(CONFIG, Store(root, CONFIG))
         repair.prepare(root, CONFIG, True, False, print)

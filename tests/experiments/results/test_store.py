@@ -57,7 +57,7 @@ def test_a_store_writes_nothing_before_it_is_begun(tmp_path):
 def test_things_lie_where_the_layout_says(tmp_path):
     run = begun(tmp_path)
     assert run.ticket(0, 3) == tmp_path / "replicate_0" / "level_03" / "ticket.safetensors"
-    assert run.folder(Training(1, 12, "random_mask", 2)) \
+    assert paths.folder(run.root, Training(1, 12, "random_mask", 2)) \
         == tmp_path / "replicate_1" / "level_12" / "random_mask_2"
     finish(run, Training(0, 3, "reinit"), RESULT, CURVE)
     assert sorted(os.listdir(tmp_path / "replicate_0" / "level_03" / "reinit_0")) \
@@ -67,7 +67,7 @@ def test_things_lie_where_the_layout_says(tmp_path):
 
 def test_no_two_trainings_share_a_folder(tmp_path):
     run = Store(tmp_path, CONFIG)
-    assert len({run.folder(training) for training in TRAININGS}) == len(TRAININGS)
+    assert len({paths.folder(run.root, training) for training in TRAININGS}) == len(TRAININGS)
 
 
 def test_a_training_says_what_it_is():
@@ -107,7 +107,8 @@ def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch)
     with pytest.raises(OSError):
         finish(run, Training(0, 0), RESULT, CURVE)
     assert not run.is_done(Training(0, 0))
-    assert sorted(os.listdir(run.folder(Training(0, 0)))) == ["curve.csv", "trained.safetensors"]
+    assert sorted(os.listdir(paths.folder(run.root, Training(0, 0)))) == [
+        "curve.csv", "trained.safetensors"]
     assert store.results(tmp_path).empty
 
 
@@ -192,7 +193,7 @@ def test_curves_say_whose_they_are(tmp_path):
 def test_a_curve_is_kept_as_it_was_measured(tmp_path):
     run = Store(tmp_path, CONFIG)
     finish(run, Training(0, 0), RESULT, CURVE)
-    assert_frame_equal(pd.read_csv(run.folder(Training(0, 0)) / "curve.csv"), CURVE)
+    assert_frame_equal(pd.read_csv(paths.folder(run.root, Training(0, 0)) / "curve.csv"), CURVE)
 
 
 def test_the_columns_of_curves_are_the_training_and_then_its_curve(tmp_path):
@@ -206,7 +207,7 @@ def test_curves_are_in_the_order_of_the_results(tmp_path):
 
 
 def test_a_curve_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
-    path = filled(tmp_path).folder(TRAININGS[0]) / "curve.csv"
+    path = paths.folder(filled(tmp_path).root, TRAININGS[0]) / "curve.csv"
     path.write_text("")
     with pytest.raises(WorkdirError) as caught:
         store.curves(tmp_path)
@@ -216,7 +217,7 @@ def test_a_curve_that_cannot_be_read_is_an_error_that_names_it(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b"3", b"\xff\xfe\x00",
                                      b'{"replicate": 0}', b"<html>"])
 def test_a_damaged_result_is_an_error_that_names_it(tmp_path, content):
-    path = filled(tmp_path).folder(TRAININGS[3]) / "result.json"
+    path = paths.folder(filled(tmp_path).root, TRAININGS[3]) / "result.json"
     path.write_bytes(content)
     with pytest.raises(DamagedError, match="--repair") as caught:
         store.results(tmp_path)
@@ -226,7 +227,7 @@ def test_a_damaged_result_is_an_error_that_names_it(tmp_path, content):
 def test_a_result_cut_off_anywhere_is_an_error_that_names_it(tmp_path):
     run = Store(tmp_path, CONFIG)
     finish(run, Training(0, 0), RESULT, CURVE)
-    path = run.folder(Training(0, 0)) / "result.json"
+    path = paths.folder(run.root, Training(0, 0)) / "result.json"
     whole = path.read_bytes()
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -331,7 +332,7 @@ def test_a_folder_without_permission_is_refused(tmp_path, mode):
 
 def test_what_is_kept_reads_as_json_and_ends_in_a_newline(tmp_path):
     run = filled(tmp_path)
-    for path in (tmp_path / "config.json", run.folder(TRAININGS[0]) / "result.json"):
+    for path in (tmp_path / "config.json", paths.folder(run.root, TRAININGS[0]) / "result.json"):
         text = path.read_text()
         assert text.endswith("}\n") and json.loads(text)
     assert list(json.loads(text)["row"]) == list(COLUMNS)
