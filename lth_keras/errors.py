@@ -1,25 +1,37 @@
 """The errors that tell a user what to change.
 
-Each is also a `ValueError`, so code that does not know this package can catch it.
-A message gives the rule first, then "Received: ...", then what to do.
+Each is also a `ValueError`, so that code which does not know this package can catch it.
+A message gives the rule, then "Received: ...", then what to do.
 """
 
 
 class LotteryError(ValueError):
-    """A value, model or setting that the package cannot work with."""
+    """Raised for a value, model or setting that the package cannot work with.
+
+    Example:
+      >>> from lth_keras.arguments import check_whole
+      >>> try:
+      ...     check_whole("rounds", -1, least=0)
+      ... except LotteryError as error:
+      ...     print(error)
+      rounds must be a whole number >= 0. Received: -1.
+    """
 
 
 class TicketError(LotteryError):
-    """A ticket that cannot be read, or that does not fit a model."""
+    """Raised for a ticket that cannot be read, or does not fit the model."""
 
 
 class WorkdirError(LotteryError):
-    """A run's folder that cannot be used as asked."""
+    """Raised for a workdir that is damaged, in use, or from another experiment."""
 
 
 class DivergedError(LotteryError):
-    """A round whose loss or weights are no longer finite: no ticket is made of it."""
+    """Raised when the loss or weights of a training become NaN or infinite.
+
+    No ticket is made from such a training: its scores would say nothing.
+    """
 
 
 class InvariantError(LotteryError):
-    """A promise of the package that did not hold while it ran: never expected."""
+    """Raised when a guarantee of the package itself does not hold: please report it as a bug."""

@@ -1,16 +1,16 @@
-"""Checks: whether a file may be used, judged by what it computed.
+"""Decides whether an exported file is shipped, by comparing its outputs with Keras'.
 
-A file is *shipped* if a runtime loads it and computes what Keras does; otherwise it is *refused*,
-with the reason and the route that works.  In this order:
+A file is *shipped* if a runtime loads it and computes what Keras computes; otherwise it is
+*refused*, with the reason and an alternative.  The rules, in this order:
 
     no runtime loads it                                      refused
     NaN or infinity in any runtime that loads it             refused
-    more accuracy lost than is tolerated, in any             refused
-    errors that its precision does not explain, in any       refused (eight bits: if no classes)
-    some runtime does not load it                            shipped for those that do
+    more accuracy lost than tolerated, in any runtime        refused
+    errors larger than rounding explains, in any runtime     refused (of int8: without classes)
+    some runtimes do not load it                             shipped for the others
 
-A runtime that refuses a file says so itself; one that loads it and computes wrongly does not, so
-a single such one is enough to refuse the file.
+A runtime that cannot load a file raises an error, which a user notices.  A runtime that loads it
+and computes wrong outputs raises none, so one such runtime is enough to refuse the file for all.
 """
 
 import dataclasses
@@ -29,20 +29,22 @@ from lth_keras.deployment.manifest import REFUSED, Row, SHIPPED, TOLERANCE
 from lth_keras.deployment.measuring import Measured
 from lth_keras.errors import LotteryError
 
-WITHOUT_CLASSES = 0.25  # Error of eight bits that is tolerated where accuracy cannot tell.
+# The error that int8 may have when no classes are given, as a share of the largest output: eight
+# bits move single outputs far without changing the predicted class, and only classes could tell.
+WITHOUT_CLASSES = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """How a file's outputs in one runtime compare with Keras'.
+    """A file's outputs in one runtime, compared with Keras'.
 
     Attributes:
       not_finite: how many outputs are NaN or infinite.
-      max_error: largest absolute error of an output; None if not all are finite, or their shape
-        is another.
-      accuracy: share of examples whose predicted class is the true class, in [0, 1].
-      accuracy_lost: accuracy of Keras less that, in percentage points.
-      agreement: share of examples with the class that Keras predicts, in [0, 1].
+      max_error: the largest absolute error of an output; None if some outputs are not finite, or
+        their shape differs from Keras'.
+      accuracy: the share of examples whose predicted class is the true class, in [0, 1].
+      accuracy_lost: Keras' accuracy minus this accuracy, in percentage points.
+      agreement: the share of examples for which the file predicts Keras' class, in [0, 1].
     """
 
     not_finite: int
@@ -53,7 +55,7 @@ class Comparison:
 
 
 def refused(name: str, reason: str, route: str) -> list[Row]:
-    """The rows of a format of which no file could be made: one, without a runtime.
+    """Returns the rows of a format that could not be converted: one row, without a runtime.
 
     Example:
       >>> [row.status for row in refused("int8", "int8 needs examples.", "dynamic_int8")]
@@ -65,37 +67,47 @@ def refused(name: str, reason: str, route: str) -> list[Row]:
 def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: "Array | None",
           measured: Sequence[Measured], *, tolerance: float = TOLERANCE,
           rounding: "float | None" = None, route: str = "") -> list[Row]:
-    """Judges a file by what it computed in its runtimes.
+    """Decides for each runtime whether a file is shipped.
 
     Args:
-      name: of its format.
+      name: the format's name.
       path: the file or folder.
       reference: Keras' outputs for the examples, shape (examples, ..., classes), finite.
       classes: the true classes, shape (examples, ...), or None.
-      measured: the file in each of its runtimes, in the order of a user's preference.
-      tolerance: the accuracy that may be lost, in percentage points.
+      measured: the result of each runtime, the usual runtime first.
+      tolerance: percentage points of accuracy that may be lost.
       rounding: the largest error that the format's precision explains, as a share of the largest
-        reference; None for any, or WITHOUT_CLASSES if there are none.
-      route: what to do if the file is refused.
+        reference output. None allows any error if there are classes, and WITHOUT_CLASSES
+        otherwise.
+      route: what to use instead if the file is refused.
 
     Returns:
       A row for each runtime, in the order of `measured`.
 
     Raises:
-      LotteryError: if Keras' own outputs are not finite, or there is not one class for each
-        example.
+      LotteryError: if Keras' own outputs are not finite, or `classes` does not hold one class for
+        each example.
+
+    Example:
+      >>> import tempfile
+      >>> outputs = np.array([[0.0, 1.0], [2.0, 0.0]])
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     row, = check("float32", file.name, outputs, np.array([1, 0]),
+      ...                  [Measured("litert", outputs=outputs * np.nan)], route="keras is exact")
+      >>> row.status, row.reason
+      ('refused', '4 outputs are NaN or infinite in litert')
     """
     reference, path = np.asarray(reference), pathlib.Path(path)
     if not np.isfinite(reference).all():
-        raise LotteryError("A network that is exported must compute finite outputs. Received: "
-                           f"{int((~np.isfinite(reference)).sum())} of {reference.size} NaN or "
-                           "infinite in Keras itself.")
+        raise LotteryError("A network to export must compute finite outputs. Received: in Keras "
+                           f"itself, {int((~np.isfinite(reference)).sum())} of {reference.size} "
+                           "outputs are NaN or infinite.")
     compared = [compare(reference, classes, np.asarray(each.outputs)) if _ran(each) else None
                 for each in measured]
     scale = float(np.abs(reference).max(initial=0)) or 1.0
     if classes is None and rounding is None:
         rounding = WITHOUT_CLASSES
-    # A file that computes wrongly in one runtime is refused for all: it does not say so itself.
+    # A file that computes wrongly in one runtime is refused for all: nobody would notice.
     wrong = next(filter(None, (_wrong(found, each.runtime, tolerance, rounding, scale)
                                for each, found in zip(measured, compared, strict=True)
                                if found is not None)), "")
@@ -103,7 +115,7 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: 
     bytes_, gzip_bytes = file_size(path), gzip_size(path)
     rows = []
     for each, found in zip(measured, compared, strict=True):
-        reason = wrong if found else each.error or "It gave no outputs."
+        reason = wrong if found else each.error or "The runtime returned no outputs."
         rows.append(Row(
             format=name, runtime=each.runtime, status=REFUSED if reason else SHIPPED,
             bytes=bytes_ or None, gzip_bytes=gzip_bytes or None,
@@ -118,7 +130,7 @@ def _ran(measured: Measured) -> bool:
 
 
 def _figures(measured: Measured, found: Comparison) -> dict[str, Any]:
-    """What a row says of a file that ran: how right it is, how fast, and in how much memory."""
+    # The columns of a file that ran: errors, latency and memory.
     figures = {"not_finite": found.not_finite, "max_error": found.max_error,
                "accuracy": found.accuracy, "accuracy_lost": found.accuracy_lost,
                "peak_memory_bytes": measured.peak_memory_bytes}
@@ -132,16 +144,16 @@ def _figures(measured: Measured, found: Comparison) -> dict[str, Any]:
 
 def _wrong(found: Comparison, runtime: str, tolerance: float, rounding: "float | None",
            scale: float) -> str:
-    """Why what a file computes cannot be accepted; empty if it can."""
+    # The reason to refuse the file for what it computes, or "".
     where = f"in {runtime}"
     if found.not_finite:
         return f"{found.not_finite} outputs are NaN or infinite {where}"
     if found.max_error is None:
         return f"its outputs have another shape than Keras' {where}"
-    # An example counts whole or not at all: the margin is for the rounding of the difference.
+    # A difference of two accuracies is not exact: losing exactly the tolerance is allowed.
     if found.accuracy_lost is not None and found.accuracy_lost > tolerance + 1e-9:
-        return (f"{found.accuracy_lost:.2f} points of accuracy are lost {where}, and {tolerance:g} "
-                "are tolerated")
+        return (f"it loses {found.accuracy_lost:.2f} points of accuracy {where}, and at most "
+                f"{tolerance:g} are tolerated")
     if rounding is not None and found.max_error > rounding * scale:
         return (f"an output is {found.max_error:.2g} off {where}, and rounding explains at most "
                 f"{rounding * scale:.2g}")
@@ -151,17 +163,17 @@ def _wrong(found: Comparison, runtime: str, tolerance: float, rounding: "float |
 def compare(reference: Array, classes: "Array | None", outputs: Array) -> Comparison:
     """Compares a file's outputs with Keras'.
 
-    The predicted class is the largest of the outputs' last axis.  If that has one element, class
-    1 is predicted above a threshold: 0.5 if all references are in [0, 1], as probabilities are,
-    otherwise 0.
+    The predicted class is the index of the largest value along the last axis.  If that axis has
+    one element, class 1 is predicted above a threshold: 0.5 if all of Keras' outputs are in
+    [0, 1], as probabilities are, otherwise 0.
 
     Args:
       reference: Keras' outputs, shape (examples, ..., classes).
       classes: the true classes, shape (examples, ...), or None.
-      outputs: the file's; of another shape, nothing but `not_finite` is known.
+      outputs: the file's outputs; if their shape differs, only `not_finite` is known.
 
     Raises:
-      LotteryError: if there is not one class for each example.
+      LotteryError: if `classes` does not hold one class for each example.
 
     Example:
       >>> reference = np.array([[0.0, 1.0], [2.0, 0.0]])
@@ -180,9 +192,10 @@ def compare(reference: Array, classes: "Array | None", outputs: Array) -> Compar
     rest["agreement"] = float((ours == theirs).mean())
     if classes is not None:
         classes = np.asarray(classes)
+        # Labels of shape (examples, 1), as Keras' own data sets have them, are accepted.
         classes = classes[..., 0] if classes.shape == (*ours.shape, 1) else classes
         if classes.shape != ours.shape:
-            raise LotteryError("classes must have one class for each example, shape "
+            raise LotteryError("classes must hold one class for each example, shape "
                                f"{ours.shape}. Received: shape {classes.shape}.")
         rest["accuracy"] = float((ours == classes).mean())
         rest["accuracy_lost"] = 100 * (float((theirs == classes).mean()) - rest["accuracy"])
@@ -190,11 +203,12 @@ def compare(reference: Array, classes: "Array | None", outputs: Array) -> Compar
 
 
 def predictions(outputs: Array, reference: Array) -> Array:
-    """The predicted classes; NaN predicts no class (-1).
+    """Returns the predicted classes; -1 where an output is NaN or infinite.
 
     Args:
       outputs: shape (..., classes).
-      reference: Keras' outputs, which tell probabilities from logits if there is one class.
+      reference: Keras' outputs. With one class, they decide whether outputs are probabilities
+        (threshold 0.5) or logits (threshold 0).
 
     Example:
       >>> predictions(np.array([[0.1, 0.9], [2.0, -1.0], [np.nan, 0.0]]), np.zeros((3, 2)))
@@ -210,14 +224,29 @@ def predictions(outputs: Array, reference: Array) -> Array:
 
 
 def file_size(path: "str | os.PathLike[str]") -> int:
-    """Bytes of a file, or of all files of a folder."""
+    """Returns the bytes of a file, or of all files in a folder.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.NamedTemporaryFile() as file:
+      ...     _ = pathlib.Path(file.name).write_bytes(bytes(1000))
+      ...     file_size(file.name), gzip_size(file.name) < 50
+      (1000, True)
+    """
     return sum(each.stat().st_size for each in _files(pathlib.Path(path)))
 
 
 def gzip_size(path: "str | os.PathLike[str]") -> int:
-    """Bytes that gzip at level 9 makes of a file, or of a tar of a folder.
+    """Returns the bytes of a file compressed by gzip at level 9, or of a folder's tar archive.
 
-    Names, content and their order alone count, not when or by whom they were written.
+    The result depends on file names and contents only, not on times or owners.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = (pathlib.Path(folder) / "zeros").write_bytes(bytes(100_000))
+      ...     gzip_size(folder) < 1000
+      True
     """
     path = pathlib.Path(path)
     if path.is_file():
@@ -225,6 +254,7 @@ def gzip_size(path: "str | os.PathLike[str]") -> int:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for each in _files(path):
+            # A new entry has no time and no owner, unlike archive.gettarinfo's.
             entry = tarfile.TarInfo(each.relative_to(path).as_posix())
             entry.size = each.stat().st_size
             with open(each, "rb") as file:

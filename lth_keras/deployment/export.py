@@ -1,10 +1,10 @@
-"""Export: from a trained network to files that are smaller, faster and checked.
+"""`lth.export`: writes a trained network in several formats and ships the files that work.
 
-1. Compact: remove the units that have no connection left (`deployment.compaction.compact`).
-2. Convert: a file of each format (`deployment.formats`).
-3. Measure: load it in its own runtime, in a process of its own (`deployment.measuring`).
-4. Check: compare with what Keras says of held-out examples (`deployment.checks`).
-5. Ship what passed, and say of the rest why it did not, and which route works.
+1. Compact: remove the units that have no connections left (`deployment.compaction.compact`).
+2. Convert: write a file of each format (`deployment.formats`).
+3. Measure: load each file in its own runtime and process (`deployment.measuring`).
+4. Check: compare its outputs with Keras' on held-out examples (`deployment.checks`).
+5. Ship: keep the files that pass; for the others report the reason and an alternative.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import strip_pruning
 
-_BATCH = 256  # Of Keras' own predictions.
+_BATCH = 256  # Examples in a call of Keras' own predict; changes speed alone.
 
 
 def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
@@ -38,32 +38,38 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
            model: Any = None, train: "Callable[[Any], object] | None" = None, dense: Any = None,
            facts: "dict[str, Any] | None" = None,
            on_format: Callable[[str], None] = lambda name: None) -> Deployment:
-    """Writes a trained network in several formats, and ships those that pass their checks.
+    """Exports a trained network to several formats, and ships the files that pass their checks.
 
     Args:
-      network: a trained tf_keras model, wrapped or not, or a Ticket.
-      out: the folder for the files; a new one, or one that holds an earlier export.
-      data: held-out examples and their classes, shapes (examples, ...) and (examples,), which
-        every file is compared with Keras on; classes None compares outputs alone.
-      formats: names from `deployment.formats.FORMATS`; by default DEFAULT, those without
-        "int8" in full if there is no `representative`.
-      representative: training examples, some hundred, that full int8 takes its ranges from.
-      tolerance: points of accuracy that a format may lose against Keras, >= 0.
-      compaction: "units" removes dead units and channels, "inputs" gathers the inputs that are
-        used too (smaller kernels; the gathering takes time), "none" nothing.
-      threads: cores that a file is timed on, >= 1.
-      repeats: measurements of each latency, >= 1; fewer of a file that takes long, but 5.
-      model: of a Ticket: the network that it was found in, as freshly built.
-      train: of a Ticket: a function that compiles and fits the model it is given.
-      dense: the dense network, trained, to compare sizes and times with.
-      facts: more about the network, for deployment.json and the card: "name", "dataset".
-      on_format: told each format before it is made.
+      network: a trained tf_keras model, with or without pruning wrappers, or a Ticket.
+      out: the folder for the files: a new one, or one that holds an earlier export, which is
+        replaced.
+      data: held-out examples and their classes, shapes (examples, ...) and (examples,). Every
+        file is compared with Keras on them. With None for the classes, only outputs are
+        compared, not accuracy.
+      formats: names from `deployment.formats.FORMATS`. Defaults to `manifest.DEFAULT`, without
+        "int8" if `representative` is None.
+      representative: about 200 training examples, from which "int8" measures the range of each
+        tensor.
+      tolerance: percentage points of accuracy that a file may lose against Keras, >= 0.
+      compaction: "units" removes units and channels without connections; "inputs" also removes
+        unused inputs by gathering the used ones (kernels get smaller, but gathering takes
+        time); "none" removes nothing.
+      threads: CPU threads that the runtime may use while a file is timed, >= 1.
+      repeats: how often each latency is measured, >= 1; a slow file is measured less often, but
+        at least 5 times.
+      model: for a Ticket only: a freshly built copy of the network it was found in.
+      train: for a Ticket only: a function that compiles and fits the model it is given.
+      dense: the trained dense network, to compare size and latency with.
+      facts: more about the network for deployment.json and the model card, such as "name" and
+        "dataset".
+      on_format: called with each format's name before it is converted.
 
     Returns:
-      What was shipped and what was refused, with its measures.
+      A `Deployment`: the formats that were shipped and refused, with all measurements.
 
     Raises:
-      LotteryError: for an argument that is not allowed, or a folder that holds something else.
+      LotteryError: if an argument is not allowed, or `out` holds something other than an export.
 
     Example:
       >>> import tempfile
@@ -81,16 +87,18 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     about = {**_about(network), **(facts or {})}
     network = _trained(network, model, train)
     bench = _Bench(examples, classes, representative, tolerance, threads, repeats)
+    # Of the network before compaction, so that the checks cover compaction too.
     reference = bench.predictions(network)
     compacted = None if compaction == "none" else \
         compact(network, take_inputs=compaction == "inputs")
     rows: list[Row] = []
+    # Files that have not passed yet never lie in the user's folder.
     with tempfile.TemporaryDirectory(prefix="lth_export_") as name:
         unchecked = pathlib.Path(name)
-        for wish in wanted:
-            on_format(wish)
-            rows += bench.rows(compacted.model if compacted else network, wish,
-                               unchecked / _file_name(wish), reference)
+        for format_name in wanted:
+            on_format(format_name)
+            rows += bench.rows(compacted.model if compacted else network, format_name,
+                               unchecked / _file_name(format_name), reference)
         about |= bench.baseline(dense, unchecked)
         made = Deployment(folder, manifest.table(dataclasses.replace(
             row, level=about["level"], density=about["density"]) for row in rows), {
@@ -107,7 +115,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
 
 def _check(tolerance: float, compaction: str, threads: int, repeats: int) -> None:
     if not tolerance >= 0:
-        raise LotteryError("tolerance must be points of accuracy, >= 0. "
+        raise LotteryError("tolerance must be a number of percentage points, >= 0. "
                            f"Received: {tolerance!r}.")
     check_choice("compaction", compaction, COMPACTIONS)
     check_whole("threads", threads, 1)
@@ -115,7 +123,7 @@ def _check(tolerance: float, compaction: str, threads: int, repeats: int) -> Non
 
 
 def _about(network: Any) -> dict[str, Any]:
-    # What is known of any network that was pruned here.
+    # The level and density to report; a model that was never wrapped has neither.
     if isinstance(network, Ticket):
         return {"level": network.level, "density": network.density}
     kept = {name: item.mask.numpy() for name, item in masked(network).items()}
@@ -123,52 +131,58 @@ def _about(network: Any) -> dict[str, Any]:
 
 
 def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
-    # What is to be exported, trained or not; nothing is changed yet.
+    # Returns the model whose shapes say what data must look like. It is not trained yet: all
+    # arguments are checked before anything that takes time.
     if not isinstance(network, Ticket):
         if model is not None or train is not None:
-            raise LotteryError("model and train are for a Ticket, which is a network before its "
-                               f"training. Received: {type(network).__name__} and "
+            raise LotteryError("model and train may be given with a Ticket only, which still has "
+                               f"to be trained. Received: {type(network).__name__} and "
                                f"{'model' if model is not None else 'train'}.")
         return network
     if model is None or train is None:
         missing = "model" if model is None else "train"
         raise LotteryError(
-            "A ticket is weights before their training and a mask, not a trained network: export "
-            "it with model, the network it was found in, freshly built, and train, a function "
-            f"that compiles and fits it. Received: a ticket of level {network.level} without "
-            f"{missing}.")
+            "A ticket holds masks and the weights before training, so it must be trained before "
+            "it is exported: give model, a freshly built copy of its network, and train, a "
+            "function that compiles and fits that model. Received: a ticket of level "
+            f"{network.level} without {missing}.")
     return model
 
 
 def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
+    # Returns the network to convert: trained if it is a ticket, and without pruning wrappers.
     if isinstance(network, Ticket):
         network = network.apply(model)
-        assert train is not None
+        assert train is not None  # _architecture has checked it.
         train(network)
     return strip_pruning(network)
 
 
 def _examples(data: tuple[Any, Any], network: Any) -> tuple[Array, "Array | None"]:
+    # Checks the held-out data, and converts examples to the network's own dtype: every runtime
+    # must see exactly the numbers that Keras sees.
     examples = np.asarray(data[0])
     classes = None if data[1] is None else np.asarray(data[1])
+    # A subclassed model has neither, and a model that was never built has none.
     ends = [len(end or ()) for end in (network.inputs, network.outputs)]
     if ends != [1, 1]:
-        raise LotteryError("An exported network is functional or Sequential, with one input and "
-                           f"one output. Received: {network.name!r}, where "
-                           f"{ends[0]} and {ends[1]} are known.")
+        raise LotteryError("A network to export must be functional or Sequential, with one input "
+                           f"and one output. Received: {network.name!r}, which has {ends[0]} "
+                           f"known inputs and {ends[1]} known outputs.")
     expected = tuple(network.inputs[0].shape[1:])
     if examples.ndim != len(expected) + 1 or not len(examples) or any(
             want is not None and want != got
             for want, got in zip(expected, examples.shape[1:], strict=True)):
-        raise LotteryError(f"data must have examples of the network's input, shape {expected}. "
-                           f"Received: shape {examples.shape}.")
+        raise LotteryError("data must hold at least one example of the network's input shape, "
+                           f"{expected}. Received: shape {examples.shape}.")
     if classes is not None and classes.shape != (len(examples),):
-        raise LotteryError(f"data must have a class for each of {len(examples)} examples. "
-                           f"Received: shape {classes.shape}.")
+        raise LotteryError(f"data must hold one class for each of its {len(examples)} examples. "
+                           f"Received: classes of shape {classes.shape}.")
     return examples.astype(network.inputs[0].dtype.as_numpy_dtype), classes
 
 
 def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
+    # By default what can be made; asked for by name, a format without its examples is refused.
     if names is None:
         return [name for name in DEFAULT
                 if representative is not None or not known.get(name).needs_representative]
@@ -176,16 +190,19 @@ def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
     for name in wanted:
         known.get(name)
     if not wanted:
-        raise LotteryError(f"formats must name some of {', '.join(known.FORMATS)}. "
+        raise LotteryError(f"formats must name at least one of {', '.join(known.FORMATS)}. "
                            "Received: none.")
     return wanted
 
 
 def _place(made: Deployment, unchecked: pathlib.Path) -> None:
-    # deployment.json first: what is killed from here on is an earlier export to the next.
+    # deployment.json is written first: it marks the folder as an export, so that an export
+    # killed from here on can be repeated into the same folder.
     made.save()
     for name in known.FORMATS:
         path = made.folder / _file_name(name)
+        # The files of an earlier export go, also those that are not made this time: what lies
+        # in the folder is what deployment.json lists.
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -210,7 +227,7 @@ def _shape(tensor: Any) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Bench:
-    """What every file has to stand."""
+    """Converts, measures and checks each file in the same way."""
 
     examples: Array
     classes: "Array | None"
@@ -220,22 +237,22 @@ class _Bench:
     repeats: int
 
     def predictions(self, network: Any) -> Array:
-        """What Keras says of the examples."""
+        """Returns Keras' outputs for the examples, float32, which files are compared with."""
         return np.asarray(network.predict(self.examples, batch_size=_BATCH, verbose=0), np.float32)
 
     def baseline(self, dense: Any, folder: pathlib.Path) -> dict[str, Any]:
-        """The row of a dense network as a float32 file, or why there is none."""
+        """Measures the dense network as a float32 file; gives its row, or why it has none."""
         if dense is None:
             return {"dense": None}
         dense = strip_pruning(dense)
         row, *_ = self.rows(dense, "float32", folder / "dense.tflite", self.predictions(dense))
-        # It is measured alone: there is no such file in the folder, nor does a level go with it.
+        # Its file is not shipped, and the level and density of the export are not its own.
         plain = {name: value for name, value in dataclasses.asdict(row).items()
                  if name not in ("level", "density")} | {"file": ""}
         return {"dense": plain if row.status == SHIPPED else None, "dense_refused": row.reason}
 
     def rows(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> list[Row]:
-        """Converts a network, runs its file in every runtime, and compares."""
+        """Converts a network, runs the file in each runtime, and compares it with Keras."""
         wanted = known.get(name)
         try:
             known.convert(network, name, path, self.representative)

@@ -1,29 +1,24 @@
-"""Formats: the kinds of file that a trained network can be written as.
+"""The file formats that a trained network can be exported to.
 
     keras, saved_model                    for programs with tf_keras or TensorFlow
     float32, float16                      TF Lite, with weights in that precision
-    dynamic_int8, dynamic_int8_shared     int8 weights; float inputs and outputs
-    int8                                  integers alone, inputs and outputs too
-    ..._sparse                            the same without the zeros
+    dynamic_int8, dynamic_int8_shared     TF Lite, int8 weights; float inputs and outputs
+    int8                                  TF Lite, integers only, inputs and outputs too
+    ..._sparse                            the same, with pruned weights left out of the file
 
-A conversion that succeeds has proved nothing.  The converter keeps a kernel in blocks of four
-inputs if nearly as many blocks as weights are zero: float16_sparse then computes NaN.  The
-runtime's default delegates refuse int8 kernels without their zeros.  Such formats are offered
-all the same, since others of their files are right, and `deployment.checks` judges what each file
-computes.
+A conversion without an error does not mean that the file works.  Two known problems of the
+..._sparse formats: TensorFlow's converter stores some kernels in blocks of four inputs, and
+float16_sparse then computes NaN; and the runtime's default delegates (XNNPACK) refuse to load
+sparse int8 kernels.  Both formats are offered all the same, since other networks export well to
+them.  `deployment.checks` judges each file by what it computes.
 """
 
-import contextlib
 import dataclasses
 import functools
-import logging
 import os
 import pathlib
-import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -37,22 +32,34 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking.weight_names import wrappers
 
 _LITERT = ("litert", "litert_builtin")
+# The largest error of an output that rounding explains, as a share of the largest output.
+# Sums in another order change float32 outputs by about 1e-6; 1e-3 leaves room for deep networks,
+# and a wrongly converted layer is off by far more.  float16 has 11 bits of mantissa.
+_FLOAT32_ERROR = 1e-3
+_FLOAT16_ERROR = 2e-2
+# Eight bits may change single outputs much and still predict the same: accuracy decides.
+_ACCURACY_DECIDES = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """A kind of file.
+    """A file format.
 
     Attributes:
-      name: by which it is asked for.
-      title: what it is, in a few words.
-      suffix: what its file's name ends with; empty for a folder.
-      runtimes: what loads it, the first by default (`deployment.measuring`).
-      route: what to do where it is refused.
-      needs_representative: whether the conversion needs examples.
-      rounding: the largest error of an output that its precision explains, as a share of the
+      name: the name that users write, such as "float16".
+      title: a short description.
+      suffix: the ending of the file's name; empty for a folder.
+      runtimes: the runtimes that are tried, the usual one first (`deployment.measuring`).
+      route: what to use instead when a file of this format is refused.
+      needs_representative: whether the conversion needs training examples.
+      rounding: the largest error of an output that this precision explains, as a share of the
         largest output; None where only accuracy can tell.
-      convert: writes the file.
+      convert: the function that writes the file.
+
+    Example:
+      >>> format_ = get("float16")
+      >>> format_.suffix, format_.needs_representative, format_.route
+      ('.tflite', False, 'float32 is exact')
     """
 
     name: str
@@ -69,22 +76,29 @@ FORMATS: dict[str, Format] = {}
 
 
 def register(format_: Format) -> Format:
-    """Makes a format known by its name.
+    """Adds a format, so that `lth.export` and `lth export --formats` accept its name.
 
     Raises:
-      LotteryError: if the name is taken.
+      LotteryError: if a format with this name is already registered.
+
+    Example:
+      >>> _ = register(dataclasses.replace(get("float32"), name="mine", title="my own"))
+      >>> get("mine").title
+      'my own'
+      >>> del FORMATS["mine"]
     """
     if format_.name in FORMATS:
-        raise LotteryError(f"A format's name is taken once. Received: {format_.name!r} again.")
+        raise LotteryError("A format must have a name that no other format has. "
+                           f"Received: {format_.name!r}, which is already registered.")
     FORMATS[format_.name] = format_
     return format_
 
 
 def get(name: str) -> Format:
-    """The format of a name.
+    """Returns the format with a name.
 
     Raises:
-      LotteryError: if there is none of that name; the message lists those there are.
+      LotteryError: if no format has this name; the message lists all names.
 
     Example:
       >>> get("float32").suffix
@@ -96,20 +110,21 @@ def get(name: str) -> Format:
 
 def convert(model: Any, name: str, path: "str | os.PathLike[str]",
             representative: "Array | None" = None) -> None:
-    """Writes a model as a file, or a SavedModel as a folder; the model stays as it is.
+    """Converts a model and writes the file (for saved_model, the folder).
 
-    A conversion that fails leaves nothing, and what was there before as it was.
+    The model is not changed.  If the conversion fails, no partial file is left, and an earlier
+    file at `path` stays as it was.
 
     Args:
-      model: a built tf_keras model without wrappers (`strip_pruning`).
-      name: of a format.
-      path: of the file; what is there is replaced.
-      representative: examples of the training set, shape (n, ...), as the model takes them, for
-        the formats that need them.
+      model: a built tf_keras model without pruning wrappers (`strip_pruning`).
+      name: the format's name.
+      path: where to write; an existing file or folder is replaced.
+      representative: training examples, shape (n, ...), as the model takes them, for the formats
+        that need them.
 
     Raises:
-      LotteryError: for an unknown format, a wrapped model, missing examples, or a conversion
-        that fails; the message is one line.
+      LotteryError: if the format is unknown, the model is wrapped, examples are missing, or the
+        conversion fails; the message is one line.
 
     Example:
       >>> import tf_keras as keras, tempfile
@@ -121,19 +136,22 @@ def convert(model: Any, name: str, path: "str | os.PathLike[str]",
     """
     format_, path = get(name), pathlib.Path(path)
     if any(wrappers(model)):
-        raise LotteryError("A model is converted without its wrappers. Received: a wrapped one. "
-                           "strip_pruning(model) takes them off.")
+        raise LotteryError("A model must have no pruning wrappers when it is converted. Received: "
+                           "a wrapped model. Call strip_pruning(model) first.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, so that one renaming puts the whole in place.
+    # TensorFlow's logger keeps the sys.stderr it first sees: create it before that is replaced.
+    tf.get_logger()
+    # A folder on the same disk, so that the finished file is put in place by one rename.
     with tempfile.TemporaryDirectory(prefix=".converting.", dir=path.parent) as folder:
         unfinished = pathlib.Path(folder) / f"model{format_.suffix}"
         try:
-            with _quiet():
+            with quiet.everything():
                 format_.convert(model, unfinished, representative)
         except LotteryError:
             raise
-        except Exception as error:  # Whatever Keras, TensorFlow or its converter raises.
-            raise LotteryError(f"{name} could not be converted: {reason(error)}") from None
+        except Exception as error:  # Keras, TensorFlow and the converter raise many types.
+            raise LotteryError(f"{name} could not be converted: {one_line(error)}") from None
+        # os.replace cannot replace a folder that holds files, nor a file by a folder.
         if path.is_dir():
             shutil.rmtree(path)
         elif unfinished.is_dir():
@@ -141,61 +159,36 @@ def convert(model: Any, name: str, path: "str | os.PathLike[str]",
         os.replace(unfinished, path)
 
 
-def reason(error: BaseException) -> str:
-    r"""What went wrong, in one line.
-
-    Of the many lines of a compiler the one that says "error:" is taken, without the place in
-    the graph, otherwise the first.
-
-    Example:
-      >>> reason(ValueError("<unknown>:0: error: loc(callsite(x)): 'tf.Foo' op is custom\nnote"))
-      "'tf.Foo' op is custom"
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return type(error).__name__
-    line = next((line for line in lines if "error: " in line), lines[0])
-    return one_line(re.sub(r"^.*?error: (loc\(.*?\)+: )?", "", line))
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    # The converter writes from C++, to the process's own file handles, and through Python.
-    tf.get_logger()  # Made now: it keeps the stderr that it first sees.
-    with quiet.handles(1, 2), quiet.logs(logging.CRITICAL), warnings.catch_warnings(), \
-            open(os.devnull, "w") as sink, \
-            contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _lite(name: str, title: str, route: str, convert_: Conversion,
           rounding: "float | None") -> None:
+    # Registers a TF Lite format: all have the same suffix and runtimes.
     register(Format(name, title, ".tflite", _LITERT, route, name.startswith("int8"), rounding,
                     convert_))
 
 
 register(Format("keras", "Keras", ".keras", ("keras",),
-                "saved_model holds the computation itself and needs no code of yours", False, 1e-3,
-                converters.keras_file))
+                "saved_model stores the computation and loads without your Python classes", False,
+                _FLOAT32_ERROR, converters.keras_file))
 register(Format("saved_model", "SavedModel", "", ("tensorflow",),
-                "keras needs only what Keras can save", False, 1e-3, converters.saved_model))
-_lite("float32", "TF Lite float32", "saved_model runs every operation of TensorFlow",
-      converters.float32, 1e-3)
-_lite("float32_sparse", "TF Lite float32, sparse", "float32 holds the zeros too",
-      functools.partial(converters.float32, sparse=True), 1e-3)
-_lite("float16", "TF Lite float16", "float32 is exact", converters.float16, 2e-2)
+                "keras stores layers and weights and traces no graph", False, _FLOAT32_ERROR,
+                converters.saved_model))
+_lite("float32", "TF Lite float32", "saved_model runs every TensorFlow operation",
+      converters.float32, _FLOAT32_ERROR)
+_lite("float32_sparse", "TF Lite float32, sparse", "float32 stores pruned weights as zeros",
+      functools.partial(converters.float32, sparse=True), _FLOAT32_ERROR)
+_lite("float16", "TF Lite float16", "float32 is exact", converters.float16, _FLOAT16_ERROR)
 _lite("float16_sparse", "TF Lite float16, sparse",
-      "float32_sparse leaves out the zeros; float16 halves the weights",
-      functools.partial(converters.float16, sparse=True), 2e-2)
+      "float32_sparse leaves pruned weights out; float16 halves the bytes of all weights",
+      functools.partial(converters.float16, sparse=True), _FLOAT16_ERROR)
 _lite("dynamic_int8", "TF Lite dynamic-range int8", "float16 is more precise",
-      converters.dynamic_int8, None)
+      converters.dynamic_int8, _ACCURACY_DECIDES)
 _lite("dynamic_int8_shared", "TF Lite dynamic-range int8, 31 values a unit",
-      "dynamic_int8 has all 255 values", converters.dynamic_int8_shared, None)
+      "dynamic_int8 uses all 255 values", converters.dynamic_int8_shared, _ACCURACY_DECIDES)
 _lite("dynamic_int8_sparse", "TF Lite dynamic-range int8, sparse",
-      "dynamic_int8 holds the zeros too, and loads by default",
-      functools.partial(converters.dynamic_int8, sparse=True), None)
-_lite("int8", "TF Lite int8", "dynamic_int8 finds the ranges of activations as they come",
-      converters.int8, None)
-_lite("int8_sparse", "TF Lite int8, sparse", "int8 holds the zeros too, and loads by default",
-      functools.partial(converters.int8, sparse=True), None)
+      "dynamic_int8 stores pruned weights as zeros and loads with the default delegates",
+      functools.partial(converters.dynamic_int8, sparse=True), _ACCURACY_DECIDES)
+_lite("int8", "TF Lite int8", "dynamic_int8 measures the ranges of activations at run time",
+      converters.int8, _ACCURACY_DECIDES)
+_lite("int8_sparse", "TF Lite int8, sparse",
+      "int8 stores pruned weights as zeros and loads with the default delegates",
+      functools.partial(converters.int8, sparse=True), _ACCURACY_DECIDES)

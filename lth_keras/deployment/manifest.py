@@ -1,6 +1,6 @@
-"""A deployment: the files that an export made, what was measured of each, and which one to take.
+"""The result of an export: its files, their measurements, and which file fits a device.
 
-deployment.json    all of it, beside the files
+It is written to deployment.json, beside the files.
 """
 
 import dataclasses
@@ -19,39 +19,45 @@ from lth_keras.files import atomic
 FILE = "deployment.json"
 SHIPPED, REFUSED = "shipped", "refused"
 COMPACTIONS = ("units", "inputs", "none")  # What is removed before a network is converted.
-TOLERANCE = 0.1  # Points of accuracy that a format may lose.
-# Training examples that full int8 takes its ranges from: as many as TensorFlow's guide advises,
-# more take time and change little.
+TOLERANCE = 0.1  # Percentage points of accuracy that a file may lose against Keras.
+# Training examples from which int8 measures the ranges of activations. TensorFlow's guide advises
+# 100 to 500; more take time and change little.
 REPRESENTATIVE = 200
+# float16_sparse (NaN for some networks) and int8_sparse (refused by the default delegates) are
+# left out: both must be asked for by name.
 DEFAULT = ("keras", "saved_model", "float32", "float32_sparse", "float16", "dynamic_int8",
            "dynamic_int8_shared", "dynamic_int8_sparse", "int8")
 _VERSION = 1
-_MOST = 16 * 2**20
+_MOST = 16 * 2**20  # Bytes of a deployment.json that is read; a real one has some ten thousand.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Row:
-    """A format's file in one runtime, or a format of which no file could be made.
+    """The measurements of one file in one runtime, or the reason why there is no file.
 
-    What is not known is None, or an empty text.
+    Unknown values are None or "".
 
     Attributes:
-      level, density: of the network; density in [0, 1].
-      format: its name.
-      runtime: its name; empty if no file could be made.
+      level, density: the network's level and its density in [0, 1].
+      format: the format's name.
+      runtime: the runtime's name; "" if the conversion failed.
       status: "shipped" if the file may be used with this runtime, otherwise "refused".
-      bytes: of the file; of a folder, the sum of its files.
-      gzip_bytes: compressed at level 9; of a folder, a tar of it.
-      accuracy: share of the examples whose predicted class is the true one, in [0, 1].
-      accuracy_lost: accuracy of Keras less that, in percentage points.
-      max_error: largest absolute difference of an output from Keras'.
+      bytes: the size of the file; of a folder, the sum of its files.
+      gzip_bytes: the size compressed by gzip at level 9; of a folder, that of its tar archive.
+      accuracy: the share of examples whose predicted class is the true class, in [0, 1].
+      accuracy_lost: Keras' accuracy minus this accuracy, in percentage points.
+      max_error: the largest absolute difference of an output from Keras'.
       not_finite: how many outputs are NaN or infinite.
-      peak_memory_bytes: growth of the process' memory.
-      latency_1_us, latency_32_us: microseconds of a call with 1 and with 32 examples, the median;
-        with "low" and "high", the quartiles.
-      file: its name in the deployment's folder, if it is there.
-      reason: why it is refused.
-      route: what to use instead where the format is refused for a runtime.
+      peak_memory_bytes: by how much the memory of the process grew.
+      latency_1_us, latency_32_us: the median time of a call with 1 and with 32 examples, in
+        microseconds; the columns with "low" and "high" are the quartiles.
+      file: the file's name in the deployment's folder; "" if it was not shipped.
+      reason: why the file is refused.
+      route: what to use instead.
+
+    Example:
+      >>> Row(format="float32", runtime="litert", status=SHIPPED, bytes=1_066_340).accuracy is None
+      True
     """
 
     level: "int | None" = None
@@ -82,15 +88,19 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """What a device has room for.
+    """The limits of a device; None means no limit.
 
     Attributes:
-      max_bytes: of the file, or None for any number.
-      max_latency_us: microseconds for one example, in the median, or None.
-      min_accuracy: share of the held-out examples that are right, in [0, 1], or None.
+      max_bytes: the largest size of the file, in bytes, >= 0.
+      max_latency_us: the longest median time for one example, in microseconds, >= 0.
+      min_accuracy: the smallest accuracy on the held-out examples, in [0, 1].
 
     Raises:
-      LotteryError: for a value outside that.
+      LotteryError: if a value is outside its range.
+
+    Example:
+      >>> print(Budget(max_bytes=50_000, min_accuracy=0.97))
+      at most 50,000 bytes, accuracy of at least 97.00%
     """
 
     max_bytes: "int | None" = None
@@ -114,7 +124,7 @@ class Budget:
         return ", ".join(text.format(value) for value, text in said if value is not None)
 
     def met(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """The shipped rows that keep to it, in their order."""
+        """Returns the shipped rows within the budget, in their order."""
         rows = rows[rows.status == SHIPPED]
         for column, bound in (("bytes", self.max_bytes), ("latency_1_us", self.max_latency_us)):
             if bound is not None:
@@ -122,12 +132,12 @@ class Budget:
         return rows if self.min_accuracy is None else rows[rows.accuracy >= self.min_accuracy]
 
     def choose(self, rows: pd.DataFrame) -> "pd.Series | None":
-        """The row to take of those that keep to it: the most accurate, of these the smallest.
+        """Returns the best row within the budget: the most accurate, and among equals the smallest.
 
-        With an accuracy to reach it is the other way about.
+        If the budget has a `min_accuracy`, it is the smallest, and among equals the most accurate.
 
         Returns:
-          None if there is none.
+          The row, or None if no shipped file is within the budget.
 
         Example:
           >>> rows = pd.DataFrame({"status": "shipped", "bytes": [100, 50, 10],
@@ -142,7 +152,10 @@ class Budget:
         return None if met.empty else met.iloc[0]
 
     def nearest(self, rows: pd.DataFrame) -> str:
-        """What the shipped rows come to, of each thing that it bounds, as a sentence."""
+        """Returns a sentence with the best shipped value of everything that the budget limits.
+
+        It is printed when no file is within the budget, so that a user knows what to relax.
+        """
         shipped = rows[rows.status == SHIPPED]
         if shipped.empty:
             return "No format was shipped."
@@ -155,12 +168,19 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Deployment:
-    """What an export made.
+    """The result of an export.
 
     Attributes:
-      folder: where the files lie.
-      rows: a `Row` for each format and runtime, as a table.
-      facts: where the network comes from, the reference, what compaction removed, versions.
+      folder: the folder with the files.
+      rows: a table with one `Row` for each format and runtime.
+      facts: the network's origin, Keras' accuracy, what compaction removed, package versions.
+
+    Example:
+      >>> rows = table([Row(format="float32", status=SHIPPED),
+      ...               Row(format="int8", status=REFUSED, reason="it computes NaN")])
+      >>> made = Deployment(pathlib.Path("deploy"), rows, {})
+      >>> made.shipped, made.refused
+      (['float32'], {'int8': 'it computes NaN.'})
     """
 
     folder: pathlib.Path
@@ -169,12 +189,12 @@ class Deployment:
 
     @property
     def shipped(self) -> list[str]:
-        """The formats whose files are there to be used."""
+        """The names of the formats that were shipped for at least one runtime."""
         return list(dict.fromkeys(self.rows[self.rows.status == SHIPPED]["format"]))
 
     @property
     def refused(self) -> dict[str, str]:
-        """Format -> why it was not shipped, and the route that works."""
+        """Format -> why it was refused, and what to use instead."""
         rows = self.rows[~self.rows["format"].isin(self.shipped)]
         return {str(row["format"]): with_route(row) for _, row in rows.iterrows()}
 
@@ -184,7 +204,7 @@ class Deployment:
 
 
 def with_route(row: "pd.Series[Any]") -> str:
-    """Why a row was refused, and the route that works.
+    """Returns why a row was refused, and what to use instead, as sentences.
 
     Example:
       >>> with_route(pd.Series({"reason": "it computes NaN", "route": "float32 is exact"}))
@@ -195,7 +215,7 @@ def with_route(row: "pd.Series[Any]") -> str:
 
 
 def table(rows: "Iterable[Row | dict[str, Any]]") -> pd.DataFrame:
-    """Rows as a table with the columns of `Row`, in their order.
+    """Makes a table of rows, with the fields of `Row` as its columns, in their order.
 
     Example:
       >>> rows = table([Row(format="float32", status=SHIPPED, bytes=4)])
@@ -207,23 +227,38 @@ def table(rows: "Iterable[Row | dict[str, Any]]") -> pd.DataFrame:
 
 
 def encode(rows: pd.DataFrame, facts: dict[str, Any]) -> str:
-    """A deployment as text; numbers that are not there are null."""
+    """Returns the text of deployment.json; unknown numbers are null.
+
+    Example:
+      >>> text = encode(table([Row(format="float32", status=SHIPPED)]), {"name": "digits"})
+      >>> json.loads(text)["rows"][0]["accuracy"] is None
+      True
+    """
     plain = [{name: _plain(value) for name, value in row.items()}
              for row in rows.to_dict("records")]
     return json.dumps({"version": _VERSION, "facts": facts, "rows": plain}, indent=1) + "\n"
 
 
 def _plain(value: Any) -> Any:
+    # json would write NaN, which other programs cannot read, and cannot write NumPy's numbers.
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return value.item() if hasattr(value, "item") else value
 
 
 def read(folder: "str | os.PathLike[str]") -> Deployment:
-    """The deployment of a folder that an export wrote.
+    """Reads the deployment that an export wrote to a folder.
 
     Raises:
-      LotteryError: if it holds none, or one that is not what an export writes.
+      LotteryError: if the folder holds no deployment.json, or a damaged one.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     made = Deployment(pathlib.Path(folder), table([]), {"name": "digits"})
+      ...     made.save()
+      ...     print(read(folder).facts)
+      {'name': 'digits'}
     """
     folder = pathlib.Path(folder)
     try:
@@ -235,16 +270,20 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
             "level", "density", "accuracy", "accuracy_lost", "max_error", "not_finite")]
         rows[numbers] = rows[numbers].apply(pd.to_numeric)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise LotteryError(f"A deployment is a folder with the {FILE} that an export wrote. "
+        raise LotteryError(f"A deployment must be a folder with the {FILE} that an export wrote. "
                            f"Received: {folder} ({error!s:.100}).") from None
     return Deployment(folder, rows, plain["facts"])
 
 
 def check_folder(out: "str | os.PathLike[str]") -> pathlib.Path:
-    """The folder of an export: a new one, or one that holds an earlier export.
+    """Checks that an export may write to a folder: it is new, or holds an earlier export.
 
     Raises:
-      LotteryError: if it holds something else, which is not touched.
+      LotteryError: if it holds anything else, which is left untouched.
+
+    Example:
+      >>> check_folder("no/such/folder").name
+      'folder'
     """
     folder = pathlib.Path(out)
     if os.path.lexists(folder) and not folder.is_dir():

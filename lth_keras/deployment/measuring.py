@@ -1,12 +1,12 @@
-"""Measures a file in the runtime that will use it: its outputs, latency and memory.
+"""Measures a file's outputs, latency and memory in the runtime that will load it.
 
     keras             tf_keras, from a .keras file
     tensorflow        TensorFlow, from a SavedModel folder
     litert            ai-edge-litert with its default delegates (XNNPACK), from a TF Lite file
-    litert_builtin    the same without them
+    litert_builtin    ai-edge-litert without its default delegates
 
-Each file is loaded in a process of its own (`measuring_process`): a runtime that crashes on a
-file is a result, not the end of the program.
+Each file is loaded in a process of its own (`measuring_process`), so a runtime that crashes on a
+file ends that process, and the crash is reported as a result.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ from lth_keras.deployment import measuring_process
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 
-REPEATS = 30  # Of each latency.
+REPEATS = 30  # Measurements of each latency; each takes about 5 ms.
 
 
 @dataclasses.dataclass(frozen=True)
 class Latency:
-    """How long a call takes, in microseconds.
+    """The time that one call takes, in microseconds.
 
     Attributes:
-      median, lower, upper: quartiles over repeats of the mean call.
-      repeats: how many there were.
-      calls: how many calls a repeat had.
+      median, lower, upper: the median and quartiles over the repeats.
+      repeats: how many repeats there were.
+      calls: how many calls each repeat averages over.
     """
 
     median: float
@@ -50,17 +50,18 @@ class Latency:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """What came of a file in a runtime.
+    """The result of running a file in a runtime.
 
     Attributes:
-      runtime: its name.
-      error: why there is nothing else, in one line; None if it ran.
-      outputs: what the network gives for the examples, float32, shape (examples, ...).
-      not_finite: how many of them are NaN or infinite.
-      peak_memory_bytes: growth of the resident set from before the file was loaded to its peak by
-        the end of the first prediction of 32 examples; None where the system does not say.
-      batch_1, batch_32: how long a call takes with 1 and with 32 examples.
-      version: of the runtime's package.
+      runtime: the runtime's name.
+      error: why the file did not run, in one line; None if it ran.
+      outputs: the network's outputs for the examples, float32, shape (examples, ...).
+      not_finite: how many outputs are NaN or infinite.
+      peak_memory_bytes: by how much the process' resident memory grew, from before the file was
+        loaded to its peak during the first prediction of 32 examples; None where the operating
+        system does not report it.
+      batch_1, batch_32: the latency of a call with 1 and with 32 examples.
+      version: the version of the runtime's package.
     """
 
     runtime: str
@@ -75,31 +76,36 @@ class Measured:
 
 def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threads: int = 1,
             *, repeats: int = REPEATS, timeout: float = 600.0) -> Measured:
-    """Loads a file in a runtime, predicts examples, and takes time and memory.
+    """Loads a file in a runtime, predicts examples, and measures latency and memory.
 
-    Latencies of several files compare if they are measured one after another on a machine that
-    does nothing else.
+    To compare the latencies of several files, measure them one after another on a machine that
+    is otherwise idle.
 
     Args:
       path: a file, or a SavedModel folder.
       runtime: "keras", "tensorflow", "litert" or "litert_builtin".
-      examples: shape (examples, ...), at least one, as the network takes them; quantised by the
-        file's own parameters where it takes integers.
-      threads: the runtime's, >= 1.
-      repeats: measurements of about 5 ms for each latency, >= 1; fewer of a network that takes
-        long, but 5.
-      timeout: seconds after which the process is ended, which is an error of the file.
+      examples: at least one, shape (examples, ...), as the network takes them. For a file that
+        takes integers they are quantised with the scale stored in the file.
+      threads: CPU threads of the runtime, >= 1.
+      repeats: how often each latency is measured, for about 5 ms, >= 1; a slow network is
+        measured less often, but at least 5 times.
+      timeout: seconds after which the process is stopped and the file counts as failed.
 
     Returns:
-      What was measured; a file that does not load, crashes the runtime or takes too long has an
-      `error` and nothing else.
+      What was measured. A file that does not load, crashes the runtime or takes too long has an
+      `error` and no other values.
 
     Raises:
-      LotteryError: for an unknown runtime, or no examples.
+      LotteryError: if the runtime is unknown, there are no examples, or a number is below 1.
+
+    Example:
+      >>> measured = measure("no_such_file.tflite", "litert", np.zeros((1, 4), "float32"))
+      >>> measured.error.partition("'")[0]
+      'ValueError: Could not open '
     """
     check_choice("runtime", runtime, measuring_process.RUNTIMES)
     if not len(examples):
-        raise LotteryError("A file is measured with at least one example. Received: none.")
+        raise LotteryError("examples must hold at least one example. Received: none.")
     if threads < 1 or repeats < 1:
         raise LotteryError("threads and repeats must be >= 1. "
                            f"Received: threads={threads}, repeats={repeats}.")
@@ -121,30 +127,34 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
 
 
 def versions() -> dict[str, str]:
-    """The versions of the packages that a measurement depends on."""
+    """Returns the versions of the packages that change what is measured."""
     litert = importlib.metadata.version("ai-edge-litert")
     return {**provenance.versions(), "ai-edge-litert": litert}
 
 
 def _run(folder: pathlib.Path, threads: int, timeout: float) -> "str | None":
-    # What ended the process before it had a result; None if it has one.
+    # Runs the process; returns why it ended without a result, or None if there is one.
     try:
-        # Where there is nothing that could be imported in place of a package.
+        # `python -m` puts the working folder first on the import path: a numpy.py in the user's
+        # folder must not be imported, so the process runs in the folder of its own task.
         done = subprocess.run([sys.executable, "-m", measuring_process.__name__, str(folder)],
                               cwd=folder, env=_environment(threads), timeout=timeout,
                               stdin=subprocess.DEVNULL, capture_output=True, check=False)
     except subprocess.TimeoutExpired:
         return f"It took more than {timeout:g} seconds."
+    # A runtime may crash while it is unloaded, after the result was written: that is no failure.
     if (folder / "trial.json").exists():
         return None
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    last = f": {said[-1]}" if said else ""
+    printed = done.stderr.decode(errors="replace").strip().splitlines()
+    last = f": {printed[-1]}" if printed else ""
     if done.returncode < 0:
         return one_line(f"The runtime crashed ({signal.Signals(-done.returncode).name}){last}")
     return one_line(f"The runtime ended with exit code {done.returncode}{last}")
 
 
 def _environment(threads: int) -> dict[str, str]:
+    # No GPU: a file is measured on what a phone or a small server has, and TensorFlow would
+    # otherwise reserve the memory of the GPU that the parent process uses.
     package = pathlib.Path(lth_keras.__file__).parent.parent
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3",

@@ -2,16 +2,16 @@
 
     python -m lth_keras.deployment.measuring_process FOLDER
 
-Reads FOLDER/task.json and FOLDER/examples.npy, loads the file, predicts the examples, takes time
-and memory, and writes FOLDER/outputs.npy and FOLDER/trial.json.  A runtime that cannot load or
-run the file ends in the "error" of trial.json; one that takes the process with it is seen by the
-parent (`deployment.measuring`).  Only NumPy and the runtime are imported, so that memory and time
-are theirs.
+Reads FOLDER/task.json and FOLDER/examples.npy, loads the file, predicts the examples, measures
+latency and memory, and writes FOLDER/outputs.npy and FOLDER/trial.json.  If the runtime raises an
+error, it becomes the "error" of trial.json; if the runtime crashes the process, the parent
+(`deployment.measuring`) reports the crash.  Only NumPy and the runtime are imported, so that
+nothing else adds to memory and time.
 
-Memory is the growth of the resident set, in bytes, from before the file is loaded, the runtime
-imported, to its peak by the end of the first prediction of 32 examples: /proc's VmHWM less VmRSS,
-where there is a /proc (ru_maxrss would count what the parent was).  Time is that of a call with
-its inputs in place: of TF Lite, `invoke`.
+Memory is the growth of the resident set in bytes: from after the runtime is imported and before
+the file is loaded, to the peak during the first prediction of 32 examples (VmHWM less VmRSS of
+/proc; ru_maxrss would start from the parent's peak).  Latency is the time of one call whose
+inputs are already in place: of TF Lite, `invoke`.
 """
 
 import contextlib
@@ -29,23 +29,25 @@ from typing import Any
 
 import numpy as np
 
-Array = Any
+Array = Any  # core.masks.Array, which is not imported: see above.
 BATCH = 32
-# Long enough that the clock's grain does not show, short enough to fall between interruptions.
+# Long enough that the clock's resolution does not matter, short enough that most repeats are not
+# interrupted by the operating system.
 REPEAT_SECONDS = 5e-3
 WARM_UP_SECONDS = 2e-2
-# A network that takes seconds a call is repeated until these are over, but so often for quartiles.
+# A network that takes seconds a call is measured until this time is over, but often enough for
+# quartiles.
 MOST_SECONDS = 2.0
 LEAST_REPEATS = 5
 
 
 class LiteRT:
-    """A TF Lite file in ai-edge-litert's interpreter.
+    """Runs a TF Lite file in ai-edge-litert's interpreter.
 
     Args:
       path: the file.
-      threads: of its kernels.
-      delegates: whether the default delegates (XNNPACK) may take operations over.
+      threads: CPU threads of the interpreter.
+      delegates: whether the default delegates (XNNPACK) may run operations.
     """
 
     def __init__(self, path: str, threads: int, delegates: bool = True):
@@ -60,8 +62,9 @@ class LiteRT:
         self._input, self._output = inputs[0], outputs[0]
 
     def give(self, examples: Array) -> None:
-        """Puts a batch in place, quantised by the file's own scale if it takes integers."""
+        """Sets the input batch, quantised with the file's own scale if the file takes integers."""
         index, dtype = self._input["index"], self._input["dtype"]
+        # Done anew for each batch: the last one may be smaller than the others.
         self._interpreter.resize_tensor_input(index, examples.shape)
         self._interpreter.allocate_tensors()
         scale, zero = self._input["quantization"]
@@ -71,11 +74,11 @@ class LiteRT:
         self._interpreter.set_tensor(index, examples.astype(dtype))
 
     def call(self) -> None:
-        """Computes."""
+        """Computes the outputs of the batch; this is what is timed."""
         self._interpreter.invoke()
 
     def outputs(self) -> Array:
-        """What was computed, as floats."""
+        """Returns the outputs of the last call, as float32."""
         values = self._interpreter.get_tensor(self._output["index"])
         scale, zero = self._output["quantization"]
         if scale and np.issubdtype(values.dtype, np.integer):
@@ -84,12 +87,13 @@ class LiteRT:
 
 
 class TensorFlow:
-    """A SavedModel folder in TensorFlow, by its signature "serving_default"."""
+    """Runs the "serving_default" signature of a SavedModel folder in TensorFlow."""
 
     def __init__(self, path: str, threads: int):
         tf = _tensorflow(threads)
         self._convert = tf.constant
-        self._model = tf.saved_model.load(path)  # What a signature needs lives as long as this.
+        # The object must stay alive: a signature holds its variables by weak references alone.
+        self._model = tf.saved_model.load(path)
         signature = self._model.signatures["serving_default"]
         names = list(signature.structured_input_signature[1])
         _check_single(names, list(signature.structured_outputs))
@@ -98,20 +102,20 @@ class TensorFlow:
         self._dtype = signature.structured_input_signature[1][names[0]].dtype.as_numpy_dtype
 
     def give(self, examples: Array) -> None:
-        """Puts a batch in place."""
+        """Sets the input batch."""
         self._batch = self._convert(examples.astype(self._dtype))
 
     def call(self) -> None:
-        """Computes."""
+        """Computes the outputs of the batch; this is what is timed."""
         self._result = self._function(self._batch)
 
     def outputs(self) -> Array:
-        """What was computed, as floats."""
+        """Returns the outputs of the last call, as float32."""
         return np.asarray(self._result, np.float32)
 
 
 class Keras(TensorFlow):
-    """A .keras file in tf_keras, safe mode on, in a tf.function as `predict` makes it."""
+    """Runs a .keras file in tf_keras, loaded in safe mode, in a tf.function as `predict` does."""
 
     def __init__(self, path: str, threads: int):
         tf = _tensorflow(threads)
@@ -127,7 +131,7 @@ def _builtin(path: str, threads: int) -> LiteRT:
     return LiteRT(path, threads, delegates=False)
 
 
-# Runtime -> what loads a file, the module that is imported for it, and its package.
+# Runtime -> the function that loads a file, the module it imports, and the package it is in.
 RUNTIMES: dict[str, tuple[Callable[[str, int], Any], str, str]] = {
     "litert": (LiteRT, "ai_edge_litert.interpreter", "ai-edge-litert"),
     "litert_builtin": (_builtin, "ai_edge_litert.interpreter", "ai-edge-litert"),
@@ -145,35 +149,37 @@ def _tensorflow(threads: int) -> Any:
 
 def _check_single(inputs: Any, outputs: Any) -> None:
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ValueError("A network that is measured has one input and one output. "
+        raise ValueError("A network to measure must have one input and one output. "
                          f"Received: {len(inputs)} and {len(outputs)}.")
 
 
 def predict(runtime: Any, examples: Array) -> Array:
-    """The outputs for all examples, in batches of 32 and what remains."""
+    """Returns the outputs for all examples, computed in batches of 32; the last may be smaller."""
     parts = []
     for start in range(0, len(examples), BATCH):
         runtime.give(np.asarray(examples[start:start + BATCH]))
         runtime.call()
-        parts.append(np.array(runtime.outputs()))
+        parts.append(np.array(runtime.outputs()))  # A copy: runtimes reuse the buffer.
     return np.concatenate(parts)
 
 
 def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[str, Any]":
-    """Microseconds a call takes: the quartiles of means over repeats of about 5 ms each.
+    """Measures the microseconds of a call: median and quartiles over repeats of about 5 ms.
 
-    Examples are used again where there are fewer than a batch.  A slow network is repeated less
-    often: as often as MOST_SECONDS allow, but LEAST_REPEATS times.
+    A repeat is the mean over as many calls as fit.  If there are fewer examples than the batch
+    needs, they are used several times.  A slow network is repeated less often: as often as fits
+    into MOST_SECONDS, but at least LEAST_REPEATS times.
     """
     runtime.give(np.resize(examples[:batch], (batch, *examples.shape[1:])))
     runtime.call()  # The first call may still compile or pack weights.
+    # The warm-up also tells how many calls a repeat needs.
     calls, took, begun = 0, 0.0, time.perf_counter()
     while not calls or took < WARM_UP_SECONDS:
         runtime.call()
         calls, took = calls + 1, time.perf_counter() - begun
     calls = max(1, math.ceil(REPEAT_SECONDS * calls / took))
     means: list[float] = []
-    gc.disable()
+    gc.disable()  # A garbage collection in a repeat would count as time of the network.
     try:
         ends = time.perf_counter() + MOST_SECONDS
         while len(means) < repeats and (
@@ -189,7 +195,11 @@ def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[st
 
 
 def memory(field: str) -> "int | None":
-    """Bytes of this process: VmRSS now, or VmHWM at most; None where there is no /proc."""
+    """Returns the resident bytes of this process; None where there is no /proc, as on macOS.
+
+    Args:
+      field: "VmRSS" for the bytes now, "VmHWM" for the peak.
+    """
     try:
         status = pathlib.Path("/proc/self/status").read_text()
     except OSError:
@@ -202,18 +212,19 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
     """Measures a file.
 
     Args:
-      task: path, runtime, threads and repeats.
-      folder: has examples.npy, and gets outputs.npy.
+      task: a dict of "path", "runtime", "threads" and "repeats".
+      folder: holds examples.npy; outputs.npy is written here.
 
     Returns:
-      version, not_finite, peak_memory_bytes, batch_1 and batch_32.
+      The fields of `measuring.Measured`, but for its outputs.
     """
     load, module, package = RUNTIMES[task["runtime"]]
-    importlib.import_module(module)
-    # Mapped, so that examples count as memory only batch by batch.
+    importlib.import_module(module)  # Before memory is read: it is the file that is measured.
+    # Memory-mapped, so that only the batch in use adds to the memory.
     examples = np.load(folder / "examples.npy", mmap_mode="r", allow_pickle=False)
+    # Writing 5 resets VmHWM, which would otherwise hold the peak of importing the runtime.
     with contextlib.suppress(OSError):
-        pathlib.Path("/proc/self/clear_refs").write_text("5")  # The peak starts again here.
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     runtime = load(task["path"], task["threads"])
     runtime.give(np.resize(examples[:BATCH], (BATCH, *examples.shape[1:])))
@@ -230,13 +241,14 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
 
 
 def main(arguments: list[str]) -> None:
-    """Measures what a folder's task.json names, and writes the result into the folder."""
+    """Measures the file that the folder's task.json names, and writes the result there."""
     folder = pathlib.Path(arguments[0])
     task = json.loads((folder / "task.json").read_text())
     try:
         result = run(task, folder)
-    except Exception as error:  # Whatever a runtime says of a file is a result.
+    except Exception as error:  # That a runtime refuses a file is a result too.
         result = {"error": f"{type(error).__name__}: {error}"}
+    # Renamed when complete: the parent takes an existing trial.json for a finished one.
     unfinished = folder / "trial.json.unfinished"
     unfinished.write_text(json.dumps(result))
     os.replace(unfinished, folder / "trial.json")

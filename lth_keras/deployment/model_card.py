@@ -1,8 +1,8 @@
-"""The model card: a README.md beside exported files, in the form that model hubs read.
+"""Writes the model card: a README.md beside the exported files, as model hubs show it.
 
-A head of YAML that a hub shows as facts, then what a person needs to use the files: what they are,
-where they come from, how good, how large and how fast they are, and what they are not good for.
-(Mitchell et al., "Model Cards for Model Reporting", 2019.)
+It starts with YAML metadata, from which a hub fills its fields.  Then it says what a person needs
+to use the files: what the network is, its accuracy, size and latency, where it comes from, how to
+load it, and its limits (Mitchell et al., "Model Cards for Model Reporting", 2019).
 """
 
 import json
@@ -20,12 +20,21 @@ RUNTIMES = {"litert": "ai-edge-litert", "litert_builtin": "ai-edge-litert withou
 
 
 def text(deployment: Deployment) -> str:
-    """The card of a deployment, as Markdown.
+    """Returns the model card of a deployment, as Markdown.
 
     Args:
-      deployment: whose facts have a name, the shapes of input and output, the reference's
-        accuracy and number of examples, versions, and of networks from `lth run` where they come
-        from.
+      deployment: the result of an export. Its `facts` must hold "name", "input", "output",
+        "reference", "threads", "versions" and "machine", as `lth.export` writes them.
+
+    Example:
+      >>> import pathlib
+      >>> from lth_keras.deployment import manifest
+      >>> tensor = {"shape": [4], "dtype": "float32"}
+      >>> card = text(Deployment(pathlib.Path("deploy"), manifest.table([]), {
+      ...     "name": "iris", "input": tensor, "output": tensor, "threads": 1,
+      ...     "reference": {"accuracy": None, "examples": 30}, "versions": {}, "machine": "x"}))
+      >>> [line for line in card.splitlines() if line.startswith("#")]
+      ['# iris', '## Files', '## Where it comes from', '## Limits']
     """
     return "\n".join([*_head(deployment), *_what(deployment), *_files(deployment),
                       *_refused(deployment), *_provenance(deployment.facts), *_use(deployment),
@@ -33,7 +42,7 @@ def text(deployment: Deployment) -> str:
 
 
 def _head(deployment: Deployment) -> Iterator[str]:
-    # Of YAML, JSON's strings, numbers and lists are a part.
+    # The YAML metadata. Values are written as JSON, which is valid YAML and needs no quoting rules.
     facts, reference = deployment.facts, deployment.facts["reference"]
     dataset = facts.get("dataset")
     yield "---"
@@ -57,26 +66,27 @@ def _what(deployment: Deployment) -> Iterator[str]:
     yield f"# {facts['name']}"
     yield ""
     kept = "A network" if density is None else \
-        f"A sparse network: {density:.2%} of the prunable weights of its dense form are kept"
+        f"A sparse network that keeps {density:.2%} of the prunable weights of the dense network"
     level = facts.get("level")
-    found = "" if level is None else f", found by pruning {level} times and rewinding (a winning " \
-        "ticket, if its run says so: Frankle & Carbin, ICLR 2019)"
+    # Whether it is a winning ticket is a verdict over replicates, which an export does not have.
+    found = "" if level is None else f", found by pruning {level} times and rewinding the " \
+        "remaining weights (Frankle & Carbin, \"The Lottery Ticket Hypothesis\", ICLR 2019)"
     yield f"{kept}{found}."
     yield ""
     yield f"- Input: {_shape(facts['input'])}. Output: {_shape(facts['output'])}."
     if facts.get("pixels"):
-        yield "- Pixels are given divided by 255, in [0, 1]."
+        yield "- Divide pixel values by 255, so that they lie in [0, 1]."
     if reference["accuracy"] is not None:
         yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {reference['examples']:,} "
-               "held-out examples, on which every file was checked.")
+               "held-out examples. Every file was compared with Keras on these examples.")
     if facts.get("trained_now"):
-        yield "- It was trained for this export, from a ticket."
+        yield "- The network was trained from a ticket when it was exported."
     if facts.get("takes_inputs"):
-        yield ("- The .keras file has a layer of lth_keras: `import lth_keras` before it is "
-               "loaded.")
+        yield ("- The .keras file contains a layer of lth_keras: `import lth_keras` before you "
+               "load it.")
     if facts.get("compaction"):
         first, *more = facts["compaction"].splitlines()
-        yield f"- Compacted: {first}"
+        yield f"- Compaction, which removes units without connections: {first}"
         yield from (f"  - {line.strip()}" for line in more)
     yield ""
 
@@ -91,14 +101,23 @@ def _files(deployment: Deployment) -> Iterator[str]:
     yield from table(deployment)
     yield ""
     threads = deployment.facts["threads"]
-    yield ("Errors are largest absolute differences of an output from Keras'; memory is the "
-           "growth of the process; latencies are medians [quartiles] of a call on "
-           f"{threads} thread{'s'[:threads != 1]} of the machine named below.")
+    yield ("The largest error is the largest absolute difference of an output from Keras'. Memory "
+           "is by how much the process grew when it loaded and ran the file. Latencies are medians "
+           f"[quartiles] of one call on {threads} thread{'s'[:threads != 1]} of the machine named "
+           "below.")
     yield ""
 
 
 def table(deployment: Deployment) -> Iterator[str]:
-    """The shipped files as a Markdown table, the dense network first if it was measured."""
+    """Yields the lines of a Markdown table: the dense network if measured, then shipped files.
+
+    Example:
+      >>> import pathlib
+      >>> from lth_keras.deployment import manifest
+      >>> rows = manifest.table([])
+      >>> len(list(table(Deployment(pathlib.Path("deploy"), rows, {}))))  # The two head lines.
+      2
+    """
     rows, dense = deployment.rows, deployment.facts.get("dense")
     shipped = [row for _, row in rows[rows.status == SHIPPED].iterrows()]
     yield ("| file | runtime | bytes | gzip | accuracy | largest error | memory (MiB) | "
@@ -113,18 +132,28 @@ def table(deployment: Deployment) -> Iterator[str]:
 
 
 def number(value: Any, form: str) -> str:
-    """A number as text, or "-" if it is not there."""
+    """Returns a number as text, or "-" if it is unknown.
+
+    Example:
+      >>> number(0.98, ".1%"), number(None, ".1%")
+      ('98.0%', '-')
+    """
     return "-" if value is None or math.isnan(value) else format(value, form)
 
 
 def memory(row: "pd.Series[Any]") -> str:
-    """The growth of memory in MiB."""
+    """Returns by how much memory grew, in MiB, as text.
+
+    Example:
+      >>> memory(pd.Series({"peak_memory_bytes": 3 * 2**20}))
+      '3.0'
+    """
     grown = row.peak_memory_bytes
     return number(None if grown is None else grown / 2**20, ".1f")
 
 
 def latency(row: "pd.Series[Any]", batch: int) -> str:
-    """A latency with its quartiles, in microseconds.
+    """Returns a latency and its quartiles in microseconds, as text.
 
     Example:
       >>> latency(pd.Series({"latency_1_us": 3.31, "latency_1_low_us": 3.3,
@@ -139,7 +168,16 @@ def latency(row: "pd.Series[Any]", batch: int) -> str:
 
 
 def refusals(deployment: Deployment) -> Iterator[str]:
-    """What was not shipped, for which runtime and why, as a Markdown list."""
+    """Yields a Markdown list of what was refused: the format, the runtime and the reason.
+
+    Example:
+      >>> import pathlib
+      >>> from lth_keras.deployment import manifest
+      >>> rows = manifest.table([manifest.Row(format="float16", runtime="litert",
+      ...                        status="refused", reason="it computes NaN", route="use float32")])
+      >>> list(refusals(Deployment(pathlib.Path("deploy"), rows, {})))
+      ['- float16 in ai-edge-litert: it computes NaN. Instead: use float32.']
+    """
     for _, row in deployment.rows[deployment.rows.status != SHIPPED].iterrows():
         where = f" in {RUNTIMES.get(row.runtime, row.runtime)}" if row.runtime else ""
         yield f"- {row['format']}{where}: {with_route(row)}"
@@ -148,7 +186,7 @@ def refusals(deployment: Deployment) -> Iterator[str]:
 def _refused(deployment: Deployment) -> Iterator[str]:
     lines = list(refusals(deployment))
     if lines:
-        yield from ("Not shipped, since checks refused it:", "", *lines, "")
+        yield from ("These formats failed their checks and were not shipped:", "", *lines, "")
 
 
 def _provenance(facts: dict[str, Any]) -> Iterator[str]:
@@ -158,7 +196,7 @@ def _provenance(facts: dict[str, Any]) -> Iterator[str]:
         settings = ", ".join(f"{name} {_said(value)}" for name, value in facts["settings"].items()
                              if name not in ("preset", "network", "dataset"))
         yield (f"- `lth run {facts['preset']}`, replicate {facts['replicate']}, level "
-               f"{facts['level']}; {settings or 'its own settings'}; fingerprint "
+               f"{facts['level']}; {settings or 'the preset as it is'}; fingerprint "
                f"{facts['fingerprint']}.")
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     yield f"- Exported with {versions}."
@@ -167,6 +205,7 @@ def _provenance(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _said(value: Any) -> str:
+    # As `--set NAME=VALUE` takes it, so that a reader can repeat the run.
     if isinstance(value, dict):
         return ",".join(f"{name}:{part}" for name, part in value.items())
     return "/".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -182,7 +221,7 @@ def _use(deployment: Deployment) -> Iterator[str]:
     options = "" if row.runtime == "litert" else \
         ",\n    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     names = "Interpreter" if row.runtime == "litert" else "Interpreter, OpResolverType"
-    yield "## Use"
+    yield "## How to use it"
     yield ""
     yield "```python"
     yield "import numpy as np"
@@ -190,14 +229,15 @@ def _use(deployment: Deployment) -> Iterator[str]:
     yield ""
     yield f"interpreter = Interpreter(\"{row.file}\"{options})"
     yield "interpreter.allocate_tensors()"
-    yield "given, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]"
-    yield f"example = np.zeros(({shape}), np.float32)  # Yours."
+    yield "inputs = interpreter.get_input_details()[0]"
+    yield "outputs = interpreter.get_output_details()[0]"
+    yield f"example = np.zeros(({shape}), np.float32)  # Replace by your own example."
     if row["format"].startswith("int8"):
-        yield "scale, zero = given[\"quantization\"]"
+        yield "scale, zero = inputs[\"quantization\"]"
         yield "example = np.clip(np.round(example / scale + zero), -128, 127).astype(np.int8)"
-    yield "interpreter.set_tensor(given[\"index\"], example)"
+    yield "interpreter.set_tensor(inputs[\"index\"], example)"
     yield "interpreter.invoke()"
-    yield "print(interpreter.get_tensor(result[\"index\"]))"
+    yield "print(interpreter.get_tensor(outputs[\"index\"]))"
     yield "```"
     yield ""
 
@@ -205,11 +245,11 @@ def _use(deployment: Deployment) -> Iterator[str]:
 def _limits(deployment: Deployment) -> Iterator[str]:
     yield "## Limits"
     yield ""
-    yield ("- The accuracies are those of the held-out examples of one data set; nothing is known "
-           "of others, and nothing of how errors are spread over groups of examples.")
-    yield ("- Latency and memory are this machine's. Unstructured sparsity makes files smaller "
-           "everywhere, and faster only where a runtime has kernels for it.")
+    yield ("- Accuracy was measured on held-out examples of one data set. Accuracy on other data, "
+           "and on groups within the data, was not measured.")
+    yield ("- Latency and memory were measured on one machine. Unstructured sparsity makes files "
+           "smaller on every machine, but faster only with a runtime that has sparse kernels.")
     if (deployment.rows.runtime == "litert_builtin").any():
-        yield ("- A file for \"without its default delegates\" must be loaded so; the default "
-               "interpreter may refuse it, or compute something else.")
+        yield ("- Load a file marked \"without its default delegates\" in that way: with default "
+               "delegates the interpreter may refuse it or compute other outputs.")
     yield ""

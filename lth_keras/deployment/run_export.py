@@ -1,9 +1,9 @@
-"""Exports the networks of `lth run`: one level of a run, or all of them with the same settings.
+"""Exports the networks of an `lth run` workdir: one level, or all levels to compare them.
 
     WORKDIR/deployment/0a1b2c3d4e/replicate_0/level_03/   the files of a level, deployment.json
 
-The ten digits are a hash of settings, formats, versions and machine: what was measured with the
-same before is not measured again.
+The ten digits are a hash of the settings, formats, package versions and machine.  A level that was
+measured before under the same hash is read, not measured again.
 """
 
 import dataclasses
@@ -30,13 +30,18 @@ from lth_keras.files.provenance import fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What measurements depend on beside the network.
+    """The settings of an export that change its measurements.
 
     Attributes:
-      tolerance: points of accuracy that a format may lose against Keras, >= 0.
+      tolerance: percentage points of accuracy that a file may lose against Keras, >= 0.
       compaction: one of `manifest.COMPACTIONS`.
-      examples: the first so many of the test set that files are compared on, or None for all.
-      threads: cores that files are timed on, >= 1.
+      examples: how many test examples files are compared on, counted from the first; None for
+        all.
+      threads: CPU threads of the runtime while a file is timed, >= 1.
+
+    Example:
+      >>> Settings(examples=100)
+      Settings(tolerance=0.1, compaction='units', examples=100, threads=1)
     """
 
     tolerance: float = TOLERANCE
@@ -46,12 +51,12 @@ class Settings:
 
 
 class RunExporter:
-    """Exports networks of `lth run`, compared on the test set of their data.
+    """Exports networks that `lth run` trained, and compares the files on their test set.
 
     Args:
-      settings: how.
-      data_dir: where tensorflow-datasets keeps its data, or None for its default.
-      say: called with a line for the user on each step.
+      settings: how files are checked and measured.
+      data_dir: the folder of tensorflow-datasets, or None for its default.
+      say: called with a line of progress for the user at each step.
     """
 
     def __init__(self, settings: Settings, data_dir: "str | None" = None,
@@ -59,33 +64,34 @@ class RunExporter:
         self._settings = settings
         self._data_dir = data_dir
         self._say = say
-        self._data: dict[str, Data] = {}
+        self._data: dict[str, Data] = {}  # Loaded once, though every level asks for it.
 
     def data(self, config: Config) -> Data:
-        """The data set of a configuration."""
+        """Returns the data set of a configuration."""
         if config.dataset not in self._data:
             self._data[config.dataset] = datasets.load(config.dataset, self._data_dir)
         return self._data[config.dataset]
 
     def from_file(self, path: pathlib.Path) -> TrainedNetwork:
-        """The network of a ticket file, see `trained_networks.from_file`."""
+        """Returns the network of a ticket file; see `trained_networks.from_file`."""
         with quiet.loading():
             import tensorflow as _  # noqa: F401
         return trained_networks.from_file(path, self.data, self._say)
 
     def export(self, source: TrainedNetwork, out: pathlib.Path, formats: Sequence[str],
                dense: "TrainedNetwork | None" = None) -> Deployment:
-        """Exports a network.
+        """Exports a network; see `lth_keras.export`.
 
         Args:
           source: the network.
           out: the folder for the files.
-          formats: their names.
-          dense: the dense network of its run, to compare with.
+          formats: the names of the formats.
+          dense: the dense network of the same run, to compare size and latency with.
         """
         with quiet.loading():
             from lth_keras.deployment.export import export
         found, settings = self.data(source.config), self._settings
+        # Drawn by the run's own seed, so that the same command makes the same int8 file.
         rng = generator(source.config.seed, "representative")
         some = np.sort(rng.permutation(len(found.x_train))[:REPRESENTATIVE])
         level = source.training.level
@@ -105,11 +111,11 @@ class RunExporter:
 
         Args:
           root: the workdir.
-          replicate: whose networks.
-          formats: their names.
+          replicate: the replicate whose networks are exported.
+          formats: the names of the formats.
 
         Returns:
-          The rows of all, by level, with `manifest.COLUMNS`.
+          A table of all levels' rows, with the columns `manifest.COLUMNS`.
 
         Raises:
           WorkdirError: if no trained weights were kept.
@@ -119,6 +125,8 @@ class RunExporter:
         for level in trained_networks.levels(root, replicate):
             source = trained_networks.from_workdir(root, level, replicate)
             asked = self._asked(source, formats)
+            # All levels share the folder of one hash, so the weights are left out of it; that
+            # they are the same is checked in _earlier.
             folder = root / "deployment" / fingerprint({**asked, "weights": ""}) \
                 / f"replicate_{replicate}" / f"level_{level:02d}"
             paths.check_inside(root, folder / manifest.FILE)
@@ -128,7 +136,8 @@ class RunExporter:
         return pd.concat(tables, ignore_index=True)
 
     def _asked(self, source: TrainedNetwork, formats: Sequence[str]) -> dict[str, Any]:
-        # What an earlier export must agree with to stand for a new one.
+        # Everything that the measurements depend on: an earlier export is used again only if
+        # all of it is the same.
         with quiet.loading():
             from lth_keras.deployment import measuring
         return {**dataclasses.asdict(self._settings), "formats": list(formats),
@@ -139,6 +148,6 @@ class RunExporter:
 def _earlier(folder: pathlib.Path, asked: dict[str, Any]) -> "Deployment | None":
     try:
         made = manifest.read(folder)
-    except LotteryError:  # There is none, or it was not finished.
+    except LotteryError:  # There is no export, or one that was killed before it was complete.
         return None
     return made if made.facts.get("asked") == asked else None

@@ -1,7 +1,7 @@
-"""Trained networks to export: of a level of a workdir, or of a ticket file, trained first.
+"""Loads the trained networks that `lth export` exports: from a workdir, or from a ticket file.
 
-A ticket holds the weights before training.  One that `lth run` made also holds the settings of its
-run, so it can be trained in the same way.
+A ticket holds the weights before training.  A ticket file of `lth run` also holds the settings of
+its run, so the network can be trained again in the same way and then be exported.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from lth_keras.files.ticket import Ticket
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainedNetwork:
-    """A network to export.
+    """The weights of a trained network, and where they come from.
 
     Attributes:
-      config: the settings that it was trained with.
-      training: which of the run's trainings it is the result of.
-      weights: name -> array of every weight, trained; those that are pruned are zero.
+      config: the settings that the network was trained with.
+      training: which training of the run it is: its replicate, level and branch.
+      weights: name -> trained array of every weight; pruned weights are zero.
       density: the fraction of prunable weights kept, in [0, 1].
-      origin: the file or the folder that it comes from.
-      mark: a hash of its trained weights.
-      trained_now: whether it was trained for this export, from a ticket.
+      origin: the workdir or ticket file that it was loaded from.
+      mark: a hash of the trained weights.
+      trained_now: whether it was trained from a ticket for this export.
     """
 
     config: Config
@@ -45,11 +45,12 @@ class TrainedNetwork:
     trained_now: bool = False
 
     def network(self, data: Any) -> Any:
-        """The network itself, as a tf_keras model without wrappers.
+        """Builds the tf_keras model, without pruning wrappers, and assigns the trained weights.
 
         Args:
-          data: the data set that it was trained on, which says the shapes of input and output.
+          data: the data set of the run, which determines the shapes of input and output.
         """
+        # Imported here: `lth export --help` and the checks of arguments load no TensorFlow.
         from lth_keras.experiments.training import models
         from lth_keras.keras2.masking.weight_names import named_weights
         model = models.build(self.config, data.input_shape, data.classes)
@@ -59,7 +60,7 @@ class TrainedNetwork:
 
     @property
     def about(self) -> dict[str, Any]:
-        """Where it comes from, as plain data."""
+        """The network's origin and settings as plain data, for deployment.json and the card."""
         return {"origin": self.origin.name, "preset": self.config.preset,
                 "network": self.config.network, "dataset": self.config.dataset,
                 "level": self.training.level, "replicate": self.training.replicate,
@@ -68,25 +69,26 @@ class TrainedNetwork:
 
 
 def require(root: pathlib.Path) -> None:
-    """Checks that a folder is the workdir of an `lth run`.
+    """Checks that a folder is the workdir of `lth run`.
 
     Raises:
-      WorkdirError: if it is not; for the workdir of a search in `fit`, which holds neither the
-        model nor its data, the message says how to export from Python.
+      WorkdirError: if it is not. The workdir of a LotteryTicketCallback holds neither the model
+        nor its data; for it, the message says how to export in Python.
     """
     if any(os.path.lexists(root / name) for name in workdir_lock.SEARCH.files):
         raise WorkdirError(
-            "`lth export` takes a folder that `lth run` made. Received: "
+            "`lth export` needs a workdir that `lth run` made. Received: "
             f"{root}, which a LotteryTicketCallback made and which does not hold the model. After "
             "fit, call lth_keras.export(model, out, data=(x_test, y_test)) in Python.")
     paths.require(root)
 
 
 def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
-    """The levels of a workdir whose tickets' trained weights were kept.
+    """Returns the levels whose trained ticket can be exported, in rising order.
 
     Raises:
-      WorkdirError: if there are none; a DamagedError, if a record is not what was written.
+      WorkdirError: if no trained weights were kept.
+      DamagedError: if a record was changed after it was written.
     """
     root = pathlib.Path(root)
     require(root)
@@ -94,24 +96,25 @@ def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
             if training == Training(replicate, training.level)
             and paths.read_record(root, training).trained is not None]
     if not kept:
-        raise WorkdirError("An export needs the trained weights of a ticket, which `lth run` keeps "
-                           f"unless keep_trained=none. Received: {root}, which has none of "
-                           f"replicate {replicate}.")
+        raise WorkdirError("An export needs trained weights, which `lth run` keeps unless it is "
+                           f"run with --set keep_trained=none. Received: {root}, which has none "
+                           f"of replicate {replicate}.")
     return sorted(kept)
 
 
 def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:
-    """The sparsest level that is as accurate as the dense network, on the validation examples.
+    """Returns the sparsest level that is as accurate as the dense network on validation examples.
 
-    Accuracies are those at the last step, whose weights are exported, in the mean over the
-    replicates that have both.  The test set has no part in the choice.
+    The accuracies are those at the last step, whose weights are exported; their difference is
+    averaged over the replicates that have both.  The test set is not used, so that the accuracy
+    reported for the export is not selected for.
 
     Args:
       root: the workdir.
-      replicate: the one to be exported, whose trained weights are there.
+      replicate: the replicate whose trained weights are exported.
 
     Raises:
-      WorkdirError: if the dense network is not trained.
+      WorkdirError: if the dense network has not been trained yet.
     """
     require(pathlib.Path(root))
     curves = store.curves(root)
@@ -119,42 +122,43 @@ def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:
     last = of_tickets.sort_values("step").groupby(["level", "replicate"]).val_accuracy.last()
     accuracy = last.unstack("replicate")
     if 0 not in accuracy.index:
-        raise WorkdirError("The best level is as accurate as the dense network, which must be "
-                           f"trained. Received: {root}, where it is not; name a --level.")
+        raise WorkdirError("level \"best\" (--level best) compares with the dense network, which "
+                           f"must have been trained. Received: {root}, where it was not; name a "
+                           "level instead.")
     gains = (accuracy - accuracy.loc[0]).mean(axis=1)
     return max((level for level in levels(root, replicate) if gains.get(level, -1.0) >= 0),
                default=0)
 
 
 def from_workdir(root: "str | os.PathLike[str]", level: int, replicate: int) -> TrainedNetwork:
-    """The trained network of a level's ticket.
+    """Loads the trained network of a level's ticket.
 
     Raises:
-      WorkdirError: if the folder is no workdir, or those weights were not kept; a DamagedError, if
-        a file is not what was written.
+      WorkdirError: if the folder is not a workdir, or these weights were not kept.
+      DamagedError: if a file was changed after it was written.
     """
     root = pathlib.Path(root)
     require(root)
     config = paths.read_config(root)
     there = levels(root, replicate)
     if level not in there:
-        raise WorkdirError("--level must be one whose trained weights were kept, of "
-                           f"{', '.join(map(str, there))}. Received: {level} of {root}.")
+        raise WorkdirError("level (--level) must be a level whose trained weights were kept, one "
+                           f"of {', '.join(map(str, there))}. Received: {level} of {root}.")
     training = Training(replicate, level)
     return _source(config, training, Store(root, config).read_trained(training), root)
 
 
 def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
               say: Callable[[str], None] = lambda line: None) -> TrainedNetwork:
-    """The trained network of a ticket file: one of trained weights, or a ticket, trained first.
+    """Loads the trained network of a file that `lth run` made; a ticket is trained first.
 
     Args:
-      path: a file that `lth run` made.
-      data: gives the data set of a configuration; asked for only if there is training to do.
-      say: called with a line for the user when training begins.
+      path: a ticket file, or a file of trained weights.
+      data: returns the data set of a configuration; called only if a ticket is trained.
+      say: called with a line of progress for the user when training begins.
 
     Raises:
-      TicketError: if the file is no ticket, or does not hold the settings of its run.
+      TicketError: if the file is not a ticket, or does not hold the settings of its run.
       LotteryError: if the training diverges.
     """
     path = pathlib.Path(path)
@@ -162,26 +166,28 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
     config, training = _made_with(contents, path)
     if "trained_to" in contents.provenance:
         return _source(config, training, contents, path)
-    say(f"{path} is a network before its training: it is trained first, for {config.steps:,} "
-        f"step{'s'[:config.steps != 1]} as {config.preset}.")
+    say(f"{path} holds the weights before training. Training it first, for {config.steps:,} "
+        f"step{'s'[:config.steps != 1]} with the settings of {config.preset}.")
     from lth_keras.experiments.training.round_runner import RoundRunner
+    # The run itself may have been told to keep no trained weights.
     trained = RoundRunner(config.replace(keep_trained="tickets"), data(config)).train(
         training, Start(contents)).trained
     if trained is None:
-        raise LotteryError("What is exported is trained. Received: a ticket whose training "
-                           f"diverged, {path}.")
+        raise LotteryError("A network to export must have finite weights. Received: "
+                           f"{path}, whose training diverged.")
     return dataclasses.replace(_source(config, training, trained, path), trained_now=True)
 
 
 def _made_with(contents: Ticket, path: pathlib.Path) -> tuple[Config, Training]:
-    said = contents.provenance
+    # The settings come from a file that anyone may have written: every error is the ticket's.
+    provenance = contents.provenance
     try:
-        replicate = said["replicate"]
-        return Config.from_plain(said["settings"]), Training(int(replicate), contents.level)
+        replicate = provenance["replicate"]
+        return Config.from_plain(provenance["settings"]), Training(int(replicate), contents.level)
     except (KeyError, TypeError, ValueError) as error:
         raise TicketError(
-            "`lth export` takes a ticket that `lth run` made, since it holds the settings to train "
-            f"it with. Received: {path}, which does not hold them ({type(error).__name__}: "
+            "`lth export` needs a ticket that `lth run` made, which holds the settings to train it "
+            f"with. Received: {path}, which does not hold them ({type(error).__name__}: "
             f"{error}). For a ticket of your own model, call lth_keras.export(ticket, out, "
             "data=(x_test, y_test), model=model, train=train) in Python.") from None
 

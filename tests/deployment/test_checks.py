@@ -101,7 +101,8 @@ def test_accuracy_may_be_lost_up_to_the_tolerance(file, tolerance, status):
     assert (row.accuracy, row.accuracy_lost, agreement(outputs)) == (0.5, 25.0, 0.75)
     assert row.max_error == 1.0
     if status == REFUSED:
-        assert row.reason == "25.00 points of accuracy are lost in litert, and 24.9 are tolerated"
+        assert row.reason == ("it loses 25.00 points of accuracy in litert, and at most 24.9 are "
+                              "tolerated")
 
 
 def test_accuracy_won_is_no_loss(file):
@@ -132,7 +133,7 @@ def test_what_loads_in_none_is_refused(file):
     rows = check(file, failed(), failed("litert_builtin", "crashed"), Measured("keras"))
     assert not shipped(rows) and not any(row.file for row in rows)
     assert [row.reason for row in rows] == ["RuntimeError: failed to prepare", "crashed",
-                                            "It gave no outputs."]
+                                            "The runtime returned no outputs."]
 
 
 def test_outputs_of_another_shape_refuse(file):
@@ -168,7 +169,7 @@ def test_classes_of_places_are_counted_place_by_place():
 def test_classes_of_another_shape_and_a_network_of_nan_are_refused(file):
     with pytest.raises(LotteryError, match="one class for each example"):
         check(file, measured(), classes=np.eye(4))
-    with pytest.raises(LotteryError, match="finite outputs. Received: 1 of 4"):
+    with pytest.raises(LotteryError, match="finite outputs. Received: .* 1 of 4"):
         checks.check("float32", file, np.array([[1.0, np.nan], [0, 0]]), None, [])
 
 

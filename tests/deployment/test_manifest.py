@@ -131,7 +131,8 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
     head = text.split("---")[1]
     assert 'datasets: ["mnist"]' in head and '"type": "accuracy", "value": 0.98' in head
     for part in ("# lenet, level 3", "51.20% of the prunable weights", "pruning 3 times",
-                 "float32 of shape (batch, 28, 28)", "divided by 255", "98.00% on 10,000",
+                 "float32 of shape (batch, 28, 28)", "Divide pixel values by 255",
+                 "98.00% on 10,000",
                  "| `model_float32.tflite` | ai-edge-litert | 1,000 | 500 | 98.00% |",
                  "| the dense network as float32 | ai-edge-litert | 9,000 |",
                  "fraction default:0.2",

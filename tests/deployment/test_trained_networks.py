@@ -52,14 +52,14 @@ def test_a_level_whose_weights_were_not_kept_is_neither_best_nor_exported(tmp_pa
     fill(tmp_path, {1: (0.9,)}, kept=False)
     assert trained_networks.levels(tmp_path, 0) == [0] and trained_networks.best_level(tmp_path,
                                                                                        0) == 0
-    with pytest.raises(WorkdirError, match=r"trained weights were kept, of 0\. Received: 1"):
+    with pytest.raises(WorkdirError, match=r"trained weights were kept, one of 0\. Received: 1"):
         trained_networks.from_workdir(tmp_path, 1, 0)
     with pytest.raises(WorkdirError, match="none of replicate 1"):
         trained_networks.levels(tmp_path, 1)
 
 
 def test_without_the_dense_network_there_is_no_best(tmp_path):
-    with pytest.raises(WorkdirError, match="name a --level"):
+    with pytest.raises(WorkdirError, match="name a level"):
         trained_networks.best_level(fill(tmp_path, {1: (0.9,)}), 0)
 
 
@@ -82,7 +82,7 @@ def test_a_ticket_is_trained_first_as_its_run_would(made, tmp_path):
     ticket.save(tmp_path / "a.ticket")
     said = []
     source = trained_networks.from_file(tmp_path / "a.ticket", lambda config: blobs(), said.append)
-    assert source.trained_now and "before its training" in said[0] and "12 steps" in said[0]
+    assert source.trained_now and "weights before training" in said[0] and "12 steps" in said[0]
     for name, value in trained.weights.items():
         np.testing.assert_array_equal(source.weights[name], value)
     assert source.config.fingerprint == CONFIG.fingerprint
