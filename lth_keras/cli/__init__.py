@@ -1,11 +1,11 @@
-"""The command `lth`: flags in, errors in one line.
+"""The command `lth`: parses flags, calls the package, and prints errors on one line.
 
 Read in this order:
 
-1. `main`: the parser, the commands, the exit codes.
-2. `run`, `report`, `analyse`, `export`: a module a command: its flags, and what it calls.
-3. `listing`: what `lth presets` and `lth run --help` list.
-4. `flags`: values of flags, checked.
+1. `main`: the parser, the commands and the exit codes.
+2. `run`, `report`, `analyse`, `export`: one module for each command, with its flags.
+3. `listing`: the lists that `lth presets` and `lth run --help` print.
+4. `flags`: converts and checks the values of flags.
 
-Nothing imports this package.  `lth --help` loads no TensorFlow.
+No other package imports this one.  `lth --help` does not load TensorFlow, to stay fast.
 """

@@ -1,4 +1,4 @@
-"""The command `lth analyse`: an analysis of workdirs as a table, CSV files and a picture."""
+"""The command `lth analyse`: prints an analysis of workdirs and writes CSV files and a figure."""
 
 import argparse
 import dataclasses
@@ -23,11 +23,15 @@ from lth_keras.reports.analyses.output import save, show
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """An analysis that has a name.
+    """A kind of analysis.
 
     Attributes:
-      analyse: of a run and levels, or None if it needs the network itself.
-      text: what it tells.
+      analyse: the function of a workdir and levels; None if networks must be evaluated.
+      text: a line for the help.
+
+    Example:
+      >>> KINDS["overlap"].text
+      'weights kept in common by replicates and by levels'
     """
 
     analyse: "Callable[[WorkdirReader, list[int] | None], Analysis] | None"
@@ -36,41 +40,42 @@ class Kind:
 
 BARRIER = "barrier"
 KINDS = {
-    "survivors": Kind(survivors.analyse, "the initial weights that survive: their distribution"),
-    "movement": Kind(movement.analyse, "how far weights moved in training, and away from zero or "
-                                       "not: those kept, those pruned"),
-    "connections": Kind(connections.analyse, "incoming and outgoing connections of units: how "
-                                             "evenly they are left"),
-    "overlap": Kind(overlaps.analyse, "weights kept in common, by replicates and by levels"),
-    BARRIER: Kind(None, "error on the line between two trained networks; of several workdirs that "
-                        "differ in rewind_step: which k to rewind to"),
+    "survivors": Kind(survivors.analyse, "the distribution of the initial values of kept weights"),
+    "movement": Kind(movement.analyse, "how far kept and pruned weights moved in training, and "
+                                       "how often away from zero"),
+    "connections": Kind(connections.analyse, "how evenly the remaining connections are spread "
+                                             "over units, incoming and outgoing"),
+    "overlap": Kind(overlaps.analyse, "weights kept in common by replicates and by levels"),
+    BARRIER: Kind(None, "error along the line between two trained networks (linear mode "
+                        "connectivity); for several workdirs that differ in rewind_step: which "
+                        "step to rewind to"),
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
 _ONLY_BARRIER = ("points", "data_dir")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Gives the command's parser its arguments."""
-    parser.add_argument("kind", metavar="KIND", nargs="?", help="what to look at, see below")
-    parser.add_argument("workdir", metavar="WORKDIR", nargs="*", help="a folder that `lth run` "
-                        "made, or the workdir of a fit; several fits with other seeds; for barrier "
-                        "several runs that differ in rewind_step")
-    parser.add_argument("--levels", help="levels and ranges of them, such as 0/3/7-9 (default: "
+    """Adds the flags of `lth analyse` to its parser."""
+    parser.add_argument("kind", metavar="KIND", nargs="?", help="the kind of analysis, see below")
+    parser.add_argument("workdir", metavar="WORKDIR", nargs="*", help="a workdir of `lth run` or "
+                        "of a LotteryTicketCallback; several workdirs of callbacks that differ in "
+                        "seed; for barrier, several workdirs that differ in rewind_step")
+    parser.add_argument("--levels", help="levels and ranges of levels, such as 0/3/7-9 (default: "
                                          "all)")
-    parser.add_argument("--out", help="folder for the CSV files and the picture (default: "
+    parser.add_argument("--out", help="folder for the CSV files and the figure (default: "
                                       "analysis in the first WORKDIR)")
-    parser.add_argument("--points", help="of barrier: networks evaluated on each line "
+    parser.add_argument("--points", help="for barrier: how many networks to evaluate on each line "
                                          f"(default: {POINTS})")
-    parser.add_argument("--data_dir", help="of barrier: where tensorflow-datasets keeps its data "
+    parser.add_argument("--data_dir", help="for barrier: folder of tensorflow-datasets "
                         "(default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Does the analysis that the command's arguments name, and writes it.
+    """Runs `lth analyse`.
 
     Raises:
-      LotteryError: for an argument that is not allowed.
-      WorkdirError: for a folder that is no workdir, or lacks what the analysis needs.
+      LotteryError: if an argument is not allowed.
+      WorkdirError: if a folder is not a workdir, or lacks the files that the analysis needs.
       OSError: if a file cannot be written.
     """
     if arguments.kind not in KINDS:
@@ -78,10 +83,11 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                            f"Received: {arguments.kind or 'none'}.")
     unused = [f"--{name}" for name in _ONLY_BARRIER if getattr(arguments, name) is not None]
     if unused and arguments.kind != BARRIER:
-        raise LotteryError(f"{unused[0]} is for {BARRIER} alone. Received: {arguments.kind}.")
+        raise LotteryError(f"{unused[0]} may be given for {BARRIER} only. "
+                           f"Received: {arguments.kind}.")
     roots = [pathlib.Path(name) for name in arguments.workdir]
     if not roots:
-        raise LotteryError("WORKDIR must be a folder that `lth run` made, or the workdir of a fit. "
+        raise LotteryError("WORKDIR must be a workdir of `lth run` or of a LotteryTicketCallback. "
                            "Received: none.")
     levels = _levels(arguments.levels)
     analyse = KINDS[arguments.kind].analyse
@@ -100,10 +106,11 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def _levels(text: "str | None") -> "list[int] | None":
     if text is None:
         return None
+    # In the notation of branches, so that their parser can read it.
     try:
         return list(branches.parse(f"{branches.TICKET}@{text.replace(',', '/')}").levels or ())
     except LotteryError:
-        raise LotteryError("--levels must be numbers and ranges of them, such as 0/3/7-9. "
+        raise LotteryError("--levels must be levels and ranges of levels, such as 0/3/7-9. "
                            f"Received: {text!r:.100}.") from None
 
 
@@ -113,7 +120,7 @@ def _barrier(roots: list[pathlib.Path], levels: "list[int] | None",
     if text is not None and not (text.isdecimal() and int(text) >= 2):
         raise LotteryError(f"--points must be a whole number >= 2. Received: {text!r}.")
     runs = [open_workdirs([root]) for root in roots]
-    network: list[Any] = []  # Compiled when there is something to evaluate.
+    network: list[Any] = []  # Compiled at the first call: pairs may be missing, which says so fast.
 
     def error(weights: Any) -> float:
         if not network:

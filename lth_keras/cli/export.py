@@ -1,4 +1,4 @@
-"""The command `lth export`: a ticket's network as files that are checked, with a table of them."""
+"""The command `lth export`: exports a ticket's trained network and prints a table of the files."""
 
 import argparse
 import dataclasses
@@ -19,60 +19,63 @@ from lth_keras.experiments.results import paths
 from lth_keras.reports import deployment_tables
 
 BEST = "best"
-_WIDE = 140  # Characters, from which on a line has room for quartiles.
+_WIDE = 140  # Columns of a terminal that are enough for quartiles and memory.
 HELP = f"""formats (default: {', '.join(DEFAULT)}):
   keras, saved_model                   for Keras and TensorFlow
-  float32, float16                     TF Lite
-  float32_sparse                       TF Lite, pruned weights left out
-  dynamic_int8                         TF Lite, weights in 8 bits, arithmetic on floats
-  dynamic_int8_shared                  the same with few values a unit, so that it packs better
-  int8                                 TF Lite, all in 8 bits, ranges from training examples
-  ..._sparse                           the same with pruned weights left out"""
+  float32, float16                     TF Lite, weights in this precision
+  float32_sparse                       TF Lite, pruned weights left out of the file
+  dynamic_int8                         TF Lite, 8-bit weights, float inputs and outputs
+  dynamic_int8_shared                  dynamic_int8 with 31 values a unit: compresses better
+  int8                                 TF Lite, everything in 8 bits, ranges measured on training
+                                       examples
+  ..._sparse                           float16, dynamic_int8 or int8 with pruned weights left out"""
 _BUDGETS = ("max_bytes", "max_latency_us", "min_accuracy")
 _Say = Callable[[str], None]
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Gives the command's parser its arguments."""
+    """Adds the flags of `lth export` to its parser."""
     parser.add_argument("source", metavar="TICKET_OR_WORKDIR", nargs="?",
-                        help="a folder or a ticket file that `lth run` made")
-    parser.add_argument("--level", help="of a workdir: a level's number, or best: the sparsest as "
-                        "accurate as the dense network on validation examples (default: best)")
-    parser.add_argument("--replicate", help="of a workdir: whose network (default: its first)")
-    parser.add_argument("--formats", help="formats with commas between them, see below")
+                        help="a workdir or a ticket file that `lth run` made")
+    parser.add_argument("--level", help="for a workdir: the number of a level, or best, the "
+                        "sparsest level that is as accurate as the dense network on validation "
+                        "examples (default: best)")
+    parser.add_argument("--replicate", help="for a workdir: the number of the replicate to export "
+                        "(default: the first)")
+    parser.add_argument("--formats", help="formats separated by commas, see below")
     parser.add_argument("--out", help="folder for the files (default: deploy)")
-    parser.add_argument("--compaction", default="units", help="what is removed first: units "
-                        "without connections; inputs too, by gathering those that are used; or "
-                        "none (default: %(default)s)")
-    parser.add_argument("--tolerance", default=str(TOLERANCE), help="points of accuracy that a "
-                        "format may lose against Keras (default: %(default)s)")
-    parser.add_argument("--max_bytes", help="choose the most accurate file of so many bytes at "
-                        "most; of a workdir without --level, among all levels")
-    parser.add_argument("--max_latency_us", help="... that takes so many microseconds an example "
-                        "at most")
-    parser.add_argument("--min_accuracy", help="... or the smallest file of at least this "
+    parser.add_argument("--compaction", default="units", help="what to remove before converting: "
+                        "units without connections (units), unused inputs as well (inputs), or "
+                        "nothing (none) (default: %(default)s)")
+    parser.add_argument("--tolerance", default=str(TOLERANCE), help="percentage points of "
+                        "accuracy that a file may lose against Keras (default: %(default)s)")
+    parser.add_argument("--max_bytes", help="choose the most accurate file of at most this size "
+                        "in bytes; for a workdir without --level, among all levels")
+    parser.add_argument("--max_latency_us", help="choose the most accurate file that needs at "
+                        "most this many microseconds for one example")
+    parser.add_argument("--min_accuracy", help="choose the smallest file with at least this "
                         "accuracy, in [0, 1]")
     add_measuring_flags(parser)
 
 
 def add_measuring_flags(parser: argparse._ActionsContainer) -> None:
-    """Gives a parser the flags that say how files are measured."""
-    parser.add_argument("--examples", help="test examples that files are compared on (default: "
+    """Adds the flags that say how files are measured."""
+    parser.add_argument("--examples", help="number of test examples to compare files on (default: "
                         "all)")
-    parser.add_argument("--threads", help="cores that files are timed on (default: 1)")
-    parser.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
+    parser.add_argument("--threads", help="CPU threads to measure latency with (default: 1)")
+    parser.add_argument("--data_dir", help="folder of tensorflow-datasets (default: "
                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> int:
-    """Does what `lth export` does.
+    """Runs `lth export`.
 
     Returns:
-      The exit code: 1 if a format that was asked for could not be shipped, or no level and format
-      keeps to the budget.
+      The exit code: 1 if a requested format could not be shipped, or no file is within the
+      budget.
 
     Raises:
-      LotteryError: for an argument that is not allowed, or a source that is none.
+      LotteryError: if an argument is not allowed, or the source is not a workdir or ticket.
     """
     say = sayer(console)
     asked, exporter = _asked(arguments), exporter_for(arguments, say)
@@ -94,12 +97,12 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         say(f"refused: {line.removeprefix('- ')}")
     if made.facts.get("dense_refused"):
         say(f"The dense network could not be measured: {made.facts['dense_refused']}")
-    say(f"files: {out}, described in {out / model_card.FILE} and {out / manifest.FILE}")
+    say(f"files: {out}; see {out / model_card.FILE} and {out / manifest.FILE}")
     if not asked.budget:
         return 1 if made.refused else 0
     row = asked.budget.choose(made.rows)
     if row is None:
-        say(f"None has {asked.budget}. {asked.budget.nearest(made.rows)}")
+        say(f"No file has {asked.budget}. {asked.budget.nearest(made.rows)}")
         return 1
     say(f"{asked.budget}: {row.file} in {row.runtime}, {row.bytes:,.0f} bytes, "
         f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
@@ -108,25 +111,26 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
 def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: RunExporter,
             say: _Say) -> "tuple[int, tuple[str, ...]] | None":
-    # The level of a workdir to export, and the formats.
+    # Returns the level and formats to export of a workdir. A budget without --level exports all
+    # levels first, since only measurements can tell which level and format is within it.
     root, budget = asked.path, asked.budget
     if arguments.level not in (None, BEST):
         return flags.whole("level", arguments.level), asked.formats
     if not budget or arguments.level == BEST:
         best = trained_networks.best_level(root, asked.replicate)
-        say(f"best: level {best}, the sparsest as accurate as the dense network on validation "
-            "examples")
+        say(f"best: level {best}, the sparsest level that is as accurate as the dense network on "
+            "validation examples")
         return best, asked.formats
     rows = exporter.survey(root, asked.replicate, asked.formats)
     row = budget.choose(rows)
     if row is None:
-        say(f"No level and format has {budget}. {budget.nearest(rows)}")
+        say(f"No file of any level has {budget}. {budget.nearest(rows)}")
         return None
     return int(row.level), (str(row["format"]),)
 
 
 def exporter_for(arguments: argparse.Namespace, say: _Say) -> RunExporter:
-    """What exports networks and measures them as the command's flags say."""
+    """Makes the exporter from a command's flags; `lth report --deployment` has fewer of them."""
     given = vars(arguments)
     settings = Settings(
         tolerance=flags.number("tolerance", given.get("tolerance") or str(TOLERANCE)),
@@ -139,7 +143,7 @@ def exporter_for(arguments: argparse.Namespace, say: _Say) -> RunExporter:
 
 
 def sayer(console: Console) -> _Say:
-    """Prints lines that contain paths: as they are, not wrapped."""
+    """Returns a function that prints a line as it is: paths must not be wrapped or coloured."""
     return functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -160,19 +164,20 @@ def _asked(arguments: argparse.Namespace) -> _Asked:
 
 def _source(arguments: argparse.Namespace) -> pathlib.Path:
     if arguments.source is None or not os.path.lexists(arguments.source):
-        raise LotteryError("TICKET_OR_WORKDIR must be a folder or a ticket file that `lth run` "
+        raise LotteryError("TICKET_OR_WORKDIR must be a workdir or a ticket file that `lth run` "
                            f"made. Received: {arguments.source or 'none'}.")
     path = pathlib.Path(arguments.source)
     for name in ("level", "replicate") if not path.is_dir() else ():
         if getattr(arguments, name) is not None:
-            raise LotteryError(f"--{name} is for a workdir: a ticket is of one level. "
-                               f"Received: {path}.")
+            raise LotteryError(f"--{name} may be given for a workdir only: a ticket file holds "
+                               f"one level of one replicate. Received: {path}.")
     return path
 
 
 def _formats(text: "str | None") -> tuple[str, ...]:
     if text is None:
         return DEFAULT
+    # Checked before anything is trained or converted, though it costs loading TensorFlow.
     names = tuple(dict.fromkeys(text.split(",")))
     with quiet.loading():
         from lth_keras.deployment import formats

@@ -1,4 +1,4 @@
-"""Flags' values, read from text; an error names the flag."""
+"""Converts the values of flags from text, with errors that name the flag."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ from lth_keras.errors import LotteryError
 
 
 def whole(name: str, text: str, least: int = 0) -> int:
-    """A whole number.
+    """Returns the whole number that a flag's text holds.
 
     Raises:
-      LotteryError: for other text, or a number below the least.
+      LotteryError: if the text is not a whole number, or the number is below `least`.
 
     Example:
       >>> whole("jobs", "3", least=1)
@@ -22,10 +22,14 @@ def whole(name: str, text: str, least: int = 0) -> int:
 
 
 def number(name: str, text: str) -> float:
-    """A number.
+    """Returns the number that a flag's text holds.
 
     Raises:
-      LotteryError: for other text.
+      LotteryError: if the text is not a number.
+
+    Example:
+      >>> number("scale", "0.5")
+      0.5
     """
     try:
         return float(text)
@@ -34,10 +38,14 @@ def number(name: str, text: str) -> float:
 
 
 def choice(name: str, value: str, allowed: Sequence[str]) -> str:
-    """One of some words.
+    """Checks that a flag's value is one of the allowed words, and returns it.
 
     Raises:
-      LotteryError: for another.
+      LotteryError: if it is not; the message lists the allowed words.
+
+    Example:
+      >>> choice("backend", "ray", ("loky", "ray", "dask"))
+      'ray'
     """
     check_choice(f"--{name}", value, allowed)
     return value

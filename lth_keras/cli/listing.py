@@ -1,4 +1,4 @@
-"""What there is to run: presets and what they cost, branches, settings."""
+"""Lists presets and what they cost, branches and settings, for `lth presets` and `--help`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,7 +11,11 @@ from lth_keras.experiments.config.config import Config, NOT_SETTABLE
 
 
 def show_presets(console: Console) -> None:
-    """Prints every preset with its weights, its networks and their steps."""
+    """Prints every preset: its number of weights, how many networks it trains, and for how long.
+
+    Example:
+      >>> show_presets(Console(quiet=True))
+    """
     for name, config in presets.PRESETS.items():
         weights = presets.WEIGHTS.get(name)
         sized = "" if weights is None else f"{weights:,} weights, "
@@ -21,19 +25,24 @@ def show_presets(console: Console) -> None:
 
 
 def run_help() -> str:
-    """What `lth run --help` lists: presets, branches and settings."""
+    """Returns the end of `lth run --help`: all presets, branches and settings.
+
+    Example:
+      >>> run_help().splitlines()[0]
+      'presets:'
+    """
     parts = {
         "presets": presets.DESCRIPTIONS,
         "branches, as NAME, NAME:REPEATS or NAME:REPEATS@LEVELS": {
-            "ticket": "the ticket, at every level; under strategy=continued also at some, as in "
-                      "ticket@12/15",
+            "ticket": "the ticket, at every level; with strategy=continued it may be trained at "
+                      "some levels only, such as ticket@12/15",
             **{name: control.title for name, control in CONTROLS.items()}},
         "settings for --set, on top of the preset's": {
             field.name: field.metadata["help"] for field in dataclasses.fields(Config)
             if field.name not in NOT_SETTABLE}}
     return "\n\n".join([*(_listed(title, of) for title, of in parts.items()),
-                        "The same command goes on where an interrupted one stopped; more --rounds "
-                        "or --replicates\ncontinue a finished one."])
+                        "Run the same command again to continue an interrupted run, or with more "
+                        "--rounds or\n--replicates to extend a finished one."])
 
 
 def _listed(title: str, texts: Mapping[str, str]) -> str:
@@ -42,7 +51,7 @@ def _listed(title: str, texts: Mapping[str, str]) -> str:
 
 
 def cost(config: Config) -> str:
-    """What an experiment costs, in words.
+    """Returns how many networks an experiment trains, and for how many steps, as text.
 
     Example:
       >>> print(cost(presets.get("digits").replace(branches="reinit:2@12", replicates=1)))

@@ -1,8 +1,8 @@
-"""The command `lth`: flags in, errors in one line.
+"""The command `lth`: the parser, the dispatch to commands, and the exit codes.
 
-Exit codes: 0 if all is done, 1 if a run stopped for a training that diverged (0 under
-`--on_divergence continue`) or an export could not ship what was asked for, 2 for what a user can
-mend, 130 after Ctrl-C.
+Exit codes: 0 if everything was done; 1 if a training diverged (0 with `--on_divergence continue`)
+or an export could not ship what was asked for; 2 for an error that the user can fix, such as a
+wrong flag; 130 after Ctrl-C.
 """
 
 import argparse
@@ -22,9 +22,10 @@ from lth_keras.errors import DivergedError, LotteryError
 
 
 class _Parser(argparse_flags.ArgumentParser):
-    """argparse, with absl's flags, whose errors are one line: rule, received, allowed."""
+    """argparse with absl's flags, whose errors have this package's form and fit on one line."""
 
     def error(self, message: str) -> NoReturn:
+        # argparse's own messages come in other forms, and after several lines of usage.
         choice = re.match(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message)
         if choice:
             # Some versions of Python quote the choices.
@@ -33,12 +34,12 @@ class _Parser(argparse_flags.ArgumentParser):
                 f"{meant(received, allowed.split(', '))}"
         value = re.match(r"argument (\S+): expected one argument", message)
         if value:
-            message = f"{value[1]} takes one value. Received: none."
+            message = f"{value[1]} must have a value. Received: none."
         print(f"{self.prog}: error: {message}", file=sys.stderr)
         sys.exit(2)
 
     def flag_names(self) -> list[str]:
-        """The flags that this parser's own help lists."""
+        """Returns the flags that this parser's help lists; absl's own flags are hidden in it."""
         return [action.option_strings[-1] for action in self._actions
                 if action.option_strings and action.help != argparse.SUPPRESS]
 
@@ -55,27 +56,28 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                                               allow_abbrev=False, formatter_class=layout, **options)
         return parser
 
-    run.add_flags(command("run", "Runs a preset's search: train, prune, rewind, with controls.",
-                          epilog=run_help()))
-    report.add_flags(command("report", "Prints tables and verdicts of workdirs, draws the paper's "
-                             "figures of them, and writes a page."))
-    analyse.add_flags(command("analyse", "Looks into a workdir: table, CSV and picture.",
-                              epilog=analyse.HELP))
-    export.add_flags(command("export", "Writes a ticket's network as files that are checked: "
-                             "Keras, SavedModel, TF Lite.", epilog=export.HELP))
-    command("presets", "Lists the presets and what they cost.")
+    run.add_flags(command("run", "Searches for winning tickets with a preset: trains, prunes, "
+                          "rewinds, and trains controls.", epilog=run_help()))
+    report.add_flags(command("report", "Prints results and verdicts of workdirs, draws the "
+                             "paper's figures, and writes report.html."))
+    analyse.add_flags(command("analyse", "Analyses the weights and masks of a workdir, as a "
+                              "table, CSV files and a figure.", epilog=analyse.HELP))
+    export.add_flags(command("export", "Exports a ticket's trained network to Keras, SavedModel "
+                             "and TF Lite files, and checks every file.", epilog=export.HELP))
+    command("presets", "Lists the presets, their sizes and how many steps they train.")
     return top, commands.choices
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     top, commands = _parsers()
     known: argparse.Namespace
+    # parse_args would reject unknown flags in argparse's words, without a suggestion.
     known, unknown = top.parse_known_args(argv[1:])
     parser = commands.get(known.command, top)
     if unknown:
         allowed = sorted(parser.flag_names())
         rule = f"A flag must be one of {', '.join(allowed)}" if unknown[0].startswith("-") \
-            else "There is one argument beside flags"
+            else "There must be only one argument that is not a flag"
         parser.error(f"{rule}. Received: {' '.join(unknown)}.{meant(unknown[0], allowed)}")
     if known.command is None:
         top.error(f"COMMAND must be one of {', '.join(commands)}. Received: none.")
@@ -98,11 +100,11 @@ def _main(arguments: argparse.Namespace) -> int:
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, DivergedError) else 2
-    except OSError as error:  # A full disk, a folder that cannot be written.
+    except OSError as error:  # Such as a full disk, or a folder without permission to write.
         where = f"{error.filename}: " if error.filename else ""
         print(f"lth {arguments.command}: error: A file must be readable and writable. Received: "
-              f"{where}{error.strerror or error}. What is finished is kept; the same command goes "
-              "on from there.", file=sys.stderr)
+              f"{where}{error.strerror or error}. Finished trainings are kept; run the same "
+              "command again to continue.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130

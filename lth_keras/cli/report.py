@@ -1,4 +1,4 @@
-"""The command `lth report`: tables, verdicts, pictures and a page of workdirs."""
+"""The command `lth report`: prints results and verdicts, draws figures, writes report.html."""
 
 import argparse
 import pathlib
@@ -18,40 +18,43 @@ _MEASURING = ("examples", "threads", "data_dir")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Gives the command's parser its arguments."""
+    """Adds the flags of `lth report` to its parser."""
     parser.add_argument("workdirs", metavar="WORKDIR", nargs="*",
-                        help="folders that `lth run` made, or workdirs of fits; those that "
-                        "are replicates of one run are joined")
-    parser.add_argument("--out", help="folder for the pictures and report.html (default: plots in "
-                                      f"the workdir; of several workdirs: {DEFAULT_OUT})")
-    parser.add_argument("--tensorboard", metavar="DIR", help="write the results and learning "
-                        "curves for TensorBoard too, in this folder")
-    parser.add_argument("--deployment", action="store_true", help="instead: export and measure "
-                        "every level of a workdir, and draw what each costs to ship")
-    add_measuring_flags(parser.add_argument_group("of --deployment"))
+                        help="workdirs of `lth run` or of a LotteryTicketCallback; replicates of "
+                        "one run in several workdirs are reported together")
+    parser.add_argument("--out", help="folder for the figures and report.html (default: plots in "
+                                      f"the workdir; for several workdirs: {DEFAULT_OUT})")
+    parser.add_argument("--tensorboard", metavar="DIR", help="also write results and learning "
+                        "curves for TensorBoard to this folder")
+    parser.add_argument("--deployment", action="store_true", help="instead of the report, export "
+                        "and measure every level of a workdir, and draw accuracy, size and "
+                        "latency against density")
+    add_measuring_flags(parser.add_argument_group("with --deployment"))
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Reports workdirs, or with --deployment what each level of one costs to ship.
+    """Runs `lth report`.
 
     Raises:
-      LotteryError: if no workdir is named, or flags do not go together.
-      WorkdirError: for a folder that is no workdir, or in which nothing is finished.
+      LotteryError: if no workdir is named, or flags exclude each other.
+      WorkdirError: if a folder is not a workdir, or no training in it is finished.
       OSError: if a file cannot be written.
     """
     given = [name for name in _MEASURING if getattr(arguments, name) is not None]
     if given and not arguments.deployment:
-        raise LotteryError(f"--{given[0]} is for --deployment. Received: no --deployment.")
+        raise LotteryError(f"--{given[0]} may be given with --deployment only. "
+                           "Received: no --deployment.")
     if arguments.deployment:
         _report_deployment(arguments, console)
         return
     if not arguments.workdirs:
-        raise LotteryError("WORKDIR must be a folder that `lth run` made, or the workdir of a fit. "
+        raise LotteryError("WORKDIR must be a workdir of `lth run` or of a LotteryTicketCallback. "
                            "Received: none.")
     for name in (arguments.out, arguments.tensorboard):
         if name is not None and pathlib.Path(name).exists() and not pathlib.Path(name).is_dir():
-            raise LotteryError("--out and --tensorboard must be folders, or names for new ones. "
+            raise LotteryError("--out and --tensorboard must be existing or new folders. "
                                f"Received: {name}, a file.")
+    # A workdir named twice would count as two replicates.
     roots = list(dict.fromkeys(pathlib.Path(name) for name in arguments.workdirs))
     show(roots, console, *(None if name is None else pathlib.Path(name)
                            for name in (arguments.out, arguments.tensorboard)))
@@ -59,15 +62,16 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
 def _report_deployment(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.tensorboard:
-        raise LotteryError("--deployment has no TensorBoard. Received: both.")
+        raise LotteryError("--deployment writes nothing for TensorBoard. Received: --deployment "
+                           "and --tensorboard.")
     if len(arguments.workdirs) != 1:
-        raise LotteryError("--deployment is of one WORKDIR. Received: "
+        raise LotteryError("--deployment must be given with exactly one WORKDIR. Received: "
                            f"{' '.join(arguments.workdirs) or 'none'}.")
     root, say = pathlib.Path(arguments.workdirs[0]), sayer(console)
     if fits.is_fit(root):
-        raise LotteryError("--deployment is of a run of `lth run`, which keeps the trained "
-                           f"networks of all levels. Received: {root}, the workdir of a fit. Use "
-                           "lth.export on the trained model.")
+        raise LotteryError("--deployment needs a workdir of `lth run`, which keeps the trained "
+                           f"networks of all levels. Received: {root}, the workdir of a "
+                           "LotteryTicketCallback. Call lth.export with the trained model instead.")
     paths.require(root)
     config = paths.read_config(root)
     replicate = paths.first_replicate(root)
@@ -77,7 +81,7 @@ def _report_deployment(arguments: argparse.Namespace, console: Console) -> None:
     if not arguments.out:
         paths.check_inside(root, out / "deployment.png")
     atomic.write(out / "deployment.csv", rows.to_csv(index=False))
-    title = f"{config.preset}, {config.steps:,} steps, replicate {replicate}: what it costs to ship"
+    title = f"{config.preset}, {config.steps:,} steps, replicate {replicate}: exported files"
     save(deployment_tables.figure(rows, title), out / "deployment.png")
-    say(f"rows: {out / 'deployment.csv'}")
-    say(f"picture: {out / 'deployment.png'}")
+    say(f"table: {out / 'deployment.csv'}")
+    say(f"figure: {out / 'deployment.png'}")

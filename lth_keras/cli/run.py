@@ -1,4 +1,4 @@
-"""The command `lth run`: an experiment from a preset, trained and reported."""
+"""The command `lth run`: trains an experiment from a preset and reports its results."""
 
 import argparse
 import dataclasses
@@ -19,57 +19,59 @@ from lth_keras.reports import report
 
 _Default = TypeVar("_Default", bound=int | None)
 
-# The settings that have flags of their own; --set reaches all.
+# The settings that have a flag of their own; --set takes all settings.
 _FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches")
 
 
 def add_flags(run: argparse.ArgumentParser) -> None:
-    """Gives the command's parser its arguments."""
-    run.add_argument("preset", metavar="PRESET", nargs="?", help="a preset's name, see below")
+    """Adds the flags of `lth run` to its parser."""
+    run.add_argument("preset", metavar="PRESET", nargs="?", help="the name of a preset, see below")
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     for name in _FLAGS:
         run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
-    run.add_argument("--scale", help="multiply the preset's steps and schedule by a number in "
-                                     "(0, 1]; every output says so (default: 1)")
+    run.add_argument("--scale", help="multiply all steps of the preset and its learning-rate "
+                                     "schedule by a number in (0, 1], for a shorter run "
+                                     "(default: 1)")
     run.add_argument("--workdir", help="folder for the results (default: "
                                        "runs/PRESET-FINGERPRINT)")
-    run.add_argument("--data_dir", help="where tensorflow-datasets keeps its data (default: "
+    run.add_argument("--data_dir", help="folder of tensorflow-datasets (default: "
                                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="any setting of the list below; may be repeated")
-    run.add_argument("--jobs", help="trainings at once, each in a process of its own (default: as "
-                                    "many as there are cores or cluster workers; 1 with "
-                                    "--distribute)")
-    run.add_argument("--threads", help="cores that each may use; 0 for all (default: 1; all with "
-                                       "--distribute)")
-    run.add_argument("--backend", default="loky", help="where the processes run: loky, on this "
-                     "machine; ray or dask, on the cluster of RAY_ADDRESS or "
-                     "DASK_SCHEDULER_ADDRESS (default: %(default)s)")
-    run.add_argument("--distribute", default="none", help="devices of one training: none (the "
-                     "first), mirrored (all GPUs) or tpu (default: %(default)s)")
-    run.add_argument("--resident_mib", help="data larger than so many MiB are streamed to the "
-                                            f"device (default: {Placement.resident_mib})")
-    run.add_argument("--on_divergence", default="stop", help="what follows a training whose loss "
-                     "or weights become NaN or infinite: stop (exit code 1), or continue with "
-                     "what does not follow from it (default: %(default)s)")
-    run.add_argument("--repair", action="store_true", help="do again what is damaged in the "
-                     "workdir, and only that; without it a damaged workdir is an error")
+                     help="change any setting listed below; may be given several times")
+    run.add_argument("--jobs", help="how many networks to train at the same time, each in its own "
+                                    "process (default: the number of cores or cluster workers; 1 "
+                                    "with --distribute)")
+    run.add_argument("--threads", help="CPU threads of each process; 0 for all cores (default: 1; "
+                                       "all cores with --distribute)")
+    run.add_argument("--backend", default="loky", help="where the processes run: loky for this "
+                     "machine; ray or dask for the cluster that RAY_ADDRESS or "
+                     "DASK_SCHEDULER_ADDRESS names (default: %(default)s)")
+    run.add_argument("--distribute", default="none", help="the devices that train one network: "
+                     "none (the first device), mirrored (all GPUs) or tpu (default: %(default)s)")
+    run.add_argument("--resident_mib", help="stream training data larger than this many MiB to "
+                                            "the device instead of keeping it there (default: "
+                                            f"{Placement.resident_mib})")
+    run.add_argument("--on_divergence", default="stop", help="what to do when the loss or weights "
+                     "of a training become NaN or infinite: stop (exit code 1), or continue with "
+                     "the trainings that do not depend on it (default: %(default)s)")
+    run.add_argument("--repair", action="store_true", help="train again what is damaged in the "
+                     "workdir, and only that; without it, damage is an error")
     run.add_argument("--dry_run", action="store_true",
-                     help="measure the speed, say how long the run would take, and stop")
+                     help="measure the speed, print how long the run would take, and stop")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
-    """Trains what the workdir does not have yet, and reports what is in it.
+    """Runs `lth run`: trains what is missing in the workdir, then reports it.
 
     Raises:
-      LotteryError: for an argument that is not allowed.
-      WorkdirError: for a workdir that is damaged, in use, or of another experiment.
+      LotteryError: if an argument is not allowed.
+      WorkdirError: if the workdir is damaged, in use, or of another experiment.
       DivergedError: if a training diverged, unless `--on_divergence continue` is given.
       OSError: if a file cannot be written.
     """
     config = _config(arguments)
     distribute = flags.choice("distribute", arguments.distribute, DEVICES)
-    alone = distribute != "none"  # One training has all devices.
+    alone = distribute != "none"  # One training uses all devices, so there is one process.
     jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)
     placement = Placement(arguments.data_dir, distribute,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),

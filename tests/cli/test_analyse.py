@@ -99,16 +99,18 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
 @pytest.mark.parametrize("arguments, said", [
     ([], "KIND must be one of survivors, movement, connections, overlap, barrier. Received: none."),
     (["hats"], "KIND must be one of survivors"),
-    (["survivors"], "WORKDIR must be a folder that `lth run` made"),
+    (["survivors"], "WORKDIR must be a workdir of `lth run`"),
     (["survivors", "one", "two"],
-     "can be several for barrier, or if all are workdirs of fits. Received: one two."),
+     "unless the kind is barrier or all are workdirs of fits. Received: one two."),
     (["survivors", "/nowhere"], "with a config.json. Received: /nowhere."),
-    (["survivors", "x", "--points", "5"], "--points is for barrier alone. Received: survivors."),
-    (["overlap", "x", "--data_dir", "y"], "--data_dir is for barrier alone. Received: overlap."),
-    (["survivors", "x", "--levels", "3-1"], "--levels must be numbers and ranges of them"),
+    (["survivors", "x", "--points", "5"],
+     "--points may be given for barrier only. Received: survivors."),
+    (["overlap", "x", "--data_dir", "y"],
+     "--data_dir may be given for barrier only. Received: overlap."),
+    (["survivors", "x", "--levels", "3-1"], "--levels must be levels and ranges of levels"),
     (["survivors", "x", "--levels", "most"], "Received: 'most'."),
     (["barrier", "x", "--points", "1"], "--points must be a whole number >= 2. Received: '1'."),
-    (["barrier"], "WORKDIR must be a folder"),
+    (["barrier"], "WORKDIR must be a workdir"),
 ])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(arguments, said, capsys):
     assert lth("analyse", *arguments) == 2

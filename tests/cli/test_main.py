@@ -54,12 +54,12 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "nope"], "resnet56_liu, resnet56_liu_low. Received: 'nope'."),
     (["run", "digits", "--bogus", "1"], "A flag must be one of --backend, --branches"),
     (["run", "digits", "--round", "1"], "A flag must be one of --backend, --branches"),
-    (["run", "digits", "extra"], "one argument beside flags. Received: extra."),
-    (["run", "digits", "--steps"], "--steps takes one value. Received: none."),
+    (["run", "digits", "extra"], "one argument that is not a flag. Received: extra."),
+    (["run", "digits", "--steps"], "--steps must have a value. Received: none."),
     (["run", "digits", "--steps", "many"], "steps must be a whole number. Received: 'many'."),
     (["run", "digits", "--steps", "0"], "steps must be a whole number >= 1. Received: 0."),
     (["run", "digits", "--rounds", "-1"], "rounds must be a whole number >= 0. Received: -1."),
-    (["run", "digits", "--branches", "nope"], "branches must be of ticket, reinit"),
+    (["run", "digits", "--branches", "nope"], "branches must name ticket, reinit"),
     (["run", "digits", "--set", "nope=1"], "A setting must be one of augmentation, batch_size"),
     (["run", "digits", "--set", "nope"], "--set takes KEY=VALUE. Received: 'nope'."),
     (["run", "digits", "--set", "fraction=a:b"], "fraction must be a number, or such as"),
@@ -67,7 +67,7 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "digits", "--set", "network=nope"],
      "network must be one of lenet_300_100, conv2, conv4, conv6, vgg16, vgg19, resnet18, resn"),
     (["run", "digits", "--set", "network=resnet18", "--set", "dropout=0.5"],
-     "dropout must be 0 for a network without hidden dense layers, which are all but lenet_300"),
+     "dropout must be 0 unless the network has hidden dense layers, as lenet_300_100, conv2"),
     (["run", "digits", "--set", "criterion=nope"],
      "criterion must be one of magnitude, random, taylor."),
     (["run", "digits", "--set", "validation_size=1437"], "must leave examples to train on"),
@@ -89,7 +89,7 @@ def elsewhere(tmp_path, monkeypatch):
     ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
     (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),
     (["report"],
-     "WORKDIR must be a folder that `lth run` made, or the workdir of a fit. Received: none."),
+     "WORKDIR must be a workdir of `lth run` or of a LotteryTicketCallback. Received: none."),
     (["report", "/nowhere"], "with a config.json. Received: /nowhere."),
 ])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
@@ -325,7 +325,7 @@ def test_a_file_that_does_not_fit_is_one_line_and_the_same_command_goes_on(
     with small_files():
         assert lth(*SMALL, "--workdir", root) == 2
     error = capsys.readouterr().err
-    assert re.search(r"ticket.safetensors: File too large. What is finished is kept", error)
+    assert re.search(r"ticket.safetensors: File too large. Finished trainings are kept", error)
     assert error.startswith("lth run: error: ") and error.count("\n") == 1
     assert lth(*SMALL, "--workdir", root) == 0
     assert small.contents(root) == small.contents(finished)
@@ -336,4 +336,5 @@ def test_a_file_where_a_folder_is_asked_for_is_an_error(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for flag in ("--out", "--tensorboard"):
         assert lth("report", tmp_path, flag, tmp_path / "file") == 2
-        assert re.search("must be folders.*Received: .*file, a file", capsys.readouterr().err)
+        error = capsys.readouterr().err
+        assert re.search("must be existing or new folders.*Received: .*file, a file", error)
