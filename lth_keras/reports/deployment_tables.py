@@ -1,7 +1,6 @@
-"""What a format costs and keeps, against density: accuracy, size and latency, as table and picture.
+"""Tables and a figure of exported files: accuracy, size and latency by format and density.
 
-The question of deployment: which level, in which format, for a budget of bytes, of microseconds,
-or of accuracy.
+They answer which level and format to deploy for a budget of bytes, microseconds or accuracy.
 """
 
 from collections.abc import Iterator
@@ -24,11 +23,11 @@ _PANELS = (("accuracy", "accuracy on held-out examples"), ("bytes", "bytes"),
 
 
 def table(made: Deployment, wide: bool = True) -> Table:
-    """What was measured of every format, in its runtimes.
+    """Makes a table with a row for each format and runtime of a deployment.
 
     Args:
       made: the deployment.
-      wide: whether there is room for memory, NaN, quartiles and batches of 32.
+      wide: whether to add the columns for memory, NaN, quartiles and batches of 32.
     """
     facts, title = made.facts, made.facts["name"]
     if facts.get("density") is not None:
@@ -59,7 +58,7 @@ def table(made: Deployment, wide: bool = True) -> Table:
 
 
 def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
-    # Of a file in its second runtime the sizes are those above.
+    # Sizes are left blank in the row of a file's second runtime: they are those of the row above.
     yield from (number(row[name], ",.0f") if sizes else "" for name in ("bytes", "gzip_bytes"))
     yield number(None if row.accuracy is None else 100 * row.accuracy, ".2f")
     yield number(row.accuracy_lost, "+.2f")
@@ -73,11 +72,11 @@ def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
 
 
 def figure(rows: pd.DataFrame, title: str) -> Figure:
-    """Accuracy, bytes and latency of the shipped formats against density.
+    """Draws accuracy, bytes and latency of the shipped formats against density.
 
     Args:
-      rows: with `manifest.COLUMNS`, of several levels.
-      title: of the picture.
+      rows: rows of several levels, with the columns `manifest.COLUMNS`.
+      title: the figure's title.
     """
     shipped = rows[rows.status == SHIPPED]
     drawn = Figure(figsize=(11, 8.5), layout="constrained")
@@ -86,7 +85,7 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
     for axes, (column, label) in zip(panels, _PANELS, strict=True):
         for place, name in enumerate(dict.fromkeys(shipped["format"])):
             lines = shipped[shipped["format"] == name].sort_values("level", kind="stable")
-            lines = lines.groupby("level").first()  # Of several runtimes the default one.
+            lines = lines.groupby("level").first()  # The default runtime comes first.
             axes.plot(100 * lines.density, lines[column], **styles.series_style(place, str(name)))
         drawing.density_axis(axes, 100 * shipped.density.drop_duplicates().to_numpy())
         if column == "accuracy":
@@ -99,29 +98,36 @@ def figure(rows: pd.DataFrame, title: str) -> Figure:
 
 
 def _log_axis(axes: Axes, label: str) -> None:
-    # Its ticks are plain numbers.
+    # A log axis whose ticks are plain numbers: "50,000", not "5 x 10^4".
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     plain = FuncFormatter(lambda value, _: f"{value:,.6g}" if value < 1000 else f"{value:,.0f}")
     axes.yaxis.set_major_formatter(plain)
-    # Within a decade or two there are too few ticks otherwise.
+    # Powers of ten alone would be too few ticks on a range of a decade or two.
     axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5) if high / low < 300 else (1,)))
     axes.yaxis.set_minor_formatter(plain)
     axes.set_ylabel(label)
 
 
-BEST = ("fewest bytes", "fewest gzipped", "fastest, us", "best %")  # What `best` gives.
+BEST = ("fewest bytes", "fewest gzipped", "fastest, us", "best %")  # The cells of `best`.
 
 
 def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
-    """Of each level, the smallest, the fastest and the most accurate that was shipped.
+    r"""Yields the smallest, fastest and most accurate shipped format of each level.
 
     Args:
-      rows: with `manifest.COLUMNS`, of several levels.
+      rows: rows of several levels, with the columns `manifest.COLUMNS`.
 
     Yields:
-      The level, its density in [0, 1], and a cell for each of BEST: a figure, and but for the
-      accuracy its format in a second line.
+      The level, its density in [0, 1], and a cell for each of BEST: a number and, except for the
+      accuracy, the format in a second line.
+
+    Example:
+      >>> rows = pd.DataFrame({"level": 3, "density": 0.5, "format": ["float32", "int8"],
+      ...                      "status": "shipped", "bytes": [400, 100], "gzip_bytes": [90, 50],
+      ...                      "latency_1_us": [2.0, 3.0], "accuracy": [0.98, 0.97]})
+      >>> next(best(rows))
+      (3, 0.5, ['100\nint8', '50\nint8', '2.0\nfloat32', '98.00'])
     """
     for level, found in rows[rows.status == SHIPPED].groupby("level"):
         cells = []
@@ -133,8 +139,8 @@ def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
 
 
 def by_level(rows: pd.DataFrame) -> Table:
-    """A row a level: the smallest, the fastest and the most accurate format that was shipped."""
-    shown = Table(title="what each level can be shipped as", box=box.SIMPLE_HEAD,
+    """Makes a table with the smallest, fastest and most accurate shipped format of each level."""
+    shown = Table(title="best exported files of each level", box=box.SIMPLE_HEAD,
                   padding=(0, 0, 0, 1), pad_edge=False)
     for name in ("level", "P_m %", *BEST):
         shown.add_column(name, justify="right", no_wrap=True)

@@ -1,7 +1,7 @@
-"""The report as one HTML page that needs nothing else: no network, no other file, no script.
+"""Writes the report as one HTML file that works offline: it loads no other file and no script.
 
-Its template, page.html, escapes whatever it is given; its policy forbids a browser to load
-anything but what lies in the page itself.
+The template, html_page.html, escapes all text: settings and labels come from workdirs that others
+may have made.  Its content security policy forbids a browser to load anything.
 """
 
 import base64
@@ -23,7 +23,7 @@ from lth_keras.experiments.results.statistics import (
     quality,
     TEST,
 )
-from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, verdict
+from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, NO_REINIT, verdict
 from lth_keras.files import atomic, provenance
 from lth_keras.reports.plots import drawing, styles
 
@@ -34,20 +34,24 @@ _SHOWN = {_STEPS: "early-stop step", "test_accuracy_early_stop": "test accuracy 
 
 
 _COMPARES = {TEST.column: "Accuracy on the test set at the early stop, in percentage points.",
-             "val_loss_min": "Loss on the validation data at the early stop; less is better."}
-_COMPARES_VALIDATION = ("Accuracy on the validation data at the early stop, in percentage points: "
-                        "the data that chose the early stop.")
+             "val_loss_min": "Loss on the validation data at the early stop; lower is better."}
+_COMPARES_VALIDATION = ("Accuracy on the validation data at the early stop, in percentage points. "
+                        "The early stop was chosen on the same data.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A figure, drawn.
+    """A figure as a PNG.
 
     Attributes:
-      name: of its file, without ".png".
-      caption: what it shows.
-      text: the same in words, with its figures.
+      name: the file's name, without ".png".
+      caption: what the figure shows.
+      text: its content in words and numbers, for screen readers.
       data: the bytes of the PNG.
+
+    Example:
+      >>> Picture("summary", "Early stop against density.", "", b"").uri
+      'data:image/png;base64,'
     """
 
     name: str
@@ -57,21 +61,22 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The picture as a data URI."""
+        """The PNG as a data URI, to be embedded in the page."""
         return "data:image/png;base64," + base64.b64encode(self.data).decode()
 
 
 def render(runs: Sequence[Run], pictures: Sequence[Picture], left_out: Sequence[str] = ()) -> str:
-    """The page.
+    """Returns the HTML of the report.
 
     Args:
-      runs: at least one.
-      pictures: in the order to show them.
-      left_out: why figures are not among them, a sentence each.
+      runs: the runs to report, at least one.
+      pictures: the figures, in the order to show them.
+      left_out: a sentence for each figure that could not be drawn, with the reason.
 
     Returns:
-      HTML; equal runs and pictures give equal pages.
+      HTML. Equal runs and figures give equal pages: it contains no date.
     """
+    # Imported here: all other commands work without loading jinja2.
     import jinja2
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
@@ -83,11 +88,20 @@ def render(runs: Sequence[Run], pictures: Sequence[Picture], left_out: Sequence[
 
 
 def write(path: pathlib.Path, content: "bytes | str") -> None:
-    """Writes the page or a picture of it, whole or not at all."""
+    """Writes a file of the report, completely or not at all.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write(pathlib.Path(folder) / "report.html", "<html></html>")
+      ...     (pathlib.Path(folder) / "report.html").read_text()
+      '<html></html>'
+    """
     atomic.write(path, content)
 
 
 def _of(run: Run) -> dict[str, Any]:
+    # All that the template shows of a run, as text: the template itself formats no number.
     controls = [name for name in drawing.branches(statistics.trained(run.results))
                 if name not in (TICKET, CONTROL)]
     compared, good = statistics.compared(run.results, controls), quality(run.results)
@@ -95,9 +109,14 @@ def _of(run: Run) -> dict[str, Any]:
             "about": about([run], ""), "sentence": verdict(run.results).sentence,
             "levels": levels_sentence(run.levels),
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
-                          "outcome": item.outcome, "why": item.why, "conditions": [
+                          "outcome": item.outcome,
+                          # The verdict of the run says it once for all levels.
+                          "why": "" if run.fits and item.why == NO_REINIT else item.why,
+                          "conditions": [
                               _difference(condition.difference, condition.name == "as early", good)
-                              for condition in item.conditions]} for item in run.levels],
+                              for condition in item.conditions
+                              if not run.fits or condition.name != "beats reinit"]}
+                         for item in run.levels],
             "is_fit": bool(run.fits), "validated": run.validated,
             "unit": "points" if good.is_share else "validation loss",
             "compares": _COMPARES.get(good.column, _COMPARES_VALIDATION),
@@ -117,6 +136,7 @@ def _of(run: Run) -> dict[str, Any]:
 
 
 def _measures(run: Run) -> dict[str, str]:
+    # Column -> heading. A fit has the metrics of its own model in place of test accuracies.
     if run.fits:
         good = quality(run.results)
         last = [name for name in own_metrics(run.results) if not name.endswith(fits.EARLY)]
@@ -131,7 +151,7 @@ def _measures(run: Run) -> dict[str, str]:
 
 
 def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
-    # For each branch a row a level: mean, least and greatest, and the bootstrap interval.
+    # Branch -> a row for each level: mean, range over trainings, bootstrap interval of the mean.
     found: dict[str, list[dict[str, Any]]] = {}
     for branch in drawing.branches(statistics.trained(run.results)):
         rows = run.summary.loc[branch]
@@ -147,7 +167,7 @@ def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
 def _mean(results: pd.DataFrame, row: pd.Series, measure: str, branch: str,
           level: int) -> dict[str, str]:
     values = statistics.by_replicate(results, measure, branch, level)
-    if not len(values):  # A step that its training did not come to.
+    if not len(values):  # The training of this branch does not reach the step.
         return {"mean": "", "range": "", "interval": ""}
     form = _form(results, measure)
     mean, low, high = (form.format(row[(measure, part)]) for part in ("mean", "min", "max"))
@@ -166,6 +186,7 @@ def _form(results: pd.DataFrame, measure: str) -> str:
 
 
 def _difference(found: "Estimate | None", steps: bool, good: Quality = TEST) -> dict[str, str]:
+    # Of steps, of accuracies in points, or of a loss.
     if found is None:
         return {"mean": "not trained", "interval": ""}
     scale, form = (1, "{:+,.0f}") if steps else (100, "{:+.2f}") if good.is_share else \

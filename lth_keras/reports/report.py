@@ -1,4 +1,4 @@
-"""The report of runs, and of searches in `fit`: tables, verdicts, pictures and a page."""
+"""Reports runs and searches in `fit`: prints tables and verdicts, writes figures and the page."""
 
 import contextlib
 import functools
@@ -22,29 +22,29 @@ from lth_keras.reports.html_page import Picture
 from lth_keras.reports.plots import drawing, panels
 from lth_keras.reports.plots.paper_figures import FIGURES
 
-_WIDE = 100  # Characters, from which on a line has room for spreads and intervals.
-DEFAULT_OUT = "report"  # The folder for a page of several workdirs.
-_KINDS = {".html": "page", ".png": "picture", ".csv": "results"}
+_WIDE = 100  # Columns of a terminal that are enough for ranges and intervals.
+DEFAULT_OUT = "report"  # The folder for the page of several workdirs.
+_KINDS = {".html": "page", ".png": "figure", ".csv": "results"}
 _Say = Callable[[str], None]
 
 
 def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
          out: "pathlib.Path | None" = None, tensorboard: "pathlib.Path | None" = None) -> None:
-    """Prints tables and verdicts of workdirs, draws their pictures and writes the page.
+    """Prints tables and verdicts of workdirs, and writes their figures and the page.
 
-    A run may go on meanwhile: what it has finished is shown.
+    A run may still be going on: its finished trainings are reported.
 
     Args:
       roots: one or several workdirs, of `lth run` or of searches in `fit`.
-      console: where to print.
-      out: folder for the pictures and report.html; by default plots in the workdir, or report
-        if there are several.
-      tensorboard: folder for TensorBoard's files; none by default.
+      console: the console to print to.
+      out: folder for the figures and report.html. Defaults to plots in the workdir, and to report
+        if there are several workdirs.
+      tensorboard: folder for TensorBoard's files; None writes none.
 
     Raises:
-      WorkdirError: if a folder is no workdir, if nothing in it is finished, or if a file of
-        it is not what was written.
-      OSError: if a file cannot be written; all else is printed before.
+      WorkdirError: if a folder is not a workdir, no training in it is finished, or a file was
+        changed after it was written.
+      OSError: if a file cannot be written; everything that can be is printed first.
     """
     roots = [roots] if isinstance(roots, pathlib.Path) else list(roots)
     if tensorboard:
@@ -71,14 +71,14 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
 
 
 def write(runs: Sequence[Run], out: "pathlib.Path | None" = None) -> pathlib.Path:
-    """Draws the pictures of runs and writes the page, without a word.
+    """Writes the figures and the page of runs, and prints nothing.
 
     Args:
-      runs: at least one.
-      out: folder, as `show` takes it.
+      runs: the runs, at least one.
+      out: the folder, as for `show`.
 
     Returns:
-      Where the page is.
+      The path of the page.
 
     Raises:
       OSError: if a file cannot be written.
@@ -96,10 +96,10 @@ def report_search(fit: Mapping[str, Any], root: "str | os.PathLike[str] | None",
     Args:
       fit: the attributes of a `fits.Fit`.
       root: the search's workdir, if it has one.
-      out: folder, as `show` takes it.
+      out: the folder, as for `show`.
 
     Returns:
-      Where the page is.
+      The path of the page.
 
     Raises:
       LotteryError: if no level is finished.
@@ -107,12 +107,13 @@ def report_search(fit: Mapping[str, Any], root: "str | os.PathLike[str] | None",
     """
     run = runs.of_fit(Fit(**fit), None if root is None else pathlib.Path(root))
     if run.results.empty:
-        raise LotteryError("A report needs a level that is trained. Received: a search in which "
-                           "none is.")
+        raise LotteryError("A report needs at least one trained level. Received: a search "
+                           "without one.")
     return write([run], None if out is None else pathlib.Path(out))
 
 
 def _print_tables(run: Run, console: Console) -> None:
+    # Other controls than reinit get tables of their own, as many as the terminal's width needs.
     wide, title = console.width >= _WIDE, f"{run.label}, {about([run], '')}"
     console.print(tables.measured(run.results, title, spread=wide))
     others = [name for name in drawing.branches(statistics.trained(run.results))
@@ -129,12 +130,13 @@ def _print_tables(run: Run, console: Console) -> None:
 
 def _write(runs: Sequence[Run], out: "pathlib.Path | None",
            say: _Say) -> tuple[pathlib.Path, "OSError | None"]:
-    # What can be read in a folder that cannot be written is: the page's path, and what failed.
+    # Returns the page's path and the last error. A read-only folder must not keep the tables and
+    # verdicts, which are printed after this, from the user.
     alone = out is None and len(runs) == 1 and not runs[0].more
     inside = runs[0].root if alone else None
     out = out or (inside / "plots" if inside else pathlib.Path(DEFAULT_OUT))
     drawable, drawn, failed = [run for run in runs if run.drawable], [], None
-    # The paper's figures are of its experiments: a fit alone lacks all of them.
+    # The paper's figures need its experiments; for fits alone, that all are left out goes unsaid.
     left_out = {number: why for number, figure in FIGURES.items()
                 if any(run.config for run in drawable) and (why := figure.lacks(drawable))}
     for picture in _pictures(drawable):
@@ -146,7 +148,7 @@ def _write(runs: Sequence[Run], out: "pathlib.Path | None",
         if run.lacks_curves:
             say(f"{run.label}: {run.lacks_curves}" if len(runs) > 1 else run.lacks_curves)
     for number, run in enumerate(runs, 1):
-        if run.fits:  # Whose own results.csv has not the columns of a run's.
+        if run.fits:  # The results.csv in a fit's workdir has other columns than a run's.
             name = "results.csv" if len(runs) == 1 else f"results_{number}.csv"
             failed = _try(name, run.results.to_csv(index=False), out, inside, say) or failed
     html = html_page.render(runs, drawn, list(left_out.values()))
@@ -156,7 +158,7 @@ def _write(runs: Sequence[Run], out: "pathlib.Path | None",
 def _try(name: str, content: "bytes | str", out: pathlib.Path, inside: "pathlib.Path | None",
          say: _Say) -> "OSError | None":
     try:
-        if inside:
+        if inside:  # A link in the workdir must not lead a write out of it.
             paths.check_inside(inside, out / name)
         html_page.write(out / name, content)
     except OSError as error:
@@ -205,8 +207,8 @@ def _conclude(run: Run, say: _Say, name: str) -> None:
 
 
 def _renew(root: pathlib.Path, say: _Say) -> None:
-    # Not while a run goes on: it is about to write it itself.
+    # Not while a run holds the workdir: it will write the file itself.
     if store.results_stale(root):
         with contextlib.suppress(WorkdirError), workdir_lock.held(root):
             store.write_results(root)
-            say(f"{root / 'results.csv'} was not what the trainings say, and is written anew.")
+            say(f"{root / 'results.csv'} did not match the finished trainings and was rewritten.")

@@ -1,4 +1,4 @@
-"""Tables for the terminal: what was measured, and what to make of it."""
+"""Tables for the terminal: results by level, and verdicts."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -20,27 +20,33 @@ from lth_keras.experiments.results.statistics import (
     quality,
     TEST,
 )
-from lth_keras.experiments.results.verdicts import CONTROL, INCONCLUSIVE, LevelVerdict, WINNING
+from lth_keras.experiments.results.verdicts import (
+    CONTROL,
+    INCONCLUSIVE,
+    LevelVerdict,
+    NO_REINIT,
+    WINNING,
+)
 from lth_keras.reports.plots import styles
 
 _COLOURS = {WINNING: "green", INCONCLUSIVE: "yellow"}
 
 
-_LAST = 4  # Metrics of a fit's last epochs that a table has room for.
+_LAST = 4  # How many metrics at the end of a fit's rounds a table has room for.
 
 
 def measured(results: pd.DataFrame, title: str, spread: bool = True,
              branches: "Sequence[str] | None" = None) -> Table:
-    """A row a level: early-stop step and test accuracy there, branch beside branch.
+    """Makes a table with a row for each level: early-stop step and test accuracy of each branch.
 
-    Of a fit, which has no test accuracy, what it measured on its validation data, and its metrics
-    at the end of each round.
+    A fit has no test accuracy: its table has the accuracy or loss on its validation data, and
+    its metrics at the end of each round.
 
     Args:
-      results: a row a trained network, with the columns of `record.COLUMNS`.
-      title: the table's.
-      spread: whether to give the least and greatest beside each mean.
-      branches: which; by default the ticket and the re-initialised control.
+      results: one row for each trained network, with the columns of `record.COLUMNS`.
+      title: the table's title.
+      spread: whether to give the smallest and largest value beside each mean.
+      branches: the branches to show. Defaults to the ticket and the re-initialised control.
     """
     summary, good = statistics.summarise(results), quality(results)
     branches = [name for name in branches or (TICKET, CONTROL)
@@ -79,7 +85,7 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
 
 
 def _at_the_end(results: pd.DataFrame) -> list[str]:
-    # The first of a fit's own metrics, validation before training.
+    # The first few of a fit's own metrics, those on validation data before those in training.
     names = [name for name in own_metrics(results) if name not in ("steps", "epochs")
              and not name.endswith(EARLY) and results[name].notna().any()]
     return sorted(names, key=lambda name: not name.startswith("val_"))[:_LAST]
@@ -93,26 +99,26 @@ def _where(good: Quality, is_fit: bool) -> str:
     if good == TEST:
         return "no validation data" if is_fit else "accuracy on the test set at the early stop"
     what = "accuracy" if good.is_share else "loss"
-    return f"{what} on the validation data at the early stop; end: of the round's last epoch"
+    return f"{what} on the validation data at the early stop; end: at the round's last epoch"
 
 
 def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True,
            good: Quality = TEST) -> Table:
-    """A row a level: the ticket's differences from dense and re-initialised, and the verdict.
+    """Makes a table with each level's verdict, and the differences that it is based on.
 
     Args:
-      verdicts: of the levels.
-      title: the table's.
-      intervals: whether to give the intervals that the verdicts rest on.
-      good: the measure that the differences are of.
+      verdicts: the verdict of each level.
+      title: the table's title.
+      intervals: whether to give the 95% intervals of the differences.
+      good: the measure of accuracy (or loss) that is compared.
     """
     scale, form = (100, "+.2f") if good.is_share else (1, "+.3g")
     what = "accuracy" if good.is_share else "val. loss"
+    controlled = good == TEST  # A fit, whose measure is another, trains no control.
     shown = _table(title, "mean of paired differences" + (
         " [95% t-interval]" if intervals else "") + (
-        "; accuracy in points" if good.is_share else "") +
-        "; what inconclusive levels need: replicates")
-    controlled = good == TEST  # A fit has no control.
+        "; accuracy in points" if good.is_share else "") + (
+        "; in brackets: the replicates that an inconclusive level needs" if controlled else ""))
     for heading in ("vs dense\nsteps", f"vs dense\n{what}",
                     *([f"vs reinit\n{what}"] if controlled else [])):
         shown.add_column(heading, justify="right")
@@ -122,6 +128,8 @@ def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True,
         colour = _COLOURS.get(verdict.outcome, "red")
         why = verdict.why if intervals else \
             verdict.why.removeprefix("needs ").removesuffix(" replicates")
+        if not controlled and why == NO_REINIT:
+            why = ""  # The verdict of the run says it once for all levels.
         shown.add_row(str(verdict.level), f"{verdict.density * 100:.1f}",
                       difference(early, 1, "+,.0f", intervals),
                       difference(accurate, scale, form, intervals),
@@ -132,13 +140,13 @@ def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True,
 
 def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
                      intervals: bool = True) -> Table:
-    """The ticket's test accuracy at early stop less that of controls, a row a level that has one.
+    """Makes a table of the ticket's test accuracy at early stop less that of each control.
 
     Args:
-      results: a row a trained network.
-      branches: the controls.
-      title: the table's.
-      intervals: whether to give the intervals.
+      results: one row for each trained network.
+      branches: the controls; levels at which none of them is trained are left out.
+      title: the table's title.
+      intervals: whether to give the 95% intervals of the differences.
     """
     shown = _table(title, "test accuracy at early stop, in points; mean of paired differences" + (
         " [95% t-interval]" if intervals else ""))
@@ -153,13 +161,17 @@ def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
 
 
 def difference(found: "Estimate | None", scale: float, form: str, interval: bool) -> str:
-    """A difference as rich's markup; nothing for none.
+    """Returns a difference as rich markup; "" for None.
 
     Args:
       found: the difference, or None.
-      scale: what to multiply it with.
-      form: how to write a number, such as "+.2f".
-      interval: whether to give its interval, if it has one.
+      scale: a factor, such as 100 for percentage points.
+      form: the format of a number, such as "+.2f".
+      interval: whether to add the interval, if there is one.
+
+    Example:
+      >>> difference(Estimate(0.01, 0.002, 0.018, 0.006, 5), 100, "+.1f", interval=True)
+      '+1.0 [+0.2, +1.8]'
     """
     if found is None:
         return ""
@@ -169,12 +181,16 @@ def difference(found: "Estimate | None", scale: float, form: str, interval: bool
 
 
 def fitting(branches: Sequence[str], console: Console, width: int) -> Iterable[list[str]]:
-    """Branches in portions whose columns fit on a line.
+    """Splits branches into groups whose columns fit into the width of the console.
 
     Args:
-      branches: of any number.
-      console: whose width counts.
-      width: characters of one branch's columns.
+      branches: any number of branches.
+      console: the console to print to.
+      width: characters that the columns of one branch take.
+
+    Example:
+      >>> list(fitting(["reinit", "random_mask", "scratch"], Console(width=80), 24))
+      [['reinit', 'random_mask'], ['scratch']]
     """
     count = max(1, (console.width - 16) // width)
     return (list(branches[start:start + count]) for start in range(0, len(branches), count))
@@ -188,13 +204,13 @@ def _table(title: str, caption: str) -> Table:
 
 
 def _heading(branch: str) -> str:
-    # Titles of other controls are long; their names break into lines.
+    # The titles of other controls are too long for a column; their names can be broken into lines.
     return styles.title(branch) if branch in (TICKET, CONTROL) else escape(branch.replace("_", " "))
 
 
 def _cell(values: pd.Series, scale: float, form: str, spread: bool) -> str:
     mean, low, high = (values[part] * scale for part in ("mean", "min", "max"))
-    if math.isnan(mean):  # A fit without validation data has no early stop.
+    if math.isnan(mean):  # Such as the early stop of a fit without validation data.
         return ""
     shown = f" [{low:{form}}, {high:{form}}]" if spread and low != high else ""
     return escape(f"{mean:{form}}{shown}")

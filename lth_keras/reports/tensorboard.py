@@ -1,12 +1,12 @@
-"""A run as TensorBoard shows it: scalars over levels, learning curves, hparams.
+"""Writes a run for TensorBoard: scalars over levels, learning curves, hparams.
 
     DIR/RUN/by_level/replicate_0/ticket_0/        over levels: early-stop step, accuracies, the
                                                   density of all weights and of each
     DIR/RUN/curves/replicate_0/level_03/ticket_0/ over steps: losses and accuracies; and the
                                                   training's settings and results as hparams
 
-Events are written with the package tensorboard (`pip install "lth_keras[tensorboard]"`), which
-needs no TensorFlow for it.  They hold no time of day, so equal runs give equal files.
+The package tensorboard writes the events (`pip install "lth_keras[tensorboard]"`); it does not
+need TensorFlow for this.  Events contain no time of day, so equal runs give equal files.
 """
 
 import io
@@ -26,12 +26,14 @@ from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import measures
 from lth_keras.files import atomic
 
-_NAME = "events.out.tfevents.0000000000.lth_keras"  # What TensorBoard looks for.
+# TensorBoard finds files by "tfevents" in their name. The number is a time stamp elsewhere: a fixed
+# one lets a later call replace the file.
+_NAME = "events.out.tfevents.0000000000.lth_keras"
 _KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 def require() -> None:
-    """Raises LotteryError if the package tensorboard is not installed.
+    """Checks that the package tensorboard is installed.
 
     Raises:
       LotteryError: if it is not.
@@ -39,12 +41,13 @@ def require() -> None:
     try:
         import tensorboard  # noqa: F401
     except ImportError:
-        raise LotteryError("--tensorboard needs the package tensorboard: "
-                           'pip install "lth_keras[tensorboard]". Received: none.') from None
+        raise LotteryError("--tensorboard needs the package tensorboard, which is not installed. "
+                           "Received: no such package. Run: "
+                           'python -m pip install "lth_keras[tensorboard]"') from None
 
 
 def folder_name(run: Run) -> str:
-    """A run's label as the name of a folder.
+    """Returns a run's label as the name of a folder: only letters, digits, "_", "-" and ".".
 
     Example:
       >>> folder_name(Run(pathlib.Path("."), None, None, "conv2, one shot (a/b)"))
@@ -54,14 +57,14 @@ def folder_name(run: Run) -> str:
 
 
 def write(run: Run, folder: pathlib.Path) -> None:
-    """Writes a run for TensorBoard; what an earlier call wrote there is replaced.
+    """Writes a run for TensorBoard, replacing what an earlier call wrote to the folder.
 
     Args:
-      run: what to write.
-      folder: the run's.
+      run: the run.
+      folder: the run's folder.
 
     Raises:
-      OSError: if it cannot be written.
+      OSError: if a file cannot be written.
     """
     curves = {Training(*map(_plain, key)): table for key, table in run.curves.groupby(_KEYS)} \
         if len(run.curves) else {}
@@ -81,7 +84,7 @@ def write(run: Run, folder: pathlib.Path) -> None:
 
 
 def _results(results: pd.DataFrame, row: Mapping[str, Any], step: int) -> Iterable[Any]:
-    # density_WEIGHT is that of one weight: TensorBoard groups by what is before a slash.
+    # The columns density_WEIGHT become density/WEIGHT: TensorBoard groups by the part before "/".
     layers = [name for name in results.columns if str(name).startswith(DENSITY)]
     named = {name: f"results/{name}" for name in measures(results)} | {
         name: f"density/{name.removeprefix(DENSITY)}" for name in layers}
@@ -89,7 +92,8 @@ def _results(results: pd.DataFrame, row: Mapping[str, Any], step: int) -> Iterab
 
 
 def _curve(curve: pd.DataFrame, row: Mapping[str, Any]) -> Iterable[Any]:
-    # The time of an event is its share of the training's: TensorBoard's "relative" time.
+    # Each event gets its share of the training's seconds as its time, which TensorBoard shows as
+    # relative time.
     pace = row["seconds"] / max(1, int(curve.step.max()))
     for point in curve.drop(columns=_KEYS).to_dict("records"):
         step = int(point.pop("step"))
@@ -104,7 +108,7 @@ def _scalar(tag: str, value: float, step: int, time: float = 0.0) -> Any:
 
 
 def _hparams(run: Run, row: Mapping[str, Any]) -> Iterable[Any]:
-    # A session of TensorBoard's hparams: the training, its settings, and how it ended.
+    # One training is one session of TensorBoard's hparams: its settings, and how it ended.
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
     start = plugin_data_pb2.SessionStartInfo(start_time_secs=0.0)
     settings = {name: value for name, value in run.settings.items() if name not in EXTENT}
@@ -143,4 +147,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _plain(value: Any) -> Any:
+    # pandas groups by NumPy's numbers; the keys of a Training are Python's.
     return value if isinstance(value, str) else int(value)

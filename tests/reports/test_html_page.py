@@ -149,7 +149,7 @@ def test_a_run_of_several_machines_says_what_each_trained_with(tmp_path):
 
 def test_a_page_without_pictures_or_pruned_tickets_says_so():
     found = elements([run(results=RESULTS[:1])], [])
-    assert "There is nothing to draw" in found.text
+    assert "There are no figures" in found.text
     assert "no pruned ticket is trained yet" in found.text
 
 

@@ -145,7 +145,7 @@ def test_several_workdirs_have_one_report(tmp_path, monkeypatch):
     roots = [tmp_path / "one", tmp_path / "two"]
     report.show(roots, Console(file=stream, width=100))
     lines = stream.getvalue().splitlines()
-    assert "picture: report/summary.png" in lines and "page: report/report.html" in lines
+    assert "figure: report/summary.png" in lines and "page: report/report.html" in lines
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
         "summary.png", "curves_1.png", "curves_2.png", "report.html"}
     assert lines[-1].startswith("p, one shot: Winning ticket at level 3")
@@ -234,10 +234,10 @@ def test_a_results_csv_that_is_not_what_the_trainings_say_is_written_anew_and_sa
     for content in (b"", b"\xff", b"replicate,level\n0,0\n", before + b"\n", None):
         path.unlink() if content is None else path.write_bytes(content)
         report._renew(tmp_path, said.append)
-        assert said.pop() == f"{path} was not what the trainings say, and is written anew."
+        assert said.pop() == f"{path} did not match the finished trainings and was rewritten."
         assert path.read_bytes() == before
     path.write_bytes(b"")
-    assert f"{path} was not what the trainings say" in printed(tmp_path, 120)
+    assert f"{path} did not match the finished trainings" in printed(tmp_path, 120)
 
 
 def test_while_a_run_goes_on_the_report_writes_no_results_csv(tmp_path):
@@ -316,15 +316,18 @@ def test_a_fit_has_the_report_of_a_run(tmp_path):
     assert rows[:3] == [["0", "100.0", "20", "80.00", "0.4", "0.8", "0.8", "0.6"],
                         ["1", "50.0", "10", "90.00", "0.35", "0.85", "0.6", "0.8"],
                         ["2", "25.0", "10", "75.00", "0.7", "0.7", "0.4", "0.9"]]
-    assert rows[3] == ["1", "50.0", "-10", "+10.00", "inconclusive", "(no", "reinit)"]
+    assert rows[3] == ["1", "50.0", "-10", "+10.00", "inconclusive"]
+    assert "no reinit" not in text
+    assert " ".join(text.split()).count("a fit trains no re-initialised control") == 1
     assert text.splitlines()[-1].startswith("The ticket of level 1, with 50.0% of the weights")
     assert {path.name for path in (root / "plots").iterdir()} == {
         "summary.png", "curves.png", "results.csv", "report.html"}
     table = pd.read_csv(root / "plots" / "results.csv")
     assert table.val_accuracy_early_stop.tolist() == [0.8, 0.9, 0.75]
     page = (root / "plots" / "report.html").read_text()
-    for part in ("trains no re-initialised control", "the data that chose the early stop",
-                 "tensorflow 9.9", "epochs_per_round", "points above dense"):
+    assert page.count("trains no re-initialised control") == 1 and "no reinit" not in page
+    for part in ("The early stop was chosen on the same data.", "tensorflow 9.9",
+                 "epochs_per_round", "points above dense"):
         assert part in page
     assert not (root / "results.csv").exists()
 

@@ -36,6 +36,7 @@ from lth_keras.experiments.results.statistics import (
 
 WINNING, NOT_WINNING, INCONCLUSIVE = "winning", "not winning", "inconclusive"
 CONTROL = "reinit"
+NO_REINIT = "no reinit"  # Why a level without this control is inconclusive.
 _FAILURES = {"as early": "later than dense", "as accurate": "less accurate than dense",
              "beats reinit": "no better than reinit"}
 _NO_CONTROL = ("Whether it wins is not known: a fit trains no re-initialised control, which an "
@@ -165,7 +166,7 @@ def _decide(conditions: Sequence[Condition], gone: int) -> tuple[str, "int | Non
 def _what_settles(opened: Sequence[Condition]) -> tuple["int | None", str]:
     missing = [condition.name for condition in opened if condition.difference is None]
     if missing:
-        return None, "no reinit" if missing[0] == "beats reinit" else "dense not trained"
+        return None, NO_REINIT if missing[0] == "beats reinit" else "dense not trained"
     if any(condition.difference and condition.difference.replicates < 2 for condition in opened):
         return None, "one replicate"
     counts = [condition.needed for condition in opened if condition.needed is not None]

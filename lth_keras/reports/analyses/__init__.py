@@ -1,16 +1,16 @@
-"""Looking into a workdir: one module an analysis, functions of arrays and an `analyse`.
+"""Analyses of a workdir: one module for each, with functions of arrays and an `analyse`.
 
 Read in this order:
 
-1. `analysis`: what an analysis reads (`WorkdirReader`) and what it gives (`Analysis`).
-2. `fit_reader`: the workdirs of searches in `fit`, read for the same analyses.
+1. `analysis`: what an analysis reads (`WorkdirReader`) and returns (`Analysis`).
+2. `fit_reader`: reads the workdirs of searches in `fit` for the same analyses.
 3. `survivors`: the distribution of the initial weights that survive.
-4. `movement`: how far weights move in training, those kept and those pruned.
-5. `connections`: how many connections each unit keeps, against chance.
-6. `overlaps`: whether replicates and levels keep the same weights, against chance.
+4. `movement`: how far kept and pruned weights move in training.
+5. `connections`: how many connections each unit keeps, compared with chance.
+6. `overlaps`: whether replicates and levels keep the same weights, compared with chance.
 7. `instability`: linear mode connectivity, and which step to rewind to.
-8. `output`: table, CSV files and picture of any of them.
+8. `output`: prints the table and writes CSV files and the figure.
 
-To add one: a module with an `analyse(run, levels)` that returns an `Analysis`, and its line in
-`cli.analyse.KINDS`.
+To add an analysis, write a module with a function `analyse(run, levels)` that returns an
+`Analysis`, and add it to `cli.analyse.KINDS`.
 """

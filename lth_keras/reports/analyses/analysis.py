@@ -1,7 +1,7 @@
-"""What every analysis reads (`WorkdirReader`) and what it gives (`Analysis`).
+"""What every analysis reads (`WorkdirReader`) and returns (`Analysis`).
 
-An analysis looks at the tickets and the trained weights that a run has kept.  Each is a module of
-its own: functions of arrays, and an `analyse` that takes a `WorkdirReader` and levels.
+An analysis works on the tickets and trained weights that a run has kept.  Each is a module of its
+own, with functions of arrays, and a function `analyse` of a `WorkdirReader` and levels.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from lth_keras.experiments.results import paths
 from lth_keras.experiments.results.store import Store
 from lth_keras.files.ticket import Ticket
 
-ALL = "all"  # Stands for all prunable weights together where a weight's name is expected.
+ALL = "all"  # In a column of weights' names: all prunable weights together.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,13 +30,13 @@ class Analysis:
     """The result of an analysis.
 
     Attributes:
-      title: the title of its table and its picture.
+      title: the title of its table and its figure.
       rows: its numbers, one row for each replicate (or pair) and each combination of `keys`.
-      keys: the columns that say what a row belongs to, besides the replicate.
-      measures: column -> its format, as for format(); other columns are not in the table.
-      details: name -> further rows, which the picture draws.
-      figure: its picture.
-      notes: sentences that explain the table or say what was found.
+      keys: the columns that identify a row, besides the replicate.
+      measures: column -> format specification, such as ".1%"; the table has no other columns.
+      details: name -> further rows, which the figure draws.
+      figure: its figure.
+      notes: sentences that explain the table or state a result.
     """
 
     title: str
@@ -49,15 +49,15 @@ class Analysis:
 
 
 class WorkdirReader:
-    """Reads a workdir for the analyses.
+    """Reads tickets and trained weights from a workdir of `lth run`.
 
-    The run may still be going on: what is finished is read.
+    The run may still be going on; its finished trainings are read.
 
     Args:
-      root: the folder, which `lth run` made.
+      root: the workdir.
 
     Raises:
-      WorkdirError: if it is none.
+      WorkdirError: if it is not a workdir, or no training in it is finished.
     """
 
     def __init__(self, root: "str | os.PathLike[str]"):
@@ -74,12 +74,12 @@ class WorkdirReader:
 
     @property
     def title(self) -> str:
-        """The preset and its steps, for titles."""
+        """The preset and its number of steps, for titles."""
         return f"{self.config.preset}, {self.config.steps:,} steps"
 
     @property
     def replicates(self) -> list[int]:
-        """The replicates that have a finished training, rising."""
+        """The replicates that have a finished training, in rising order."""
         return sorted({training.replicate for training in self._done})
 
     def check_trained(self, what: str) -> None:
@@ -90,66 +90,69 @@ class WorkdirReader:
         """
 
     def maker(self, replicate: int, level: int) -> Training:
-        """The training by whose weights the ticket of a level > 0 was pruned."""
+        """Returns the training whose weights were scored to make the ticket of a level > 0."""
         one_shot = STRATEGIES[self.config.strategy].one_shot
         return chain(self.config, replicate, 0 if one_shot else level - 1)
 
     def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
-        """The levels that have a ticket: replicate -> levels.
+        """Returns the levels that have a ticket, as replicate -> levels.
 
         Args:
-          among: the levels to look for; by default all.
+          among: the levels to look for. Defaults to all.
 
         Raises:
-          WorkdirError: if none of them has one.
+          WorkdirError: if none of these levels has a ticket.
         """
+        # Pruning the last trained level has made one ticket more than levels were trained.
         top = max(training.level for training in self._done) + 1
         wanted = range(top + 1) if among is None else sorted(set(among))
         found = {replicate: [level for level in wanted if self._mark(replicate, level)]
                  for replicate in self.replicates}
         if not any(found.values()):
-            raise WorkdirError("An analysis needs a level that has a ticket. Received: levels "
-                               f"{', '.join(map(str, wanted))} of {self.root}, where none has.")
+            raise WorkdirError("An analysis needs a level with a ticket. Received: levels "
+                               f"{', '.join(map(str, wanted))} of {self.root}, without a ticket.")
         return found
 
     def initial(self, replicate: int) -> Arrays:
-        """theta_0 of a replicate, also where its tickets go back to a later step."""
+        """Returns theta_0 of a replicate, even if its tickets rewind to a later step."""
         return self.ticket(replicate, 0).weights
 
     def ticket(self, replicate: int, level: int) -> Ticket:
-        """The ticket of a level.
+        """Returns the ticket of a level.
 
         Raises:
-          DamagedError: if it is not what was written.
+          WorkdirError: if the level has no ticket yet.
+          DamagedError: if the ticket's file was changed after it was written.
         """
         mark = self._mark(replicate, level)
         if mark is None:
-            raise WorkdirError("A ticket is there once what it is made from is trained. "
+            raise WorkdirError("A level has a ticket once the level before it is trained. "
                                f"Received: {self.root}, replicate {replicate}, level {level}.")
         return Ticket.from_bytes(paths.read_marked(
             self.root, self._store.ticket(replicate, level), mark))
 
     def _mark(self, replicate: int, level: int) -> "str | None":
-        # That of a level that was pruned to, or of one that was begun.
+        # The hash of a ticket is recorded by the training that made it (level 0 has none), and by
+        # the training that started from it.
         made = self._done.get(chain(self.config, replicate, level - 1))
         begun = self._done.get(chain(self.config, replicate, level))
         return made.following if level and made else begun.ticket if begun else None
 
     def has_trained(self, training: Training) -> bool:
-        """Whether the weights at a training's last step were kept."""
+        """Returns whether the weights at a training's last step were kept."""
         kept = self._done.get(training)
         return kept is not None and kept.trained is not None
 
     def trained(self, training: Training) -> "Ticket | None":
-        """The weights at a training's last step, if they were kept.
+        """Returns the weights at a training's last step, or None if they were not kept.
 
         Raises:
-          DamagedError: if they are not what was written.
+          DamagedError: if their file was changed after it was written.
         """
         return self._store.read_trained(training) if self.has_trained(training) else None
 
     def repeats(self, replicate: int, level: int) -> list[Training]:
-        """The trainings of a level's ticket, each with its own data order."""
+        """Returns the trainings of a level's ticket, which differ in their data order."""
         return sorted((training for training in self._done
                        if (training.replicate, training.level, training.branch)
                        == (replicate, level, "ticket")),
@@ -157,7 +160,7 @@ class WorkdirReader:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts weights' names, numbers in them by value.
+    """Sorts the names of weights, with numbers in them by value.
 
     Example:
       >>> in_order(["conv10/kernel", "conv2/kernel"])
@@ -170,11 +173,11 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def summarise(rows: pd.DataFrame, keys: Sequence[str],
               measures: Iterable[str]) -> pd.DataFrame:
-    """Mean, least and greatest of measures over the rows that share their keys.
+    """Computes mean, minimum and maximum of measures over the rows with equal keys.
 
     Returns:
-      Indexed by the keys, in their order in `rows`; columns (measure, "mean" | "min" | "max"),
-      and ("rows", "count").
+      A table indexed by the keys, in their order in `rows`, with the columns
+      (measure, "mean" | "min" | "max") and ("rows", "count").
 
     Example:
       >>> rows = pd.DataFrame({"level": [0, 0, 1], "share": [0.0, 1.0, 0.25]})
@@ -188,10 +191,21 @@ def summarise(rows: pd.DataFrame, keys: Sequence[str],
 
 
 def mean_of(frames: Sequence[pd.DataFrame], keys: Sequence[str]) -> pd.DataFrame:
-    """The frames' mean in every column that is no key."""
+    """Averages tables: the mean over the rows with equal keys, in every other column.
+
+    Example:
+      >>> mean_of([pd.DataFrame({"level": [0], "share": [share]}) for share in (0.0, 1.0)],
+      ...         ["level"]).share.tolist()
+      [0.5]
+    """
     return pd.concat(frames).groupby(list(keys), sort=False, as_index=False).mean()
 
 
 def flat(arrays: Arrays, names: Sequence[str]) -> Array:
-    """The values of the named arrays, one after the other."""
+    """Returns the values of the named arrays, concatenated.
+
+    Example:
+      >>> flat({"a": np.ones((2, 1)), "b": np.zeros(1)}, ["a", "b"]).tolist()
+      [1.0, 1.0, 0.0]
+    """
     return np.concatenate([np.ravel(arrays[name]) for name in names])

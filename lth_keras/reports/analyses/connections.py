@@ -1,7 +1,7 @@
-"""How many connections each unit keeps, and how uneven that is compared with random masks.
+"""Counts the connections that each unit keeps, and compares their spread with random masks.
 
-Frankle & Carbin (ICLR 2019, appendix F, figures 21 to 24): incoming connections are pruned at
-about the same rate for every unit, outgoing ones very unevenly.
+Frankle & Carbin (ICLR 2019, appendix F, figures 21 to 24) find that incoming connections are
+pruned at about the same rate for every unit, outgoing ones at very different rates.
 """
 
 from collections.abc import Iterable
@@ -21,19 +21,18 @@ _MEASURES = {"without": ".1%", "unevenness": ".3f", "ratio": ".2f"}
 
 
 def counts(mask: Array, direction: str) -> "npt.NDArray[np.int64]":
-    """The connections that each unit keeps.
+    """Counts the connections that each unit keeps.
 
     Args:
-      mask: 0/1 of shape (..., inputs, outputs), as Keras' kernels of dense layers and of
-        convolutions have it.
-      direction: "incoming": of each unit (channel) that the weight leads to; "outgoing": of each
-        that it comes from.
+      mask: 0/1 array, shape (..., inputs, outputs), as kernels of Keras' dense layers and
+        convolutions have.
+      direction: "incoming" counts for each output unit (channel), "outgoing" for each input unit.
 
     Returns:
-      Whole numbers of shape (outputs,) or (inputs,).
+      Whole numbers, shape (outputs,) or (inputs,).
 
     Raises:
-      LotteryError: for another direction, or a mask of fewer than two axes.
+      LotteryError: for another direction, or a mask with fewer than two axes.
 
     Example:
       >>> mask = np.array([[1, 1, 1], [0, 0, 1]])  # From 2 units to 3.
@@ -42,15 +41,17 @@ def counts(mask: Array, direction: str) -> "npt.NDArray[np.int64]":
     """
     check_choice("direction", direction, DIRECTIONS)
     if np.ndim(mask) < 2:
-        raise LotteryError("Connections are those of a weight of shape (..., inputs, outputs). "
-                           f"Received: shape {np.shape(mask)}.")
+        raise LotteryError("A mask must have the shape (..., inputs, outputs) to count "
+                           f"connections. Received: shape {np.shape(mask)}.")
     unit = np.ndim(mask) - (1 if direction == "incoming" else 2)
     others = tuple(axis for axis in range(np.ndim(mask)) if axis != unit)
     return np.asarray(np.sum(mask != 0, axis=others), np.int64)
 
 
 def unevenness(kept: "npt.NDArray[np.int64]") -> float:
-    """The coefficient of variation of units' connections: 0 if all have as many, NaN if none has.
+    """Returns the coefficient of variation of the units' numbers of connections.
+
+    It is 0 if all units have equally many, and NaN if no connection is left.
 
     Example:
       >>> unevenness(np.array([1, 3]))
@@ -60,18 +61,18 @@ def unevenness(kept: "npt.NDArray[np.int64]") -> float:
 
 
 def chance(size: int, units: int, kept: int) -> float:
-    """The unevenness of random masks: root mean square over all with as many weights kept.
+    """Returns the unevenness of random masks: the root mean square over all with as many weights.
 
-    A unit of size / units connections keeps a hypergeometric number of them, of variance
-    n p (1 - p) (size - n) / (size - 1) with n = size / units and p = kept / size.
+    A unit with n = size / units connections keeps a hypergeometric number of them, with variance
+    n p (1 - p) (size - n) / (size - 1), where p = kept / size.
 
     Args:
-      size: number of weights.
-      units: that share them evenly; divides size.
-      kept: how many are kept.
+      size: the number of weights.
+      units: the number of units, which share the weights evenly; a divisor of size.
+      kept: the number of weights kept.
 
     Example:
-      Of two weights of two units one is kept: always one unit has it, and one has none.
+      Two units have one weight each, and one of the two weights is kept.
 
       >>> chance(size=2, units=2, kept=1)
       1.0
@@ -86,12 +87,12 @@ def chance(size: int, units: int, kept: int) -> float:
 
 
 def measures(mask: Array, direction: str) -> dict[str, float]:
-    """How evenly one weight's units keep their connections.
+    """Measures how evenly the units of one weight keep their connections.
 
     Returns:
-      units: how many there are; connections: the mean a unit keeps; without: the share of units
-      that keep none; unevenness: the coefficient of variation; chance: that of random masks;
-      ratio: of the two, 1 for a random mask.
+      units: the number of units; connections: the mean number that a unit keeps; without: the
+      share of units that keep none; unevenness: the coefficient of variation; chance: the
+      unevenness of random masks; ratio: unevenness / chance, about 1 for a random mask.
 
     Example:
       >>> measures(np.array([[1, 1], [0, 0]]), "outgoing")["without"]
@@ -105,11 +106,11 @@ def measures(mask: Array, direction: str) -> dict[str, float]:
 
 
 def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analysis:
-    """The connections that units keep, by level, weight and direction.
+    """Analyses the connections that units keep, by level, weight and direction.
 
     Args:
       run: the workdir.
-      levels: which; by default all that have tickets.
+      levels: the levels to analyse. Defaults to all levels that have a ticket.
     """
     rows, drawn = [], []
     for replicate, chosen in run.levels(levels).items():
@@ -126,11 +127,12 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
                         "place": np.arange(1, len(kept) + 1),
                         "share": kept / (masks[name].size / len(kept))}))
     table = pd.DataFrame(rows)
-    # Units have no order of their own: the one with most connections in each replicate is averaged
-    # with its like, then the second, and so on.
+    # Units of different replicates do not correspond: the most connected units of all replicates
+    # are averaged, then the second most connected, and so on.
     units = mean_of(drawn, ["level", "weight", "direction", "place"])
     title = f"{run.title}: connections that units keep"
     return Analysis(title, table, ("level", "weight", "direction"), _MEASURES, {"units": units},
                     analysis_figures.connections_figure(units, table, title), (
-        "without: units that keep none; unevenness: standard deviation over mean of units' "
-        "connections; ratio: to that of random masks of the same density.",))
+        "without: share of units that keep no connection; unevenness: standard deviation of the "
+        "units' numbers of connections, divided by their mean; ratio: unevenness divided by that "
+        "of random masks with the same density.",))

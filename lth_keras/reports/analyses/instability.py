@@ -1,9 +1,10 @@
-"""Is training stable?  Barriers between the networks of a run, and which k to rewind to.
+"""Linear mode connectivity: barriers between trained networks, and which step k to rewind to.
 
-Two trainings of one ticket, with other data orders, that end in networks without a barrier
-between them have found the same minimum.  Tickets match the dense network from that step k
-on at which its training is stable in this sense (Frankle, Dziugaite, Roy & Carbin, ICML 2020,
-arXiv:1912.05671, sections 3 and 4).
+A network is trained twice with different data orders.  If the error does not rise on the line
+between the two results (no barrier), both have found the same minimum, and training is called
+stable.  Tickets match the dense network if they are rewound to a step k at or after which the
+dense network's training is stable (Frankle, Dziugaite, Roy & Carbin, ICML 2020, arXiv:1912.05671,
+sections 3 and 4).
 """
 
 import dataclasses
@@ -26,12 +27,17 @@ _MEASURES = {"ends": ".2%", "highest": ".2%", "instability": ".2%"}
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two trained networks, and why they are compared.
+    """Two trained networks to compare.
 
     Attributes:
-      between: "data orders": of one ticket, or of the dense network from step k on; "parent and
-        ticket": the network that a ticket was pruned from, and the ticket trained.
-      first, second: the trainings; the level of the pair is the second's.
+      between: "data orders" for two trainings of one ticket, or of the dense network from step k
+        on; "parent and ticket" for the network that a ticket was pruned from, and the trained
+        ticket.
+      first, second: the two trainings; the pair's level is that of the second.
+
+    Example:
+      >>> Pair(ORDERS, Training(0, 0), Training(0, 0, "ticket", 1)).second.branch_index
+      1
     """
 
     between: str
@@ -40,11 +46,11 @@ class Pair:
 
 
 def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pair]:
-    """The pairs of networks of a run whose trained weights were kept, by kind and level.
+    """Returns the pairs of networks of a run whose trained weights were kept, by kind and level.
 
     Args:
       run: the workdir.
-      levels: which; by default all.
+      levels: the levels. Defaults to all.
     """
     found = []
     for replicate, chosen in run.levels(levels).items():
@@ -60,15 +66,16 @@ def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pai
 
 
 def choose(rows: pd.DataFrame) -> tuple[pd.DataFrame, "int | None"]:
-    """The step to rewind to: the smallest k whose dense network is stable.
+    """Chooses the step to rewind to: the smallest k at which the dense network is stable.
 
     Args:
-      rows: with columns rewind_step and instability, in any order: a row a pair of networks
-        trained from step k of the dense network on, of whatever replicate.
+      rows: one row for each pair of networks that were trained from step k of the dense network
+        on, of any replicate, with the columns rewind_step and instability.
 
     Returns:
-      A row a rewind_step, rising, with columns rewind_step, pairs, mean, min, max (of the
-      instability) and stable (its mean is below 2%); and the least that is stable, or None.
+      A table with one row for each rewind_step, rising, and the columns rewind_step, pairs, mean,
+      min, max (of the instability) and stable (the mean is below 2%); and the smallest stable
+      rewind_step, or None.
 
     Example:
       >>> rows = pd.DataFrame({"rewind_step": [0, 0, 500], "instability": [0.5, 0.3, 0.01]})
@@ -86,16 +93,16 @@ def choose(rows: pd.DataFrame) -> tuple[pd.DataFrame, "int | None"]:
 def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
             levels: "Iterable[int] | None" = None, points: int = POINTS,
             track: Callable[[list[Pair]], Iterable[Pair]] = iter) -> Analysis:
-    """The barriers between the trained networks of a run, or of several with other k.
+    """Measures the barriers between the trained networks of one run, or of several runs.
 
-    Batch normalisation's moving means and variances are interpolated with the weights.
+    Batch normalisation's moving means and variances are interpolated like weights.
 
     Args:
-      runs: workdirs of one configuration but for rewind_step.
-      error: of a network's weights on the test set, in [0, 1].
-      levels: which; by default all of one run, and the dense network's of several.
-      points: values of alpha on each line, >= 2.
-      track: is given the pairs of each run and gives them back: a progress bar.
+      runs: workdirs that differ only in rewind_step.
+      error: a function that returns the error of weights on the test set, in [0, 1].
+      levels: the levels. Defaults to all levels of one run, and to level 0 of several.
+      points: how many networks are evaluated on each line, >= 2.
+      track: wraps the list of pairs of each run, to show a progress bar.
 
     Raises:
       WorkdirError: if the workdirs do not belong together, or hold no pair of trained networks.
@@ -119,18 +126,16 @@ def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
             paths.append(pd.DataFrame({**where, "alpha": path.alphas, "error": path.errors}))
     if not rows:
         raise WorkdirError(
-            "A barrier lies between two trained networks: of a ticket that is trained twice, as "
-            "with --branches ticket:2@0/5, or of a level and the next. Received: "
-            f"{', '.join(str(run.root) for run in runs)}, with none whose weights are kept"
+            "A barrier needs two trained networks whose weights were kept: of one ticket that was "
+            "trained twice (--branches ticket:2@0/5), or of one level and the next. Received: "
+            f"{', '.join(str(run.root) for run in runs)}, without such a pair"
             f"{'' if levels is None else ' at these levels'}.")
     return _given(runs, pd.DataFrame(rows), pd.concat(paths, ignore_index=True), points)
 
 
 def _shared(run: WorkdirReader, pair: Pair) -> int:
-    """The step up to which a pair was trained together.
-
-    Two dense networks share their first k steps only if one repeats the other from step k on.
-    """
+    # The number of first steps that the two networks of a pair share. Two dense networks share
+    # k steps only if the second was trained from step k on.
     return run.config.rewind_step if pair.second.level or repeats_from_k(run.config, pair.second) \
         else 0
 
@@ -138,14 +143,14 @@ def _shared(run: WorkdirReader, pair: Pair) -> int:
 def _given(runs: Sequence[WorkdirReader], rows: pd.DataFrame, paths: pd.DataFrame,
            points: int) -> Analysis:
     title = f"{runs[0].title}: linear mode connectivity"
-    notes = [f"{points} points a line; instability: the greatest error less the mean of the ends, "
-             f"stable below {STABLE:.0%}; the statistics of batch normalisation are interpolated "
-             "too."]
+    notes = [f"{points} networks on each line; instability: the highest error on the line less the "
+             f"mean error of its ends; stable below {STABLE:.0%}. The moving statistics of batch "
+             "normalisation are interpolated too."]
     dense = rows[(rows.level == 0) & (rows.between == ORDERS)]
     details, keys = {"paths": paths}, ("between", "level")
     if dense.empty:
-        notes.append("Which k to rewind to is not known: no dense network was trained with two "
-                     "data orders (--branches ticket:2@0).")
+        notes.append("The step to rewind to cannot be chosen: no dense network was trained with "
+                     "two data orders. Run with --branches ticket:2@0.")
     else:
         choice, k = choose(dense)
         details["rewinding"] = choice
@@ -161,20 +166,21 @@ def _check_dense(runs: Sequence[WorkdirReader], found: Sequence[Sequence[Pair]])
     for run, two in zip(runs, found, strict=True):
         if len(runs) > 1 and not any(pair.between == ORDERS and not pair.second.level
                                      for pair in two):
-            raise WorkdirError("Of several workdirs the dense networks are compared, each trained "
-                               f"with two data orders and kept. Received: {run.root}, without "
-                               "such a pair at level 0; give `lth run` --branches ticket:2@0.")
+            raise WorkdirError("Several workdirs need dense networks that were each trained with "
+                               f"two data orders and kept. Received: {run.root}, without such a "
+                               "pair at level 0. Run with --branches ticket:2@0.")
 
 
 def _sentence(choice: pd.DataFrame, k: "int | None") -> str:
     tried = ", ".join(f"{row['rewind_step']:,} ({row['mean']:.2%}, {row['pairs']} "
                       f"pair{'s'[:row['pairs'] > 1]})" for row in choice.to_dict("records"))
     if k is None:
-        return f"No k is stable of those tried: {tried}. Try a later one."
-    return f"The smallest stable k is rewind_step={k:,}, of those tried: {tried}."
+        return f"No rewind_step is stable, of those tried: {tried}. Try a later one."
+    return f"The smallest stable rewind_step is {k:,}, of those tried: {tried}."
 
 
 def _read(run: WorkdirReader, found: Iterable[Pair]) -> Iterator[tuple[Pair, Ticket, Ticket]]:
+    # One pair at a time: all trained networks of a run may not fit into memory.
     for pair in found:
         first, second = run.trained(pair.first), run.trained(pair.second)
         assert first is not None and second is not None
@@ -190,6 +196,6 @@ def _check_same(runs: Sequence[WorkdirReader]) -> None:
         if other != settings[0]:
             differ = sorted(name for name in {*other, *settings[0]}
                             if other.get(name) != settings[0].get(name))
-            raise WorkdirError("Workdirs are compared that differ in rewind_step alone. Received: "
+            raise WorkdirError("Workdirs to compare must differ only in rewind_step. Received: "
                                f"{runs[0].root} and {run.root}, which differ in "
                                f"{', '.join(differ)}.")

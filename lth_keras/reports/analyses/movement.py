@@ -1,7 +1,7 @@
-"""How far weights move in training, and whether away from zero: kept against pruned weights.
+"""Measures how far kept and pruned weights move in training, and how often away from zero.
 
 Frankle & Carbin (ICLR 2019, appendix F, figures 19 and 20) follow the dense network's weights:
-those of the eventual winning ticket move more than the others, and more often away from zero.
+those that the winning ticket keeps move more than the others, and more often away from zero.
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,17 +31,18 @@ _MEASURES = {"moved_kept": ".4f", "moved_pruned": ".4f", "away_kept": ".1%",
 
 
 def measures(initial: Array, trained: Array, before: Array, after: Array) -> dict[str, float]:
-    """How far the weights that a round keeps have moved, and those that it prunes.
+    """Measures how far the weights that a round keeps, and those that it prunes, have moved.
 
     Args:
-      initial: the weights before training, of any shape.
-      trained: the same after it.
-      before: the mask under which they were trained; other weights are not counted.
-      after: the mask of the ticket made from them.
+      initial: the weights before training, any shape.
+      trained: the weights after training, same shape.
+      before: the mask that they were trained with; weights pruned in it are not counted.
+      after: the mask of the ticket that was made from them.
 
     Returns:
-      kept, pruned: how many; moved_kept, moved_pruned: the mean of |trained - initial|;
-      away_kept, away_pruned: the share whose magnitude rose, in [0, 1].  NaN over no weights.
+      kept, pruned: the numbers of weights; moved_kept, moved_pruned: the mean of
+      |trained - initial|; away_kept, away_pruned: the share of weights whose magnitude grew, in
+      [0, 1].  Means over no weights are NaN.
 
     Raises:
       LotteryError: if `after` keeps a weight that `before` does not.
@@ -73,10 +74,8 @@ def _mean(values: "npt.NDArray[Any]") -> float:
 
 def _pairs(run: WorkdirReader, replicate: int,
            levels: Iterable[int]) -> Iterator[tuple[Training, int]]:
-    """Each training with the level of a ticket made from it.
-
-    The dense network is paired with every level, which is what the paper draws.
-    """
+    # Each training with the level of a ticket made from it. The dense network is paired with
+    # every level too, since that is what the paper draws.
     dense = chain(run.config, replicate, 0)
     for level in levels:
         if level > 0:
@@ -85,17 +84,17 @@ def _pairs(run: WorkdirReader, replicate: int,
 
 
 def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analysis:
-    """How far the weights moved from which tickets were made, by level and weight.
+    """Analyses how far the weights moved that a ticket keeps or has pruned, by level and weight.
 
-    Weights are followed from level 0's initial ones, through the training of the dense network
-    (`trained_level` 0) or of the level that the ticket was pruned at.
+    Weights are followed from their initial values, through the training of the dense network
+    (`trained_level` 0) and of the level that the ticket was pruned at.
 
     Args:
       run: the workdir.
-      levels: of the tickets; by default all above 0.
+      levels: the levels of the tickets. Defaults to all above 0.
 
     Raises:
-      WorkdirError: if the workdir has no trained weights with a ticket made of them.
+      WorkdirError: if the workdir has no trained weights from which a ticket was made.
     """
     run.check_trained("Movement")
     rows: list[dict[str, Any]] = []
@@ -115,9 +114,9 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
             if not training.level:
                 drawn += _histograms(initial, kept.weights, after, level, edges)
     if not rows:
-        raise WorkdirError("Movement needs trained weights, and a ticket that was made of them. "
-                           f"Received: {run.root}, where there are none: run it with "
-                           "--set keep_trained=tickets and --rounds of at least 1.")
+        raise WorkdirError("Movement needs trained weights, and a ticket that was made from them. "
+                           f"Received: {run.root}, without them. Run with --set "
+                           "keep_trained=tickets and at least one round (--rounds 1).")
     table = pd.DataFrame(rows)
     histograms = mean_of(drawn, ["level", "weight", "group", "moved"]) if drawn else \
         pd.DataFrame(columns=["level", "weight", "group", "moved", "probability_density"])
@@ -125,9 +124,9 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     return Analysis(title, table, ("trained_level", "level", "weight"), _MEASURES,
                     {"histogram": histograms},
                     analysis_figures.movement_figure(histograms, table, title),
-                    ("moved: mean of |w_T - w_0|; away: the share whose magnitude rose; of the "
-                     "weights trained at trained_level that the ticket of the level keeps, and of "
-                     "those that it has pruned.",))
+                    ("moved: mean of |w_T - w_0|; away: share of weights whose magnitude grew; "
+                     "kept and pruned: weights trained at trained_level that the ticket of the "
+                     "level keeps or has pruned.",))
 
 
 def _measures(initial: Arrays, kept: Ticket,
@@ -142,7 +141,8 @@ def _histograms(initial: Arrays, trained: Arrays, after: Arrays, level: int,
                 edges: dict[str, "npt.NDArray[np.float64]"]) -> Iterator[pd.DataFrame]:
     for name in in_order(after):
         moved = _moved(initial[name], trained[name])
-        # One grid for all levels and replicates; the few beyond it would press it together.
+        # One grid for all levels and replicates. It ends at a quantile: a few weights that move
+        # very far would leave all others in the first bin.
         grid = edges.setdefault(name, np.linspace(
             0, float(np.quantile(moved, 0.995)) or 1.0, _BINS + 1))
         for group, chosen in (("kept", after[name] != 0), ("pruned", after[name] == 0)):

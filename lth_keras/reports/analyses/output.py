@@ -16,16 +16,16 @@ from lth_keras.files import atomic
 from lth_keras.reports.analyses.analysis import Analysis, summarise
 from lth_keras.reports.plots import drawing
 
-_MOST_ROWS = 40  # A longer table shows the levels of the picture alone.
+_MOST_ROWS = 40  # A longer table shows only the levels that the figure shows.
 
 
 def show(found: Analysis, some: bool, console: Console) -> None:
-    """Prints an analysis: its table, and what there is to say.
+    """Prints an analysis: its table and its notes.
 
     Args:
       found: the analysis.
-      some: whether of many levels only those of the picture are shown.
-      console: where.
+      some: whether to show only some of many levels, those of the figure.
+      console: the console to print to.
     """
     rows, chosen = found.rows, list[int]()
     if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
@@ -39,17 +39,17 @@ def show(found: Analysis, some: bool, console: Console) -> None:
     for note in found.notes:
         say(note)
     if chosen:
-        say(f"{len(chosen)} of {found.rows.level.nunique()} levels are shown; --levels chooses "
-            "others, and the CSV file has all.")
+        say(f"{len(chosen)} of {found.rows.level.nunique()} levels are shown. Choose others with "
+            "--levels; the CSV file has all levels.")
 
 
 def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
-    """A row for whatever the analysis' keys tell apart: means over replicates.
+    """Makes a table with the means over replicates, one row for each combination of keys.
 
     Args:
-      rows: of the analysis.
+      rows: the rows of the analysis to show.
       of: the analysis.
-      spread: whether to give the least and greatest beside each mean.
+      spread: whether to give the smallest and largest value beside each mean.
     """
     summary = summarise(rows, of.keys, ["density", *of.measures])
     counts = sorted({int(count) for count in summary["rows", "count"]})
@@ -64,9 +64,10 @@ def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
     ahead: tuple[object, ...] = ()
     for keys, row in summary.iterrows():
         assert isinstance(keys, tuple)
-        named = of.keys.index("level") + 1  # What the density belongs to.
+        named = of.keys.index("level") + 1  # The density belongs to the keys up to the level.
+        # A key that is the same as in the row above is left blank.
         cells = ["" if keys[:place + 1] == ahead[:place + 1] else escape(str(key))
-                 for place, key in enumerate(keys)]  # What is as in the row ahead is said once.
+                 for place, key in enumerate(keys)]
         density = "" if keys[:named] == ahead[:named] else f"{row['density', 'mean'] * 100:.1f}"
         shown.add_row(*cells, density,
                       *(_cell(row[name], form, spread) for name, form in of.measures.items()))
@@ -83,7 +84,7 @@ def _cell(values: "pd.Series[float]", form: str, spread: bool) -> str:
 
 
 def save(found: Analysis, folder: pathlib.Path, name: str, say: Callable[[str], None]) -> None:
-    """Writes an analysis: NAME.csv, a NAME_DETAIL.csv for each detail, and NAME.png.
+    """Writes an analysis: NAME.csv, NAME_DETAIL.csv for each of its details, and NAME.png.
 
     Raises:
       OSError: if a file cannot be written.
@@ -93,7 +94,7 @@ def save(found: Analysis, folder: pathlib.Path, name: str, say: Callable[[str], 
                                             in found.details.items()}}.items():
         path = folder / f"{stem}.csv"
         atomic.write(path, rows.to_csv(index=False))
-        say(f"rows: {path}")
+        say(f"table: {path}")
     path = folder / f"{name}.png"
     drawing.save(found.figure, path)
-    say(f"picture: {path}")
+    say(f"figure: {path}")

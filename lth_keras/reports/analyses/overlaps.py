@@ -1,7 +1,7 @@
-"""Do searches keep the same weights?  The overlap of masks, compared with chance.
+"""Measures how many of the same weights searches keep, compared with chance.
 
-The Jaccard index of `core.masks.overlap`, between the replicates of a level and between
-the levels of a replicate.
+The overlap is the Jaccard index (`core.masks.overlap`), between the replicates of a level and
+between the levels of a replicate.
 """
 
 import itertools
@@ -19,15 +19,15 @@ _MEASURES = {"overlap": ".3f", "chance": ".3f", "ratio": ".2f"}
 
 
 def chance(first: Arrays, second: Arrays) -> float:
-    """The expected overlap of random masks that keep as many weights of each layer.
+    """Returns the expected overlap of random masks that keep as many weights of each layer.
 
-    Of a weight of n values of which one mask keeps a and the other b, a b / n are kept by both
-    in the mean, and a + b - a b / n by either; the figure is the ratio of their sums over the
-    weights, in [0, 1].  (The mean of the ratio differs from it by less than 1 / n.)
+    If one mask keeps a of the n values of a weight and the other keeps b, both keep a b / n on
+    average, and at least one keeps a + b - a b / n.  The result is the ratio of the sums over all
+    weights, in [0, 1].  (The expected ratio differs from it by less than 1 / n.)
 
     Args:
       first: weight name -> 0/1 array.
-      second: the same names and shapes.
+      second: weight name -> 0/1 array, with the same names and shapes.
 
     Example:
       >>> import numpy as np
@@ -50,15 +50,15 @@ def _measures(first: Arrays, second: Arrays) -> Iterator[dict[str, Any]]:
 
 
 def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analysis:
-    """The overlap of masks between replicates, and between one level and the one before.
+    """Analyses the overlap of masks between replicates, and between a level and the one before.
 
     Args:
       run: the workdir.
-      levels: which; by default all that have tickets.  Each is compared with the one before it
-        of these, within a replicate.
+      levels: the levels, each of which is compared with the one before it in this list. Defaults
+        to all levels that have a ticket.
 
     Raises:
-      WorkdirError: if there are no two replicates or levels.
+      WorkdirError: if there is only one replicate and one level.
     """
     wanted = run.levels(levels)
     before: dict[int, tuple[int, Arrays]] = {}
@@ -77,7 +77,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
                 rows += [{**where, **found} for found in _measures(before[replicate][1], now)]
             before[replicate] = level, now
     if not rows:
-        raise WorkdirError("An overlap is that of two replicates, or of two levels. Received: "
+        raise WorkdirError("An overlap needs two replicates or two levels. Received: "
                            f"{run.root}, with one of each.")
     columns = ["between", "replicate", "level", "first", "second", "density", "weight",
                "weight_density", *_MEASURES]
@@ -87,6 +87,6 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     title = f"{run.title}: overlap of masks"
     return Analysis(title, table, ("between", "level", "weight"), _MEASURES, {},
                     analysis_figures.overlap_figure(table, title), (
-        "overlap: weights kept by both over weights kept by either (Jaccard); chance: of masks "
-        "with as many weights of each layer, but any. Between levels: a level and the one before "
-        "it.",))
+        "overlap: weights kept by both masks divided by weights kept by at least one (Jaccard); "
+        "chance: overlap of random masks with as many weights in each layer. Between levels: a "
+        "level and the one before it.",))

@@ -1,8 +1,8 @@
-"""Which initial weights survive: the distribution of theta_0 among the weights that are kept.
+"""The distribution of the initial values of the weights that survive pruning.
 
-Frankle & Carbin (ICLR 2019, appendix F, figures 15 to 18) draw these distributions: pruning by
-magnitude after training leaves few weights near zero, so that the survivors of small layers
-are bimodal.
+Frankle & Carbin (ICLR 2019, appendix F, figures 15 to 18) draw these distributions.  Pruning by
+magnitude after training removes most weights that began near zero, so in small layers the
+survivors' initial values are bimodal.
 """
 
 from collections.abc import Iterable
@@ -15,21 +15,21 @@ from lth_keras.core.masks import Array, density
 from lth_keras.reports.analyses.analysis import Analysis, in_order, mean_of, WorkdirReader
 from lth_keras.reports.plots import analysis_figures
 
-CENTRE = 0.1  # The central tenth of the initial distribution.
-BIMODAL = 5 / 9  # Sarle's coefficient of a uniform distribution; above, there are two modes.
-_BINS = 41  # Odd, so that one is about zero.
+CENTRE = 0.1  # The share of the initial weights that counts as central.
+BIMODAL = 5 / 9  # Sarle's coefficient of a uniform distribution; higher values mean two modes.
+_BINS = 41  # An odd number, so that one bin is centred at zero.
 _MEASURES = {"weight_density": ".1%", "std_ratio": ".2f", "central_share": ".3f",
              "bimodality": ".3f"}
 
 
 def bimodality(values: Array) -> float:
-    """Sarle's bimodality coefficient, (skewness^2 + 1) / kurtosis, for samples of any size.
+    """Returns Sarle's bimodality coefficient, (skewness^2 + 1) / kurtosis.
 
-    1/3 for a normal distribution, 5/9 for a uniform one, 1 for two points
-    (https://doi.org/10.3389/fpsyg.2013.00700, with its correction for finite samples).
+    It is 1/3 for a normal distribution, 5/9 for a uniform one and 1 for two points
+    (https://doi.org/10.3389/fpsyg.2013.00700, with the correction for finite samples).
 
     Args:
-      values: of any shape; fewer than four, or all equal ones, give NaN.
+      values: any shape; fewer than four values, or only equal ones, give NaN.
 
     Example:
       >>> bimodality(np.array([-1.0, 1.0] * 1000)) > 0.99
@@ -48,17 +48,17 @@ def bimodality(values: Array) -> float:
 
 
 def measures(initial: Array, mask: Array) -> dict[str, float]:
-    """How the survivors of one weight differ from all of its initial values.
+    """Measures how the survivors of one weight differ from all of its initial values.
 
     Args:
-      initial: theta_0, of any shape.
-      mask: 0/1 of the same shape.
+      initial: theta_0, any shape.
+      mask: 0/1 array, same shape.
 
     Returns:
-      survivors: how many; weight_density: their share, in [0, 1]; std_ratio: their standard
-      deviation over that of all; central_share: the share of them that lie in the central tenth
-      of all by magnitude, 0.1 if survival has nothing to do with magnitude; bimodality: Sarle's
-      coefficient.  NaN where none survives.
+      survivors: their number; weight_density: their share, in [0, 1]; std_ratio: their standard
+      deviation divided by that of all initial values; central_share: the share of survivors among
+      the tenth of initial values with the smallest magnitude, 0.1 if survival does not depend on
+      magnitude; bimodality: Sarle's coefficient.  NaN if none survives.
 
     Example:
       >>> initial = np.linspace(-1, 1, 101)
@@ -76,15 +76,19 @@ def measures(initial: Array, mask: Array) -> dict[str, float]:
 
 
 def histogram(initial: Array, mask: Array, edges: Array) -> "npt.NDArray[np.float64]":
-    """The survivors' probability density over each bin; its integral is 1, or 0 if none survive.
+    """Returns the survivors' probability density in each bin; its integral is 1, or 0 without any.
 
     Args:
-      initial: theta_0, of any shape.
-      mask: 0/1 of the same shape.
-      edges: of the bins, rising, shape (bins + 1,); survivors outside count in no bin.
+      initial: theta_0, any shape.
+      mask: 0/1 array, same shape.
+      edges: the edges of the bins, rising, shape (bins + 1,); survivors outside are not counted.
 
     Returns:
-      Shape (bins,).
+      Array of shape (bins,).
+
+    Example:
+      >>> histogram(np.array([0.1, 0.6, 0.7]), np.array([0, 1, 1]), np.array([0.0, 0.5, 1.0]))
+      array([0., 2.])
     """
     counts, _ = np.histogram(initial[mask != 0], edges)
     width = np.diff(np.asarray(edges, np.float64))
@@ -92,11 +96,11 @@ def histogram(initial: Array, mask: Array, edges: Array) -> "npt.NDArray[np.floa
 
 
 def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analysis:
-    """The distribution of the surviving initial weights, by level and weight.
+    """Analyses the initial values of surviving weights, by level and weight.
 
     Args:
       run: the workdir.
-      levels: which; by default all that have tickets.
+      levels: the levels to analyse. Defaults to all levels that have a ticket.
     """
     initial = {replicate: run.initial(replicate) for replicate in run.replicates}
     rows, drawn = [], []
@@ -120,6 +124,6 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     title = f"{run.title}: initial weights that survive"
     return Analysis(title, table, ("level", "weight"), _MEASURES, {"histogram": histograms},
                     analysis_figures.survivors_figure(histograms, table, title), (
-        "central_share: of the survivors, in the central tenth of the initial weights; "
-        "bimodality: Sarle's coefficient, that of level 0 if survival has nothing to do with the "
-        f"initial value, above {BIMODAL:.3f} with two modes.",))
+        "central_share: share of the survivors in the central tenth of the initial weights; "
+        "bimodality: Sarle's coefficient, the same as at level 0 if survival does not depend on "
+        f"the initial value, above {BIMODAL:.3f} with two modes.",))

@@ -1,4 +1,4 @@
-"""The pictures of `lth analyse`: one panel for each weight, or for each kind of pair."""
+"""The figures of `lth analyse`: one panel for each weight, or for each kind of pair."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,12 +23,12 @@ from lth_keras.reports.plots.drawing import (
     stable_line,
 )
 
-_PROFILED = 0.211  # The density of the ticket whose weights' movements are drawn.
+_PROFILED = 0.211  # The density at which the distributions of movement are drawn.
 _BETWEEN = {"data orders": BLUE, "parent and ticket": ORANGE}
 
 
 def survivors_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """The survivors' distributions, a panel a weight (as the paper's figures 15 to 18)."""
+    """Draws the distributions of surviving initial weights (as the paper's figures 15 to 18)."""
     names = list(dict.fromkeys(rows.weight))
     weights, densities = shown_weights(names), _densities(rows)
     figure, panels = _panels(-(-len(weights) // 3), min(3, len(weights)),
@@ -47,9 +47,10 @@ def survivors_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -
 
 
 def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """How far weights move that are kept or pruned, and how often away from zero.
+    """Draws how far kept and pruned weights move in training, and how often away from zero.
 
-    As the paper's figures 19 and 20: of the dense network where its weights were kept.
+    As in the paper's figures 19 and 20, the weights are followed through the training of the
+    dense network, if its trained weights were kept.
     """
     rows = rows[rows.trained_level == 0] if (rows.trained_level == 0).any() else rows
     names = list(dict.fromkeys(rows.weight))
@@ -82,7 +83,7 @@ def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) ->
 
 
 def connections_figure(units: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """The share of connections that each unit keeps, units in its order (figures 21 to 24)."""
+    """Draws the share of connections that each unit keeps (as the paper's figures 21 to 24)."""
     names = list(dict.fromkeys(rows.weight))
     weights, densities = shown_weights(names), _densities(rows)
     figure, panels = _panels(2, len(weights), _titled(title, weights, names), sharey="row")
@@ -99,7 +100,7 @@ def connections_figure(units: pd.DataFrame, rows: pd.DataFrame, title: str) -> F
 
 
 def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
-    """The overlap of masks against density, and what chance would give, a panel a weight."""
+    """Draws the overlap of masks against density, and the overlap of random masks."""
     names = list(dict.fromkeys(rows.weight))
     weights = [*shown_weights(names[:-1]), *names[-1:]]
     between = list(dict.fromkeys(rows.between))
@@ -120,7 +121,7 @@ def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
 
 
 def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
-    """The error along the lines between networks, a panel a pairing, and the instability."""
+    """Draws the error along the lines between networks, and the instability against density."""
     between = list(dict.fromkeys(rows.between))
     figure, panels = _panels(1, len(between) + 1, title)
     for axes, of in zip(panels[0], between, strict=False):
@@ -143,13 +144,14 @@ def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figur
 
 
 def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:
-    """The dense network's instability against rewind_step: mean, bars from least to greatest."""
+    """Draws the dense network's instability against rewind_step, with bars for the range."""
     figure, panels = _panels(1, 1, title)
     axes, steps = panels[0, 0], choice.rewind_step.to_numpy(float)
     mean, low, high = (choice[part].to_numpy(float) for part in ("mean", "min", "max"))
     mean_and_range(axes, steps, mean, low, high, marker="o", markersize=4, color=BLUE,
                    label="between data orders")
     if len(steps) > 1:
+        # A log scale from the first step after 0 on, since rewind_step may be 0.
         axes.set_xscale("symlog", linthresh=max(1.0, steps[steps > 0].min()))
         axes.set_xticks(steps, [f"{step:,.0f}" for step in steps])
         axes.xaxis.set_minor_locator(NullLocator())

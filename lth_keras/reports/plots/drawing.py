@@ -1,4 +1,7 @@
-"""What pictures are drawn with, in the manner of Frankle & Carbin 2019: axes in, axes out."""
+"""Draws into matplotlib axes, in the style of Frankle & Carbin 2019.
+
+Each function takes axes and data, and neither creates nor saves a figure.
+"""
 
 import io
 import itertools
@@ -22,14 +25,19 @@ from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.files import atomic
 from lth_keras.reports.plots import styles
 
-# Densities whose curves the paper draws in its figure 3.
+# The densities whose learning curves the paper draws in its figure 3.
 CURVE_DENSITIES = (1.0, 0.513, 0.211, 0.07, 0.036, 0.019)
 BLUE, ORANGE, GREY = *styles.COLOURS[:2], "#777777"
 _MOST_PANELS = 6
 
 
 def branches(results: pd.DataFrame) -> list[str]:
-    """The branches of results, the ticket first, then in the order of the controls."""
+    """Returns the branches of results: the ticket first, then controls in their order.
+
+    Example:
+      >>> branches(pd.DataFrame({"branch": ["reinit", "ticket", "reinit"]}))
+      ['ticket', 'reinit']
+    """
     order = (TICKET, *chain_branches(), *CONTROLS)
     return sorted(set(results.branch), key=lambda name: (
         order.index(name) if name in order else len(order), name))
@@ -37,13 +45,13 @@ def branches(results: pd.DataFrame) -> list[str]:
 
 def against_density(axes: Axes, results: pd.DataFrame, measure: str,
                     looks: "Mapping[str, Mapping[str, Any]] | None" = None) -> Axes:
-    """Draws a measure against density: the mean over trainings, bars from least to greatest.
+    """Draws the mean of a measure over trainings against density, with bars for the range.
 
     Args:
-      axes: where to draw, on top of what is there already.
-      results: a row a trained network, with the columns of `record.COLUMNS`.
+      axes: the axes to draw into; what was drawn there before stays.
+      results: one row for each trained network, with the columns of `record.COLUMNS`.
       measure: the column to draw.
-      looks: branch -> style of the branches to draw; by default all of them.
+      looks: branch -> style, for the branches to draw. Defaults to all branches.
     """
     summary = summarise(results)
     if looks is None:
@@ -52,7 +60,8 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
         if branch not in summary.index.get_level_values("branch"):
             continue
         lines = summary.loc[branch]
-        if branch != TICKET:  # Level 0 is dense: a control of it is the same network.
+        # Level 0 is not pruned, so every control starts from the same point as the ticket.
+        if branch != TICKET:
             tickets = summary.loc[TICKET]
             lines = pd.concat([tickets[tickets.index == 0], lines])
         mean, low, high = (lines[(measure, part)].to_numpy(float)
@@ -67,28 +76,29 @@ def against_density(axes: Axes, results: pd.DataFrame, measure: str,
 
 def mean_and_range(axes: Axes, x: np.ndarray, mean: np.ndarray, low: np.ndarray,
                    high: np.ndarray, **look: Any) -> ErrorbarContainer:
-    """Draws a line of means with bars from the least to the greatest value.
+    """Draws a line of means with bars from the smallest to the largest value.
 
     Args:
-      axes: where to draw.
+      axes: the axes to draw into.
       x: shape (points,).
       mean: the same shape.
       low: the same shape.
       high: the same shape.
-      **look: of the line, as `Axes.errorbar` takes it.
+      **look: the style of the line, as `Axes.errorbar` takes it.
     """
-    # The mean of equal values may differ from them in the last bit.
+    # The mean of equal values may differ from them in the last bit, and errorbar refuses bars of
+    # negative length.
     return axes.errorbar(x, mean, yerr=np.maximum(0, [mean - low, high - mean]), capsize=2,
                          elinewidth=0.8, **look)
 
 
 def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
-    """Makes the horizontal axis one of weights remaining: falling, on a log scale.
+    """Makes the horizontal axis a falling log axis of weights remaining, as in the paper.
 
     Args:
-      axes: where; if it has such an axis already, the limits are widened to hold both.
+      axes: the axes; if they have such an axis already, its limits are widened.
       percents: the levels' densities in percent, in (0, 100], falling.
-      most: how many ticks at most; they are at some of the percents.
+      most: the largest number of ticks; each is at a level's density.
     """
     drawn_before = axes.get_xscale() == "log" and axes.xaxis_inverted()
     before = axes.get_xlim() if drawn_before else (0.0, np.inf)
@@ -106,7 +116,7 @@ def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
 
 
 def _apart(falling: Sequence[float], ratio: float) -> list[float]:
-    """Those of falling numbers that have room beside each other on a log axis."""
+    # The ticks whose labels do not overlap on a log axis.
     kept: list[float] = []
     for number in falling:
         if not kept or kept[-1] / number >= ratio:
@@ -115,9 +125,15 @@ def _apart(falling: Sequence[float], ratio: float) -> list[float]:
 
 
 def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[int, float]:
-    """The levels whose densities are nearest to given ones: level -> its density.
+    """Returns the levels nearest to given densities, as level -> density.
 
-    Given densities far below the sparsest level's are left out.
+    Given densities far below the sparsest level are ignored.
+
+    Example:
+      >>> results = pd.DataFrame({"branch": "ticket", "level": [0, 1, 2],
+      ...                         "density": [1.0, 0.5, 0.25]})
+      >>> nearest_levels(results, [0.513, 0.01])
+      {1: 0.5}
     """
     found = results[results.branch == TICKET].groupby("level").density.mean()
     levels = {int(found.index[int(np.abs(found.to_numpy() - wanted).argmin())])
@@ -128,13 +144,13 @@ def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[in
 def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
                 lines: Sequence[tuple[str, int, Mapping[str, Any]]],
                 measure: str = "val_accuracy") -> Axes:
-    """Draws validation accuracy over training: means, with bands from least to greatest.
+    """Draws learning curves: the mean validation accuracy at each step, with a band for the range.
 
     Args:
-      axes: where to draw.
-      curves: as `store.curves` gives them.
-      results: the run's rows; trainings that diverged are left out.
-      lines: (branch, level, style) of each line; those without curves are left out.
+      axes: the axes to draw into.
+      curves: the curves, as `store.curves` returns them.
+      results: the run's rows; curves of trainings that diverged are left out.
+      lines: (branch, level, style) of each line; lines without curves are left out.
       measure: the column to draw, "val_accuracy" or "val_loss".
     """
     kept = trained(results)[["replicate", "branch", "level", "branch_index"]]
@@ -142,8 +158,8 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
         chosen = curves[(curves.branch == branch) & (curves.level == level)].merge(kept)
         if chosen.empty:
             continue
-        # A training that diverged is left out whole: its curve ends early, and the mean over the
-        # replicates that are left would jump where no training did.
+        # A curve that diverged ends early. Averaged in until then, it would make the mean jump at
+        # a step at which no training jumped.
         steps = chosen.groupby("step")[measure].agg(["mean", "min", "max"])
         axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
         axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
@@ -158,14 +174,14 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
 
 def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str,
                     measure: str = "val_accuracy") -> Axes:
-    """Draws validation accuracy over training at the paper's densities.
+    """Draws the learning curves of one branch at the paper's densities.
 
     Args:
-      axes: where to draw.
-      curves: as `store.curves` gives them.
+      axes: the axes to draw into.
+      curves: the curves, as `store.curves` returns them.
       results: the run's rows, for the densities.
-      branch: whose curves to draw; at level 0 those of the ticket.
-      measure: as `curve_lines` takes it.
+      branch: the branch; at level 0 the ticket's curve is drawn.
+      measure: the column to draw, "val_accuracy" or "val_loss".
     """
     levels = nearest_levels(results, CURVE_DENSITIES)
     colours = styles.shades(len(levels))
@@ -179,13 +195,13 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
 
 
 def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
-    """Limits panels of learning curves to the accuracies after the first steps.
+    """Limits the vertical axis to the accuracies after the first steps.
 
-    The low accuracies of the first steps would press everything else into a line.
+    With the low accuracies of the first steps in view, all curves would look like one line.
 
     Args:
-      panels: the panels that get the limits.
-      accuracies: all that are drawn, without those of the first steps.
+      panels: the axes to limit.
+      accuracies: all accuracies that are drawn, without those of the first steps.
     """
     values = np.fromiter(itertools.chain(accuracies), float)
     values = values[np.isfinite(values)]
@@ -198,17 +214,17 @@ def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
 
 
 def percent_axis(axes: Axes, label: str) -> None:
-    """Makes the vertical axis one of shares, in percent."""
+    """Makes the vertical axis an axis of shares in [0, 1], shown in percent."""
     axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
 
 
 def shown_levels(rows: pd.DataFrame) -> list[int]:
-    """The levels that a picture shows: those nearest to the paper's densities, and the ends.
+    """Returns the levels to show: those nearest to the paper's densities, the first and the last.
 
     Args:
-      rows: with columns level and density.
+      rows: rows with the columns level and density.
 
     Example:
       >>> shown_levels(pd.DataFrame({"level": range(8), "density": 0.8 ** np.arange(8)}))
@@ -223,33 +239,42 @@ def shown_levels(rows: pd.DataFrame) -> list[int]:
 
 
 def level_near(rows: pd.DataFrame, density: float) -> int:
-    """The level whose density is nearest to one.
+    """Returns the level whose density is nearest to a given density.
 
     Args:
-      rows: with columns level and density.
-      density: in [0, 1].
+      rows: rows with the columns level and density.
+      density: the density, in [0, 1].
+
+    Example:
+      >>> level_near(pd.DataFrame({"level": [0, 1, 2], "density": [1.0, 0.5, 0.25]}), 0.3)
+      2
     """
     means = rows.groupby("level").density.mean()
     return int(means.index[int(np.abs(means.to_numpy(float) - density).argmin())])
 
 
 def shown_weights(names: Sequence[str]) -> list[str]:
-    """The weights that get a panel: all if they are few, else the first, the last, some between."""
+    """Returns the weights that get a panel: all, or of many the first, the last and some between.
+
+    Example:
+      >>> shown_weights([f"conv{number}" for number in range(1, 12)])
+      ['conv1', 'conv3', 'conv5', 'conv7', 'conv9', 'conv11']
+    """
     places = np.linspace(0, len(names) - 1, min(len(names), _MOST_PANELS)).round().astype(int)
     return [names[place] for place in places]
 
 
 def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]", x: str,
                  y: str, *, step: bool = False) -> Axes:
-    """Draws a distribution, one line a level.
+    """Draws a distribution with one line for each level.
 
     Args:
-      axes: where to draw.
+      axes: the axes to draw into.
       frame: rows with the columns level, x and y.
-      densities: level -> density in [0, 1] of the levels to draw.
-      x: the column on the horizontal axis.
-      y: the column on the vertical axis.
-      step: whether x holds the middles of bins.
+      densities: level -> density in [0, 1], for the levels to draw.
+      x: the column of the horizontal axis.
+      y: the column of the vertical axis.
+      step: whether x holds the centres of bins, so that lines are drawn in steps.
     """
     shades = styles.shades(len(densities))
     for shade, (level, density) in zip(shades, densities.items(), strict=True):
@@ -261,13 +286,13 @@ def distribution(axes: Axes, frame: pd.DataFrame, densities: "pd.Series[float]",
 
 
 def level_line(axes: Axes, rows: pd.DataFrame, measure: str, **look: Any) -> Axes:
-    """Draws a measure against density: a level's mean, bars from least to greatest.
+    """Draws each level's mean of a measure against density, with bars for the range.
 
     Args:
-      axes: where to draw.
-      rows: with columns level, density and the measure; rows without the measure are left out.
-      measure: the column.
-      **look: of the line, as `Axes.errorbar` takes it.
+      axes: the axes to draw into.
+      rows: rows with the columns level, density and the measure; NaN is left out.
+      measure: the column to draw.
+      **look: the style of the line, as `Axes.errorbar` takes it.
     """
     rows = rows[rows[measure].notna()]
     levels = rows.groupby("level")
@@ -282,11 +307,11 @@ def level_line(axes: Axes, rows: pd.DataFrame, measure: str, **look: Any) -> Axe
 
 
 def level_density_axis(axes: Axes, rows: pd.DataFrame) -> None:
-    """Makes the horizontal axis one of the densities of some rows' levels.
+    """Makes the horizontal axis a log axis of the densities of the rows' levels.
 
     Args:
-      axes: where.
-      rows: with columns level and density.
+      axes: the axes.
+      rows: rows with the columns level and density.
     """
     percents = rows.groupby("level").density.mean().sort_values().to_numpy(float)[::-1] * 100
     density_axis(axes, percents, most=6)
@@ -304,12 +329,12 @@ def stable_line(axes: Axes) -> None:
 
 
 def head(figure: Figure, text: str, size: float = 12.0) -> None:
-    """Gives a figure a title, and breaks its lines where the figure is too narrow for them.
+    """Sets the title of a figure, and breaks lines that are wider than the figure.
 
     Args:
       figure: the figure.
-      text: the title, of one line or more.
-      size: of its letters in points, > 0.
+      text: the title, one line or more.
+      size: the font size in points, > 0.
     """
     most = int(figure.get_figwidth() * 72 / (0.6 * size))  # Letters are 0.6 as wide as high.
     figure.suptitle("\n".join(part for line in text.splitlines()
@@ -317,12 +342,17 @@ def head(figure: Figure, text: str, size: float = 12.0) -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """A figure as a PNG picture."""
+    """Returns a figure as the bytes of a PNG.
+
+    Example:
+      >>> png(Figure())[1:4]
+      b'PNG'
+    """
     picture = io.BytesIO()
     figure.savefig(picture, dpi=150)
     return picture.getvalue()
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure as PNG, whole or not at all; its folder is made as needed."""
+    """Writes a figure as a PNG, completely or not at all; creates the folder if needed."""
     atomic.write(path, png(figure))

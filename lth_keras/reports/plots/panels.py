@@ -1,4 +1,4 @@
-"""Panels of one or several runs side by side, and the two pictures that every report has."""
+"""Figures of several panels: the summary and the learning curves, which every report has."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,21 +18,27 @@ LABELS = {EARLY: "early-stop step", ACCURACY: "test accuracy at early stop",
 
 
 def grid(rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
-    """A figure and its rows x columns panels, as `Figure.subplots` takes more options."""
+    """Makes a figure with rows x columns panels; options go to `Figure.subplots`.
+
+    Example:
+      >>> figure, panels = grid(1, 2)
+      >>> panels.shape
+      (1, 2)
+    """
     figure = Figure(figsize=(max(8, 5 * columns), 3.7 * rows + 0.5), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
 def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[str],
             among: "Sequence[Run] | None" = None) -> Axes:
-    """Draws the branches of all runs in one panel, coloured by run if there are several.
+    """Draws the branches of all runs into one panel, in one colour for each run if several.
 
     Args:
-      axes: where to draw.
-      runs: with a trained ticket each.
+      axes: the axes to draw into.
+      runs: the runs, each with a trained ticket.
       measure: the column to draw.
-      branches: which to draw; those that a run does not have are left out.
-      among: those of the runs that have the measure; all by default.
+      branches: the branches to draw; those that a run does not have are left out.
+      among: the runs that have the measure. Defaults to all; the others keep their colour.
     """
     for place, run in enumerate(runs):
         if among is not None and not any(run is other for other in among):
@@ -45,7 +51,7 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
 
 
 def label_axis(axes: Axes, measure: str) -> None:
-    """Labels the vertical axis: steps begin at 0, accuracies are in percent, losses as they are."""
+    """Labels the vertical axis: steps from 0 on, accuracies in percent, losses as they are."""
     if measure == "val_loss_min":
         axes.set_ylabel("least validation loss")
     elif measure == EARLY:
@@ -58,7 +64,7 @@ def label_axis(axes: Axes, measure: str) -> None:
 
 
 def add_legend(figure: Figure) -> None:
-    """Adds one legend for all panels below them, in as many columns as there is room for."""
+    """Adds one legend for all panels, below them, in as many columns as fit."""
     found = {label: handle[0] if isinstance(handle, tuple) else handle for axes in figure.axes
              for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     inches = 0.9 + 0.07 * max(map(len, found))  # The width of a column at font size 8.
@@ -68,16 +74,16 @@ def add_legend(figure: Figure) -> None:
 
 
 def heading(runs: Sequence[Run], spread: str) -> str:
-    """A title for runs: the label if there is one run; steps, replicates, scale."""
+    """Returns a title: the label of a single run, then steps, replicates and scale."""
     said = about(runs, spread)
     return f"{runs[0].label}, {said}" if len(runs) == 1 else said
 
 
 def summary_figure(runs: Sequence[Run]) -> Figure:
-    """Early-stop step and test accuracy against density, tickets and all controls.
+    """Draws early-stop step and test accuracy against density, for tickets and all controls.
 
-    Of fits, which have no test accuracy, what they measured on validation data: a panel each
-    where runs measured other things.
+    Fits have no test accuracy: their accuracy or loss on validation data is drawn, in a panel of
+    its own for each measure.
     """
     found: dict[Quality, list[Run]] = {}
     for run in runs:
@@ -94,9 +100,9 @@ def summary_figure(runs: Sequence[Run]) -> Figure:
 
 
 def curves_figure(run: Run) -> Figure:
-    """Validation accuracy over training at a few densities, a panel a branch.
+    """Draws learning curves at a few densities, one panel for each branch.
 
-    Of a fit that measured no accuracy, the validation loss.
+    They show validation accuracy, or validation loss if a fit measured no accuracy.
     """
     measure = "val_accuracy" if run.curves.val_accuracy.notna().any() else "val_loss"
     branches = [name for name in drawing.branches(run.results) if name in run.branches]
@@ -117,7 +123,15 @@ def curves_figure(run: Run) -> Figure:
 
 
 def describe(figure: Figure) -> str:
-    """A figure in words, for readers who cannot see it: where each line begins and ends."""
+    """Describes a figure for readers who cannot see it: where each line begins and ends.
+
+    Example:
+      >>> figure, ((axes,),) = grid(1, 1)
+      >>> _ = axes.plot([1, 2], [0.9, 0.95], label="ticket")
+      >>> _ = axes.set_ylabel("accuracy"), axes.set_xlabel("level")
+      >>> describe(figure)
+      'accuracy against level: ticket from 90.00% to 95.00%.'
+    """
     said = []
     for axes in filter(Axes.get_visible, figure.axes):
         named = axes.get_ylabel()

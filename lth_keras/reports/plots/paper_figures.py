@@ -1,7 +1,7 @@
-"""The figures of Frankle & Carbin (ICLR 2019), drawn from our results: `FIGURES` by number.
+"""Draws the figures of Frankle & Carbin (ICLR 2019) from our results: `FIGURES` by number.
 
-A figure is drawn from those of the given runs that it is about; if there are none,
-`PaperFigure.lacks` says which run it needs.  To add one, write a function from runs to a
+Each figure picks the runs that it shows, such as those of LeNet-300-100; if there are none,
+`PaperFigure.lacks` says which run it needs.  To add a figure, write a function from runs to a
 matplotlib figure and `register` it.
 """
 
@@ -31,7 +31,7 @@ Draw = Callable[[Sequence[Run]], Figure]
 Pick = Callable[[Sequence[Run]], list[Run]]
 _REINIT, _RANDOM = "reinit", "random_mask"
 _LENET, _CONVOLUTIONAL = "lenet_300_100", ("conv2", "conv4", "conv6")
-_SHOWN_STEPS = 15_000  # Of the paper's figure 3; nothing is learned later.
+_SHOWN_STEPS = 15_000  # The steps of the paper's figure 3; accuracy hardly changes after them.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +41,14 @@ class PaperFigure:
     Attributes:
       number: its number in the paper.
       shows: what it shows, in a few words.
-      needs: which run it needs, in words.
-      pick: chooses the runs that it is about, from runs that have a pruned ticket.
-      plot: draws it from these runs.
-      spread: what shows the range over replicates: "bars" or "bands".
+      needs: the kind of run that it needs, in words.
+      pick: picks the runs to show, from runs that have a pruned ticket.
+      plot: draws the figure of these runs.
+      spread: how the range over replicates is drawn, "bars" or "bands".
+
+    Example:
+      >>> FIGURES[7].lacks([])
+      'Figure 7 is left out: it needs a run of vgg19, with a pruned ticket.'
     """
 
     number: int
@@ -55,12 +59,12 @@ class PaperFigure:
     spread: str
 
     def lacks(self, runs: Sequence[Run]) -> str:
-        """Why it cannot be drawn from these runs, in one line; "" if it can."""
+        """Returns a sentence that says why it cannot be drawn from these runs, or ""."""
         return "" if self._mine(runs) else \
             f"Figure {self.number} is left out: it needs {self.needs}, with a pruned ticket."
 
     def draw(self, runs: Sequence[Run]) -> Figure:
-        """Draws the figure from those of the runs that it is about."""
+        """Draws the figure of those of the runs that `pick` picks."""
         mine = self._mine(runs)
         figure = self.plot(mine)
         drawing.head(figure, f"After figure {self.number}: {self.shows}\n"
@@ -68,6 +72,7 @@ class PaperFigure:
         return figure
 
     def _mine(self, runs: Sequence[Run]) -> list[Run]:
+        # Fits have no configuration, and so cannot be told to be one of the paper's experiments.
         return self.pick([run for run in runs if run.config and any(
             level and branch == TICKET for branch, level in run.summary.index)])
 
@@ -77,7 +82,14 @@ FIGURES: dict[int, PaperFigure] = {}
 
 def register(number: int, shows: str, needs: str, pick: Pick,
              spread: str = "bars") -> Callable[[Draw], Draw]:
-    """Registers a function that draws a figure of the paper, under its number."""
+    """Decorates a function that draws a figure of the paper, so that reports include it.
+
+    Example:
+      >>> @register(99, "test figure", "any run", lambda runs: list(runs))
+      ... def figure_99(runs):
+      ...     return Figure()
+      >>> del FIGURES[99]
+    """
     def add(plot: Draw) -> Draw:
         FIGURES[number] = PaperFigure(number, shows, needs, pick, plot, spread)
         return plot
@@ -95,7 +107,7 @@ def _of(*networks: str) -> Pick:
 @register(1, "tickets and random sparse networks", f"a run with branch {_RANDOM}",
           lambda runs: [run for run in runs if _RANDOM in run.branches])
 def figure_1(runs: Sequence[Run]) -> Figure:
-    """Early-stop step and accuracy there against density, ticket against random mask."""
+    """Draws early-stop step and test accuracy against density, for tickets and random masks."""
     figure, ((left, right),) = grid(1, 2)
     compare(left, runs, EARLY, (TICKET, _RANDOM))
     compare(right, runs, ACCURACY, (TICKET, _RANDOM))
@@ -108,10 +120,10 @@ def figure_1(runs: Sequence[Run]) -> Figure:
           lambda runs: [run for run in _of(_LENET)(runs) if not _one_shot(run)],
           spread="bands")
 def figure_3(runs: Sequence[Run]) -> Figure:
-    """Learning curves: denser tickets, sparser tickets, and tickets against re-initialised.
+    """Draws learning curves of denser tickets, sparser tickets, and re-initialised tickets.
 
-    The first 15,000 steps, times the scale.  The paper's are of test accuracy; a run keeps the
-    validation accuracy over its steps.
+    They show the first 15,000 steps, times the run's scale.  The paper draws test accuracy; a run
+    stores only validation accuracy over its steps, so that is drawn here.
     """
     rows = [_learning(run) for run in runs]
     names = [name for name in ("denser tickets", "sparser tickets", "tickets and re-initialised")
@@ -141,7 +153,7 @@ _Lines = list[tuple[str, int, Mapping[str, Any]]]
 
 
 def _learning(run: Run) -> dict[str, _Lines]:
-    """The lines of each panel; a panel with the dense network alone is left out."""
+    # The lines of each panel; a panel that would show the dense network only is left out.
     levels = drawing.nearest_levels(run.results, drawing.CURVE_DENSITIES)
     looks = {level: {"color": colour, "label": f"{density:.1%}"} for colour, (level, density)
              in zip(styles.shades(len(levels)), levels.items(), strict=True)}
@@ -159,7 +171,7 @@ def _learning(run: Run) -> dict[str, _Lines]:
 
 
 def _four(runs: Sequence[Run], rows: int = 2) -> tuple[Figure, Any]:
-    """A figure whose first two rows show the four measures of figures 4 and 5."""
+    # A figure whose first two rows show the four measures of the paper's figures 4 and 5.
     figure, cells = grid(rows, 2)
     for axes, measure in zip(cells[:2].flat, LABELS, strict=True):
         compare(axes, runs, measure, (TICKET, _REINIT))
@@ -169,7 +181,7 @@ def _four(runs: Sequence[Run], rows: int = 2) -> tuple[Figure, Any]:
 @register(4, "early stop and accuracy of LeNet-300-100, tickets and re-initialised",
           f"a run of {_LENET}", _of(_LENET))
 def figure_4(runs: Sequence[Run]) -> Figure:
-    """Early stop, accuracy there and at the end against density; one-shot pruning for itself."""
+    """Draws early stop and accuracies against density; one-shot pruning in panels of its own."""
     one_shot = [run for run in runs if _one_shot(run)]
     apart = 0 < len(one_shot) < len(runs)
     figure, cells = _four(runs, 2 + apart)
@@ -188,7 +200,7 @@ def figure_4(runs: Sequence[Run]) -> Figure:
           "a run of conv2, conv4 or conv6 without dropout",
           lambda runs: [run for run in _of(*_CONVOLUTIONAL)(runs) if not run.experiment.dropout])
 def figure_5(runs: Sequence[Run]) -> Figure:
-    """Early stop, accuracy there and at the end against density, with re-initialised controls."""
+    """Draws early stop and accuracies against density, with re-initialised controls."""
     figure, _ = _four(runs)
     add_legend(figure)
     return figure
@@ -203,7 +215,7 @@ def _with_dropout(runs: Sequence[Run]) -> list[Run]:
 @register(6, "networks trained with dropout (solid) and without (dashed)",
           "a run of conv2, conv4 or conv6 with dropout", _with_dropout)
 def figure_6(runs: Sequence[Run]) -> Figure:
-    """Early stop and accuracy of tickets with dropout, and of the same networks without."""
+    """Draws early stop and accuracy of tickets with dropout, and of the same networks without."""
     figure, ((left, right),) = grid(1, 2)
     for run in runs:
         look = styles.run_style(_CONVOLUTIONAL.index(run.experiment.network), run.label, TICKET)
@@ -219,19 +231,19 @@ def figure_6(runs: Sequence[Run]) -> Figure:
 
 @register(7, "test accuracy of VGG-19 at several steps", "a run of vgg19", _of("vgg19"))
 def figure_7(runs: Sequence[Run]) -> Figure:
-    """Test accuracy at the measured steps against density, by learning rate and warm-up."""
+    """Draws test accuracy at the measured steps of VGG-19, by learning rate and warm-up."""
     return _at_steps(runs)
 
 
 @register(8, "test accuracy of Resnet-18 at several steps", "a run of resnet18", _of("resnet18"))
 def figure_8(runs: Sequence[Run]) -> Figure:
-    """Test accuracy at the measured steps against density, by learning rate and warm-up."""
+    """Draws test accuracy at the measured steps of Resnet-18, by learning rate and warm-up."""
     return _at_steps(runs)
 
 
 def _at_steps(runs: Sequence[Run]) -> Figure:
-    # Runs of different lengths share panels, counted from the last: a scaled run measures at as
-    # many steps.
+    # Runs of different length share panels, counted from the last step: a scaled run measures at
+    # as many steps as the preset, but at others.
     measured = [_measures(run) for run in runs]
     count = max(map(len, measured))
     figure, (panels,) = grid(1, count)
@@ -250,7 +262,7 @@ def _at_steps(runs: Sequence[Run]) -> Figure:
 
 
 def _measures(run: Run) -> dict[int, str]:
-    """Step -> column of the test accuracy there; the last step is always among them."""
+    # Step -> column of the test accuracy at it. The last step is always measured.
     found = {int(match[1]): match[0] for name in run.results.columns
              if (match := STEP_MEASURE.fullmatch(str(name)))}
     return dict(sorted({run.experiment.steps: "test_accuracy_final", **found}.items()))

@@ -1,4 +1,4 @@
-"""The colour, marker, line and label of every branch, run and level in a picture."""
+"""The colour, marker, line and label of every branch, run and level in a figure."""
 
 from typing import Any
 
@@ -8,28 +8,34 @@ from lth_keras.core.controls import CONTROLS
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.strategies import chain_branches
 
-# The colours of Okabe & Ito, which colour-blind readers can tell apart.  Their yellow is left out:
-# it is faint on white.
+# The palette of Okabe & Ito, which colour-blind readers can distinguish, without its yellow, which
+# is too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _LINES = ("--", "-.", ":")
 
 
 def title(branch: str) -> str:
-    """The name of a branch in a legend."""
+    """Returns the name of a branch in a legend.
+
+    Example:
+      >>> title("random_mask")
+      'random mask'
+    """
     return CONTROLS[branch].title if branch in CONTROLS else branch
 
 
 def style(branch: str) -> dict[str, Any]:
-    """The colour, marker, line and label of a branch, as matplotlib takes them.
+    """Returns the colour, marker, line and label of a branch, as arguments for matplotlib.
 
-    The ticket's line is solid.  No two controls share both colour and marker: each new control
-    gets the next pair.  A branch that is not registered is drawn with a grey cross.
+    The ticket has a solid line.  No two controls share both colour and marker.  A branch that is
+    no longer registered gets a grey cross.
 
     Example:
       >>> style("ticket")["linestyle"], style("reinit")["linestyle"], style("gone")["marker"]
       ('-', '--', 'x')
     """
+    # 7 colours and 11 markers repeat together only after 77 branches.
     order = (TICKET, *CONTROLS, *chain_branches())
     if branch not in order:
         return {"color": COLOURS[-1], "marker": "x", "linestyle": ":", "label": branch}
@@ -40,23 +46,31 @@ def style(branch: str) -> dict[str, Any]:
 
 
 def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
-    """The style of a branch in a picture of several runs: each run has a colour.
+    """Returns the style of a branch in a figure of several runs, in which each run has a colour.
 
     Args:
-      place: of the run, from 0.
-      label: of the run.
+      place: the number of the run in the figure, from 0.
+      label: the run's label.
       branch: the branch.
+
+    Example:
+      >>> run_style(1, "conv2", "ticket")["label"]
+      'conv2: ticket'
     """
     return {**style(branch), "color": COLOURS[place % len(COLOURS)],
             "label": f"{label}: {title(branch)}"}
 
 
 def series_style(place: int, label: str) -> dict[str, Any]:
-    """The style of one of several lines: no two share both colour and marker.
+    """Returns the style of one of several lines, of which no two share both colour and marker.
 
     Args:
-      place: the line's number, from 0.
+      place: the number of the line, from 0.
       label: its name in the legend.
+
+    Example:
+      >>> series_style(0, "float32")["label"]
+      'float32'
     """
     return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
             "linestyle": "-" if place < len(COLOURS) else "--", "markersize": 4,
@@ -64,6 +78,11 @@ def series_style(place: int, label: str) -> dict[str, Any]:
 
 
 def shades(count: int) -> list[Any]:
-    """Colours from dark to light, whose order can be seen in black and white too."""
+    """Returns colours from dark to light, whose order is visible in black and white too.
+
+    Example:
+      >>> len(shades(3))
+      3
+    """
     from matplotlib import colormaps
     return list(colormaps["viridis"](np.linspace(0, 0.85, count)))
