@@ -1,23 +1,23 @@
-"""Criteria: a weight's scores.  The lowest scores are pruned.
+"""Criteria: functions that score weights.  The weights with the lowest scores are pruned.
 
-A criterion sees one weight at a time:
+A criterion is called for one weight (array) at a time:
 
     scores = criterion(initial, final, rng)
 
-    initial  the weight at theta_k, where survivors are rewound to
+    initial  the weight at theta_k, to which survivors are rewound
     final    the weight at the end of the round
-    rng      a numpy Generator, for criteria that draw
-    scores   an array of the weight's shape, free of NaN
+    rng      a numpy Generator, for criteria that draw random numbers
+    scores   an array of the weight's shape, without NaN
 
-One that needs more says so when it is registered, and gets it by name:
+A criterion that needs more declares it when it is registered, and gets it by name:
 
     @register("taylor", needs=("gradient",))
     def taylor(initial, final, rng, gradient): ...
 
-`NEEDS` lists what can be needed and who provides it.  Whoever prunes checks that before
-training (`check_needs`), and computes nothing that was not asked for.
+`NEEDS` lists what can be needed, and who provides it.  Searches check before training that they
+can provide it (`check_needs`), and compute it only for criteria that need it.
 
-To add a criterion, write that function and `register` it; the name then works in the callback,
+To add a criterion, write such a function and `register` it.  Its name then works in the callback,
 in presets and on the command line.
 """
 
@@ -33,26 +33,28 @@ from lth_keras.errors import LotteryError
 
 Score = Callable[..., Array]
 
-# What a criterion can need, each an array of its weight's shape.
+# What a criterion can need -> what it is, and who provides it. Each is an array of the weight's
+# shape.
 NEEDS: dict[str, str] = {
-    "mask": "the weight's mask in the round that ends, uint8; from everyone who prunes",
-    "gradient": "the loss's mean gradient at the trained weights; from lth run, over its training "
-                "examples, and from Search and LotteryTicketCallback given scoring_data=(x, y)",
-    "initial_gradient": "the same at theta_k under the round's mask; from the same",
+    "mask": "the weight's mask in the round that ends, uint8; provided by all searches",
+    "gradient": "the loss's mean gradient at the trained weights; provided by lth run, over its "
+                "training examples, and by Search and LotteryTicketCallback with "
+                "scoring_data=(x, y)",
+    "initial_gradient": "the same gradient at theta_k with the round's masks; provided by the same",
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Criterion:
-    """A function that scores a weight, and what it needs for that.
+    """A function that scores a weight, and what it needs.
 
     Attributes:
-      name: under which it is written down.
-      score: (initial, final, rng) -> scores, which takes each of its needs by name besides.
-      needs: of what kinds, mostly keys of NEEDS; () for none.
+      name: the name that is stored in settings and tickets.
+      score: a function (initial, final, rng) -> scores that takes each of its needs by name too.
+      needs: what it needs, usually keys of NEEDS.
 
     Raises:
-      LotteryError: if the function does not take just what is declared.
+      LotteryError: if the function's arguments are not those that are declared.
 
     Example:
       >>> taylor = Criterion("taylor", lambda initial, final, rng, gradient:
@@ -72,13 +74,14 @@ class Criterion:
         wrong += [name for name in required if name not in self.needs]
         if wrong:
             raise LotteryError(
-                "A criterion takes (initial, final, rng) and, by name, just what it declares: "
-                f"register(name, needs=(...)). Received: {self.name!r} with needs={self.needs}, "
-                f"but {', '.join(map(repr, wrong))} is declared or taken alone.")
+                "A criterion must take (initial, final, rng) and, by name, exactly what it "
+                f"declares. Received: {self.name!r} with needs={self.needs}, where "
+                f"{', '.join(map(repr, wrong))} is only declared or only an argument. Use "
+                "register(name, needs=(...)).")
 
     def __call__(self, initial: Array, final: Array, rng: np.random.Generator,
                  **needed: Array) -> Array:
-        """The scores of one weight; `needed` has an array for each of `needs`."""
+        """Returns the scores of one weight; `needed` has an array for each of `needs`."""
         return self.score(initial, final, rng, **needed)
 
 
@@ -88,7 +91,8 @@ CRITERIA: dict[str, Criterion] = {}
 
 
 def _named_arguments(score: Score) -> tuple["set[str] | None", list[str]]:
-    # Those after the first three that can be given by name, None for any; and those that must be.
+    # Returns the arguments after the first three: those that can be given by name (None if any
+    # name can), and those that must be.
     try:
         parameters = list(inspect.signature(score).parameters.values())
     except (TypeError, ValueError):  # Some functions written in C have no signature.
@@ -103,11 +107,14 @@ def _named_arguments(score: Score) -> tuple["set[str] | None", list[str]]:
 
 
 def register(name: str, needs: Collection[str] = ()) -> Callable[[Score], Score]:
-    """Makes a criterion known by name.
+    """Decorates a criterion, so that settings accept its name.
 
     Args:
-      name: for callbacks, presets and the command line.
-      needs: what it takes by name besides (initial, final, rng); see NEEDS.
+      name: the name for callbacks, presets and the command line.
+      needs: the arguments that it takes besides (initial, final, rng); see NEEDS.
+
+    Raises:
+      LotteryError: if a criterion with this name is already registered.
 
     Example:
       >>> @register("signed")
@@ -119,17 +126,18 @@ def register(name: str, needs: Collection[str] = ()) -> Callable[[Score], Score]
     """
     def add(score: Score) -> Score:
         if name in CRITERIA:
-            raise LotteryError(f"A criterion's name is taken once. Received: {name!r} again.")
+            raise LotteryError("A criterion must have a name that no other criterion has. "
+                               f"Received: {name!r}, which is already registered.")
         CRITERIA[name] = Criterion(name, score, tuple(needs))
         return score
     return add
 
 
 def get(criterion: CriterionLike) -> Criterion:
-    """The criterion of a name or of a function.
+    """Returns the criterion with a name, or makes one of a function.
 
     Raises:
-      LotteryError: if no criterion has that name; the message lists those there are.
+      LotteryError: if no criterion has this name; the message lists all names.
 
     Example:
       >>> get("magnitude").name, get(magnitude).name, get(len).name
@@ -140,6 +148,7 @@ def get(criterion: CriterionLike) -> Criterion:
     if isinstance(criterion, str) and criterion in CRITERIA:
         return CRITERIA[criterion]
     if callable(criterion):
+        # A registered function is the same criterion under its name, or tickets would differ.
         known = [item for item in CRITERIA.values() if item.score is criterion]
         name = getattr(criterion, "__qualname__", type(criterion).__name__)
         return known[0] if known else Criterion(name, criterion)
@@ -149,7 +158,7 @@ def get(criterion: CriterionLike) -> Criterion:
 
 
 def name_of(criterion: CriterionLike) -> str:
-    """The name under which a criterion is written down.
+    """Returns the name of a criterion, as it is stored in settings and tickets.
 
     Example:
       >>> name_of(magnitude), name_of(np.square)
@@ -159,18 +168,18 @@ def name_of(criterion: CriterionLike) -> str:
 
 
 def check_needs(criterion: CriterionLike, provided: Collection[str], caller: str) -> Criterion:
-    """Makes sure, before training, that a criterion will get what it needs.
+    """Checks before training that a criterion will get what it needs.
 
     Args:
       criterion: a registered name, a function or a Criterion.
-      provided: what the caller can provide besides the mask.
-      caller: who prunes, for the message.
+      provided: the needs that the caller can meet, besides the mask.
+      caller: the name of the search, for the message.
 
     Returns:
       The criterion.
 
     Raises:
-      LotteryError: if it needs something else; the message says who provides that.
+      LotteryError: if it needs anything else; the message says who provides it.
 
     Example:
       >>> check_needs("magnitude", (), "Search").needs
@@ -183,14 +192,14 @@ def check_needs(criterion: CriterionLike, provided: Collection[str], caller: str
         where = "; ".join(f"{need}: {NEEDS.get(need, 'nobody provides it yet')}"
                           for need in missing)
         raise LotteryError(f"{caller} must provide what its criterion needs. Received: "
-                           f"{criterion.name!r}, which needs {', '.join(missing)}, from one that "
-                           f"provides {', '.join(provided)}. {where}.")
+                           f"{criterion.name!r}, which needs {', '.join(missing)}; provided is "
+                           f"only {', '.join(provided)}. {where}.")
     return criterion
 
 
 @register("magnitude")
 def magnitude(initial: Array, final: Array, rng: np.random.Generator) -> Array:
-    """|w| at the end of the round (Frankle & Carbin 2019, section 1).
+    """Scores by |w| at the end of the round (Frankle & Carbin 2019, section 1).
 
     Example:
       >>> magnitude(np.zeros(2), np.array([-3.0, 1.0]), np.random.default_rng(0))
@@ -201,7 +210,7 @@ def magnitude(initial: Array, final: Array, rng: np.random.Generator) -> Array:
 
 @register("random")
 def random(initial: Array, final: Array, rng: np.random.Generator) -> Array:
-    """Uniform draws: prunes any weight as likely as any other.
+    """Scores by uniform random numbers, so that all weights are equally likely to be pruned.
 
     Example:
       >>> random(np.zeros(2), np.ones(2), np.random.default_rng(0)).shape
@@ -212,9 +221,9 @@ def random(initial: Array, final: Array, rng: np.random.Generator) -> Array:
 
 @register("taylor", needs=("gradient",))
 def taylor(initial: Array, final: Array, rng: np.random.Generator, gradient: Array) -> Array:
-    """|w x dL/dw|: what the loss would change by without the weight, to first order.
+    """Scores by |w x dL/dw|, to first order the change of the loss if the weight is pruned.
 
-    Molchanov et al., ICLR 2017 (arXiv:1611.06440), section 2.2, of single weights.
+    Molchanov et al., ICLR 2017 (arXiv:1611.06440), section 2.2, applied to single weights.
 
     Example:
       >>> taylor(np.zeros(2), np.array([1.0, 2.0]), np.random.default_rng(0),

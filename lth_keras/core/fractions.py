@@ -1,8 +1,8 @@
-"""How much: the share of the remaining weights that a round prunes.
+"""Fractions: the share of the remaining weights that a round prunes.
 
-A fraction is one number for all weights, or a mapping whose keys are, from the most
-to the least specific: a layer's name, "output" (the layers that make the model's
-outputs), a layer's type, "default".
+A fraction is one number for all weights, or a mapping whose keys are layer names, "output" (the
+layers that make the model's outputs), layer types and "default"; the first of these that a layer
+has an entry for counts.
 """
 
 import dataclasses
@@ -16,13 +16,17 @@ Fraction = float | Mapping[str, float]
 
 @dataclasses.dataclass(frozen=True)
 class Prunable:
-    """What is known of a prunable weight without its values.
+    """The name and layer of a prunable weight.
 
     Attributes:
-      name: the weight's name, "dense/kernel".
-      layer: the name of its layer, "dense".
-      layer_type: the type of its layer, "Dense".
+      name: the weight's name, such as "dense/kernel".
+      layer: the name of its layer, such as "dense".
+      layer_type: the type of its layer, such as "Dense".
       output: whether its layer makes one of the model's outputs.
+
+    Example:
+      >>> Prunable("dense/kernel", layer="dense", layer_type="Dense").output
+      False
     """
 
     name: str
@@ -32,7 +36,7 @@ class Prunable:
 
 
 def check(fraction: Fraction) -> Fraction:
-    """The fraction as it will be kept: a float, or a plain dict of floats.
+    """Checks a fraction, and returns it as a float or a plain dict of floats.
 
     Raises:
       LotteryError: if a number is outside [0, 1), or the mapping is empty.
@@ -43,7 +47,7 @@ def check(fraction: Fraction) -> Fraction:
     """
     if isinstance(fraction, Mapping):
         if not fraction:
-            raise LotteryError('fraction needs at least one entry, such as {"default": 0.2}. '
+            raise LotteryError('fraction must have at least one entry, such as {"default": 0.2}. '
                                "Received: an empty mapping.")
         return {str(key): _number(value, f"fraction[{key!r}]") for key, value in fraction.items()}
     return _number(fraction, "fraction")
@@ -61,10 +65,10 @@ def _number(value: object, name: str) -> float:
 
 
 def resolve(fraction: Fraction, weights: Iterable[Prunable]) -> dict[str, float]:
-    """The fraction of each weight.
+    """Returns the fraction of each weight.
 
     Args:
-      fraction: a number in [0, 1), or a mapping as this module's head describes.
+      fraction: a number in [0, 1), or a mapping as described above.
       weights: the prunable weights.
 
     Returns:
@@ -93,22 +97,24 @@ def resolve(fraction: Fraction, weights: Iterable[Prunable]) -> dict[str, float]
                 f"(a {weight.layer_type}).")
         resolved[weight.name] = fraction[found[0]]
         used.update(found)
+    # An entry that no layer has is a typing error, which would otherwise prune too much or little.
     unused = sorted(set(fraction) - used)
     if unused:
         layers = sorted({weight.layer for weight in weights})
         types = sorted({weight.layer_type for weight in weights})
-        hint = (" Which layers make the outputs is known of Sequential and functional models; of a "
-                "subclassed one, name the layer.") if "output" in unused else ""
-        raise LotteryError(f"fraction names no prunable layer by {unused}. Received: "
-                           f"{dict(fraction)}. Layers: {layers}; types: {types}.{hint}")
+        hint = (" \"output\" works for Sequential and functional models only; for a subclassed "
+                "one, name the layer.") if "output" in unused else ""
+        raise LotteryError("Every entry of fraction must match a prunable layer. Received: "
+                           f"{dict(fraction)}, where no layer is matched by {unused}. "
+                           f"Layers: {layers}; types: {types}.{hint}")
     return resolved
 
 
 def count(fraction: float, remaining: int) -> int:
-    """How many of the remaining weights a round prunes: round(fraction x remaining).
+    """Returns how many of the remaining weights a round prunes: round(fraction x remaining).
 
-    Exact: the fraction is taken as the decimal it prints as (0.07 is 7/100), and a
-    half goes to the even number.
+    The result is exact: the fraction is taken as the decimal that it prints as (0.07 is 7/100), and
+    halves are rounded to the even number.
 
     Args:
       fraction: a number in [0, 1).
@@ -121,4 +127,5 @@ def count(fraction: float, remaining: int) -> int:
       >>> count(0.2, 10), count(0.1, 5), count(0.1, 15), count(0.07, 150)
       (2, 0, 2, 10)
     """
+    # In floating point, 0.07 * 150 is 10.500000000000002, which would be rounded to 11.
     return round(fractions.Fraction(repr(float(fraction))) * remaining)

@@ -1,7 +1,7 @@
-"""What must hold while a search runs.  Each check names the weight and counts.
+"""Checks of what must hold while a search runs: nested masks, pruned weights at zero, rewinding.
 
-A check that fails means a defect in this package, or code outside it that writes into
-pruned weights; either way the search stops rather than give a false ticket.
+A check that fails means a bug in this package, or other code that writes into pruned weights.  In
+both cases the search stops instead of returning a wrong ticket.
 """
 
 import numpy as np
@@ -11,10 +11,13 @@ from lth_keras.errors import InvariantError
 
 
 def nested(masks: Arrays, before: Arrays) -> None:
-    """Pruning only removes: every weight kept now was kept before.
+    """Checks that every weight kept now was kept before.
 
     Raises:
-      InvariantError: if a pruned weight came back.
+      InvariantError: if a pruned weight is kept again; the message names it and counts.
+
+    Example:
+      >>> nested({"a": np.array([0, 1])}, before={"a": np.array([1, 1])})
     """
     for name, count in revived(masks, before).items():
         raise InvariantError(f"Masks must be nested. Received: {count} of {before[name].size} "
@@ -22,10 +25,13 @@ def nested(masks: Arrays, before: Arrays) -> None:
 
 
 def pruned_are_zero(weights: Arrays, masks: Arrays) -> None:
-    """Every pruned weight is exactly zero.
+    """Checks that every pruned weight is exactly zero.
 
     Raises:
-      InvariantError: if one is not (NaN included).
+      InvariantError: if one is not, or is NaN; the message names it and counts.
+
+    Example:
+      >>> pruned_are_zero({"a": np.array([0.0, 2.0])}, {"a": np.array([0, 1])})
     """
     for name, mask in masks.items():
         pruned = weights[name][mask == 0]
@@ -36,15 +42,20 @@ def pruned_are_zero(weights: Arrays, masks: Arrays) -> None:
 
 
 def survivors_are_rewound(weights: Arrays, theta: Arrays, masks: Arrays) -> None:
-    """Every kept weight has the bits of theta_k.
+    """Checks that every kept weight equals theta_k bit for bit.
 
     Raises:
-      InvariantError: if one has not.
+      InvariantError: if one differs; the message names it and counts.
+
+    Example:
+      >>> survivors_are_rewound({"a": np.array([0.0, 2.0])}, {"a": np.array([1.0, 2.0])},
+      ...                       {"a": np.array([0, 1])})
     """
     for name, mask in masks.items():
         now, then = weights[name][mask != 0], theta[name][mask != 0]
         if now.tobytes() != then.tobytes():
-            differ = now.view(np.uint8) != then.view(np.uint8)  # -0.0 is not 0.0 here.
+            # Bytes are compared, since 0.0 == -0.0 and NaN != NaN.
+            differ = now.view(np.uint8) != then.view(np.uint8)
             count = int(differ.reshape(now.size, -1).any(axis=1).sum())
             raise InvariantError(f"Survivors must equal theta_k bit for bit. Received: {count} "
                                  f"of {now.size} kept weights of {name!r} that differ.")

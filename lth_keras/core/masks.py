@@ -1,8 +1,7 @@
-"""Masks: which weights are kept.
+"""Masks, which say what weights are kept, and their density and overlap.
 
-A mask is an array of 0 and 1 with its weight's shape; 1 means kept.  Masks travel
-as a mapping from a weight's name to its mask, and no function here writes into one
-that it was given.
+A mask is an array of 0 and 1 with its weight's shape; 1 means kept.  The masks of a network are a
+mapping from each weight's name to its mask.  No function here changes its arguments.
 """
 
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ Arrays = Mapping[str, Array]
 
 
 def ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    """The masks of a dense network.
+    """Makes the masks of a dense network, which keep every weight.
 
     Args:
       shapes: weight name -> shape.
@@ -33,7 +32,7 @@ def ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
 
 
 def apply(weights: Arrays, masks: Arrays) -> dict[str, Array]:
-    """Weights with the pruned ones at exactly +0.0; unmasked weights as they are.
+    """Sets pruned weights to exactly +0.0, and leaves weights without a mask as they are.
 
     Args:
       weights: weight name -> array of any shape.
@@ -41,6 +40,9 @@ def apply(weights: Arrays, masks: Arrays) -> dict[str, Array]:
 
     Returns:
       A new mapping with every name of `weights`.
+
+    Raises:
+      LotteryError: if a mask has no weight, or another shape than its weight.
 
     Example:
       >>> apply({"w": np.array([-2.0, 3.0]), "b": np.array([1.0])}, {"w": np.array([0, 1])})
@@ -51,12 +53,13 @@ def apply(weights: Arrays, masks: Arrays) -> dict[str, Array]:
         raise LotteryError(f"Every mask needs its weight. Received: masks for {unknown}, "
                            f"weights {sorted(weights)}.")
     _check_shapes(weights, masks)
+    # A product with the mask would give -0.0 for negative weights, and NaN for infinite ones.
     return {name: np.where(masks[name] != 0, value, np.zeros((), value.dtype))
             if name in masks else value for name, value in weights.items()}
 
 
 def kept(masks: Arrays) -> int:
-    """The number of weights kept, over all masks.
+    """Counts the weights kept, over all masks.
 
     Example:
       >>> kept({"a": np.array([1, 0]), "b": np.array([1, 1])})
@@ -66,7 +69,7 @@ def kept(masks: Arrays) -> int:
 
 
 def size(masks: Arrays) -> int:
-    """The number of prunable weights, kept or pruned.
+    """Counts the prunable weights, kept or pruned.
 
     Example:
       >>> size({"a": np.array([1, 0]), "b": np.array([1, 1])})
@@ -76,7 +79,10 @@ def size(masks: Arrays) -> int:
 
 
 def density(masks: Arrays) -> float:
-    """The fraction of prunable weights kept, in [0, 1]: the paper's P_m.
+    """Returns the fraction of prunable weights kept, in [0, 1]: the paper's P_m.
+
+    Raises:
+      LotteryError: if there is no prunable weight.
 
     Example:
       >>> density({"a": np.array([1, 0]), "b": np.array([1, 1])})
@@ -89,14 +95,19 @@ def density(masks: Arrays) -> float:
 
 
 def overlap(first: Arrays, second: Arrays) -> float:
-    """Weights kept by both over weights kept by either, in [0, 1] (Jaccard index).
+    """Returns the weights kept by both divided by those kept by at least one (Jaccard index).
+
+    It lies in [0, 1]; two masks that keep nothing have an overlap of 1.
+
+    Raises:
+      LotteryError: if the masks are not of the same weights.
 
     Example:
       >>> overlap({"a": np.array([1, 1, 0])}, {"a": np.array([0, 1, 1])})
       0.3333333333333333
     """
     if set(first) != set(second):
-        raise LotteryError("Masks can be compared only over the same weights. "
+        raise LotteryError("Masks must be of the same weights to be compared. "
                            f"Received: {sorted(first)} and {sorted(second)}.")
     _check_shapes(first, second)
     both = sum(int(np.count_nonzero((first[name] != 0) & (second[name] != 0))) for name in first)
@@ -105,9 +116,9 @@ def overlap(first: Arrays, second: Arrays) -> float:
 
 
 def revived(inner: Arrays, outer: Arrays) -> dict[str, int]:
-    """How many weights `inner` keeps that `outer` has pruned, where there are any.
+    """Counts the weights that `inner` keeps and `outer` has pruned, for each mask that has any.
 
-    Masks of successive levels are nested: this is then empty.
+    Masks of successive levels are nested, so for them the result is empty.
 
     Example:
       >>> revived({"a": np.array([1, 1])}, {"a": np.array([1, 0])})

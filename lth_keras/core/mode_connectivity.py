@@ -3,8 +3,8 @@
     weights(alpha) = (1 - alpha) * first + alpha * second
     instability    = max over alpha of error(alpha) - (error(0) + error(1)) / 2
 
-Two networks that were trained from one start with other data orders, and lie in the same
-minimum, have no barrier between them (Frankle, Dziugaite, Roy & Carbin, ICML 2020,
+Two networks that were trained from the same weights with different data orders, and ended in the
+same minimum, have no barrier of error between them (Frankle, Dziugaite, Roy & Carbin, ICML 2020,
 arXiv:1912.05671, section 2).
 """
 
@@ -17,7 +17,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 
 POINTS = 30  # Evenly spaced values of alpha, as in the paper.
-STABLE = 0.02  # Of error: networks are stable below (the same, section 3).
+STABLE = 0.02  # Networks with a lower instability count as stable (the same paper, section 3).
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Path:
 
     Attributes:
       alphas: evenly spaced from 0 (the first network) to 1 (the second), shape (points,).
-      errors: the error at each, in [0, 1], shape (points,).
+      errors: the error at each alpha, in [0, 1], shape (points,).
 
     Example:
       >>> path = Path(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.5, 0.3]))
@@ -39,38 +39,38 @@ class Path:
 
     @property
     def ends(self) -> float:
-        """Mean error of the two networks."""
+        """The mean error of the two networks."""
         return float(self.errors[0] + self.errors[-1]) / 2
 
     @property
     def highest(self) -> float:
-        """The greatest error on the line."""
+        """The highest error on the line."""
         return float(self.errors.max())
 
     @property
     def instability(self) -> float:
-        """The greatest error on the line less that of the two networks, >= 0."""
+        """The highest error on the line less the mean error of the two networks, >= 0."""
         return self.highest - self.ends
 
     @property
     def stable(self) -> bool:
-        """Whether the instability is below 2% of error."""
+        """Whether the instability is below 2%."""
         return self.instability < STABLE
 
 
 def interpolate(first: Arrays, second: Arrays, alpha: float) -> dict[str, Array]:
-    """The network at alpha on the line from the first to the second.
+    """Interpolates between two networks: (1 - alpha) * first + alpha * second.
 
-    Every weight is interpolated, the moving means and variances of batch normalisation too.
-    Arrays that hold no floating-point numbers are the first's.
+    All weights are interpolated, including batch normalisation's moving means and variances.
+    Arrays of integers are taken from the first network.
 
     Args:
       first: weight name -> array.
-      second: the same names, with arrays of the same shapes.
-      alpha: in [0, 1]; 0 gives the first and 1 the second, bit for bit.
+      second: weight name -> array, with the same names and shapes.
+      alpha: in [0, 1]; 0 gives the first network and 1 the second, bit for bit.
 
     Raises:
-      LotteryError: if the networks have other weights, or alpha is out of range.
+      LotteryError: if the networks have different weights, or alpha is outside [0, 1].
 
     Example:
       >>> interpolate({"w": np.array([0.0, 2.0])}, {"w": np.array([4.0, 2.0])}, 0.25)
@@ -83,8 +83,8 @@ def interpolate(first: Arrays, second: Arrays, alpha: float) -> dict[str, Array]
     if shapes[0] != shapes[1]:
         differ = sorted(name for name in {*first, *second}
                         if shapes[0].get(name) != shapes[1].get(name))
-        raise LotteryError("Networks can be interpolated only if they have the same weights, of "
-                           f"the same shapes. Received: two that differ in {differ!s:.200}.")
+        raise LotteryError("Networks must have the same weights, with the same shapes, to be "
+                           f"interpolated. Received: two that differ in {differ!s:.200}.")
     return {name: _between(np.asarray(value), np.asarray(second[name]), alpha)
             for name, value in first.items()}
 
@@ -94,22 +94,23 @@ def _between(first: Array, second: Array, alpha: float) -> Array:
         return first
     if alpha in (0, 1):
         return second if alpha else first
+    # In float64: the rounding of float32 could show as a barrier between equal networks.
     line = (1 - alpha) * first.astype(np.float64) + alpha * second.astype(np.float64)
     return line.astype(first.dtype)
 
 
 def walk(error: Callable[[Arrays], float], first: Arrays, second: Arrays,
          points: int = POINTS) -> Path:
-    """Takes the error at evenly spaced points of the line between two networks.
+    """Measures the error at evenly spaced points on the line between two networks.
 
     Args:
-      error: of a network's weights, in [0, 1].
+      error: a function that returns the error of weights, in [0, 1].
       first: weight name -> array.
-      second: the same names and shapes.
-      points: how many values of alpha, with both ends, >= 2.
+      second: weight name -> array, with the same names and shapes.
+      points: the number of points, including both ends, >= 2.
 
     Raises:
-      LotteryError: if the networks have other weights, or there are fewer than two points.
+      LotteryError: if the networks have different weights, or there are fewer than two points.
 
     Example:
       Between two wells at -1 and 1 lies a barrier:
@@ -119,7 +120,7 @@ def walk(error: Callable[[Arrays], float], first: Arrays, second: Arrays,
       1.0
     """
     if points < 2:
-        raise LotteryError(f"A line has at least its two ends: points must be >= 2. "
+        raise LotteryError(f"points must be a whole number >= 2, for the two ends of the line. "
                            f"Received: {points}.")
     alphas = np.linspace(0, 1, points)
     return Path(alphas, np.array([error(interpolate(first, second, float(alpha)))

@@ -1,11 +1,11 @@
-"""The core step: from a level's trained network to where the next level starts.
+"""The core step of every search: from the trained network of a level to the start of the next.
 
-    scores  = criterion(theta, trained, rng)     of every prunable weight, with what it needs
+    scores  = criterion(theta, trained, rng)     for every prunable weight
     masks   = the lowest scores pruned           in each weight's structure
-    weights = theta_k                            what survivors go back to
+    weights = theta_k                            to which survivors are rewound
 
-(Frankle & Carbin, ICLR 2019, section 1.)  `lth run`, `Search` and the callback prune by this one
-step; they differ in how they train, and in what they do with the arrays.
+(Frankle & Carbin, ICLR 2019, section 1.)  `lth run`, `Search` and the callback all call this step;
+they differ in how they train, and in what they do with the arrays.
 """
 
 import dataclasses
@@ -25,14 +25,14 @@ Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for e
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PruningRule:
-    """What a search prunes by: which, how much, compared where, and in what structure.
+    """The settings that decide which weights a search prunes.
 
     Attributes:
-      criterion: scores a weight.
+      criterion: scores the weights.
       fractions: weight name -> share of the remaining weights that a round prunes, in [0, 1).
-      structures: weight name -> structure.
-      scope: where scores are compared, see `core.pruning`.
-      rounds: how many times the network is pruned in all.
+      structures: weight name -> structure in which the weight is pruned.
+      scope: "layer" or "global": among which weights scores are compared; see `core.pruning`.
+      rounds: how many times the network is pruned altogether.
 
     Example:
       >>> rule = PruningRule.of([Prunable("a/kernel", "a", "Dense")], {"a/kernel": (2, 2)},
@@ -59,22 +59,23 @@ class PruningRule:
            structures: "Mapping[str, Structure] | None" = None, scope: Scope = "layer",
            rounds: int = 1, provided: Collection[str] = (),
            caller: str = "A search") -> "PruningRule":
-        """The rule of a search over these weights, checked before anything is trained.
+        """Makes the rule of a search over given weights, and checks it before any training.
 
         Args:
           weights: the prunable weights.
           shapes: weight name -> shape.
           fraction: a number in [0, 1), or a mapping by layer; see `core.fractions`.
           criterion: a registered name or a function; see `core.criteria`.
-          structures: weight name -> structure; by default any weight may be pruned.
+          structures: weight name -> structure. Defaults to pruning single weights.
           scope: "layer" or "global".
           rounds: how many times the network will be pruned, >= 0.
-          provided: what the caller can provide to the criterion, see `criteria.NEEDS`.
-          caller: who prunes, for messages.
+          provided: the needs of a criterion that the caller can meet; see `criteria.NEEDS`.
+          caller: the name of the search, for messages.
 
         Raises:
-          LotteryError: if a fraction covers no weight or leaves one out, if the criterion is
-            unknown or needs what is not provided, or if a weight cannot be pruned in its structure.
+          LotteryError: if an entry of `fraction` matches no weight or a weight matches no entry,
+            if the criterion is unknown or needs what is not provided, or if a weight cannot be
+            pruned in its structure.
         """
         resolved = fractions.resolve(fraction, weights)
         structures = structures or dict.fromkeys(resolved, NONE)
@@ -85,26 +86,27 @@ class PruningRule:
     def next_start(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
                    *, level: int = 0, survivors: "Arrays | None" = None,
                    provided: "Provided | None" = None) -> tuple[Arrays, dict[str, Array]]:
-        """Where the next level starts: the weights, and the masks that prune them.
+        """Computes the weights and masks from which the next level starts.
 
         Args:
           theta: weight name -> array at step k of level 0, for every prunable weight.
-          masks: weight name -> 0/1 array of the level that ends.  Criteria that draw do so in
-            the order of this mapping.
-          trained: weight name -> array at the end of the training that is pruned by.
-          rng: for criteria that draw.
-          level: of the network that was trained, >= 0.
-          survivors: the weights that survivors go back to, by default `theta`; the trained ones
-            where a search does not rewind.
-          provided: need -> a function of no arguments that computes it, called only for what the
-            criterion needs.
+          masks: weight name -> 0/1 array of the level that ends. Criteria that draw random numbers
+            draw them in the order of this mapping.
+          trained: weight name -> array at the end of the training whose weights are scored.
+          rng: the generator of criteria that draw random numbers.
+          level: the level of the network that was trained, >= 0.
+          survivors: the weights to which survivors are reset. Defaults to `theta`; a search that
+            does not rewind gives the trained weights.
+          provided: need -> a function without arguments that computes it. It is called only if the
+            criterion needs it.
 
         Returns:
-          The weights, unmasked, and weight name -> uint8 mask, nested in the one given.
+          The weights, not masked, and weight name -> uint8 mask; each keeps only weights that the
+          given mask keeps.
 
         Raises:
-          LotteryError: if a score is NaN or not of its weight's shape, or if the structure is
-            reached already.
+          LotteryError: if a score is NaN or has another shape than its weight, or if M:N sparsity
+            has already been reached.
         """
         providers: Provided = {**(provided or {}), "mask": lambda: masks}
         needed = {need: providers[need]() for need in self.criterion.needs}

@@ -1,4 +1,4 @@
-"""Randomness: generators derived from what they are for, never from global state."""
+"""Random generators, each derived from its seed and purpose and not from global state."""
 
 import hashlib
 
@@ -7,20 +7,20 @@ import numpy as np
 
 def generator(seed: int, purpose: str, *, replicate: int = 0, level: int = 0,
               branch: str = "ticket", branch_index: int = 0) -> np.random.Generator:
-    """The generator of one purpose in one training of one experiment.
+    """Returns the random generator of one purpose in one training of one experiment.
 
-    The same arguments give the same stream on every machine; any other argument gives
-    an independent one.  So a training's draws do not depend on what ran before it.
+    The same arguments give the same numbers on every machine; different arguments give independent
+    ones.  What a training draws therefore does not depend on what ran before it.
 
     Args:
       seed: the experiment's seed, any whole number.
-      purpose: what is drawn: "init", "data_order", "split", "criterion", "draws", the seed of
-        what is drawn while training (augmentation, dropout), or "representative", the examples
-        that an export takes ranges from.
-      replicate: which repetition it is drawn for.
-      level: which level.
-      branch: which branch.
-      branch_index: which of several trainings of that branch.
+      purpose: what is drawn: "init" (initial weights), "data_order", "split" (validation
+        examples), "criterion", "control", "draws" (the seed of augmentation and dropout) or
+        "representative" (the examples for int8 exports).
+      replicate: the replicate.
+      level: the level.
+      branch: the branch.
+      branch_index: which of several trainings of the branch.
 
     Example:
       >>> draws = generator(0, "init").random(3)
@@ -29,6 +29,8 @@ def generator(seed: int, purpose: str, *, replicate: int = 0, level: int = 0,
       >>> bool((generator(0, "init", replicate=1).random(3) == draws).any())
       False
     """
+    # A hash, so that generators of neighbouring seeds and levels have nothing in common; and not
+    # Python's hash(), which differs between processes.
     text = f"{seed}/{replicate}/{level}/{branch}/{branch_index}/{purpose}"
     words = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.dtype("<u4"))
     return np.random.default_rng([int(word) for word in words])

@@ -90,7 +90,7 @@ def test_a_weight_without_an_entry_is_an_error_that_names_it():
 
 
 def test_an_entry_for_no_weight_is_an_error_that_lists_the_layers():
-    with pytest.raises(LotteryError, match=r"by \['b', 'output'\]\. Received: .*"
+    with pytest.raises(LotteryError, match=r"Received: .*by \['b', 'output'\]\. "
                                            r"Layers: \['a', 'c'\]; types: \['Conv2D', 'Dense'\]"):
         resolve({"default": 0.2, "output": 0.1, "b": 0.3}, [HIDDEN, CONV])
 

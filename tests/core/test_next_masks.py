@@ -120,7 +120,7 @@ def test_scope_reaches_the_pruning():
     ({"criterion": "size"}, "Received: 'size'"),
     ({"criterion": "taylor", "caller": "The engine"},
      "The engine must provide .*'taylor', which needs gradient"),
-    ({"fraction": {"c": 0.2, "default": 0.1}}, "no prunable layer by \\['c'\\]"),
+    ({"fraction": {"c": 0.2, "default": 0.1}}, "matched by \\['c'\\]"),
     ({"structures": dict.fromkeys(SHAPES, parse("2:4")), "rounds": 5}, "rounds must be 1 or 2"),
     ({"structures": dict.fromkeys(SHAPES, parse("2:4")), "scope": "global"},
      "scope must be layer")])
