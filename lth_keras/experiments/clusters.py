@@ -1,9 +1,9 @@
-"""Worker processes of Ray or Dask, on this machine or others.
+"""Runs trainings in worker processes of Ray or Dask, on this machine or on a cluster.
 
-    Ray     a Ray cluster: that of RAY_ADDRESS, or one on this machine
-    Dask    a Dask cluster: that of DASK_SCHEDULER_ADDRESS, or one on this machine
+    Ray     the cluster that RAY_ADDRESS names, or a new one on this machine
+    Dask    the cluster that DASK_SCHEDULER_ADDRESS names, or a new one on this machine
 
-Workers load the data set by its name, so on a cluster every machine must have it.
+Workers load the data set by its name, so every machine of a cluster must have it.
 """
 
 import importlib
@@ -18,15 +18,15 @@ from typing import Any
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.pools import environment, LocalPool, Pool, translated
 
-_TIMEOUT = 10  # Seconds for a machine of a cluster to answer.
+_TIMEOUT = 10  # Seconds to wait for a cluster to accept a connection.
 
 
 class Ray(Pool):
-    """Processes of a Ray cluster."""
+    """Worker processes of a Ray cluster."""
 
     def __init__(self, *arguments: Any):
         self._ray = _extra("ray")
-        self._ours = not self._ray.is_initialized()
+        self._ours = not self._ray.is_initialized()  # A caller's own connection stays open.
         if "RAY_ADDRESS" in os.environ:
             _check_answers("RAY_ADDRESS")
             self._connect()
@@ -44,6 +44,7 @@ class Ray(Pool):
             else super()._cores()
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        # No retries by Ray: `Experiment` itself repeats a training, at most ATTEMPTS times.
         remote = self._ray.remote(num_cpus=1, max_retries=0)(function)
         errors = self._ray.exceptions
         return translated(remote.remote(*arguments).future(),
@@ -51,13 +52,13 @@ class Ray(Pool):
                             errors.OutOfMemoryError, errors.LocalRayletDiedError))
 
     def close(self) -> None:
-        """Disconnects from the cluster, or ends it if this process started it."""
+        """Disconnects from the cluster, and stops it if this process started it."""
         if self._ours:
             self._ray.shutdown()
 
 
 class Dask(Pool):
-    """Processes of a Dask cluster; a worker trains one network at a time."""
+    """Worker processes of a Dask cluster; each trains one network at a time."""
 
     def __init__(self, *arguments: Any):
         self._distributed = _extra("distributed", extra="dask")
@@ -82,14 +83,14 @@ class Dask(Pool):
         return translated(inner, self._distributed.KilledWorker)
 
     def close(self) -> None:
-        """Disconnects from the cluster, or ends it if this process started it."""
+        """Disconnects from the cluster, and stops it if this process started it."""
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
 
 
 def _check_answers(variable: str) -> None:
-    # Ray would try to connect for ever.  Addresses of other kinds, such as "auto", are its own.
+    # Ray would try to connect forever.  Addresses without a port, such as "auto", are left to Ray.
     address = os.environ[variable]
     place = re.fullmatch(r"(?:(?:ray|tcp|tls)://)?\[?([^/\[\]]+)\]?:([0-9]{1,5})", address)
     if place is None:
@@ -110,5 +111,6 @@ def _extra(package: str, extra: str = "") -> Any:
         return importlib.import_module(package)
     except ImportError:
         name = extra or package
-        raise LotteryError(f"--backend {name} needs an extra. Received: no package {package}. "
-                           f"Run: python -m pip install 'lth_keras[{name}]'") from None
+        raise LotteryError(f"backend {name!r} (--backend {name}) needs the package {package}, "
+                           "which is not installed. Received: no such package. Run: python -m pip "
+                           f"install 'lth_keras[{name}]'") from None

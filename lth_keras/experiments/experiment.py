@@ -161,5 +161,6 @@ def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
         raise error
     if attempts == ATTEMPTS:
         raise LotteryError(
-            f"A worker must outlive its training. Received: {ATTEMPTS} workers that died in "
-            f"{training} ({error}). Is there memory enough? Fewer --jobs need less.")
+            "A worker process must not end while it trains. Received: "
+            f"{ATTEMPTS} attempts at {training} in which one ended ({error}), probably for lack of "
+            "memory. Try fewer jobs (--jobs).")

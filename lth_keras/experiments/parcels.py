@@ -1,11 +1,11 @@
-"""Messages between processes of this machine: each is a file, and a pipe carries its name.
+"""Sends values between processes on this machine as files; only a file's name goes through a pipe.
 
-A few bytes are written to a pipe at once or not at all.  Of a longer message, such as a network's
-weights, a process that is killed can have written half, and the reader would wait for the rest
-forever.
+Why not through the pipe itself: a process that is killed while it writes a long message, such as a
+network's weights, leaves half of it, and the reader waits forever for the rest.  A short message,
+such as a name, is written to a pipe whole or not at all.
 
-The files are pickles, as messages between processes are, in a folder that only its owner can
-read.  Nothing that a run keeps is a pickle.
+The files are pickles in a temporary folder that only its owner can read, as messages of
+multiprocessing are.  Nothing that a run keeps is a pickle.
 """
 
 import os
@@ -18,11 +18,11 @@ from typing import Any
 
 
 class RemoteError(Exception):
-    """Holds the traceback of an error in a worker process, as the cause of that error here."""
+    """Holds the traceback of an error in a worker process; it is the cause of the error raised."""
 
 
 def send(folder: str, content: Any) -> str:
-    """Writes a value to a new file in a folder that both processes know; returns the file's path.
+    """Writes a value to a new file in a folder that both processes know, and returns its path.
 
     Example:
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -36,7 +36,13 @@ def send(folder: str, content: Any) -> str:
 
 
 def receive(path: str) -> Any:
-    """Reads the value in a file that `send` wrote, and removes the file."""
+    """Reads the value of a file that `send` wrote, and removes the file.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     receive(send(folder, [1, 2]))
+      [1, 2]
+    """
     file = pathlib.Path(path)
     content = pickle.loads(file.read_bytes())
     file.unlink()
@@ -44,7 +50,15 @@ def receive(path: str) -> Any:
 
 
 def call(path: str, folder: str) -> str:
-    """Runs in a worker: calls the function in a file; returns the file with its result or error."""
+    """Calls the function in a file of `packed`, in a worker; returns the file of its result.
+
+    An error is a result too, which `opened` raises again.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     opened(call(packed(folder, max, 2, 3), folder))
+      3
+    """
     function, arguments = receive(path)
     outcome: tuple[Any, Exception | None, str]
     try:
@@ -55,10 +69,17 @@ def call(path: str, folder: str) -> str:
 
 
 def opened(path: str) -> Any:
-    """Reads the result of a `call`.
+    """Returns the result in a file of `call`, or raises the function's error.
 
     Raises:
-      Exception: what the function raised, caused by a RemoteError.
+      Exception: the error of the function, whose cause is a RemoteError with its traceback.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     opened(call(packed(folder, int, "many"), folder))
+      Traceback (most recent call last):
+        ...
+      ValueError: invalid literal for int() with base 10: 'many'
     """
     result, error, where = receive(path)
     if error is not None:
@@ -67,5 +88,11 @@ def opened(path: str) -> Any:
 
 
 def packed(folder: str, function: Callable[..., Any], *arguments: Any) -> str:
-    """Writes a function and its arguments to a file, for `call`; returns the file's path."""
+    """Writes a function and its arguments to a file for `call`, and returns the file's path.
+
+    Example:
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     opened(call(packed(folder, sorted, "cab"), folder))
+      ['a', 'b', 'c']
+    """
     return send(folder, (function, arguments))

@@ -1,12 +1,14 @@
-"""Where trainings run: in this process, or in worker processes on this machine.
-
-The result of a training depends only on the configuration, the ticket and the training's key, so
-any process can do it, and do it again; the process that started the run keeps the results.
-Worker processes have one thread each by default: side by side they train more than one process
-with many threads does, and give the same bits whatever their number.
+"""Runs trainings in this process, or in worker processes on this machine.
 
     InProcess    this process
     LocalPool    processes on this machine, through joblib's loky
+
+The result of a training depends only on the configuration, the ticket and the training's key, so
+any process can run it, and run it again after a crash.  Only the process that started the run
+writes results.
+
+Worker processes have one thread each by default.  Two of them train 1.7 times as many small
+networks as one process with two threads does, and results do not depend on their number.
 
 Clusters are in `experiments.clusters`.
 """
@@ -31,18 +33,18 @@ from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 from lth_keras.experiments.worker import Placement
 
-ATTEMPTS = 3  # Of a training, or a measurement, whose process dies.
+ATTEMPTS = 3  # How often a training or a measurement is tried if its process dies.
 
 
 class WorkerDiedError(Exception):
-    """A worker process ended before its training did; the training can be tried again."""
+    """Raised when a worker process ends before its training does; the training can be repeated."""
 
 
 class InProcess:
     """Trains in this process, one training at a time.
 
     Args:
-      runner: trains, as `experiments.training.round_runner.RoundRunner` does.
+      runner: an `experiments.training.round_runner.RoundRunner`.
     """
 
     slots = 1
@@ -53,14 +55,14 @@ class InProcess:
 
     @classmethod
     def of(cls, config: Config, placement: Placement | None = None) -> "InProcess":
-        """Trains a configuration on the data set that it names.
+        """Makes one for a configuration, and loads its data set.
 
-        TensorFlow is taken as it is: `placement.threads` is for worker processes alone.
+        `placement.threads` is not used: TensorFlow's threads cannot be changed once it runs.
         """
         return cls(worker.load_runner(config, placement or Placement()))
 
     def submit(self, training: Training, start: Start) -> "Future[Outcome]":
-        """Trains before it returns: the future is done."""
+        """Trains, and returns a future that is already done."""
         future: Future[Outcome] = Future()
         future.set_result(self._runner.train(training, start, self._count))
         return future
@@ -74,19 +76,20 @@ class InProcess:
 
 
 class Pool:
-    """Worker processes: what those of every backend have in common.
+    """Base class of the worker processes of every backend.
 
     Args:
-      jobs: how many processes at most; by default as many as there are cores or, in a cluster
-        that runs already, workers.
-      waiting: what is to be trained.
+      jobs: the largest number of processes. Defaults to the number of cores, or of workers in a
+        cluster that is already running.
+      waiting: the trainings to come.
       config: the settings.
-      placement: where the data lie, and which devices and cores a training may use.
+      placement: the data, devices and threads of each process.
     """
 
     def __init__(self, jobs: "int | None", waiting: Sequence[Training], config: Config,
                  placement: Placement):
-        # More could never be busy at once.
+        # No more processes than can be busy at once: of a replicate, only the trainings of one
+        # level can run side by side.
         most = min(len(waiting), config.replicates * max(
             len(trainings.at_level(config, 0, level)) for level in range(config.rounds + 1)))
         self.slots = min(most, jobs or self._cores())
@@ -94,7 +97,7 @@ class Pool:
         self._counter = worker.StepCounter(config)
 
     def submit(self, training: Training, start: Start) -> "Future[Outcome]":
-        """Starts a training in a process that is free."""
+        """Starts a training in a free process."""
         slot = self._counter.slot(training)
         future = self._call(worker.train, *self._task, training, start, slot)
 
@@ -105,20 +108,22 @@ class Pool:
         return future
 
     def measure(self) -> list[Speed]:
-        """Measures the speed of every process while all of them are busy; compiles in each.
+        """Compiles in every process, and measures its speed while all of them are busy.
 
         Raises:
-          LotteryError: if the settings fit the network or the data not, or if processes died
-            three times.
+          LotteryError: if the settings do not fit the network or the data, or if processes died
+            three times in a row.
         """
         for _ in range(ATTEMPTS):
             with contextlib.suppress(WorkerDiedError):
                 return self._measure()
-        raise LotteryError(f"A worker must outlive its measurement. Received: {ATTEMPTS} in a row "
-                           "that died. Is there memory enough? Fewer --jobs need less.")
+        raise LotteryError("A worker process must not end while its speed is measured. Received: "
+                           f"{ATTEMPTS} attempts in which one ended, probably for lack of memory. "
+                           "Try fewer jobs (--jobs).")
 
     def _measure(self) -> list[Speed]:
-        # Twice: while one process still compiles, the others are faster or slower than later.
+        # Measured twice: in the first measurement some processes still compile, which changes the
+        # speed of the others.
         first, second = ([future.result() for future in
                           [self._call(worker.measure, *self._task) for _ in range(self.slots)]]
                          for _ in range(2))
@@ -130,7 +135,7 @@ class Pool:
         return self._counter.total()
 
     def close(self) -> None:
-        """Ends the processes, whatever they are doing."""
+        """Ends the processes, even if they are still training."""
         raise NotImplementedError
 
     def _cores(self) -> int:
@@ -141,7 +146,7 @@ class Pool:
 
 
 class LocalPool(Pool):
-    """Processes on this machine."""
+    """Worker processes on this machine, which end when this process does."""
 
     def __init__(self, *arguments: Any):
         super().__init__(*arguments)
@@ -158,33 +163,45 @@ class LocalPool(Pool):
         try:
             inner = self._executor.submit(parcels.call, parcel, folder)
         except concurrent.futures.BrokenExecutor:
-            # One process died, and loky gave up the others with it.
+            # When one process dies, loky refuses all further work: start new processes.
             self._executor.shutdown(wait=False, kill_workers=True)
             self._executor = self._start()
             inner = self._executor.submit(parcels.call, parcel, folder)
         return translated(inner, concurrent.futures.BrokenExecutor, parcels.opened)
 
     def close(self) -> None:
-        """Ends the processes, whatever they are doing."""
+        """Ends the processes, even if they are still training."""
         self._executor.shutdown(wait=True, kill_workers=True)
 
 
 def environment() -> dict[str, str]:
-    """The environment variables of a worker process."""
+    """Returns the environment variables that every worker process gets.
+
+    Example:
+      >>> environment()
+      {'TF_CPP_MIN_LOG_LEVEL': '3'}
+    """
     return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def translated(inner: "Future[Any]", deaths: Any,
                opened: Callable[[Any], Any] = lambda result: result) -> "Future[Any]":
-    """A future with the result of a backend's, whose errors are this package's.
+    """Returns a future with a backend's result, but with this package's errors.
 
     Args:
       inner: a future of the backend.
-      deaths: the type or types of error that it raises if a process ended too early.
-      opened: turns what comes back into the result, or raises what the worker raised.
+      deaths: the type or types of error that the backend raises if a process ended too early.
+      opened: converts what the backend returns to the result, or raises the worker's error.
 
     Returns:
-      A future that raises WorkerDiedError for those, and a LotteryError as it was raised.
+      A future that raises WorkerDiedError for `deaths`, and a worker's LotteryError as it was.
+
+    Example:
+      >>> inner: Future = Future()
+      >>> outer = translated(inner, MemoryError)
+      >>> inner.set_exception(MemoryError())
+      >>> outer.exception()
+      WorkerDiedError('MemoryError')
     """
     outer: Future[Any] = Future()
 

@@ -1,4 +1,4 @@
-"""How long a run will take, what is being trained, and the time left."""
+"""Shows the progress of a run, and estimates how long it will take."""
 
 import importlib.util
 import types
@@ -15,11 +15,11 @@ from lth_keras.experiments.results.outcome import Speed
 
 
 class ProgressDisplay(Watch):
-    """Shows a run: a bar on a terminal or in a notebook, a line a training elsewhere.
+    """Shows a progress bar in a terminal or notebook; elsewhere prints a line for each training.
 
     Args:
-      console: where to write.
-      steps: optimizer steps of the whole run that are still to do.
+      console: the console to write to.
+      steps: the number of optimizer steps that the run has still to train.
     """
 
     def __init__(self, console: Console, steps: int):
@@ -41,16 +41,16 @@ class ProgressDisplay(Watch):
         self._progress.stop()
 
     def begin(self, training: Training, density: float) -> None:
-        """Names a training that starts."""
+        """Shows the name of a training that starts."""
         self._running[training] = f"{training} (P_m {density:.1%})"
         self._describe()
 
     def steps(self, done: int) -> None:
-        """Moves the bar to the number of steps that the whole run has done."""
+        """Moves the bar to the number of steps that the whole run has trained."""
         self._progress.update(self._task, completed=done)
 
     def end(self, training: Training, result: Mapping[str, Any]) -> None:
-        """Says how a training ended, where there is no bar, or if it diverged."""
+        """Prints how a training ended, if there is no bar or the training diverged."""
         self._running.pop(training)
         self._describe()
         step = result.get("diverged_at_step")
@@ -68,20 +68,27 @@ class ProgressDisplay(Watch):
 
 
 def _can_redraw(console: Console) -> bool:
-    # A notebook is no terminal, and redraws what lies in a widget, if it has widgets.
+    # A notebook is not a terminal: rich draws a bar there in a widget, and only with ipywidgets.
     if console.is_jupyter:
         return importlib.util.find_spec("ipywidgets") is not None
     return console.is_terminal
 
 
 def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Config) -> str:
-    """Says in a sentence how long a run will take.
+    """Returns a sentence that says how long a run will take.
 
     Args:
-      speeds: of the processes, measured while all of them were busy.
-      waiting: what is to be trained.
+      speeds: the speed of each process, measured while all of them were busy.
+      waiting: the trainings to come.
       config: the settings.
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=1000, validation_every=100)
+      >>> speed = Speed(compilation=2.0, step=1e-3, validation=0.1, evaluation=0.0)
+      >>> print(estimate([speed], [Training(0, 0)], config))
+      2.00 ms a step in one process, 1.00 of it for validation (compiled in 2.0 s): about 2 s in all
     """
+    # The slowest process decides when the run ends.
     speed = max(speeds, key=lambda measured: measured.step)
     validation = speed.validation / config.validation_every
     chains: dict[int, float] = {}
@@ -90,7 +97,7 @@ def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Confi
         seconds = steps_of(config, training) * (speed.step + validation) + speed.evaluation
         everything += seconds
         if training == chain(config, training.replicate, training.level):
-            # Those of a replicate can only be trained one after the other.
+            # The tickets of a replicate can only be trained one after another.
             chains[training.replicate] = chains.get(training.replicate, 0.0) + seconds
     total = max(everything / len(speeds), *chains.values(), 0.0)
     processes = "in one process" if len(speeds) == 1 else f"in each of {len(speeds)} processes"
@@ -100,7 +107,7 @@ def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Confi
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """Returns seconds as text, in the two largest units.
 
     Example:
       >>> duration(8.2), duration(125), duration(7300)

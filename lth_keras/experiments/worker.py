@@ -1,7 +1,7 @@
-"""What a worker process does: one training after another, on a model that it compiles once.
+"""The work of a worker process: one training after another, on a model that it compiles once.
 
-TensorFlow is loaded when the first training comes, so that the process that starts a run need not
-load it.
+TensorFlow is loaded with the first training, so that the process which starts a run, and imports
+this module too, does not load it.
 """
 
 import contextlib
@@ -25,18 +25,22 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import steps_of, Training, trainings
 from lth_keras.experiments.results.outcome import Outcome, Speed, Start
 
-DEVICES = ("none", "mirrored", "tpu")  # One; all GPUs of this machine; a TPU.
+DEVICES = ("none", "mirrored", "tpu")  # One device; all GPUs of this machine; a TPU.
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Which data, devices and cores a training uses.
+    """The data folder, devices and threads of a training; none of them changes its result.
 
     Attributes:
-      data_dir: where tensorflow-datasets keeps its data, or None for its default.
-      distribute: one of DEVICES, which each training is distributed over.
-      threads: cores that a training may use, >= 1; 0 for all.
-      resident_mib: data larger than so many MiB are streamed to the device.
+      data_dir: the folder of tensorflow-datasets, or None for its default.
+      distribute: the devices that train one network, one of DEVICES.
+      threads: CPU threads of a process, >= 1; 0 for all cores.
+      resident_mib: data larger than this many MiB are streamed to the device.
+
+    Example:
+      >>> Placement(threads=2).distribute
+      'none'
     """
 
     data_dir: "str | None" = None
@@ -46,12 +50,13 @@ class Placement:
 
 
 class StepCounter:
-    """Counts the steps of each training, in a file that workers on this machine write to.
+    """Counts the steps of all trainings, for the progress bar.
 
-    Workers on other machines cannot write to it: their steps count when a training ends.
+    Workers on this machine write to a memory-mapped file, which costs them next to nothing.
+    Workers on other machines cannot: their steps are counted when a training ends.
 
     Attributes:
-      folder: the temporary folder of the file, which is removed with the counter.
+      folder: the temporary folder of the file, removed together with the counter.
     """
 
     def __init__(self, config: Config):
@@ -64,29 +69,32 @@ class StepCounter:
         self._slots: dict[Training, int] = {}
 
     def slot(self, training: Training) -> tuple[str, int]:
-        """The file, and the place in it, for the steps of a training: the same if tried again."""
-        last = len(self._counts) - 1  # Trainings beyond the file's size share its last place.
+        """Returns the file and the index for the steps of a training.
+
+        A training that is tried again gets the same index, so that its steps count once.
+        """
+        last = len(self._counts) - 1  # If there are ever more trainings, they share the last one.
         return self._path, self._slots.setdefault(training, min(len(self._slots), last))
 
     def finish(self, training: Training) -> None:
-        """Counts all steps of a training that is done, wherever it was trained."""
+        """Counts all steps of a finished training, on whichever machine it was trained."""
         self._counts[self._slots[training]] = steps_of(self._config, training)
 
     def total(self) -> int:
-        """The steps of all trainings together."""
+        """Returns the number of steps of all trainings together."""
         return int(self._counts.sum())
 
 
-_MORE = 1000  # Places for trainings beyond a configuration's extent, which a repair may redo.
-_one_at_a_time = threading.Lock()  # A cluster may call from several threads.
+_MORE = 1000  # A repair may train levels beyond the configuration's rounds.
+_one_at_a_time = threading.Lock()  # A cluster may call from several threads; there is one model.
 
 
 def train(config: str, placement: Placement, training: Training, start: Start,
           slot: tuple[str, int]) -> Outcome:
-    """Trains, and counts the steps where `StepCounter.slot` said."""
+    """Runs one training, and counts its steps in the file and index of `StepCounter.slot`."""
     path, place = slot
     counts: Array = np.zeros(place + 1, np.int64)
-    with contextlib.suppress(OSError):  # It is not there on another machine.
+    with contextlib.suppress(OSError):  # The file does not exist on another machine.
         counts = np.memmap(path, np.int64, "r+")
     counts[place] = 0
 
@@ -98,14 +106,14 @@ def train(config: str, placement: Placement, training: Training, start: Start,
 
 
 def measure(config: str, placement: Placement) -> Speed:
-    """Compiles in this process, and measures how fast it trains."""
+    """Compiles in this process, and measures the speed of training."""
     with _one_at_a_time:
         speed: Speed = _kept_runner(config, placement).measure()
         return speed
 
 
 def evaluator(config: Config, placement: Placement) -> Any:
-    """A `training.evaluator.Evaluator` of a configuration, in this process."""
+    """Makes the `training.evaluator.Evaluator` of a configuration in this process."""
     with quiet.loading():
         import tensorflow as tf
 
@@ -117,10 +125,10 @@ def evaluator(config: Config, placement: Placement) -> Any:
 
 
 def load_runner(config: Config, placement: Placement) -> Any:
-    """A `training.round_runner.RoundRunner` of a configuration, in this process.
+    """Makes the `training.round_runner.RoundRunner` of a configuration in this process.
 
     Raises:
-      LotteryError: if the settings fit the network or the data set not, or a device is missing.
+      LotteryError: if the settings do not fit the network or the data set, or a device is missing.
     """
     with quiet.loading():
         import tensorflow as tf
@@ -133,11 +141,13 @@ def load_runner(config: Config, placement: Placement) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _kept_runner(config: str, placement: Placement) -> Any:
-    # One for all trainings of a process, so that it compiles once.
+    # One runner for all trainings of a process, so that it compiles once. The configuration comes
+    # as JSON since it must be hashable to be a cache key.
     with quiet.loading():
         import tensorflow as tf
         _set_threads(placement.threads, tf.config.threading)
-        for device in tf.config.list_physical_devices("GPU"):  # Processes may share one.
+        # By default TensorFlow reserves all memory of a GPU, which several processes may share.
+        for device in tf.config.list_physical_devices("GPU"):
             tf.config.experimental.set_memory_growth(device, True)
     return load_runner(Config.from_json(config), placement)
 
@@ -149,10 +159,10 @@ def _set_threads(threads: int, settings: Any) -> None:
     try:
         settings.set_intra_op_parallelism_threads(threads)
         settings.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # TensorFlow has started its threads already.
-        raise LotteryError("--threads must stay what a cluster's workers began with, "
-                           f"{before or 'all'}. Received: {threads or 'all'}. Start the workers "
-                           "anew to change it.") from None
+    except RuntimeError:  # TensorFlow has already started its threads in an earlier run.
+        raise LotteryError("threads (--threads) must stay what the cluster's workers were started "
+                           f"with, {before or 'all'}. Received: {threads or 'all'}. Restart the "
+                           "workers to change it.") from None
 
 
 def _distribution(name: str, tf: Any) -> Any:
@@ -162,8 +172,8 @@ def _distribution(name: str, tf: Any) -> Any:
         try:
             resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
         except ValueError as error:
-            raise LotteryError("--distribute tpu needs a TPU. Received: none that TensorFlow finds "
-                               f"({error}).") from None
+            raise LotteryError("distribute=\"tpu\" (--distribute tpu) needs a TPU. Received: "
+                               f"TensorFlow finds none ({error}).") from None
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
@@ -171,18 +181,19 @@ def _distribution(name: str, tf: Any) -> Any:
 
 
 def exit_with_parent(parent: int, folder: str) -> None:
-    """Makes this process end when the one that started it does, and not on Ctrl-C.
+    """Makes this worker process end when its parent ends, and ignore Ctrl-C.
 
     Args:
-      parent: the number of the process that started this one.
-      folder: that process's temporary folder, removed even if that process was killed.
+      parent: the process ID of the parent.
+      folder: the parent's temporary folder, which is removed here in case the parent was killed.
     """
+    # A terminal sends Ctrl-C to all processes; the parent decides what it means for the run.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         shutil.rmtree(folder, ignore_errors=True)
-        os._exit(1)  # Nobody waits for a result any more.
+        os._exit(1)  # Not sys.exit: it would end this thread only, and training would go on.
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()

@@ -240,7 +240,8 @@ def test_a_missing_extra_is_an_error_that_says_how_to_install_it(
     with pytest.raises(LotteryError) as caught:
         kind(1, list(trainings(CONFIG)), CONFIG, Placement())
     assert str(caught.value) == (
-        f"--backend {extra} needs an extra. Received: no package {package}. "
+        f"backend {extra!r} (--backend {extra}) needs the package {package}, which is not "
+        "installed. Received: no such package. "
         f"Run: python -m pip install 'lth_keras[{extra}]'")
 
 
@@ -339,7 +340,7 @@ def test_a_worker_that_has_trained_keeps_its_threads():
             return 1
 
     worker._set_threads(1, Settings())
-    with pytest.raises(LotteryError, match="--threads must stay .* 1. Received: 2. Start"):
+    with pytest.raises(LotteryError, match=r"\(--threads\) must stay .* 1. Received: 2. Restart"):
         worker._set_threads(2, Settings())
 
 
@@ -362,5 +363,5 @@ def test_a_worker_that_dies_while_it_is_measured_is_replaced(deaths, ends):
     if ends:
         assert pool.measure() == [Speed(1.0, 1e-3, 1e-3, 1e-3)]
     else:
-        with pytest.raises(LotteryError, match="outlive its measurement. Received: 3 in a row"):
+        with pytest.raises(LotteryError, match="its speed is measured. Received: 3 attempts"):
             pool.measure()

@@ -207,7 +207,7 @@ def test_three_deaths_of_one_training_end_the_run_and_what_is_finished_is_kept(r
 
     workers, error = run(3, choose)
     message = str(error)
-    assert "3 workers that died in replicate 0, level 1, ticket (SIGKILL)" in message
+    assert "3 attempts at replicate 0, level 1, ticket in which one ended (SIGKILL)" in message
     assert "--jobs" in message and "\n" not in message
     assert workers.submitted.count(victim) == 3
     others = set(trainings(CONFIG)) - {victim} - {

@@ -1,12 +1,12 @@
-"""Branches: what is trained at each level, how often, and at which levels.
+"""Branches: the ticket and its controls, how often each is trained, and at which levels.
 
-In words, as on the command line: a name, then ":" and how often, then "@" and the levels.
+They are written as on the command line: a name, ":" and the number of repeats, "@" and levels.
 
     ticket                     the ticket, at every level
-    ticket@12/15               the ticket at levels 12 and 15, where the strategy lets others be
-                               left out: under continued, no level is made from the ticket below
-    reinit                     a control, once at every level from 1
-    reinit:3@3/5/7/9-12        three times at each of levels 3, 5, 7, 9, 10, 11, 12
+    ticket@12/15               the ticket at levels 12 and 15 only.  Other levels are left out only
+                               with strategy=continued, which makes no level from the ticket below
+    reinit                     a control, once at every level from 1 on
+    reinit:3@3/5/7/9-12        a control, three times at each of levels 3, 5, 7, 9, 10, 11 and 12
     ticket:2@4                 the ticket twice at level 4, the second time with another data order
 """
 
@@ -19,7 +19,8 @@ from lth_keras.core.controls import CONTROLS
 from lth_keras.errors import LotteryError
 
 TICKET = "ticket"
-MOST_LEVEL = 9999  # Far above any search's: a run looks at every level below one that it finds.
+# Limits far above any real search. A level from a file decides how many levels are read.
+MOST_LEVEL = 9999
 _MOST_REPEATS = 10_000
 _SPEC = re.compile(r"([^:@]+)(?::([0-9]{1,6}))?(?:@(.+))?")
 
@@ -29,9 +30,13 @@ class Branch:
     """One branch of an experiment.
 
     Attributes:
-      name: "ticket", or a control's.
-      repeats: how many are trained at a level, >= 1.
-      levels: at which; None for all.
+      name: "ticket", or the name of a control.
+      repeats: how many networks are trained at a level, >= 1.
+      levels: the levels at which they are trained; None for all.
+
+    Example:
+      >>> str(Branch("reinit", repeats=3, levels=(5, 7, 8)))
+      'reinit:3@5/7-8'
     """
 
     name: str
@@ -39,10 +44,11 @@ class Branch:
     levels: tuple[int, ...] | None = None
 
     def at(self, level: int) -> int:
-        """How many trainings it has at a level.
+        """Returns how many networks this branch trains at a level.
 
-        A control of the dense network would be the dense network.  What the levels above are made
-        from is trained all the same (`trainings.at_level`).
+        Controls have none at level 0, where they would be the dense network itself.  A ticket
+        that the next level is made from is trained even if its level is not listed here
+        (`trainings.at_level`).
 
         Example:
           >>> branch = parse("reinit:3@2/4")
@@ -60,10 +66,10 @@ class Branch:
 
 
 def parse(text: str) -> Branch:
-    """The branch that a text names.
+    """Parses a branch as the command line writes it.
 
     Raises:
-      LotteryError: if it names none.
+      LotteryError: if the text is not a branch, or names an unknown control.
 
     Example:
       >>> parse("reinit:3@3/5/9-11")
@@ -74,26 +80,28 @@ def parse(text: str) -> Branch:
     match = _SPEC.fullmatch(text.strip())
     name = match[1].strip() if match else re.split("[:@]", text)[0].strip()
     if not match and name in (TICKET, *CONTROLS):
-        raise LotteryError("branches are NAME, NAME:REPEATS or NAME:REPEATS@LEVELS, such as "
+        raise LotteryError("branches must be NAME, NAME:REPEATS or NAME:REPEATS@LEVELS, such as "
                            f"{name}:3@5/7-9. Received: {text:.100}.")
     if name not in (TICKET, *CONTROLS):
-        raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}, such as reinit, "
+        raise LotteryError(f"branches must name {', '.join((TICKET, *CONTROLS))}, such as reinit, "
                            f"reinit:3 or reinit:3@5/7-9. Received: {text or 'none'!s:.100}."
                            f"{meant(name, (TICKET, *CONTROLS))}")
     assert match is not None
     repeats = int(match[2] or 1)
     if not 1 <= repeats <= _MOST_REPEATS:
-        raise LotteryError(f"branches are trained 1 to {_MOST_REPEATS:,} times at a level. "
+        raise LotteryError(f"branches must have 1 to {_MOST_REPEATS:,} repeats at a level. "
                            f"Received: {text:.100}.")
     levels = None if match[3] is None else _levels(match[3], text)
     return Branch(name, repeats, levels)
 
 
 def check(texts: Sequence[str]) -> tuple[str, ...]:
-    """Branches as a configuration holds them: each once, the ticket first, in the controls' order.
+    """Checks branches and returns them in one canonical form: the ticket first, then controls.
+
+    Two settings that mean the same must have the same fingerprint, and so the same workdir.
 
     Raises:
-      LotteryError: if they are no tuple or list of branches, one is named twice, or there are none.
+      LotteryError: if they are not a tuple or list of branches, are empty, or name one twice.
 
     Example:
       >>> check(["reinit:3@5/6/7"])
@@ -103,13 +111,13 @@ def check(texts: Sequence[str]) -> tuple[str, ...]:
         raise LotteryError(f"branches must be a tuple of names. Received: {texts!r}.")
     found = [parse(text) for text in texts]
     if not found:
-        raise LotteryError(f"branches must be of {', '.join((TICKET, *CONTROLS))}. Received: none.")
+        raise LotteryError(f"branches must name {', '.join((TICKET, *CONTROLS))}. Received: none.")
     by_name: dict[str, Branch] = {}
     for branch in found:
         if by_name.setdefault(branch.name, branch) != branch:
-            raise LotteryError("branches are named once each. Received: "
+            raise LotteryError("branches must name each branch once. Received: "
                                f"{by_name[branch.name]} and {branch}.")
-    # A control is made from the ticket's masks, so the ticket is always trained.
+    # Every control is made from the ticket's masks, so the ticket is always trained.
     by_name.setdefault(TICKET, Branch(TICKET))
     return tuple(str(by_name[name]) for name in (TICKET, *CONTROLS) if name in by_name)
 
@@ -120,8 +128,8 @@ def _levels(text: str, whole: str) -> tuple[int, ...]:
         match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if first > last:
-            raise LotteryError(f"branches have levels from 0 to {MOST_LEVEL} and ranges of "
-                               f"them, such as 3/5/7-9. Received: {whole:.100}.")
+            raise LotteryError(f"branches must have levels from 0 to {MOST_LEVEL} or ranges of "
+                               f"levels, such as 3/5/7-9. Received: {whole:.100}.")
         levels.update(range(first, last + 1))
     return tuple(sorted(levels))
 
@@ -133,7 +141,7 @@ def _levels_text(levels: tuple[int, ...] | None) -> str:
 
 
 def ranges(levels: Iterable[int]) -> list[str]:
-    """Rising levels in words, those in a row together.
+    """Writes rising levels as text, with consecutive levels as one range.
 
     Example:
       >>> ranges([3, 5, 7, 8, 9])

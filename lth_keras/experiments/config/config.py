@@ -1,9 +1,9 @@
-"""Configuration: what one experiment is, frozen, checked and written down.
+"""`Config`: the settings of one experiment, checked, immutable and stored in its workdir.
 
-`preset` names where the settings come from; most fields say what each training is; those of
-EXTENT say how many there are, and which.  The fingerprint stands for the former two, so that a
-run can be continued with more rounds or replicates; fields at their default are left out of it,
-so that a field added later does not change the fingerprints of old runs.
+Most settings change what each training is.  Those of EXTENT only say how many trainings there are,
+and which: they are left out of the fingerprint, so that a run can be continued with more rounds or
+replicates.  Settings at their default are left out too, so that a setting added in a later version
+does not change the fingerprints of old runs.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
 EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained")
-# What a preset and --scale say, and no setting changes.
+# These fields are set by a preset and by --scale, and cannot be changed by --set.
 NOT_SETTABLE = frozenset({"preset", "scale"})
 _CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
@@ -58,58 +58,68 @@ class Config:
       False
     """
 
-    preset: str = _field("name of the preset the settings come from")
+    preset: str = _field("name of the preset that the settings come from")
     network: str = _field("network to train")
-    dataset: str = _field("data set to train it on")
+    dataset: str = _field("data set to train on")
     steps: int = _field("optimizer steps of each training, >= 1")
     rounds: int = _field(f"how many times the network is pruned, in [0, {branches.MOST_LEVEL}]", 16)
-    replicates: int = _field("repetitions, each with its own weights and data order, >= 1", 1)
+    replicates: int = _field(
+        "number of repetitions, each with its own initial weights and data order, >= 1", 1)
     first_replicate: int = _field(
-        "number of the first replicate, >= 0: machines that share a run have others each", 0)
+        "number of the first replicate, >= 0; machines that share a run train different ones", 0)
     branches: tuple[str, ...] = _field(
-        "what is trained at each level: ticket and controls, as in reinit:3@3/5/7-9 for three "
-        "times at levels 3, 5, 7, 8, 9; controls train from level 1", ("ticket", "reinit"))
+        "what to train at each level: ticket and controls, such as reinit:3@3/5/7-9 for three "
+        "re-initialised networks at levels 3, 5, 7, 8 and 9; controls begin at level 1",
+        ("ticket", "reinit"))
     keep_trained: str = _field(
-        f"whose trained weights are kept, one of {', '.join(KEPT)}", "tickets")
+        f"which trained weights to keep in the workdir, one of {', '.join(KEPT)}", "tickets")
     strategy: str = _field(describe(STRATEGIES), "iterative")
     retraining: str = _field(
         f"what survivors are trained from: {describe(RETRAININGS)}", "weight_rewinding")
     rewind_step: int = _field(
-        "step k of level 0 that weights and learning rate are rewound to, a multiple of "
-        "validation_every below steps", 0)
-    seed: int = _field("seed of all randomness, any whole number", 0)
-    optimizer: str = _field(f"one of {', '.join(OPTIMIZERS)}", "adam")
+        "step k of level 0 to which weights and learning rate are rewound, below steps and a "
+        "multiple of validation_every", 0)
+    seed: int = _field("seed of all random numbers, any whole number", 0)
+    optimizer: str = _field(f"optimizer, one of {', '.join(OPTIMIZERS)}", "adam")
     learning_rate: float = _field("learning rate, > 0", 1.2e-3)
     momentum: float = _field("momentum of sgd, in [0, 1)", 0.0)
-    weight_decay: float = _field("of sgd: times each weight, added to its gradient, >= 0", 0.0)
-    warmup_steps: int = _field("steps over which the learning rate rises from 0, in [0, steps)", 0)
+    weight_decay: float = _field(
+        "weight decay of sgd (its product with each weight is added to the gradient), >= 0", 0.0)
+    warmup_steps: int = _field(
+        "steps over which the learning rate rises linearly from 0, in [0, steps)", 0)
     learning_rate_drops: tuple[int, ...] = _field(
         "steps at which the learning rate is divided by ten, such as 20000/25000", ())
-    batch_size: int = _field("examples a step, >= 1", 60)
+    batch_size: int = _field("examples in a step, >= 1", 60)
     validation_every: int = _field("steps between validations, in [1, steps]", 100)
     validation_size: int = _field("training examples held out for validation, >= 1", 5000)
     fraction: Fraction = _field(
-        "share of the remaining weights that a round prunes, in [0, 1), or by layer as in "
-        "default:0.2,output:0.1", 0.2)
-    scope: Scope = _field(f"where scores are compared, one of {', '.join(SCOPES)}", "layer")
-    criterion: str = _field("scores to prune by, a registered name", "magnitude")
-    structure: str = _field(f"what is pruned together: {words.known()}", "none")
+        "share of the remaining weights that a round prunes, in [0, 1), or one for each kind of "
+        "layer, such as default:0.2,output:0.1", 0.2)
+    scope: Scope = _field(
+        f"among which weights scores are compared, one of {', '.join(SCOPES)}", "layer")
+    criterion: str = _field("name of the criterion that scores weights for pruning", "magnitude")
+    structure: str = _field(f"pattern to prune in: {words.known()}", "none")
     data_order: str = _field(
-        "order of the examples: fresh for every training, or the same at every level", "fresh")
+        "order of the examples: fresh (a new one for every training) or same (at every level)",
+        "fresh")
     measured_steps: tuple[int, ...] = _field(
-        "steps at which the test accuracy is taken too, multiples of validation_every, such as "
+        "further steps at which to measure test accuracy, multiples of validation_every, such as "
         "10000/20000", ())
     dropout: float = _field("share of the units of hidden dense layers that a step drops, in "
                             "[0, 1)", 0.0)
-    initializer: str = _field("of kernels: own (the network's, Glorot normal in this package), "
-                              "glorot_normal, he_normal or normal_DEVIATION", validation.OWN)
-    scale: float = _field("what a preset's steps were multiplied by, in (0, 1]", 1.0)
+    initializer: str = _field(
+        "initializer of kernels: own (the network's own, Glorot normal for the networks of this "
+        "package), glorot_normal, he_normal or normal_DEVIATION", validation.OWN)
+    scale: float = _field("factor that the preset's steps were multiplied by, in (0, 1]", 1.0)
     augmentation: str = _field(
-        f"of training images, one of {', '.join(AUGMENTATIONS)}: mirrored at random, and cropped "
-        "at random after 4 pixels of padding", "none")
-    dtype_policy: str = _field(f"precision, one of {', '.join(DTYPE_POLICIES)}", "float32")
+        f"augmentation of training images, one of {', '.join(AUGMENTATIONS)} (mirrors at random, "
+        "and crops at random after 4 pixels of padding)", "none")
+    dtype_policy: str = _field(
+        f"precision of the computation, one of {', '.join(DTYPE_POLICIES)}", "float32")
 
     def __post_init__(self) -> None:
+        # Types first: the later checks compute with the values. A frozen dataclass can be changed
+        # here by object.__setattr__ only.
         for name, least in _LEAST.items():
             check_whole(name, getattr(self, name), least)
         for name, allowed in _CHOICES.items():
@@ -132,10 +142,13 @@ class Config:
         validation.check_structure(self)
 
     def replace(self, **changes: Any) -> "Config":
-        """The configuration with fields changed, checked as a whole.
+        """Returns a copy with settings changed, after checking all settings together.
 
         Args:
-          **changes: field -> value; text is read as the field's type.
+          **changes: setting -> value; text is converted to the setting's type.
+
+        Raises:
+          LotteryError: if a setting is unknown, or a value is not allowed.
 
         Example:
           >>> config = Config(preset="p", network="lenet_300_100", dataset="mnist", steps=100)
@@ -151,13 +164,14 @@ class Config:
         return dataclasses.replace(self, **parsed)
 
     def scaled(self, scale: float) -> "Config":
-        """The same experiment in fewer steps: its schedule is scaled with them.
+        """Returns the same experiment with fewer steps, and its schedule scaled with them.
 
-        Steps that are looked at, measured or rewound to, are moved to the nearest validation;
-        validations are as far apart as before, or as the first of those steps is from 0.
+        Steps that are measured or rewound to are moved to the nearest validation.  Validations
+        stay as far apart as they are, unless the first of those steps would come before the first
+        validation.
 
         Args:
-          scale: what to multiply steps with, in (0, 1].
+          scale: the factor to multiply steps with, in (0, 1].
 
         Example:
           >>> config = Config(preset="p", network="vgg19", dataset="cifar10", steps=1000,
@@ -170,7 +184,7 @@ class Config:
         def steps(count: int) -> int:
             return max(1, round(count * scale)) if count else 0
 
-        def validated(count: int) -> int:  # Where there is a validation.
+        def validated(count: int) -> int:  # The nearest step with a validation.
             return max(1, round(count * scale / every)) * every if count else 0
         looked_at = filter(None, (self.rewind_step, *self.measured_steps, self.steps))
         every = min(self.validation_every, *map(steps, looked_at))
@@ -184,30 +198,30 @@ class Config:
 
     @property
     def replicate_numbers(self) -> range:
-        """The replicates' numbers, from which their randomness comes."""
+        """The numbers of the replicates, from which their random numbers are derived."""
         return range(self.first_replicate, self.first_replicate + self.replicates)
 
     @property
     def plan(self) -> tuple[Branch, ...]:
-        """The branches, as what is trained at which level."""
+        """The branches, parsed."""
         return tuple(map(branches.parse, self.branches))
 
     def chain(self, level: int) -> str:
-        """The branch of a level whose training the next level's ticket is made from."""
+        """Returns the branch of a level from whose training the next level's ticket is made."""
         return STRATEGIES[self.strategy].chain if level else TICKET
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain data that JSON can hold."""
+        """Returns the settings as data that JSON can hold."""
         plain = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value
                 for name, value in plain.items()}
 
     @classmethod
     def from_json(cls, text: str) -> "Config":
-        """The configuration that `to_dict` wrote.
+        """Reads a configuration from the JSON of `to_dict`.
 
         Raises:
-          LotteryError: if the text is not one, or a value is not allowed.
+          LotteryError: if the text is not such JSON, or a value is not allowed.
         """
         try:
             plain = json.loads(text)
@@ -217,36 +231,38 @@ class Config:
 
     @classmethod
     def from_plain(cls, plain: Any) -> "Config":
-        """The configuration that `to_dict` gave, from data that may be anything.
+        """Makes a configuration from the data of `to_dict`, which come from a file.
 
         Raises:
-          LotteryError: if the data are not one, or a value is not allowed.
+          LotteryError: if the data are anything else, or a value is not allowed.
         """
         try:
             fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
                                       for name, value in plain.items()}
             return cls(**fields)
-        except LotteryError as error:  # With a value in it that may be of any length and letters.
+        except LotteryError as error:
+            # The message quotes a value from a file: control characters could deceive a terminal.
             said = "".join(letter if letter.isprintable() else "?" for letter in str(error)[:500])
             raise LotteryError(said) from None
-        except Exception as error:  # Whatever bad types raise.
+        except Exception as error:  # Values of a wrong type raise errors of many types.
             raise _no_configuration(plain, error) from None
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What each training is: every field but the extent that is not at its default."""
+        """The settings that decide what each training is, without those at their default."""
         plain = self.to_dict()
-        # Where they say how much a round prunes, another number of rounds is another training.
+        # If the structure decides how much a round prunes (M:N), this depends on the number of
+        # rounds.
         extent = {*EXTENT} - ({"rounds"} if words.parse(self.structure).by_rounds else set())
         return {field.name: plain[field.name] for field in dataclasses.fields(self)
                 if field.name not in extent and getattr(self, field.name) != field.default}
 
     @property
     def fingerprint(self) -> str:
-        """Ten hexadecimal digits that stand for `identity`."""
+        """Ten hexadecimal digits, the hash of `identity`."""
         return fingerprint(self.identity)
 
 
 def _no_configuration(received: object, error: Exception) -> LotteryError:
-    return LotteryError("A configuration must be the JSON object of its fields. "
+    return LotteryError("A configuration must be a JSON object of its settings. "
                         f"Received: {received!r:.60} ({error!r:.100}).")

@@ -1,11 +1,11 @@
-"""Presets: the settings of an experiment under a name.
+"""Presets: the papers' experiments by name.
 
-To add one to the package, `register` a `Config` here; the command line then lists it.
+To add a preset, `register` a `Config` here; `lth presets` and `lth run --help` then list it.
 
-The papers' settings are those that their text states.  What it does not state is the same for
-all: pixels in [0, 1], 5,000 training examples held out, one replicate by default, and rounds
-down to the sparsest network that the paper's claims name.  Strategies and rewinding are
-settings of their own, as in `--set strategy=one_shot`.
+Settings that a paper states are the paper's.  Others are the same in all presets: pixels in
+[0, 1], 5,000 training examples held out for validation, one replicate, and as many rounds as the
+sparsest network of the paper's claims needs.  Strategies and rewinding are settings to be changed,
+such as `--set strategy=one_shot`.
 """
 
 from typing import Any
@@ -21,19 +21,26 @@ WEIGHTS: dict[str, int] = {}
 
 
 def register(config: Config, description: str, weights: int | None = None) -> None:
-    """Makes a configuration known by its `preset` name.
+    """Adds a preset, so that `lth.run` and `lth run` accept its name, `config.preset`.
 
     Args:
       config: the settings.
-      description: one line.
-      weights: the prunable weights of its network on its data set, where known.
+      description: one line for `lth presets`.
+      weights: the number of prunable weights of its network on its data set, if known.
 
     Raises:
-      LotteryError: if the name is taken.
+      LotteryError: if a preset with this name is already registered.
+
+    Example:
+      >>> register(Config(preset="tiny", network="lenet_300_100", dataset="digits", steps=100),
+      ...          "LeNet-300-100 on digits, for 100 steps")
+      >>> get("tiny").steps
+      100
+      >>> del PRESETS["tiny"], DESCRIPTIONS["tiny"]
     """
     if config.preset in PRESETS:
-        raise LotteryError("A preset's name is taken once. "
-                           f"Received: {config.preset!r} again.")
+        raise LotteryError("A preset must have a name that no other preset has. Received: "
+                           f"{config.preset!r}, which is already registered.")
     PRESETS[config.preset] = config
     DESCRIPTIONS[config.preset] = description
     if weights is not None:
@@ -41,10 +48,10 @@ def register(config: Config, description: str, weights: int | None = None) -> No
 
 
 def get(name: str) -> Config:
-    """The configuration of a preset.
+    """Returns the settings of a preset.
 
     Raises:
-      LotteryError: if there is none of that name; the message lists those there are.
+      LotteryError: if no preset has this name; the message lists all names.
 
     Example:
       >>> get("lenet_300_100").steps
@@ -95,14 +102,15 @@ for _number, _steps, _plain, _dropped in (
           steps=3 * _steps, dropout=0.5)
 
 
-# The deep networks.  Accuracy at the papers' steps, and rewinding, must meet a validation.
+# The deep networks.  validation_every=500 divides all steps at which the papers report accuracy,
+# or rewind to: a network is seen only where it is validated.
 _DEEP: dict[str, Any] = {"dataset": "cifar10", "optimizer": "sgd", "momentum": 0.9,
                          "weight_decay": 1e-4, "augmentation": "flip_crop",
                          "validation_every": 500}
 
 
-# VGG-19 and the paper's Resnet-18 (the same, section 4): convolutions are pruned, shortcuts and
-# the last layer are not, though they count.
+# VGG-19 and the paper's Resnet-18 (the same, section 4): convolutions are pruned; shortcuts and
+# the last layer are not, but count in the density.
 def _resnet18(suffix: str, text: str, **settings: Any) -> None:
     kept = {"output": 0.0, "stage2_block1_shortcut": 0.0, "stage3_block1_shortcut": 0.0}
     register(Config(preset=f"resnet18{suffix}", network="resnet18", steps=30_000, batch_size=128,
@@ -118,8 +126,8 @@ _resnet18("_low", "0.01", learning_rate=0.01)
 _resnet18("_warmup", "0.03 after 20,000 steps of warm-up", learning_rate=0.03, warmup_steps=20_000)
 
 
-# The paper's 112K steps are 112,480: 160 epochs of 703.  Its accuracy "at 112K" is the final one;
-# 112,000 is the last step before it with a validation.
+# The paper's "112K" steps are 160 epochs of 703 steps, 112,480.  Its accuracy "at 112K" is the
+# final one; 112,000 is the last step before the end that is validated.
 def _vgg19(suffix: str, text: str, **settings: Any) -> None:
     scopes: tuple[tuple[str, Scope, str], ...] = (
         ("", "global", "global"), ("_layerwise", "layer", "layer-wise"))
@@ -137,9 +145,10 @@ _vgg19("", "0.1", learning_rate=0.1)
 _vgg19("_low", "0.01", learning_rate=0.01)
 _vgg19("_warmup", "0.1 after 10,000 steps of warm-up", learning_rate=0.1, warmup_steps=10_000)
 
-# Liu et al. 2019, section 6: 160 epochs of all 50,000 examples, 125,000 steps, which here are
-# taken on the 45,000 that are not held out; all convolutions are pruned, shortcuts too.  Kernels
-# are drawn and pixels scaled as in the other presets (theirs: He et al.'s, and standardised).
+# Liu et al. 2019, section 6: 160 epochs of all 50,000 examples are 125,000 steps, which are taken
+# here on the 45,000 examples that are not held out.  All convolutions are pruned, shortcuts too.
+# Two differences: weights are initialised and pixels scaled as in the other presets (the paper
+# uses He initialisation and standardised pixels).
 for _network, _title, _weights in (("vgg16", "VGG-16", 14_715_584),
                                    ("resnet56", "ResNet-56", 851_504)):
     for _suffix, _rate in (("", 0.1), ("_low", 0.01)):

@@ -1,4 +1,4 @@
-"""What is to be trained, in which order, and what each training needs first."""
+"""Which networks an experiment trains, in which order, and what each training depends on."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -13,7 +13,20 @@ from lth_keras.experiments.config.strategies import RETRAININGS, Span, STRATEGIE
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Which of an experiment's trainings: the key of everything that is kept of it."""
+    """The training of one network: its replicate, level and branch.
+
+    It is the key under which everything about this network is stored.
+
+    Attributes:
+      replicate: the number of the replicate, >= 0.
+      level: the number of the level, >= 0.
+      branch: "ticket", the name of a control, or "continued".
+      branch_index: which of the branch's repeats, >= 0.
+
+    Example:
+      >>> print(Training(replicate=0, level=2, branch="reinit", branch_index=1))
+      replicate 0, level 2, reinit 1
+    """
 
     replicate: int
     level: int
@@ -26,7 +39,7 @@ class Training:
 
 
 def chain(config: Config, replicate: int, level: int) -> Training:
-    """The training of a level that the next level's ticket is made from.
+    """Returns the training of a level that the next level's ticket is made from.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=100)
@@ -37,18 +50,29 @@ def chain(config: Config, replicate: int, level: int) -> Training:
 
 
 def trainings(config: Config) -> Iterator[Training]:
-    """Every training of a configuration, level by level: the order in which they are done.
+    """Yields every training of a configuration in the order in which they are done.
 
-    So all replicates' chains of tickets, which can only be trained one after the other, end
-    at about the same time, and means over replicates can be had from the beginning.
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=100, rounds=1,
+      ...                 replicates=2, branches=("reinit",))
+      >>> for training in trainings(config):
+      ...     print(training)
+      replicate 0, level 0, ticket
+      replicate 1, level 0, ticket
+      replicate 0, level 1, ticket
+      replicate 0, level 1, reinit
+      replicate 1, level 1, ticket
+      replicate 1, level 1, reinit
     """
+    # Level by level: the tickets of a replicate can only be trained one after another, so this
+    # lets all replicates end at about the same time, and gives means over them from the start.
     for level in range(config.rounds + 1):
         for replicate in config.replicate_numbers:
             yield from at_level(config, replicate, level)
 
 
 def at_level(config: Config, replicate: int, level: int) -> list[Training]:
-    """The trainings of a level: those of its branches, and what the next level is made from.
+    """Returns the trainings of a level: its branches, and the one that the next level is made from.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=100, strategy="continued",
@@ -64,7 +88,7 @@ def at_level(config: Config, replicate: int, level: int) -> list[Training]:
 
 
 def stands_on(config: Config, training: Training) -> "Training | None":
-    """The training that must be done before another can start.
+    """Returns the training that must be finished before another can start, or None.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=100)
@@ -77,19 +101,26 @@ def stands_on(config: Config, training: Training) -> "Training | None":
 
 
 def repeats_from_k(config: Config, training: Training) -> bool:
-    """Whether a training repeats that of the dense network from step k on.
+    """Returns whether a training repeats the dense network's from step `rewind_step` on.
 
-    It then shares the first k steps: the two networks whose linear mode connectivity tells
-    whether training is stable at k (Frankle et al. 2020, section 2).
+    The two networks share the first k = `rewind_step` steps and differ in the data order after
+    them.  Their linear mode connectivity tells whether training is stable at k (Frankle et al.
+    2020, section 2).
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=1000, rewind_step=100)
+      >>> [repeats_from_k(config, Training(0, 0, "ticket", index)) for index in (0, 1)]
+      [False, True]
     """
     return training.level == 0 and training.branch_index > 0 and config.rewind_step > 0 \
         and RETRAININGS[config.retraining].rewinds
 
 
 def takes_from(config: Config, training: Training) -> tuple[Training, ...]:
-    """The trainings whose trained weights another needs beside its ticket.
+    """Returns the trainings whose trained weights a training needs in addition to its ticket.
 
-    Only the chain's have any: what its strategy prunes by, or goes on from.
+    Only trainings that the next level is made from need any: the weights that their strategy
+    scores, or continues to train.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=100, strategy="one_shot")
@@ -103,14 +134,14 @@ def takes_from(config: Config, training: Training) -> tuple[Training, ...]:
 
 
 def span(config: Config, training: Training, masks: Arrays | None = None) -> Span:
-    """The steps that a training takes, and where they lie in the learning rate's schedule.
+    """Returns the steps of a training, and where they lie in the learning-rate schedule.
 
     Args:
       config: the settings.
-      training: which.
-      masks: name -> 0/1 array, those that it is trained with: a control that may cost as much as
-        the dense network is trained for longer, the sparser it is.  Without them, its span is the
-        longest that it can be.
+      training: the training.
+      masks: name -> 0/1 array, the masks that are trained. A control with the same budget as the
+        dense network (`scratch`) trains for more steps the sparser its masks are; without masks,
+        the longest possible span is returned.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=1000, rewind_step=100)
@@ -120,7 +151,7 @@ def span(config: Config, training: Training, masks: Arrays | None = None) -> Spa
       Span(steps=2000, first=0, rate_first=0, rate_stretch=2.0)
     """
     control = CONTROLS.get(training.branch)
-    if control and control.drawn:  # From step 0 on, wherever the ticket goes on from.
+    if control and control.drawn:  # New weights start at step 0, also if the ticket rewinds to k.
         steps = config.steps * (2 if control.budget else 1) if masks is None else \
             controls.steps_of(control, config.steps, masks)
         return Span(steps, rate_stretch=steps / config.steps)
@@ -132,7 +163,7 @@ def span(config: Config, training: Training, masks: Arrays | None = None) -> Spa
 
 
 def steps_of(config: Config, training: Training) -> int:
-    """How many steps a training takes, at most.
+    """Returns the largest number of steps that a training can take.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=1000, rewind_step=100)

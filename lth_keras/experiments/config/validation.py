@@ -1,6 +1,7 @@
-"""Rules: what settings must be, and what they must be together.
+"""Checks that the settings of a `Config` are allowed, alone and together.
 
-Each takes a `Config` and raises a LotteryError that says the rule and what was received.
+Each check takes a `Config` and raises a LotteryError with the rule and the value received.  All
+run when a `Config` is made, so that no wrong setting is found only after hours of training.
 """
 
 import re
@@ -13,14 +14,19 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
-_MOST_NUMBERED = 1_000_000  # Far above any run's: workdirs have names with their numbers.
-PROVIDED = ("gradient", "initial_gradient")  # What a run can give a criterion that needs it.
-OWN = "own"  # The network's own initializers.
+_MOST_REPLICATES = 1_000_000  # Far above any real run.
+PROVIDED = ("gradient", "initial_gradient")  # The needs of a criterion that `lth run` can meet.
+OWN = "own"  # Stands for the initializers that the network's layers have themselves.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
 def check_names(config: Any) -> None:
-    """Names, which become parts of paths and of pictures."""
+    """Checks the names of preset, network and data set.
+
+    Raises:
+      LotteryError: if a name holds anything but letters, digits, "_", "-" and ".".
+    """
+    # They become parts of file names and of figures' titles.
     for name in ("preset", "network", "dataset"):
         value = getattr(config, name)
         if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
@@ -29,19 +35,30 @@ def check_names(config: Any) -> None:
 
 
 def check_criterion(config: Any) -> None:
-    """A criterion that is registered, since a function cannot be written down, and its needs."""
+    """Checks the pruning criterion.
+
+    Raises:
+      LotteryError: if it is not the name of a registered criterion, or needs a value that
+        `lth run` cannot give it.
+    """
+    # A function could not be stored in config.json, and so the run could not be resumed.
     if not isinstance(config.criterion, str):
-        raise LotteryError("criterion must be a registered name, which can be written down. "
-                           f"Received: {config.criterion!r}.")
+        raise LotteryError("criterion must be the name of a registered criterion, since it is "
+                           f"stored in the workdir. Received: {config.criterion!r}. Register "
+                           "your own with lth_keras.core.criteria.register.")
     check_choice("criterion", config.criterion, tuple(criteria.CRITERIA))
     criteria.check_needs(config.criterion, PROVIDED, "lth run")
 
 
 def check_ranges(config: Any) -> None:
-    """Numbers within their ranges, and those of sgd only with sgd."""
-    if config.replicate_numbers.stop > _MOST_NUMBERED:
-        raise LotteryError(f"first_replicate and replicates must be {_MOST_NUMBERED:,} together "
-                           f"at most. Received: first_replicate={config.first_replicate}, "
+    """Checks that numbers are within their ranges.
+
+    Raises:
+      LotteryError: for a number outside its range, or a momentum or weight decay without sgd.
+    """
+    if config.replicate_numbers.stop > _MOST_REPLICATES:
+        raise LotteryError(f"first_replicate + replicates must be at most {_MOST_REPLICATES:,}. "
+                           f"Received: first_replicate={config.first_replicate}, "
                            f"replicates={config.replicates}.")
     if config.rounds > MOST_LEVEL:
         raise LotteryError(f"rounds must be at most {MOST_LEVEL:,}. Received: {config.rounds:,}.")
@@ -67,7 +84,13 @@ def check_ranges(config: Any) -> None:
 
 
 def check_steps(config: Any) -> None:
-    """Steps within the training, and those that are looked at where it is validated."""
+    """Checks settings that count steps.
+
+    Raises:
+      LotteryError: if a step is not within the training, or `rewind_step` or a measured step is
+        not one at which the network is validated.
+    """
+    # The training program runs from validation to validation: its state is seen only there.
     if config.validation_every > config.steps:
         raise LotteryError("validation_every must be at most steps. Received: "
                            f"validation_every={config.validation_every}, steps={config.steps}.")
@@ -84,52 +107,65 @@ def check_steps(config: Any) -> None:
 
 
 def check_branches(config: Any) -> None:
-    """Levels that the run comes to; a control of the dense network would be the dense network."""
+    """Checks the levels of branches.
+
+    Raises:
+      LotteryError: if a level is above `rounds`, or is 0 for a control: at level 0 nothing is
+        pruned, so a control would be the dense network itself.
+    """
     for branch in config.plan:
         first = 0 if branch.name == TICKET else 1
         if any(not first <= level <= config.rounds for level in branch.levels or ()):
-            raise LotteryError(f"branches must be at levels from {first} to rounds="
+            raise LotteryError(f"branches must name levels from {first} to rounds="
                                f"{config.rounds} for {branch.name}. Received: {branch}.")
 
 
 def check_structure(config: Any) -> None:
-    """A structure that the rounds come to, and controls that can have it."""
+    """Checks the structure in which weights are pruned.
+
+    Raises:
+      LotteryError: if `rounds` or `scope` do not fit it, or a control's masks cannot have it.
+    """
     structure = parse(config.structure)
     structure.check_rounds(config.rounds)
     structure.check_scope(config.scope)
     free = [branch.name for branch in config.plan
             if branch.name in CONTROLS and CONTROLS[branch.name].mask == "free"]
     if free and not structure.is_none:
-        raise LotteryError(f"branches must keep to structure={structure}, which those of masks "
-                           f"drawn anywhere do not. Received: {', '.join(free)}; random_mask and "
-                           "shuffled_mask do.")
+        raise LotteryError(f"branches must have masks of structure={structure}, and controls "
+                           "that draw single weights anywhere have not. Received: "
+                           f"{', '.join(free)}. Use random_mask or shuffled_mask instead.")
 
 
 def rising_steps(name: str, value: Any, most: int) -> tuple[int, ...]:
-    """Steps as a tuple.
+    """Checks a setting that lists steps, and returns it as a tuple.
 
     Args:
-      name: of the setting.
+      name: the setting's name.
       value: a tuple or list of whole numbers in [1, most], each above the one before.
-      most: the highest allowed.
+      most: the highest step allowed.
 
     Raises:
       LotteryError: for anything else.
+
+    Example:
+      >>> rising_steps("learning_rate_drops", [20_000, 25_000], most=30_000)
+      (20000, 25000)
     """
     numbers = tuple(value) if isinstance(value, (tuple, list)) else (value,)
     whole = all(type(step) is int and 1 <= step <= most for step in numbers)
     if not whole or list(numbers) != sorted(set(numbers)):
-        raise LotteryError(f"{name} must be rising steps in [1, steps={most}], with a slash "
-                           f"between them. Received: {value!r:.100}. (--scale shortens a preset "
-                           "as a whole.)")
+        raise LotteryError(f"{name} must be rising steps in [1, steps={most}], such as "
+                           f"100/200. Received: {value!r:.100}. To shorten all steps of a preset "
+                           "together, use scale (--scale).")
     return numbers
 
 
 def parse_value(name: str, text: str, now: Any) -> Any:
-    """A setting's value from text, of the type that it has now.
+    """Converts the text of `--set NAME=VALUE` to the type that the setting has now.
 
     Raises:
-      LotteryError: if the text is none.
+      LotteryError: if the text is not of that type.
 
     Example:
       >>> parse_value("steps", "300", 1), parse_value("measured_steps", "100/200", ())
@@ -151,6 +187,7 @@ def parse_value(name: str, text: str, now: Any) -> Any:
 
 
 def _parse_fraction(text: str) -> float | dict[str, float]:
+    # One fraction for all layers, or one for each kind of layer: "default:0.2,output:0.1".
     if ":" not in text:
         return float(text)
     pairs = [(key.strip(), float(value)) for key, value in

@@ -1,10 +1,10 @@
-"""How examples reach the program: from the device's memory, or streamed to it.
+"""Feeds examples to the compiled program: from the device's memory, or streamed to it.
 
-Data that fit lie on the device whole, and a validation interval is one compiled program.
-Larger data stay where they are, in memory or mapped from a file, and their batches come
-through tf.data, some steps at a time.  Both train the same batches in the same order and
-give the same weights, bit for bit; what the metrics say may differ in the last bit of a
-float, since one sums within a larger program than the other.
+Data that fit are moved to the device whole, and all steps between two validations are one
+compiled program.  Larger data stay in memory or in a memory-mapped file, and tf.data streams their
+batches to the device, some steps at a time.  Both train the same batches in the same order and
+give the same weights, bit for bit.  Metrics may differ in the last bit of a float, since the sums
+are made within programs of different size.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.program import Batches, Logs, Program
 
 RESIDENT_MIB = 2048
-_PIECE = 64 * 2**20  # Bytes of examples that are streamed together.
+# Bytes of examples that are streamed together: large enough that the cost of a call of the program
+# does not show, small enough that two of them wait in memory.
+_PIECE = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,9 +29,14 @@ class Interval:
     """The steps between two validations.
 
     Attributes:
-      first: the number of steps before them.
-      count: how many they are.
-      indices: of their examples, shape (rows, batch_size); rows past `count` are not used.
+      first: the number of steps before this interval.
+      count: the number of steps in it.
+      indices: the indices of their examples, shape (rows, batch_size), rows >= count. Rows past
+        `count` are not used: all intervals have one shape, so that the program is compiled once.
+
+    Example:
+      >>> Interval(first=100, count=50, indices=np.zeros((100, 60), int)).last
+      150
     """
 
     first: int
@@ -38,23 +45,23 @@ class Interval:
 
     @property
     def last(self) -> int:
-        """The number of the last of them, counted from 1."""
+        """The number of the last step, counted from 1."""
         return self.first + self.count
 
     def batches(self, seed: int) -> Batches:
-        """What the program takes."""
+        """Returns the interval as the arguments of the program."""
         values = self.indices, self.count, self.first, (seed, 0)
         return Batches(*(tf.constant(value, tf.int32) for value in values))
 
 
 def make(program: Program, data: Data, resident_mib: int = RESIDENT_MIB) -> "Resident | Streamed":
-    """The feed for a data set: resident if it has at most so many MiB, otherwise streamed."""
+    """Makes the feed for a data set: Resident up to `resident_mib` MiB, otherwise Streamed."""
     size = data.x_train.nbytes + data.x_test.nbytes
     return (Resident if size <= resident_mib * 2**20 else Streamed)(program, data)
 
 
 class Resident:
-    """The data lie on the device."""
+    """Keeps the whole data set on the device; a validation interval is one call."""
 
     def __init__(self, program: Program, data: Data):
         self._program = program
@@ -66,22 +73,23 @@ class Resident:
     def _place(self, array: Array) -> Any:
         if self._program.distribution.num_replicas_in_sync == 1:
             return tf.constant(array)
-        with self._program.distribution.scope():  # A copy for each replica.
+        # A variable gets a copy on the device of every replica.
+        with self._program.distribution.scope():
             return tf.Variable(array, trainable=False)
 
     def train(self, intervals: Iterable[Interval], validation: Array,
               seed: int) -> Iterator[tuple[Interval, Logs]]:
-        """Trains and validates, interval by interval; yields what the metrics say."""
+        """Trains and validates, interval by interval; yields each interval's metrics."""
         for interval in intervals:
             yield interval, self.interval(interval.batches(seed), tf.constant(validation, tf.int32))
 
     def evaluate(self, part: str, indices: Array) -> Logs:
-        """The metrics over examples of "train" or "test"."""
+        """Returns the metrics over examples of the "train" or "test" part."""
         x, y = self._train if part == "train" else self._test
         logs: Logs = self._evaluate(x, y, tf.constant(indices, tf.int32))
         return logs
 
-    # What follows is compiled.
+    # The methods below are compiled: Python runs in them only while they are traced.
 
     def _interval(self, batches: Batches, validation: tf.Tensor) -> Logs:
         model = self._program.model
@@ -98,7 +106,7 @@ class Resident:
 
 
 class Streamed:
-    """The data come through tf.data, while the device computes."""
+    """Streams batches through tf.data while the device computes."""
 
     def __init__(self, program: Program, data: Data):
         self._program = program
@@ -108,7 +116,8 @@ class Streamed:
 
     def train(self, intervals: Iterable[Interval], validation: Array,
               seed: int) -> Iterator[tuple[Interval, Logs]]:
-        """Trains and validates, interval by interval; yields what the metrics say."""
+        """Trains and validates, interval by interval; yields each interval's metrics."""
+        # tf.data asks `pieces` ahead of time: `trained` tells which piece a batch belongs to.
         model, trained = self._program.model, []
 
         def pieces() -> Iterator[tuple[Array, Array]]:
@@ -131,7 +140,7 @@ class Streamed:
                                             for name, value in validated.items()}}
 
     def evaluate(self, part: str, indices: Array) -> Logs:
-        """The metrics over examples of "train" or "test"."""
+        """Returns the metrics over examples of the "train" or "test" part."""
         return self._metrics_over(self._stream(part, indices))
 
     def _metrics_over(self, dataset: tf.data.Dataset) -> Logs:
@@ -141,7 +150,7 @@ class Streamed:
         return dict(self._program.model.get_metrics_result())
 
     def _stream(self, part: str, indices: Array) -> tf.data.Dataset:
-        # In the program's own portions, so that its sums are the same.
+        # In the portions in which Program.evaluation sums, so that the sums are the same.
         together = self._program.together
         portions = np.split(indices, range(together, len(indices), together))
         return self._dataset(lambda: (self._examples(part, chosen) for chosen in portions), part)
@@ -159,7 +168,7 @@ class Streamed:
 
 
 def _split(interval: Interval, example_bytes: int) -> Iterator[Interval]:
-    # Into pieces of one shape, whatever the interval's count, for one compilation.
+    # All pieces have one shape, whatever the interval's count, so that they compile once.
     rows, batch = interval.indices.shape
     together = max(1, min(rows, _PIECE // (batch * example_bytes)))
     for start in range(0, interval.count, together):

@@ -1,4 +1,4 @@
-"""Models: a configuration's network, built and compiled, and its initial weights drawn anew."""
+"""Builds and compiles the network of a configuration, and draws its initial weights."""
 
 import contextlib
 import inspect
@@ -18,26 +18,32 @@ from lth_keras.keras2.masking.weight_names import slots
 
 
 def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
-    """The network of a configuration, not compiled.
+    """Builds the network of a configuration, without compiling it.
 
     Args:
-      config: names the network, its dropout, its initializer and its precision.
-      input_shape: shape of one example.
-      classes: number of classes, >= 2.
+      config: the settings network, dropout, initializer and dtype_policy are used.
+      input_shape: the shape of one example.
+      classes: the number of classes, >= 2.
 
     Returns:
-      A functional or Sequential model that gives one logit a class, in float32.  What it is
-      trained from is drawn by `initial_weights`.
+      A functional or Sequential model that outputs one float32 logit for each class.  Its weights
+      are not those to train from: `initial_weights` draws them for each replicate.
 
     Raises:
-      LotteryError: if there is no network of that name, or it has no units to drop.
+      LotteryError: if no network has this name, or it has no dropout and `dropout` is not 0.
+
+    Example:
+      >>> from lth_keras.experiments.config import presets
+      >>> model = build(presets.get("digits"), (8, 8), 10)
+      >>> [layer.name for layer in model.layers if layer.weights]
+      ['fc1', 'fc2', 'fc3']
     """
     network = networks.get(config.network)
     if config.dropout and not _drops(network):
         able = [name for name, other in NETWORKS.items() if _drops(other)]
-        raise LotteryError("dropout must be 0 for a network without hidden dense layers, which "
-                           f"are all but {', '.join(able)}. Received: dropout={config.dropout} "
-                           f"with {config.network}.")
+        raise LotteryError("dropout must be 0 unless the network has hidden dense layers, as "
+                           f"{', '.join(able)} have. Received: dropout={config.dropout} with "
+                           f"{config.network}.")
     options = {"dropout": config.dropout} if config.dropout else {}
     with _keras_settings(config.dtype_policy):
         model = network(input_shape, classes, **options)
@@ -47,7 +53,7 @@ def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
 
 
 def _set_initializer(model: Any, name: str) -> None:
-    # What `initial_weights` draws kernels from.
+    # `initial_weights` reads the layers' initializers.
     kind, _, deviation = name.partition("normal_")
     for layer in model._flatten_layers():
         if hasattr(layer, "kernel_initializer"):
@@ -61,8 +67,8 @@ def _drops(network: Network) -> bool:
 
 @contextlib.contextmanager
 def _keras_settings(dtype_policy: str) -> Iterator[None]:
-    # Layers take both when they are made.  Dropout must draw from generators whose state can
-    # be set: what it draws otherwise, XLA seeds by itself.
+    # Layers read both settings when they are created.  Dropout must use generators whose state
+    # can be set: otherwise XLA seeds it, and no run would repeat.
     policy = keras.mixed_precision.global_policy()
     random = keras.backend.experimental
     generators = random.is_tf_random_generator_enabled()
@@ -77,32 +83,47 @@ def _keras_settings(dtype_policy: str) -> Iterator[None]:
 
 
 def compile_model(model: Any, config: Config) -> None:
-    """Compiles with the configuration's optimizer, cross-entropy and accuracy.
+    """Compiles a model with the configuration's optimizer, cross-entropy and accuracy.
 
-    Weight decay is the optimizer's, so that the loss is cross-entropy alone.
+    Example:
+      >>> from lth_keras.experiments.config import presets
+      >>> config = presets.get("digits")
+      >>> model = build(config, (8, 8), 10)
+      >>> compile_model(model, config)
+      >>> model.optimizer.name
+      'Adam'
     """
+    # Weight decay is part of the optimizer: the validation loss, which decides early stopping, is
+    # cross-entropy alone.
     model.compile(optimizers.build_optimizer(config),
                   keras.losses.SparseCategoricalCrossentropy(from_logits=True),
                   metrics=["accuracy"], jit_compile=True)
 
 
 def initial_weights(model: Any, rng: np.random.Generator) -> dict[str, Array]:
-    """Draws every weight of a model anew, from its own layer's initializer.
+    """Draws new values for every weight of a model, from the initializers of its layers.
 
     Args:
-      model: a built model, wrapped or not; it is not changed.
-      rng: the generator that the draws depend on, and nothing else.
+      model: a built model, with or without pruning wrappers; it is not changed.
+      rng: the random generator; the values depend on nothing else.
 
     Returns:
       Weight name -> array, in the order of the model's layers.
 
     Raises:
-      LotteryError: for a weight whose layer names no initializer for it.
+      LotteryError: if a layer has no initializer for one of its weights.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(3, name="fc")])
+      >>> drawn = initial_weights(model, np.random.default_rng(0))
+      >>> {name: value.shape for name, value in drawn.items()}
+      {'fc/kernel': (2, 3), 'fc/bias': (3,)}
     """
     drawn = {}
     for slot in slots(model):
         initializer = _initializer(slot.owner, slot.attribute, slot.path)
         settings = initializer.get_config()
+        # Keras' own initializers would draw from the global random state.
         if "seed" in settings:
             settings["seed"] = int(rng.integers(2**31))
         fresh = type(initializer).from_config(settings)
@@ -112,9 +133,10 @@ def initial_weights(model: Any, rng: np.random.Generator) -> dict[str, Array]:
 
 
 def _initializer(owner: Any, attribute: str, path: str) -> Any:
-    # Keras names them so: kernel_initializer, depthwise_initializer, bias_initializer, ...
+    # By Keras' naming: kernel -> kernel_initializer, depthwise_kernel -> depthwise_initializer.
     for name in (f"{attribute}_initializer", f"{attribute.removesuffix('_kernel')}_initializer"):
         if hasattr(owner, name):
             return getattr(owner, name)
-    raise LotteryError(f"A weight can be drawn anew if its layer has an attribute "
-                       f"{attribute}_initializer. Received: {path!r} of {type(owner).__name__}.")
+    raise LotteryError("A layer must have an initializer for each of its weights, to draw new "
+                       f"values. Received: {path!r} of {type(owner).__name__}, which has no "
+                       f"attribute {attribute}_initializer.")

@@ -1,7 +1,8 @@
-"""The papers' networks: functions of an example's shape and the number of classes.
+"""The networks of the papers, as functions of an example's shape and the number of classes.
 
-Kernels are drawn from a Glorot normal distribution, biases are zero, and normalisation is
-Keras' own.  Every layer with weights has a name, by which fractions and tickets know it.
+Kernels are initialised from a Glorot normal distribution (Frankle & Carbin 2019, figure 2), biases
+with zeros; normalisation is Keras' default.  Every layer with weights has a name, since fractions
+and tickets refer to layers by name.
 """
 
 import functools
@@ -14,34 +15,46 @@ import tf_keras as keras
 from lth_keras.arguments import meant
 from lth_keras.errors import LotteryError
 
-# (input_shape, classes) -> model of logits; one with hidden dense layers may take `dropout` too.
+# (input_shape, classes) -> model that outputs logits. A network with hidden dense layers may take
+# a third argument, `dropout`.
 Network = Callable[..., Any]
 
 NETWORKS: dict[str, Network] = {}
 
 
 def register(name: str) -> Callable[[Network], Network]:
-    """Makes a network known by name: a function (input_shape, classes) -> model of logits.
+    """Decorates a function (input_shape, classes) -> model, so that settings accept its name.
 
-    A network with hidden dense layers may have a third argument, `dropout`: the share of their
-    units that a training step drops, in [0, 1).  One without it is trained without dropout only.
+    The model outputs logits.  The function may have a third argument, `dropout`: the share of the
+    units of hidden dense layers that a training step drops, in [0, 1).  Without it, the setting
+    dropout must be 0.
 
     Raises:
-      LotteryError: if the name is taken.
+      LotteryError: if a network with this name is already registered.
+
+    Example:
+      >>> @register("perceptron")
+      ... def perceptron(input_shape, classes):
+      ...     return keras.Sequential([keras.layers.Input(input_shape), keras.layers.Flatten(),
+      ...                              keras.layers.Dense(classes, name="fc")])
+      >>> get("perceptron")((28, 28), 10).count_params()
+      7850
+      >>> del NETWORKS["perceptron"]
     """
     def add(network: Network) -> Network:
         if name in NETWORKS:
-            raise LotteryError(f"A network's name is taken once. Received: {name!r} again.")
+            raise LotteryError("A network must have a name that no other network has. Received: "
+                               f"{name!r}, which is already registered.")
         NETWORKS[name] = network
         return network
     return add
 
 
 def get(name: str) -> Network:
-    """The network of a name: one that is registered, or a LeNet of other widths.
+    """Returns a network by name: a registered one, or lenet_WIDTH_WIDTH for a LeNet of any widths.
 
     Raises:
-      LotteryError: if there is none of that name; the message lists those there are.
+      LotteryError: if no network has this name; the message lists all names.
 
     Example:
       >>> [layer.units for layer in get("lenet_150_50")((28, 28), 10).layers[1:]]
@@ -57,6 +70,7 @@ def get(name: str) -> Network:
 
 
 def _dense(units: int, name: str, activation: "str | None" = "relu") -> Any:
+    # Logits are float32 also under mixed precision: float16 loses too much of a softmax.
     return keras.layers.Dense(units, activation, kernel_initializer="glorot_normal", name=name,
                               dtype=None if activation else "float32")
 
@@ -81,7 +95,11 @@ def lenet_300_100(input_shape: tuple[int, ...], classes: int, dropout: float = 0
     """LeNet-300-100: 266,200 prunable weights on 28x28 images of ten classes.
 
     Two hidden dense layers (Frankle & Carbin 2019, figure 2; LeCun et al. 1998).  Names such as
-    lenet_150_50 stand for other widths (the same, appendix G).
+    lenet_150_50 give other widths (the same paper, appendix G).
+
+    Example:
+      >>> lenet_300_100((28, 28), 10).count_params()  # With 410 biases, which are not pruned.
+      266610
     """
     return _lenet("lenet_300_100", (300, 100), input_shape, classes, dropout)
 
@@ -96,8 +114,12 @@ def _lenet(name: str, widths: tuple[int, ...], input_shape: tuple[int, ...], cla
 def conv2(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> Any:
     """Conv-2: 4,300,992 prunable weights on 32x32x3 images of ten classes.
 
-    Two convolutions of 64 filters, a pooling, two dense layers of 256 (Frankle & Carbin
+    Two convolutions of 64 filters, max pooling, two dense layers of 256 units (Frankle & Carbin
     2019, figure 2).
+
+    Example:
+      >>> [layer.name for layer in conv2((32, 32, 3), 10).layers if layer.weights]
+      ['conv1', 'conv2', 'fc1', 'fc2', 'fc3']
     """
     return _convolutional("conv2", (64,), input_shape, classes, dropout)
 
@@ -106,8 +128,12 @@ def conv2(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> A
 def conv4(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> Any:
     """Conv-4: 2,425,024 prunable weights on 32x32x3 images of ten classes.
 
-    Conv-2 with two convolutions of 128 filters and a pooling more (Frankle & Carbin 2019,
+    Conv-2 with two more convolutions of 128 filters and max pooling (Frankle & Carbin 2019,
     figure 2).
+
+    Example:
+      >>> conv4((32, 32, 3), 10).get_layer("conv4").filters
+      128
     """
     return _convolutional("conv4", (64, 128), input_shape, classes, dropout)
 
@@ -116,8 +142,12 @@ def conv4(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> A
 def conv6(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> Any:
     """Conv-6: 2,261,184 prunable weights on 32x32x3 images of ten classes.
 
-    Conv-4 with two convolutions of 256 filters and a pooling more (Frankle & Carbin 2019,
+    Conv-4 with two more convolutions of 256 filters and max pooling (Frankle & Carbin 2019,
     figure 2, which says 1.7 million weights; the layers that it lists have 2.3 million).
+
+    Example:
+      >>> conv6((32, 32, 3), 10).get_layer("conv6").filters
+      256
     """
     return _convolutional("conv6", (64, 128, 256), input_shape, classes, dropout)
 
@@ -136,8 +166,12 @@ def _convolutional(name: str, filters: tuple[int, ...], input_shape: tuple[int, 
 def vgg16(input_shape: tuple[int, ...], classes: int) -> Any:
     """VGG-16 for small images: 14,715,584 kernel weights on 32x32x3 images of ten classes.
 
-    13 convolutions, each followed by batch normalisation, in place of the dense layers an
-    average over the image (Liu et al. 2019, section 6; Simonyan & Zisserman 2015, column D).
+    13 convolutions, each followed by batch normalisation, then an average over the image instead
+    of dense layers (Liu et al. 2019, section 6; Simonyan & Zisserman 2015, column D).
+
+    Example:
+      >>> sum(layer.name.endswith("_norm") for layer in vgg16((32, 32, 3), 10).layers)
+      13
     """
     return _vgg("vgg16", (2, 2, 3, 3, 3), input_shape, classes)
 
@@ -146,16 +180,19 @@ def vgg16(input_shape: tuple[int, ...], classes: int) -> Any:
 def vgg19(input_shape: tuple[int, ...], classes: int) -> Any:
     """VGG-19 for small images: 20,024,000 kernel weights on 32x32x3 images of ten classes.
 
-    16 convolutions, each followed by batch normalisation, in place of the dense layers an
-    average over the image (Frankle & Carbin 2019, figure 2; Simonyan & Zisserman 2015,
-    column E).
+    16 convolutions, each followed by batch normalisation, then an average over the image instead
+    of dense layers (Frankle & Carbin 2019, figure 2; Simonyan & Zisserman 2015, column E).
+
+    Example:
+      >>> sum(layer.name.endswith("_norm") for layer in vgg19((32, 32, 3), 10).layers)
+      16
     """
     return _vgg("vgg19", (2, 2, 4, 4, 4), input_shape, classes)
 
 
 def _vgg(name: str, convolutions: tuple[int, ...], input_shape: tuple[int, ...],
          classes: int) -> Any:
-    # Stages of so many convolutions, a pooling between them.
+    # `convolutions` holds the number of convolutions of each stage; max pooling is between stages.
     layers = [keras.layers.Input(input_shape)]
     for stage, count in enumerate(convolutions, start=1):
         if stage > 1:
@@ -174,6 +211,10 @@ def resnet18(input_shape: tuple[int, ...], classes: int) -> Any:
 
     Three stages of three blocks with 16, 32 and 64 filters (Frankle & Carbin 2019, figure 2;
     He et al. 2016, section 4.2, with 1x1 convolutions as the shortcuts between stages).
+
+    Example:
+      >>> resnet18((32, 32, 3), 10).output_shape
+      (None, 10)
     """
     return _resnet("resnet18", 3, input_shape, classes)
 
@@ -182,7 +223,12 @@ def resnet18(input_shape: tuple[int, ...], classes: int) -> Any:
 def resnet56(input_shape: tuple[int, ...], classes: int) -> Any:
     """ResNet-56: 56 layers and 851,504 kernel weights on 32x32x3 images of ten classes.
 
-    As resnet18, with nine blocks a stage (Liu et al. 2019; He et al. 2016, section 4.2).
+    resnet18 with nine blocks in each stage (Liu et al. 2019; He et al. 2016, section 4.2).
+
+    Example:
+      >>> names = [layer.name for layer in resnet56((32, 32, 3), 10).layers]
+      >>> sum(name.endswith(("_conv1", "_conv2")) for name in names)
+      54
     """
     return _resnet("resnet56", 9, input_shape, classes)
 

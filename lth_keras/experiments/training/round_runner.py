@@ -1,14 +1,14 @@
-"""One round of an experiment, from a ticket to the ticket of the next level.
+"""Runs one round of an experiment, from a ticket to the ticket of the next level.
 
     1. Start from the ticket: theta_k and its mask.  At level 0, draw theta_0.
     2. Train it to step T.
-    3. Prune the lowest scores of what remains, by the trained weights.
-    4. Rewind the survivors to theta_k: the ticket of the next level.
+    3. Score the remaining weights by their trained values, and prune the lowest scores.
+    4. Rewind the survivors to theta_k: this is the ticket of the next level.
 
-A control (`core.controls`) is trained from something else made of the ticket (Frankle &
-Carbin, ICLR 2019, sections 1 and 2); the other strategies and retrainings differ in steps 1,
-3 and 4 as `config.strategies` says.  Whatever is trained begins with a fresh optimizer,
-at step k too; its learning rate's schedule goes on from there.
+(Frankle & Carbin, ICLR 2019, sections 1 and 2.)  A control (`core.controls`) starts from other
+weights or masks made from the ticket.  Other strategies and retrainings change steps 1, 3 and 4
+(`config.strategies`).  Every training begins with a fresh optimizer, also at step k, where the
+learning-rate schedule continues from step k.
 """
 
 import dataclasses
@@ -45,16 +45,16 @@ from lth_keras.keras2.masking.wrap import prune_low_magnitude
 
 
 class RoundRunner:
-    """The network of a configuration, compiled once, and its data.
+    """Runs the rounds of a configuration, on a model that is compiled once.
 
     Args:
       config: the settings.
-      data: the data set that they name.
-      distribution: a tf.distribute.Strategy to train under; by default the current one.
-      resident_mib: data larger than so many MiB are streamed to the device.
+      data: the data set that the settings name.
+      distribution: a tf.distribute.Strategy to train under. Defaults to the current one.
+      resident_mib: data larger than this many MiB are streamed to the device.
 
     Raises:
-      LotteryError: if the settings fit the network or the data set not.
+      LotteryError: if the settings do not fit the network or the data set.
     """
 
     def __init__(self, config: Config, data: Data,
@@ -76,24 +76,25 @@ class RoundRunner:
         self._trainer = Trainer(self._model, data, config.augmentation, resident_mib)
 
     def measure(self) -> Speed:
-        """Compiles, and measures the speed of the dense network."""
+        """Compiles the training program and measures its speed with the dense network."""
         training = Training(0, 0)
         ticket = self._first_ticket(0)
         return self._trainer.measure(self._plan(training, ticket.weights, ticket.masks))
 
     def train(self, training: Training, start: Start,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:
-        """One round from a ticket, or a control's training.
+        """Runs one round from a ticket, or trains a control.
 
         Args:
-          training: which.
-          start: what it starts from; at level 0 the ticket is drawn.
-          on_interval: called after each validation with the steps since the last.
+          training: the replicate, level and branch.
+          start: the ticket to start from; without one, at level 0, initial weights are drawn.
+          on_interval: called after each validation with the number of steps since the last.
         """
         drawn = self._first_ticket(training.replicate) if start.ticket is None else None
         ticket = drawn or start.ticket
         assert ticket is not None
-        # In the model's order, which what is drawn and what is pruned together go by.
+        # A ticket file may list its weights in another order. Random numbers and ties under
+        # global pruning depend on the order, so it is made the model's.
         ticket = dataclasses.replace(ticket, masks={
             name: ticket.masks[name] for name in masked(self._model)})
         weights, masks = self._begin(training, ticket, start)
@@ -103,7 +104,8 @@ class RoundRunner:
         outcome = Outcome(result, trained.curve, drawn)
         if trained.diverged:
             return outcome
-        # Nothing is pruned beyond a structure by rounds; else a run may go on with more of them.
+        # The last level of a structure by rounds (M:N) cannot be pruned further. All other runs
+        # make one ticket more than they train, so that they can get more rounds later.
         ends = self._structure.by_rounds and training.level == self._config.rounds
         base = chain(self._config, training.replicate, training.level)
         if training == base and not ends and self._has_taken(training, start):
@@ -116,17 +118,19 @@ class RoundRunner:
         return outcome
 
     def _first_ticket(self, replicate: int) -> Ticket:
+        # The dense network: theta_0 with masks of ones.
         training = Training(replicate, 0)
         drawn = models.initial_weights(self._model, self._rng(training, "init"))
         masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
         return Ticket(drawn, masks, 0, self._provenance(training, pruned_after={}))
 
     def _has_taken(self, training: Training, start: Start) -> bool:
-        # A ticket file that is trained by itself, for an export, comes without the others.
+        # A single ticket file that is trained for an export comes without the networks that the
+        # next ticket would need.
         return all(other.level in start.taken for other in takes_from(self._config, training))
 
     def _begin(self, training: Training, ticket: Ticket, start: Start) -> tuple[Arrays, Arrays]:
-        # The weights and the masks that it is trained from.
+        # Returns the weights and masks to train from.
         if training.branch in CONTROLS:
             fresh = models.initial_weights(self._model, self._rng(training, "init"))
             return CONTROLS[training.branch].start(
@@ -138,7 +142,8 @@ class RoundRunner:
 
     def _plan(self, training: Training, weights: Arrays, masks: Arrays) -> TrainingSpec:
         config, (train, validation) = self._config, self._split(training.replicate)
-        # The same order at every level is that of the dense network, a repetition's its own.
+        # data_order="same" repeats the dense network's order of examples at every level; a
+        # repetition of the ticket has another order, in which alone it differs.
         repeat = training.branch_index if training.branch == TICKET else 0
         ordered_as = training if config.data_order == "fresh" else \
             Training(training.replicate, 0, branch_index=repeat)
@@ -158,7 +163,8 @@ class RoundRunner:
                               trained.weights, _weights(start.taken))
 
         def prune_by(scored: Arrays) -> dict[str, Array]:
-            # A network that was taken has its own masks, under which its gradient is.
+            # Weights of another level have other masks: the gradient of a weight depends on
+            # which weights are pruned.
             under = next((other.masks for other in start.taken.values()
                           if other.weights is scored), ticket.masks)
             return self._rule.next_start(
@@ -172,7 +178,7 @@ class RoundRunner:
                       self._provenance(training, pruned_after=_measured(trained)))
 
     def _gradient(self, training: Training, weights: Arrays, masks: Arrays) -> Arrays:
-        # Over the training examples, as they are before augmentation.
+        # The mean over all training examples, not augmented: it must not depend on random draws.
         rewinding.assign(self._model, weights, masks)
         indices, _ = self._split(training.replicate)
         portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
@@ -180,11 +186,14 @@ class RoundRunner:
                                         for chosen in portions)
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
+        # Training and validation examples: one split for all levels and branches of a replicate,
+        # or their early-stop steps could not be compared.
         shuffled = self._rng(Training(replicate, 0), "split").permutation(self._examples)
         held_out = self._config.validation_size
         return np.sort(shuffled[held_out:]), np.sort(shuffled[:held_out])
 
     def _rng(self, training: Training, purpose: str) -> np.random.Generator:
+        # A stream of its own for each purpose: more draws for one never shift another.
         return generator(self._config.seed, purpose, replicate=training.replicate,
                          level=training.level, branch=training.branch,
                          branch_index=training.branch_index)
@@ -226,6 +235,8 @@ def _pruning_rule(config: Config, model: Any) -> PruningRule:
     for level in range(1, config.rounds + 1):
         left = {name: size - count(rule.fractions[name], size) for name, size in left.items()}
         if not any(left.values()):
-            raise LotteryError(f"A level must keep a weight. Received: rounds={config.rounds}, "
-                               f"fraction={config.fraction}, which keep none at level {level}.")
+            raise LotteryError(f"Every level must keep at least one weight. Received: "
+                               f"rounds={config.rounds}, fraction={config.fraction}, which prune "
+                               f"all weights at level {level}. Use fewer rounds or a smaller "
+                               "fraction.")
     return rule

@@ -1,8 +1,8 @@
-"""Training: one network from its initial weights to its last step, many times over.
+"""Trains one network from its initial weights to its last step; the same model serves many times.
 
-The steps, the order of the examples and the validation of an interval are one compiled
-program (`experiments.training.program`); what is here decides what goes in, and keeps what comes
-out.  The test set is looked at where the validation loss was least, and at the end.
+`experiments.training.program` compiles the steps and the validation; `Trainer` decides what goes in
+and keeps what comes out.  The test set is evaluated at the step of minimum validation loss, at the
+last step, and at `measured_steps`.
 """
 
 import dataclasses
@@ -23,28 +23,28 @@ from lth_keras.experiments.training.program import Program
 from lth_keras.keras2 import random_generators, rewinding
 from lth_keras.keras2.masking.weight_names import named_weights
 
-_MEASURED = 1.0  # Seconds of steps that a measurement of the speed takes, about.
+_MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TrainingSpec:
-    """What one training sees, and for how long.
+    """Everything that one training depends on.
 
     Attributes:
-      weights: name -> array, where every weight starts.
+      weights: name -> array, the initial value of every weight.
       masks: weight name -> 0/1 array.
-      train: indices of the training examples, in the order of their classes' file.
-      validation: indices of those held out.
-      order: the generator of the data order.
-      steps: optimizer steps.
+      train: indices of the training examples in the data set's training part.
+      validation: indices of the examples held out for validation, in the same part.
+      order: the random generator of the data order.
+      steps: the number of the last optimizer step.
       validation_every: steps between validations.
-      batch_size: examples a step.
-      seed: of what is drawn while training (augmentation, dropout), in [0, 2**31).
-      first: the step that `weights` are of; it trains the steps after it.
-      rate_first: the step of the learning rate's schedule that it begins at.
-      rate_stretch: its steps a step of that schedule.
-      rewind_step: the step whose weights are captured on the way, or 0 for none.
-      measured_steps: steps at which the test accuracy is taken.
+      batch_size: examples in a step.
+      seed: seeds augmentation and dropout, in [0, 2**31).
+      first: the step that `weights` belong to; the steps after it are trained.
+      rate_first: the step at which the learning-rate schedule begins.
+      rate_stretch: how many steps are trained for each step of the learning-rate schedule.
+      rewind_step: the step whose weights are captured during training, or 0 for none.
+      measured_steps: steps at which the test accuracy is measured.
     """
 
     weights: Arrays
@@ -65,18 +65,18 @@ class TrainingSpec:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trained:
-    """What one training gave.
+    """The result of one training.
 
     Attributes:
       weights: name -> array at the last step.
-      curve: a row a validation: step, loss and the model's metrics (over the interval, in
-        training), and the same with "val_" in front.
-      result: diverged_at_step: of the validation at which a loss or a weight was seen to be
-        NaN or infinite, where the training ends, or None.  If None: early_stop_step (step of
-        minimum validation loss, the first of equal ones), val_loss_min; for each of the model's
-        metrics test_METRIC_early_stop, test_METRIC_final and train_METRIC_final (of accuracy: in
-        [0, 1]), and test_accuracy_step_N for measured step N.  Always: seconds.
-      rewound: the weights at the plan's rewind_step, if it has one.
+      curve: a table with one row for each validation: the step, loss and metrics over the
+        interval before it, and the same of the validation examples with the prefix "val_".
+      result: diverged_at_step, the validation at which a loss or weight was NaN or infinite and
+        training stopped, or None.  If None, also early_stop_step (the step of minimum validation
+        loss; the first of equal ones), val_loss_min, for each metric test_METRIC_early_stop,
+        test_METRIC_final and train_METRIC_final (accuracies in [0, 1]), and
+        test_accuracy_step_N for each measured step N.  Always: seconds.
+      rewound: the weights at `TrainingSpec.rewind_step`, if it is not 0.
     """
 
     weights: dict[str, Array]
@@ -86,22 +86,26 @@ class Trained:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss or a weight was no longer finite."""
+        """Whether a loss or a weight became NaN or infinite."""
         return self.result["diverged_at_step"] is not None
 
 
 class Trainer:
-    """Trains one compiled model again and again on one data set.
+    """Trains one compiled model any number of times on one data set.
+
+    Compiling takes longer than a short training, so every level, branch and replicate of a worker
+    is trained by one Trainer.
 
     Args:
-      model: a compiled classifier or regressor, wrapped or not.
+      model: a compiled classifier or regressor, with or without pruning wrappers.
       data: the data set.
-      augmentation: name of one of `experiments.training.augmentation`, for the training examples.
-      resident_mib: data of at most so many MiB are moved to the device whole, larger data
-        are streamed to it.
+      augmentation: the name of an augmentation of the training examples, one of
+        `experiments.training.augmentation.AUGMENTATIONS`.
+      resident_mib: data of at most this many MiB are moved to the device whole; larger data are
+        streamed to it.
 
     Raises:
-      LotteryError: if a layer draws random numbers that no seed given later can decide.
+      LotteryError: if a layer draws random numbers that cannot be seeded later on.
     """
 
     def __init__(self, model: Any, data: Data, augmentation: str = "none",
@@ -111,16 +115,18 @@ class Trainer:
         self._program = Program(model, data, augmentation)
         self.feed = data_feed.make(self._program, data, resident_mib)
         self._test = np.arange(len(data.y_test))
-        with model.distribute_strategy.scope():  # The optimizer's slots are made here.
+        # Optimizers create their slots at the first step; a snapshot of a fresh optimizer needs
+        # them now, and under the strategy that will update them.
+        with model.distribute_strategy.scope():
             self._fresh = rewinding.Snapshot.of(model)
 
     def train(self, plan: TrainingSpec,
               on_interval: Callable[[int], None] = lambda steps: None) -> Trained:
-        """Trains from the plan's weights with a fresh optimizer.
+        """Trains from given weights with a fresh optimizer.
 
         Args:
-          plan: what to train, on what, how long.
-          on_interval: called after each interval with its number of steps.
+          plan: the weights, masks, data and steps.
+          on_interval: called after each validation with the number of steps since the last.
         """
         began = time.perf_counter()
         self._start(plan)
@@ -135,6 +141,7 @@ class Trainer:
             on_interval(interval.count)
             if not np.isfinite(list(rows[-1].values())).all():
                 break
+            # Only the weights are kept: the test set is evaluated at the end, once.
             if rows[-1]["val_loss"] < best[0]:
                 best, best_weights = (rows[-1]["val_loss"],
                                       interval.last), rewinding.read(variables)
@@ -143,6 +150,7 @@ class Trainer:
             if interval.last in plan.measured_steps:
                 steps |= self._measures("test", self._test, f"test_{{}}_step_{interval.last}")
         final = rewinding.read(variables)
+        # The last interval's metrics are a mean: weights may be NaN that they do not show yet.
         finite = all(np.isfinite(value).all() for value in final.values()) \
             and np.isfinite(list(rows[-1].values())).all()
         measures = {**self._evaluated(plan, variables, best_weights), **steps} if finite else {}
@@ -159,10 +167,10 @@ class Trainer:
         return measures | self._measures("test", self._test, "test_{}_early_stop")
 
     def measure(self, plan: TrainingSpec) -> Speed:
-        """Compiles the program, and measures how fast it is, in a few seconds more.
+        """Compiles the program and measures its speed; takes a few seconds after compiling.
 
         Args:
-          plan: what would be trained.
+          plan: a training like those to come.
         """
         self._start(plan)
         indices = next(intervals(plan)).indices
@@ -171,12 +179,13 @@ class Trainer:
             began = time.perf_counter()
             interval = Interval(0, count, indices)
             for _, logs in self.feed.train([interval], plan.validation, plan.seed):
-                _floats(logs)  # Waits for the device.
+                _floats(logs)  # Reading the metrics waits until the device is done.
             return time.perf_counter() - began
 
         first, short = seconds(1), min(seconds(1), seconds(1))
-        # More steps until they show beside the validation, which may take longer than many; twice,
-        # so that a pause of the machine is not taken for them.
+        # The interval ends with a validation, which may take longer than many steps: double the
+        # steps until their time shows beside it.  The last count is measured twice, so that a
+        # pause of the machine is not mistaken for it.
         count, taken = 1, short
         while count < len(indices) and taken - short < _MEASURED / 2:
             count = min(2 * count, len(indices))
@@ -191,7 +200,7 @@ class Trainer:
 
     @property
     def compilations(self) -> int:
-        """How many programs have been compiled for training so far."""
+        """How often the training program has been compiled so far."""
         return int(self.feed.interval.experimental_get_tracing_count())
 
     def _start(self, plan: TrainingSpec) -> None:
@@ -225,15 +234,23 @@ def _generators(model: Any) -> list[Any]:
 
 
 def intervals(plan: TrainingSpec) -> Iterator[Interval]:
-    """The examples of each validation interval.
+    """Yields the examples of each validation interval.
 
-    Every epoch is a new permutation; a batch may hold the end of one and the beginning of
-    the next, so that all batches are full.
+    Each epoch is a new permutation of the training examples.  A batch may hold the end of one
+    epoch and the beginning of the next, so that all batches are full.
 
     Yields:
-      Intervals of `validation_every` rows of indices each, from step `first` on; a last,
-      shorter one leaves the rows past its end unused.
+      Intervals of `validation_every` rows of indices, from step `first` on. The last one may use
+      only some of its rows.
+
+    Example:
+      >>> plan = TrainingSpec({}, {}, np.arange(6), np.arange(2), np.random.default_rng(0),
+      ...                     steps=5, validation_every=2, batch_size=3)
+      >>> [(each.first, each.count, each.indices.shape) for each in intervals(plan)]
+      [(0, 2, (2, 3)), (2, 2, (2, 3)), (4, 1, (2, 3))]
     """
+    # Also the steps before `first` are drawn, so that a training that starts at step k sees the
+    # same batches after k as the dense network.
     rows, waiting = plan.validation_every, np.empty(0, np.int64)
     for first in range(0, plan.steps, rows):
         while len(waiting) < rows * plan.batch_size:

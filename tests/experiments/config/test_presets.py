@@ -137,7 +137,7 @@ def test_a_preset_is_registered_once(monkeypatch):
     monkeypatch.setattr(presets, "WEIGHTS", dict(presets.WEIGHTS))
     mine = Config(preset="mine", network="lenet_300_100", dataset="digits", steps=100)
     presets.register(mine, "mine")
-    with pytest.raises(LotteryError, match="Received: 'mine' again"):
+    with pytest.raises(LotteryError, match="Received: 'mine', which"):
         presets.register(mine.replace(steps=200), "another")
     assert presets.get("mine") is mine
     assert presets.DESCRIPTIONS["mine"] == "mine"

@@ -28,12 +28,12 @@ def test_data_too_small_for_the_settings_is_an_error(settings):
 
 
 def test_a_fraction_for_a_layer_that_is_not_there_is_an_error_before_training():
-    with pytest.raises(LotteryError, match="no prunable layer by \\['c'\\]"):
+    with pytest.raises(LotteryError, match="matched by \\['c'\\]"):
         RoundRunner(CONFIG.replace(fraction="c:0.2,default:0.1"), blobs())
 
 
 def test_fractions_that_leave_no_weight_are_an_error_before_training():
-    with pytest.raises(LotteryError, match="keep none at level 2"):
+    with pytest.raises(LotteryError, match="prune all weights at level 2"):
         RoundRunner(CONFIG.replace(fraction=0.95, rounds=2), blobs())
 
 
@@ -116,8 +116,8 @@ def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, mon
 def test_a_criterion_that_needs_what_no_run_provides_is_refused_before_anything(monkeypatch):
     monkeypatch.setitem(criteria.CRITERIA, "flow", Criterion(
         "flow", lambda *three, flow: flow, ("flow",)))
-    with pytest.raises(LotteryError, match="lth run must provide.*'flow', which needs flow, from "
-                                           "one that provides gradient, initial_gradient, mask"):
+    with pytest.raises(LotteryError, match="lth run must provide.*'flow', which needs flow; "
+                                           "provided is only gradient, initial_gradient, mask"):
         CONFIG.replace(criterion="flow")
 
 
