@@ -1,19 +1,20 @@
-"""Tickets in tf_keras (Keras 2) models, on tensorflow-model-optimization's wrappers.
+"""Finds tickets in tf_keras (Keras 2) models, with the wrappers of tensorflow-model-optimization.
 
     model -> masking/wrap -> train -> search: score, prune, rewind -> (again) -> ticket
 
 Read in this order:
 
-1. `masking`: a layer's wrapper that holds the mask and keeps pruned weights at zero; which layers
-   get one, under which names; how wrapped models are saved, loaded and stripped.
-2. `rewinding`: what survivors go back to: weights, optimizer slots, step counts, batch-norm
-   statistics, as a `Snapshot` of the model at step k.
-3. `random_generators`: what a model's layers draw from, and which of them cannot be seeded.
-4. `search`: `lth.Search`, level after level of one model, driven by a training loop of your own.
-5. `apply_ticket`: `lth.Ticket.apply` for models of tf_keras.
-6. `fit`: the same driven by Keras: `lth.LotteryTicketCallback` in one `model.fit`, kept in a
-   workdir so that it survives its process.
-7. `loss_gradient`: the mean gradient of a model's loss, for criteria that score by it.
+1. `masking`: the layer wrapper that holds a mask and keeps pruned weights at zero; which layers
+   are wrapped; how wrapped models are saved, loaded and stripped.
+2. `rewinding`: captures and restores the model at step k: weights, optimizer slots, step counts,
+   batch-norm statistics.
+3. `random_generators`: finds what a model's layers draw from, and which cannot be seeded.
+4. `search`: `lth.Search`, which prunes and rewinds one model level by level, called by a training
+   loop of your own.
+5. `apply_ticket`: `lth.Ticket.apply` for tf_keras models.
+6. `fit`: `lth.LotteryTicketCallback`, the whole search in one `model.fit`, which can be resumed
+   from a workdir.
+7. `loss_gradient`: the mean gradient of a model's loss, for criteria that need it.
 
-Imports `core` and `files`; never `experiments`, nor the engine of another Keras.
+This package imports `core` and `files`; never `experiments`, nor the engine of another Keras.
 """

@@ -1,4 +1,4 @@
-"""`Ticket.apply` for models of tf_keras."""
+"""`lth.Ticket.apply` for tf_keras models."""
 
 from typing import Any
 
@@ -13,24 +13,24 @@ from lth_keras.keras2.masking.wrap import wrap_named
 
 
 def apply_ticket(ticket: Ticket, model: Any) -> Any:
-    """Puts a ticket into a model; see `Ticket.apply`.
+    """Assigns a ticket's weights and masks to a model; see `Ticket.apply`.
 
     Raises:
-      TicketError: if weights differ in name, shape or in being prunable; the model is then
-        unchanged.
+      TicketError: if weights differ in name, shape or in being prunable. The weights of the model
+        are not changed then.
     """
     if not model.built:
-        raise TicketError("A ticket needs a model that is built: start it with "
-                          "keras.layers.Input(shape), or call model.build(input_shape). "
-                          f"Received: {model.name!r}, which has no weights yet.")
+        raise TicketError("A ticket needs a model that is built. "
+                          f"Received: {model.name!r}, which has no weights yet. Start it with "
+                          "keras.layers.Input(shape), or call model.build(input_shape).")
     _check_fits(ticket, model)
     if not wrappers(model):
         model = wrap_named(model, ticket.masks.keys())
     prunable = set(masked(model))
     if prunable != set(ticket.masks):
         raise TicketError(
-            "The model must prune the weights that the ticket does. Received: prunable in "
-            f"the ticket alone {sorted(set(ticket.masks) - prunable)}, in the model alone "
+            "The model and the ticket must have the same prunable weights. Received: prunable in "
+            f"the ticket only {sorted(set(ticket.masks) - prunable)}, in the model only "
             f"{sorted(prunable - set(ticket.masks))}.")
     variables = named_weights(model)
     for name, value in mask_arrays.apply(ticket.weights, ticket.masks).items():

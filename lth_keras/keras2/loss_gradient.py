@@ -1,7 +1,7 @@
-"""The gradient of a model's loss, for criteria that score by it.
+"""Computes the mean gradient of a model's loss, for criteria that need it, such as "taylor".
 
-The mean over given examples, of the compiled loss with its regularisation, with layers as in
-inference: nothing is drawn, and no statistic, metric or weight changes.
+It is the gradient of the compiled loss with regularisation, averaged over given examples.  Layers
+run in inference mode: no dropout is drawn, and no weight, statistic or metric changes.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,30 +16,45 @@ from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking.weight_names import masked
 
-NEEDS = ("gradient", "initial_gradient")  # Of a criterion, which scoring data provide.
-_TOGETHER = 256  # Examples of arrays that are taken at once.
-_SCALES = (2.0**12, 2.0**6, 1.0)  # Small gradients of float16 are 0 without, large ones infinite.
+NEEDS = ("gradient", "initial_gradient")  # The needs of a criterion that scoring data can meet.
+_TOGETHER = 256  # Examples in a batch, if arrays are given.
+# Loss scales for float16, tried until all gradients are finite: without a scale small gradients
+# become 0, and with too large a scale large ones become infinite.
+_SCALES = (2.0**12, 2.0**6, 1.0)
 
 
 def provided(scoring_data: Any) -> Collection[str]:
-    """What a search with such data provides to its criterion."""
+    """Returns the needs of a criterion that a search can meet with these scoring data.
+
+    Example:
+      >>> provided(None), provided((np.zeros((8, 2)), np.zeros(8)))
+      ((), ('gradient', 'initial_gradient'))
+    """
     return () if scoring_data is None else NEEDS
 
 
 def check_used(criterion: criteria.CriterionLike, scoring_data: Any) -> None:
-    """Raises LotteryError if scoring data are given to a criterion that needs none."""
+    """Checks that scoring data are given only if the criterion needs them.
+
+    Raises:
+      LotteryError: if they are given and not needed.
+
+    Example:
+      >>> check_used("taylor", (np.zeros((8, 2)), np.zeros(8)))
+    """
     found = criteria.get(criterion)
     if scoring_data is not None and not {*NEEDS} & {*found.needs}:
-        raise LotteryError("scoring_data is for criteria that need a gradient, such as \"taylor\"; "
-                           f"leave it out. Received: it with criterion={found.name!r}.")
+        raise LotteryError("scoring_data may be given only for criteria that need a gradient, such "
+                           f"as \"taylor\". Received: scoring_data with criterion={found.name!r}. "
+                           "Leave it out.")
 
 
 def batches(scoring_data: Any) -> tf.data.Dataset:
-    """Batches of scoring data, which can be gone through again and again.
+    """Returns batches of scoring data, which can be iterated over any number of times.
 
     Args:
-      scoring_data: a tuple (x, y) or (x, y, sample_weight) of arrays, or of nests of arrays, as
-        `fit` takes them; or a finite tf.data.Dataset of batches of such tuples.
+      scoring_data: a tuple (x, y) or (x, y, sample_weight) of arrays, or of structures of arrays,
+        as `fit` takes them; or a finite tf.data.Dataset of batches of such tuples.
 
     Raises:
       LotteryError: for anything else.
@@ -50,8 +65,9 @@ def batches(scoring_data: Any) -> tf.data.Dataset:
     """
     if isinstance(scoring_data, tf.data.Dataset):
         if scoring_data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise LotteryError("scoring_data must end: all of it is gone through in every round. "
-                               "Received: a data set that repeats for ever; use take(batches).")
+            raise LotteryError("scoring_data must be finite, since all of it is used in every "
+                               "round. Received: a data set that repeats forever. Limit it with "
+                               "dataset.take(batches).")
         return scoring_data
     if not isinstance(scoring_data, tuple) or len(scoring_data) not in (2, 3):
         raise LotteryError("scoring_data must be (x, y), (x, y, sample_weight) or a "
@@ -60,10 +76,20 @@ def batches(scoring_data: Any) -> tf.data.Dataset:
 
 
 class LossGradient:
-    """The mean gradient of a compiled model's loss with respect to its prunable weights.
+    """Computes the mean gradient of a compiled model's loss for each prunable weight.
 
     Args:
       model: a compiled model with pruning wrappers.
+
+    Example:
+      >>> from lth_keras import prune_low_magnitude
+      >>> model = prune_low_magnitude(keras.Sequential([
+      ...     keras.layers.Input((1,)), keras.layers.Dense(1, use_bias=False, name="fc")]))
+      >>> model.compile("sgd", "mse")
+      >>> model.set_weights([np.full_like(value, 3) if value.shape == (1, 1) else value
+      ...                    for value in model.get_weights()])
+      >>> LossGradient(model).mean([(np.ones((2, 1)), np.ones((2, 1)))])["fc/kernel"].tolist()
+      [[4.0]]
     """
 
     def __init__(self, model: Any):
@@ -75,7 +101,7 @@ class LossGradient:
             tf.function(self._of_batch, reduce_retracing=True)
 
     def mean(self, data: Iterable[Any]) -> dict[str, Array]:
-        """The gradient at the weights that the model has, masked by the masks that it has.
+        """Returns the mean gradient at the model's current weights; 0 for pruned weights.
 
         Args:
           data: batches (x, y) or (x, y, sample_weight).
@@ -84,9 +110,9 @@ class LossGradient:
           Weight name -> array of the weight's shape, float64.
 
         Raises:
-          LotteryError: if the loss does not reach a weight, or there are no examples.
+          LotteryError: if the loss does not depend on a weight, or there are no examples.
         """
-        # A loss counts itself in the model's metrics, which may be in the midst of an epoch.
+        # Computing a loss changes the model's loss metric, which an epoch of `fit` may be using.
         counted = [variable for metric in self._model.metrics for variable in metric.variables]
         before = [variable.numpy() for variable in counted]
         totals: dict[str, Any] = dict.fromkeys(self._weights, 0.0)
@@ -100,7 +126,7 @@ class LossGradient:
         for variable, value in zip(counted, before, strict=True):
             variable.assign(value)
         if not examples:
-            raise LotteryError("scoring_data must have examples. Received: none.")
+            raise LotteryError("scoring_data must hold at least one example. Received: none.")
         return {name: total / examples for name, total in totals.items()}
 
     def _of_examples(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Array]:
@@ -111,14 +137,16 @@ class LossGradient:
                 break
         missed = [name for name in self._weights if name not in found]
         if missed:
-            raise LotteryError("A criterion that needs a gradient takes that of the compiled loss, "
-                               "which must depend on every prunable weight: compile(loss=...). "
-                               f"Received: a loss that does not depend on {', '.join(missed)}.")
+            raise LotteryError("A criterion that needs a gradient needs a compiled loss that "
+                               "depends on every prunable weight. Received: a loss that does not "
+                               f"depend on {', '.join(missed)}. Compile the model with "
+                               "loss=....")
         return found
 
     def _of_batch(self, x: Any, y: Any, sample_weight: Any,
                   scale: tf.Tensor) -> dict[str, tf.Tensor]:
-        # Each replica takes the whole batch, of whose loss Keras gives it a share.
+        # Every replica computes the whole batch: Keras divides the loss by their number, so the
+        # sum is the gradient of the batch.
         strategy = self._model.distribute_strategy
         found = strategy.run(self._of_replica, args=(x, y, sample_weight, scale))
         return {name: strategy.reduce(tf.distribute.ReduceOp.SUM, value, axis=None)
@@ -129,7 +157,7 @@ class LossGradient:
         model = self._model
         with tf.GradientTape() as tape:
             loss = model.compute_loss(x, y, model(x, training=False), sample_weight)
-            # None for a model that was compiled without a loss.
+            # compute_loss returns None if the model was compiled without a loss.
             loss = tf.zeros(()) if loss is None else tf.cast(loss, tf.float32) * scale
         return {name: tf.convert_to_tensor(value) for name, value
                 in tape.gradient(loss, self._weights).items() if value is not None}

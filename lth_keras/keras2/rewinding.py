@@ -1,14 +1,14 @@
-"""Rewinding: what a training changes, captured at step k and restored.
+"""Rewinding: captures a model and its optimizer at step k, and restores them.
 
-What is restored, and how:
+What is restored:
 
   weights           survivors to theta_k bit for bit, pruned weights to zero
-  statistics        (batch norm) and every other weight that is not trained: to step k
-  optimizer slots   to step k; those of pruned weights as in a fresh optimizer
-  iteration count   to k, so learning-rate schedules and warm-up start over
+  statistics        batch-norm statistics and all other untrained weights, to step k
+  optimizer slots   to step k; the slots of pruned weights to those of a fresh optimizer
+  iteration count   to k, so learning-rate schedules and warm-up start over from there
   learning rate     to its value at step k
-  data order        not touched: `fit` goes on through its data as it would anyway
-  random draws      (dropout, augmentation) not touched either
+  data order        not restored: `fit` continues through its data
+  random draws      not restored: dropout and augmentation continue
 """
 
 import dataclasses
@@ -26,7 +26,20 @@ from lth_keras.keras2.masking.weight_names import masked, named_weights
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """What one rewinding restored: numbers of variables, and the step they are from."""
+    """What one rewinding restored.
+
+    Attributes:
+      weights: the number of trained weights (variables).
+      statistics: the number of weights that are not trained, such as batch-norm statistics.
+      slots: the number of optimizer slots.
+      iterations: the optimizer's iteration count after rewinding.
+      learning_rate: the learning rate, or None if a schedule computes it.
+
+    Example:
+      >>> print(Restored(4, 0, 8, 0, 0.001))
+      restored 4 weights, 0 statistics, 8 optimizer slots, iterations 0, learning rate 0.001; data \
+order goes on
+    """
 
     weights: int
     statistics: int
@@ -43,13 +56,22 @@ class Restored:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A model and its optimizer at step k.
+    """The state of a model and its optimizer at step k.
 
     Attributes:
-      weights: every weight of the model by name: theta_k.
-      optimizer: the optimizer's variables in its own order.
-      fresh_slots: slot name -> its value for a weight that has not moved yet.
-      counters: whole numbers that an optimizer counts in Python; a mapping an optimizer.
+      weights: theta_k: name -> array, for every weight of the model.
+      optimizer: the optimizer's variables, in its own order.
+      fresh_slots: slot name -> its value in a fresh optimizer.
+      counters: for each optimizer of a chain, the integers that it counts in Python attributes.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, name="fc")])
+      >>> model.compile("sgd", "mse")
+      >>> snapshot = Snapshot.of(model)
+      >>> _ = model.get_layer("fc").kernel.assign([[5.0], [5.0]])
+      >>> snapshot.restore_all(model)
+      >>> bool((model.get_layer("fc").kernel.numpy() == snapshot.weights["fc/kernel"]).all())
+      True
     """
 
     weights: dict[str, Array]
@@ -59,11 +81,11 @@ class Snapshot:
 
     @classmethod
     def of(cls, model: Any, rewinds: bool = True) -> "Snapshot":
-        """Captures a compiled model; its optimizer is built if it was not yet.
+        """Captures a compiled model, and builds its optimizer if necessary.
 
         Args:
           model: the model.
-          rewinds: whether it is to be restored with masks, which takes the fresh slots.
+          rewinds: whether `restore` will be called, which needs `fresh_slots`.
         """
         return cls(read(named_weights(model)),
                    [stored(variable) for variable in optimizer_variables(model)],
@@ -71,7 +93,7 @@ class Snapshot:
                    [_counters(part) for part in _chain(model)])
 
     def restore_all(self, model: Any) -> None:
-        """Restores everything that was captured, pruned weights too."""
+        """Restores everything as it was captured, without masks."""
         variables = named_weights(model)
         for name, value in self.weights.items():
             variables[name].assign(value)
@@ -81,12 +103,13 @@ class Snapshot:
             vars(part).update(counters)
 
     def restore(self, model: Any, masks: Arrays) -> Restored:
-        """Puts it back, with pruned weights at zero and their slots as if fresh.
+        """Restores the state with pruned weights at zero, and their slots as in a fresh optimizer.
 
         Args:
-          model: the model that it was taken from.
+          model: the model that was captured.
           masks: weight name -> 0/1 array, for the prunable weights.
         """
+        # A momentum left in the slot of a pruned weight would move it away from zero again.
         variables = named_weights(model)
         for name, value in mask_arrays.apply(self.weights, masks).items():
             variables[name].assign(value)
@@ -107,23 +130,39 @@ class Snapshot:
 
 
 def read(variables: Mapping[str, tf.Variable]) -> dict[str, Array]:
-    """The values of named variables, as arrays of their own."""
+    """Returns copies of the values of named variables, as read-only arrays."""
     return {name: stored(variable) for name, variable in variables.items()}
 
 
 def read_masks(model: Any) -> dict[str, Array]:
-    """The masks of a wrapped model, as uint8 arrays."""
+    """Returns the masks of a wrapped model, as weight name -> uint8 array.
+
+    Example:
+      >>> from lth_keras import prune_low_magnitude
+      >>> model = prune_low_magnitude(keras.Sequential([
+      ...     keras.layers.Input((2,)), keras.layers.Dense(1, name="fc")]))
+      >>> read_masks(model)["fc/kernel"].tolist()
+      [[1], [1]]
+    """
     return {name: (item.mask.numpy() != 0).astype(np.uint8)
             for name, item in masked(model).items()}
 
 
 def assign(model: Any, weights: Arrays, masks: Arrays) -> None:
-    """Puts weights into a wrapped model under masks: pruned ones are zero.
+    """Assigns weights and masks to a wrapped model; pruned weights are set to zero.
 
     Args:
       model: a wrapped model.
       weights: name -> array, for every weight of the model.
       masks: weight name -> 0/1 array, for the prunable weights.
+
+    Example:
+      >>> from lth_keras import prune_low_magnitude
+      >>> model = prune_low_magnitude(keras.Sequential([
+      ...     keras.layers.Input((2,)), keras.layers.Dense(1, use_bias=False, name="fc")]))
+      >>> assign(model, {"fc/kernel": np.ones((2, 1))}, {"fc/kernel": np.array([[1], [0]])})
+      >>> model(np.ones((1, 2))).numpy().tolist()
+      [[1.0]]
     """
     variables = named_weights(model)
     for name, value in mask_arrays.apply(weights, masks).items():
@@ -132,7 +171,7 @@ def assign(model: Any, weights: Arrays, masks: Arrays) -> None:
 
 
 def assign_masks(model: Any, masks: Arrays) -> None:
-    """Puts masks into a wrapped model, and the thresholds that tfmot's summaries show."""
+    """Assigns masks to a wrapped model, and updates the thresholds that tfmot's summaries show."""
     for name, item in masked(model).items():
         survivors = np.abs(stored(item.weight)[masks[name] != 0])
         item.mask.assign(masks[name].astype(item.mask.dtype.as_numpy_dtype))
@@ -140,17 +179,31 @@ def assign_masks(model: Any, masks: Arrays) -> None:
 
 
 def stored(variable: Any) -> Array:
-    """The value of a variable, as an array of its own that cannot be written."""
-    # Under mixed precision a weight would come cast; the stored value is what is rewound.
+    """Returns a copy of a variable's value, as a read-only array.
+
+    Example:
+      >>> stored(tf.Variable([1.0, 2.0])).tolist()
+      [1.0, 2.0]
+    """
+    # Under mixed precision a weight reads as float16; its stored value is float32.
     own = getattr(variable, "_variable", variable) \
         if hasattr(variable, "true_dtype") else variable
     value = np.array(own.numpy())
-    value.setflags(write=False)  # Tickets share theta_k, and criteria are handed it.
+    value.setflags(write=False)  # All tickets share theta_k, and criteria receive it.
     return value
 
 
 def optimizer_variables(model: Any) -> list[tf.Variable]:
-    """All that an optimizer changes: counters, learning rate, slots, loss scale."""
+    """Returns all variables of a model's optimizer: counters, learning rate, slots, loss scale.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+      >>> model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
+      >>> len(optimizer_variables(model))  # Iterations, learning rate, two momentums.
+      4
+    """
+    # `optimizer.variables` alone is not complete: it depends on the optimizer's generation, and
+    # lists neither hyperparameters nor loss scales.
     chain = _chain(model)
     _build(chain[-1], model.trainable_variables)
     found: dict[int, tf.Variable] = {}
@@ -160,7 +213,7 @@ def optimizer_variables(model: Any) -> list[tf.Variable]:
         for variable in (*(variables() if callable(variables) else variables),
                          getattr(optimizer, "_learning_rate", None),
                          getattr(optimizer, "_current_learning_rate", None),
-                         # Nadam does not list the product of its momentums.
+                         # Nadam does not list the product of its momentums among its variables.
                          getattr(optimizer, "_u_product", None),
                          *getattr(optimizer, "_hyper", {}).values(),
                          *getattr(scale, "_weights", {}).values()):
@@ -170,13 +223,13 @@ def optimizer_variables(model: Any) -> list[tf.Variable]:
 
 
 def finalize(model: Any) -> None:
-    """Ends a training as `fit` does: with use_ema, weights become their averages."""
+    """Ends a training as `fit` does: with use_ema, replaces weights by their averages."""
     if isinstance(model.optimizer, keras.optimizers.Optimizer):
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
 def _chain(model: Any) -> list[Any]:
-    # The optimizer, and those that it wraps.
+    # The optimizer and those that it wraps, such as the one in a LossScaleOptimizer.
     chain = [model.optimizer]
     while getattr(chain[-1], "inner_optimizer", None) is not None:
         chain.append(chain[-1].inner_optimizer)
@@ -184,22 +237,33 @@ def _chain(model: Any) -> list[Any]:
 
 
 def _counters(optimizer: Any) -> dict[str, int]:
+    # Some optimizers count steps in a Python attribute instead of a variable.
     return {name: value for name, value in vars(optimizer).items()
             if type(value) is int and not name.startswith("_self_")}
 
 
 def _build(optimizer: Any, weights: list[tf.Variable]) -> None:
-    if hasattr(optimizer, "_create_all_weights"):  # The optimizers of Keras before 2.11.
+    if hasattr(optimizer, "_create_all_weights"):  # Optimizers of Keras before 2.11 ("legacy").
         optimizer._create_all_weights(weights)
     else:
         optimizer.build(weights)
 
 
 def slots_of(optimizer: Any, weight: tf.Variable) -> dict[str, tf.Variable]:
-    """The optimizer's variables of a weight's own shape: moments, averages."""
+    """Returns the optimizer's variables for one weight, of the weight's shape: moments, averages.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+      >>> model.compile("adam", "mse")
+      >>> model.optimizer.build(model.trainable_variables)
+      >>> sorted(slots_of(model.optimizer, model.trainable_variables[0]))
+      ['_momentums', '_velocities']
+    """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     if hasattr(optimizer, "get_slot_names"):
         return {name: optimizer.get_slot(weight, name) for name in optimizer.get_slot_names()}
+    # New optimizers have no public way to ask for slots: they are in lists, one for each kind,
+    # with an element for each weight.
     index = optimizer._index_dict[optimizer._var_key(weight)]
     groups = {name: value[index] for name, value in vars(optimizer).items()
               if isinstance(value, (list, tuple)) and len(value) == len(optimizer._index_dict)}
@@ -208,11 +272,16 @@ def slots_of(optimizer: Any, weight: tf.Variable) -> dict[str, tf.Variable]:
 
 
 def fresh_slots(optimizer: Any) -> dict[str, float]:
-    """What an optimizer gives a weight that has never moved: mostly 0, but for some 0.1."""
+    """Returns the initial value of each kind of slot: mostly 0, but 0.1 for Adagrad's.
+
+    Example:
+      >>> fresh_slots(keras.optimizers.Adagrad())
+      {'_accumulators': 0.10000000149011612}
+    """
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     try:
         fresh = type(optimizer).from_config(optimizer.get_config())
-    except Exception:  # An optimizer of the user's own, that cannot be made from its config.
+    except Exception:  # A user's optimizer may not support from_config; 0 is used for its slots.
         return {}
     still = tf.Variable(tf.zeros((1, 1)))
     _build(fresh, [still])

@@ -1,12 +1,12 @@
-"""The search: levels of one model, each pruned from the last and rewound to theta_k.
+"""`lth.Search`: prunes one model level by level, and rewinds it to theta_k each time.
 
-The part of a search that does not depend on how the model is trained: the callback
-drives it from Keras' hooks, and a training loop of your own can drive it as well:
+It does not train the model.  LotteryTicketCallback calls it from Keras' hooks; a training loop of
+your own calls it like this:
 
     model.compile(optimizer)                  # so that the optimizer is rewound too
     search = Search(model, fraction=0.2)      # captures theta_0
     for level in range(rounds):
-        ...train, by steps in Python, in a tf.function, or compiled by XLA...
+        ...train in Python, in a tf.function, or compiled by XLA...
         search.prune_and_rewind()
     ...train...
     search.tickets[-1].save("winner.ticket")
@@ -40,28 +40,39 @@ from lth_keras.keras2.masking.weight_names import masked, named_weights, wrapper
 
 
 class Search:
-    """Masks, theta_k and tickets of one model while it is pruned level by level.
+    """Holds the masks, theta_k and tickets of one model while it is pruned level by level.
 
     Args:
       model: a compiled model with pruning wrappers, ours or tfmot's.
       fraction: share of the remaining weights that a round prunes; see LotteryTicketSchedule.
-      scope: "layer" compares scores within each weight, "global" over all weights that share
-        a fraction.
+      scope: "layer" compares scores within each weight, "global" among all weights with the same
+        fraction.
       criterion: "magnitude", "random", "taylor" or a function (initial, final, rng) -> scores;
         see `core.criteria`.
-      seed: for criteria that draw.
+      seed: the seed of criteria that draw random numbers.
       check: whether `enforce` and `prune_and_rewind` verify the invariants.
-      facts: for the tickets' provenance; values that JSON can hold.
-      take_theta: whether theta_k is the model as it is now; otherwise call `take_theta`.
-      rounds: how many it has; of matter only where the model was wrapped with
-        `sparsity_m_by_n=(m, n)`, of which each round prunes as many of every n, >= 1.
-      scoring_data: for criteria that need a gradient: (x, y), (x, y, sample_weight) or a finite
-        tf.data.Dataset of such batches.  All of it is gone through at the end of every round.
+      facts: facts to store in the tickets; JSON values.
+      take_theta: whether to capture theta_k now; otherwise call `take_theta` later.
+      rounds: the number of rounds, >= 1. It matters only if the model was wrapped with
+        `sparsity_m_by_n=(m, n)`: every round then prunes m / rounds of every n weights.
+      scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
+        finite tf.data.Dataset of such batches.  All of it is used at the end of every round.
 
     Attributes:
       level: how many times this search has pruned the model.
       masks: weight name -> uint8 mask of the level in training.
-      tickets: those of level 0 to `level`, once theta_k is taken.
+      tickets: the tickets of levels 0 to `level`, once theta_k is captured.
+
+    Example:
+      >>> import tf_keras as keras
+      >>> from lth_keras import prune_low_magnitude
+      >>> model = prune_low_magnitude(keras.Sequential([
+      ...     keras.layers.Input((4,)), keras.layers.Dense(10)]))
+      >>> model.compile("adam", "mse")
+      >>> search = Search(model, fraction=0.5)
+      >>> restored = search.prune_and_rewind()  # After training the model.
+      >>> search.level, search.density
+      (1, 0.5)
     """
 
     def __init__(self, model: Any, *, fraction: Fraction = 0.2, scope: Scope = "layer",
@@ -71,9 +82,9 @@ class Search:
         check_choice("scope", scope, SCOPES)
         if not wrappers(model) or not model.built or getattr(model, "optimizer", None) is None:
             raise LotteryError("A search needs a model that is built, wrapped by "
-                               "lth.prune_low_magnitude and compiled, be it with an optimizer "
-                               "alone: model.compile(optimizer). "
-                               f"Received: {model.name!r}, which is not.")
+                               "lth.prune_low_magnitude and compiled, at least with an optimizer. "
+                               f"Received: {model.name!r}, which is not. Call "
+                               "model.compile(optimizer).")
         fraction = check_fraction(fraction)
         self.model = model
         self.level = 0
@@ -88,12 +99,13 @@ class Search:
             fraction=fraction, criterion=criterion, structures=structures, scope=scope,
             rounds=rounds, provided=loss_gradient.provided(scoring_data), caller="Search")
         self._provided = self._providers(scoring_data)
-        # tfmot's own wrapper lets pruned weights move in a step and masks them in the next.
+        # tfmot's own wrapper masks weights in the forward pass, so an optimizer step moves pruned
+        # weights away from zero until the next one; a checkpoint in between would have them.
         self._stray = [item for item in self._weights.values()
                        if not isinstance(item.wrapper, MaskedLayer)]
         self._theta: rewinding.Snapshot | None = None
         self.masks: dict[str, Array] = rewinding.read_masks(model)
-        # What is pruned already stays so: a search can go on from a ticket.
+        # Weights that are already pruned stay pruned, so that a search can continue a ticket.
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
                     "criterion": criteria.name_of(criterion), **named(structures),
                     **(facts or {})}
@@ -116,14 +128,14 @@ class Search:
 
     @property
     def theta(self) -> rewinding.Snapshot | None:
-        """The model and its optimizer at theta_k, once that is taken."""
+        """The state of the model and its optimizer at step k, or None if not captured yet."""
         return self._theta
 
     def take_theta(self) -> None:
-        """Captures the model and its optimizer as theta_k, which survivors return to.
+        """Captures the model and its optimizer as theta_k, to which the model will be rewound.
 
         Raises:
-          DivergedError: if a weight is not finite.
+          DivergedError: if a weight is NaN or infinite.
         """
         self.check_finite()
         self._theta = rewinding.Snapshot.of(self.model)
@@ -131,25 +143,26 @@ class Search:
 
     def go_on(self, masks: Mapping[str, Array], theta: rewinding.Snapshot | None,
               tickets: Sequence[Ticket]) -> None:
-        """Goes on from where an earlier search of the same model was.
+        """Resumes an earlier search of the same model.
 
         Args:
-          masks: those of the level in training; they are not put into the model.
-          theta: theta_k, or None where it was not taken yet.
-          tickets: those of level 0, 1, ... up to that in training; none without theta_k.
+          masks: the masks of the level in training; they are not assigned to the model.
+          theta: theta_k, or None if it was not captured yet.
+          tickets: the tickets of levels 0, 1, ... up to the level in training; empty without
+            theta_k.
         """
         self.masks, self._theta = dict(masks), theta
         self.tickets = list(tickets)
         self.level = max(len(self.tickets) - 1, 0)
 
     def enforce(self) -> None:
-        """To be called after every batch.
+        """Sets pruned weights to zero again; call it after every batch.
 
-        Masks again what tfmot's own wrapper let move, and with `check` verifies that pruned
-        weights are exactly zero.
+        This is necessary only with tfmot's own wrappers.  With `check`, it also verifies that all
+        pruned weights are exactly zero.
 
         Raises:
-          InvariantError: if one is not.
+          InvariantError: if a pruned weight is not zero.
         """
         for item in self._stray:
             item.weight.assign(item.weight * item.mask)
@@ -157,16 +170,16 @@ class Search:
             invariants.pruned_are_zero(self._values(), self.masks)
 
     def not_finite(self) -> dict[str, int]:
-        """How many values of each weight are NaN or infinite; no entry for a weight of none."""
+        """Returns how many values are NaN or infinite, for each weight that has any."""
         counts = {name: int(np.count_nonzero(~np.isfinite(value)))
                   for name, value in rewinding.read(named_weights(self.model)).items()}
         return {name: count for name, count in counts.items() if count}
 
     def check_finite(self, loss: float | None = None) -> None:
-        """Makes sure that the round has not diverged.
+        """Checks that the round has not diverged.
 
         Args:
-          loss: the training loss, where it is known.
+          loss: the training loss, if it is known.
 
         Raises:
           DivergedError: if the loss or a weight is NaN or infinite.
@@ -176,23 +189,24 @@ class Search:
         if found:
             more = f" and {len(found) - 2} more" if len(found) > 2 else ""
             raise DivergedError(
-                "A round must stay finite, or it finds no ticket. Received: at level "
+                "The loss and weights of a round must be finite to make a ticket. Received: at "
+                "level "
                 f"{self.level}, NaN or infinite: {', '.join(found[:2])}{more}. Lower the learning "
                 "rate or clip the gradients; the tickets of the levels so far are kept.")
 
     def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> rewinding.Restored:
-        """Ends a round: prunes by the trained weights, rewinds survivors to theta_k.
+        """Ends a round: prunes the lowest scores, and rewinds the model to theta_k.
 
         Args:
-          metrics: what the round measured, for the provenance of the new ticket.
+          metrics: measurements of the round, to store in the new ticket.
 
         Returns:
           What was restored.
 
         Raises:
-          LotteryError: if theta_k has not been taken, or a score is NaN.
-          DivergedError: if a weight is NaN or infinite; the masks stay as they were.
-          InvariantError: with `check`, if masks are not nested or a survivor differs.
+          LotteryError: if theta_k has not been captured, or a score is NaN.
+          DivergedError: if a weight is NaN or infinite; the masks are not changed then.
+          InvariantError: with `check`, if masks are not nested or a survivor differs from theta_k.
         """
         if self._theta is None:
             raise LotteryError("A round must reach rewind_step before it ends. Received: the end "
@@ -215,11 +229,12 @@ class Search:
         return restored
 
     def _providers(self, scoring_data: Any) -> Provided:
+        # The values that a criterion may need, as functions: they are computed only if it does.
         loss_gradient.check_used(self._rule.criterion, scoring_data)
         if scoring_data is None:
             return {}
         batches, gradient = loss_gradient.batches(scoring_data), LossGradient(self.model)
-        gradient.mean(itertools.islice(batches, 1))  # What cannot work is said before training.
+        gradient.mean(itertools.islice(batches, 1))  # An error here comes before hours of training.
 
         def at_theta() -> Arrays:
             assert self._theta is not None
@@ -241,7 +256,7 @@ class Search:
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    # JSON has no NaN; a measure that is not finite is written as text.
+    # JSON has no NaN: values that are not finite are stored as text.
     return {name: value if not isinstance(value, numbers.Real) or isinstance(value, int)
             else float(value) if math.isfinite(value) else str(float(value))
             for name, value in metrics.items()}

@@ -157,8 +157,8 @@ def test_weights_that_differ_are_named_and_the_model_stays_as_it_was(build, part
 def test_another_prunable_set_is_named_and_the_model_stays_as_it_was():
     model = lth.prune_low_magnitude(networks.mlp(), exclude=lambda layer: layer.units == 8)
     before = model.get_weights()
-    with pytest.raises(TicketError, match=r"in the ticket alone \['dense/kernel'\], in the model "
-                                          r"alone \[\]"):
+    with pytest.raises(TicketError, match=r"in the ticket only \['dense/kernel'\], in the model "
+                                          r"only \[\]"):
         small().apply(model)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)

@@ -102,21 +102,21 @@ def test_a_loss_far_below_what_half_precision_can_hold_has_a_gradient():
 
 @pytest.mark.parametrize(("data", "said"), [
     (X, "Received: ndarray"), ([X, Y], "Received: list"), ((X,), "Received: tuple"),
-    (tf.data.Dataset.from_tensors((X, Y)).repeat(), "repeats for ever; use take")])
+    (tf.data.Dataset.from_tensors((X, Y)).repeat(), "repeats forever. Limit it")])
 def test_data_that_cannot_be_gone_through_are_refused(data, said):
     with pytest.raises(LotteryError, match=said):
         lth.Search(compiled(), criterion="taylor", scoring_data=data)
 
 
 def test_no_examples_are_refused():
-    with pytest.raises(LotteryError, match="must have examples. Received: none"):
+    with pytest.raises(LotteryError, match="must hold at least one example"):
         lth.Search(compiled(), criterion="taylor", scoring_data=(X[:0], Y[:0]))
 
 
 @pytest.mark.parametrize("loss", [None, lambda y, output: tf.reduce_mean(y)])
 def test_a_loss_that_reaches_no_weight_is_refused_before_training(loss):
     model = compiled(loss=loss)
-    with pytest.raises(LotteryError, match="compile\\(loss=.*does not depend on dense/kernel, "):
+    with pytest.raises(LotteryError, match="does not depend on dense/kernel, .*loss="):
         lth.Search(model, criterion="taylor", scoring_data=(X, Y))
 
 
@@ -179,10 +179,10 @@ def test_a_search_in_fit_provides_it_too():
     lambda **options: lth.Search(compiled(), **options), lottery])
 @pytest.mark.parametrize(("options", "said"), [
     ({"criterion": "taylor"}, "must provide what its criterion needs. Received: 'taylor', which "
-                              "needs gradient, from one that provides mask.*scoring_data=\\(x, y"),
+                              "needs gradient; provided is only mask.*scoring_data=\\(x, y"),
     ({"criterion": Criterion("flow", lambda *three, flow: flow, ("flow",))},
      "flow: nobody provides it yet"),
-    ({"scoring_data": (X, Y)}, "leave it out. Received: it with criterion='magnitude'")])
+    ({"scoring_data": (X, Y)}, "Received: scoring_data with criterion='magnitude'. Leave it out")])
 def test_needs_and_data_that_do_not_meet_are_refused_before_training(search, options, said):
     with pytest.raises(LotteryError, match=said):
         search(**options)

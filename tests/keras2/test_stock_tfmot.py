@@ -93,7 +93,7 @@ def test_a_ticket_found_on_a_stock_model_applies_to_any(scope, tmp_path):
 def test_another_schedule_is_refused_before_the_first_batch():
     for other in (schedule(fraction=0.5), sparsity.ConstantSparsity(0.5, 0)):
         batches = networks.Batches()
-        with pytest.raises(LotteryError, match="must be given the callback's schedule"):
+        with pytest.raises(LotteryError, match="must have the callback's schedule"):
             stock(other).fit(X, Y, batch_size=BATCH, epochs=4, verbose=0,
                              callbacks=[batches, search_for()])
         assert batches.count == 0

@@ -198,7 +198,7 @@ def interrupted_backup():
             backup = callbacks.BackupAndRestore(f"{folder}/backup", save_freq=1)
             with pytest.raises((KeyboardInterrupt, LotteryError)) as caught:
                 fit(backup, other)(compiled(), search_)
-    assert "cannot go on from a backup" in str(caught.value)
+    assert "cannot be resumed from a backup" in str(caught.value)
 
 
 # Divergence, steps an execution, loops, devices.

@@ -1,4 +1,4 @@
-"""The callback: a whole search for winning tickets inside one `model.fit`."""
+"""`lth.LotteryTicketCallback`: a whole search for winning tickets in one `model.fit`."""
 
 import os
 import pathlib
@@ -22,58 +22,61 @@ from lth_keras.keras2.rewinding import Restored
 
 
 class LotteryTicketCallback(keras.callbacks.Callback):
-    """Trains, prunes, rewinds and repeats, within one `model.fit`.
+    """Trains, prunes and rewinds a model level by level, within one `model.fit`.
 
-    Level 0 trains the network as it is; after each of `rounds` rounds the lowest scores
-    are pruned and everything else goes back to theta_k; level `rounds` is trained last.
-    On a model that is pruned already, level 0 has the density that it has.
-    A model that was wrapped with `block_size`, `sparsity_m_by_n` or `structure` is pruned in that
-    structure: `fraction` is then one of blocks, or says by 0 what stays dense (`core.structures`).
-    What a rewinding restores is listed in `keras2.rewinding` and kept in `restored`.
-    List the callback before CSVLogger and TensorBoard, so that they log level and density.
+    Level 0 trains the dense network.  After each of `rounds` rounds the weights with the lowest
+    scores are pruned, and the model is rewound to theta_k, its state at step `rewind_step`.  The
+    last level, `rounds`, is trained and not pruned.  If the model is already pruned, level 0
+    starts at its density.
+
+    If the model was wrapped with `block_size`, `sparsity_m_by_n` or `structure`, it is pruned in
+    that structure.  `fraction` is then a fraction of blocks, or 0 for the layers to keep dense
+    (`core.structures`).  `keras2.rewinding` lists what rewinding restores; `restored` holds what
+    it restored.  List this callback before CSVLogger and TensorBoard, so that they log level and
+    density.
 
     Args:
-      schedule: a LotteryTicketSchedule; or give its parts instead:
+      schedule: a LotteryTicketSchedule. Alternatively, give its parts:
       rounds, epochs_per_round, steps_per_round, fraction: see LotteryTicketSchedule.
-      rewind_step: k of theta_k, in optimizer steps of level 0, >= 0.  Later rounds start
-        with the state of step k and train for a whole round from there.
-      scope: "layer" compares scores within each weight, "global" over all weights that share
-        a fraction.
+      rewind_step: k of theta_k, an optimizer step of level 0, >= 0.  Later rounds start from
+        theta_k and train for a whole round.
+      scope: "layer" compares scores within each weight, "global" among all weights with the same
+        fraction.
       criterion: "magnitude", "random", "taylor" or a function (initial, final, rng) -> scores;
         see `core.criteria`.
-      round_callbacks: Keras callbacks that see every round as a training of its own:
-        EarlyStopping ends the round, LearningRateScheduler counts from its start.
-      seed: for criteria that draw.
-      check: whether to verify, at every batch, that pruned weights are zero, and at every
-        rewinding that masks are nested and survivors equal theta_k.  Costs a copy of the
-        weights a batch.
-      verbose: 0 for silence, 1 for a line a round.
-      provenance: facts for the tickets, such as {"dataset": "mnist"}; JSON values.
-      workdir: a folder in which the search is kept after every epoch, in the background.  A fit
-        that was killed goes on from there when the same script runs again, and ends in the same
-        bits where the data's order is a function of seed and epoch; see docs/resuming.md.
-      scoring_data: for criteria that need a gradient: (x, y), (x, y, sample_weight) or a finite
-        tf.data.Dataset of such batches, such as a part of the training data.
+      round_callbacks: Keras callbacks to which every round looks like a training of its own:
+        EarlyStopping ends the round, LearningRateScheduler counts from the round's start.
+      seed: the seed of criteria that draw random numbers, and of `order`.
+      check: whether to verify after every batch that pruned weights are zero, and at every
+        rewinding that masks are nested and survivors equal theta_k.  Costs a copy of the weights
+        in each batch.
+      verbose: 0 prints nothing, 1 prints a line for each round.
+      provenance: facts to store in the tickets, such as {"dataset": "mnist"}; JSON values.
+      workdir: a folder to which the search is saved after every epoch, in the background.  If the
+        fit is killed, running the same script again resumes it.  The result is the same bit for
+        bit if the order of the data depends only on seed and epoch; see docs/resuming.md.
+      scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
+        finite tf.data.Dataset of such batches, such as a part of the training data.
 
     Attributes:
-      results: a pandas DataFrame, a row a level: level, density, steps, epochs, seconds,
-        early_stop_step (step of minimum validation loss, at the end of an epoch),
-        val_loss_min, diverged, and the last epoch's metrics.  Steps count from the round's
-        start, epochs are those that ended in it; a round without an epoch's end has no metrics.
+      results: a pandas DataFrame with one row for each level: level, density, steps, epochs,
+        seconds, early_stop_step (the step of minimum validation loss, at the end of an epoch),
+        val_loss_min, diverged, and the last epoch's metrics.  Steps count from the round's start;
+        epochs are those that ended in the round.  A round in which no epoch ends has no metrics.
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.
-      epochs: what to pass to `fit`, where rounds are counted in epochs.
-      order: makes data sets whose order is a function of seed and epoch, for `fit`:
+      epochs: the number of epochs to pass to `fit`, if rounds are counted in epochs.
+      order: makes data sets for `fit` whose order depends only on seed and epoch:
         `lottery.order.batches(x, y, batch_size=64)`; see `keras2.fit.data_order`.
 
-    After the fit, `report()` writes a page with tables, pictures and the verdict.
+    After the fit, `report()` writes a page with tables, figures and the verdict.
 
     Raises:
-      LotteryError: before any training, for settings that cannot work together.
-      WorkdirError: for a workdir in use, of other settings, damaged, or that cannot be written;
-        it names the file.
-      DivergedError: in `fit`, when a round ends with a loss or weights that are not finite.
-        Its row of `results` has `diverged`, and `tickets` are those of the levels so far.
+      LotteryError: before any training, if settings cannot work together.
+      WorkdirError: if the workdir is in use, damaged, cannot be written, or has other settings;
+        the message names the file.
+      DivergedError: in `fit`, if a round ends with a loss or weights that are not finite.  Its row
+        of `results` has `diverged`; `tickets` keeps the tickets of the levels so far.
 
     Example:
       >>> import numpy as np
@@ -118,33 +121,41 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     def epochs(self) -> int:
         """The epochs of the whole search: (rounds + 1) x epochs_per_round."""
         if self.schedule.epochs_per_round is None:
-            raise LotteryError("Where rounds are counted in steps, the epochs depend on the data: "
-                               "use lottery.epochs_for(steps_per_epoch). Received: "
-                               f"{self.schedule!r}.")
+            raise LotteryError("If rounds are counted in steps, the number of epochs depends on "
+                               f"the data. Received: {self.schedule!r}. Use "
+                               "lottery.epochs_for(steps_per_epoch).")
         return self.epochs_for(1)
 
     def epochs_for(self, steps_per_epoch: int) -> int:
-        """The epochs of the whole search on data of this many batches."""
+        """Returns the number of epochs of the whole search.
+
+        Args:
+          steps_per_epoch: the number of batches in an epoch, >= 1.
+
+        Example:
+          >>> LotteryTicketCallback(rounds=2, steps_per_round=100).epochs_for(50)
+          6
+        """
         needed = preflight.epochs_needed(self.schedule, steps_per_epoch)
         assert needed is not None
         return needed
 
     @property
     def results(self) -> pd.DataFrame:
-        """A row a level that has been trained."""
+        """A row for each level that has been trained."""
         return pd.DataFrame(self._fit_search.progress.rows if self._fit_search else [])
 
     @property
     def tickets(self) -> list[Ticket]:
-        """The tickets of level 0, 1, ... as far as the search has come."""
+        """The tickets of levels 0, 1, ... that have been found so far."""
         return self._fit_search.search.tickets if self._fit_search else []
 
     @property
     def ticket(self) -> Ticket:
         """The ticket of the highest level reached: theta_k and its mask."""
         if not self.tickets:
-            raise LotteryError("There is a ticket once training has reached rewind_step. "
-                               "Received: a callback whose fit has not come so far.")
+            raise LotteryError("A search has a ticket once its training has reached rewind_step. "
+                               "Received: a callback whose fit has not reached it.")
         return self.tickets[-1]
 
     @property
@@ -153,18 +164,18 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         return self._fit_search.progress.restored if self._fit_search else []
 
     def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
-        """Writes the report of the search: a page with tables, pictures and the verdict.
+        """Writes the report of the search: a page with tables, figures and the verdict.
 
-        It is the page that `lth report WORKDIR` writes, also of a search without a workdir, and of
-        one that was interrupted.  A fit trains no re-initialised control, so the page compares
-        the levels with the dense network and says that it cannot tell which of them win.
+        It is the page that `lth report WORKDIR` writes, but needs no workdir, and may be written
+        after an interrupted fit.  A fit trains no re-initialised control, so the page compares
+        the levels with the dense network only, and does not say which of them win.
 
         Args:
-          out: folder for the page, its pictures and results.csv; by default plots in the workdir,
-            or report if there is none.
+          out: folder for the page, its figures and results.csv. Defaults to plots in the workdir,
+            or to report if there is no workdir.
 
         Returns:
-          Where the page is; it needs no other file.
+          The path of the page, which needs no other file.
 
         Raises:
           LotteryError: if no level is trained yet.
@@ -174,9 +185,9 @@ class LotteryTicketCallback(keras.callbacks.Callback):
           lottery.report("report")  # After `fit`: report/report.html
         """
         if self._fit_search is None:
-            raise LotteryError("A report needs a level that is trained. Received: a callback "
+            raise LotteryError("A report needs at least one trained level. Received: a callback "
                                "before its fit.")
-        import lth_keras  # Which knows where the reports are; this package is below them.
+        import lth_keras  # keras2 must not import reports, which is a package above it.
         versions = dict(sorted(self.tickets[0].provenance["versions"].items())) \
             if self.tickets else {}
         path: pathlib.Path = lth_keras.report_search({
@@ -186,10 +197,10 @@ class LotteryTicketCallback(keras.callbacks.Callback):
             "versions": versions}, self.workdir, out)
         return path
 
-    # Keras' hooks, in the order of a training.
+    # Keras' hooks, in the order in which a training calls them.
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if self._fit_search is not None:  # A fit that may have been interrupted.
+        if self._fit_search is not None:  # An earlier fit may have been interrupted.
             self._fit_search.close()
         self._fit_search = None
         self._history = getattr(self.model, "history", None)  # Each fit has its own.
@@ -228,5 +239,5 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         return self._fit_search
 
     def _test(self, hook: str, *arguments: Any) -> None:
-        if self._fit_search is not None:  # It may be `evaluate`, before any fit.
+        if self._fit_search is not None:  # `evaluate` calls these hooks too, also before any fit.
             self._fit_search.test(hook, *arguments)

@@ -1,8 +1,9 @@
-"""Data in an order that is a function of a seed and the epoch, and of nothing before it.
+"""Data sets whose order depends only on a seed and the number of the epoch.
 
-`fit` shuffles arrays, and tf.data reshuffles, by state that a new process does not have.
-Here epoch 7 has the same batches in the same order whether or not epochs 0 to 6 were trained
-in the same process.  `tf.data` makes the order: nothing is traced anew from epoch to epoch.
+`fit` shuffles arrays, and tf.data reshuffles, with a random state that a new process does not
+have.  Here epoch 7 has the same batches in the same order whether or not epochs 0 to 6 were trained
+in the same process, so that a resumed search continues bit for bit.  tf.data reads the epoch from
+a variable, so nothing is traced again from epoch to epoch.
 """
 
 from typing import Any
@@ -15,10 +16,10 @@ from lth_keras.errors import LotteryError
 
 
 class DataOrder:
-    """The order of the examples in each epoch; that of a callback is `lottery.order`.
+    """Makes data sets with a new order in each epoch; a callback has one, `lottery.order`.
 
     Args:
-      seed: any whole number.
+      seed: a whole number that determines all orders.
 
     Example:
       >>> import numpy as np
@@ -39,14 +40,14 @@ class DataOrder:
 
     @property
     def used(self) -> bool:
-        """Whether it has made a dataset."""
+        """Whether a data set was made with this order."""
         return self._variable is not None
 
     def begin(self, epoch: int) -> None:
-        """Gives iterations that begin from now on the order of an epoch.
+        """Sets the epoch whose order the next iterations have; the callback calls this in `fit`.
 
         Args:
-          epoch: >= 0; a callback does this for its `fit`.
+          epoch: the number of the epoch, >= 0.
         """
         self._epoch = epoch
         if self._variable is not None:
@@ -54,20 +55,25 @@ class DataOrder:
 
     def batches(self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int,
                 drop_remainder: bool = False) -> tf.data.Dataset:
-        """Batches of arrays, shuffled as a whole anew each epoch.
+        """Makes batches of arrays, in a new random order of all examples in each epoch.
 
         Args:
-          x: an array of shape (examples, ...), or a structure of them, such as a mapping.
+          x: an array of shape (examples, ...), or a structure of arrays, such as a dict.
           y: targets of the same length, or None.
           sample_weight: weights of the same length, or None.
-          batch_size: examples a batch, >= 1.
-          drop_remainder: whether to leave out a last batch that is smaller.
+          batch_size: examples in a batch, >= 1.
+          drop_remainder: whether to drop a last batch that is smaller.
 
         Returns:
           A dataset of x, (x, y) or (x, y, sample_weight), for `fit` without steps_per_epoch.
 
         Raises:
-          LotteryError: if the arrays differ in length, or batch_size is not in its range.
+          LotteryError: if the arrays differ in length or are empty, or batch_size is below 1.
+
+        Example:
+          >>> data = DataOrder(seed=0).batches(tf.zeros((3, 5)), tf.zeros(3), batch_size=2)
+          >>> [tuple(x.shape) for x, y in data]
+          [(2, 5), (1, 5)]
         """
         check_whole("batch_size", batch_size, 1)
         given = (x, y, sample_weight) if sample_weight is not None else (x, y)
@@ -75,7 +81,7 @@ class DataOrder:
         shapes = [tuple(array.shape) for array in tf.nest.flatten(arrays)]
         sizes = {shape[0] if shape else 0 for shape in shapes}
         if len(sizes) != 1 or 0 in sizes:
-            raise LotteryError("Arrays must have one length, of at least 1. "
+            raise LotteryError("x, y and sample_weight must have the same length, at least 1. "
                                f"Received: shapes {shapes}.")
         size = int(sizes.pop())
         steps = size // batch_size if drop_remainder else -(-size // batch_size)
@@ -90,19 +96,25 @@ class DataOrder:
         ).apply(tf.data.experimental.assert_cardinality(steps)).prefetch(tf.data.AUTOTUNE)
 
     def shuffled(self, dataset: tf.data.Dataset, buffer_size: int) -> tf.data.Dataset:
-        """A dataset shuffled through a buffer anew each epoch.
+        """Shuffles a data set through a buffer, in a new random order in each epoch.
 
         Args:
-          dataset: of examples, not yet in batches, in the same order whenever it is read; so
-            without a shuffle of its own that reshuffles.
-          buffer_size: how many examples each is drawn from, >= 1; as many as there are for
-            every order to be as likely.
+          dataset: examples, not yet in batches. It must have the same order whenever it is read,
+            so it must not reshuffle itself.
+          buffer_size: the size of the buffer that examples are drawn from, >= 1. All orders are
+            equally likely only if all examples fit into it.
 
         Returns:
           A dataset of the same elements, to be batched, for `fit` without steps_per_epoch.
+
+        Example:
+          >>> data = DataOrder(seed=0).shuffled(tf.data.Dataset.range(4), buffer_size=4)
+          >>> sorted(int(value) for value in data)
+          [0, 1, 2, 3]
         """
         def reshuffled(epoch: tf.Tensor) -> tf.data.Dataset:
-            # tf.data draws from its function's seed, else the global one, and the seed given.
+            # tf.data combines the given seed with the graph's seed, or else with the global one,
+            # which this order must not depend on.
             tf.compat.v1.get_default_graph().seed = self._key % 2**31
             return dataset.shuffle(buffer_size, seed=epoch, reshuffle_each_iteration=False)
         shuffled = self._epochs().flat_map(reshuffled)
@@ -111,7 +123,7 @@ class DataOrder:
             tf.data.experimental.assert_cardinality(size))
 
     def _epochs(self) -> tf.data.Dataset:
-        # One element, read when an iteration begins.
+        # A data set of one element: the epoch at the moment at which an iteration begins.
         if self._variable is None:
             with tf.init_scope(), tf.device("CPU:0"):
                 self._variable = tf.Variable(self._epoch, dtype=tf.int64, trainable=False)

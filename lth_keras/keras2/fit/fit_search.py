@@ -1,8 +1,8 @@
-"""A search within one `fit`: how its rounds begin, end and follow each other.
+"""Runs a search within one `fit`: how rounds begin and end in the hooks that Keras calls.
 
-A round ends with the batch or epoch that completes it, but the network is pruned and
-rewound only when the next one begins.  In between, at the end of the batch and of the
-epoch, validation and every other callback see the trained network of the round.
+A round ends with the batch or epoch that completes it, but the network is pruned and rewound only
+when the next round begins.  In between, validation and all other callbacks must still see the
+trained network of the round, for instance to save it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from lth_keras.keras2.search import Search
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
-    """What a search in `fit` was asked for; see LotteryTicketCallback."""
+    """The arguments of a search in `fit`; see LotteryTicketCallback."""
 
     schedule: LotteryTicketSchedule
     rewind_step: int
@@ -45,33 +45,33 @@ class SearchSettings:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The facts for the tickets."""
+        """The settings that are stored in the tickets."""
         return {"schedule": self.schedule.get_config()["config"],
                 "rewind_step": self.rewind_step, **self.facts}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes it this search and no other: JSON values."""
+        """The settings that must be the same to resume a search, as JSON values."""
         return {**self.provenance, "scope": self.scope, "seed": self.seed,
                 "criterion": criteria.name_of(self.criterion),
                 "round_callbacks": [type(item).__name__ for item in self.round_callbacks]}
 
 
 class FitSearch:
-    """A search in one `fit`, from its first batch to its last.
+    """Runs a search in one `fit`, from its first batch to its last.
 
     Args:
-      asked: what the search was asked for.
+      asked: the arguments of the callback.
       model: the model of the fit, wrapped, built and compiled.
-      params: what Keras tells callbacks of the fit.
-      order: the order of the data, if the user takes it from us.
+      params: the parameters of the fit that Keras gives to callbacks.
+      order: the callback's data order, which the user's data may follow.
 
     Attributes:
-      progress: how far it has come.
-      search: its masks, theta_k and tickets.
+      progress: the current round and the rows of the finished rounds.
+      search: the masks, theta_k and tickets.
 
     Raises:
-      LotteryError: for settings that cannot work together, before anything is changed.
+      LotteryError: if settings cannot work together; nothing has been changed then.
     """
 
     def __init__(self, asked: SearchSettings, model: Any, params: Mapping[str, Any],
@@ -82,12 +82,12 @@ class FitSearch:
         self._schedule = asked.schedule
         self._checkpointer = None if asked.workdir is None else \
             Checkpointer(asked.workdir, model, asked.identity, params["epochs"])
-        self._batches = 0  # Of this epoch.
-        self._next_epoch: int | None = None  # Once one has ended.
+        self._batches = 0  # Batches of this epoch so far.
+        self._next_epoch: int | None = None  # None until an epoch has ended.
         try:
             self._begin()
         except BaseException:
-            self.close()
+            self.close()  # Otherwise the workdir would stay locked, and no fit could be started.
             raise
 
     def _begin(self) -> None:
@@ -100,7 +100,8 @@ class FitSearch:
             scoring_data=asked.scoring_data)
         for wrapper in wrappers(model):
             if not isinstance(wrapper, MaskedLayer):
-                # Past its schedule's last step, tfmot's wrapper leaves the pruning to us.
+                # tfmot's own wrapper would prune by itself; after its schedule's last step it
+                # does not.
                 wrapper.pruning_step.assign(self._schedule.last_step)
         self.progress = Progress(Round(0, self.search.density))
         self._inner = RoundCallbacks(asked.round_callbacks, model, {
@@ -125,7 +126,8 @@ class FitSearch:
         return self.round.over and self.round.level == self._schedule.rounds
 
     def begin_epoch(self, epoch: int) -> None:
-        """At the beginning of an epoch."""
+        """Handles the beginning of an epoch: saves the search, and begins a round if one is due."""
+        # Keras sets the model's epochs and steps only after on_train_begin.
         if self.progress.first_epoch is None:
             self.progress.first_epoch = epoch
             preflight.check_not_restored(self._model)
@@ -133,14 +135,15 @@ class FitSearch:
                               self._params.get("steps"))
         self._batches = 0
         self._order.begin(epoch)
-        # Only now have all callbacks done with the last epoch.
+        # Saved here and not in on_epoch_end, where callbacks after this one have yet to act.
         self._save(epoch)
         if self.round.over:
             self._next_round()
         self._inner.on_epoch_begin(self.round.epochs)
 
     def begin_batch(self, batch: int) -> None:
-        """At the beginning of a batch, or of several that run together."""
+        """Handles the beginning of a batch, or of the steps of one execution."""
+        # A round that is counted in steps may end within an epoch.
         if self.round.over:
             self._next_round()
             self._model.reset_metrics()
@@ -148,7 +151,8 @@ class FitSearch:
         self._inner.on_train_batch_begin(batch)
 
     def end_batch(self, batch: int, logs: Any) -> None:
-        """At the end of a batch, or of the last of several that ran together."""
+        """Handles the end of a batch, or of the steps of one execution."""
+        # With steps_per_execution, `batch` is the last of several that ran.
         self.round.steps += batch + 1 - self._batches
         self._batches = batch + 1
         self.round.loss = (logs or {}).get("loss")
@@ -163,23 +167,28 @@ class FitSearch:
             self._checkpointer.check()
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
-        """At the end of an epoch, validation included; adds to its logs."""
+        """Handles the end of an epoch, after its validation; adds level and density to its logs."""
         logs.update(level=self.round.level, density=self.round.density)
         self.round.end_epoch(logs)
         with self._round_ends_on_request():
             self._inner.on_epoch_end(self.round.epochs - 1, logs)
         if self.round.loss_not_finite and self.search.not_finite():
-            # No step mends it.  The error comes when the other callbacks have finished.
+            # Weights that are NaN stay so.  The error is raised in `end`, when the other callbacks
+            # have seen the epoch: a CSVLogger then has its row.
             self._model.stop_training = True
         self._end_round_if(self._schedule.round_over(self.round.steps, self.round.epochs))
         self._next_epoch = epoch + 1
-        # Keras makes the next iterator before the next hook.
+        # Keras makes the next epoch's iterator before it calls on_epoch_begin.
         self._order.begin(self._next_epoch)
 
     def end(self) -> None:
-        """At the end of the fit."""
-        # Otherwise what was saved before the last epoch stands: Keras has put averages in now,
-        # and an epoch may have been cut short.
+        """Handles the end of the fit.
+
+        Raises:
+          DivergedError: if the last round ended with a loss or weights that are not finite.
+        """
+        # An unfinished search stays as it was saved before its last epoch: with use_ema, Keras has
+        # replaced the weights by their averages by now, and the epoch may have been cut short.
         if self._next_epoch is not None and self._finished and not self.round.loss_not_finite:
             self._save(self._next_epoch)
         self._close_round()
@@ -188,21 +197,22 @@ class FitSearch:
         if not self._finished:
             warnings.warn(f"fit ended before the search did: at level {self.round.level} of "
                           f"{self._schedule.rounds}, after {self.round.steps} steps of its round. "
-                          "A callback that is to end a round alone belongs in round_callbacks.",
+                          "A callback that should end only a round, such as EarlyStopping, belongs "
+                          "in round_callbacks.",
                           stacklevel=3)
 
     def test(self, hook: str, *arguments: Any) -> None:
-        """One of Keras' hooks for validation, for the round's callbacks."""
+        """Passes one of Keras' hooks for validation on to the round's callbacks."""
         getattr(self._inner, hook)(*arguments)
 
     def close(self) -> None:
-        """Lets the workdir go, if the fit was interrupted; twice is harmless."""
+        """Unlocks the workdir of an interrupted fit; may be called more than once."""
         if self._checkpointer is not None:
             self._checkpointer.close()
 
     @contextlib.contextmanager
     def _round_ends_on_request(self) -> Iterator[None]:
-        # A round callback that stops "the training" stops its round, not the search.
+        # model.stop_training, set by a round callback, ends its round and not the search.
         stopped, self._model.stop_training = self._model.stop_training, False
         yield
         asked, self._model.stop_training = self._model.stop_training, stopped
@@ -222,6 +232,7 @@ class FitSearch:
 
     @contextlib.contextmanager
     def _divergence_recorded(self) -> Iterator[None]:
+        # The rows of the levels so far are written before the error ends the fit.
         try:
             yield
         except DivergedError:
@@ -235,12 +246,13 @@ class FitSearch:
             raise
 
     def _next_round(self) -> None:
+        # With use_ema the round's result are the averaged weights: prune by them.
         rewinding.finalize(self._model)
         self._close_round()
         restored = self.search.prune_and_rewind(self.round.metrics())
         self.progress.restored.append(restored)
         self.progress.round = Round(self.search.level, self.search.density)
-        under_bar = "\n" if self._batches and self._params.get("verbose") else ""
+        under_bar = "\n" if self._batches and self._params.get("verbose") else ""  # Keras' bar.
         self._say(f"{under_bar}level {self.round.level}, density {self.round.density:.2%}: "
                   f"{restored}")
         self._inner.on_train_begin()

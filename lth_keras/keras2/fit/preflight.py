@@ -1,4 +1,4 @@
-"""Before a search in `fit`: whatever would stop it halfway is said at once."""
+"""Checks before a search in `fit`, so that what cannot work is an error before any training."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,14 +15,18 @@ from lth_keras.keras2.masking.weight_names import wrappers
 
 def schedule_of(schedule: LotteryTicketSchedule | None,
                 parts: Mapping[str, Any]) -> LotteryTicketSchedule:
-    """The schedule given, or the one that its parts make.
+    """Returns the schedule, or makes it from its parts.
 
     Raises:
-      LotteryError: if both or neither are given, or the parts make none.
+      LotteryError: if both or neither are given, or `rounds` is missing.
+
+    Example:
+      >>> schedule_of(None, {"rounds": 2, "epochs_per_round": 5, "fraction": None}).rounds
+      2
     """
     given = {name: value for name, value in parts.items() if value is not None}
     if (schedule is None) == (not given):
-        raise LotteryError("Either a schedule or its parts must be given, such as rounds=10, "
+        raise LotteryError("Either schedule or its parts must be given, such as rounds=10, "
                            f"epochs_per_round=5. Received: schedule={schedule!r}, {given}.")
     if schedule is None and "rounds" not in given:
         raise LotteryError(f"rounds must be given. Received: {given}.")
@@ -31,10 +35,13 @@ def schedule_of(schedule: LotteryTicketSchedule | None,
 
 def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLike,
                   scoring_data: Any = None) -> None:
-    """The callback's options are of the values that they allow.
+    """Checks the callback's options.
 
     Raises:
-      LotteryError: if one is not.
+      LotteryError: if an option is not allowed, or scoring_data does not fit the criterion.
+
+    Example:
+      >>> check_options(rewind_step=500, scope="global", criterion="magnitude")
     """
     check_whole("rewind_step", rewind_step, 0)
     check_choice("scope", scope, SCOPES)
@@ -43,43 +50,46 @@ def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLik
 
 
 def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
-    """The model is wrapped, and tfmot's own wrappers follow the same schedule.
+    """Checks that the model is wrapped and built, and that tfmot's wrappers have this schedule.
 
     Raises:
-      LotteryError: if not.
+      LotteryError: if it is not.
     """
     found = wrappers(model)
     if not found:
-        raise LotteryError("LotteryTicketCallback needs a wrapped model: "
-                           "model = lth.prune_low_magnitude(model), then compile it. "
-                           f"Received: {model.name!r}, in which no layer is wrapped.")
+        raise LotteryError("LotteryTicketCallback needs a model with pruning wrappers. "
+                           f"Received: {model.name!r}, in which no layer is wrapped. Call "
+                           "model = lth.prune_low_magnitude(model), then compile it.")
     for wrapper in found:
         masked = not isinstance(wrapper, MaskedLayer) or wrapper.linked
         if not (wrapper.built and masked):
-            raise LotteryError("The model must be built before fit, so that theta_0 can be taken: "
-                               "call it on one batch, or model.build(input_shape). Received: "
-                               f"{wrapper.name!r} without weights yet.")
+            raise LotteryError("The model must be built before fit, so that its initial weights "
+                               f"can be captured. Received: {wrapper.name!r} without weights. "
+                               "Call the model on one batch, or model.build(input_shape).")
         if not isinstance(wrapper, MaskedLayer) and wrapper.pruning_schedule != schedule:
             raise LotteryError(
-                "A model wrapped by tfmot must be given the callback's schedule, so that its own "
-                "pruning keeps out of the way: tfmot.sparsity.keras.prune_low_magnitude(model, "
-                "pruning_schedule=schedule) and LotteryTicketCallback(schedule). Received: "
-                f"{wrapper.name!r} with {wrapper.pruning_schedule!r}, callback with {schedule!r}.")
+                "A model wrapped by tfmot must have the callback's schedule, so that tfmot does "
+                "not prune by itself. Received: "
+                f"{wrapper.name!r} with {wrapper.pruning_schedule!r}, callback with {schedule!r}. "
+                "Use tfmot.sparsity.keras.prune_low_magnitude(model, pruning_schedule=schedule) "
+                "and LotteryTicketCallback(schedule).")
 
 
 def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
                 steps: int | None) -> None:
-    """Every step at which the callback must act is one at which Keras calls it.
+    """Checks that Keras calls the callback at every step at which it must act.
+
+    With steps_per_execution=100, Keras calls callbacks after every 100th step of an epoch only.
 
     Args:
       model: the compiled model, for its steps_per_execution.
-      schedule: the search's rounds.
+      schedule: the schedule of the search.
       rewind_step: k of theta_k.
-      steps: steps an epoch, or None where Keras does not know them.
+      steps: steps in an epoch, or None if Keras does not know them.
 
     Raises:
-      LotteryError: if a round's end or the rewind step would be jumped over, or if the
-        rewind step lies outside the first round.
+      LotteryError: if Keras would skip the end of a round or the rewind step, or the rewind step
+        lies after the first round.
     """
     length = schedule.steps_per_round
     if length is None and steps is not None:
@@ -90,10 +100,10 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
     if (schedule.steps_per_round is not None or rewind_step) \
             and getattr(model, "autotune_steps_per_execution", False):
         raise LotteryError(
-            "Where Keras chooses how many steps an execution has, it may jump over a round's end: "
-            "count rounds in epochs with rewind_step=0, or compile with a number. Received: "
+            "With steps_per_execution='auto', Keras may skip the end of a round. Received: "
             f"steps_per_execution='auto', steps_per_round={schedule.steps_per_round}, "
-            f"rewind_step={rewind_step}.")
+            f"rewind_step={rewind_step}. Count rounds in epochs with rewind_step=0, or compile "
+            "with a number for steps_per_execution.")
     execution = int(model._steps_per_execution.numpy()) if model._steps_per_execution is not None \
         else 1
     ends = [] if schedule.steps_per_round is None else \
@@ -104,31 +114,38 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
             if within % execution:
                 every = "" if steps is None else f" in epochs of {steps} steps"
                 raise LotteryError(
-                    f"Keras calls back every steps_per_execution={execution} steps{every}, so "
-                    f"{name} must be a step where it does. Received: "
+                    f"Keras calls callbacks every steps_per_execution={execution} steps{every}, so "
+                    f"{name} must be a step at which it does. Received: "
                     f"{name}={moment if name == 'rewind_step' else schedule.steps_per_round}, "
                     f"which would act at step {moment}.")
 
 
 def check_not_restored(model: Any) -> None:
-    """No BackupAndRestore has put back the model of an interrupted fit.
+    """Checks that keras.callbacks.BackupAndRestore has not restored an interrupted fit.
 
-    It keeps weights and masks, but neither theta_k nor the level that they belong to.
+    Its backup has the weights and masks, but neither theta_k nor the level: the search would take
+    a sparse network for the dense one.
 
     Raises:
-      LotteryError: if one has.
+      LotteryError: if it has.
     """
     state = getattr(model, "_training_state", None)
     backups = getattr(state, "read_checkpoint_manager", None)
     if backups is not None and backups.latest_checkpoint:
         raise LotteryError(
-            "A search cannot go on from a backup of BackupAndRestore, which has neither theta_k "
-            f"nor the level. Received: a model restored from {backups.latest_checkpoint!r}. "
-            "Delete the backup and start with a fresh model.")
+            "A search cannot be resumed from a backup of BackupAndRestore, which has neither "
+            "theta_k nor the level. Received: a model restored from "
+            f"{backups.latest_checkpoint!r}. Delete the backup, start with a fresh model, and use "
+            "LotteryTicketCallback(workdir=...) to resume searches.")
 
 
 def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | None:
-    """The epochs that a whole search takes, or None where that cannot be known before."""
+    """Returns the number of epochs of a whole search, or None if it depends on unknown data.
+
+    Example:
+      >>> epochs_needed(LotteryTicketSchedule(rounds=2, steps_per_round=100), steps=50)
+      6
+    """
     if schedule.epochs_per_round is not None:
         return (schedule.rounds + 1) * schedule.epochs_per_round
     if steps is None:
@@ -137,15 +154,17 @@ def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | N
 
 
 def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None) -> None:
-    """`fit` was given the number of epochs that the search takes.
+    """Checks that `fit` was given as many epochs as the search takes.
 
     Raises:
-      LotteryError: if not.
+      LotteryError: if it was not.
+
+    Example:
+      >>> check_epochs(LotteryTicketSchedule(rounds=2, epochs_per_round=5), epochs=15, steps=None)
     """
     needed = epochs_needed(schedule, steps)
     if needed is not None and epochs != needed:
         raise LotteryError(
-            f"epochs must be what the search takes: {schedule.rounds} rounds and a last training "
-            f"make {needed} epochs; pass epochs=lottery.epochs, or "
-            "lottery.epochs_for(steps_per_epoch) where rounds are counted in steps. "
-            f"Received: {epochs}.")
+            f"epochs must be {needed}: the search trains {schedule.rounds} rounds and a last "
+            f"level. Received: {epochs}. Pass epochs=lottery.epochs, or, if rounds are counted in "
+            "steps, epochs=lottery.epochs_for(steps_per_epoch).")

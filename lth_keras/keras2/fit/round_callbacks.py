@@ -1,8 +1,8 @@
-"""The callbacks of a round: Keras' list of them, whose own state can be kept.
+"""The Keras callbacks of a round, whose own state can be saved and restored.
 
-What a callback counts between epochs, such as EarlyStopping's patience, lies in attributes of
-plain values and arrays.  Those that differ from the round's beginning are its state; anything
-else that changed cannot be kept, and is named.
+Keras callbacks have no method to save their state.  What a callback counts between epochs, such as
+EarlyStopping's patience, are attributes with plain values or arrays.  Those that changed since the
+round began are saved.  Attributes of other types that changed cannot be saved: `unkept` names them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,17 +11,26 @@ from typing import Any
 import numpy as np
 import tf_keras as keras
 
-_PLAIN = (type(None), bool, int, float)  # No text: it might be a path.
-_GIVEN = ("model", "params", "validation_data")  # What Keras gives to every callback.
+# Text is left out: it might be a path, which is another one when the search is resumed.
+_PLAIN = (type(None), bool, int, float)
+_GIVEN = ("model", "params", "validation_data")  # Attributes that Keras sets on every callback.
 
 
 class RoundCallbacks(keras.callbacks.CallbackList):
-    """Callbacks that see every round as a training of its own.
+    """Callbacks to which every round looks like a training of its own.
 
     Args:
       callbacks: Keras callbacks.
       model: the model in training.
-      params: what Keras tells callbacks of the training, for one round.
+      params: the parameters that Keras gives to callbacks, for one round.
+
+    Example:
+      >>> stopping = keras.callbacks.EarlyStopping("loss", patience=3)
+      >>> callbacks = RoundCallbacks([stopping], keras.Sequential())
+      >>> callbacks.on_train_begin()
+      >>> stopping.wait = 2
+      >>> callbacks.state()
+      [{'wait': 2}]
     """
 
     def __init__(self, callbacks: Sequence[Any] = (), model: Any = None,
@@ -34,26 +43,30 @@ class RoundCallbacks(keras.callbacks.CallbackList):
         self._begun = [_attributes(callback) for callback in self.callbacks]
 
     def state(self) -> list[dict[str, Any]]:
-        """For each callback, the attributes that the round has changed, as copies."""
+        """Returns copies of the attributes that the round has changed, for each callback."""
         return [{name: value for name, value in changed.items() if _can_be_kept(value)
                  and name in begun and _alike(value, begun[name])}
                 for begun, changed in zip(self._begun, self._changed(), strict=True)]
 
     def unkept(self) -> list[str]:
-        """The attributes that the round has changed and that cannot be kept."""
+        """Returns the names of attributes that the round has changed and that cannot be saved."""
         return [f"{type(callback).__name__}.{name}" for callback, changed, kept
                 in zip(self.callbacks, self._changed(), self.state(), strict=True)
                 for name in changed if name not in kept]
 
     def fits(self, state: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether a state can be that of these callbacks; to be asked after on_train_begin."""
+        """Returns whether a saved state fits these callbacks; call it after on_train_begin.
+
+        The state comes from a file: only attributes that exist are set, and only to values of the
+        same kind, so that a file can replace no method.
+        """
         return len(state) == len(self._begun) and all(
             name in begun and _can_be_kept(value) and _alike(value, begun[name])
             for begun, attributes in zip(self._begun, state, strict=True)
             for name, value in attributes.items())
 
     def restore(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Gives the callbacks the state that they had; to be called after on_train_begin."""
+        """Sets the callbacks' attributes to a saved state; call it after on_train_begin."""
         for callback, attributes in zip(self.callbacks, state, strict=True):
             for name, value in attributes.items():
                 setattr(callback, name, _own(value))
@@ -78,7 +91,8 @@ def _copied(value: Any) -> Any:
 
 
 def _own(value: Any) -> Any:
-    # As the callback had it: a scalar of NumPy's, an array that can be written.
+    # Converts a value that was read from a file back to what the callback had: 0-dimensional
+    # arrays to NumPy scalars, read-only arrays to writable copies.
     if isinstance(value, list):
         return [_own(item) for item in value]
     if isinstance(value, np.ndarray):
@@ -95,7 +109,8 @@ def _can_be_kept(value: Any) -> bool:
 
 
 def _alike(one: Any, other: Any) -> bool:
-    # Whether one can stand where the other was: a callback's method, for one, can not.
+    # Whether one value may replace the other. None may replace anything, as in EarlyStopping's
+    # best_weights; a method may never be replaced.
     return None in (_kind(one), _kind(other)) or _kind(one) == _kind(other) != "other"
 
 

@@ -537,9 +537,9 @@ def test_the_callback_is_quiet_in_evaluate_before_any_fit():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({}, "Either a schedule or its parts"),
-    ({"schedule": lth.LotteryTicketSchedule(1, 2), "rounds": 1}, "Either a schedule or its parts"),
-    ({"schedule": lth.LotteryTicketSchedule(1, 2), "fraction": 0.1}, "Either a schedule"),
+    ({}, "Either schedule or its parts"),
+    ({"schedule": lth.LotteryTicketSchedule(1, 2), "rounds": 1}, "Either schedule or its parts"),
+    ({"schedule": lth.LotteryTicketSchedule(1, 2), "fraction": 0.1}, "Either schedule"),
     ({"epochs_per_round": 1}, "rounds must be given"),
     ({"rounds": 1}, "Exactly one of steps_per_round and epochs_per_round"),
     ({"rounds": 1, "epochs_per_round": 0}, "epochs_per_round must be a whole number >= 1"),
@@ -555,9 +555,9 @@ def test_settings_that_cannot_work_are_refused_at_once(options, message):
 
 
 @pytest.mark.parametrize(("options", "epochs", "message"), [
-    ({"epochs_per_round": 2}, 5, r"make 6 epochs.*Received: 5"),
-    ({"epochs_per_round": 2}, 7, r"make 6 epochs.*Received: 7"),
-    ({"steps_per_round": 3}, 4, r"make 3 epochs.*Received: 4"),
+    ({"epochs_per_round": 2}, 5, r"must be 6: .*Received: 5"),
+    ({"epochs_per_round": 2}, 7, r"must be 6: .*Received: 7"),
+    ({"steps_per_round": 3}, 4, r"must be 3: .*Received: 4"),
     ({"steps_per_round": 3, "rewind_step": 3}, 3, "first round of 3 steps"),
     ({"epochs_per_round": 1, "rewind_step": STEPS}, 3, f"first round of {STEPS} steps"),
     ({"epochs_per_round": 1, "fraction": {"dense": 0.1}}, 3, "leaves out|names no"),
@@ -574,8 +574,8 @@ def test_what_would_stop_a_search_halfway_is_said_before_the_first_batch(options
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({"epochs_per_round": 1, "rewind_step": 1}, "rewind_step must be a step where it does"),
-    ({"steps_per_round": 3}, "steps_per_round must be a step where it does"),
+    ({"epochs_per_round": 1, "rewind_step": 1}, "rewind_step must be a step at which it does"),
+    ({"steps_per_round": 3}, "steps_per_round must be a step at which it does"),
     ({"steps_per_round": 5}, r"steps_per_execution=2 steps in epochs of 4 steps.*=5"),
 ])
 def test_a_step_that_keras_jumps_over_is_refused_before_the_first_batch(options, message):
@@ -588,7 +588,7 @@ def test_a_step_that_keras_jumps_over_is_refused_before_the_first_batch(options,
 
 def test_a_model_that_is_not_wrapped_is_refused_before_the_first_batch():
     model, batches = compiled(networks.mlp()), networks.Batches()
-    with pytest.raises(LotteryError, match="needs a wrapped model"):
+    with pytest.raises(LotteryError, match="needs a model with pruning wrappers"):
         model.fit(X, Y, epochs=3, verbose=0, callbacks=[batches, lottery(epochs_per_round=1)])
     assert batches.count == 0
 
@@ -612,7 +612,7 @@ def test_epochs_are_asked_of_the_data_where_rounds_are_counted_in_steps():
 
 
 def test_there_is_no_ticket_before_there_is_a_search():
-    with pytest.raises(LotteryError, match="once training has reached rewind_step"):
+    with pytest.raises(LotteryError, match="once its training has reached rewind_step"):
         _ = lottery().ticket
     assert lottery().tickets == []
     assert lottery().results.empty

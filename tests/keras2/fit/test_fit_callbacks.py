@@ -241,7 +241,7 @@ def test_a_backup_of_an_interrupted_fit_is_refused(first, save_freq, rounds, tmp
     done = []
     with pytest.raises(Killed):
         fit(Kill(STEPS + 3))
-    with pytest.raises(LotteryError, match="cannot go on from a backup of BackupAndRestore") as got:
+    with pytest.raises(LotteryError, match="resumed from a backup of BackupAndRestore") as got:
         fit()
     assert done == [STEPS + 3, 0] and "\n" not in str(got.value)
 

@@ -216,7 +216,7 @@ def test_a_fraction_of_0_leaves_what_a_structure_fits_not():
 
 
 def test_rounds_that_leave_no_block_are_an_error_before_training():
-    with pytest.raises(LotteryError, match="keep none at level 2"):
+    with pytest.raises(LotteryError, match="prune all weights at level 2"):
         RoundRunner(CONFIG.replace(structure="block_3x4", fraction=0.75, rounds=2), blobs())
 
 
@@ -226,8 +226,8 @@ def test_rounds_that_leave_no_block_are_an_error_before_training():
     ({"structure": "4x4"}, "structure must be none; M:N, such as 2:4, .*; or block_HxW"),
     ({"structure": 24}, "Received: 24"),
     ({"structure": "block_1x4", "branches": "random_mask_global,magnitude_at_init"},
-     "branches must keep to structure=block_1x4.*Received: random_mask_global, magnitude_at_init; "
-     "random_mask and shuffled_mask do")])
+     "branches must have masks of structure=block_1x4.*Received: random_mask_global, "
+     "magnitude_at_init. Use random_mask or shuffled_mask instead")])
 def test_settings_that_a_structure_does_not_go_with_are_an_error(settings, said):
     with pytest.raises(LotteryError, match=said):
         CONFIG.replace(**settings)
