@@ -325,8 +325,9 @@ def test_a_fit_has_the_report_of_a_run(tmp_path):
     table = pd.read_csv(root / "plots" / "results.csv")
     assert table.val_accuracy_early_stop.tolist() == [0.8, 0.9, 0.75]
     page = (root / "plots" / "report.html").read_text()
-    assert page.count("trains no re-initialised control") == 1 and "no reinit" not in page
-    for part in ("The early stop was chosen on the same data.", "tensorflow 9.9",
+    assert "no reinit" not in page
+    for part in ("trains no re-initialised control",
+                 "The early stop was chosen on the same data.", "tensorflow 9.9",
                  "epochs_per_round", "points above dense"):
         assert part in page
     assert not (root / "results.csv").exists()

@@ -208,6 +208,6 @@ def test_it_is_written_down_by_its_word_and_unknown_elsewhere(word):
 
 
 def test_settings_that_it_does_not_go_with_are_refused(word):
-    said = "rounds must be 1" if parse(word).by_rounds else f"must keep to structure={word}"
+    said = "rounds must be 1" if parse(word).by_rounds else f"must have masks of structure={word}"
     with pytest.raises(LotteryError, match=said):
         small.CONFIG.replace(structure=word, rounds=2, branches=("ticket", "magnitude_at_init"))
