@@ -91,7 +91,8 @@ def test_fit_trains_the_epochs_in_their_order(make, options):
 @pytest.mark.parametrize(("arguments", "match"), [
     ({"x": X, "y": X[:3], "batch_size": 2}, "the same length"),
     ({"x": np.float32(3), "batch_size": 2}, "the same length"),
-    ({"x": X[:0], "batch_size": 2}, "the same length"), ({"x": X, "batch_size": 0}, "batch_size must"),
+    ({"x": X[:0], "batch_size": 2}, "the same length"),
+    ({"x": X, "batch_size": 0}, "batch_size must"),
     ({"x": X, "batch_size": 2.0}, "batch_size must be")])
 def test_what_makes_no_batches_is_refused(arguments, match):
     with pytest.raises(LotteryError, match=match):
