@@ -48,3 +48,14 @@ def test_a_file_is_read_by_its_mark_alone(tmp_path):
         checksums.read_marked(tmp_path / "a", checksums.mark(b"abd"))
     with pytest.raises(OSError, match="larger than 2 bytes"):
         checksums.read_marked(tmp_path / "a", checksums.mark(b"ab"))
+
+
+def test_a_file_is_read_by_its_sha256_alone_up_to_the_bytes_that_it_may_have(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    digest = hashlib.sha256(b"abc").hexdigest()
+    assert checksums.read_marked(tmp_path / "a", digest, most=3) == b"abc"
+    with pytest.raises(OSError, match="larger than 2 bytes"):
+        checksums.read_marked(tmp_path / "a", digest, most=2)
+    for other in ("", digest[1:], "0" * 64, "bytes", checksums.mark(b"abd")):
+        with pytest.raises(ValueError, match="SHA-256 does not match"):
+            checksums.read_marked(tmp_path / "a", other, most=3)

@@ -17,7 +17,7 @@ from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results import paths, repair, store
 from lth_keras.experiments.results.paths import DamagedError
 from lth_keras.experiments.results.store import Store
-from lth_keras.files import atomic
+from lth_keras.files import atomic, checksums
 from lth_keras.files.ticket import Ticket
 
 FILES = ["config.json", "replicate_0/level_00/ticket.safetensors",
@@ -146,6 +146,41 @@ def test_records_of_another_run_are_damage(root, tmp_path):
     damage, = repair.check(root, CONFIG)
     assert damage.path == root / FILES[7]
     assert damage.why == f"is of another experiment ({other.fingerprint})"
+
+
+def test_a_record_below_a_level_is_missed_even_without_results_csv(root):
+    for name in (FILES[2], "results.csv"):
+        (root / name).unlink()
+    damage, = repair.check(root, CONFIG)
+    assert (damage.path, damage.voids) == (root / FILES[2], Training(0, 0))
+    assert damage.why == "is missing, though level 1 was trained from its ticket"
+
+
+def test_a_whole_record_of_a_training_from_another_ticket_is_damage(root):
+    record = store.Store(root, CONFIG).record(Training(0, 1, "reinit"))
+    atomic.write(root / FILES[7], dataclasses.replace(
+        record, ticket=checksums.mark(b"another")).encode())
+    damage, = repair.check(root, CONFIG)
+    assert (damage.path, damage.voids) == (root / FILES[7], Training(0, 1, "reinit"))
+    assert damage.why == "was trained from another ticket than its level's"
+
+
+def test_the_record_of_another_training_is_damage(root):
+    shutil.copy(root / FILES[10], root / FILES[7])
+    damage, = repair.check(root, CONFIG)
+    assert (damage.path, damage.voids) == (root / FILES[7], Training(0, 1, "reinit"))
+    assert damage.why == "is the record of replicate 0, level 2, reinit"
+
+
+@pytest.mark.parametrize(("text", "why"), [("a,b\n", "is no table of numbers"), (
+    "step,loss,accuracy,val_loss\n1,2,3,4\n", "is no curve")])
+def test_a_curve_that_is_none_is_damage_though_its_record_vouches_for_it(root, text, why):
+    record = store.Store(root, CONFIG).record(Training(0, 1, "reinit"))
+    atomic.write(root / FILES[6], text)
+    atomic.write(root / FILES[7], dataclasses.replace(
+        record, curve=checksums.mark(text.encode())).encode())
+    damage, = repair.check(root, CONFIG)
+    assert (damage.path, damage.why, damage.voids) == (root / FILES[6], why, record.training)
 
 
 def test_a_run_of_other_settings_is_refused_even_for_repair_and_without_its_config(root):

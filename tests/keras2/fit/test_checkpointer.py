@@ -20,7 +20,7 @@ from resumed_fits import Death, Dies, Fits, Logs, network, tickets
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.files import atomic, state_file, workdir_lock
+from lth_keras.files import atomic, checksums, state_file, workdir_lock
 from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
 
 layers = keras.layers
@@ -291,6 +291,36 @@ def test_a_state_that_is_forged_with_a_right_digest_is_refused(fits, copy, what)
     state = state_file.decode(path.read_bytes())
     path.write_bytes(state_file.encode(dataclasses.replace(state, **forge(state))))
     refused(fits, copy, f"{path}: .*{match}")
+
+
+def renamed(arrays):
+    return {f"other/{name}": array for name, array in arrays.items()}
+
+
+@pytest.mark.parametrize("name", FILES[1:])
+def test_a_file_of_another_model_is_refused_though_the_state_names_it(fits, copy, name):
+    if name == FILES[1]:
+        start = state_file.decode_start((copy / name).read_bytes())
+        data = state_file.encode_start(dataclasses.replace(start, weights=renamed(start.weights)))
+    else:
+        ticket = lth.Ticket.load(copy / name)
+        data = dataclasses.replace(ticket, weights=renamed(ticket.weights),
+                                   masks=renamed(ticket.masks)).to_bytes()
+    (copy / name).write_bytes(data)
+    path = copy / FILES[0]
+    state = state_file.decode(path.read_bytes())
+    path.write_bytes(state_file.encode(dataclasses.replace(
+        state, files={**state.files, name: checksums.mark(data)})))
+    refused(fits, copy, f"{path}: its arrays must be those of the model")
+
+
+def test_a_state_of_the_first_format_is_read_which_names_files_by_their_sha256_alone(
+        fits, whole, copy):
+    path = copy / FILES[0]
+    head, tensors = state_file.STATE.decode(path.read_bytes())
+    head["files"] = {name: mark.split()[-1] for name, mark in head["files"].items()}
+    path.write_bytes(dataclasses.replace(state_file.STATE, version=1).encode(head, tensors))
+    assert fits.fit(copy) == whole[0]
 
 
 @pytest.mark.parametrize(("state", "fitting"), [
