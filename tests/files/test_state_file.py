@@ -60,6 +60,8 @@ def forged(data, change):
 def test_a_state_is_read_bit_for_bit():
     assert plain(state_file.decode(WHOLE)) == plain(SMALL)
     assert state_file.encode(state_file.decode(WHOLE)) == WHOLE
+    # Tickets share theta_k, and criteria are handed it.
+    assert not any(array.flags.writeable for array in state_file.decode(WHOLE).weights.values())
 
 
 def test_a_start_is_read_bit_for_bit():
@@ -202,6 +204,21 @@ def test_a_head_nested_to_any_depth_is_refused(depth):
     head = '{"format":1,"settings":' + "[" * depth + "]" * depth + ',"sha256":"0"}'
     text = json.dumps({"__metadata__": {"lth_keras_state": head}}).encode()
     assert_refused(state_file.decode, struct.pack("<Q", len(text)) + text)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 900])
+def test_a_head_nested_to_any_depth_with_a_right_digest_is_refused_or_read(depth):
+    nested = 0
+    for _ in range(depth):
+        nested = [nested]
+    try:
+        data = forged(WHOLE, lambda head, tensors: head.update(settings={"a": nested}))
+    except RecursionError:
+        pytest.skip("this Python's json does not write it")
+    try:
+        state_file.decode(data)
+    except WorkdirError as error:
+        assert depth > 100, error
 
 
 def test_what_is_no_json_is_not_written():
