@@ -188,6 +188,7 @@ def compare(reference: Array, classes: "Array | None", outputs: Array) -> Compar
     rest: dict[str, float] = {}
     if not not_finite:
         rest["max_error"] = float(np.abs(np.subtract(outputs, reference)).max(initial=0))
+    # Both by the rule that fits Keras' outputs: a file may round a probability to above 1.
     ours, theirs = predictions(outputs, reference), predictions(reference, reference)
     rest["agreement"] = float((ours == theirs).mean())
     if classes is not None:

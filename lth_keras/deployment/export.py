@@ -106,6 +106,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
             "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
             "compaction": compacted.summary() if compacted else "",
             "takes_inputs": bool(compacted and compacted.inputs),
+            # The largest output tells how large an absolute error is.
             "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples),
                           "largest_output": float(np.abs(reference).max())},
             "versions": measuring.versions(), "machine": provenance.machine()})

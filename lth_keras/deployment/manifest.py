@@ -145,6 +145,7 @@ class Budget:
           >>> print(Budget(max_bytes=60).choose(rows).bytes)
           50
         """
+        # Column -> whether to sort it upwards; the first column decides, the second among equals.
         met, order = self.met(rows), {"accuracy": False, "bytes": True}
         if self.min_accuracy is not None:
             order = dict(reversed(order.items()))
@@ -268,6 +269,7 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
             raise ValueError("another version")
         numbers = [name for name in COLUMNS if name.endswith(("_us", "bytes")) or name in (
             "level", "density", "accuracy", "accuracy_lost", "max_error", "not_finite")]
+        # A column of which nothing is known would otherwise be read as objects, not numbers.
         rows[numbers] = rows[numbers].apply(pd.to_numeric)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LotteryError(f"A deployment must be a folder with the {FILE} that an export wrote. "

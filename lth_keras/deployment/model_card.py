@@ -92,6 +92,7 @@ def _what(deployment: Deployment) -> Iterator[str]:
 
 
 def _shape(of: dict[str, Any]) -> str:
+    # Such as "float32 of shape (batch, 28, 28)".
     return f"{of['dtype']} of shape ({', '.join(map(str, ['batch', *of['shape']]))})"
 
 
@@ -212,6 +213,7 @@ def _said(value: Any) -> str:
 
 
 def _use(deployment: Deployment) -> Iterator[str]:
+    # A program for the first TF Lite file that was shipped: what most readers need, and complete.
     rows = deployment.rows
     files = rows[(rows.status == SHIPPED) & rows.runtime.str.startswith("litert")]
     if files.empty:

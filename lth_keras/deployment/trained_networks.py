@@ -118,6 +118,7 @@ def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:
     """
     require(pathlib.Path(root))
     curves = store.curves(root)
+    # Repeats of a ticket differ in data order; the first is the one whose weights are exported.
     of_tickets = curves[(curves.branch == TICKET) & (curves.branch_index == 0)]
     last = of_tickets.sort_values("step").groupby(["level", "replicate"]).val_accuracy.last()
     accuracy = last.unstack("replicate")

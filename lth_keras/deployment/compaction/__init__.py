@@ -1,14 +1,14 @@
-"""The smaller network that computes the same: `lth.compact`.
+"""`lth.compact`: makes a smaller network with the same predictions from a pruned one.
 
-A unit all of whose incoming weights are pruned is a constant, and a unit that nothing reads makes
-no difference: both can be removed from the model, exactly.
+A unit whose incoming weights are all pruned has a constant value, and a unit that no other reads
+has no effect: both can be removed without changing the predictions.
 
 Read in this order:
 
-1. `channels`: the algebra: which channels are live, constant or unread, on arrays alone.
-2. `layer_channels`: what each kind of Keras layer does to channels, in these terms.
-3. `model_graph`: a model's layers as such operations.
-4. `rebuild`: the smaller layers, and the model made of them; `gather_layer` picks features where
-   a layer reads only part of its input.
-5. `compact`: the whole, and the sentence that says what could not be removed and why.
+1. `channels`: finds which channels are constant, needed or not needed, on arrays only.
+2. `layer_channels`: describes what each kind of Keras layer does to channels.
+3. `model_graph`: reads a model as a list of such operations.
+4. `rebuild`: makes the smaller layers and the model; `gather_layer` selects features where a layer
+   reads only a part of its input.
+5. `compact`: all of it, with sentences that say what could not be removed and why.
 """

@@ -1,13 +1,13 @@
-"""Which channels of a network are constant, which must stay together, and which it needs.
+"""Finds the channels of a network that are constant, that belong together, and that are needed.
 
-A channel is a place on the last axis of a tensor: a unit of a dense layer, a filter of a
-convolution, a feature of an input.  It is constant if it has one value for every example and
-at every position.  An operation on channels is of three kinds: `Linear` sums over channels with
-weights (dense layers, convolutions), `Channelwise` works channel by channel (activations,
-normalisation, pooling, additions), and of an `Opaque` one nothing is known.
+A channel is an index on the last axis of a tensor: a unit of a dense layer, a filter of a
+convolution, a feature of an input.  It is constant if it has the same value for all examples and
+at all positions.  There are three kinds of operations on channels: `Linear` computes weighted sums
+over channels (dense layers, convolutions), `Channelwise` works on each channel separately
+(activations, normalisation, pooling, additions), and of an `Opaque` operation nothing is known.
 
-A tensor is named by its index in a list; constants are float64 arrays, NaN where a channel
-varies.
+Tensors are given by their index in a list.  Constants are float64 arrays, with NaN for channels
+that vary.
 """
 
 import dataclasses
@@ -25,16 +25,17 @@ Places = npt.NDArray[np.intp]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Linear:
-    """An output channel is a weighted sum over input channels, a bias, and an activation.
+    """An operation whose outputs are weighted sums of inputs, with a bias and an activation.
 
     Attributes:
       source: the tensor that it reads.
       target: the tensor that it makes.
-      kernel: (positions, inputs, outputs) weights; a dense layer has one position.
-      bias: (outputs,) float64.
-      activation: of an array of constants, elementwise; None if it mixes channels.
+      kernel: weights, shape (positions, inputs, outputs); a dense layer has one position.
+      bias: biases, float64, shape (outputs,).
+      activation: the elementwise activation, applied to an array of constants; None if it mixes
+        channels, as softmax does.
       padded: whether the kernel may reach beyond the border, where it reads zeros.
-      merges: whether its kernel can be set to any value; that of a separable convolution cannot.
+      merges: whether its kernel can have any value; that of a separable convolution cannot.
     """
 
     source: int
@@ -47,19 +48,21 @@ class Linear:
 
     @functools.cached_property
     def reads(self) -> Flags:
-        """(inputs, outputs): whether there is a connection."""
+        """Whether there is a connection, shape (inputs, outputs)."""
         return np.asarray((self.kernel != 0).any(axis=0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Channelwise:
-    """Each output channel is made of one channel of each input: they are removed together or not.
+    """An operation that computes each output channel from one channel of each input.
+
+    These channels can only be removed together.
 
     Attributes:
       sources: the tensors that it reads.
       target: the tensor that it makes.
-      origins: for each source, the input channel that each output channel is made of, or -1.
-      constants: gives the outputs' constants for those of the inputs.
+      origins: for each source, the input channel of each output channel, or -1 for none.
+      constants: computes the outputs' constants from the inputs' constants.
     """
 
     sources: tuple[int, ...]
@@ -70,7 +73,7 @@ class Channelwise:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opaque:
-    """All of its inputs are needed; its outputs vary and cannot be removed."""
+    """An unknown operation: all its inputs are needed, and its outputs vary and stay."""
 
     sources: tuple[int, ...]
     targets: tuple[int, ...]
@@ -81,13 +84,13 @@ Operation = Linear | Channelwise | Opaque
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Analysis:
-    """What a network needs, channel by channel; the rest can be removed.
+    """The channels of a network that are needed; the others can be removed.
 
     Attributes:
-      constants: for each tensor the value of its constant channels, NaN for the others.
-      live: for each tensor which channels are needed.
-      kept: for each tensor which channels stay: those that are live, or one if none is, since a
-        layer has at least one unit.
+      constants: for each tensor, the values of its constant channels; NaN for the others.
+      live: for each tensor, which channels are needed.
+      kept: for each tensor, which channels are kept: those that are needed, or one if none is,
+        since a layer needs at least one unit.
     """
 
     constants: list[Floats]
@@ -96,11 +99,11 @@ class Analysis:
 
 
 def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
-    """Finds the channels that a network needs; the rest can be removed exactly.
+    """Finds the channels that a network needs; the others can be removed without any change.
 
     Args:
       widths: the number of channels of each tensor, >= 1.
-      operations: in an order in which each comes after those that make what it reads.
+      operations: the operations, each after those whose outputs it reads.
 
     Example: of two units the second has no weight to the output, and the first reads one input.
       >>> def dense(source, target, kernel):
@@ -113,7 +116,9 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
     """
     values = _constants(widths, operations)
     groups = _groups(widths, operations)
-    live = np.zeros(sum(widths), bool)  # By group: the id of its first channel.
+    # Constants go forwards, needs go backwards. `live` is indexed by groups of channels that can
+    # only be removed together; a group's number is that of its first channel.
+    live = np.zeros(sum(widths), bool)
     for operation in operations:
         if isinstance(operation, Opaque):
             for tensor in (*operation.sources, *operation.targets):
@@ -122,7 +127,8 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
     for operation in linears:
         if operation.activation is None:
             live[groups[operation.target]] = True
-    # Backwards until nothing changes: a layer's needs make others live, also across additions.
+    # Repeated until nothing changes: through an addition, a need can reach an earlier layer whose
+    # other outputs were already visited.
     before = -1
     while before != (before := int(live.sum())):
         for operation in linears:
@@ -136,16 +142,15 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
 
 
 def inputs(operation: Linear, constants: Floats, live: Flags) -> Flags:
-    """Which input channels a linear operation needs once constants are part of its bias.
+    """Returns which input channels a linear operation needs when constants are in its bias.
 
-    A constant channel that padding surrounds with zeros cannot become part of a bias: its sum
-    differs at the border.  But one such channel can stand for all of them, with their weights
-    added up.
+    A constant channel that is zero-padded cannot be added to a bias, since its contribution is
+    another at the border.  But one such channel can replace all of them, with their weights added.
 
     Args:
       operation: the linear operation.
-      constants: (inputs,) of its input.
-      live: (outputs,) which of its outputs are needed.
+      constants: the constants of its input, shape (inputs,).
+      live: which of its outputs are needed, shape (outputs,).
     """
     needed = operation.reads[:, live].any(axis=1) & ~foldable(operation, constants)
     bordered = needed & ~np.isnan(constants)
@@ -156,14 +161,26 @@ def inputs(operation: Linear, constants: Floats, live: Flags) -> Flags:
 
 
 def foldable(operation: Linear, constants: Floats) -> Flags:
-    """Which input channels can become part of the bias: those constant at the border too."""
+    """Returns which input channels can be added to the bias: those constant at the border too.
+
+    Example:
+      >>> dense = Linear(0, 1, np.ones((1, 2, 1)), np.zeros(1), None, padded=False)
+      >>> foldable(dense, np.array([3.0, np.nan])).tolist()
+      [True, False]
+    """
     return constants == 0 if operation.padded else ~np.isnan(constants)
 
 
 def folded(operation: Linear, constants: Floats, live: Flags) -> tuple[npt.NDArray[Any], Floats]:
-    """The kernel and bias of a linear operation in float64, with constants in the bias.
+    """Returns the kernel and bias of a linear operation in float64, with constants in the bias.
 
-    Weights of outputs that are not needed are zero.  Arguments are those of `inputs`.
+    Weights of outputs that are not needed are zero.  The arguments are those of `inputs`.
+
+    Example:
+      >>> dense = Linear(0, 1, np.ones((1, 2, 1)), np.zeros(1), None, padded=False)
+      >>> kernel, bias = folded(dense, np.array([3.0, np.nan]), np.array([True]))
+      >>> kernel.ravel().tolist(), bias.tolist()
+      ([0.0, 1.0], [3.0])
     """
     known = foldable(operation, constants)
     bias = operation.bias + _value(operation, constants, known)
@@ -182,17 +199,18 @@ def folded(operation: Linear, constants: Floats, live: Flags) -> tuple[npt.NDArr
 
 
 def _value(operation: Linear, constants: Floats, chosen: Flags) -> Floats:
-    """What the chosen constant inputs add to each output."""
+    # What the chosen constant inputs add to each output, where the kernel is inside the border.
     total = operation.kernel[:, chosen].sum(axis=0, dtype=np.float64)
     return np.asarray(constants[chosen] @ total, np.float64)
 
 
 def _representative(constants: Floats) -> int:
-    # The largest, since the others are divided by it.
+    # The largest in magnitude, since the others are divided by it.
     return int(np.nanargmax(np.abs(constants)))
 
 
 def _constants(widths: Sequence[int], operations: Sequence[Operation]) -> list[Floats]:
+    # A constant that is not finite, such as exp of a large bias, is left to vary: NaN marks that.
     values = [np.full(width, np.nan) for width in widths]
     for operation in operations:
         if isinstance(operation, Linear):
@@ -210,6 +228,7 @@ def _constant_outputs(operation: Linear, constants: Floats) -> Floats:
     if operation.activation is None:
         return found
     known = foldable(operation, constants)
+    # An output is constant if all inputs that it reads are.
     still = ~operation.reads[~known].any(axis=0)
     if still.any():
         total = operation.bias + _value(operation, constants, known)
@@ -218,8 +237,8 @@ def _constant_outputs(operation: Linear, constants: Floats) -> Floats:
 
 
 def _groups(widths: Sequence[int], operations: Sequence[Operation]) -> list[Places]:
-    # Channels that must stay together are a group.  Every channel starts with a number of its own;
-    # within a group the lowest spreads to all.
+    # Channels that can only be removed together form a group. Every channel starts with its own
+    # number, and the lowest number of a group spreads to all its channels.
     starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
     label = np.arange(sum(widths))
     pairs = []

@@ -1,9 +1,9 @@
-"""Compaction: removes units, channels and inputs without connections from a pruned model, exactly.
+"""`lth.compact`: removes units, channels and inputs without connections from a pruned model.
 
-A pruned network is a smaller dense network with the same predictions, to float rounding.  A unit
-that no surviving connection leads to has one value, which becomes part of the biases that it
-feeds; a unit that none leads from has no effect.  This goes on, forwards and backwards, until
-nothing more can be removed.
+The smaller model computes the same predictions, up to rounding.  A unit without incoming
+connections has a constant value, which can be added to the biases of the next layer.  A unit
+without outgoing connections has no effect.  Removing one may leave others without connections, so
+this is repeated, forwards and backwards, until nothing more can be removed.
 """
 
 import dataclasses
@@ -24,15 +24,20 @@ from lth_keras.keras2.masking.wrap import strip_pruning
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compacted:
-    """A compacted model, and what was done to it.
+    """A compacted model, and what was removed from it.
 
     Attributes:
       model: the smaller model, not compiled.
-      removed: layer name -> (units before, units after), for layers with fewer units or filters.
-      inputs: layer name -> (inputs before, inputs after), for layers that read only a part
-        of their input.
-      left: sentences that say what could not be removed exactly, and why.
-      weights: (before, after) the numbers of weights, biases and statistics included.
+      removed: layer name -> (units before, units after), for layers that lost units or filters.
+      inputs: layer name -> (inputs before, inputs after), for layers that read only a part of
+        their input.
+      left: sentences that say what could not be removed, and why.
+      weights: the numbers of weights (before, after), including biases and statistics.
+
+    Example:
+      >>> print(Compacted(None, {"fc1": (300, 255)}, {}, (), (266_610, 31_005)).summary())
+      266,610 weights before, 31,005 after (11.6%)
+        fc1: 300 units -> 255
     """
 
     model: Any
@@ -42,7 +47,7 @@ class Compacted:
     weights: tuple[int, int]
 
     def summary(self) -> str:
-        """All of it as text, a line each."""
+        """Returns all of it as text, one item on each line."""
         before, after = self.weights
         return "\n".join([
             f"{before:,} weights before, {after:,} after ({after / max(before, 1):.1%})",
@@ -54,27 +59,25 @@ class Compacted:
 def compact(model: Any, take_inputs: bool = False) -> Compacted:
     """Removes the units, channels and inputs of a pruned model that have no connections.
 
-    Of a unit that no surviving connection leads to, activation, normalisation and pooling make
-    a constant, which goes into the next layer's bias (one that had none gets one).  Channels
-    that a residual addition joins are removed together or not at all.  Where constants meet the
-    zeros around an image, one channel stands for all of them.  What cannot be removed exactly
-    stays, and `left` says why.
+    The predictions stay the same.  A unit without incoming connections is constant, also after
+    activation, normalisation and pooling; the constant is added to the next layer's bias, which is
+    created if there is none.  Channels joined by a residual addition are removed together or not at
+    all.  If constant channels are zero-padded, one of them is kept for all, since the border
+    differs.  What cannot be removed exactly stays, and `left` says why.
 
     Args:
-      model: a built tf_keras model, wrapped for pruning or not.  It is not changed, but for what
-        `strip_pruning` does to a wrapped one.
-      take_inputs: whether a layer may read a part of its input by a `GatherFeatures`, where inputs
-        without connections cannot be removed upstream, such as pixels.  The kernel gets
-        smaller, but gathering costs time.
+      model: a built tf_keras model, with or without pruning wrappers.  It is not changed, except
+        that `strip_pruning` is applied to a wrapped one.
+      take_inputs: whether to insert a `GatherFeatures` layer where unused inputs cannot be removed
+        upstream, such as pixels.  The kernel gets smaller, but gathering costs time.
 
     Returns:
-      The new model, a plain Sequential or functional one of the same inputs, outputs and names
-      of layers, and what was done.  Layers of kinds that are not known here, and models within
-      the model, are shared with the one given.  A subclassed model, whose code is its graph, is
-      returned as it is.
+      A `Compacted` with the new model, Sequential or functional, with the same inputs, outputs and
+      names of layers.  Layers of unknown types, and models within the model, are shared with the
+      given model.  A subclassed model is returned as it is, since its graph is its Python code.
 
     Raises:
-      LotteryError: if `model` is no tf_keras model, or is not built.
+      LotteryError: if `model` is not a tf_keras model, or is not built.
 
     Example: the second of three units has no input, the third no output.
       >>> import numpy as np, tf_keras as keras
@@ -97,6 +100,7 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     bare = strip_pruning(model) if wrappers(model) else model
     read = model_graph.read(bare)
     found = channels.analyse(read.widths, read.operations)
+    # A shared layer has several nodes in the graph, but is rebuilt once.
     done: dict[int, Part] = {}
     for node, operation in zip(read.nodes, read.operations, strict=False):
         if id(node.layer) not in done:
@@ -111,21 +115,22 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
 def _check(model: Any) -> None:
     if not isinstance(model, keras.Model):
         kind = f"{type(model).__module__}.{type(model).__qualname__}"
-        raise LotteryError("A tf_keras (Keras 2) model is needed: import tf_keras as keras. "
-                           f"Received: {kind}.")
+        raise LotteryError("The model must be a tf_keras (Keras 2) model. Received: "
+                           f"{kind}. Use import tf_keras as keras.")
     if not model.built:
         raise LotteryError("A model must be built before it is compacted. Received: "
-                           f"{type(model).__name__} without weights yet. Call it on a batch, "
+                           f"{type(model).__name__} without weights. Call it on a batch, "
                            "model(x), or call model.build(input_shape).")
 
 
 def _not_rebuildable(model: Any) -> str:
+    # The reason why a model cannot be rebuilt from its layers, or "". A call() of its own may do
+    # anything with them.
     kind = type(model)
     if not is_graph(model) or not model.inputs:
-        return (f"{model.name}: a subclassed model's code is its graph, so that it is left as it "
-                "is")
+        return f"{model.name}: is left as it is, since the graph of a subclassed model is its code"
     if kind.call not in (keras.Sequential.call, Functional.call):
-        return f"{model.name}: {kind.__name__} has a call of its own, so that it is left as it is"
+        return f"{model.name}: is left as it is, since {kind.__name__} has a call() of its own"
     return ""
 
 
@@ -144,7 +149,7 @@ def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, t
 
 
 def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
-    left = [f"{name}: {reason}, so that its channels stay" for name, reason in read.left.items()]
+    left = [f"{name}: {reason}, so its channels are kept" for name, reason in read.left.items()]
     for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
         if isinstance(operation, Linear):
             reasons = _left_of_linear(read, operation, found, part)
@@ -157,6 +162,7 @@ def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
 
 
 def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part) -> list[str]:
+    # `constants` holds NaN for channels whose value depends on the input.
     live, there = found.live[operation.target], found.kept[operation.source]
     needed = ~rebuild.unread(operation, found)
     still = _number(live & ~np.isnan(found.constants[operation.target]), "constant unit")
@@ -164,15 +170,15 @@ def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part)
     idle = _number(there & ~needed, "input")
     reasons = []
     if not live.any():
-        reasons.append(f"needs none of its {len(live)} units, and keeps one, at zero, since a "
-                       "layer has at least one")
+        reasons.append(f"keeps one of its {len(live)} units at zero, since a layer needs at least "
+                       "one")
     if still and operation.target not in read.outputs:
-        reasons.append(f"keeps {still}, since what comes after it cannot add that to a bias")
+        reasons.append(f"keeps {still}, since the next layer cannot add it to a bias")
     if border:
-        reasons.append(f"keeps {border} of its input, since its padding makes a border")
+        reasons.append(f"keeps {border} of its input, since zero padding makes its border differ")
     if idle and part.positions is None:
-        reasons.append(f"keeps {idle} without connection of {there.sum()}, which only "
-                       "gathering the others would remove")
+        reasons.append(f"keeps {idle} without connection of {there.sum()}, which only gathering "
+                       "the others would remove")
     return reasons
 
 
@@ -182,7 +188,7 @@ def _left_of_channelwise(operation: Channelwise, found: Analysis) -> list[str]:
     before = found.constants[operation.sources[0]][operation.origins[0]]
     lost = _number(~np.isnan(before) & np.isnan(found.constants[operation.target])
                    & found.live[operation.target], "constant channel")
-    return [f"keeps {lost}, since its output varies with the place"] if lost else []
+    return [f"keeps {lost}, since its output differs between positions"] if lost else []
 
 
 def _number(chosen: Flags, what: str) -> str:

@@ -1,4 +1,4 @@
-"""The Keras layer that gathers some of the features of its input."""
+"""A Keras layer that selects some of the features of its input."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from lth_keras.errors import LotteryError
 
 @keras.saving.register_keras_serializable("lth_keras")
 class GatherFeatures(keras.layers.Layer):
-    """Gathers some of the features of its input: positions on its last axis.
+    """Selects features of its input by their positions on the last axis.
 
     Args:
-      positions: the features' indices, each >= 0, in the order of the output; at least one.
+      positions: the indices of the features, each >= 0, in the order of the output; at least one.
 
     Raises:
       LotteryError: if positions is empty, or one of them is not a whole number >= 0.
@@ -30,16 +30,16 @@ class GatherFeatures(keras.layers.Layer):
         super().__init__(**options)
         if not positions or any(isinstance(place, bool) or place != int(place) or place < 0
                                 for place in positions):
-            raise LotteryError("GatherFeatures needs positions, each a whole number >= 0. "
+            raise LotteryError("positions must hold at least one whole number, each >= 0. "
                                f"Received: {positions!s:.100}.")
         self.positions = [int(place) for place in positions]
 
     def call(self, inputs: Any) -> tf.Tensor:
-        """The features at the positions."""
+        """Returns the features at the positions."""
         return tf.gather(inputs, tf.constant(self.positions, tf.int32), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that it was made with."""
+        """Returns the arguments that the layer was made with."""
         return {**super().get_config(), "positions": list(self.positions)}
 
 

@@ -1,7 +1,7 @@
-"""Each kind of Keras layer as an operation on channels (`channels`).
+"""Describes each kind of Keras layer as an operation on channels (`channels`).
 
-To support another kind of layer: a reader, from a `Call` to an operation or the reason why there is
-none, and its line in READERS.
+To support another kind of layer, write a reader, which is a function from a `Call` to an operation
+or to the reason why there is none, and add it to READERS.
 """
 
 import dataclasses
@@ -30,10 +30,10 @@ class Call:
 
     Attributes:
       layer: the layer.
-      sources: the tensors that it is called on.
-      target: the tensor that it makes.
-      shapes: (number of axes, number of channels) of each source; 0 where that is not known.
-      shape: the same of the target.
+      sources: the indices of the tensors that it is called on.
+      target: the index of the tensor that it makes.
+      shapes: (number of axes, number of channels) of each source; 0 if unknown.
+      shape: (number of axes, number of channels) of the target; 0 if unknown.
     """
 
     layer: Any
@@ -44,7 +44,7 @@ class Call:
 
 
 def read(call: Call) -> "Operation | str":
-    """The operation of a call, or a sentence that says why it is not known.
+    """Returns the operation of a call, or the reason why it is not known.
 
     Example:
       >>> dense = layers.Dense(2)
@@ -66,7 +66,12 @@ def read(call: Call) -> "Operation | str":
 
 
 def elementwise(activation: Any) -> bool:
-    """Whether an activation is known to work elementwise."""
+    """Returns whether an activation is known to work on each element separately.
+
+    Example:
+      >>> elementwise(keras.activations.relu), elementwise(keras.activations.softmax)
+      (True, False)
+    """
     return activation in _ELEMENTWISE if callable(activation) else activation is None
 
 
@@ -89,6 +94,7 @@ def _dense(call: Call) -> Operation:
 
 def _convolution(call: Call) -> "Operation | str":
     layer = call.layer
+    # With groups, an output reads the channels of its group only.
     if layer.groups > 1:
         return "it convolves groups of channels"
     kernel = np.asarray(layer.kernel).reshape(-1, *layer.kernel.shape[-2:])
@@ -97,10 +103,13 @@ def _convolution(call: Call) -> "Operation | str":
 
 
 def _padded(layer: Any) -> bool:
+    # "same" and "causal" padding read zeros beyond the border, unless the kernel is 1x1.
     return bool(layer.padding != "valid" and max(layer.kernel_size) > 1)
 
 
 def _separable(call: Call) -> Operation:
+    # A depthwise and a pointwise convolution compute the same as one convolution with the product
+    # of their kernels.
     layer = call.layer
     depthwise = np.asarray(layer.depthwise_kernel, np.float64)
     depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
@@ -112,7 +121,7 @@ def _separable(call: Call) -> Operation:
 
 
 def _depthwise(call: Call) -> "Operation | str":
-    """An output channel reads one input channel, depth_multiplier of them the same one."""
+    # Each output channel reads one input channel; depth_multiplier outputs read the same one.
     layer = call.layer
     activation = _activation(layer)
     if activation is None:
@@ -133,7 +142,7 @@ def _depthwise(call: Call) -> "Operation | str":
 
 
 def _same(call: Call) -> Channelwise:
-    # Every value comes from one channel, and a constant stays what it is.
+    # For layers whose every output value is a value, or a mean of values, of one channel.
     origin = np.arange(call.shape[1]) % call.shapes[0][1]
     return Channelwise(call.sources, call.target, (origin,), lambda values: values[0][origin])
 
@@ -144,7 +153,7 @@ def _gathered(call: Call) -> Operation:
 
 
 def _dropout(call: Call) -> "Operation | str":
-    # A noise_shape that names the number of channels would no longer fit.
+    # A noise_shape with the number of channels would not fit the smaller layer.
     noise = getattr(call.layer, "noise_shape", None)
     return _same(call) if noise is None or noise[-1] in (None, 1) else "its noise_shape is fixed"
 
@@ -159,7 +168,8 @@ def _permute(call: Call) -> "Operation | str":
 
 def _padding(call: Call) -> Operation:
     def constants(values: list[Floats]) -> Floats:
-        return np.where(values[0] == 0, 0.0, np.nan)  # It surrounds them with zeros.
+        # Zero padding makes every other constant vary between the border and the inside.
+        return np.where(values[0] == 0, 0.0, np.nan)
     return dataclasses.replace(_same(call), constants=constants)
 
 
@@ -169,7 +179,7 @@ def _upsampling(call: Call) -> "Operation | str":
 
 
 def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
-    # The layer itself is asked what it makes of constants.
+    # The layer itself is called on the constants, with 0 in place of the channels that vary.
     def constants(values: list[Floats]) -> Floats:
         value, = values
         unknown = np.isnan(value) & varies
@@ -192,7 +202,7 @@ def _normalised(call: Call) -> "Operation | str":
         return "its channels are not on the last axis"
     if layer.renorm or getattr(layer, "virtual_batch_size", None):
         return "it renormalises or has virtual batches"
-    # A channel times zero is constant, whatever comes in.
+    # A channel with gamma = 0 is constant, whatever its input is.
     varies = np.asarray(layer.gamma) != 0 if layer.scale else True
     return _by_value(call, varies, training=False)
 
@@ -222,7 +232,7 @@ def _merge(combine: Callable[[list[Floats]], Floats]) -> "Callable[[Call], Opera
 
 
 def _product(values: list[Floats]) -> Floats:
-    # Zero times what varies is zero, though NaN stands for what varies.
+    # 0 times a channel that varies is 0, but 0 * NaN would be NaN.
     return np.where(np.any([value == 0 for value in values], axis=0), 0.0, np.prod(values, axis=0))
 
 

@@ -1,4 +1,4 @@
-"""The graph of a tf_keras model: its calls in order, each as an operation on channels."""
+"""Reads the graph of a tf_keras model: its calls in order, each as an operation on channels."""
 
 import collections
 import dataclasses
@@ -15,16 +15,16 @@ from lth_keras.deployment.compaction.layer_channels import Call
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
-    """A model's calls.
+    """The calls of layers in a model.
 
     Attributes:
-      nodes: Keras' record of each call that leads to an output, and of each input, in an order
-        in which each comes after those that it reads.
-      operations: what each of them does; one more at the end needs the outputs.
-      places: the number of each tensor, by its id.
-      widths: the number of channels of each tensor; 1 where it is not known.
-      outputs: the tensors that are the model's outputs.
-      left: layer's name -> why its channels stay, for each layer whose operation is opaque.
+      nodes: Keras' nodes: one for each input, and for each call that an output depends on, each
+        after those that it reads.
+      operations: the operation of each node, and one more at the end that needs the outputs.
+      places: id of a tensor -> its index.
+      widths: the number of channels of each tensor; 1 if it is not known.
+      outputs: the indices of the model's outputs.
+      left: layer name -> why its channels are kept, for layers whose operation is not known.
     """
 
     nodes: list[Any]
@@ -36,7 +36,13 @@ class Graph:
 
 
 def read(model: Any) -> Graph:
-    """Reads the graph of a built Sequential or functional model."""
+    """Reads the graph of a built Sequential or functional model.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
+      >>> read(model).widths
+      [4, 3]
+    """
     nodes = _needed(model)
     places: dict[int, int] = {}
     widths: list[int] = []
@@ -64,7 +70,7 @@ def read(model: Any) -> Graph:
 
 
 def _needed(model: Any) -> list[Any]:
-    # Nodes that only a loss or a metric reads are left out: no output depends on them.
+    # Without nodes that only a loss or metric reads (add_loss): no output depends on them.
     waiting = [_node_of(tensor) for tensor in tf.nest.flatten((model.outputs, model.inputs))]
     needed: set[int] = set()
     while waiting:
@@ -84,7 +90,7 @@ def _node_of(tensor: Any) -> Any:
 
 def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | str":
     layer, made = node.layer, tf.nest.flatten(node.outputs)
-    # More arguments than its input may change what a layer does (training=True, say).
+    # Further arguments may change what a layer does, as training=True does.
     more = type(layer) in layer_channels.READERS and not (
         len(node.call_args) == 1 and not any(node.call_kwargs.values())
         and len(tf.nest.flatten(node.call_args)) == len(node.keras_inputs))
@@ -101,6 +107,7 @@ def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | 
     for reason, holds in reasons.items():
         if holds:
             return reason
+    # A smaller layer is made from the config of the old one.
     if type(layer) in layer_channels.READERS and not _remakeable(layer):
         return "it cannot be made anew from its get_config (a function that is not registered?)"
     sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
@@ -112,7 +119,7 @@ def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | 
 def _remakeable(layer: Any) -> bool:
     try:
         type(layer).from_config(layer.get_config())
-    except Exception:  # Whatever a user's function, initializer or regularizer raises.
+    except Exception:  # A user's function, initializer or regularizer may raise anything.
         return False
     return True
 

@@ -1,4 +1,4 @@
-"""Builds a model again without the channels that it does not need."""
+"""Builds a model again, with smaller layers that lack the channels that are not needed."""
 
 import dataclasses
 from typing import Any
@@ -28,13 +28,13 @@ _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Part:
-    """What replaces a layer in the new model.
+    """The replacement of a layer in the new model.
 
     Attributes:
-      layer: the new layer, or the old one where nothing changes.
-      weights: attribute -> value of the new layer's weights, set when it is built.
-      positions: the only ones of its input that it reads, by a GatherFeatures before it; None if
-        it reads all.
+      layer: the new layer, or the old one if nothing changes.
+      weights: attribute -> value of the new layer's weights, assigned when it is built.
+      positions: the positions of its input that it reads, through a GatherFeatures before it; None
+        if it reads all.
     """
 
     layer: Any
@@ -43,19 +43,20 @@ class Part:
 
 
 def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool) -> Part:
-    """The part that replaces a layer.
+    """Makes the replacement of a layer.
 
     Args:
-      layer: of the model that was analysed.
-      operation: what it does.
+      layer: a layer of the model that was analysed.
+      operation: the layer's operation on channels.
       found: the analysis.
-      gather_inputs: whether a GatherFeatures may be put before it.
+      gather_inputs: whether a GatherFeatures may be inserted before it.
     """
     if isinstance(operation, Opaque):
         return Part(layer)
     if isinstance(operation, Channelwise):
         return Part(_again(layer, **_resized(layer, operation, found)),
                     _channelwise_weights(layer, operation, found))
+    # `there`: channels that exist in the new model; `rows`: those that this layer will read.
     there = found.kept[operation.source]
     rows, positions = there, None
     if gather_inputs:
@@ -71,20 +72,20 @@ def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool)
 
 
 def unread(operation: Linear, found: Analysis) -> Flags:
-    """Which input channels a linear operation does not read, once constants are in its bias."""
+    """Returns which input channels a linear operation does not read, with constants in its bias."""
     return ~channels.inputs(operation, found.constants[operation.source],
                             found.live[operation.target])
 
 
 def _again(layer: Any, **changes: Any) -> Any:
-    # Without the shape of its input, which may have fewer channels now.
+    # A layer's config stores the shape of its input, which may have fewer channels now.
     config = {**layer.get_config(), **changes}
     config.pop("batch_input_shape", None)
     return type(layer).from_config(config)
 
 
 def _resized(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Any]:
-    """The arguments of a layer that name channels, which have other numbers now."""
+    # The arguments of a layer that count or name channels, whose numbers have changed.
     if isinstance(layer, GatherFeatures):
         there = np.cumsum(found.kept[operation.sources[0]]) - 1
         return {"positions": there[operation.origins[0]][found.kept[operation.target]].tolist()}
@@ -117,6 +118,7 @@ def _linear_weights(layer: Any, operation: Linear, found: Analysis,
     kernel, bias = channels.folded(operation, constants, live)
     weights: dict[str, Array] = {}
     if isinstance(layer, _SEPARABLE):
+        # Its kernel is a product of two weights, so the folded kernel cannot be stored; zeros can.
         depthwise = np.array(layer.depthwise_kernel)
         depthwise[..., unread(operation, found), :] = 0
         pointwise = np.array(layer.pointwise_kernel)
@@ -127,23 +129,25 @@ def _linear_weights(layer: Any, operation: Linear, found: Analysis,
     else:
         shape = (*getattr(layer, "kernel_size", ()), rows.sum(), columns.sum())
         weights["kernel"] = kernel[:, rows][:, :, columns].reshape(shape)
+    # A layer without a bias gets one if constants were added to it.
     if layer.use_bias or bias[columns].any():
         weights["bias"] = bias[columns]
     return weights
 
 
 def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
-    """A model with the graph of another, and other layers in it.
+    """Builds a model with the graph of another, and other layers in it.
 
     Args:
       model: a Sequential or functional model.
       graph: its graph.
-      parts: what replaces the layer of each of its nodes.
+      parts: the replacement of each node's layer.
     """
     if isinstance(model, keras.Sequential):
         new = _sequential(model, graph, parts)
     else:
         new = _functional(model, graph, parts)
+    # Layers have their weights only now that they have been called.
     for piece in parts:
         for name, value in piece.weights.items():
             variable = getattr(piece.layer, name)
@@ -184,7 +188,7 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
 
 
 def _gather(model: Any, piece: Part) -> Any:
-    # Keras wants each name once: underscores are added until it is free.
+    # Names of layers must be unique: underscores are added until the name is free.
     assert piece.positions is not None
     name, taken = f"{piece.layer.name}_inputs", {layer.name for layer in model.layers}
     while name in taken:
