@@ -1,4 +1,4 @@
-"""An experiment from Python: `lth.run` does what the command `lth run` does."""
+"""`lth.run`: runs an experiment from Python, as the command `lth run` does."""
 
 import dataclasses
 import os
@@ -35,36 +35,40 @@ def run(preset: "str | Config", *, scale: float | None = None,
         data_dir: str | None = None, resident_mib: int = Placement.resident_mib,
         on_divergence: str = "stop", repair: bool = False, verbose: int = 1,
         **settings: Any) -> "FinishedRun":
-    """Runs an experiment: trains, prunes and rewinds, with controls, in worker processes.
+    """Runs an experiment: trains, prunes and rewinds networks, and trains controls.
 
-    It goes on from what its workdir has already, as `lth run` does, and the same settings give
-    the same bits.  A script needs no `if __name__ == "__main__"`.
+    Trainings run in worker processes; a script needs no `if __name__ == "__main__"`.  Trainings
+    that are finished in the workdir are not repeated, so the same call resumes an interrupted run.
+    The same settings give the same results, bit for bit.
 
     Args:
       preset: the name of a preset (`lth presets` lists them), or a `Config`.
-      scale: what to multiply the preset's steps and schedule by, in (0, 1].
-      workdir: folder for the results; by default a temporary one, which goes with the object that
-        is returned.
-      jobs: trainings at once, each in a process of its own, >= 1; by default one a core.
-      threads: cores that each training may use, >= 1, or 0 for all; by default 1.
-      backend: "loky" for processes on this machine, "ray" or "dask" for a cluster's.
-      distribute: devices of one training: "none" (the first), "mirrored" (all GPUs) or "tpu".
-      data_dir: where tensorflow-datasets keeps its data.
-      resident_mib: data larger than so many MiB are streamed to the device.
-      on_divergence: "stop", or "continue" with what does not follow from a training that diverged.
-      repair: whether what is damaged in the workdir is done again; otherwise it is an error.
-      verbose: 0 for silence, 1 for progress in a terminal or a notebook.
+      scale: a factor for all steps of the preset and its schedule, in (0, 1].
+      workdir: folder for the results. Defaults to a temporary folder, which is deleted with the
+        object that is returned.
+      jobs: how many networks to train at the same time, each in its own process, >= 1. Defaults to
+        the number of cores.
+      threads: CPU threads of each process, >= 1, or 0 for all cores. Defaults to 1.
+      backend: "loky" for processes on this machine, "ray" or "dask" for a cluster.
+      distribute: the devices that train one network: "none" (the first device), "mirrored" (all
+        GPUs) or "tpu".
+      data_dir: folder of tensorflow-datasets.
+      resident_mib: training data larger than this many MiB are streamed to the device.
+      on_divergence: what to do if a loss or weights become NaN or infinite: "stop", or "continue"
+        with the trainings that do not depend on it.
+      repair: whether to train again what is damaged in the workdir; otherwise damage is an error.
+      verbose: 0 prints nothing, 1 shows progress in a terminal or notebook.
       **settings: any other setting of the preset, such as steps, rounds, replicates, seed,
         branches=("ticket", "reinit:3"), fraction, rewind_step, strategy.
 
     Returns:
-      The results: tables, tickets, verdicts, `report()` and `export()`.
+      A `FinishedRun`: tables, tickets and verdicts, `report()` and `export()`.
 
     Raises:
-      LotteryError: for a setting that is not allowed.
-      WorkdirError: for a workdir that is damaged, in use, or of another experiment.
-      DivergedError: if a training diverged, unless on_divergence is "continue"; what is finished
-        is in the workdir.
+      LotteryError: if a setting is not allowed.
+      WorkdirError: if the workdir is damaged, in use, or of another experiment.
+      DivergedError: if a training diverged and on_divergence is "stop"; finished trainings are
+        kept in the workdir.
 
     Example:
       >>> found = run("digits", steps=20, rounds=1, replicates=1, jobs=1, verbose=0)
@@ -80,7 +84,7 @@ def run(preset: "str | Config", *, scale: float | None = None,
         raise LotteryError("preset must be the name of a preset or a Config. "
                            f"Received: {preset!r:.100}.")
     config = (config if scale is None else config.scaled(scale)).replace(**settings)
-    alone = distribute != "none"  # One training has all devices.
+    alone = distribute != "none"  # One training uses all devices, so there is one process.
     for name, value, least in (("jobs", jobs, 1), ("threads", threads, 0),
                                ("resident_mib", resident_mib, 0)):
         if value is not None and (type(value) is not int or value < least):
@@ -91,20 +95,25 @@ def run(preset: "str | Config", *, scale: float | None = None,
                     on_divergence, repair, again="the same call with this workdir")
     root = pathlib.Path(tempfile.mkdtemp(prefix="lth_run_") if workdir is None else workdir)
     found = FinishedRun(config, root, data_dir)
-    if workdir is None:  # Goes with the object, and with one that an error leaves behind.
+    if workdir is None:  # Also deletes the folder of a run that ends with an error.
         weakref.finalize(found, shutil.rmtree, root, ignore_errors=True)
     run_experiment(config, root, manner, Console(quiet=not verbose))
     return found
 
 
 class FinishedRun:
-    """The results of an experiment, as `lth.run` gives them back.
+    """The results of an experiment, as `lth.run` returns them.
 
     Attributes:
       config: the experiment's settings.
-      workdir: the folder with the results, which `lth report` and `lth analyse` read too.
-      tickets: (replicate, level) -> Ticket, read when it is asked for; the last of each replicate
-        is the one that its last level was pruned to, which is not trained.
+      workdir: the folder with the results, which `lth report` and `lth analyse` can read too.
+      tickets: (replicate, level) -> Ticket, read from the workdir when asked for.  The last ticket
+        of each replicate was made by pruning the last level, and has not been trained.
+
+    Example:
+      >>> found = run("digits", steps=20, rounds=0, replicates=1, jobs=1, verbose=0)
+      >>> found.results.level.tolist(), sorted(found.tickets)
+      ([0], [(0, 0), (0, 1)])
     """
 
     def __init__(self, config: Config, workdir: pathlib.Path, data_dir: str | None = None):
@@ -115,12 +124,12 @@ class FinishedRun:
 
     @property
     def results(self) -> pd.DataFrame:
-        """A row a training: the columns of results.csv."""
+        """The table of results.csv, with one row for each training."""
         return store.results(self.workdir, self.config.fingerprint)
 
     @property
     def verdicts(self) -> list[LevelVerdict]:
-        """The verdict of each level: winning, not winning or inconclusive, with its reasons."""
+        """The verdict of each level: winning, not winning or inconclusive, with the reason."""
         return runs.read(self.workdir).levels
 
     @property
@@ -129,35 +138,35 @@ class FinishedRun:
         return verdict(self.results).sentence
 
     def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
-        """Writes the report: a page, and its pictures beside it.
+        """Writes the report: an HTML page, and its figures beside it.
 
         Args:
-          out: folder for them; by default plots in the workdir.
+          out: folder for the files. Defaults to plots in the workdir.
 
         Returns:
-          Where the page is; it needs no other file.
+          The path of the page, which needs no other file.
         """
         return report.write([runs.read(self.workdir)], None if out is None else pathlib.Path(out))
 
     def export(self, out: "str | os.PathLike[str]" = "deploy", *, level: "int | str" = BEST,
                replicate: int | None = None, formats: Sequence[str] = DEFAULT,
                **settings: Any) -> Deployment:
-        """Exports the trained network of a level's ticket as files that are checked.
+        """Exports the trained network of a level's ticket, and checks the files.
 
         Args:
           out: folder for the files.
-          level: a level's number, or "best": the sparsest as accurate as the dense network on
-            validation examples.
-          replicate: whose network; by default the first.
-          formats: their names.
+          level: the number of a level, or "best" for the sparsest level that is as accurate as the
+            dense network on validation examples.
+          replicate: the replicate to export. Defaults to the first.
+          formats: the names of the formats.
           **settings: tolerance, compaction, examples, threads; see
             `deployment.run_export.Settings`.
 
         Returns:
-          What was written and measured.
+          The files and their measurements.
 
         Raises:
-          LotteryError: for a level, format or setting that there is none of.
+          LotteryError: if a level, format or setting does not exist.
         """
         names = [field.name for field in dataclasses.fields(Settings)]
         for name in settings:
@@ -179,7 +188,8 @@ class FinishedRun:
 
 
 class _Tickets(Mapping[tuple[int, int], Ticket]):
-    # (replicate, level) -> Ticket, checked against the records each time it is read.
+    # (replicate, level) -> Ticket. Nothing is cached: each read is checked against the records, and
+    # a run may have hundreds of tickets.
 
     def __init__(self, root: pathlib.Path):
         self._root = root

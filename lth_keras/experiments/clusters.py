@@ -27,6 +27,8 @@ class Ray(Pool):
     def __init__(self, *arguments: Any):
         self._ray = _extra("ray")
         self._ours = not self._ray.is_initialized()  # A caller's own connection stays open.
+        # An existing cluster is asked for its cores first, which set the number of slots; a new
+        # one is started with as many cores as there are slots.
         if "RAY_ADDRESS" in os.environ:
             _check_answers("RAY_ADDRESS")
             self._connect()
@@ -79,6 +81,7 @@ class Dask(Pool):
         return len(self._client.nthreads()) if self._client else super()._cores()
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
+        # pure=False: Dask would return the cached result of an equal call, as of a measurement.
         inner = self._client.get_executor(pure=False, retries=0).submit(function, *arguments)
         return translated(inner, self._distributed.KilledWorker)
 

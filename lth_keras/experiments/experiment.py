@@ -1,16 +1,15 @@
-"""The experiment: levels x branches x replicates, in the order in which they can be done.
+"""The experiment: levels x branches x replicates, each trained as soon as it can be.
 
     1. Randomly initialise a network: theta_0.
     2. Train it for T steps.
-    3. Prune a fraction of what remains, the smallest weights: a mask.
-    4. Rewind the survivors to theta_0 (or theta_k): the ticket of the next level.
-    5. Go to 2 with the ticket, and beside it train its controls, which need only the ticket.
+    3. Prune the remaining weights with the smallest magnitude: this gives a mask.
+    4. Rewind the survivors to theta_0 (or theta_k): this is the ticket of the next level.
+    5. Go to 2 with the ticket, and train its controls as well, which depend on the ticket only.
 
-(Frankle & Carbin 2019, section 1.)  The strategy varies what is pruned by, the retraining where
-survivors go back to (`config.strategies`).
+(Frankle & Carbin 2019, section 1.)  Strategies change the weights that are scored in step 3, and
+retrainings what survivors are reset to in step 4 (`config.strategies`).
 
-What is done already is found in the workdir and not done again, so that resuming is the same as
-running.
+Trainings that are finished in the workdir are not repeated, so resuming is the same as running.
 """
 
 import concurrent.futures
@@ -34,14 +33,14 @@ from lth_keras.experiments.results.outcome import Outcome, Start
 from lth_keras.experiments.results.store import Store, write_results
 
 ON_DIVERGENCE = ("stop", "continue")
-_POLL = 0.25  # Seconds between two looks at how far the trainings are.
+_POLL = 0.25  # Seconds between two updates of the progress.
 
 
 class Workers(Protocol):
-    """Trains: in this process, or in worker processes here or on other machines.
+    """Something that trains: this process, or worker processes here or on other machines.
 
     Attributes:
-      slots: how many trainings can run at once.
+      slots: how many trainings can run at the same time.
     """
 
     slots: int
@@ -50,32 +49,32 @@ class Workers(Protocol):
         """Starts a training; its future raises WorkerDiedError if its process ended too early."""
 
     def steps(self) -> int:
-        """The number of steps that all trainings have done so far."""
+        """Returns the number of steps that all trainings have done so far."""
 
 
 class Watch:
-    """Is told how far a run is: subclass it to show that.  This one does nothing."""
+    """Receives the progress of a run; subclass it to show progress.  This one does nothing."""
 
     def begin(self, training: Training, density: float) -> None:
         """Called when a training starts, with the density of its ticket."""
 
     def steps(self, done: int) -> None:
-        """Called again and again with the number of steps that the run has done so far."""
+        """Called about four times a second with the number of steps trained so far."""
 
     def end(self, training: Training, result: Mapping[str, Any]) -> None:
-        """Called when a training is finished, with its measures."""
+        """Called when a training is finished, with its result."""
 
 
 class Experiment:
-    """All trainings of one configuration.
+    """Runs all trainings of one configuration.
 
     Args:
       config: the settings.
-      store: keeps and finds the results, in a workdir.
-      watch: is told of every training; by default nobody is.
-      workers: train; by default this process does, one training at a time.
-      on_divergence: "stop" at a training that diverged, or "continue" with what does not
-        follow from it: other replicates, other branches.
+      store: writes and reads results in the workdir.
+      watch: receives the progress. Defaults to none.
+      workers: run the trainings. Defaults to this process, one training at a time.
+      on_divergence: "stop" stops at a training that diverged; "continue" goes on with trainings
+        that do not depend on it, such as other replicates.
     """
 
     def __init__(self, config: Config, store: Store, watch: Watch | None = None,
@@ -89,11 +88,11 @@ class Experiment:
         self._starts: dict[Training, Start] = {}
 
     def run(self) -> None:
-        """Trains what the store does not have yet, and keeps it there as it is finished.
+        """Runs the trainings that the store does not have, and stores each when it is finished.
 
         Raises:
           DivergedError: if a training diverged, unless `on_divergence` is "continue".
-          LotteryError: if its worker died three times.
+          LotteryError: if the worker of a training died three times.
         """
         self.store.begin()
         waiting = unfinished(self.config, self.store)
@@ -113,13 +112,14 @@ class Experiment:
             failed: dict[Training, Exception] = {}
             changed = False
             for training, future in ended.items():
-                # All that is finished is kept before one that diverged or failed ends the run.
+                # Finished trainings are stored before one that diverged or failed ends the run.
                 try:
                     changed |= self._keep(training, future.result())
                 except Exception as failure:
                     failed[training] = failure
             if self.on_divergence == "stop":
                 refuse_diverged(self.store, [*ended])
+            # A divergence ends a chain of levels, and a new ticket may replace those above it.
             if changed:
                 waiting = [other for other in unfinished(self.config, self.store)
                            if other not in running.values() and other not in failed]
@@ -129,7 +129,7 @@ class Experiment:
         write_results(self.store.root)
 
     def _ready(self, waiting: list[Training], running: int) -> "Training | None":
-        # The first that can be trained now: its level's ticket has been made.
+        # The first training that can start now: the one it depends on is finished.
         free = [training for training in waiting
                 if (base := stands_on(self.config, training)) is None or self.store.is_done(base)]
         return free[0] if free and running < self.workers.slots else None
@@ -139,14 +139,14 @@ class Experiment:
         ticket, mark = read(replicate, training.level) if training.level else (None, None)
         taken = {other.level: self.store.read_trained(other)
                  for other in takes_from(self.config, training)}
-        # Theta_k was kept in the ticket of the level above.
+        # theta_k is stored in the ticket of level 1, which was rewound to it.
         theta = read(replicate, 1)[0] if repeats_from_k(self.config, training) else None
         self._starts[training] = start = Start(ticket, mark, taken, theta)
         self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
         return self.workers.submit(training, start)
 
     def _keep(self, training: Training, outcome: Outcome) -> bool:
-        # Returns whether what is left to do changed: trainings above may have to be done again.
+        # Returns whether the list of remaining trainings has changed.
         begun = outcome.drawn or self._starts.pop(training).mark
         assert begun is not None
         gone = self.store.finish(training, outcome.result, outcome.curve, begun,
@@ -156,7 +156,7 @@ class Experiment:
 
 
 def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:
-    # Returns only if the training can be tried again: its worker died, and not too often.
+    # Returns only if the training may be tried again: its worker died fewer than ATTEMPTS times.
     if not isinstance(error, WorkerDiedError):
         raise error
     if attempts == ATTEMPTS:

@@ -93,6 +93,7 @@ class Pool:
         most = min(len(waiting), config.replicates * max(
             len(trainings.at_level(config, 0, level)) for level in range(config.rounds + 1)))
         self.slots = min(most, jobs or self._cores())
+        # As JSON, since a worker keeps its model by it: see worker._kept_runner.
         self._task = json.dumps(config.to_dict()), placement
         self._counter = worker.StepCounter(config)
 
@@ -102,6 +103,7 @@ class Pool:
         future = self._call(worker.train, *self._task, training, start, slot)
 
         def finish(done: "Future[Outcome]") -> None:
+            # A training that failed keeps the steps it has counted, until it is tried again.
             if done.exception() is None:
                 self._counter.finish(training)
         future.add_done_callback(finish)
@@ -218,6 +220,7 @@ def translated(inner: "Future[Any]", deaths: Any,
         cause = getattr(error, "cause", None)  # Ray wraps what a task raises.
         if isinstance(cause, LotteryError):
             error = cause
+        # Each backend has errors of its own for a process that died.
         if isinstance(error, deaths):
             error = WorkerDiedError(type(error).__name__)
         if error is None:

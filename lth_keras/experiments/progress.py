@@ -99,6 +99,7 @@ def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Confi
         if training == chain(config, training.replicate, training.level):
             # The tickets of a replicate can only be trained one after another.
             chains[training.replicate] = chains.get(training.replicate, 0.0) + seconds
+    # A run takes as long as all work shared among the processes, or as its longest chain.
     total = max(everything / len(speeds), *chains.values(), 0.0)
     processes = "in one process" if len(speeds) == 1 else f"in each of {len(speeds)} processes"
     return (f"{1e3 * (speed.step + validation):.2f} ms a step {processes}, {1e3 * validation:.2f} "

@@ -1,4 +1,4 @@
-"""What a workdir still lacks of a configuration's trainings, and what of it diverged."""
+"""Finds the trainings that a workdir does not have yet, and those that diverged."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -11,20 +11,20 @@ from lth_keras.experiments.results.store import Store
 
 
 def unfinished(config: Config, store: Store) -> list[Training]:
-    """The trainings that are still to be done, and can be.
+    """Returns the trainings that have still to be done, and can be done.
 
-    What follows from a training that diverged cannot be done.  A training that a level already in
-    the store stands on is to be done even if the configuration asks for fewer rounds: a repair
-    took it away.
+    Trainings that depend on one that diverged cannot be done.
 
     Raises:
-      DamagedError: if a record is not what was written.
+      DamagedError: if a record was changed after it was written.
     """
     done = found(store.root)
     # Reads every record, so that no level is above what a record can have.
     ends = {training.replicate: training.level for training in diverged(store, done)
             if training == chain(config, training.replicate, training.level)}
     tops = {training.replicate: training.level for training in done}  # The last is the highest.
+    # A repair may have removed a level below one that is stored. It is trained again even if the
+    # configuration now asks for fewer rounds, since the stored level depends on it.
     below = {chain(config, replicate, level)
              for replicate, top in tops.items() for level in range(top)}
     wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
@@ -36,20 +36,21 @@ def unfinished(config: Config, store: Store) -> list[Training]:
 
 
 def diverged(store: Store, among: Iterable[Training]) -> list[Training]:
-    """Which of some trainings are done and diverged."""
+    """Returns those of the given trainings that are finished and diverged."""
     return [training for training in among if store.is_done(training)
             and store.record(training).diverged_at is not None]
 
 
 def refuse_diverged(store: Store, among: Iterable[Training]) -> None:
-    """Refuses trainings of which one diverged.
+    """Checks that none of the given trainings has diverged.
 
     Raises:
-      DivergedError: for the first that did; names it, and its step.
+      DivergedError: if one has; the message names the first, and the step.
     """
     for training in diverged(store, among):
         raise DivergedError(
-            f"A training must stay finite. Received: {training}, which diverged at step "
-            f"{store.record(training).diverged_at:,}. It is recorded, and no ticket is made of "
-            "it; try a lower learning_rate, or --on_divergence continue for what does not follow "
-            "from it.")
+            "The loss and weights of a training must stay finite. Received: "
+            f"{training}, which diverged at step {store.record(training).diverged_at:,}. It is "
+            "recorded, and no ticket is made from it. Try a lower learning_rate, or "
+            "on_divergence=\"continue\" (--on_divergence continue) to train what does not depend "
+            "on it.")

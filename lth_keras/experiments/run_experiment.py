@@ -1,4 +1,4 @@
-"""Runs an experiment into a workdir: what `lth run` and lth.run have in common."""
+"""Runs an experiment into a workdir, for `lth run` and for lth.run."""
 
 import contextlib
 import dataclasses
@@ -22,16 +22,21 @@ from lth_keras.files import workdir_lock
 
 @dataclasses.dataclass(frozen=True)
 class Manner:
-    """How an experiment is run; its results do not depend on it.
+    """How an experiment is run, as opposed to what it is: results do not depend on it.
 
     Attributes:
-      placement: what each training runs on.
-      jobs: trainings at once, each in a process of its own; None for as many as there are cores.
+      placement: the data folder, devices and threads of each training.
+      jobs: how many networks are trained at the same time, each in its own process; None for the
+        number of cores.
       backend: where the processes run, one of `clusters.BACKENDS`.
-      on_divergence: what follows a training that diverges, "stop" or "continue".
-      repair: whether what is damaged in the workdir is done again.
-      dry_run: whether to measure the speed, and stop.
-      again: how a user goes on after an interruption.
+      on_divergence: what to do if a training diverges, "stop" or "continue".
+      repair: whether to train again what is damaged in the workdir.
+      dry_run: whether to measure the speed and stop.
+      again: how a user can continue after an interruption, for messages.
+
+    Example:
+      >>> Manner(Placement(), jobs=2).backend
+      'loky'
     """
 
     placement: Placement
@@ -48,19 +53,19 @@ class Manner:
 
 
 def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: Console) -> bool:
-    """Trains what a workdir does not have yet of an experiment.
+    """Trains the networks of an experiment that a workdir does not have yet.
 
     Args:
       config: the experiment.
       root: the workdir.
       manner: how to run it.
-      console: where progress is shown.
+      console: the console that shows progress.
 
     Returns:
-      Whether the workdir has results to report: not after a dry run.
+      Whether the workdir has results to report; False after a dry run.
 
     Raises:
-      WorkdirError: for a workdir that is damaged, in use, or of another experiment.
+      WorkdirError: if the workdir is damaged, in use, or of another experiment.
       DivergedError: if a training diverged and on_divergence is "stop".
       OSError: if a file cannot be written.
     """
@@ -70,6 +75,7 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
         if manner.dry_run and damages:
             return False
         store = Store(root, config)
+        # A run that stopped at a divergence stops there again, before it trains anything.
         if manner.on_divergence == "stop":
             refuse_diverged(store, trainings(config))
         waiting = unfinished(config, store)
@@ -80,6 +86,7 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
                 if waiting:
                     pool = stack.enter_context(contextlib.closing(clusters.BACKENDS[
                         manner.backend](manner.jobs, waiting, config, manner.placement)))
+                    # The measurement compiles in every process, which the trainings need anyway.
                     say(estimate(pool.measure(), waiting, config))
                 if waiting and not manner.dry_run:
                     display = stack.enter_context(ProgressDisplay(console, steps=sum(

@@ -96,7 +96,7 @@ def train(config: str, placement: Placement, training: Training, start: Start,
     counts: Array = np.zeros(place + 1, np.int64)
     with contextlib.suppress(OSError):  # The file does not exist on another machine.
         counts = np.memmap(path, np.int64, "r+")
-    counts[place] = 0
+    counts[place] = 0  # A training that is tried again starts anew.
 
     def count(steps: int) -> None:
         counts[place] += steps
@@ -191,6 +191,7 @@ def exit_with_parent(parent: int, folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
+        # When the parent ends, this process gets another parent.
         while os.getppid() == parent:
             time.sleep(1)
         shutil.rmtree(folder, ignore_errors=True)

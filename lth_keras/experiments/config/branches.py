@@ -77,6 +77,7 @@ def parse(text: str) -> Branch:
       >>> str(parse("reinit:3@3/5/9-11"))
       'reinit:3@3/5/9-11'
     """
+    # An unknown name gets a list of names, a known one with a wrong ending the notation.
     match = _SPEC.fullmatch(text.strip())
     name = match[1].strip() if match else re.split("[:@]", text)[0].strip()
     if not match and name in (TICKET, *CONTROLS):

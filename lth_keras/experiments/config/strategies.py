@@ -1,19 +1,19 @@
-"""Strategies and retrainings: what the next masks come from, and what survivors go back to.
+"""Strategies (which weights are scored for the next masks) and retrainings (what is trained then).
 
-A run has one of each.  At every level one training, the chain's, ends in the ticket of the next
-level, which stands on it.  The strategy says which branch the chain is, what else its trainings
-take, and which masks they end in.  The retraining says which weights the survivors are given, and
-where in the learning rate's schedule they begin.
+A run has one of each.  At every level, one training makes the ticket of the next level: together
+these trainings are the run's chain.  The strategy decides which branch the chain is, which other
+trained weights it needs, and which weights are scored.  The retraining decides the values from
+which survivors are trained, and where in the learning-rate schedule they begin.
 
-    strategy      iterative   by the ticket's trained weights (Frankle & Carbin 2019, section 2)
-                  one_shot    by the dense network's trained weights (the same)
-                  continued   by those of a network that is pruned and trained on, never rewound
-    retraining    weight_rewinding          to theta_k (the same, 2019 and 2020)
-                  learning_rate_rewinding   weights stay, the learning rate goes back to step k
-                  fine_tuning               weights and learning rate stay (Renda et al. 2020)
+    strategy      iterative   scores the ticket's trained weights (Frankle & Carbin 2019, section 2)
+                  one_shot    scores the dense network's trained weights (the same)
+                  continued   scores a network that is pruned and trained on, without rewinding
+    retraining    weight_rewinding          resets survivors to theta_k (the same, 2019 and 2020)
+                  learning_rate_rewinding   keeps their values, resets the learning rate to step k
+                  fine_tuning               keeps values and learning rate (Renda et al. 2020)
 
-To add one, subclass `Strategy` or `Retraining`, override what differs, and decorate it with
-`register`: `--set strategy=NAME` then knows it, and nothing else has to.
+To add one, subclass `Strategy` or `Retraining`, override what differs, and decorate the class with
+`register`.  `--set strategy=NAME` then accepts its name; nothing else has to be changed.
 """
 
 import dataclasses
@@ -26,21 +26,27 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET
 
-CONSTANT = 1e30  # A schedule that is stretched so far never leaves the step it begins at.
+CONSTANT = 1e30  # Stretched by this factor, a schedule stays at the step at which it begins.
 
-# The weights to score -> the next masks, by the criterion, fractions and structure of the run.
+# Weights to score -> the next masks, by the criterion, fractions and structure of the run.
 Prune = Callable[[Arrays], dict[str, Array]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """How many steps a training takes, and where in the learning rate's schedule they lie.
+    """The steps of a training, and where they lie in the learning-rate schedule.
 
     Attributes:
-      steps: the step at which it ends, >= 1.
-      first: the step that its weights are of; it trains the steps after it.
+      steps: the number of the last step, >= 1.
+      first: the step that its initial weights belong to; the steps after it are trained.
       rate_first: the step of the schedule at which it begins.
-      rate_stretch: its steps a step of the schedule, > 0; `CONSTANT` to stay at `rate_first`.
+      rate_stretch: training steps for each step of the schedule, > 0; `CONSTANT` keeps the
+        learning rate at that of `rate_first`.
+
+    Example:
+      >>> span = Span(steps=30_000, first=500, rate_first=500)
+      >>> span.steps - span.first
+      29500
     """
 
     steps: int
@@ -51,15 +57,15 @@ class Span:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FinishedRound:
-    """What a strategy finds at the end of the chain's training of a level.
+    """The weights and masks at the end of a training that makes the next level's ticket.
 
     Attributes:
-      level: of the training; the ticket to be made is of the level above.
-      masks: name -> 0/1 array, those of its level's ticket.
-      theta: name -> array, the weights that survivors of its level began with: theta_k, at level
-        0 and wherever they are rewound.
+      level: the level of the training; the ticket to make is of the level above.
+      masks: name -> 0/1 array, the masks of this level's ticket.
+      theta: name -> array, the weights from which the survivors of this level were trained:
+        theta_k, at level 0 and with weight rewinding.
       trained: name -> array, the weights at the end of the training.
-      taken: level -> weights, of the trained networks that `Strategy.takes` named.
+      taken: level -> weights of the trained networks that `Strategy.takes` asked for.
     """
 
     level: int
@@ -70,14 +76,18 @@ class FinishedRound:
 
 
 class Strategy:
-    """What the masks of the next level come from.
+    """Decides which weights are scored for the masks of the next level.  Subclass it to add one.
 
     Attributes:
-      name: as in `--set strategy=NAME`.
-      summary: what it does, in a few words for the list of settings.
-      chain: the branch whose training at each level above 0 ends in the next ticket: the ticket
-        itself, or a branch of the strategy's own, which is then trained beside it.
-      one_shot: whether the dense network alone decides every level's masks.
+      name: the name in `--set strategy=NAME`.
+      summary: a few words for the list of settings.
+      chain: the branch whose training at each level above 0 makes the next ticket: the ticket
+        itself, or a branch of the strategy's own, which is then trained in addition.
+      one_shot: whether all levels' masks come from the dense network.
+
+    Example:
+      >>> [name for name, strategy in STRATEGIES.items() if strategy.one_shot]
+      ['one_shot']
     """
 
     name: str
@@ -87,37 +97,37 @@ class Strategy:
 
     @property
     def title(self) -> str:
-        """What reports call it."""
+        """The name in reports."""
         return self.name.replace("_", " ")
 
     def takes(self, level: int) -> tuple[int, ...]:
-        """The lower levels whose trained weights the chain's training of a level > 0 needs."""
+        """Returns the lower levels whose trained weights a training of the chain needs."""
         return ()
 
     def begin(self, ticket: Arrays, taken: Mapping[int, Arrays]) -> Arrays:
-        """The weights that a chain of its own is trained from, under its level's masks.
+        """Returns the weights from which a chain of the strategy's own is trained, unmasked.
 
         Args:
           ticket: name -> array, the weights of its level's ticket.
-          taken: level -> weights, of the trained networks that `takes` named.
+          taken: level -> weights of the trained networks that `takes` asked for.
         """
         return ticket
 
     def span(self, config: Any, level: int) -> Span:
-        """The steps of a chain of its own at a level > 0: by default all, from step 0 on."""
+        """Returns the steps of a chain of the strategy's own; by default all, from step 0 on."""
         return Span(config.steps)
 
     def scored(self, ended: FinishedRound) -> Arrays:
-        """The weights that are scored, which survivors keep if they are not rewound."""
+        """Returns the weights to score, whose values survivors keep if they are not rewound."""
         return ended.trained
 
     def next_masks(self, ended: FinishedRound, prune: Prune) -> dict[str, Array]:
-        """The masks of the next level.
+        """Returns the masks of the next level.
 
         Args:
-          ended: the training that they are made after.
-          prune: gives the masks that the run's criterion, fractions and structure make of scored
-            weights.  A strategy whose masks come from elsewhere need not call it.
+          ended: the training that has just ended.
+          prune: a function that returns the masks for scored weights, by the run's criterion,
+            fractions and structure.  A strategy that makes masks otherwise need not call it.
 
         Returns:
           name -> 0/1 array, of each weight in `ended.masks`.
@@ -125,24 +135,29 @@ class Strategy:
         return prune(self.scored(ended))
 
     def check(self, config: Any) -> None:
-        """Refuses a configuration that the strategy cannot serve.
+        """Checks that the strategy can work with a configuration.
 
         Raises:
-          LotteryError: if trained weights that it takes are not kept.
+          LotteryError: if it needs trained weights and `keep_trained` is "none".
         """
         levels = range(1, max(1, config.rounds) + 1)
         if config.keep_trained == "none" and any(map(self.takes, levels)):
-            raise LotteryError(f"strategy={self.name} takes trained weights, so they must be "
+            raise LotteryError(f"strategy={self.name} needs trained weights, so they must be "
                                "kept. Received: keep_trained=none. Leave it out.")
 
 
 class Retraining:
-    """What survivors go back to before they are trained as the ticket of their level.
+    """Decides the values from which survivors are trained.  Subclass it to add one.
 
     Attributes:
-      name: as in `--set retraining=NAME`.
-      summary: what it does, in a few words for the list of settings.
-      rewinds: whether every ticket has the weights of theta_k, which the dense network then keeps.
+      name: the name in `--set retraining=NAME`.
+      summary: a few words for the list of settings.
+      rewinds: whether every ticket has the weights of theta_k, which the dense network's training
+        must then capture.
+
+    Example:
+      >>> [name for name, retraining in RETRAININGS.items() if retraining.rewinds]
+      ['weight_rewinding']
     """
 
     name: str
@@ -151,24 +166,24 @@ class Retraining:
 
     @property
     def title(self) -> str:
-        """What reports call it."""
+        """The name in reports."""
         return self.name.replace("_", " ")
 
     def survivors(self, theta: Arrays, scored: Arrays) -> Arrays:
-        """The weights of the next level's ticket.
+        """Returns the weights of the next level's ticket.
 
         Args:
-          theta: name -> array, the weights that the level below began with.
-          scored: name -> array, the weights that they were pruned by.
+          theta: name -> array, the weights from which the level below was trained.
+          scored: name -> array, the trained weights that were scored.
         """
         return theta if self.rewinds else scored
 
     def span(self, config: Any) -> Span:
-        """The steps of a ticket's training: those after step k, at the learning rates of then."""
+        """Returns the steps of a ticket's training: those after step k, at their learning rates."""
         return Span(config.steps, first=config.rewind_step, rate_first=config.rewind_step)
 
     def check(self, config: Any) -> None:
-        """Refuses a configuration that the retraining cannot serve."""
+        """Checks that the retraining can work with a configuration."""
 
 
 STRATEGIES: dict[str, Strategy] = {}
@@ -177,10 +192,11 @@ _Kind = TypeVar("_Kind", bound=Strategy | Retraining)
 
 
 def register(kind: type[_Kind]) -> type[_Kind]:
-    """Makes a strategy or a retraining known by its name.
+    """Decorates a strategy or a retraining, so that settings accept its name.
 
     Raises:
-      LotteryError: if its name is taken, or its chain's is a control's or cannot be in a path.
+      LotteryError: if its name is already registered, or its chain has the name of a control, or
+        one that cannot be part of a path.
 
     Example:
       >>> @register
@@ -194,18 +210,19 @@ def register(kind: type[_Kind]) -> type[_Kind]:
     known: dict[str, Any] = STRATEGIES if issubclass(kind, Strategy) else RETRAININGS
     made = kind()
     if made.name in known:
-        raise LotteryError(f"The name of a {'strategy' if known is STRATEGIES else 'retraining'} "
-                           f"is taken once. Received: {made.name!r} again.")
+        what = "strategy" if known is STRATEGIES else "retraining"
+        raise LotteryError(f"A {what} must have a name that no other {what} has. Received: "
+                           f"{made.name!r}, which is already registered.")
     chain = getattr(made, "chain", TICKET)
     if chain in CONTROLS or not re.fullmatch(r"[A-Za-z]\w{0,49}", chain, re.ASCII):
-        raise LotteryError("The chain of a strategy is a name of letters, digits and '_', and not "
-                           f"a control's. Received: {chain!r:.100} of {made.name}.")
+        raise LotteryError("The chain of a strategy must be a name of letters, digits and '_', and "
+                           f"not that of a control. Received: {chain!r:.100} of {made.name}.")
     known[made.name] = made
     return kind
 
 
 def chain_branches() -> list[str]:
-    """The branches that are there only for some strategy's chain, beside the ticket.
+    """Returns the branches, other than the ticket, that some strategy trains as its chain.
 
     Example:
       >>> chain_branches()
@@ -216,60 +233,70 @@ def chain_branches() -> list[str]:
 
 
 def describe(known: "Mapping[str, Strategy] | Mapping[str, Retraining]") -> str:
-    """Every registered name with its summary, in one line for the list of settings."""
+    """Returns every registered name with its summary, on one line for the list of settings.
+
+    Example:
+      >>> describe({"one_shot": STRATEGIES["one_shot"]})
+      'one_shot: scores the trained dense network at every level'
+    """
     return "; ".join(f"{name}: {one.summary}" for name, one in known.items())
 
 
 @register
 class Iterative(Strategy):
-    """Each level is pruned from the one below, by its ticket's trained weights."""
+    """Prunes each level from the one below, by the trained weights of its ticket."""
 
-    name, summary = "iterative", "each level pruned from the one below"
+    name, summary = "iterative", "scores the trained ticket of the level below"
 
 
 @register
 class OneShot(Strategy):
-    """Each level is pruned by the dense network's trained weights."""
+    """Prunes every level by the trained weights of the dense network."""
 
-    name, summary = "one_shot", "each from the dense network"
+    name, summary = "one_shot", "scores the trained dense network at every level"
     one_shot = True
 
     def takes(self, level: int) -> tuple[int, ...]:
-        """The dense network."""
+        """Returns level 0, the dense network."""
         return (0,)
 
     def scored(self, ended: FinishedRound) -> Arrays:
-        """The dense network's trained weights."""
+        """Returns the dense network's trained weights."""
         return ended.taken[0] if ended.level else ended.trained
 
 
 @register
 class Continued(Strategy):
-    """A network is pruned and trained on, never rewound; its masks are the tickets'."""
+    """Prunes a network and trains it on, without rewinding; tickets get its masks.
 
-    name, summary = "continued", "from a network that is trained on without rewinding"
+    Frankle & Carbin 2019 (appendix B, figures 9 and 10) find that resetting weights in each round,
+    as "iterative" does, gives better tickets at small sizes.
+    """
+
+    name, summary = "continued", "scores a network that is trained on without rewinding"
     chain = "continued"
 
     def takes(self, level: int) -> tuple[int, ...]:
-        """The network as it was before it was pruned."""
+        """Returns the level below, at which the network was pruned."""
         return (level - 1,)
 
     def begin(self, ticket: Arrays, taken: Mapping[int, Arrays]) -> Arrays:
-        """The weights that it was trained to at the level below."""
+        """Returns the weights to which the network was trained at the level below."""
         below, = taken.values()
         return below
 
     def check(self, config: Any) -> None:
-        """Refuses another retraining, since its own network is what is not rewound."""
+        """Checks that the retraining rewinds: the tickets are to be compared with this network."""
         if not RETRAININGS[config.retraining].rewinds:
-            raise LotteryError("strategy=continued judges tickets by weight_rewinding. "
+            raise LotteryError("strategy=continued needs retraining=weight_rewinding, since only "
+                               "its own network is trained without rewinding. "
                                f"Received: retraining={config.retraining}.")
         super().check(config)
 
 
 @register
 class WeightRewinding(Retraining):
-    """Survivors are rewound to theta_k (Frankle & Carbin 2019; Frankle et al. 2020)."""
+    """Resets survivors to theta_k (Frankle & Carbin 2019; Frankle et al. 2020)."""
 
     name, summary = "weight_rewinding", "theta_k"
     rewinds = True
@@ -277,24 +304,24 @@ class WeightRewinding(Retraining):
 
 @register
 class LearningRateRewinding(Retraining):
-    """Survivors keep their values; the learning rate goes back to step k (Renda et al. 2020)."""
+    """Keeps survivors' values, and resets the learning rate to step k (Renda et al. 2020)."""
 
     name, summary = "learning_rate_rewinding", "their trained values"
 
 
 @register
 class FineTuning(Retraining):
-    """Survivors keep their values and are trained at the last learning rate (Han et al. 2015)."""
+    """Keeps survivors' values, and trains at the last learning rate (Han et al. 2015)."""
 
-    name, summary = "fine_tuning", "those, at the last learning rate"
+    name, summary = "fine_tuning", "their trained values, at the last learning rate"
 
     def span(self, config: Any) -> Span:
-        """As many steps as after step k, all at the learning rate of the last."""
+        """Returns as many steps as come after step k, all at the last learning rate."""
         return Span(config.steps, first=config.rewind_step, rate_first=config.steps,
                     rate_stretch=CONSTANT)
 
     def check(self, config: Any) -> None:
-        """Refuses rewind_step=0, with which it would train for as long as the dense network."""
+        """Checks that rewind_step > 0: with 0 it would train for as long as the dense network."""
         if not config.rewind_step:
             raise LotteryError("retraining=fine_tuning trains steps - rewind_step steps at the "
                                "last learning rate, so rewind_step must be above 0. Received: "

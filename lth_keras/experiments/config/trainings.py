@@ -81,6 +81,7 @@ def at_level(config: Config, replicate: int, level: int) -> list[Training]:
       ['replicate 0, level 1, continued', 'replicate 0, level 2, continued', \
 'replicate 0, level 2, ticket']
     """
+    # The training that makes the next ticket comes first: everything above waits for it.
     asked = [Training(replicate, level, branch.name, index)
              for branch in config.plan for index in range(branch.at(level))]
     base = chain(config, replicate, level)
@@ -155,6 +156,7 @@ def span(config: Config, training: Training, masks: Arrays | None = None) -> Spa
         steps = config.steps * (2 if control.budget else 1) if masks is None else \
             controls.steps_of(control, config.steps, masks)
         return Span(steps, rate_stretch=steps / config.steps)
+    # A second training of the dense network starts from theta_k if tickets are rewound to it.
     if training.level == 0 and not repeats_from_k(config, training):
         return Span(config.steps)
     if control or training.branch == TICKET:

@@ -126,9 +126,11 @@ def check_structure(config: Any) -> None:
     Raises:
       LotteryError: if `rounds` or `scope` do not fit it, or a control's masks cannot have it.
     """
+    # M:N sparsity must be reached in a number of rounds that divides M, and within each layer.
     structure = parse(config.structure)
     structure.check_rounds(config.rounds)
     structure.check_scope(config.scope)
+    # "free" masks are drawn weight by weight, anywhere in the network.
     free = [branch.name for branch in config.plan
             if branch.name in CONTROLS and CONTROLS[branch.name].mask == "free"]
     if free and not structure.is_none:

@@ -1,4 +1,4 @@
-"""What goes into one training and what comes out of it, between whoever trains and the store."""
+"""The input (`Start`) and result (`Outcome`) of one training, as workers and the store see them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -48,13 +48,17 @@ class Start:
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """How fast a network trains here.
+    """The measured speed of a process that trains a network.
 
     Attributes:
-      compilation: seconds until the program is compiled, paid once a process.
-      step: seconds a step.
-      validation: seconds a validation.
-      evaluation: seconds for the evaluations at a training's end, at that rate.
+      compilation: seconds to compile the program, once in each process.
+      step: seconds for a training step.
+      validation: seconds for a validation.
+      evaluation: seconds for the evaluations at the end of a training, estimated from that.
+
+    Example:
+      >>> Speed(compilation=2.0, step=0.001, validation=0.03, evaluation=0.2).step
+      0.001
     """
 
     compilation: float

@@ -1,10 +1,10 @@
-"""Runs: workdirs, read for a report, each with a label that tells it from the others.
+"""Reads workdirs for a report, as runs with labels that distinguish them.
 
-A workdir is one that `lth run` made, or that of a search in `fit`, which is a run of one
-replicate (`fits`).  Workdirs of the same settings that share no replicate, such as those of
-several machines, are one run, and so are fits that differ in their seed or initial weights.
+A workdir belongs to `lth run`, or to a search in `fit`, which is a run of one replicate (`fits`).
+Workdirs with the same settings and different replicates, such as those of several machines, are
+joined to one run, and so are fits that differ in their seed or initial weights.
 
-A run may go on meanwhile: what it has finished is read.
+A run may still be going on: its finished trainings are read.
 """
 
 import dataclasses
@@ -31,8 +31,8 @@ from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge_levels, LevelVerdict
 from lth_keras.files.ticket import Ticket
 
-_MOST_TICKET = 2**32  # Bytes.
-# What a legend need not name: what the title says, and what makes no other experiment.
+_MOST_TICKET = 2**32  # The largest ticket that is read, in bytes.
+# Settings that a legend never names: the title has them, or they do not change the training.
 _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 _TITLED: dict[str, Mapping[str, Strategy | Retraining]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS}
@@ -41,15 +41,15 @@ _FIT = "fit"  # In the place of a preset's name.
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a workdir holds, or several that share the replicates of a run.
+    """The contents of a workdir, or of several workdirs with replicates of one run.
 
     Attributes:
-      root: the workdir; None for a search in `fit` that has none.
-      config: its configuration; None for a search in `fit`.
-      results: a row a finished training.
-      label: its name in legends.
+      root: the workdir; None for a search in `fit` without a workdir.
+      config: the configuration; None for a search in `fit`.
+      results: a table with one row for each finished training.
+      label: the run's name in legends.
       more: the workdirs of further replicates.
-      fits: the searches in `fit` that it consists of, a replicate each; none for an `lth run`.
+      fits: the searches in `fit`, each of which is a replicate; empty for an `lth run`.
     """
 
     root: "pathlib.Path | None"
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def roots(self) -> tuple[pathlib.Path, ...]:
-        """All its workdirs."""
+        """All workdirs of the run."""
         return () if self.root is None else (self.root, *self.more)
 
     @property
@@ -72,29 +72,29 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What its settings come from: its preset, or "fit"."""
+        """The name of the preset, or "fit"."""
         return self.config.preset if self.config else _FIT
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its settings by name; of several workdirs those of the first."""
+        """The settings by name; of several workdirs, those of the first."""
         return self.config.to_dict() if self.config else self.fits[0].plain
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that its replicates share, and another run of them too."""
+        """The settings that all replicates of a run have in common."""
         return self.config.identity if self.config else self.fits[0].identity
 
     @property
     def versions(self) -> list[str]:
-        """The versions that its workdirs were trained with, as a line each; each once."""
+        """The package versions that the workdirs were trained with, one line for each set."""
         found = [fit.versions for fit in self.fits] or [*map(versions, self.roots)]
         lines = (", ".join(f"{name} {version}" for name, version in one.items()) for one in found)
         return [line for line in dict.fromkeys(lines) if line]
 
     @functools.cached_property
     def curves(self) -> pd.DataFrame:
-        """The learning curves, as `store.curves` gives them; `fits.curves` of fits."""
+        """The learning curves, as `store.curves` or `fits.curves` returns them."""
         if self.fits:
             return _by_replicate([fits.curves(fit, number)
                                   for number, fit in enumerate(self.fits)])
@@ -102,17 +102,17 @@ class Run:
 
     @property
     def lacks_curves(self) -> str:
-        """Why its learning curves cannot be drawn, as a sentence; "" if they can."""
+        """A sentence that says why learning curves cannot be drawn; "" if they can."""
         return next(filter(None, (fit.lacks_curves for fit in self.fits)), "")
 
     @functools.cached_property
     def summary(self) -> pd.DataFrame:
-        """Means over replicates, as `statistics.summarise` gives them."""
+        """Means over replicates, as `statistics.summarise` returns them."""
         return summarise(self.results)
 
     @functools.cached_property
     def levels(self) -> list[LevelVerdict]:
-        """The verdict of every level, as `verdicts.judge_levels` gives them."""
+        """The verdict of every level, as `verdicts.judge_levels` returns them."""
         return judge_levels(self.results)
 
     @property
@@ -123,37 +123,37 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The results as a dictionary a training."""
+        """The results as a list of dictionaries, one for each training."""
         return _rows(self.results)
 
     @property
     def diverged(self) -> list[str]:
-        """What is said of each training that diverged."""
+        """A line for each training that diverged."""
         rows = _rows(self.results[self.results.diverged_at_step.notna()])
         return [f"{Training(*(row[field.name] for field in dataclasses.fields(Training)))}: "
                 f"diverged at step {row['diverged_at_step']:,.0f}" for row in rows]
 
     @property
     def unreached(self) -> str:
-        """What is said of early stops at the last step, as a sentence; nothing if there are none.
+        """A sentence about trainings whose early stop is the last step; "" if there are none.
 
-        The validation loss still fell there: such an early stop is a lower bound.
+        The validation loss was still falling there, so the early-stop step is only a lower bound.
         """
         rows = trained(self.results)
         steps = rows.steps if self.fits else self.experiment.steps
         last = int((rows.early_stop_step >= steps).sum())
         return "" if not last else (
-            f"In {last} of {len(rows)} trainings the validation loss was least at the last step: "
-            "their early stop is not reached, and later than it looks here. Train for more steps.")
+            f"In {last} of {len(rows)} trainings the validation loss was lowest at the last step: "
+            "their early stop is not reached, and would come later. Train for more steps.")
 
     @property
     def drawable(self) -> bool:
-        """Whether there is a ticket to draw: one that did not diverge."""
+        """Whether there is a ticket to draw, which is one that did not diverge."""
         return "ticket" in self.branches
 
     @property
     def validated(self) -> bool:
-        """Whether it has early stops; a fit without validation data has none."""
+        """Whether there are early stops; a fit without validation data has none."""
         return bool(self.results.early_stop_step.notna().any())
 
 
@@ -163,11 +163,11 @@ def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def read(root: pathlib.Path) -> Run:
-    """A workdir as a run, under its preset's name, or "fit".
+    """Reads a workdir as a run, labelled by its preset's name, or "fit".
 
     Raises:
-      WorkdirError: if the folder is no workdir, if nothing in it is finished, or if a file of
-        it is not what was written.
+      WorkdirError: if the folder is not a workdir, no training in it is finished, or a file was
+        changed after it was written.
     """
     if fits.is_fit(root):
         run = of_fit(fits.read(root), root)
@@ -181,7 +181,7 @@ def read(root: pathlib.Path) -> Run:
 
 
 def of_fit(fit: Fit, root: "pathlib.Path | None" = None) -> Run:
-    """A search in `fit` as a run of one replicate.
+    """Makes a run of one replicate from a search in `fit`.
 
     Args:
       fit: the search.
@@ -191,10 +191,10 @@ def of_fit(fit: Fit, root: "pathlib.Path | None" = None) -> Run:
 
 
 def versions(root: pathlib.Path) -> dict[str, str]:
-    """The versions that a workdir was trained with: package -> version.
+    """Returns the package versions that a workdir was trained with, as package -> version.
 
-    They are those of its first ticket; none if it cannot be read, which is `lth run --repair`'s to
-    mend.
+    They are read from the first ticket.  If it cannot be read, the result is empty: a damaged
+    ticket should not prevent a report, and `lth run --repair` can make it again.
     """
     path = paths.ticket_path(root, paths.first_replicate(root), 0)
     try:
@@ -207,11 +207,11 @@ def versions(root: pathlib.Path) -> dict[str, str]:
 
 
 def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
-    """Workdirs as runs whose labels differ.
+    """Reads workdirs as runs, each with a label of its own.
 
-    Those of the same settings are joined if they share no replicate; fits, whose replicates have
-    no number, if they differ in their seed or in their initial weights.  Runs of one preset, and
-    fits, are told apart by the settings that differ between them, or else by their folders.
+    Workdirs with the same settings are joined if they have no replicate in common; fits, whose
+    replicates have no number, if they differ in their seed or initial weights.  Runs of the same
+    preset are labelled by the settings in which they differ, or else by their folders.
 
     Raises:
       WorkdirError: as `read` does.
@@ -224,7 +224,7 @@ def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
 
 
 def apart(runs: Sequence[Run]) -> list[str]:
-    """What is said of runs of the same settings that share replicates, so that they stay apart."""
+    """Returns a line for each two runs with the same settings that could not be joined."""
     return [f"{one.root} and {other.root} are not joined: {shared}."
             for one, other in itertools.combinations(runs, 2)
             if _same_settings(one, other) and (shared := _shared(one, other))]
@@ -235,7 +235,7 @@ def _joined(runs: Sequence[Run]) -> list[Run]:
     for run in runs:
         for place, other in enumerate(joined):
             if _same_settings(other, run) and not _shared(other, run):
-                # Fits have no numbers: they are counted in the order in which they are given.
+                # Fits have no replicate numbers: they are numbered in the order given.
                 results = run.results.assign(replicate=len(other.fits)) if run.fits \
                     else run.results
                 joined[place] = dataclasses.replace(
@@ -252,7 +252,7 @@ def _same_settings(one: Run, other: Run) -> bool:
 
 
 def _shared(one: Run, other: Run) -> str:
-    # Why two runs of the same settings are not one of more replicates; "" if they are.
+    # The reason why two runs with the same settings cannot be joined, or "".
     if one.fits:
         copies = {fit.origin for fit in one.fits} & {fit.origin for fit in other.fits}
         return "both have the same seed and the same initial weights" if copies else ""
@@ -265,6 +265,7 @@ def _by_replicate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
+    # The preset's name, and the settings that tell a run from others of the same preset.
     labels = []
     for run in runs:
         alike = [other.settings for other in runs if other.name == run.name]
@@ -277,21 +278,21 @@ def _labels(runs: Sequence[Run]) -> list[str]:
 
 
 def _setting(name: str, value: object) -> str:
-    # Words of a choice say what they are; numbers do not.
+    # "one shot" needs no name of its setting, but "0.1" does.
     if name in _TITLED:
         return _TITLED[name][str(value)].title
     return f"{name} {'/'.join(map(str, value)) or 'none' if isinstance(value, list) else value}"
 
 
 def about(runs: Sequence[Run], spread: str) -> str:
-    """What a title says of runs: steps, replicates, scale.
+    """Returns the steps, replicates and scale of runs, for a title.
 
     Args:
-      runs: at least one.
-      spread: what shows the least and greatest, such as "bars"; "" if nothing does.
+      runs: the runs, at least one.
+      spread: how the range over replicates is drawn, such as "bars"; "" if it is not.
 
     Returns:
-      One line if all are alike, or else a line for those that are.
+      One line if it is the same for all runs, otherwise a line for each group of equal runs.
     """
     alike: dict[str, list[str]] = {}
     for run in runs:
@@ -306,7 +307,7 @@ def _about(run: Run, spread: str) -> str:
     least, most = counts.min(), counts.max()
     replicates = "one replicate" if most == 1 else \
         f"mean of {most if least == most else f'{least} to {most}'} replicates" + (
-            f", {spread} from least to greatest" if spread else "")
+            f", {spread} from least to greatest" if spread else "")  # As the paper has them.
     if run.config is None:
         return ", ".join(filter(None, (run.fits[0].length, replicates)))
     scale = f", scale {run.config.scale:g}" if run.config.scale != 1 else ""

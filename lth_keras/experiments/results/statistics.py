@@ -1,8 +1,8 @@
-"""Statistics of replicates: means, intervals, paired differences.
+"""Statistics over replicates: means, confidence intervals and paired differences.
 
-A replicate is one observation.  Where a branch is trained several times at a level, their mean
-within the replicate is what counts: they share its ticket, so they are not independent.
-Trainings that diverged count as not trained.
+A replicate is one observation.  If a branch is trained several times at a level, the mean within
+the replicate is used: these trainings share a ticket, so they are not independent.  Trainings that
+diverged count as not trained.
 """
 
 import dataclasses
@@ -26,13 +26,17 @@ MOST_REPLICATES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """The measure that says how good a network is at its early stop.
+    """The measure by which networks are compared at their early stop.
 
     Attributes:
-      column: its column.
-      title: what a table calls it.
-      sign: 1 if more is better, -1 if less is.
+      column: its column in the results.
+      title: its name in tables.
+      sign: 1 if higher is better, -1 if lower is.
       is_share: whether it is a share in [0, 1], such as an accuracy.
+
+    Example:
+      >>> TEST.column, TEST.sign
+      ('test_accuracy_early_stop', 1)
     """
 
     column: str
@@ -47,10 +51,10 @@ _VALIDATION = re.compile(r"val_\w*acc\w*_early_stop")
 
 
 def quality(results: pd.DataFrame) -> Quality:
-    """The measure that says how good the networks of some results are.
+    """Returns the measure by which networks are compared in some results.
 
-    It is the test accuracy, which every run of `lth run` has.  A search in `fit` has what it
-    measured on its validation data: an accuracy, or else the loss.
+    It is the test accuracy, which all results of `lth run` have.  For a search in `fit` it is an
+    accuracy on validation data, or the validation loss if no accuracy was measured.
 
     Example:
       >>> quality(pd.DataFrame({"val_loss_min": [0.5], "val_acc_early_stop": [0.9]})).column
@@ -66,7 +70,7 @@ def quality(results: pd.DataFrame) -> Quality:
 
 
 def own_metrics(results: pd.DataFrame) -> list[str]:
-    """The columns that a search in `fit` has beyond those of every run: what it measured itself.
+    """Returns the columns that only a search in `fit` has: the metrics of its own model.
 
     Example:
       >>> own_metrics(pd.DataFrame(columns=["level", "density_w", "loss", "val_auc"]))
@@ -77,20 +81,31 @@ def own_metrics(results: pd.DataFrame) -> list[str]:
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the trainings that did not diverge."""
-    if "epochs" in results:  # A search in `fit`, which may have no validation: no early stop.
+    """Returns the rows of trainings that did not diverge.
+
+    Example:
+      >>> len(trained(pd.DataFrame({"early_stop_step": [100, None]})))
+      1
+    """
+    # A search in `fit` may have no validation data, and then has no early stop either.
+    if "epochs" in results:
         return results[results.diverged_at_step.isna()]
     return results[results.early_stop_step.notna()]
 
 
 def diverged(results: pd.DataFrame) -> str:
-    """How many trainings diverged, as a sentence; nothing if none did."""
+    """Returns a sentence that says how many trainings diverged, or "" if none did.
+
+    Example:
+      >>> diverged(pd.DataFrame({"early_stop_step": [100, None]}))
+      '1 of 2 trainings diverged.'
+    """
     count = len(results) - len(trained(results))
     return f"{count} of {len(results)} trainings diverged." if count else ""
 
 
 def measures(results: pd.DataFrame) -> list[str]:
-    """The columns to average: those of every run, test accuracies at chosen steps, a fit's own.
+    """Returns the columns to average: the standard ones, accuracies at steps, a fit's metrics.
 
     Example:
       >>> measures(pd.DataFrame(columns=["test_accuracy_step_20", "test_accuracy_step_5"]))[-2:]
@@ -102,16 +117,16 @@ def measures(results: pd.DataFrame) -> list[str]:
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Mean, least and greatest of every measure over the trainings that did not diverge.
+    """Computes mean, minimum and maximum of every measure over trainings that did not diverge.
 
-    This is what the paper plots: a control's mean is over all its trainings, such as fifteen of
+    This is what the paper plots: a control's mean is over all its trainings, for example 15 for
     three repeats in five replicates.
 
     Args:
-      results: a row a trained network, with the columns of `record.COLUMNS`.
+      results: one row for each trained network, with the columns of `record.COLUMNS`.
 
     Returns:
-      Indexed by (branch, level); columns (measure, "mean" | "min" | "max"), and
+      A table indexed by (branch, level), with the columns (measure, "mean" | "min" | "max") and
       ("replicates", "count").
 
     Example:
@@ -128,14 +143,18 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """A mean over replicates, and how sure it is.
+    """A mean over replicates with its confidence interval.
 
     Attributes:
-      mean: in the measure's unit.
-      low: lower bound of its interval; NaN with one replicate, which gives none.
-      high: upper bound.
-      deviation: standard deviation over replicates (divisor n - 1); NaN with one.
-      replicates: how many, >= 1.
+      mean: the mean, in the measure's unit.
+      low: the lower bound of the interval; NaN with one replicate.
+      high: the upper bound of the interval; NaN with one replicate.
+      deviation: the standard deviation over replicates (divisor n - 1); NaN with one replicate.
+      replicates: the number of replicates, >= 1.
+
+    Example:
+      >>> student([1.0, 2.0, 3.0]).replicates
+      3
     """
 
     mean: float
@@ -146,10 +165,17 @@ class Estimate:
 
 
 def by_replicate(results: pd.DataFrame, measure: str, branch: str, level: int) -> pd.Series:
-    """A measure of a branch at a level in each replicate, its repeats averaged.
+    """Returns a measure of a branch at a level for each replicate, averaged over repeats.
 
     Returns:
-      Indexed by replicate; without those in which all repeats diverged, or none is trained.
+      A series indexed by replicate, without replicates in which no repeat is trained, or all
+      diverged.
+
+    Example:
+      >>> rows = pd.DataFrame({"replicate": [0, 0, 1], "branch": "reinit", "level": 2,
+      ...                      "early_stop_step": [100, 300, 500]})
+      >>> by_replicate(rows, "early_stop_step", "reinit", 2).tolist()
+      [200.0, 500.0]
     """
     rows = trained(results)
     rows = rows[(rows.branch == branch) & (rows.level == level)]
@@ -158,18 +184,19 @@ def by_replicate(results: pd.DataFrame, measure: str, branch: str, level: int) -
 
 
 def student(values: Iterable[float], confidence: float = CONFIDENCE) -> Estimate:
-    """A mean with Student's t-interval: mean +- t s / sqrt(n).
+    """Computes a mean with Student's t-interval: mean +- t s / sqrt(n).
 
     Args:
-      values: one a replicate, at least one.
-      confidence: share of such intervals that hold the true mean, in (0, 1).
+      values: one value for each replicate, at least one.
+      confidence: the share of such intervals that contain the true mean, in (0, 1).
 
     Example:
       >>> found = student([1.0, 2.0, 3.0])
       >>> found.mean, round(found.low, 3), round(found.high, 3)
       (2.0, -0.484, 4.484)
     """
-    # Differences of equal decimals are not quite zero in binary.
+    # 0.3 - 0.1 and 0.2 differ in the last bit: without rounding, equal differences of accuracies
+    # would have a tiny deviation, and an interval around it.
     array = np.round(np.asarray(list(values), float), 12)
     mean, count = float(array.mean()), len(array)
     if count < 2:
@@ -182,16 +209,17 @@ def student(values: Iterable[float], confidence: float = CONFIDENCE) -> Estimate
 
 def bootstrap(values: Iterable[float], confidence: float = CONFIDENCE, resamples: int = 9999,
               rng: "np.random.Generator | None" = None) -> Estimate:
-    """A mean with its bootstrap interval: BCa, or percentiles where the data allow no BCa.
+    """Computes a mean with its bootstrap interval (BCa, or percentiles if BCa is not possible).
 
     With few replicates it is too narrow: of 95% intervals over 3, 5 and 10 normal values, 72%,
-    83% and 89% held the mean when tried.  So it is shown, and nothing is judged by it.
+    83% and 89% contained the true mean in a simulation.  It is therefore shown, but no verdict is
+    based on it.
 
     Args:
-      values: one a replicate, at least one.
-      confidence: in (0, 1).
-      resamples: how many, >= 1.
-      rng: what they are drawn with; by default seeded with 0, so that the same results give the
+      values: one value for each replicate, at least one.
+      confidence: the nominal share of intervals that contain the true mean, in (0, 1).
+      resamples: the number of resamples, >= 1.
+      rng: the random generator. Defaults to one seeded with 0, so that the same results give the
         same interval.
 
     Example:
@@ -206,7 +234,7 @@ def bootstrap(values: Iterable[float], confidence: float = CONFIDENCE, resamples
     from scipy import stats
     for method in ("BCa", "percentile"):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of data that allow no BCa.
+            warnings.simplefilter("ignore")  # scipy warns if BCa is not possible.
             found = stats.bootstrap(
                 (array,), np.mean, confidence_level=confidence, n_resamples=resamples,
                 method=method, rng=np.random.default_rng(0) if rng is None else rng)
@@ -218,18 +246,24 @@ def bootstrap(values: Iterable[float], confidence: float = CONFIDENCE, resamples
 
 def paired(results: pd.DataFrame, measure: str, level: int,
            against: str = "dense") -> "Estimate | None":
-    """The ticket's measure less another network's, over the replicates that have both.
+    """Computes the ticket's measure less another network's, paired by replicate.
 
-    Pairing takes out what a replicate's initial weights and data give both networks alike.
+    Pairing removes the variation that a replicate's initial weights and data cause in both.
 
     Args:
-      results: a row a trained network.
-      measure: a column.
-      level: of the ticket, and of a control.
-      against: "dense", the network of level 0, or a control's name.
+      results: one row for each trained network.
+      measure: the column to compare.
+      level: the level of the ticket and of the control.
+      against: "dense" for the network of level 0, or the name of a control.
 
     Returns:
-      The mean difference and Student's interval of it; None if no replicate has both.
+      The mean difference with its t-interval; None if no replicate has both networks.
+
+    Example:
+      >>> rows = pd.DataFrame({"replicate": [0, 0, 1, 1], "branch": "ticket",
+      ...                      "level": [0, 1, 0, 1], "early_stop_step": [100, 80, 120, 90]})
+      >>> paired(rows, "early_stop_step", level=1).mean
+      -25.0
     """
     ticket = by_replicate(results, measure, "ticket", level)
     other = by_replicate(results, measure, "ticket", 0) if against == "dense" \
@@ -239,7 +273,7 @@ def paired(results: pd.DataFrame, measure: str, level: int,
 
 
 def compared(results: pd.DataFrame, branches: Iterable[str]) -> list[int]:
-    """The levels at which the ticket is trained, and one of some controls.
+    """Returns the levels at which the ticket and at least one of the given controls are trained.
 
     Example:
       >>> rows = pd.DataFrame({"branch": ["ticket", "ticket", "ticket", "reinit"],
@@ -253,10 +287,11 @@ def compared(results: pd.DataFrame, branches: Iterable[str]) -> list[int]:
 
 
 def differences(results: pd.DataFrame, measure: str) -> pd.DataFrame:
-    """The paired differences of every level: ticket less dense, ticket less each control.
+    """Computes the paired differences of every level: ticket less dense and less each control.
 
     Returns:
-      Indexed by (against, level), without level 0; columns are those of `Estimate`.
+      A table indexed by (against, level), without level 0, with the fields of `Estimate` as
+      columns.
     """
     levels = sorted(set(results.level) - {0})
     others = ["dense", *sorted(set(results.branch) - {"ticket"})]
@@ -271,21 +306,21 @@ def differences(results: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 0.8,
                       confidence: float = CONFIDENCE) -> "int | None":
-    """How many replicates would tell a difference from a margin.
+    """Returns how many replicates are needed to tell a difference from a margin.
 
-    The least n for which a paired two-sided t-test of level 1 - confidence finds, with the given
-    power, a difference that is truly as large as the one seen, with the deviation seen:
-    P(T > t(n - 1)) >= power, T non-central t with n - 1 degrees of freedom and non-centrality
-    |mean - margin| sqrt(n) / deviation.
+    It is the smallest n for which a paired two-sided t-test at level 1 - confidence detects a true
+    difference of the size seen, at the deviation seen, with the given power:
+    P(T > t(n - 1)) >= power, where T has a non-central t distribution with n - 1 degrees of freedom
+    and non-centrality |mean - margin| sqrt(n) / deviation.
 
     Args:
-      difference: of at least two replicates.
-      margin: in the measure's unit.
-      power: in (0, 1).
-      confidence: in (0, 1).
+      difference: the difference seen, over at least two replicates.
+      margin: the margin, in the measure's unit.
+      power: the power of the test, in (0, 1).
+      confidence: 1 minus the level of the test, in (0, 1).
 
     Returns:
-      At least 2; None if it is unknown (one replicate) or above 1,000.
+      A number >= 2; None if it is unknown (one replicate) or above 1,000.
 
     Example:
       >>> replicates_needed(Estimate(mean=1.0, low=0, high=0, deviation=1.0, replicates=3))

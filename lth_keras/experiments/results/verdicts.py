@@ -1,20 +1,21 @@
-"""Verdicts: whether a run found winning tickets, in one sentence and level by level.
+"""Verdicts: whether a run found winning tickets, level by level and in one sentence.
 
-The sentence compares means.  The verdict of a level asks for more: each of three conditions
-must be told from chance by Student's 95% interval of the paired differences over replicates.
+The sentence compares means.  The verdict of a level is stricter: it tests three conditions with
+Student's 95% interval of the paired differences over replicates.
 
-    as early         ticket - dense, early-stop step: all of the interval at or below the margin
-    as accurate      ticket - dense, test accuracy at early stop: all at or above minus the margin
-    beats reinit     ticket - reinit, the same accuracy: all above 0
+    as early         early-stop step, ticket - dense: whole interval at or below the margin
+    as accurate      test accuracy at early stop, ticket - dense: whole interval at or above
+                     minus the margin
+    beats reinit     test accuracy at early stop, ticket - reinit: whole interval above 0
 
-A level is winning if all three hold, not winning if one fails (all of its interval is on the
-other side), and otherwise inconclusive.  Margins are 0 unless others are asked for: "as good"
-is then "at least as good", which no number of replicates tells of a ticket that is exactly as
-good.  The intervals are not adjusted for the number of levels.
+A level is winning if all three hold, not winning if one fails (its whole interval is on the other
+side), and inconclusive otherwise.  Margins are 0 by default: a ticket must then be at least as
+good as the dense network, and no number of replicates can show that of one that is exactly as
+good.  The intervals are not corrected for the number of levels.
 
-A search in `fit` has neither a test set nor a re-initialised control.  Its levels are compared
-with the dense network by what it measured on its validation data (`statistics.quality`); none
-is called winning, since the third condition cannot be judged, and the sentence says so.
+A search in `fit` has no test set and no re-initialised control.  Its levels are compared with the
+dense network by a measure on its validation data (`statistics.quality`).  None is called winning,
+since the third condition cannot be tested; the sentence says so.
 """
 
 import dataclasses
@@ -45,12 +46,16 @@ _NO_CONTROL = ("Whether it wins is not known: a fit trains no re-initialised con
 
 @dataclasses.dataclass(frozen=True)
 class Margins:
-    """How much worse than the dense network still counts as good.
+    """How much worse than the dense network a ticket may be and still count as equally good.
 
     Attributes:
-      steps: that a ticket's early stop may be later, >= 0.
-      accuracy: that its test accuracy may be lower, in [0, 1]; of a fit that has no accuracy,
-        that its validation loss may be higher.
+      steps: by how many steps its early stop may be later, >= 0.
+      accuracy: by how much its test accuracy may be lower, in [0, 1]; for a fit without accuracy,
+        by how much its validation loss may be higher.
+
+    Example:
+      >>> Margins(accuracy=0.002)  # 0.2 percentage points.
+      Margins(steps=0.0, accuracy=0.002)
     """
 
     steps: float = 0.0
@@ -62,15 +67,16 @@ EXACT = Margins()
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """One of the three that a winning ticket meets.
+    """One of the three conditions of a winning ticket.
 
     Attributes:
       name: "as early", "as accurate" or "beats reinit".
-      difference: ticket less dense or re-initialised, of `statistics.quality` unless of steps;
-        None if no replicate has both.
-      holds: True, False, or None if the replicates do not tell.
-      needed: if they do not, how many would with 80% probability were the true difference and
-        deviation those seen (`stats.replicates_needed`); None if unknown or above 1,000.
+      difference: ticket less dense or re-initialised network, in steps or in the measure of
+        `statistics.quality`; None if no replicate has both.
+      holds: True, False, or None if the interval contains the bound.
+      needed: if `holds` is None, with how many replicates the condition would be decided with 80%
+        probability, if the true difference and deviation are those seen
+        (`statistics.replicates_needed`); None if unknown or above 1,000.
     """
 
     name: str
@@ -81,16 +87,20 @@ class Condition:
 
 @dataclasses.dataclass(frozen=True)
 class LevelVerdict:
-    """Whether the tickets of a level are winning.
+    """The verdict of one level.
 
     Attributes:
-      level: >= 1.
-      density: in [0, 1], mean over replicates.
+      level: the level, >= 1.
+      density: the mean density over replicates, in [0, 1].
       outcome: "winning", "not winning" or "inconclusive".
-      conditions: the three, in the module's order.
-      needed: replicates that would settle an inconclusive level: the most that a condition
-        needs; None if it is settled, or that is unknown.
-      why: what decided it against winning, in a few words; "" for a winning level.
+      conditions: the three conditions, in the order above.
+      needed: the number of replicates that an inconclusive level needs, which is the largest that
+        a condition needs; None if the level is decided, or the number is unknown.
+      why: why the level is not winning, in a few words; "" for a winning level.
+
+    Example:
+      >>> print(LevelVerdict(3, 0.512, INCONCLUSIVE, (), 8, "needs 8 replicates"))
+      inconclusive: needs 8 replicates
     """
 
     level: int
@@ -105,13 +115,14 @@ class LevelVerdict:
 
 
 def judge_levels(results: pd.DataFrame, margins: Margins = EXACT) -> list[LevelVerdict]:
-    """The verdict of every level but the dense network's that has a trained ticket.
-
-    There is none of a fit without validation data.
+    """Judges every level above 0 that has a trained ticket.
 
     Args:
-      results: a row a trained network, with the columns of `record.COLUMNS`.
-      margins: what still counts as good as dense.
+      results: one row for each trained network, with the columns of `record.COLUMNS`.
+      margins: how much worse than the dense network a ticket may be.
+
+    Returns:
+      A verdict for each level; empty for a fit without validation data.
     """
     if not results[quality(results).column].notna().any():
         return []
@@ -122,7 +133,7 @@ def judge_levels(results: pd.DataFrame, margins: Margins = EXACT) -> list[LevelV
 def _judge_level(results: pd.DataFrame, level: int, margins: Margins) -> LevelVerdict:
     rows = results[(results.branch == "ticket") & (results.level == level)]
     good = quality(results)
-    # Signed so that more is better.
+    # Signs are chosen so that a higher value is better for the ticket.
     later = paired(results, "early_stop_step", level)
     conditions = (
         _condition("as early", later, -1, -margins.steps),
@@ -139,8 +150,8 @@ def _judge_level(results: pd.DataFrame, level: int, margins: Margins) -> LevelVe
 
 def _condition(name: str, difference: "Estimate | None", sign: int, bound: float,
                strict: bool = False) -> Condition:
-    # Whether sign * difference is at or above a bound, or above it if strict.  Exact equality,
-    # as of a few replicates on a small test set, is no proof against the strict one.
+    # Tests whether sign * difference is at or above a bound, or above it if strict. On a small test
+    # set, a few replicates may be exactly equal: that does not disprove the strict condition.
     if difference is None or math.isnan(difference.low):
         return Condition(name, difference, None)
     low, high = sorted((sign * difference.low, sign * difference.high))
@@ -156,7 +167,8 @@ def _decide(conditions: Sequence[Condition], gone: int) -> tuple[str, "int | Non
     opened = [condition for condition in conditions if condition.holds is None]
     if failed:
         return NOT_WINNING, None, ", ".join(_FAILURES[name] for name in failed)
-    if gone:  # The replicates that are left would flatter the level.
+    # The replicates that did not diverge are a selection in the level's favour.
+    if gone:
         return INCONCLUSIVE, None, f"{gone} diverged"
     if not opened:
         return WINNING, None, ""
@@ -164,6 +176,7 @@ def _decide(conditions: Sequence[Condition], gone: int) -> tuple[str, "int | Non
 
 
 def _what_settles(opened: Sequence[Condition]) -> tuple["int | None", str]:
+    # What an inconclusive level needs: another training first, otherwise more replicates.
     missing = [condition.name for condition in opened if condition.difference is None]
     if missing:
         return None, NO_REINIT if missing[0] == "beats reinit" else "dense not trained"
@@ -176,7 +189,7 @@ def _what_settles(opened: Sequence[Condition]) -> tuple["int | None", str]:
 
 
 def levels_sentence(verdicts: Iterable[LevelVerdict]) -> str:
-    """The levels by their verdict, as a sentence; nothing if there are none.
+    """Returns a sentence that lists the levels by their verdict, or "" if there are no levels.
 
     Example:
       >>> levels_sentence([LevelVerdict(level, 0.5, outcome, (), None, "")
@@ -198,9 +211,13 @@ class Verdict:
     """Whether a search found winning tickets.
 
     Attributes:
-      level: the sparsest level that wins by intervals, or else by means, or None; of a fit the
-        sparsest that keeps up with the dense network by means.
-      sentence: the verdict in one line, with its figures and how many replicates it rests on.
+      level: the sparsest level that wins by intervals, otherwise the sparsest that wins by means,
+        otherwise None; for a fit, the sparsest that is as good as the dense network by means.
+      sentence: the verdict in one sentence, with its numbers and the number of replicates.
+
+    Example:
+      >>> verdict(pd.DataFrame({"early_stop_step": [], "branch": [], "level": []})).sentence
+      'No verdict: the dense network is not trained yet.'
     """
 
     level: int | None
@@ -208,14 +225,14 @@ class Verdict:
 
 
 def verdict(results: pd.DataFrame) -> Verdict:
-    """Whether a run has a winning ticket, judged on means over replicates.
+    """Says whether a run found a winning ticket, by means over replicates.
 
-    A level wins if its ticket stops no later than the dense network, with test accuracy
-    at early stop no lower, and, where the control was trained, higher than that of the
-    re-initialised network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two;
-    the control shows that the initialisation matters.)  Levels whose means the paired differences
-    tell from chance (`judge_levels`) go before others, however sparse; the sentence says whether
-    they do.  Trainings that diverged count as not trained; it says how many they are.
+    A level wins if its ticket stops no later than the dense network, its test accuracy at early
+    stop is no lower, and, if the control was trained, it is higher than that of the re-initialised
+    network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two; the control shows that
+    the initialisation matters.)  The sparsest level that also wins by intervals (`judge_levels`) is
+    preferred, and the sentence says whether there is one.  Trainings that diverged count as not
+    trained; the sentence says how many there are.
     """
     judged = _judge(trained(results))
     return dataclasses.replace(
@@ -227,7 +244,7 @@ def _judge(results: pd.DataFrame) -> Verdict:
         return Verdict(None, "No verdict: the dense network is not trained yet.")
     if "epochs" in results:
         return _judge_fit(results)
-    # Means are compared only where they are of the same replicates.
+    # Means over different replicates cannot be compared: levels that lack one are left out.
     counts = results.groupby(["branch", "level"]).replicate.nunique()
     replicates = int(counts["ticket", 0])
     complete = counts[counts == replicates].index
@@ -265,6 +282,7 @@ def _judge(results: pd.DataFrame) -> Verdict:
 
 
 def _judge_fit(results: pd.DataFrame) -> Verdict:
+    # As _judge, by the measure that the fit has, and without a control.
     good = quality(results)
     if not results[good.column].notna().any():
         return Verdict(None, "No verdict: without validation data there is no early stop, and "

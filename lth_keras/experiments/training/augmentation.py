@@ -1,7 +1,7 @@
-"""Augmentation: how training images are varied, inside the compiled program.
+"""Augmentation of training images, within the compiled program.
 
-A function is given a batch of images and uniform numbers, three for each image, and
-nothing else, so the program's seed decides everything.
+An augmentation is a function of a batch of images and three uniform random numbers for each image.
+It draws nothing itself, so the program's seed determines its result.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,25 @@ _PADDING = 4
 
 
 def none(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """The images as they are."""
+    """Returns the images unchanged.
+
+    Example:
+      >>> none(tf.zeros((2, 8, 8)), tf.zeros((2, 3))).shape
+      TensorShape([2, 8, 8])
+    """
     return images
 
 
 def flip_crop(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Mirrors half of the images, and crops each at random after padding it with zeros.
+    """Mirrors half of the images, and crops all at random after padding them with zeros.
 
-    Four pixels of padding on each side, so that every offset of 0 to 8 is as likely
+    There are four pixels of padding on each side, and all offsets from 0 to 8 are equally likely
     (Frankle & Carbin 2019, section 4; He et al. 2016, section 4.2).
+
+    Example:
+      >>> images = tf.reshape(tf.range(128.0), (2, 8, 8))
+      >>> bool(tf.reduce_all(flip_crop(images, tf.constant([[0.5, 0.5, 0.9]] * 2)) == images))
+      True
     """
     edges = [[0, 0], [_PADDING] * 2, [_PADDING] * 2, [0, 0]][:images.shape.rank]
     offsets = tf.cast(draws[:, :2] * (2 * _PADDING + 1), tf.int32)

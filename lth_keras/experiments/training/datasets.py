@@ -1,4 +1,4 @@
-"""The data sets: arrays in memory, or mapped into it."""
+"""The data sets of experiments, as arrays in memory or memory-mapped from a file."""
 
 import contextlib
 import dataclasses
@@ -24,10 +24,15 @@ class Data:
     """A data set for classification.
 
     Attributes:
-      x_train, x_test: examples, shape (examples, ...): floats, which a network is given as
-        they are, or uint8 pixels, which it is given divided by 255.
+      x_train, x_test: examples, shape (examples, ...). Floats are given to a network as they
+        are; uint8 pixels are divided by 255 first.
       y_train, y_test: int32 classes in [0, classes), shape (examples,).
-      classes: number of classes.
+      classes: the number of classes.
+
+    Example:
+      >>> data = load("digits")
+      >>> data.input_shape, len(data.y_train), len(data.y_test)
+      ((8, 8), 1437, 360)
     """
 
     x_train: Array
@@ -43,7 +48,7 @@ class Data:
 
 
 def scaled(examples: Array) -> Array:
-    """Examples as a network is given them: pixels divided by 255.
+    """Converts examples to a network's inputs: uint8 pixels are divided by 255.
 
     Example:
       >>> scaled(np.array([0, 255], np.uint8)).tolist()
@@ -53,26 +58,44 @@ def scaled(examples: Array) -> Array:
 
 
 def register(name: str) -> Callable[[Loader], Loader]:
-    """Makes a data set known by name: a function (data_dir or None) -> Data."""
+    """Decorates a function (data_dir or None) -> Data, so that settings accept its name.
+
+    Raises:
+      LotteryError: if a data set with this name is already registered.
+
+    Example:
+      >>> @register("zeros")
+      ... def zeros(data_dir=None):
+      ...     x, y = np.zeros((10, 4), np.float32), np.zeros(10, np.int32)
+      ...     return Data(x, y, x, y, classes=2)
+      >>> load("zeros").input_shape
+      (4,)
+      >>> del DATASETS["zeros"]
+    """
     def add(loader: Loader) -> Loader:
         if name in DATASETS:
-            raise LotteryError(f"A data set's name is taken once. Received: {name!r} again.")
+            raise LotteryError("A data set must have a name that no other data set has. Received: "
+                               f"{name!r}, which is already registered.")
         DATASETS[name] = loader
         return loader
     return add
 
 
 def load(name: str, data_dir: "str | None" = None) -> Data:
-    """Loads a data set; nothing is downloaded.
+    """Loads a data set, without downloading anything.
 
     Args:
-      name: a registered name: "digits", "mnist" or "cifar10".
-      data_dir: where tensorflow-datasets keeps its data; by default TFDS_DATA_DIR or
+      name: the name of a registered data set, such as "digits", "mnist" or "cifar10".
+      data_dir: the folder of tensorflow-datasets. Defaults to TFDS_DATA_DIR, or
         ~/tensorflow_datasets.
 
     Raises:
-      LotteryError: for an unknown name, or data that has not been prepared; the message
-        says how to get it.
+      LotteryError: if the name is unknown, or the data has not been prepared; the message says how
+        to prepare it.
+
+    Example:
+      >>> load("digits").classes
+      10
     """
     check_choice("dataset", name, DATASETS)
     return DATASETS[name](data_dir)
@@ -80,13 +103,12 @@ def load(name: str, data_dir: "str | None" = None) -> Data:
 
 @register("digits")
 def digits(data_dir: "str | None" = None) -> Data:
-    """scikit-learn's digits: 1,797 images of 8x8, every fifth of them for testing.
+    """Loads scikit-learn's digits: 1,797 images of 8x8 pixels; every fifth is a test example.
 
-    Not the last fifth: the images come writer by writer, and a test of other writers than
-    those of the validation examples would not measure what early stopping chose.
-
-    Source: Alpaydin & Kaynak 1998, inside scikit-learn, so there is nothing to download.
+    The data are part of scikit-learn (Alpaydin & Kaynak 1998), so nothing is downloaded.
     """
+    # Not the last fifth for testing: images are ordered by writer, and a test set of other writers
+    # than the validation set's would not measure what early stopping optimises.
     from sklearn import datasets
     bunch = datasets.load_digits()
     x, y = (bunch.images / 16).astype(np.float32), bunch.target.astype(np.int32)
@@ -96,18 +118,20 @@ def digits(data_dir: "str | None" = None) -> Data:
 
 @register("mnist")
 def mnist(data_dir: "str | None" = None) -> Data:
-    """MNIST through tensorflow-datasets: 60,000 and 10,000 images of 28x28."""
+    """Loads MNIST from tensorflow-datasets: 60,000 and 10,000 images of 28x28 pixels."""
     return _from_tfds("mnist", data_dir)
 
 
 @register("cifar10")
 def cifar10(data_dir: "str | None" = None) -> Data:
-    """CIFAR-10 through tensorflow-datasets: 50,000 and 10,000 images of 32x32x3."""
+    """Loads CIFAR-10 from tensorflow-datasets: 50,000 and 10,000 images of 32x32x3."""
     return _from_tfds("cifar10", data_dir)
 
 
 def _from_tfds(name: str, data_dir: "str | None") -> Data:
-    # Its warnings about clouds that it cannot reach help nobody here.
+    # Without a network, tfds.load("mnist") retries for more than three minutes and then prints a
+    # hundred lines of traceback. A user should get one clear line at once, so the prepared files
+    # are looked for first, and warnings about clouds that cannot be reached are hidden.
     with quiet.logs(logging.WARNING), contextlib.redirect_stderr(io.StringIO()):
         import tensorflow_datasets as tfds
         builder = tfds.builder(name, data_dir=data_dir)
@@ -116,12 +140,12 @@ def _from_tfds(name: str, data_dir: "str | None") -> Data:
             where = f" --data_dir {data_dir}" if data_dir else ""
             raise LotteryError(
                 f"{name} must be prepared for tensorflow-datasets before it is used. Received: "
-                f"no {folder}. Run `tfds build {name}{where}` where there is a network, or name "
-                "a folder that has it with --data_dir.")
+                f"no {folder}. Run `tfds build {name}{where}` on a machine with a network, or "
+                "name the folder that has it with data_dir (--data_dir).")
         try:
             parts = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
-        except Exception as error:  # Whatever TensorFlow raises on missing or damaged files.
-            raise LotteryError(f"{name} must be whole. Received: {folder}, which cannot be read "
+        except Exception as error:  # Missing or damaged files raise errors of many types.
+            raise LotteryError(f"{name} must be readable. Received: {folder}, which cannot be read "
                                f"({type(error).__name__}). Delete it and prepare it again."
                                ) from None
     (x_train, y_train), (x_test, y_test) = (

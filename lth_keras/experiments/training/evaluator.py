@@ -1,4 +1,4 @@
-"""Evaluation: the error of given weights, in a run's own network and on its own test set."""
+"""Evaluates the test error of given weights, in a run's network and on its test set."""
 
 import numpy as np
 
@@ -12,19 +12,18 @@ from lth_keras.keras2.masking.weight_names import named_weights
 
 
 class Evaluator:
-    """The network of a configuration, compiled once to evaluate any weights of it.
-
-    It is not wrapped: a ticket's weights are zero where it is pruned, and those between two
-    networks are what they are.
+    """Evaluates any weights of a configuration's network, which is compiled once.
 
     Args:
       config: the settings.
-      data: the data set that they name.
-      resident_mib: data larger than so many MiB are streamed to the device.
+      data: the data set that the settings name.
+      resident_mib: data larger than this many MiB are streamed to the device.
 
     Raises:
-      LotteryError: if the settings fit the network or the data set not.
+      LotteryError: if the settings do not fit the network or the data set.
     """
+    # The network needs no wrappers: a ticket's pruned weights are stored as zeros, and networks
+    # on the line between two others have no masks of their own.
 
     def __init__(self, config: Config, data: Data, resident_mib: int = data_feed.RESIDENT_MIB):
         model = models.build(config, data.input_shape, data.classes)
@@ -34,18 +33,18 @@ class Evaluator:
         self._test = np.arange(len(data.y_test))
 
     def error(self, weights: Arrays) -> float:
-        """The share of the test set that a network gets wrong, in [0, 1].
+        """Returns the share of test examples that a network classifies wrongly, in [0, 1].
 
         Args:
-          weights: name -> array, of every weight of the network.
+          weights: name -> array, for every weight of the network.
 
         Raises:
-          LotteryError: if they are not the network's.
+          LotteryError: if the names are not those of the network's weights.
         """
         if set(weights) != set(self._variables):
             differ = sorted(set(weights) ^ set(self._variables))
-            raise LotteryError("A network is evaluated with all its weights and no others. "
-                               f"Received: weights that differ from it in {differ!s:.200}.")
+            raise LotteryError("A network must be evaluated with all its weights and no others. "
+                               f"Received: weights that differ in {differ!s:.200}.")
         for name, variable in self._variables.items():
             variable.assign(weights[name])
         return 1 - float(self._feed.evaluate("test", self._test)["accuracy"])

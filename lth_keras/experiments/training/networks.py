@@ -76,6 +76,7 @@ def _dense(units: int, name: str, activation: "str | None" = "relu") -> Any:
 
 
 def _conv(filters: int, size: int, name: str, **options: Any) -> Any:
+    # Zero padding keeps the size of the image, as in all of the papers' networks.
     return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer="glorot_normal",
                                name=name, **options)
 
@@ -199,6 +200,7 @@ def _vgg(name: str, convolutions: tuple[int, ...], input_shape: tuple[int, ...],
             layers.append(keras.layers.MaxPooling2D())
         for number in range(1, count + 1):
             conv = f"stage{stage}_conv{number}"
+            # No bias: the normalisation after it would subtract it again.
             layers += [_conv(min(512, 32 * 2**stage), 3, conv, use_bias=False),
                        keras.layers.BatchNormalization(name=f"{conv}_norm"), keras.layers.ReLU()]
     return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(),
@@ -243,6 +245,7 @@ def _resnet(name: str, blocks: int, input_shape: tuple[int, ...], classes: int) 
         y = _conv(filters, 3, f"{name}_conv1", strides=strides, use_bias=False)(x)
         y = layers.ReLU()(normalised(y, f"{name}_conv1"))
         y = normalised(_conv(filters, 3, f"{name}_conv2", use_bias=False)(y), f"{name}_conv2")
+        # Between stages, the shortcut is a 1x1 convolution that halves the image.
         if strides > 1:
             x = _conv(filters, 1, f"{name}_shortcut", strides=strides, use_bias=False)(x)
             x = normalised(x, f"{name}_shortcut")

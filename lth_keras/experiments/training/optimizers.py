@@ -1,7 +1,7 @@
-"""Optimizers and learning rates: the configuration's, and SGD with the papers' weight decay.
+"""Makes the optimizer and learning-rate schedule of a configuration.
 
-The step of the schedule at which a training begins, and how far the schedule is stretched, are
-variables, so that one compiled program trains from step 0, from step k, and for any budget.
+Where a training begins in its schedule, and how far the schedule is stretched, are variables, so
+that one compiled program trains from step 0, from step k, and for any number of steps.
 """
 
 from typing import Any
@@ -14,16 +14,16 @@ from lth_keras.experiments.config.config import Config
 
 @keras.saving.register_keras_serializable("lth_keras")
 class Rate(keras.optimizers.schedules.LearningRateSchedule):
-    """A learning rate that rises from 0, stays, and is divided by ten at some steps.
+    """A learning rate with linear warm-up, which is divided by ten at given steps.
 
     Args:
-      learning_rate: after the warm-up, > 0.
+      learning_rate: the learning rate after the warm-up, > 0.
       warmup_steps: steps over which it rises linearly from 0, >= 0.
-      drops: rising steps, from each of which on it is a tenth of what it was.
+      drops: rising steps, at each of which it is divided by ten.
 
     Attributes:
-      first: the step of the schedule at which the optimizer's step 0 lies, float32.
-      stretch: optimizer steps a step of the schedule, float32.
+      first: the step of the schedule at the optimizer's step 0, float32.
+      stretch: optimizer steps for each step of the schedule, float32.
 
     Example:
       >>> rate = Rate(0.5, warmup_steps=2, drops=(4,))
@@ -43,37 +43,40 @@ class Rate(keras.optimizers.schedules.LearningRateSchedule):
         self.stretch = tf.Variable(1.0, trainable=False, name="stretch")
 
     def __call__(self, step: Any) -> tf.Tensor:
-        """The learning rate at an optimizer's step."""
+        """Returns the learning rate at an optimizer's step."""
         learning_rate, warmup, drops = self._config.values()
         place = self.first + tf.cast(step, tf.float32) / self.stretch
         dropped = tf.reduce_sum(tf.cast(place >= tf.constant(drops, tf.float32, (len(drops),)),
                                         tf.int32))
+        # Divided in float64 and then looked up, so that each rate is the float32 nearest to it.
         rates = tf.constant([learning_rate / 10**count for count in range(len(drops) + 1)],
                             tf.float32)
         return rates[dropped] * tf.minimum(1.0, place / warmup if warmup else 1.0)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that it was made with."""
+        """Returns the arguments that the schedule was made with."""
         return dict(self._config)
 
 
 @keras.saving.register_keras_serializable("lth_keras")
 class CoupledSGD(keras.optimizers.SGD):
-    """SGD whose weight decay is part of the gradient, so that momentum gathers it too.
+    """SGD whose weight decay is added to the gradient, so that it enters the momentum.
 
         g <- gradient + weight_decay x w
         v <- momentum x v - learning_rate x g
         w <- w + v
 
-    As PyTorch's SGD has it, and as a penalty of weight_decay / 2 x |w|^2 in the loss would, with
-    the loss left alone.  The weight decay of `keras.optimizers.SGD` shrinks weights beside the
-    gradient, without momentum (Loshchilov & Hutter 2019 call the two L2 and decoupled).
+    This is the weight decay of PyTorch's SGD and of the papers: the same as a penalty of
+    weight_decay / 2 x |w|^2 in the loss, but the reported loss does not contain it.  The weight
+    decay of `keras.optimizers.SGD` bypasses the momentum (Loshchilov & Hutter 2019 call the two L2
+    and decoupled).
 
     Args:
       learning_rate: a number > 0, or a schedule.
-      momentum: in [0, 1).
-      weight_decay: >= 0; of every trained weight that `exclude_from_weight_decay` does not name.
-      **options: those of `keras.optimizers.SGD`.
+      momentum: the momentum, in [0, 1).
+      weight_decay: the weight decay, >= 0, of every trained weight that
+        `exclude_from_weight_decay` does not name.
+      **options: options of `keras.optimizers.SGD`.
 
     Example:
       >>> weight = tf.Variable([1.0, 0.0])
@@ -92,10 +95,10 @@ class CoupledSGD(keras.optimizers.SGD):
                          **options)
 
     def _apply_weight_decay(self, variables: Any) -> None:
-        """Nothing: Keras calls this before the step, which does it."""
+        """Does nothing: Keras calls this before the step, and `update_step` adds the decay."""
 
     def update_step(self, gradient: Any, variable: Any) -> None:
-        """One weight's step, from its gradient."""
+        """Updates one weight by its gradient."""
         if self._use_weight_decay(variable):
             decay = tf.cast(self.weight_decay, variable.dtype)
             gradient = tf.convert_to_tensor(gradient) + decay * variable
@@ -103,21 +106,30 @@ class CoupledSGD(keras.optimizers.SGD):
 
 
 def learning_rate(config: Config) -> "float | Rate":
-    """The learning rate of a configuration: a number, if it never changes."""
+    """Returns the learning rate of a configuration: a number, or a schedule if it changes.
+
+    Example:
+      >>> from lth_keras.experiments.config import presets
+      >>> learning_rate(presets.get("lenet_300_100"))
+      0.0012
+    """
     if not (config.warmup_steps or config.learning_rate_drops):
         return config.learning_rate
     return Rate(config.learning_rate, config.warmup_steps, config.learning_rate_drops)
 
 
 def begin_schedule_at(optimizer: Any, first: float, stretch: float = 1.0) -> None:
-    """Sets where a training begins in its learning rate; nothing, if that never changes.
+    """Sets the step of the learning-rate schedule at which a training begins.
+
+    A constant learning rate has no schedule; then nothing is done.
 
     Args:
       optimizer: the optimizer of the model that is trained.
-      first: the step of the schedule that the training's first step has.
-      stretch: training steps a step of the schedule, > 0; `strategies.CONSTANT` to stay at `first`.
+      first: the step of the schedule at the training's first step.
+      stretch: training steps for each step of the schedule, > 0; `strategies.CONSTANT` keeps the
+        learning rate at that of step `first`.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # Of one that scales the loss.
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # If it is a LossScaleOptimizer.
     rate = inner._learning_rate
     if isinstance(rate, Rate):
         rate.first.assign(first)
@@ -125,11 +137,16 @@ def begin_schedule_at(optimizer: Any, first: float, stretch: float = 1.0) -> Non
 
 
 def build_optimizer(config: Config) -> Any:
-    """The optimizer of a configuration, not built.
+    """Makes the optimizer of a configuration, without building it.
 
     Returns:
-      A Keras optimizer; under mixed_float16, whose gradients would underflow, one that scales
-      the loss.
+      A Keras optimizer; with mixed_float16 a LossScaleOptimizer, since small gradients would
+      become 0.
+
+    Example:
+      >>> from lth_keras.experiments.config import presets
+      >>> build_optimizer(presets.get("vgg19")).name
+      'CoupledSGD'
     """
     rate = learning_rate(config)
     if config.optimizer == "adam":

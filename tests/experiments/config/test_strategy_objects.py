@@ -123,5 +123,5 @@ def test_a_name_that_is_taken_or_cannot_be_part_of_a_path_is_refused(base, name,
 def test_what_a_strategy_takes_must_be_kept(rounds, strategy):
     settings = {"strategy": strategy, "rounds": rounds, "branches": ("ticket",)}
     assert CONFIG.replace(**settings).strategy == strategy
-    with pytest.raises(LotteryError, match=f"strategy={strategy} takes .*: keep_trained=none"):
+    with pytest.raises(LotteryError, match=f"strategy={strategy} needs .*: keep_trained=none"):
         CONFIG.replace(**settings, keep_trained="none")
