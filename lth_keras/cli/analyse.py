@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         found = analyse(open_workdirs(roots), levels)
     show(found, levels is None, console)
     folder = pathlib.Path(arguments.out) if arguments.out else roots[0] / "analysis"
-    if not arguments.out:
+    if not arguments.out:  # A link in a workdir must not lead writes out of it.
         paths.check_inside(roots[0], folder)
     save(found, folder, arguments.kind, functools.partial(
         console.print, soft_wrap=True, highlight=False, markup=False))

@@ -91,6 +91,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         source = trained_networks.from_workdir(asked.path, level, asked.replicate)
         if 0 in trained_networks.levels(asked.path, asked.replicate):
             dense = trained_networks.from_workdir(asked.path, 0, asked.replicate)
+    # The dense network is measured too, so that sizes and latencies have something to compare to.
     made = exporter.export(source, out, formats, dense)
     console.print(deployment_tables.table(made, wide=console.width >= _WIDE))
     for line in model_card.refusals(made):
@@ -106,6 +107,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
         return 1
     say(f"{asked.budget}: {row.file} in {row.runtime}, {row.bytes:,.0f} bytes, "
         f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
+    # With a budget, a refused format is a failure only if the user asked for it by name.
     return 1 if arguments.formats and made.refused else 0
 
 

@@ -17,6 +17,7 @@ def show_presets(console: Console) -> None:
       >>> show_presets(Console(quiet=True))
     """
     for name, config in presets.PRESETS.items():
+        # Counting weights would build the network, and load TensorFlow: they are written down.
         weights = presets.WEIGHTS.get(name)
         sized = "" if weights is None else f"{weights:,} weights, "
         for text in (f"[bold]{name}[/bold]: {presets.DESCRIPTIONS[name]}",
@@ -58,6 +59,8 @@ def cost(config: Config) -> str:
       1 replicate, 12 rounds, branches ticket, reinit:2@12: 15 networks of 1,000 steps, 15,000 \
 steps in all
     """
+    # An upper bound: a control with the dense network's budget (scratch) trains for fewer steps
+    # where its masks are denser.
     waiting = list(trainings.trainings(config))
     steps = sum(trainings.steps_of(config, training) for training in waiting)
     return (f"{config.replicates} replicate{'s'[:config.replicates > 1]}, {config.rounds} rounds, "

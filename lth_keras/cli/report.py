@@ -75,6 +75,7 @@ def _report_deployment(arguments: argparse.Namespace, console: Console) -> None:
     paths.require(root)
     config = paths.read_config(root)
     replicate = paths.first_replicate(root)
+    # Exported files stay in WORKDIR/deployment, so that a second report measures nothing again.
     rows = exporter_for(arguments, say).survey(root, replicate, DEFAULT)
     console.print(deployment_tables.by_level(rows))
     out = pathlib.Path(arguments.out) if arguments.out else root / "plots"

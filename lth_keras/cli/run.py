@@ -80,6 +80,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                                                   (*clusters.BACKENDS,)),
                     flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),
                     arguments.repair, arguments.dry_run)
+    # The fingerprint in the default name lets different settings have different workdirs, and the
+    # same command find its own.
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     if run_experiment(config, root, manner, console):
@@ -90,6 +92,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.preset is None:
         raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
     config = presets.get(arguments.preset)
+    # --scale before --steps and --set: it shortens the preset, not what the user typed.
     if arguments.scale is not None:
         config = config.scaled(flags.number("scale", arguments.scale))
     changes = [(name, getattr(arguments, name)) for name in _FLAGS

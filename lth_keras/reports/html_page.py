@@ -78,6 +78,7 @@ def render(runs: Sequence[Run], pictures: Sequence[Picture], left_out: Sequence[
     """
     # Imported here: all other commands work without loading jinja2.
     import jinja2
+    # autoescape is off by default in jinja2; StrictUndefined makes a misspelt name an error.
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
                                      undefined=jinja2.StrictUndefined)
     template = environment.from_string(

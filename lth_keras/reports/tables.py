@@ -49,6 +49,7 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
       branches: the branches to show. Defaults to the ticket and the re-initialised control.
     """
     summary, good = statistics.summarise(results), quality(results)
+    # Only branches that are trained: a run may have no reinit, and a new run no level above 0.
     branches = [name for name in branches or (TICKET, CONTROL)
                 if name in summary.index.get_level_values("branch")]
     replicates = results.replicate.nunique()
@@ -67,6 +68,7 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
     for level in sorted({level for branch, level in summary.index if branch in branches}):
         fewer = any(counts[branch, level] < replicates for branch in branches
                     if (branch, level) in summary.index)
+        # A control may be trained at a level at which the ticket is not yet.
         known = next(name for name in (TICKET, *branches) if (name, level) in summary.index)
         density = summary.loc[(known, level), ("density", "mean")]
         cells = [f"{level}{'*' if fewer else ''}", f"{density * 100:.1f}"]

@@ -286,7 +286,7 @@ def test_early_stops_at_the_last_step_are_said_not_to_be_reached(tmp_path):
     for training, step in ((Training(0, 0), 60), (Training(0, 1), 40), (Training(0, 1, "reinit"),
                                                                        60)):
         workdirs.finish(store, training, {**workdirs.RESULT, "early_stop_step": step})
-    assert "In 2 of 3 trainings the validation loss was least at the last step" in \
+    assert "In 2 of 3 trainings the validation loss was lowest at the last step" in \
         printed(tmp_path, 120)
     assert "their early stop is not reached" in (tmp_path / "plots/report.html").read_text()
 

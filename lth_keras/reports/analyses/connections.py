@@ -43,6 +43,7 @@ def counts(mask: Array, direction: str) -> "npt.NDArray[np.int64]":
     if np.ndim(mask) < 2:
         raise LotteryError("A mask must have the shape (..., inputs, outputs) to count "
                            f"connections. Received: shape {np.shape(mask)}.")
+    # In Keras' kernels the last axis is the outputs, the one before it the inputs.
     unit = np.ndim(mask) - (1 if direction == "incoming" else 2)
     others = tuple(axis for axis in range(np.ndim(mask)) if axis != unit)
     return np.asarray(np.sum(mask != 0, axis=others), np.int64)

@@ -110,6 +110,7 @@ def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
     for run in runs:
         run.check_trained("A barrier")
     _check_same(runs)
+    # Runs with different rewind steps have the dense network in common, and nothing else.
     levels = [0] if levels is None and len(runs) > 1 else levels
     rows, paths = [], []
     found = [pairs(run, levels) for run in runs]

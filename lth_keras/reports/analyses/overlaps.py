@@ -61,6 +61,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
       WorkdirError: if there is only one replicate and one level.
     """
     wanted = run.levels(levels)
+    # Level by level, so that only the masks of two levels are in memory at a time.
     before: dict[int, tuple[int, Arrays]] = {}
     rows = []
     for level in sorted({level for found in wanted.values() for level in found}):

@@ -35,6 +35,7 @@ def bimodality(values: Array) -> float:
       >>> bimodality(np.array([-1.0, 1.0] * 1000)) > 0.99
       True
     """
+    # The corrections for finite samples matter: a sparse output layer keeps some dozen weights.
     count, exact = np.size(values), np.asarray(values, np.float64)
     if count < 4 or np.ptp(exact) == 0:
         return float("nan")
@@ -65,7 +66,7 @@ def measures(initial: Array, mask: Array) -> dict[str, float]:
       >>> measures(initial, np.abs(initial) > 0.5)["central_share"]
       0.0
     """
-    exact = np.asarray(initial, np.float64)
+    exact = np.asarray(initial, np.float64)  # Fourth moments of float32 would be too coarse.
     kept, spread = exact[mask != 0], float(np.std(exact))
     edge = np.quantile(np.abs(exact), CENTRE)
     nothing = not len(kept)
@@ -110,7 +111,7 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
         for level in chosen:
             masks = run.ticket(replicate, level).masks
             for name in in_order(masks):
-                if name not in edges:  # One grid for all levels and replicates.
+                if name not in edges:  # One grid for all levels and replicates, to average them.
                     most = max(float(np.abs(other[name]).max()) for other in initial.values())
                     edges[name] = np.linspace(-(most or 1.0), most or 1.0, _BINS + 1)
                 rows.append({"replicate": replicate, "level": level, "density": density(masks),

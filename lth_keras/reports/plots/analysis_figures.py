@@ -52,6 +52,7 @@ def movement_figure(histograms: pd.DataFrame, rows: pd.DataFrame, title: str) ->
     As in the paper's figures 19 and 20, the weights are followed through the training of the
     dense network, if its trained weights were kept.
     """
+    # The paper follows the dense network's weights; other rows are of the levels' own trainings.
     rows = rows[rows.trained_level == 0] if (rows.trained_level == 0).any() else rows
     names = list(dict.fromkeys(rows.weight))
     weights, level = shown_weights(names[:-1]), level_near(rows, _PROFILED)
@@ -161,6 +162,7 @@ def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:
 
 
 def _densities(rows: pd.DataFrame) -> "pd.Series[float]":
+    # Level -> density of the levels to draw: more lines than the paper's six cannot be told apart.
     return rows.groupby("level").density.mean().loc[shown_levels(rows)]
 
 
@@ -176,5 +178,6 @@ def _legend(figure: Figure, axes: Axes, title: "str | None" = None) -> None:
 
 
 def _titled(title: str, weights: Sequence[str], all_of: Sequence[str]) -> str:
+    # Says so if a deep network has more weights than there are panels.
     some = f" ({len(weights)} of {len(all_of)} weights)" if len(weights) < len(all_of) else ""
     return title + some

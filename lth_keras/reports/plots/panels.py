@@ -40,7 +40,7 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
       branches: the branches to draw; those that a run does not have are left out.
       among: the runs that have the measure. Defaults to all; the others keep their colour.
     """
-    for place, run in enumerate(runs):
+    for place, run in enumerate(runs):  # `place` also of runs that are left out: it is a colour.
         if among is not None and not any(run is other for other in among):
             continue
         drawing.against_density(axes, run.results, measure, {
@@ -67,6 +67,7 @@ def add_legend(figure: Figure) -> None:
     """Adds one legend for all panels, below them, in as many columns as fit."""
     found = {label: handle[0] if isinstance(handle, tuple) else handle for axes in figure.axes
              for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    # matplotlib does not fit legends into a figure by itself, so the width is estimated.
     inches = 0.9 + 0.07 * max(map(len, found))  # The width of a column at font size 8.
     rows = -(-len(found) // max(1, int(figure.get_figwidth() / inches)))
     figure.legend(list(found.values()), list(found), loc="outside lower center",
@@ -113,6 +114,7 @@ def curves_figure(run: Run) -> Figure:
         drawing.learning_curves(axes, run.curves, run.results, branch, measure)
     for axes in list(cells.flat)[len(branches):]:
         axes.set_visible(False)
+    # Accuracies of the first 5% of steps would stretch the axis down to chance level.
     late = run.curves[run.curves.step > run.curves.step.max() * 0.05]
     if measure == "val_accuracy":
         drawing.zoom([cells[0, 0]], late.val_accuracy)  # All panels share its range.
