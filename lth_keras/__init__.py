@@ -1,19 +1,18 @@
-"""lth_keras: winning tickets in tf_keras models.
+"""lth_keras: finds winning lottery tickets in tf_keras models.
 
-Each package says in its docstring what is in it; in the order in which they are built on each
-other:
+Its packages, each of which imports only from those above it:
 
-    core          arrays in, arrays out: masks, criteria, fractions, pruning, controls
-    files         what lies on disk, read as untrusted: tickets, atomic writes, locks
+    core          functions of NumPy arrays: masks, criteria, fractions, pruning, controls
+    files         tickets and other files, which are read as untrusted; atomic writes, locks
     keras2        tf_keras and tfmot: masked layers, rewinding, a search in one `fit`
-    experiments   levels x branches x replicates of the papers' networks, and their results
-    deployment    trained networks, compacted and in other formats, that are checked
-    reports       tables, verdicts, figures, analyses, a page
+    experiments   the papers' experiments: levels x branches x replicates, and their results
+    deployment    exports trained networks to other formats, and checks the files
+    reports       tables, verdicts, figures, analyses, the HTML page
     api           an experiment from Python: `lth.run`
     cli           the command `lth`
 
-The public names are those of `__all__`.  Each is loaded when it is first used: `import lth_keras`
-alone does not import TensorFlow.
+The public names are listed in `__all__`.  Each is loaded when it is first used, so `import
+lth_keras` alone does not import TensorFlow.
 """
 
 import importlib
@@ -75,7 +74,7 @@ __all__ = [
     "strip_pruning",
 ]
 
-# What a package asks for here that lies above it in the order of imports.
+# Names that a package needs from one above it in the order of imports. It gets them from here.
 _INTERNAL = {"report_search": "reports.report"}
 
 
@@ -92,7 +91,7 @@ def __dir__() -> list[str]:
     return sorted({*__all__, "__doc__", "__version__"})
 
 
-# tfmot does this as it is imported, which here is when a name is first used.  At once, so that
-# `tf.keras` means Keras 2 after `import lth_keras`, whatever is used of it and when.
+# tfmot sets this too, but is imported only when a name is first used. Setting it here makes
+# `tf.keras` mean Keras 2 after `import lth_keras` in every case.
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 saved_names.make_known(sys.modules[__name__])

@@ -78,6 +78,7 @@ class PruningRule:
             pruned in its structure.
         """
         resolved = fractions.resolve(fraction, weights)
+        # All checks are here, before training, where an error costs nothing.
         structures = structures or dict.fromkeys(resolved, NONE)
         check_structures(structures, shapes, resolved, scope, rounds)
         criterion = criteria.check_needs(criterion, provided, caller)
@@ -108,10 +109,13 @@ class PruningRule:
           LotteryError: if a score is NaN or has another shape than its weight, or if M:N sparsity
             has already been reached.
         """
+        # What a criterion needs may cost a pass over the training data: computed only if needed,
+        # and once for all weights.
         providers: Provided = {**(provided or {}), "mask": lambda: masks}
         needed = {need: providers[need]() for need in self.criterion.needs}
         scores = {name: self.criterion(theta[name], trained[name], rng, **{
             need: arrays[name] for need, arrays in needed.items()}) for name in masks}
+        # level + 1: the structure's share of this round depends on which round it is.
         return theta if survivors is None else survivors, prune(
             scores, masks, self.fractions, self.scope, self.structures,
             level=level + 1, rounds=self.rounds)

@@ -130,6 +130,7 @@ class LossGradient:
         return {name: total / examples for name, total in totals.items()}
 
     def _of_examples(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Array]:
+        # The largest scale first: most batches need no second attempt.
         for scale in self._scales:
             found = {name: value.numpy().astype(np.float64) / scale for name, value
                      in self._of(x, y, sample_weight, tf.constant(scale)).items()}

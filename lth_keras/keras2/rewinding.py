@@ -114,6 +114,7 @@ class Snapshot:
         for name, value in mask_arrays.apply(self.weights, masks).items():
             variables[name].assign(value)
         saved = optimizer_variables(model)
+        # A slot belongs to a weight by the optimizer's own book-keeping, not by its position.
         kept = {id(item.weight): masks[name] for name, item in masked(model).items()}
         slots = {id(slot): (kept[id(weight)], self.fresh_slots.get(name, 0.0))
                  for weight in model.trainable_variables if id(weight) in kept
@@ -122,6 +123,7 @@ class Snapshot:
             mask, fresh = slots.get(id(variable), (None, 0.0))
             variable.assign(value if mask is None
                             else np.where(mask != 0, value, value.dtype.type(fresh)))
+        # Not strict: a snapshot that was made by hand may have no counters.
         for part, counters in zip(_chain(model), self.counters, strict=False):
             vars(part).update(counters)
         trained = len(model.trainable_variables)

@@ -213,10 +213,12 @@ class Search:
                                "of the first round without theta_k.")
         self.check_finite()
         final, theta = self._values(), self._theta.weights
+        # A generator for each level, so that a resumed search draws what it would have drawn.
         rng = generator(self._seed, "criterion", level=self.level)
         before = self.masks
         _, self.masks = self._rule.next_start(theta, before, final, rng, level=self.level,
                                               provided=self._provided)
+        # Before the weights are rewound: tfmot's summaries show thresholds of the trained weights.
         rewinding.assign_masks(self.model, self.masks)
         restored = self._theta.restore(self.model, self.masks)
         self.level += 1
@@ -238,6 +240,7 @@ class Search:
 
         def at_theta() -> Arrays:
             assert self._theta is not None
+            # The trained weights are put back afterwards: other callbacks may still read them.
             now = rewinding.read(named_weights(self.model))
             rewinding.assign(self.model, self._theta.weights, self.masks)
             try:

@@ -103,6 +103,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None,
                  workdir: "str | os.PathLike[str] | None" = None, scoring_data: Any = None):
         super().__init__()
+        # Checked here as far as possible without a model; the rest when `fit` begins.
         self.schedule = preflight.schedule_of(schedule, {
             "rounds": rounds, "epochs_per_round": epochs_per_round,
             "steps_per_round": steps_per_round, "fraction": fraction})

@@ -104,6 +104,7 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
             f"steps_per_execution='auto', steps_per_round={schedule.steps_per_round}, "
             f"rewind_step={rewind_step}. Count rounds in epochs with rewind_step=0, or compile "
             "with a number for steps_per_execution.")
+    # Keras runs steps_per_execution steps in one call, but ends the last call of an epoch early.
     execution = int(model._steps_per_execution.numpy()) if model._steps_per_execution is not None \
         else 1
     ends = [] if schedule.steps_per_round is None else \
@@ -129,6 +130,7 @@ def check_not_restored(model: Any) -> None:
     Raises:
       LotteryError: if it has.
     """
+    # BackupAndRestore leaves no public trace of having restored a model.
     state = getattr(model, "_training_state", None)
     backups = getattr(state, "read_checkpoint_manager", None)
     if backups is not None and backups.latest_checkpoint:
@@ -148,7 +150,7 @@ def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | N
     """
     if schedule.epochs_per_round is not None:
         return (schedule.rounds + 1) * schedule.epochs_per_round
-    if steps is None:
+    if steps is None:  # A data set of unknown length.
         return None
     return -(-(schedule.rounds + 1) * (schedule.steps_per_round or 0) // steps)
 
