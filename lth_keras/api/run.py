@@ -19,7 +19,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
-from lth_keras.experiments.results.verdicts import LevelVerdict, verdict
+from lth_keras.experiments.results.verdicts import LevelVerdict
 from lth_keras.experiments.run_experiment import Manner, run_experiment
 from lth_keras.experiments.worker import Placement
 from lth_keras.files.ticket import Ticket
@@ -59,7 +59,9 @@ def run(preset: "str | Config", *, scale: float | None = None,
       repair: whether to train again what is damaged in the workdir; otherwise damage is an error.
       verbose: 0 prints nothing, 1 shows progress in a terminal or notebook.
       **settings: any other setting of the preset, such as steps, rounds, replicates, seed,
-        branches=("ticket", "reinit:3"), fraction, rewind_step, strategy.
+        branches=("ticket", "reinit:3"), fraction, rewind_step, strategy; margin, how much worse
+        than the dense network still counts as good, as in {"accuracy": 0.002, "steps": 0.19} for
+        0.2 points and 19% of its steps, which is the default.
 
     Returns:
       A `FinishedRun`: tables, tickets and verdicts, `report()` and `export()`.
@@ -130,12 +132,12 @@ class FinishedRun:
     @property
     def verdicts(self) -> list[LevelVerdict]:
         """The verdict of each level: winning, not winning or inconclusive, with the reason."""
-        return runs.read(self.workdir).levels
+        return list(runs.read(self.workdir).verdict.levels)
 
     @property
     def verdict(self) -> str:
-        """The verdict of the run in one sentence."""
-        return verdict(self.results).sentence
+        """The verdict of the run in one sentence, with its margins."""
+        return runs.read(self.workdir).verdict.sentence
 
     def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
         """Writes the report: an HTML page, and its figures beside it.

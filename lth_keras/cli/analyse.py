@@ -108,6 +108,8 @@ def _levels(text: "str | None") -> "list[int] | None":
         return None
     # In the notation of branches, so that their parser can read it.
     try:
+        if text.strip() == "last":
+            raise LotteryError("A branch's word, not a level's.")
         return list(branches.parse(f"{branches.TICKET}@{text.replace(',', '/')}").levels or ())
     except LotteryError:
         raise LotteryError("--levels must be levels and ranges of levels, such as 0/3/7-9. "

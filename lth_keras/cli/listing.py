@@ -34,7 +34,7 @@ def run_help() -> str:
     """
     parts = {
         "presets": presets.DESCRIPTIONS,
-        "branches, as NAME, NAME:REPEATS or NAME:REPEATS@LEVELS": {
+        "branches, as NAME, NAME:REPEATS, NAME:REPEATS@LEVELS or NAME@last": {
             "ticket": "the ticket, at every level; with strategy=continued it may be trained at "
                       "some levels only, such as ticket@12/15",
             **{name: control.title for name, control in CONTROLS.items()}},
@@ -55,8 +55,8 @@ def cost(config: Config) -> str:
     """Returns how many networks an experiment trains, and for how many steps, as text.
 
     Example:
-      >>> print(cost(presets.get("digits").replace(branches="reinit:2@12", replicates=1)))
-      1 replicate, 12 rounds, branches ticket, reinit:2@12: 15 networks of 1,000 steps, 15,000 \
+      >>> print(cost(presets.get("digits").replace(branches="reinit:2@last", replicates=1)))
+      1 replicate, 3 rounds, branches ticket, reinit:2@last: 6 networks of 1,500 steps, 9,000 \
 steps in all
     """
     # An upper bound: a control with the dense network's budget (scratch) trains for fewer steps

@@ -8,6 +8,7 @@ from rich.console import Console
 from lth_keras.cli.export import add_measuring_flags, exporter_for, sayer
 from lth_keras.deployment.manifest import DEFAULT
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.config import margins
 from lth_keras.experiments.results import fits, paths
 from lth_keras.files import atomic
 from lth_keras.reports import deployment_tables
@@ -24,6 +25,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         "one run in several workdirs are reported together")
     parser.add_argument("--out", help="folder for the figures and report.html (default: plots in "
                                       f"the workdir; for several workdirs: {DEFAULT_OUT})")
+    parser.add_argument("--margin", help="how much worse than the dense network still counts as "
+                        f"good: {margins.RULE} (default: the run's setting)")
     parser.add_argument("--tensorboard", metavar="DIR", help="also write results and learning "
                         "curves for TensorBoard to this folder")
     parser.add_argument("--deployment", action="store_true", help="instead of the report, export "
@@ -56,14 +59,19 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                                f"Received: {name}, a file.")
     # A workdir named twice would count as two replicates.
     roots = list(dict.fromkeys(pathlib.Path(name) for name in arguments.workdirs))
-    show(roots, console, *(None if name is None else pathlib.Path(name)
-                           for name in (arguments.out, arguments.tensorboard)))
+    asked = None if arguments.margin is None else margins.parse(arguments.margin)
+    out, tensorboard = (None if name is None else pathlib.Path(name)
+                        for name in (arguments.out, arguments.tensorboard))
+    show(roots, console, out, tensorboard, asked)
 
 
 def _report_deployment(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.tensorboard:
         raise LotteryError("--deployment writes nothing for TensorBoard. Received: --deployment "
                            "and --tensorboard.")
+    if arguments.margin:
+        raise LotteryError("--deployment gives no verdict, so --margin is for the report alone. "
+                           "Received: --deployment and --margin.")
     if len(arguments.workdirs) != 1:
         raise LotteryError("--deployment must be given with exactly one WORKDIR. Received: "
                            f"{' '.join(arguments.workdirs) or 'none'}.")

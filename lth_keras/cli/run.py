@@ -20,7 +20,7 @@ from lth_keras.reports import report
 _Default = TypeVar("_Default", bound=int | None)
 
 # The settings that have a flag of their own; --set takes all settings.
-_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches")
+_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches", "margin")
 
 
 def add_flags(run: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from lth_keras.experiments.results.statistics import (
     quality,
     TEST,
 )
-from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, NO_REINIT, verdict
+from lth_keras.experiments.results.verdicts import CONTROL, ERROR, INTERVAL, margins_text
 from lth_keras.files import atomic, provenance
 from lth_keras.reports.plots import drawing, styles
 
@@ -107,27 +107,23 @@ def _of(run: Run) -> dict[str, Any]:
                 if name not in (TICKET, CONTROL)]
     compared, good = statistics.compared(run.results, controls), quality(run.results)
     return {"label": run.label, "roots": [str(root) for root in run.roots],
-            "about": about([run], ""), "sentence": verdict(run.results).sentence,
-            "levels": levels_sentence(run.levels),
+            "about": about([run], ""), "sentence": run.verdict.sentence,
+            "margins": margins_text(run.margins, good), "error": f"{ERROR:.0%}",
+            "interval": f"{INTERVAL:.0%}",
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
-                          "outcome": item.outcome,
-                          # The verdict of the run says it once for all levels.
-                          "why": "" if run.fits and item.why == NO_REINIT else item.why,
-                          "conditions": [
-                              _difference(condition.difference, condition.name == "as early", good)
-                              for condition in item.conditions
-                              if not run.fits or condition.name != "beats reinit"]}
-                         for item in run.levels],
+                          "outcome": item.outcome, "why": item.why, "differences": [
+                              _difference(found.estimate, found.measure)
+                              for found in item.differences]} for item in run.verdict.levels],
+            "controlled": any(len(item.differences) > 2 for item in run.verdict.levels),
             "is_fit": bool(run.fits), "validated": run.validated,
-            "unit": "points" if good.is_share else "validation loss",
+            "unit": "points" if good.is_share else "% of validation loss",
             "compares": _COMPARES.get(good.column, _COMPARES_VALIDATION),
             "lacks_curves": run.lacks_curves,
             "controls": [styles.title(name) for name in controls],
             "against": [{"level": item.level, "density": f"{item.density:.1%}", "cells": [
-                _difference(statistics.paired(run.results, "test_accuracy_early_stop", item.level,
-                                              name),
-                            False) for name in controls]}
-                        for item in run.levels if item.level in compared],
+                _difference(statistics.paired(run.results, TEST.column, item.level, name), TEST)
+                for name in controls]}
+                        for item in run.verdict.levels if item.level in compared],
             "means": _means(run), "measures": list(_measures(run).values()),
             "diverged": run.diverged, "unreached": run.unreached,
             "columns": list(run.results.columns),
@@ -186,13 +182,12 @@ def _form(results: pd.DataFrame, measure: str) -> str:
     return "{:.2%}" if is_share else "{:.4g}"
 
 
-def _difference(found: "Estimate | None", steps: bool, good: Quality = TEST) -> dict[str, str]:
-    # Of steps, of accuracies in points, or of a loss.
+def _difference(found: "Estimate | None", measure: Quality) -> dict[str, str]:
+    # Of accuracies in points, or of steps or losses in percent.
     if found is None:
         return {"mean": "not trained", "interval": ""}
-    scale, form = (1, "{:+,.0f}") if steps else (100, "{:+.2f}") if good.is_share else \
-        (1, "{:+.3g}")
-    mean, low, high = (form.format(value * scale).replace("-", "\N{MINUS SIGN}")
+    form = "{:+.2f}" if measure.is_share else "{:+.1f}"
+    mean, low, high = (form.format(value * 100).replace("-", "\N{MINUS SIGN}")
                        for value in (found.mean, found.low, found.high))
     return {"mean": mean, "interval": "" if math.isnan(found.low) else f"{low} to {high}"}
 

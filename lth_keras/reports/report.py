@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,10 +12,11 @@ from rich.console import Console
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.results import paths, runs, statistics, store
 from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.runs import about, apart, read_all, Run
-from lth_keras.experiments.results.verdicts import CONTROL, levels_sentence, verdict
+from lth_keras.experiments.results.verdicts import CONTROL
 from lth_keras.files import workdir_lock
 from lth_keras.reports import html_page, tables
 from lth_keras.reports import tensorboard as events
@@ -24,12 +26,13 @@ from lth_keras.reports.plots.paper_figures import FIGURES
 
 _WIDE = 100  # Columns of a terminal that are enough for ranges and intervals.
 DEFAULT_OUT = "report"  # The folder for the page of several workdirs.
-_KINDS = {".html": "page", ".png": "figure", ".csv": "results"}
+_KINDS = {".html": "page", ".png": "figure", ".csv": "results", ".json": "verdict"}
 _Say = Callable[[str], None]
 
 
 def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
-         out: "pathlib.Path | None" = None, tensorboard: "pathlib.Path | None" = None) -> None:
+         out: "pathlib.Path | None" = None, tensorboard: "pathlib.Path | None" = None,
+         margins: "Margins | None" = None) -> None:
     """Prints tables and verdicts of workdirs, and writes their figures and the page.
 
     A run may still be going on: its finished trainings are reported.
@@ -40,6 +43,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
       out: folder for the figures and report.html. Defaults to plots in the workdir, and to report
         if there are several workdirs.
       tensorboard: folder for TensorBoard's files; None writes none.
+      margins: the margins of the verdicts; None for those of each run's settings.
 
     Raises:
       WorkdirError: if a folder is not a workdir, no training in it is finished, or a file was
@@ -49,7 +53,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
     roots = [roots] if isinstance(roots, pathlib.Path) else list(roots)
     if tensorboard:
         events.require()
-    runs = read_all(roots)
+    runs = read_all(roots, margins)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     for line in apart(runs):
         say(line)
@@ -120,8 +124,8 @@ def _print_tables(run: Run, console: Console) -> None:
               if name not in (TICKET, CONTROL)]
     for portion in tables.fitting(others, console, 48 if wide else 24):
         console.print(tables.measured(run.results, title, wide, portion))
-    if run.levels:
-        console.print(tables.judged(run.levels, f"{run.label}: ticket less others", wide,
+    if run.verdict.levels:
+        console.print(tables.judged(run.verdict, f"{run.label}: ticket less others", wide,
                                     statistics.quality(run.results)))
     for portion in tables.fitting(others, console, 24 if wide else 14):
         console.print(tables.against_controls(
@@ -151,6 +155,8 @@ def _write(runs: Sequence[Run], out: "pathlib.Path | None",
         if run.fits:  # The results.csv in a fit's workdir has other columns than a run's.
             name = "results.csv" if len(runs) == 1 else f"results_{number}.csv"
             failed = _try(name, run.results.to_csv(index=False), out, inside, say) or failed
+    verdicts = {run.label: run.verdict.plain() for run in runs}
+    failed = _try("verdict.json", json.dumps(verdicts, indent=2) + "\n", out, inside, say) or failed
     html = html_page.render(runs, drawn, list(left_out.values()))
     return out / "report.html", _try("report.html", html, out, inside, say) or failed
 
@@ -201,7 +207,7 @@ def _conclude(run: Run, say: _Say, name: str) -> None:
     for root in () if run.fits else run.roots:
         _renew(root, say)
         say(f"results: {root / 'results.csv'}")
-    for sentence in (run.unreached, levels_sentence(run.levels), verdict(run.results).sentence):
+    for sentence in (run.unreached, run.verdict.sentence):
         if sentence:
             say(f"{name}: {sentence}" if name else sentence)
 

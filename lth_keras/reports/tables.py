@@ -22,15 +22,19 @@ from lth_keras.experiments.results.statistics import (
 )
 from lth_keras.experiments.results.verdicts import (
     CONTROL,
+    Difference,
     INCONCLUSIVE,
+    INTERVAL,
     LevelVerdict,
-    NO_REINIT,
+    margins_text,
+    MATCHING,
+    NOT_JUDGED,
+    Verdict,
     WINNING,
 )
 from lth_keras.reports.plots import styles
 
-_COLOURS = {WINNING: "green", INCONCLUSIVE: "yellow"}
-
+_COLOURS = {WINNING: "green", MATCHING: "green", INCONCLUSIVE: "yellow", NOT_JUDGED: "dim"}
 
 _LAST = 4  # How many metrics at the end of a fit's rounds a table has room for.
 
@@ -104,40 +108,42 @@ def _where(good: Quality, is_fit: bool) -> str:
     return f"{what} on the validation data at the early stop; end: at the round's last epoch"
 
 
-def judged(verdicts: Sequence[LevelVerdict], title: str, intervals: bool = True,
-           good: Quality = TEST) -> Table:
+def judged(verdict: Verdict, title: str, intervals: bool = True, good: Quality = TEST) -> Table:
     """Makes a table with each level's verdict, and the differences that it is based on.
 
     Args:
-      verdicts: the verdict of each level.
+      verdict: the verdict of the run.
       title: the table's title.
-      intervals: whether to give the 95% intervals of the differences.
+      intervals: whether to give the intervals of the differences.
       good: the measure of accuracy (or loss) that is compared.
     """
-    scale, form = (100, "+.2f") if good.is_share else (1, "+.3g")
     what = "accuracy" if good.is_share else "val. loss"
-    controlled = good == TEST  # A fit, whose measure is another, trains no control.
     shown = _table(title, "mean of paired differences" + (
-        " [95% t-interval]" if intervals else "") + (
-        "; accuracy in points" if good.is_share else "") + (
-        "; in brackets: the replicates that an inconclusive level needs" if controlled else ""))
-    for heading in ("vs dense\nsteps", f"vs dense\n{what}",
-                    *([f"vs reinit\n{what}"] if controlled else [])):
-        shown.add_column(heading, justify="right")
+        f" [{INTERVAL:.0%} interval]" if intervals else "") +
+        f": steps in %, {'accuracy in points' if good.is_share else 'loss in %'}; margins: "
+        f"{margins_text(verdict.margins, good)}; in brackets: the replicates that an inconclusive "
+        "level needs")
+    against = dict.fromkeys(found.against for level in verdict.levels
+                            for found in level.differences)
+    for name in against:
+        shown.add_column(f"vs {name}\nsteps", justify="right")
+        shown.add_column(f"vs {name}\n{what}", justify="right")
     shown.add_column("verdict", overflow="fold")
-    for verdict in verdicts:
-        early, accurate, control = (condition.difference for condition in verdict.conditions)
-        colour = _COLOURS.get(verdict.outcome, "red")
-        why = verdict.why if intervals else \
-            verdict.why.removeprefix("needs ").removesuffix(" replicates")
-        if not controlled and why == NO_REINIT:
-            why = ""  # The verdict of the run says it once for all levels.
-        shown.add_row(str(verdict.level), f"{verdict.density * 100:.1f}",
-                      difference(early, 1, "+,.0f", intervals),
-                      difference(accurate, scale, form, intervals),
-                      *([difference(control, scale, form, intervals)] if controlled else []),
-                      f"[{colour}]{verdict.outcome}[/{colour}]{f' ({why})' if why else ''}")
+    for level in verdict.levels:
+        shown.add_row(str(level.level), f"{level.density * 100:.1f}",
+                      *(_relative(found, intervals) for found in level.differences),
+                      _badge(level, intervals))
     return shown
+
+
+def _relative(found: Difference, interval: bool) -> str:
+    return difference(found.estimate, 100, "+.2f" if found.measure.is_share else "+.0f", interval)
+
+
+def _badge(level: LevelVerdict, wide: bool) -> str:
+    colour = _COLOURS.get(level.outcome, "red")
+    why = level.why if wide else level.why.removeprefix("needs ").removesuffix(" replicates")
+    return f"[{colour}]{level.outcome}[/{colour}]{f' ({why})' if why else ''}"
 
 
 def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,

@@ -2,6 +2,7 @@ import pathlib
 import re
 from html.parser import HTMLParser
 
+import pandas as pd
 import pytest
 import workdirs
 from rows import rows
@@ -16,7 +17,7 @@ CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
 PICTURE = Picture("figure_1", "What <it> shows & more", 'words "quoted" <b>', b"\x89PNG\r\n")
 RESULTS = rows(*((replicate, branch, level, 100 - 10 * level + replicate + (branch != "ticket"),
                   0.9 + level / 50 + replicate / 1000 - (branch != "ticket") / 10)
-                 for replicate in range(3) for level in range(3)
+                 for replicate in range(7) for level in range(3)
                  for branch in ("ticket", "reinit", "random_mask") if level or branch == "ticket"))
 
 
@@ -95,12 +96,12 @@ def test_the_page_can_be_read_without_seeing_it():
 
 def test_the_page_has_verdicts_intervals_and_every_training():
     found = elements([run()], [PICTURE], ["Figure 9 is left out."])
-    assert "Winning ticket at level 2 with 25.0% of the weights" in found.text
-    assert "winning at levels 1-2." in found.text
+    assert "Winning tickets at levels 1-2; the sparsest, with 25.0% of the weights" in found.text
+    assert found.text.count("19% of the dense network's steps and 0.2 points") == 2
     badges = [part["class"] for part in found.of("span") if "badge" in part.get("class", "")]
     assert badges == ["badge winning"] * 2
     cells = re.sub(r"\s+", " ", found.text)
-    assert "\N{MINUS SIGN}20" in cells and "+4.00" in cells and "+10.00" in cells
+    assert "\N{MINUS SIGN}19.4" in cells and "+4.00" in cells and "+10.00" in cells
     assert "Figure 9 is left out." in cells and "What <it> shows & more" in cells
     assert f"Every training ({len(RESULTS)})" in cells
     assert "random mask" in cells and "95%: 98 to 102" not in cells
@@ -112,7 +113,7 @@ def test_verdicts_of_other_outcomes_look_other():
     late = (worse.branch == "ticket") & (worse.level == 2)
     worse.loc[late, "early_stop_step"] += 500
     unsure = (worse.branch == "ticket") & (worse.level == 1)
-    worse.loc[unsure, "early_stop_step"] = [90.0, 101.0, 110.0]
+    worse.loc[unsure, "early_stop_step"] = [60.0, 130.0, 150.0, 90.0, 170.0, 50.0, 120.0]
     found = elements([run(results=worse)], [])
     badges = [part["class"] for part in found.of("span") if "badge" in part.get("class", "")]
     assert badges == ["badge inconclusive", "badge not-winning"]
@@ -174,4 +175,7 @@ def test_controls_are_compared_at_the_levels_that_they_are_trained_at():
     results = rows((0, "ticket", 0, 100, 0.9), (0, "ticket", 1, 90, 0.91),
                    (0, "ticket", 2, 90, 0.91), (0, "constant", 2, 120, 0.9))
     text = elements([run(results=results)], []).text
-    assert text.count("not trained") == 2 and "+1.00" in text  # No reinit at levels 1 and 2.
+    assert text.count("+1.00") == 3 and "not trained" not in text  # There is no reinit at all.
+    some = pd.concat([results, rows((0, "reinit", 2, 90, 0.9))], ignore_index=True)
+    text = elements([run(results=some)], []).text
+    assert text.count("not trained") == 2 and "not judged" in text  # None at level 1.

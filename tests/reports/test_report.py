@@ -1,4 +1,6 @@
+import html
 import io
+import json
 
 import fit_workdirs
 import numpy as np
@@ -11,7 +13,9 @@ from rich.console import Console
 
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.margins import parse
 from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results import runs
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import workdir_lock
 from lth_keras.reports import report, tables
@@ -19,6 +23,8 @@ from lth_keras.reports.plots import drawing
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
 DENSITIES = (1.0, 0.8, 0.51, 0.21)
+UNTOLD = "Inconclusive: 2 replicates do not tell whether a ticket of levels 1-3 wins; about"
+ALONE = "Inconclusive: one replicate tells nothing from chance; "
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +71,7 @@ def test_the_report_ends_in_table_pictures_and_verdict(tmp_path):
     assert rows["0"].split() == ["0", "100.0", "110", "[100,", "120]", "90.00"]
     assert rows["3"].split() == ["3", "21.0", "110", "[100,", "120]", "93.00", "160", "[150,",
                                  "170]", "88.00"]
-    assert text.splitlines()[-1].startswith("Winning ticket at level 3 with 21.0%")
+    assert text.splitlines()[-1].startswith(UNTOLD)
     for name in ("summary", "curves"):
         picture = tmp_path / "plots" / f"{name}.png"
         assert picture.read_bytes().startswith(b"\x89PNG") and str(picture) in text
@@ -76,7 +82,7 @@ def test_the_report_ends_in_table_pictures_and_verdict(tmp_path):
 
 
 def test_the_table_of_verdicts_has_differences_with_intervals_where_there_is_room(tmp_path):
-    fill(tmp_path)
+    fill(tmp_path, replicates=8)
 
     def verdicts(width):
         text = printed(tmp_path, width)
@@ -84,9 +90,29 @@ def test_the_table_of_verdicts_has_differences_with_intervals_where_there_is_roo
         return {line.split()[0]: line.split() for line in lines
                 if line.split() and line.split()[0].isdigit()}
     assert verdicts(120)["3"] == ["3", "21.0", "+0", "[+0,", "+0]", "+3.00", "[+3.00,", "+3.00]",
-                                  "+5.00", "[+5.00,", "+5.00]", "winning"]
-    assert verdicts(80)["3"] == ["3", "21.0", "+0", "+3.00", "+5.00", "winning"]
-    assert "By 95% intervals of paired differences: winning at levels 1-3." in printed(tmp_path, 80)
+                                  "-23", "[-27,", "-20]", "+5.00", "[+5.00,", "+5.00]", "winning"]
+    assert verdicts(80)["3"] == ["3", "21.0", "+0", "+3.00", "-23", "+5.00", "winning"]
+
+
+def test_one_verdict_stands_everywhere_with_its_margins(tmp_path):
+    fill(tmp_path, replicates=8)
+    sentence = runs.read(tmp_path).verdict.sentence
+    assert sentence.startswith("Winning tickets at levels 1-3; the sparsest, with 21.0% of")
+    page = tmp_path / "plots" / "report.html"
+    for asked, said, outcome in ((None, "19%", "winning"), ("steps:0.5", "50%", "winning"),
+                                 ("accuracy:0,steps:0", "0%", "inconclusive")):
+        stream = io.StringIO()
+        margins = None if asked is None else parse(asked)
+        report.show(tmp_path, Console(file=stream, width=120), margins=margins)
+        *_, last = stream.getvalue().splitlines()
+        kept = json.loads((tmp_path / "plots" / "verdict.json").read_text())["p"]
+        assert kept["sentence"] == last and kept["outcome"] == outcome
+        assert (last == sentence) == (asked is None)
+        text = html.unescape(page.read_text())
+        assert last in text and f"{said} of the dense network's steps" in text
+        assert f"margins: {said} of the dense network's steps" in \
+            " ".join(stream.getvalue().split())
+        assert text.count(f'<span class="badge {outcome}">') == 3
 
 
 def test_other_controls_have_tables_of_their_own_as_wide_as_the_terminal(tmp_path):
@@ -97,13 +123,13 @@ def test_other_controls_have_tables_of_their_own_as_wide_as_the_terminal(tmp_pat
     start = text.index("ticket less controls")
     rows = [line.split() for line in text[start:].splitlines() if line.strip()[:1].isdigit()]
     assert rows[0] == ["1", "80.0", "+5.00", "+5.00", "+5.00"]
-    assert "no reinit" in text
+    assert "inconclusive (6)" in text and "matches the dense network" in text
 
 
 def test_a_narrow_terminal_gets_means_alone_without_wrapping(tmp_path):
     text = printed(fill(tmp_path), 80)
     rows = [line for line in text.splitlines() if line.split() and line.split()[0].isdigit()]
-    assert [len(row.split()) for row in rows] == [4, 6, 6, 6, 6, 6, 6]
+    assert [len(row.split()) for row in rows] == [4, 6, 6, 6, 7, 7, 7]
     assert "[" not in "".join(rows)
 
 
@@ -147,9 +173,11 @@ def test_several_workdirs_have_one_report(tmp_path, monkeypatch):
     lines = stream.getvalue().splitlines()
     assert "figure: report/summary.png" in lines and "page: report/report.html" in lines
     assert {path.name for path in (tmp_path / "report").iterdir()} == {
-        "summary.png", "curves_1.png", "curves_2.png", "report.html"}
-    assert lines[-1].startswith("p, one shot: Winning ticket at level 3")
-    assert any(line.startswith("p, iterative: Winning ticket at level 3") for line in lines)
+        "summary.png", "curves_1.png", "curves_2.png", "report.html", "verdict.json"}
+    assert lines[-1].startswith(f"p, one shot: {ALONE}")
+    assert any(line.startswith(f"p, iterative: {ALONE}") for line in lines)
+    assert [*json.loads((tmp_path / "report" / "verdict.json").read_text())] == \
+        ["p, iterative", "p, one shot"]
     assert not any((root / "plots").exists() for root in roots)
     report.show(roots[:1], Console(file=stream, width=100), out=tmp_path / "elsewhere")
     assert (tmp_path / "elsewhere" / "report.html").exists()
@@ -175,7 +203,7 @@ def test_workdirs_of_one_runs_replicates_have_one_report_of_all(tmp_path, monkey
 
 def test_one_replicate_is_said_to_be_one(tmp_path):
     text = printed(fill(tmp_path, replicates=1), 120)
-    assert "one replicate; accuracy" in text and "it may be chance" in text
+    assert "one replicate; accuracy" in text and text.splitlines()[-1].startswith(ALONE)
 
 
 @pytest.mark.parametrize("content", [None, b"{", b"\xff\xfe", b'{"preset": 3}'])
@@ -200,9 +228,8 @@ def test_trainings_that_diverged_are_named_and_counted_and_left_out_of_means(tmp
     lines = text.splitlines()
     assert "replicate 1, level 3, ticket: diverged at step 50" in lines
     assert "replicate 0, level 1, reinit: diverged at step 50" in lines
-    assert lines[-1].startswith("Winning ticket at level 2 ")
-    assert lines[-1].endswith(
-        "; means of 2 replicates, told from chance by 95% intervals. 2 of 14 trainings diverged.")
+    assert lines[-1].startswith(UNTOLD)
+    assert lines[-1].endswith("and 0.2 points). 2 of 14 trainings diverged.")
     rows = {line.split()[0]: line for line in lines if line.split() and line.strip()[0].isdigit()}
     assert "3*" in rows and rows["3*"].split()[:4] == ["3*", "21.0", "100", "93.00"]
 
@@ -221,8 +248,8 @@ def test_a_report_of_a_run_all_of_which_diverged_says_so(tmp_path):
     store.begin()
     workdirs.finish(store, Training(0, 0), workdirs.DIVERGED)
     lines = printed(tmp_path, 120).splitlines()
-    assert lines[0] == f"page: {tmp_path / 'plots' / 'report.html'}"
-    assert lines[1] == "replicate 0, level 0, ticket: diverged at step 50"
+    assert lines[1] == f"page: {tmp_path / 'plots' / 'report.html'}"
+    assert lines[2] == "replicate 0, level 0, ticket: diverged at step 50"
     assert lines[-1].startswith("No verdict") and lines[-1].endswith("1 of 1 trainings diverged.")
 
 
@@ -244,7 +271,7 @@ def test_while_a_run_goes_on_the_report_writes_no_results_csv(tmp_path):
     fill(tmp_path)
     (tmp_path / "results.csv").write_text("being written by the run")
     with workdir_lock.held(tmp_path):
-        assert "Winning ticket" in printed(tmp_path, 120)
+        assert UNTOLD in printed(tmp_path, 120)
     assert (tmp_path / "results.csv").read_text() == "being written by the run"
 
 
@@ -255,7 +282,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_verdict_and_is_an_error(tmp
     with pytest.raises(OSError) as caught:
         report.show(tmp_path, Console(file=stream, width=120))
     assert str(tmp_path / "plots") in str(caught.value.filename)
-    assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
+    assert stream.getvalue().splitlines()[-1].startswith(UNTOLD)
 
 
 def test_tensorboards_files_lie_in_a_folder_a_run_or_are_an_error_after_the_verdict(tmp_path):
@@ -267,7 +294,7 @@ def test_tensorboards_files_lie_in_a_folder_a_run_or_are_an_error_after_the_verd
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OSError):
         report.show(root, Console(file=stream, width=120), tensorboard=tmp_path / "file")
-    assert stream.getvalue().splitlines()[-1].startswith("Winning ticket")
+    assert stream.getvalue().splitlines()[-1].startswith(ALONE)
 
 
 @pytest.mark.parametrize("name", ["result.json", "curve.csv"])
@@ -316,12 +343,11 @@ def test_a_fit_has_the_report_of_a_run(tmp_path):
     assert rows[:3] == [["0", "100.0", "20", "80.00", "0.4", "0.8", "0.8", "0.6"],
                         ["1", "50.0", "10", "90.00", "0.35", "0.85", "0.6", "0.8"],
                         ["2", "25.0", "10", "75.00", "0.7", "0.7", "0.4", "0.9"]]
-    assert rows[3] == ["1", "50.0", "-10", "+10.00", "inconclusive"]
+    assert rows[3] == ["1", "50.0", "-50", "+10.00", "inconclusive", "(one", "replicate)"]
     assert "no reinit" not in text
-    assert " ".join(text.split()).count("a fit trains no re-initialised control") == 1
-    assert text.splitlines()[-1].startswith("The ticket of level 1, with 50.0% of the weights")
+    assert text.splitlines()[-1].startswith("Inconclusive: one search tells nothing from chance")
     assert {path.name for path in (root / "plots").iterdir()} == {
-        "summary.png", "curves.png", "results.csv", "report.html"}
+        "summary.png", "curves.png", "results.csv", "report.html", "verdict.json"}
     table = pd.read_csv(root / "plots" / "results.csv")
     assert table.val_accuracy_early_stop.tolist() == [0.8, 0.9, 0.75]
     page = (root / "plots" / "report.html").read_text()
@@ -353,8 +379,9 @@ def test_runs_and_fits_are_in_one_report(tmp_path):
     report.show([tmp_path / "run", tmp_path / "fit"], Console(file=stream, width=110),
                 out=tmp_path / "out", tensorboard=tmp_path / "t")
     lines = stream.getvalue().splitlines()
-    assert lines[-1].startswith("fit: The ticket of level 1")
-    assert any(line.startswith("p: Winning ticket") for line in lines)
+    assert lines[-1].startswith("fit: Inconclusive: one search")
+    assert any(line.startswith(f"p: {UNTOLD}") for line in lines)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "summary.png", "curves_1.png", "curves_2.png", "results_2.csv", "report.html"}
+        "summary.png", "curves_1.png", "curves_2.png", "results_2.csv", "report.html",
+        "verdict.json"}
     assert list((tmp_path / "t" / "fit" / "by_level").iterdir())

@@ -6,7 +6,8 @@ Read in this order:
 2. `branches`: what is trained at a level, how often: "reinit:3@3/5/7".
 3. `strategies`: what the next masks come from, what survivors go back to, what a level stands on:
    iterative, one-shot, continued; weight rewinding, learning-rate rewinding, fine-tuning.
-4. `validation`: which settings go together, with errors that say what to change.
-5. `trainings`: every `Training` of a configuration, in order, and what each needs first.
-6. `presets`: the papers' configurations by name.
+4. `margins`: how much worse than the dense network still counts as good, with its sources.
+5. `validation`: which settings go together, with errors that say what to change.
+6. `trainings`: every `Training` of a configuration, in order, and what each needs first.
+7. `presets`: the papers' configurations by name.
 """

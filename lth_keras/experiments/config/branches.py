@@ -7,6 +7,7 @@ They are written as on the command line: a name, ":" and the number of repeats, 
                                with strategy=continued, which makes no level from the ticket below
     reinit                     a control, once at every level from 1 on
     reinit:3@3/5/7/9-12        a control, three times at each of levels 3, 5, 7, 9, 10, 11 and 12
+    reinit@last                a control at the last level only, whichever that is
     ticket:2@4                 the ticket twice at level 4, the second time with another data order
 """
 
@@ -19,6 +20,7 @@ from lth_keras.core.controls import CONTROLS
 from lth_keras.errors import LotteryError
 
 TICKET = "ticket"
+LAST = -1  # In place of a level: the last level of the run.
 # Limits far above any real search. A level from a file decides how many levels are read.
 MOST_LEVEL = 9999
 _MOST_REPEATS = 10_000
@@ -32,7 +34,7 @@ class Branch:
     Attributes:
       name: "ticket", or the name of a control.
       repeats: how many networks are trained at a level, >= 1.
-      levels: the levels at which they are trained; None for all.
+      levels: the levels at which they are trained; None for all, (LAST,) for the run's last.
 
     Example:
       >>> str(Branch("reinit", repeats=3, levels=(5, 7, 8)))
@@ -59,6 +61,16 @@ class Branch:
         """
         asked = self.repeats if self.levels is None or level in self.levels else 0
         return asked if level or self.name == TICKET else 0
+
+    def until(self, rounds: int) -> "Branch":
+        """The branch of a run of so many rounds, which says what its last level is.
+
+        Example:
+          >>> str(parse("reinit@last").until(3))
+          'reinit@3'
+        """
+        return self if self.levels != (LAST,) else \
+            dataclasses.replace(self, levels=(rounds,) if rounds or self.name == TICKET else ())
 
     def __str__(self) -> str:
         repeats = f":{self.repeats}" if self.repeats > 1 else ""
@@ -124,6 +136,8 @@ def check(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _levels(text: str, whole: str) -> tuple[int, ...]:
+    if text.strip() == "last":
+        return (LAST,)
     levels: set[int] = set()
     for part in text.split("/"):
         match = re.fullmatch(r"([0-9]{1,4})(?:-([0-9]{1,4}))?", part.strip())
@@ -138,6 +152,8 @@ def _levels(text: str, whole: str) -> tuple[int, ...]:
 def _levels_text(levels: tuple[int, ...] | None) -> str:
     if levels is None:
         return ""
+    if levels == (LAST,):
+        return "@last"
     return "@" + "/".join(ranges(levels))
 
 

@@ -17,8 +17,9 @@ from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.structures import words
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config import branches, validation
+from lth_keras.experiments.config import branches, margins, validation
 from lth_keras.experiments.config.branches import Branch, TICKET
+from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRATEGIES
 from lth_keras.files.provenance import fingerprint
 
@@ -27,7 +28,7 @@ OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
-EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained")
+EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin")
 # These fields are set by a preset and by --scale, and cannot be changed by --set.
 NOT_SETTABLE = frozenset({"preset", "scale"})
 _CHOICES: dict[str, Iterable[str]] = {
@@ -69,7 +70,8 @@ class Config:
         "number of the first replicate, >= 0; machines that share a run train different ones", 0)
     branches: tuple[str, ...] = _field(
         "what to train at each level: ticket and controls, such as reinit:3@3/5/7-9 for three "
-        "re-initialised networks at levels 3, 5, 7, 8 and 9; controls begin at level 1",
+        "re-initialised networks at levels 3, 5, 7, 8 and 9, or reinit@last; controls begin at "
+        "level 1",
         ("ticket", "reinit"))
     keep_trained: str = _field(
         f"which trained weights to keep in the workdir, one of {', '.join(KEPT)}", "tickets")
@@ -114,6 +116,9 @@ class Config:
     augmentation: str = _field(
         f"augmentation of training images, one of {', '.join(AUGMENTATIONS)} (mirrors at random, "
         "and crops at random after 4 pixels of padding)", "none")
+    margin: str = _field(
+        f"how much worse than the dense network still counts as good: {margins.RULE}",
+        str(margins.DEFAULT))
     dtype_policy: str = _field(
         f"precision of the computation, one of {', '.join(DTYPE_POLICIES)}", "float32")
 
@@ -134,6 +139,7 @@ class Config:
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
         object.__setattr__(self, "branches", branches.check(self.branches))
         object.__setattr__(self, "structure", str(words.parse(self.structure)))
+        object.__setattr__(self, "margin", str(margins.parse(self.margin)))
         validation.check_ranges(self)
         validation.check_steps(self)
         STRATEGIES[self.strategy].check(self)
@@ -204,7 +210,12 @@ class Config:
     @property
     def plan(self) -> tuple[Branch, ...]:
         """The branches, parsed."""
-        return tuple(map(branches.parse, self.branches))
+        return tuple(branches.parse(text).until(self.rounds) for text in self.branches)
+
+    @property
+    def margins(self) -> Margins:
+        """The margins of the verdict, parsed."""
+        return margins.parse(self.margin)
 
     def chain(self, level: int) -> str:
         """Returns the branch of a level from whose training the next level's ticket is made."""

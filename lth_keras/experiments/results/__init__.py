@@ -15,5 +15,6 @@ Read in this order:
 6. `fits`: a search in `fit`, read from its workdir or from memory into the same columns.
 7. `runs`: one or several workdirs, read as one run.
 8. `statistics`: means, paired differences, intervals, replicates needed.
-9. `verdicts`: whether a ticket is winning, by stated rules.
+9. `significance`: one-sided tests, equivalence by two of them, Holm's correction for many.
+10. `verdicts`: whether a run has a winning ticket, by stated rules and margins.
 """

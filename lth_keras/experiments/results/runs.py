@@ -18,6 +18,7 @@ import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.margins import DEFAULT, Margins
 from lth_keras.experiments.config.strategies import (
     Retraining,
     RETRAININGS,
@@ -28,7 +29,7 @@ from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits, paths, store
 from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.statistics import summarise, trained
-from lth_keras.experiments.results.verdicts import judge_levels, LevelVerdict
+from lth_keras.experiments.results.verdicts import judge, Verdict
 from lth_keras.files.ticket import Ticket
 
 _MOST_TICKET = 2**32  # The largest ticket that is read, in bytes.
@@ -50,6 +51,7 @@ class Run:
       label: the run's name in legends.
       more: the workdirs of further replicates.
       fits: the searches in `fit`, each of which is a replicate; empty for an `lth run`.
+      asked: the margins of the verdict; None for those of its settings.
     """
 
     root: "pathlib.Path | None"
@@ -58,6 +60,7 @@ class Run:
     label: str
     more: tuple[pathlib.Path, ...] = ()
     fits: tuple[Fit, ...] = ()
+    asked: "Margins | None" = None
 
     @property
     def roots(self) -> tuple[pathlib.Path, ...]:
@@ -110,10 +113,15 @@ class Run:
         """Means over replicates, as `statistics.summarise` returns them."""
         return summarise(self.results)
 
+    @property
+    def margins(self) -> Margins:
+        """How much worse than the dense network still counts as good."""
+        return self.asked or (self.config.margins if self.config else DEFAULT)
+
     @functools.cached_property
-    def levels(self) -> list[LevelVerdict]:
-        """The verdict of every level, as `verdicts.judge_levels` returns them."""
-        return judge_levels(self.results)
+    def verdict(self) -> Verdict:
+        """Whether it found a winning ticket, and the verdict of every level."""
+        return judge(self.results, self.margins, self.config.steps if self.config else None)
 
     @property
     def branches(self) -> list[str]:
@@ -206,19 +214,23 @@ def versions(root: pathlib.Path) -> dict[str, str]:
         if isinstance(said, dict) else {}
 
 
-def read_all(roots: Sequence[pathlib.Path]) -> list[Run]:
+def read_all(roots: Sequence[pathlib.Path], asked: "Margins | None" = None) -> list[Run]:
     """Reads workdirs as runs, each with a label of its own.
 
     Workdirs with the same settings are joined if they have no replicate in common; fits, whose
     replicates have no number, if they differ in their seed or initial weights.  Runs of the same
     preset are labelled by the settings in which they differ, or else by their folders.
 
+    Args:
+      roots: the workdirs.
+      asked: the margins to judge them by; by default those of each run's settings.
+
     Raises:
       WorkdirError: as `read` does.
     """
     runs = _joined([read(root) for root in roots])
     labels = _labels(runs)
-    return [dataclasses.replace(run, label=label if labels.count(label) == 1
+    return [dataclasses.replace(run, asked=asked, label=label if labels.count(label) == 1
                                 else f"{label} ({run.root})")
             for run, label in zip(runs, labels, strict=True)]
 

@@ -5,6 +5,7 @@ the replicate is used: these trainings share a ticket, so they are not independe
 diverged count as not trained.
 """
 
+import bisect
 import dataclasses
 import math
 import re
@@ -46,6 +47,7 @@ class Quality:
 
 
 TEST = Quality("test_accuracy_early_stop", "test accuracy at early stop", 1, True)
+STEPS = Quality("early_stop_step", "early stop", -1, False)
 _LOSS = Quality("val_loss_min", "least validation loss", -1, False)
 _VALIDATION = re.compile(r"val_\w*acc\w*_early_stop")
 
@@ -304,6 +306,45 @@ def differences(results: pd.DataFrame, measure: str) -> pd.DataFrame:
     return pd.DataFrame(list(kept.values()), index, names)
 
 
+def relative(one: Iterable[float], other: Iterable[float],
+             confidence: float = CONFIDENCE) -> Estimate:
+    """By how much the mean of one is above that of another, as a share of the other's.
+
+    The interval is Fieller's: the shares r that a paired t-test of one - (1 + r) other leaves.
+
+    Args:
+      one: values, one a replicate.
+      other: as many, > 0, of the same replicates.
+      confidence: in (0, 1).
+
+    Returns:
+      The share; its interval is NaN with one replicate, or where the other's mean is not told
+      from 0, and its deviation that of one - (1 + mean) other, as a share of the other's mean.
+
+    Example:
+      >>> found = relative([90, 110, 100], [100, 110, 120])
+      >>> round(found.mean, 3), round(found.low, 2), round(found.high, 2)
+      (-0.091, -0.29, 0.15)
+    """
+    pairs = np.array([list(one), list(other)], float)
+    count, (mean, base) = pairs.shape[1], pairs.mean(axis=1)
+    if base == 0:
+        return Estimate(math.nan, math.nan, math.nan, math.nan, count)
+    share = float(mean / base) - 1
+    around = student(pairs[0] - (1 + share) * pairs[1], confidence)
+    if count < 2:
+        return dataclasses.replace(around, mean=share)
+    from scipy import special
+    scale = float(special.stdtrit(count - 1, (1 + confidence) / 2)) ** 2 / count
+    (of_one, of_both), (_, of_other) = np.cov(pairs) * scale
+    # The roots of (mean - q base)^2 = of_one - 2 q of_both + q^2 of_other, with q = 1 + r.
+    first, half, last = base ** 2 - of_other, mean * base - of_both, mean ** 2 - of_one
+    root = max(0.0, half ** 2 - first * last) ** 0.5
+    low, high = ((half - root) / first - 1, (half + root) / first - 1) if first > 0 \
+        else (math.nan, math.nan)
+    return Estimate(share, float(low), float(high), around.deviation / float(base), count)
+
+
 def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 0.8,
                       confidence: float = CONFIDENCE) -> "int | None":
     """Returns how many replicates are needed to tell a difference from a margin.
@@ -328,11 +369,19 @@ def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 
     """
     if math.isnan(difference.deviation) or difference.mean == margin:
         return None
-    from scipy import stats
+    from scipy import special
     if difference.deviation == 0:
         return 2
-    counts = np.arange(2, MOST_REPLICATES + 1)
     effect = abs(difference.mean - margin) / difference.deviation
-    bounds = stats.t.ppf((1 + confidence) / 2, counts - 1)
-    enough = stats.nct.sf(bounds, counts - 1, effect * np.sqrt(counts)) >= power
-    return int(counts[enough.argmax()]) if enough.any() else None
+
+    def enough(count: int) -> bool:
+        bound = special.stdtrit(count - 1, (1 + confidence) / 2)
+        below = special.nctdtr(count - 1, effect * math.sqrt(count), bound)
+        return bool(below <= 1 - power)
+    most = 2  # Power rises with replicates.  SciPy's distribution fails far above what is enough.
+    while not enough(most):
+        if most == MOST_REPLICATES:
+            return None
+        most = min(2 * most, MOST_REPLICATES)
+    counts = range(2, most + 1)
+    return counts[bisect.bisect_left(counts, True, key=enough)]

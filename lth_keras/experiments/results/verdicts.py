@@ -1,312 +1,480 @@
-"""Verdicts: whether a run found winning tickets, level by level and in one sentence.
+"""Verdicts: whether a run found a winning ticket, in one sentence, and what each level adds to it.
 
-The sentence compares means.  The verdict of a level is stricter: it tests three conditions with
-Student's 95% interval of the paired differences over replicates.
+A ticket of a level wins if all of three are told from chance, in differences paired within
+replicates, by one-sided tests (`significance.chance`):
 
-    as early         early-stop step, ticket - dense: whole interval at or below the margin
-    as accurate      test accuracy at early stop, ticket - dense: whole interval at or above
-                     minus the margin
-    beats reinit     test accuracy at early stop, ticket - reinit: whole interval above 0
+    as early         its early stop is not later than the dense network's by more than the margin
+    as good          its test accuracy there is not lower by more than the margin
+    beats reinit     against the same network re-initialised it is better in one of the two, and not
+                     worse in the other by more than the margin
 
-A level is winning if all three hold, not winning if one fails (its whole interval is on the other
-side), and inconclusive otherwise.  Margins are 0 by default: a ticket must then be at least as
-good as the dense network, and no number of replicates can show that of one that is exactly as
-good.  The intervals are not corrected for the number of levels.
+The first two are the hypothesis' "commensurate" (Frankle & Carbin, ICLR 2019, section 1) as a test
+of non-inferiority; the margins are stated (`config.margins`).  The third is the paper's control:
+re-initialised, "winning tickets no longer match" - they learn more slowly or less well (section 2),
+so that either way counts, at half the error each.
 
-A search in `fit` has no test set and no re-initialised control.  Its levels are compared with the
-dense network by a measure on its validation data (`statistics.quality`).  None is called winning,
-since the third condition cannot be tested; the sentence says so.
+A level does not win if one of the three is told to fail: later, or worse, by more than the margin,
+or ahead of the control by less than the margin in both.  Otherwise it is inconclusive.
+
+The levels that are judged are those at which the control is trained: `--branches ticket,reinit@7`
+makes the claim for level 7, chosen beforehand.  Where there are several they are corrected for
+(`significance.holm`), so that with 95% probability no level is called winning that is not, and
+likewise none "not winning" that wins.  A run wins if a level does.
+
+A search in `fit` trains no control.  Its levels are judged by the first two, on its validation data
+(`statistics.quality`), and called "matching" (Frankle et al., ICML 2020), not winning.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lth_keras.experiments.config.branches import ranges
+from lth_keras.experiments.config.margins import DEFAULT, Margins
+from lth_keras.experiments.results.significance import chance, holm
 from lth_keras.experiments.results.statistics import (
     diverged,
     Estimate,
-    MEASURES,
-    paired,
+    MOST_REPLICATES,
+    Quality,
     quality,
+    relative,
     replicates_needed,
+    STEPS,
+    student,
     trained,
 )
 
-WINNING, NOT_WINNING, INCONCLUSIVE = "winning", "not winning", "inconclusive"
+WINNING, MATCHING, NOT_WINNING, INCONCLUSIVE = "winning", "matching", "not winning", "inconclusive"
+NOT_JUDGED, NO_VERDICT = "not judged", "no verdict"
 CONTROL = "reinit"
-NO_REINIT = "no reinit"  # Why a level without this control is inconclusive.
-_FAILURES = {"as early": "later than dense", "as accurate": "less accurate than dense",
-             "beats reinit": "no better than reinit"}
-_NO_CONTROL = ("Whether it wins is not known: a fit trains no re-initialised control, which an "
-               "experiment of lth run does.")
+DENSE = "dense"
+ERROR = 0.05  # Of all the claims of a run together.
+INTERVAL = 1 - 2 * ERROR  # Its ends are the bounds of one-sided tests at ERROR.
+_Values = Sequence[Any]  # Of float, one a replicate: above 0 speaks for what is claimed.
 
 
 @dataclasses.dataclass(frozen=True)
-class Margins:
-    """How much worse than the dense network a ticket may be and still count as equally good.
+class Difference:
+    """A ticket less another network, in the mean over replicates that have both.
 
     Attributes:
-      steps: by how many steps its early stop may be later, >= 0.
-      accuracy: by how much its test accuracy may be lower, in [0, 1]; for a fit without accuracy,
-        by how much its validation loss may be higher.
-
-    Example:
-      >>> Margins(accuracy=0.002)  # 0.2 percentage points.
-      Margins(steps=0.0, accuracy=0.002)
+      against: "dense" or "reinit".
+      measure: `statistics.STEPS`, or the measure of how good a network is.
+      estimate: of accuracies their difference, of steps and losses a share of the other's, each
+        with its 90% interval; None if no replicate has both.
     """
 
-    steps: float = 0.0
-    accuracy: float = 0.0
-
-
-EXACT = Margins()
-
-
-@dataclasses.dataclass(frozen=True)
-class Condition:
-    """One of the three conditions of a winning ticket.
-
-    Attributes:
-      name: "as early", "as accurate" or "beats reinit".
-      difference: ticket less dense or re-initialised network, in steps or in the measure of
-        `statistics.quality`; None if no replicate has both.
-      holds: True, False, or None if the interval contains the bound.
-      needed: if `holds` is None, with how many replicates the condition would be decided with 80%
-        probability, if the true difference and deviation are those seen
-        (`statistics.replicates_needed`); None if unknown or above 1,000.
-    """
-
-    name: str
-    difference: Estimate | None
-    holds: bool | None
-    needed: int | None = None
+    against: str
+    measure: Quality
+    estimate: Estimate | None
 
 
 @dataclasses.dataclass(frozen=True)
 class LevelVerdict:
-    """The verdict of one level.
+    """Whether the tickets of a level are winning.
 
     Attributes:
-      level: the level, >= 1.
-      density: the mean density over replicates, in [0, 1].
-      outcome: "winning", "not winning" or "inconclusive".
-      conditions: the three conditions, in the order above.
-      needed: the number of replicates that an inconclusive level needs, which is the largest that
-        a condition needs; None if the level is decided, or the number is unknown.
-      why: why the level is not winning, in a few words; "" for a winning level.
-
-    Example:
-      >>> print(LevelVerdict(3, 0.512, INCONCLUSIVE, (), 8, "needs 8 replicates"))
-      inconclusive: needs 8 replicates
+      level: >= 1.
+      density: in [0, 1], mean over replicates.
+      outcome: "winning", "matching", "not winning", "inconclusive" or "not judged".
+      why: what decided it if it does not win, in a few words; "" if it does.
+      needed: replicates that would settle an inconclusive level with 80% probability were the true
+        differences and deviations those seen; None if it is settled, or that is unknown.
+      differences: steps and accuracy less the dense network's, then less the control's.
+      p_winning: of the claim that it wins (of a fit: matches), corrected for the levels judged.
+      p_not: likewise of the claim that it does not.
     """
 
     level: int
     density: float
     outcome: str
-    conditions: tuple[Condition, ...]
-    needed: int | None
     why: str
+    needed: int | None
+    differences: tuple[Difference, ...]
+    p_winning: float = 1.0
+    p_not: float = 1.0
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.why}" if self.why else self.outcome
 
 
-def judge_levels(results: pd.DataFrame, margins: Margins = EXACT) -> list[LevelVerdict]:
-    """Judges every level above 0 that has a trained ticket.
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a run found a winning ticket; all that prints a verdict prints this one.
+
+    Attributes:
+      outcome: "winning", "matching", "not winning", "inconclusive" or "no verdict".
+      level: the sparsest level that wins (of a fit: matches), or None.
+      sentence: the verdict in one sentence, with its figures, margins and replicates.
+      levels: the verdict of every level that has a trained ticket, but the dense network's.
+      margins: what counts as good.
+    """
+
+    outcome: str
+    level: int | None
+    sentence: str
+    levels: tuple[LevelVerdict, ...]
+    margins: Margins
+
+    def plain(self) -> dict[str, Any]:
+        """The verdict as plain data that JSON can hold."""
+        levels = [{"level": item.level, "density": item.density, "outcome": item.outcome,
+                   "why": item.why, "p_winning": item.p_winning, "p_not": item.p_not}
+                  for item in self.levels]
+        return {"outcome": self.outcome, "level": self.level, "sentence": self.sentence,
+                "margins": dataclasses.asdict(self.margins), "error": ERROR, "levels": levels}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Condition:
+    # Holds if in one of the ways all means lie above 0; fails if all of `against` do.
+    failure: str
+    ways: tuple[tuple[_Values, ...], ...]
+    against: tuple[_Values, ...]
+
+    @property
+    def p_holds(self) -> float:
+        return min(1.0, len(self.ways) * min(max(map(chance, way)) for way in self.ways))
+
+    @property
+    def p_fails(self) -> float:
+        return max(map(chance, self.against))
+
+    @property
+    def seems_to_hold(self) -> bool:
+        return any(all(np.mean(values) > 0 for values in way) for way in self.ways)
+
+    @property
+    def pairs(self) -> int:
+        return min(len(values) for way in self.ways for values in way)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Level:
+    # What a level's verdict rests on; `open` says why it cannot win whatever the tests say.
+    level: int
+    density: float
+    conditions: tuple[_Condition, ...]
+    differences: tuple[Difference, ...]
+    open: str
+
+    @property
+    def p_winning(self) -> float:
+        return 1.0 if self.open else max(item.p_holds for item in self.conditions)
+
+    @property
+    def p_not(self) -> float:
+        return min(1.0, len(self.conditions) * min(item.p_fails for item in self.conditions))
+
+    @property
+    def replicates(self) -> int:
+        return min(item.pairs for item in self.conditions)
+
+    @property
+    def seems_to_win(self) -> bool:
+        return all(item.seems_to_hold for item in self.conditions)
+
+
+class _Pairs:
+    # The tickets of a run beside the networks that they are compared with, replicate by replicate.
+
+    def __init__(self, results: pd.DataFrame, margins: Margins):
+        self.good, self.margins = quality(results), margins
+        self.results = results
+        columns = ["density", STEPS.column, self.good.column]
+        means = trained(results).groupby(["branch", "level", "replicate"])[columns].mean()
+        tables = {column: means[column].unstack("replicate") for column in columns}
+        keys = [(str(branch), int(level)) for branch, level in tables["density"].index]
+        self._values = {column: dict(zip(keys, table.to_numpy(float), strict=True))
+                        for column, table in tables.items()}
+        self.levels = sorted(level for branch, level in keys if branch == "ticket" and level)
+        controlled = [level for level in self.levels if (CONTROL, level) in keys]
+        self.controlled, self.judged = bool(controlled), controlled or self.levels
+
+    def of(self, column: str, *networks: tuple[str, int]) -> list[Any]:
+        """A measure of each of some networks, in the replicates that have all of them."""
+        values = self._values[column]
+        if any(network not in values for network in networks):
+            return [np.empty(0) for _ in networks]
+        rows = np.stack([values[network] for network in networks])
+        return list(rows[:, ~np.isnan(rows).any(axis=0)])
+
+    def density(self, level: int) -> float:
+        """Of the tickets of a level, in the mean over replicates."""
+        return float(self.of("density", ("ticket", level))[0].mean())
+
+    def margin(self, measure: Quality) -> float:
+        return self.margins.steps if measure == STEPS else \
+            self.margins.accuracy if measure.is_share else self.margins.loss
+
+    def pair(self, measure: Quality, level: int, against: str) -> list[Any]:
+        return self.of(measure.column, ("ticket", level),
+                       ("ticket", 0) if against == DENSE else (CONTROL, level))
+
+    def advantage(self, measure: Quality, level: int, against: str, slack: float) -> Any:
+        """How much better the ticket is than the other network, and by how much it may be worse."""
+        ticket, other = self.pair(measure, level, against)
+        allowed = slack if measure.is_share else slack * abs(other)
+        return measure.sign * (ticket - other) + allowed
+
+    def difference(self, measure: Quality, level: int, against: str) -> Difference:
+        ticket, other = self.pair(measure, level, against)
+        found = None if not len(ticket) else student(ticket - other, INTERVAL) \
+            if measure.is_share else relative(ticket, other, INTERVAL)
+        return Difference(against, measure, found)
+
+
+def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None = None) -> Verdict:
+    """The verdict of a run, and that of each of its levels.
+
+    Trainings that diverged count as not trained; a level at which a ticket diverged does not win,
+    since the replicates that are left would flatter it.  Nor does one at which a ticket's early
+    stop is the last step: it is not reached, and later than it looks.
 
     Args:
-      results: one row for each trained network, with the columns of `record.COLUMNS`.
-      margins: how much worse than the dense network a ticket may be.
-
-    Returns:
-      A verdict for each level; empty for a fit without validation data.
+      results: a row a trained network, with the columns of `record.COLUMNS`.
+      margins: what still counts as good.
+      steps: of each training, where known; a fit's are in its results.
     """
-    if not results[quality(results).column].notna().any():
-        return []
-    tickets = results[(results.branch == "ticket") & (results.level > 0)]
-    return [_judge_level(results, level, margins) for level in sorted(set(trained(tickets).level))]
+    why = _nothing_to_judge(results)
+    said = f" {diverged(results)}".rstrip()
+    if why:
+        return Verdict(NO_VERDICT, None, f"No verdict: {why}{said}", (), margins)
+    pairs = _Pairs(results, margins)
+    tried = [_level(pairs, level, steps) for level in pairs.judged]
+    winning = holm(level.p_winning for level in tried)
+    losing = holm(level.p_not for level in tried)
+    judged = [_decide(level, won, lost, pairs, len(tried))
+              for level, won, lost in zip(tried, winning, losing, strict=True)]
+    levels = {item.level: item for item in judged}
+    for level in pairs.levels:
+        if level not in levels:
+            levels[level] = LevelVerdict(
+                level, pairs.density(level), NOT_JUDGED, "no reinit", None,
+                _differences(pairs, level))
+    outcome = _of_run([item.outcome for item in judged])
+    winner = max((item.level for item in judged if item.outcome in (WINNING, MATCHING)),
+                 default=None)
+    sentence = _SENTENCES[outcome](judged, tried, pairs)
+    return Verdict(outcome, winner, sentence + said,
+                   tuple(levels[level] for level in pairs.levels), margins)
 
 
-def _judge_level(results: pd.DataFrame, level: int, margins: Margins) -> LevelVerdict:
-    rows = results[(results.branch == "ticket") & (results.level == level)]
-    good = quality(results)
-    # Signs are chosen so that a higher value is better for the ticket.
-    later = paired(results, "early_stop_step", level)
-    conditions = (
-        _condition("as early", later, -1, -margins.steps),
-        _condition("as accurate", paired(results, good.column, level), good.sign,
-                   -margins.accuracy),
-        _condition("beats reinit", paired(results, good.column, level, CONTROL), good.sign, 0.0,
-                   strict=True))
-    outcome, needed, why = _decide(conditions, len(rows) - len(trained(rows)))
-    if not good.is_share:
-        why = why.replace(_FAILURES["as accurate"], "worse than dense")
-    return LevelVerdict(level, float(trained(rows).density.mean()), outcome, conditions, needed,
-                        why)
+def _nothing_to_judge(results: pd.DataFrame) -> str:
+    rows = trained(results)
+    tickets = rows[rows.branch == "ticket"]
+    if not (tickets.level == 0).any():
+        return "the dense network is not trained yet."
+    if not rows[quality(results).column].notna().any():
+        return ("without validation data there is no early stop, and nothing tells how good a "
+                "level is; give fit validation_data.")
+    return "" if (tickets.level > 0).any() else "no pruned ticket is trained yet."
 
 
-def _condition(name: str, difference: "Estimate | None", sign: int, bound: float,
-               strict: bool = False) -> Condition:
-    # Tests whether sign * difference is at or above a bound, or above it if strict. On a small test
-    # set, a few replicates may be exactly equal: that does not disprove the strict condition.
-    if difference is None or math.isnan(difference.low):
-        return Condition(name, difference, None)
-    low, high = sorted((sign * difference.low, sign * difference.high))
-    if low > bound or (low == bound and not strict):
-        return Condition(name, difference, True)
-    if high < bound:
-        return Condition(name, difference, False)
-    return Condition(name, difference, None, replicates_needed(difference, sign * bound))
+def _level(pairs: _Pairs, level: int, steps: "int | None") -> _Level:
+    def ahead(measure: Quality, against: str, slack: float) -> Any:
+        return pairs.advantage(measure, level, against, slack)
+    good, conditions = pairs.good, []
+    margin, lost = pairs.margin(good), pairs.margin(STEPS)
+    for measure, slack, failure in (
+            (STEPS, lost, "later than dense"),
+            (good, margin, "less accurate than dense" if good.is_share else "worse than dense")):
+        found = ahead(measure, DENSE, slack)
+        conditions.append(_Condition(failure, ((found,),), (-found,)))
+    if pairs.controlled:
+        faster = (ahead(STEPS, CONTROL, 0), ahead(good, CONTROL, margin))
+        better = (ahead(good, CONTROL, 0), ahead(STEPS, CONTROL, lost))
+        conditions.append(_Condition("no better than reinit", (faster, better), (
+            -ahead(STEPS, CONTROL, -lost), -ahead(good, CONTROL, -margin))))
+    rows = pairs.results[(pairs.results.branch == "ticket") & (pairs.results.level == level)]
+    return _Level(level, pairs.density(level), tuple(conditions),
+                  _differences(pairs, level), _why_open(rows, steps))
 
 
-def _decide(conditions: Sequence[Condition], gone: int) -> tuple[str, "int | None", str]:
-    failed = [condition.name for condition in conditions if condition.holds is False]
-    opened = [condition for condition in conditions if condition.holds is None]
-    if failed:
-        return NOT_WINNING, None, ", ".join(_FAILURES[name] for name in failed)
-    # The replicates that did not diverge are a selection in the level's favour.
+def _why_open(rows: pd.DataFrame, steps: "int | None") -> str:
+    gone = len(rows) - len(trained(rows))
     if gone:
-        return INCONCLUSIVE, None, f"{gone} diverged"
-    if not opened:
-        return WINNING, None, ""
-    return INCONCLUSIVE, *_what_settles(opened)
+        return f"{gone} diverged"
+    last = rows.steps if "epochs" in rows and "steps" in rows else steps
+    late = 0 if last is None else int((rows.early_stop_step >= last).sum())
+    return f"early stop not reached in {late} of {len(rows)}" if late else ""
 
 
-def _what_settles(opened: Sequence[Condition]) -> tuple["int | None", str]:
-    # What an inconclusive level needs: another training first, otherwise more replicates.
-    missing = [condition.name for condition in opened if condition.difference is None]
-    if missing:
-        return None, NO_REINIT if missing[0] == "beats reinit" else "dense not trained"
-    if any(condition.difference and condition.difference.replicates < 2 for condition in opened):
-        return None, "one replicate"
-    counts = [condition.needed for condition in opened if condition.needed is not None]
-    if len(counts) < len(opened):
-        return None, "needs over 1,000 replicates"
-    return max(counts), f"needs {max(counts)} replicates"
+def _differences(pairs: _Pairs, level: int) -> tuple[Difference, ...]:
+    return tuple(pairs.difference(measure, level, against)
+                 for against in ((DENSE, CONTROL) if pairs.controlled else (DENSE,))
+                 for measure in (STEPS, pairs.good))
 
 
-def levels_sentence(verdicts: Iterable[LevelVerdict]) -> str:
-    """Returns a sentence that lists the levels by their verdict, or "" if there are no levels.
+def _decide(level: _Level, won: float, lost: float, pairs: _Pairs, tried: int) -> LevelVerdict:
+    outcome, needed, why = INCONCLUSIVE, None, ""
+    if won <= ERROR:
+        outcome = WINNING if pairs.controlled else MATCHING
+    elif lost <= ERROR:
+        outcome = NOT_WINNING
+        why = ", ".join(item.failure for item in level.conditions
+                        if len(level.conditions) * item.p_fails <= ERROR)
+    elif level.open:
+        why = level.open
+    elif level.replicates < 2:
+        why = "one replicate" if level.replicates else "no replicate has both networks"
+    else:
+        needed = _needed(level, tried)
+        why = f"needs over {MOST_REPLICATES:,} replicates" if needed is None else \
+            f"needs {needed} replicates"
+    return LevelVerdict(level.level, level.density, outcome, why, needed, level.differences, won,
+                        lost)
+
+
+def _needed(level: _Level, tried: int) -> "int | None":
+    # For the first of Holm's steps: the others ask for less.
+    if level.seems_to_win:
+        return max((_least([_enough(way, ERROR / tried / len(item.ways)) for way in item.ways])
+                    for item in level.conditions), key=lambda count: count or math.inf)
+    return _least([_enough(item.against, ERROR / tried / len(level.conditions))
+                   for item in level.conditions])
+
+
+def _enough(claims: Sequence[_Values], error: float) -> "int | None":
+    # Replicates for all of some claims; None if one of them does not look true.
+    counts = []
+    for values in claims:
+        found = student(values)
+        if found.mean <= 0:
+            return None
+        counts.append(math.ceil(-math.log2(error)) if not found.deviation else
+                      replicates_needed(found, confidence=1 - 2 * error))
+    return None if None in counts else max(filter(None, counts))
+
+
+def _least(counts: Sequence["int | None"]) -> "int | None":
+    return min(filter(None, counts), default=None)
+
+
+def _of_run(outcomes: Sequence[str]) -> str:
+    for outcome in (WINNING, MATCHING):
+        if outcome in outcomes:
+            return outcome
+    return NOT_WINNING if {*outcomes} == {NOT_WINNING} else INCONCLUSIVE
+
+
+# The sentences.
+
+
+def _said_won(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _Pairs) -> str:
+    winners = [item.level for item in judged if item.outcome in (WINNING, MATCHING)]
+    best = next(level for level in tried if level.level == winners[-1])
+    word = "Winning" if pairs.controlled else "Matching"
+    opening = f"{word} ticket at level {best.level} with {best.density:.1%} of the weights: " \
+        if len(winners) == 1 else (f"{word} tickets at levels {', '.join(ranges(winners))}; the "
+                                   f"sparsest, with {best.density:.1%} of the weights, is ")
+    ending = ", and better than re-initialised" if pairs.controlled else ""
+    unknown = "" if pairs.controlled else \
+        "; whether it wins is not known, since no re-initialised network was trained"
+    return (f"{opening}{_good_as_dense(pairs)}{ending} ({_figures(best, pairs)}; "
+            f"{_basis(best, tried, pairs)}){unknown}.")
+
+
+def _said_lost(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _Pairs) -> str:
+    word = "winning" if pairs.controlled else "matching"
+    if len(judged) > 1:
+        ending = ", and better than re-initialised" if pairs.controlled else ""
+        return (f"No {word} ticket: at none of the {len(judged)} levels tried is it "
+                f"{_good_as_dense(pairs)}{ending} ({_basis(tried[0], tried, pairs)}).")
+    level = tried[0]
+    return (f"No {word} ticket: that of level {level.level}, with {level.density:.1%} of the "
+            f"weights, is {judged[0].why.replace('reinit', 're-initialised')}, beyond the margins "
+            f"of {_margins(pairs)} ({_figures(level, pairs)}; {_basis(level, tried, pairs)}).")
+
+
+def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _Pairs) -> str:
+    still = [item.level for item in judged if item.outcome == INCONCLUSIVE]
+    found = {level.level: level for level in tried}
+    most = max(found[level].replicates for level in still)
+    verb = "wins" if pairs.controlled else "matches the dense network"
+    what = f"the ticket of level {still[0]}, with {found[still[0]].density:.1%} of the weights, " \
+        f"{verb}" if len(still) == 1 else f"a ticket of levels {', '.join(ranges(still))} {verb}"
+    lost = [item.level for item in judged if item.outcome == NOT_WINNING]
+    others = f"; not winning at {_named(lost)}" if lost else ""
+    if most < 2:
+        return _said_of_one([found[level] for level in still], pairs, others)
+    easiest = min((item for item in judged if item.level in still),
+                  key=lambda item: (item.needed or math.inf, item.p_winning))
+    where = f" at level {easiest.level}" if len(still) > 1 else ""
+    settles = f"about {easiest.needed} would{where}" if easiest.needed else \
+        f"{easiest.why}{where}" if found[easiest.level].open else \
+        f"nor would {MOST_REPLICATES:,}"
+    figures = f"{_figures(found[easiest.level], pairs)}; " if len(judged) == 1 else ""
+    return (f"Inconclusive: {_count(most, pairs)} do not tell whether {what}; {settles}{others} "
+            f"({figures}margins {_margins(pairs)}).")
+
+
+def _said_of_one(still: Sequence[_Level], pairs: _Pairs, others: str) -> str:
+    means = [level for level in still if level.seems_to_win and not level.open]
+    best = f"the sparsest that is within the margins of {_margins(pairs)} is level " \
+        f"{means[-1].level}, with {means[-1].density:.1%} of the weights" if means else \
+        f"none is within the margins of {_margins(pairs)}"
+    remedy = "repeat the search with other seeds and report the workdirs together" \
+        if "epochs" in pairs.results else "take five or more, as the paper does (--replicates 5)"
+    one = "one search" if "epochs" in pairs.results else "one replicate"
+    return (f"Inconclusive: {one} tells nothing from chance; {remedy}; by its numbers alone "
+            f"{best}{others}.")
+
+
+def _good_as_dense(pairs: _Pairs) -> str:
+    return (f"as fast and as {'accurate' if pairs.good.is_share else 'good'} as the dense network, "
+            f"within {margins_text(pairs.margins, pairs.good, 'its')}")
+
+
+def _margins(pairs: _Pairs) -> str:
+    return margins_text(pairs.margins, pairs.good)
+
+
+def margins_text(margins: Margins, good: Quality, whose: str = "the dense network's") -> str:
+    """Margins in words: the steps, and what says how good a network is.
 
     Example:
-      >>> levels_sentence([LevelVerdict(level, 0.5, outcome, (), None, "")
-      ...                  for level, outcome in enumerate(["winning"] * 3 + ["inconclusive"], 1)])
-      'By 95% intervals of paired differences: winning at levels 1-3, inconclusive at level 4.'
+      >>> from lth_keras.experiments.results.statistics import TEST
+      >>> margins_text(DEFAULT, TEST)
+      "19% of the dense network's steps and 0.2 points"
     """
-    found = list(verdicts)
-    parts = [f"{outcome} at {_named(levels)}" for outcome in (WINNING, NOT_WINNING, INCONCLUSIVE)
-             if (levels := [item.level for item in found if item.outcome == outcome])]
-    return f"By 95% intervals of paired differences: {', '.join(parts)}." if parts else ""
+    worse = f"{margins.accuracy * 100:g} point{'s'[:margins.accuracy != 0.01]}" \
+        if good.is_share else f"{margins.loss * 100:g}% of {whose} loss"
+    return f"{margins.steps * 100:g}% of {whose} steps and {worse}"
 
 
-def _named(levels: list[int]) -> str:
+def _figures(level: _Level, pairs: _Pairs) -> str:
+    networks = {"": ("ticket", level.level), "dense ": ("ticket", 0)} | (
+        {"re-initialised ": (CONTROL, level.level)} if pairs.controlled else {})
+    lines = []
+    for measure, title, form in ((STEPS, "early stop at step", ",.0f"), (
+            pairs.good, pairs.good.title.removesuffix(" at early stop"),
+            ".2%" if pairs.good.is_share else ".4g")):
+        own, *rest = [f"{name}{values.mean():{form}}" for name, values in zip(
+            networks, pairs.of(measure.column, *networks.values()), strict=True)]
+        lines.append(f"{title} {own}, {', '.join(rest)}")
+    return "; ".join(lines)
+
+
+def _basis(level: _Level, tried: Sequence[_Level], pairs: _Pairs) -> str:
+    over = f" over the {len(tried)} levels tried" if len(tried) > 1 else ""
+    return f"{_count(level.replicates, pairs)}, error at most {ERROR:.0%}{over}"
+
+
+def _count(replicates: int, pairs: _Pairs) -> str:
+    what = "search" if "epochs" in pairs.results else "replicate"
+    plural = {"search": "searches", "replicate": "replicates"}[what]
+    return f"one {what}" if replicates == 1 else f"{replicates} {plural}"
+
+
+def _named(levels: Sequence[int]) -> str:
     return f"level{'s'[:len(levels) > 1]} {', '.join(ranges(levels))}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Verdict:
-    """Whether a search found winning tickets.
-
-    Attributes:
-      level: the sparsest level that wins by intervals, otherwise the sparsest that wins by means,
-        otherwise None; for a fit, the sparsest that is as good as the dense network by means.
-      sentence: the verdict in one sentence, with its numbers and the number of replicates.
-
-    Example:
-      >>> verdict(pd.DataFrame({"early_stop_step": [], "branch": [], "level": []})).sentence
-      'No verdict: the dense network is not trained yet.'
-    """
-
-    level: int | None
-    sentence: str
-
-
-def verdict(results: pd.DataFrame) -> Verdict:
-    """Says whether a run found a winning ticket, by means over replicates.
-
-    A level wins if its ticket stops no later than the dense network, its test accuracy at early
-    stop is no lower, and, if the control was trained, it is higher than that of the re-initialised
-    network.  (Frankle & Carbin, ICLR 2019, section 1, define the first two; the control shows that
-    the initialisation matters.)  The sparsest level that also wins by intervals (`judge_levels`) is
-    preferred, and the sentence says whether there is one.  Trainings that diverged count as not
-    trained; the sentence says how many there are.
-    """
-    judged = _judge(trained(results))
-    return dataclasses.replace(
-        judged, sentence=f"{judged.sentence} {diverged(results)}".rstrip())
-
-
-def _judge(results: pd.DataFrame) -> Verdict:
-    if results.empty or not ((results.branch == "ticket") & (results.level == 0)).any():
-        return Verdict(None, "No verdict: the dense network is not trained yet.")
-    if "epochs" in results:
-        return _judge_fit(results)
-    # Means over different replicates cannot be compared: levels that lack one are left out.
-    counts = results.groupby(["branch", "level"]).replicate.nunique()
-    replicates = int(counts["ticket", 0])
-    complete = counts[counts == replicates].index
-    means = results.groupby(["branch", "level"])[list(MEASURES)].mean().loc[complete]
-    tickets = means.loc["ticket"]
-    dense, pruned = tickets.loc[0], tickets.drop(0)
-    basis = "one replicate, so it may be chance" if replicates == 1 \
-        else f"means of {replicates} replicates"
-    if pruned.empty:
-        return Verdict(None, "No verdict: no level but the dense network's is trained in each of "
-                             f"the replicates ({replicates}).")
-    wins = (pruned.early_stop_step <= dense.early_stop_step) & \
-        (pruned.test_accuracy_early_stop >= dense.test_accuracy_early_stop)
-    compared = "reinit" in means.index.get_level_values("branch")
-    if compared:
-        control = means.loc["reinit"].test_accuracy_early_stop.reindex(pruned.index)
-        wins &= pruned.test_accuracy_early_stop > control
-    if not wins.any():
-        asked = " and beats its re-initialisation" if compared else ""
-        return Verdict(None, "No winning ticket: at no level does the ticket stop as early as the "
-                             f"dense network, with test accuracy as high{asked} ({basis}).")
-    winning = set(wins[wins].index)
-    told = winning & {item.level for item in judge_levels(results) if item.outcome == WINNING}
-    level = int(max(told or winning))
-    best = pruned.loc[level]
-    if replicates > 1 and compared:
-        basis += ", told from chance by 95% intervals" if told else ", not told from chance by them"
-    against = f", re-initialised {control.loc[level]:.2%}" if compared \
-        else "; not compared with a re-initialised network"
-    return Verdict(level, (
-        f"Winning ticket at level {level} with {best.density:.1%} of the weights: early stop at "
-        f"step {best.early_stop_step:,.0f} (dense {dense.early_stop_step:,.0f}), test accuracy "
-        f"{best.test_accuracy_early_stop:.2%} (dense {dense.test_accuracy_early_stop:.2%}"
-        f"{against}); {basis}."))
-
-
-def _judge_fit(results: pd.DataFrame) -> Verdict:
-    # As _judge, by the measure that the fit has, and without a control.
-    good = quality(results)
-    if not results[good.column].notna().any():
-        return Verdict(None, "No verdict: without validation data there is no early stop, and "
-                             "nothing tells how good a level is; give fit validation_data.")
-    replicates = results[results.level == 0].replicate.nunique()
-    means = results.groupby("level")[["density", "early_stop_step", good.column]].mean()
-    complete = results.groupby("level").replicate.nunique() == replicates
-    dense, pruned = means.loc[0], means[complete].drop(0)
-    basis = "one search, so it may be chance" if replicates == 1 \
-        else f"means of {replicates} searches"
-    if pruned.empty:
-        return Verdict(None, "No verdict: no level but the dense network's is finished"
-                             f"{' in each of the searches' if replicates > 1 else ''}.")
-    keeps_up = (pruned.early_stop_step <= dense.early_stop_step) & \
-        (good.sign * pruned[good.column] >= good.sign * dense[good.column])
-    what = good.title.removesuffix(" at early stop")
-    if not keeps_up.any():
-        as_good = "as high" if good.sign > 0 else "as low"
-        return Verdict(None, "At no level does the ticket stop as early as the dense network, with "
-                             f"{what} {as_good} ({basis}).")
-    level = int(max(keeps_up[keeps_up].index))
-    best, form = pruned.loc[level], ".2%" if good.is_share else ".4g"
-    return Verdict(level, (
-        f"The ticket of level {level}, with {best.density:.1%} of the weights, keeps up with the "
-        f"dense network: early stop at step {best.early_stop_step:,.0f} (dense "
-        f"{dense.early_stop_step:,.0f}), {what} {best[good.column]:{form}} (dense "
-        f"{dense[good.column]:{form}}); {basis}. {_NO_CONTROL}"))
+_SENTENCES: dict[str, Callable[[Sequence[LevelVerdict], Sequence[_Level], _Pairs], str]] = {
+    WINNING: _said_won, MATCHING: _said_won, NOT_WINNING: _said_lost, INCONCLUSIVE: _said_open}

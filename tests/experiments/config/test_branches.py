@@ -31,6 +31,14 @@ def test_levels_are_numbers_and_ranges(text, levels):
     assert parse(text).levels == levels
 
 
+def test_the_last_level_is_known_once_the_rounds_are():
+    last = parse(" reinit:2@last ")
+    assert str(last) == "reinit:2@last" and check(["reinit@last"]) == ("ticket", "reinit@last")
+    assert [last.until(3).at(level) for level in range(5)] == [0, 0, 0, 2, 0]
+    assert [last.until(0).at(level) for level in range(2)] == [0, 0]
+    assert parse("reinit@3").until(7).levels == (3,)
+
+
 @pytest.mark.parametrize("text", [
     "", "reinits", "reinit:", "reinit:0", "reinit:-1", "reinit:1.5", "reinit@", "reinit@a",
     "reinit@3-", "reinit@5-3", "reinit@-3", f"reinit@{MOST_LEVEL + 1}", "reinit@3,5", "reinit:3:3",

@@ -16,7 +16,7 @@ from lth_keras.experiments.config.strategies import RETRAININGS, STRATEGIES
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
 BRANCHES = ("ticket", *CONTROLS)
-EXTENT = {"rounds", "replicates", "first_replicate", "branches", "keep_trained"}
+EXTENT = {"rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin"}
 OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
          "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
@@ -64,7 +64,7 @@ def configs(draw):
 
 
 @pytest.mark.parametrize(("preset", "expected"), [
-    ("digits", "56a975bb1c"), ("lenet_300_100", "591c50e5e6"), ("lenet_300_100_sgd", "8889eabce1"),
+    ("digits", "18a26a8fad"), ("lenet_300_100", "591c50e5e6"), ("lenet_300_100_sgd", "8889eabce1"),
     ("lenet_300_100_momentum", "6b443ce471"), ("conv2", "3c89290d7d"),
     ("conv2_dropout", "94ce16018d"), ("conv4", "a0570cb5b1"), ("conv4_dropout", "3ec81dce02"),
     ("conv6", "f5570c6563"), ("conv6_dropout", "6fdff07f80"), ("resnet18", "74a7322f60"),
@@ -94,7 +94,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
         "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
-            "structure": "none"}
+            "structure": "none", "margin": "accuracy:0.002,steps:0.19,loss:0.01"}
 
 
 def test_defaults_are_left_out_of_the_identity():
@@ -104,7 +104,7 @@ def test_defaults_are_left_out_of_the_identity():
 
 def test_the_extent_does_not_change_the_fingerprint():
     more = CONFIG.replace(rounds=3, replicates=7, first_replicate=2,
-                          branches=("ticket",), keep_trained="none")
+                          branches=("ticket",), keep_trained="none", margin="steps:0.1")
     assert more != CONFIG
     assert more.identity == CONFIG.identity
     assert more.fingerprint == CONFIG.fingerprint

@@ -1,10 +1,16 @@
+import dataclasses
+import json
 import math
 
+import numpy as np
+import pandas as pd
 import pytest
 from rows import rows
 
-from lth_keras.experiments.results import statistics, verdicts
-from lth_keras.experiments.results.verdicts import judge_levels, Margins
+from lth_keras.experiments.config.margins import DEFAULT, Margins
+from lth_keras.experiments.results.verdicts import ERROR, judge
+
+EXACT = Margins(accuracy=0.0, steps=0.0)
 
 
 def level_1(*replicates):
@@ -15,196 +21,241 @@ def level_1(*replicates):
                       (number, "reinit", 1, 500, reinit))))
 
 
-WINS = ((100, 0.90, 50, 0.93, 0.80), (110, 0.91, 70, 0.95, 0.82), (120, 0.90, 60, 0.93, 0.80))
+WINS = ((100, 0.90, 50, 0.93, 0.80), (110, 0.91, 70, 0.95, 0.82), (120, 0.90, 60, 0.93, 0.79))
+# Exactly as good as dense in the mean, with a spread that the margins allow for.
+AS_GOOD = tuple((100, 0.90, 100 + late, 0.90 + better, 0.80) for late, better in
+                ((-4, 0.001), (4, -0.001), (-2, 0.0), (2, 0.0), (0, 0.0005), (0, -0.0005)))
 
 
-def only(results, margins=verdicts.EXACT):
-    (found,) = judge_levels(results, margins)
+def only(results, margins=DEFAULT, steps=None):
+    (found,) = judge(results, margins, steps).levels
     return found
 
 
-def test_a_level_wins_if_all_three_conditions_are_told_from_chance():
-    found = only(level_1(*WINS))
-    assert (found.level, found.outcome, found.needed, str(found)) == (1, "winning", None, "winning")
-    assert found.density == 0.5
-    assert [condition.holds for condition in found.conditions] == [True] * 3
-    early, accurate, control = (condition.difference for condition in found.conditions)
-    assert early.mean == pytest.approx(-50) and early.high < 0
-    assert accurate.mean == pytest.approx(0.1 / 3) and accurate.low > 0
-    assert control.mean == pytest.approx(0.13) and control.replicates == 3
+def test_a_level_wins_if_all_three_are_told_from_chance():
+    verdict = judge(level_1(*WINS))
+    (found,) = verdict.levels
+    assert (verdict.outcome, verdict.level, str(found)) == ("winning", 1, "winning")
+    assert (found.level, found.density, found.needed) == (1, 0.5, None)
+    later, better, later_than_reinit, above_reinit = (
+        difference.estimate for difference in found.differences)
+    assert later.mean == pytest.approx(180 / 330 - 1) and later.high < 0
+    assert better.mean == pytest.approx(0.1 / 3) and better.low > 0
+    assert later_than_reinit.mean == pytest.approx(180 / 1500 - 1)
+    assert above_reinit.mean == pytest.approx(0.4 / 3) and above_reinit.replicates == 3
 
 
 @pytest.mark.parametrize("column, values, why", [
     (2, (150, 170, 160), "later than dense"),
-    (3, (0.83, 0.85, 0.83), "less accurate than dense"),
-    (4, (0.97, 0.98, 0.96), "no better than reinit"),
-])
-def test_a_condition_that_fails_flips_the_verdict(column, values, why):
-    changed = [(*row[:column], value, *row[column + 1:])
-               for row, value in zip(WINS, values, strict=True)]
-    found = only(level_1(*changed))
-    assert (found.outcome, found.why, found.needed) == ("not winning", why, None)
+    (3, (0.83, 0.85, 0.83), "less accurate than dense")])
+def test_a_condition_that_is_told_to_fail_makes_a_level_not_winning(column, values, why):
+    changed = [(*row[:column], value + (number == 3) * value / 50, *row[column + 1:])
+               for number, (row, value) in enumerate(zip(WINS * 2, values * 2, strict=True))]
+    verdict = judge(level_1(*changed))
+    assert (verdict.outcome, verdict.level) == ("not winning", None)
+    assert verdict.levels[0].why == why and verdict.sentence.startswith(
+        f"No winning ticket: that of level 1, with 50.0% of the weights, is {why}, beyond the "
+        "margins of 19% of the dense network's steps and 0.2 points (early stop at step ")
 
 
-def test_exactly_as_early_and_as_accurate_as_dense_is_as_good():
-    found = only(level_1((100, 0.90, 100, 0.90, 0.80), (110, 0.91, 110, 0.91, 0.82)))
-    assert found.outcome == "winning"
+def test_a_ticket_that_is_exactly_as_good_as_dense_wins_within_the_margins_and_not_without():
+    assert only(level_1(*AS_GOOD)).outcome == "winning"
+    assert str(only(level_1(*AS_GOOD), EXACT)) == "inconclusive: needs over 1,000 replicates"
 
 
-def test_exactly_as_accurate_as_reinit_is_not_better_and_no_proof_of_worse():
-    found = only(level_1(*((*row[:4], row[3]) for row in WINS)))
-    assert (found.outcome, found.needed) == ("inconclusive", None)
-    assert found.conditions[2].holds is None and found.conditions[2].difference.high == 0
+def test_a_ticket_no_better_than_reinit_to_within_the_margins_does_not_win():
+    same = level_1(*((100, 0.90, 100, 0.90, 0.90 + off) for off in (0.0003, -0.0003, 0, 0.0001, 0)))
+    same.loc[same.branch == "reinit", "early_stop_step"] = [98, 102, 103, 98, 100]
+    assert str(only(same)) == "not winning: no better than reinit"
+    # One of the two is enough to be better, and is not if the other is worse.
+    faster = same.copy()
+    faster.loc[faster.branch == "reinit", "early_stop_step"] *= 2
+    assert str(only(faster)) == "winning"
+    faster.loc[faster.branch == "reinit", "test_accuracy_early_stop"] += 0.01
+    assert only(faster).outcome != "winning"
 
 
-def test_an_interval_that_includes_the_margin_is_inconclusive_with_the_replicates_needed():
-    unsure = level_1((100, 0.90, 80, 0.93, 0.80), (100, 0.91, 100, 0.95, 0.82),
-                     (100, 0.90, 60, 0.93, 0.80))  # Steps: -20, 0, -40; an effect of 1.
-    found = only(unsure)
-    assert (found.outcome, found.needed) == ("inconclusive", 10)
-    assert str(found) == "inconclusive: needs 10 replicates"
-    assert [condition.holds for condition in found.conditions] == [None, True, True]
-    assert only(unsure, Margins(steps=50)).outcome == "winning"
-    # A margin that the difference is further from takes fewer: an effect of 1.5.
-    assert only(unsure, Margins(steps=10)).needed == \
-        statistics.replicates_needed(statistics.student([-20, 0, -40]), margin=10) == 6
+def test_margins_are_shares_of_steps_and_points_of_accuracy():
+    worse = level_1(*((step, accuracy, round(step * late), accuracy - lower, 0.7 + lower)
+                      for step, accuracy, late, lower in (
+                          (100, 0.90, 1.05, 0.0020), (200, 0.91, 1.06, 0.0021),
+                          (150, 0.92, 1.04, 0.0019), (100, 0.90, 1.05, 0.0020))
+                      for _ in range(2)))
+    assert only(worse, Margins(steps=0.07, accuracy=0.0025)).outcome == "winning"
+    assert only(worse, Margins(steps=0.03, accuracy=0.0025)).why == "later than dense"
+    assert only(worse, Margins(steps=0.07, accuracy=0.0015)).why == "less accurate than dense"
+    assert "within 7% of its steps and 0.25 points" in \
+        judge(worse, Margins(steps=0.07, accuracy=0.0025)).sentence
 
 
-def test_more_replicates_of_the_same_spread_settle_an_inconclusive_level():
-    rows_of = [(100, 0.90, 80, 0.93, 0.80), (100, 0.91, 100, 0.95, 0.82),
-               (100, 0.90, 60, 0.93, 0.80)]
-    assert only(level_1(*rows_of)).outcome == "inconclusive"
-    assert only(level_1(*rows_of * 4)).outcome == "winning"
+def test_one_replicate_says_what_is_needed_and_what_its_numbers_say():
+    verdict = judge(level_1(WINS[0]))
+    assert (verdict.outcome, verdict.level) == ("inconclusive", None)
+    assert str(verdict.levels[0]) == "inconclusive: one replicate"
+    assert math.isnan(verdict.levels[0].differences[0].estimate.low)
+    assert verdict.sentence == (
+        "Inconclusive: one replicate tells nothing from chance; take five or more, as the paper "
+        "does (--replicates 5); by its numbers alone the sparsest that is within the margins of "
+        "19% of the dense network's steps and 0.2 points is level 1, with 50.0% of the weights.")
+    late = judge(level_1((100, 0.9, 150, 0.9, 0.8)))
+    assert "by its numbers alone none is within" in late.sentence
 
 
-def test_a_margin_lets_a_ticket_be_a_little_worse():
-    worse = level_1(*((step, accuracy, step + 5, accuracy - 0.002, 0.8)
-                      for step, accuracy in ((100, 0.9), (120, 0.91), (110, 0.92))))
-    found = only(worse)
-    assert found.outcome == "not winning"
-    assert found.why == "later than dense, less accurate than dense"
-    assert only(worse, Margins(steps=5, accuracy=0.002)).outcome == "winning"
-    assert only(worse, Margins(steps=4, accuracy=0.002)).why == "later than dense"
-    assert only(worse, Margins(steps=5, accuracy=0.001)).why == "less accurate than dense"
+def test_an_inconclusive_level_says_how_many_replicates_would_tell_and_they_do():
+    spread = [(100, 0.90, 100 + late, 0.93, 0.80) for late in (-30, 15, 30)]
+    found = judge(level_1(*spread))
+    (level,) = found.levels
+    assert str(level) == f"inconclusive: needs {level.needed} replicates" and 3 < level.needed < 99
+    assert found.sentence.startswith(
+        "Inconclusive: 3 replicates do not tell whether the ticket of level 1, with 50.0% of the "
+        f"weights, wins; about {level.needed} would (early stop at step 105, dense 100, re-init")
+    assert only(level_1(*spread * (level.needed // 3 + 1))).outcome == "winning"
 
 
-def test_one_replicate_settles_nothing():
-    found = only(level_1(WINS[0]))
-    assert (str(found), found.needed) == ("inconclusive: one replicate", None)
-    assert math.isnan(found.conditions[0].difference.low)
+def test_only_levels_whose_control_is_trained_are_judged_unless_there_is_none():
+    table = rows(*((replicate, branch, level, 90 + replicate, accuracy)
+                   for replicate in range(3) for branch, level, accuracy in (
+                       ("ticket", 0, 0.90), ("ticket", 1, 0.93), ("reinit", 2, 0.80),
+                       ("ticket", 2, 0.94 + replicate / 99))))
+    verdict = judge(table)
+    assert [str(level) for level in verdict.levels] == ["not judged: no reinit", "winning"]
+    assert verdict.level == 2 and "levels tried" not in verdict.sentence
+    alone = judge(table[table.branch == "ticket"])
+    assert {level.outcome for level in alone.levels} <= {"matching", "inconclusive"}
+    assert "winning" not in alone.sentence.lower()
 
 
-def test_without_its_control_a_level_does_not_win_but_it_can_fail():
-    table = level_1(*WINS)
-    assert str(only(table[table.branch == "ticket"])) == "inconclusive: no reinit"
-    late = level_1(*((step, accuracy, step + late, 0.95, 0.5)
-                     for late, (step, accuracy, *_) in enumerate(WINS, 50)))
-    assert str(only(late[late.branch == "ticket"])) == "not winning: later than dense"
-    assert str(only(table[table.level == 1])) == "inconclusive: dense not trained"
+def test_levels_that_are_tried_together_share_the_error():
+    one = level_1(*((100 + number, 0.90, 60, 0.93 + number / 1000, 0.8) for number in range(3)))
+    one.loc[one.branch == "reinit", "early_stop_step"] += [1, 2, 0]
+    alone = judge(one).levels[0].p_winning
+    for count in (1, 5, int(ERROR / alone), int(ERROR / alone) + 1):
+        together = judge(pd.concat([one, *(one[one.level == 1].assign(level=level)
+                                           for level in range(2, count + 1))], ignore_index=True))
+        assert [level.p_winning for level in together.levels] == pytest.approx(
+            [min(1, count * alone)] * count)
+        assert together.outcome == ("winning" if count * alone <= ERROR else "inconclusive")
 
 
 def test_a_level_at_which_a_ticket_diverged_does_not_win_whatever_the_others_do():
-    diverged = level_1(*WINS, (100, 0.90, None, None, 0.80))
-    assert str(only(diverged)) == "inconclusive: 1 diverged"
-    assert [c.difference.replicates for c in only(diverged).conditions] == [3, 3, 3]
+    verdict = judge(level_1(*WINS, (100, 0.90, None, None, 0.80)))
+    assert str(verdict.levels[0]) == "inconclusive: 1 diverged"
+    assert "wins; 1 diverged (" in verdict.sentence
+    assert verdict.sentence.endswith(". 1 of 12 trainings diverged.")
     # Of the dense network or the control, it is a pair less.
     assert only(level_1(*WINS, (None, None, 50, 0.93, None))).outcome == "winning"
 
 
-def test_no_number_of_replicates_tells_a_ticket_that_is_exactly_as_good():
-    found = only(level_1((100, 0.9, 90, 0.95, 0.5), (100, 0.9, 110, 0.95, 0.5)))
-    assert (found.outcome, found.needed) == ("inconclusive", None)
-    assert found.why == "needs over 1,000 replicates"
+def test_a_level_whose_ticket_did_not_reach_its_early_stop_does_not_win():
+    assert only(level_1(*WINS), steps=71).outcome == "winning"
+    assert str(only(level_1(*WINS), steps=70)) == \
+        "inconclusive: early stop not reached in 1 of 3"
 
 
-def test_the_sentence_names_the_levels_of_each_outcome():
-    table = rows(*((replicate, "ticket", level, step + replicate, 0.9 + accuracy)
-                   for replicate in range(3)
-                   for level, step, accuracy in ((0, 100, 0), (1, 50, 0), (2, 150, 0))),
-                 *((replicate, "reinit", 1, 50, 0.5) for replicate in range(3)))
-    assert verdicts.levels_sentence(judge_levels(table)) == (
-        "By 95% intervals of paired differences: winning at level 1, not winning at level 2.")
-    assert verdicts.levels_sentence([]) == "" and judge_levels(table[:1]) == []
+def test_the_sentence_says_margins_figures_replicates_and_error():
+    assert judge(level_1(*WINS)).sentence == (
+        "Winning ticket at level 1 with 50.0% of the weights: as fast and as accurate as the dense "
+        "network, within 19% of its steps and 0.2 points, and better than re-initialised (early "
+        "stop at step 60, dense 110, re-initialised 500; test accuracy 93.67%, dense 90.33%, "
+        "re-initialised 80.33%; 3 replicates, error at most 5%).")
 
 
-def test_the_verdict_is_the_sparsest_level_that_wins():
-    verdict = verdicts.verdict(rows(
-        (0, "ticket", 0, 100, 0.90), (0, "ticket", 1, 80, 0.95), (0, "ticket", 2, 100, 0.90),
-        (0, "reinit", 1, 200, 0.80), (0, "reinit", 2, 200, 0.80)))
-    assert verdict.level == 2
-    assert "25.0% of the weights" in verdict.sentence
-    assert "step 100 (dense 100)" in verdict.sentence
-    assert "90.00% (dense 90.00%, re-initialised 80.00%)" in verdict.sentence
-    assert "one replicate, so it may be chance" in verdict.sentence
+def test_figures_are_of_the_replicates_that_have_all_networks():
+    table = pd.concat([level_1(*WINS), rows((9, "ticket", 0, 9000, 0.1))], ignore_index=True)
+    assert "dense 110," in judge(table).sentence
 
 
-@pytest.mark.parametrize("step, accuracy, control", [
-    (101, 0.95, 0.80),  # stops later
-    (80, 0.89, 0.80),  # less accurate than dense
-    (80, 0.95, 0.95),  # no better than its re-initialisation
-])
-def test_a_ticket_that_fails_one_condition_does_not_win(step, accuracy, control):
-    verdict = verdicts.verdict(rows((0, "ticket", 0, 100, 0.90), (0, "ticket", 1, step, accuracy),
-                                 (0, "reinit", 1, 200, control)))
-    assert verdict.level is None and verdict.sentence.startswith("No winning ticket")
+def test_the_sparsest_level_that_wins_is_the_runs_and_others_are_named():
+    table = rows(*((replicate, branch, level, step + 7 * replicate, accuracy + replicate / 1000)
+                   for replicate in range(8) for branch, level, step, accuracy in (
+                       ("ticket", 0, 100, 0.90), ("ticket", 1, 50, 0.93), ("ticket", 2, 60, 0.93),
+                       ("reinit", 1, 500, 0.80), ("reinit", 2, 500, 0.80))))
+    verdict = judge(table)
+    assert (verdict.level, [str(level) for level in verdict.levels]) == (2, ["winning"] * 2)
+    assert verdict.sentence.startswith(
+        "Winning tickets at levels 1-2; the sparsest, with 25.0% of the weights, is as fast")
+    assert verdict.sentence.endswith("8 replicates, error at most 5% over the 2 levels tried).")
+    late = table.copy()
+    late.loc[(late.branch == "ticket") & (late.level > 0), "early_stop_step"] *= 9
+    assert judge(late).sentence == (
+        "No winning ticket: at none of the 2 levels tried is it as fast and as accurate as the "
+        "dense network, within 19% of its steps and 0.2 points, and better than re-initialised "
+        "(8 replicates, error at most 5% over the 2 levels tried).")
 
 
-def test_the_verdict_rests_on_means_over_replicates():
-    verdict = verdicts.verdict(rows(
-        (0, "ticket", 0, 100, 0.90), (1, "ticket", 0, 200, 0.92),
-        (0, "ticket", 1, 120, 0.93), (1, "ticket", 1, 180, 0.93)))
-    assert verdict.level == 1
-    assert "step 150 (dense 150)" in verdict.sentence and "means of 2 repl" in verdict.sentence
-    assert "not compared with a re-initialised network" in verdict.sentence
+@pytest.mark.parametrize(("trainings", "why"), [
+    ([], "the dense network"), ([(0, "ticket", 0, 100, 0.9)], "no pruned ticket"),
+    ([(0, "reinit", 1, 1, 1)], "the dense network")])
+def test_there_is_no_verdict_without_dense_and_pruned_networks(trainings, why):
+    verdict = judge(rows(*trainings))
+    assert (verdict.outcome, verdict.level, verdict.levels) == ("no verdict", None, ())
+    assert verdict.sentence.startswith(f"No verdict: {why}")
 
 
-@pytest.mark.parametrize("trainings", [[], [(0, "ticket", 0, 100, 0.9)], [(0, "reinit", 1, 1, 1)]])
-def test_there_is_no_verdict_without_dense_and_pruned_networks(trainings):
-    verdict = verdicts.verdict(rows(*trainings))
-    assert verdict.level is None and verdict.sentence.startswith("No verdict")
+def test_a_verdict_is_plain_data():
+    plain = json.loads(json.dumps(judge(level_1(*WINS)).plain()))
+    assert plain["outcome"] == "winning" and plain["margins"] == dataclasses.asdict(DEFAULT)
+    assert plain["levels"][0]["outcome"] == "winning" and plain["error"] == 0.05
 
 
-def test_a_level_whose_control_is_not_trained_yet_does_not_win():
-    verdict = verdicts.verdict(rows((0, "ticket", 0, 100, 0.90), (0, "ticket", 1, 90, 0.95),
-                                 (0, "reinit", 1, 200, 0.80), (0, "ticket", 2, 90, 0.95)))
-    assert verdict.level == 1
+# Fabricated histories: early stops in steps of 20, accuracies in images of 400.
 
 
-def test_only_levels_that_every_replicate_has_reached_are_judged():
-    verdict = verdicts.verdict(rows(
-        (0, "ticket", 0, 100, 0.90), (1, "ticket", 0, 100, 0.90),
-        (0, "ticket", 1, 90, 0.95), (1, "ticket", 1, 90, 0.95), (0, "ticket", 2, 90, 0.95)))
-    assert verdict.level == 1
-    unfinished = rows((0, "ticket", 0, 100, 0.9), (1, "ticket", 0, 100, 0.9),
-                      (0, "ticket", 1, 90, 0.95))
-    assert verdicts.verdict(unfinished).sentence.startswith("No verdict: no level")
+def fabricate(rng, *, levels, replicates, early=0.0, good=0.0, reinit=(0.5, -0.01), spread=0.2):
+    """A run whose tickets stop later by a share `early` and are better by `good`.
+
+    A replicate's dense network, tickets and controls share what is easy or hard in it; `reinit`
+    says by how much the control stops later and is better than dense.
+    """
+    shared, found = rng.normal(0, spread, replicates), []
+
+    def network(replicate, branch, level, late, better):
+        step = 1000 * (1 + late) * math.exp(shared[replicate] + rng.normal(0, spread / 2))
+        accuracy = 0.9 + better + rng.normal(0, 0.003)
+        return {"replicate": replicate, "branch": branch, "level": level, "density": 0.8 ** level,
+                "early_stop_step": max(20, round(step / 20) * 20),
+                "test_accuracy_early_stop": round(accuracy * 400) / 400, "diverged_at_step": None}
+    for replicate in range(replicates):
+        found.append(network(replicate, "ticket", 0, 0, 0))
+        for level in range(1, levels + 1):
+            found.append(network(replicate, "ticket", level, early, good))
+            found.append(network(replicate, "reinit", level, *reinit))
+    return pd.DataFrame(found).assign(branch_index=0, val_loss_min=0.1)
 
 
-def test_a_level_at_which_a_replicate_diverged_does_not_win_and_is_counted():
-    all_of_them = rows((0, "ticket", 0, 100, 0.90), (1, "ticket", 0, 100, 0.90),
-                       (0, "ticket", 1, 90, 0.95), (1, "ticket", 1, 90, 0.95),
-                       (0, "ticket", 2, 90, 0.95), (1, "ticket", 2, None, None))
-    verdict = verdicts.verdict(all_of_them)
-    assert verdict.level == 1 and verdict.sentence.endswith(". 1 of 6 trainings diverged.")
-    assert verdicts.verdict(all_of_them[:4]).sentence.endswith("means of 2 replicates.")
+def outcomes(runs, **settings):
+    """How often each outcome comes, of so many fabricated runs."""
+    rng = np.random.default_rng(0)
+    counts = pd.Series([judge(fabricate(rng, **settings)).outcome for _ in range(runs)])
+    return counts.value_counts(normalize=True).reindex(
+        ["winning", "not winning", "inconclusive"], fill_value=0.0)
 
 
-@pytest.mark.parametrize(("apart", "said"), [(0, "told from chance by 95% intervals."),
-                                             (30, "not told from chance by them.")])
-def test_the_sentence_says_whether_the_means_are_told_from_chance(apart, said):
-    table = rows(*((replicate, "ticket", 0, 100 + replicate * apart, 0.90)
-                   for replicate in range(3)),
-                 *((replicate, branch, 1, 90 + (replicate == 1) * apart, accuracy)
-                   for replicate in range(3) for branch, accuracy in
-                   (("ticket", 0.95), ("reinit", 0.85))))
-    assert verdicts.verdict(table).level == 1
-    assert verdicts.verdict(table).sentence.endswith(said)
+@pytest.mark.parametrize("null", [
+    {"early": DEFAULT.steps}, {"good": -DEFAULT.accuracy},
+    {"reinit": (0.0, 0.0)}], ids=["as late as the margin", "as bad", "as reinit"])
+@pytest.mark.parametrize(("levels", "replicates"), [(1, 5), (4, 8)])
+def test_no_more_runs_win_by_chance_than_the_error_allows(null, levels, replicates):
+    # All else speaks for the ticket, so that the one test alone has to hold it back.
+    best = {"early": -0.3, "good": 0.01, "reinit": (0.5, -0.02)} | null
+    if "reinit" in null:
+        best |= {"early": 0.0, "good": 0.0}
+    won = outcomes(200, levels=levels, replicates=replicates, **best).winning
+    assert won <= ERROR + 2 * math.sqrt(ERROR / 200)
 
 
-def test_a_level_that_is_told_from_chance_goes_before_a_sparser_one_that_is_not():
-    table = rows(*((replicate, "ticket", 0, 100, 0.90) for replicate in range(3)),
-                 *((replicate, branch, level, 90 + (level == 2) * 9 * replicate, accuracy)
-                   for replicate in range(3) for level in (1, 2)
-                   for branch, accuracy in (("ticket", 0.95), ("reinit", 0.85))))
-    assert verdicts.verdict(table).level == 1
-    assert verdicts.verdict(table[table.level != 1]).level == 2
+def test_no_more_runs_lose_by_chance_than_the_error_allows():
+    # True at the very edge of the margins, and better than the control by them.
+    lost = outcomes(200, levels=1, replicates=8, early=DEFAULT.steps, good=-DEFAULT.accuracy)
+    assert lost["not winning"] <= ERROR + 2 * math.sqrt(ERROR / 200)
+
+
+def test_runs_with_an_effect_are_decided():
+    effect = {"early": -0.2, "good": 0.003}
+    assert outcomes(60, levels=1, replicates=10, **effect).winning > 0.9
+    assert outcomes(30, levels=4, replicates=10, **effect).winning > 0.9
+    assert outcomes(60, levels=1, replicates=10, early=0.6)["not winning"] > 0.9
+
+
+def test_a_ticket_as_good_as_dense_is_called_so_with_enough_replicates():
+    assert outcomes(40, levels=1, replicates=50).winning > 0.9

@@ -1,0 +1,85 @@
+"""Significance: whether chance alone would show as much.  One-sided tests, one value a replicate.
+
+`chance` for "better than" and "not worse by more than a margin", `no_difference` for "the same
+within a margin", `holm` for claims that are made together.
+"""
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def chance(values: Iterable[float]) -> float:
+    """How often chance alone gives a mean so far above 0: the p-value of a one-sided t-test.
+
+    Measures are coarse: steps between validations, single images of a test set.  So values that
+    are all equal and above 0 are no certainty; they count as so many signs that agree, 2^-n.
+
+    Args:
+      values: one a replicate; NaN is left out.
+
+    Returns:
+      In [0, 1]; 1 for fewer than two values, which show nothing.
+
+    Example:
+      >>> round(chance([1.0, 2.0, 3.0]), 3), chance([1.0, 1.0, 1.0]), chance([5.0])
+      (0.037, 0.125, 1.0)
+    """
+    array = np.asarray(list(values), float)
+    array = np.round(array[~np.isnan(array)], 12)
+    count = len(array)
+    if count < 2:
+        return 1.0
+    if np.ptp(array) == 0:
+        return 2.0 ** -count if array[0] > 0 else 1.0
+    from scipy import special
+    standard = array.std(ddof=1) / math.sqrt(count)
+    return float(special.stdtr(count - 1, -array.mean() / standard))
+
+
+def no_difference(values: Iterable[float], margin: float) -> float:
+    """The p-value of "no difference beyond a margin", by two one-sided tests (TOST).
+
+    That a test finds no difference does not show that there is none; that the mean lies above
+    -margin and below margin, each told by a one-sided test, does.
+
+    Args:
+      values: differences, one a replicate.
+      margin: the largest difference that counts as none, > 0, in their unit.
+
+    Returns:
+      In [0, 1]: the larger of the two tests'.
+
+    Example:
+      >>> found = [0.1, -0.1, 0.0, 0.05, -0.05]
+      >>> round(no_difference(found, 0.2), 4), no_difference(found, 0.01) > 0.05
+      (0.0024, True)
+
+    Reference: Schuirmann, "A comparison of the two one-sided tests procedure and the power
+    approach", J. Pharmacokinetics and Biopharmaceutics 15, 1987.
+    """
+    array = np.asarray(list(values), float)
+    return max(chance(array + margin), chance(margin - array))
+
+
+def holm(chances: Iterable[float]) -> list[float]:
+    """P-values of claims that are made together, corrected so that all share one error.
+
+    If all that come out at most 0.05 are claimed, then any claim at all is false with probability
+    0.05 at most, whatever the claims depend on.  The least of m is multiplied by m, the next by
+    m - 1, and so on; none falls below one before it.
+
+    Example:
+      >>> holm([0.01, 0.04, 0.03])
+      [0.03, 0.06, 0.06]
+
+    Reference: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian
+    Journal of Statistics 6, 1979.
+    """
+    found = list(chances)
+    corrected, so_far = [1.0] * len(found), 0.0
+    for rank, place in enumerate(sorted(range(len(found)), key=found.__getitem__)):
+        so_far = max(so_far, min(1.0, (len(found) - rank) * found[place]))
+        corrected[place] = so_far
+    return corrected
