@@ -24,6 +24,7 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
                           f"Received: {model.name!r}, which has no weights yet. Start it with "
                           "keras.layers.Input(shape), or call model.build(input_shape).")
     _check_fits(ticket, model)
+    # A model without wrappers gets them for exactly the weights that the ticket prunes.
     if not wrappers(model):
         model = wrap_named(model, ticket.masks.keys())
     prunable = set(masked(model))

@@ -54,6 +54,8 @@ order goes on
                 "data order goes on")
 
 
+# By variable, and not by model.get_weights(): that list holds masks and pruning steps too, so that
+# restoring it would undo the pruning.
 @dataclasses.dataclass(frozen=True, eq=False)
 class Snapshot:
     """The state of a model and its optimizer at step k.
@@ -175,6 +177,7 @@ def assign(model: Any, weights: Arrays, masks: Arrays) -> None:
 def assign_masks(model: Any, masks: Arrays) -> None:
     """Assigns masks to a wrapped model, and updates the thresholds that tfmot's summaries show."""
     for name, item in masked(model).items():
+        # tfmot's wrapper computes thresholds when it prunes; here they only inform.
         survivors = np.abs(stored(item.weight)[masks[name] != 0])
         item.mask.assign(masks[name].astype(item.mask.dtype.as_numpy_dtype))
         item.threshold.assign(survivors.min() if survivors.size else 0)

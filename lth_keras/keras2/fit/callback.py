@@ -137,6 +137,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
           >>> LotteryTicketCallback(rounds=2, steps_per_round=100).epochs_for(50)
           6
         """
+        # With the steps known, the number of epochs always is.
         needed = preflight.epochs_needed(self.schedule, steps_per_epoch)
         assert needed is not None
         return needed
@@ -201,6 +202,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     # Keras' hooks, in the order in which a training calls them.
 
     def on_train_begin(self, logs: Any = None) -> None:
+        # A callback can be used in several fits, each of which is a search of its own.
         if self._fit_search is not None:  # An earlier fit may have been interrupted.
             self._fit_search.close()
         self._fit_search = None

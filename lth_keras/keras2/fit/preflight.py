@@ -61,6 +61,7 @@ def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
                            f"Received: {model.name!r}, in which no layer is wrapped. Call "
                            "model = lth.prune_low_magnitude(model), then compile it.")
     for wrapper in found:
+        # Some layers create their weights in their first call only, after they are "built".
         masked = not isinstance(wrapper, MaskedLayer) or wrapper.linked
         if not (wrapper.built and masked):
             raise LotteryError("The model must be built before fit, so that its initial weights "
@@ -164,6 +165,7 @@ def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None
     Example:
       >>> check_epochs(LotteryTicketSchedule(rounds=2, epochs_per_round=5), epochs=15, steps=None)
     """
+    # With too few epochs the search would end before its last level, after all of its training.
     needed = epochs_needed(schedule, steps)
     if needed is not None and epochs != needed:
         raise LotteryError(

@@ -1,4 +1,4 @@
-"""When: the end of each round, and how sparse the network is after it."""
+"""`lth.LotteryTicketSchedule`: when rounds end, and the density after each."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,26 +15,27 @@ from lth_keras.errors import LotteryError
 _NAME = "lth_keras>LotteryTicketSchedule"
 
 
+# Registered, since tfmot's wrapper stores its schedule by class name: under prune_scope() alone an
+# unregistered one fails to load from .h5, and comes back from .keras as a string, without an error.
 @keras.utils.register_keras_serializable(package="lth_keras")
 class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
     """The rounds of a search for winning tickets, as a tfmot pruning schedule.
 
-    Level n, after n prunings, has density about (1 - fraction)^n; the exact count of
-    each round is round(fraction x remaining).  `lth.LotteryTicketCallback` follows it on
-    models wrapped by `lth.prune_low_magnitude` or by tfmot.  In a model that tfmot
-    wrapped and no callback of ours drives, it prunes at the first step after each round,
-    without rewinding.
+    After n rounds the density is about (1 - fraction)^n; the exact number of weights that a round
+    prunes is round(fraction x remaining).  `lth.LotteryTicketCallback` follows the schedule on
+    models wrapped by `lth.prune_low_magnitude` or by tfmot.  Without the callback, a model wrapped
+    by tfmot is pruned at the first step after each round, and not rewound.
 
     Args:
-      rounds: how many times the network is pruned, >= 0; `rounds + 1` networks are trained.
+      rounds: how many times the network is pruned, >= 0; `rounds + 1` levels are trained.
       steps_per_round: length of a round in optimizer steps, >= 1, or
-      epochs_per_round: length of a round in epochs, >= 1.  Exactly one is given.
-      fraction: share of the remaining weights that a round prunes, in [0, 1), or a mapping
-        by layer name, "output", layer type or "default" (the paper, LeNet:
+      epochs_per_round: length of a round in epochs, >= 1.  Give exactly one of the two.
+      fraction: share of the remaining weights that a round prunes, in [0, 1), or a mapping by
+        layer name, "output", layer type or "default" (the paper, for LeNet:
         {"default": 0.2, "output": 0.1}).
 
     Raises:
-      LotteryError: for a value outside its range, or neither or both lengths.
+      LotteryError: if a value is outside its range, or neither or both lengths are given.
 
     Example:
       >>> schedule = LotteryTicketSchedule(rounds=3, steps_per_round=100, fraction=0.2)
@@ -62,21 +63,26 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
         self.fraction = fractions.check(fraction)
 
     def density(self, level: int, fraction: float | None = None) -> float:
-        """The density aimed at after `level` prunings, in (0, 1]: (1 - fraction)^level.
+        """Returns the density after `level` prunings, in (0, 1]: (1 - fraction)^level.
+
+        It is approximate: each round prunes a whole number of weights.
 
         Args:
           level: how many times the network has been pruned, >= 0.
-          fraction: that of one layer, where `self.fraction` is a mapping.
+          fraction: the fraction of one layer, if `self.fraction` is a mapping.
+
+        Raises:
+          LotteryError: if `self.fraction` is a mapping and no fraction is given.
         """
         if fraction is None:
             if isinstance(self.fraction, Mapping):
-                raise LotteryError("density() needs the fraction of one layer where the schedule "
+                raise LotteryError("density() needs the fraction of one layer if the schedule "
                                    f"has several. Received: {dict(self.fraction)}.")
             fraction = self.fraction
         return (1.0 - fraction) ** level
 
     def round_over(self, steps: int = 0, epochs: int = 0) -> bool:
-        """Whether a round that has had this many steps and whole epochs is over."""
+        """Returns whether a round is over after this many steps and whole epochs."""
         if self.steps_per_round is not None:
             return steps >= self.steps_per_round
         return epochs >= (self.epochs_per_round or 0)
@@ -86,25 +92,26 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
         """The last step at which the schedule prunes by itself, counted from 1 as tfmot does."""
         if self.steps_per_round is None:
             raise LotteryError(
-                "tfmot counts steps: a schedule for a model wrapped by tfmot needs "
-                f"steps_per_round. Received: epochs_per_round={self.epochs_per_round}.")
+                "A schedule for a model wrapped by tfmot needs steps_per_round, since tfmot counts "
+                f"steps. Received: epochs_per_round={self.epochs_per_round}.")
         return self.rounds * self.steps_per_round + 1
 
     def __call__(self, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """tfmot's question: prune at this step, and to which sparsity?
+        """Returns whether to prune at a step and to which sparsity, as tfmot's wrapper asks.
 
         Args:
           step: scalar, the training step about to run, counted from 1.
 
         Returns:
           A bool tensor, true at the first step after each round, and a float32 tensor, the
-          sparsity 1 - density of the level that step belongs to, in [0, 1).
+          sparsity 1 - density of the level to which the step belongs, in [0, 1).
         """
+        # Computed in the graph: tfmot calls this while the training step is traced.
         last = self.last_step
         if isinstance(self.fraction, Mapping):
-            raise LotteryError("tfmot asks a schedule for one sparsity: give each layer its own "
-                               "LotteryTicketSchedule, or wrap with lth.prune_low_magnitude. "
-                               f"Received: fraction={dict(self.fraction)}.")
+            raise LotteryError("A schedule that tfmot calls must have one fraction. Received: "
+                               f"fraction={dict(self.fraction)}. Give each layer its own "
+                               "LotteryTicketSchedule, or wrap with lth.prune_low_magnitude.")
         done = tf.cast(step, tf.int64) - 1
         length = tf.constant(self.steps_per_round, tf.int64)
         prune = (done > 0) & (done < last) & (done % length == 0)
@@ -113,7 +120,8 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
         return prune, 1.0 - density
 
     def get_config(self) -> dict[str, Any]:
-        """The schedule as plain data, in the nested form that tfmot's wrappers store."""
+        """Returns the schedule as plain data, in the nested form that tfmot's wrappers store."""
+        # tfmot's own schedules return this form, and its wrapper reads no other.
         fraction = dict(self.fraction) if isinstance(self.fraction, Mapping) else self.fraction
         return {"class_name": _NAME,
                 "config": {"rounds": self.rounds, "steps_per_round": self.steps_per_round,
@@ -121,9 +129,14 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "LotteryTicketSchedule":
-        """The schedule of a config, as `get_config` gives it or its inner part."""
+        """Makes a schedule from the data of `get_config`, or from their inner part.
+
+        Both forms occur: tfmot's wrapper passes the inner part, Keras the whole.
+        """
         return cls(**config.get("config", config))
 
+    # By value: the callback compares its schedule with those of tfmot's wrappers, which a loaded
+    # model has as copies.
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LotteryTicketSchedule) and \
             self.get_config() == other.get_config()

@@ -1,10 +1,10 @@
-"""Names: every weight of a tf_keras model under a name that a rebuilt model repeats.
+"""Names every weight of a tf_keras model in the same way whenever the model is built.
 
-Keras numbers layers over a whole process: a model built twice has "dense" and then
-"dense_3".  Here a layer that was named so automatically is numbered within its model,
-and a weight is named by the attribute that holds it: "dense/kernel",
-"block/conv2d_1/kernel", "lstm/cell/recurrent_kernel".  Pruning wrappers are looked
-through, so wrapped and unwrapped models agree.
+Keras numbers layers over a whole process: a model that is built twice has "dense" first and then
+"dense_3".  Tickets need names that stay the same.  Here, layers with automatic names are numbered
+within their model, and a weight is named by the attribute that holds it: "dense/kernel",
+"block/conv2d_1/kernel", "lstm/cell/recurrent_kernel".  Pruning wrappers do not appear in names, so
+a model has the same names with and without them.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 else:
     Wrapper = pruning_wrapper.PruneLowMagnitude
 
-# Where Keras keeps second references to what other attributes hold already.
+# Attributes in which Keras keeps second references to objects that other attributes hold.
 HIDDEN = re.compile(r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
                     r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers")
 
@@ -43,10 +43,16 @@ class Slot:
     """A weight, and the attribute that holds it.
 
     Attributes:
-      path: the weight's name, seen from where the search began: "cell/kernel".
+      path: the weight's name, relative to the layer that was searched, such as "cell/kernel".
       owner: the layer that has the attribute.
-      attribute: its name on the owner.
+      attribute: the name of the attribute.
       variable: the weight.
+
+    Example:
+      >>> dense = keras.layers.Dense(3)
+      >>> dense.build((None, 2))
+      >>> [(slot.path, slot.attribute) for slot in slots(dense)]
+      [('kernel', 'kernel'), ('bias', 'bias')]
     """
 
     path: str
@@ -57,7 +63,15 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
-    """A prunable weight of a wrapped model: what is known of it, and its variables."""
+    """A prunable weight of a wrapped model, with its mask.
+
+    Attributes:
+      prunable: the weight's name and layer.
+      weight: the weight itself.
+      mask: the mask, 0 or 1, with the weight's shape.
+      threshold: the smallest magnitude kept, for tfmot's summaries.
+      wrapper: the wrapper that holds the mask.
+    """
 
     prunable: Prunable
     weight: tf.Variable
@@ -67,7 +81,7 @@ class Masked:
 
     @property
     def structure(self) -> Structure:
-        """What its wrapper prunes together, be it ours or tfmot's own."""
+        """The structure in which the weight is pruned, of our wrapper or tfmot's."""
         wrapper = self.wrapper
         found = vars(wrapper).get("structure")
         return found if isinstance(found, Structure) else of_arguments(
@@ -75,21 +89,27 @@ class Masked:
 
 
 def is_graph(layer: Any) -> bool:
-    """Whether a layer is a Sequential or functional model, whose layers are its parts."""
+    """Returns whether a layer is a Sequential or functional model.
+
+    Example:
+      >>> is_graph(keras.Sequential()), is_graph(keras.layers.Dense(1))
+      (True, False)
+    """
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and bool(layer._is_graph_network))
 
 
 def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
           aliases: bool = False) -> Iterator[Slot]:
-    """Each weight of a layer or model, with the attribute that holds it.
+    """Yields each weight of a layer or model, with the attribute that holds it.
 
     Args:
       layer: a layer or model.
-      prefix: what paths begin with.
-      seen: ids of layers and weights to pass over.
-      aliases: whether to give a weight again for every other attribute that holds it.
+      prefix: the beginning of all paths.
+      seen: ids of layers and weights to skip.
+      aliases: whether to yield a weight again for every other attribute that holds it.
     """
+    # `layer.weights` alone does not tell which attribute a weight is in.
     seen = set() if seen is None else seen
     if id(layer) in seen:
         return
@@ -112,6 +132,8 @@ def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
 
 
 def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
+    # A private attribute is named without its underscore, unless that names something else: Keras'
+    # layers hold some of their weights in private attributes.
     for attribute, value in vars(layer).items():
         if HIDDEN.fullmatch(attribute):
             continue
@@ -121,6 +143,7 @@ def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    # Layers and weights may be in lists and dicts of any depth: "blocks/0/dense".
     if isinstance(value, dict):
         items: Iterable[tuple[Any, Any]] = value.items()
     elif isinstance(value, (list, tuple)):
@@ -133,7 +156,12 @@ def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def parts(model: Any) -> list[tuple[str, Any]]:
-    """The layers of a model by name: those of its graph, or those that its attributes hold."""
+    """Returns the layers of a model with their names: of its graph, or of its attributes.
+
+    Example:
+      >>> [name for name, _ in parts(keras.Sequential([keras.layers.Dense(2, name="fc")]))]
+      ['fc']
+    """
     if is_graph(model):
         return named_layers(model.layers)
     return [(path, value) for _, path, value in _attributes(model)
@@ -142,7 +170,12 @@ def parts(model: Any) -> list[tuple[str, Any]]:
 
 
 def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
-    """The layers of one model with names that a second build of it repeats."""
+    """Returns layers of one model with names that are the same whenever it is built.
+
+    Example:
+      >>> [name for name, _ in named_layers([keras.layers.Dense(2), keras.layers.Dense(2)])]
+      ['dense', 'dense_1']
+    """
     counts: dict[str, int] = {}
     taken: set[str] = set()
     named = []
@@ -153,7 +186,7 @@ def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
             number = counts.get(stem, 0)
             counts[stem] = number + 1
             name = f"{stem}_{number}" if number else stem
-        while name in taken:  # A layer that the user called "dense_1" beside automatic ones.
+        while name in taken:  # The user may have named a layer "dense_1", as an automatic name.
             name += "_"
         taken.add(name)
         named.append((name, layer))
@@ -200,7 +233,15 @@ def named_weights(model: Any) -> dict[str, tf.Variable]:
 
 
 def masked(model: Any) -> dict[str, Masked]:
-    """The prunable weights of a wrapped model, by name, in the order of its layers."""
+    """Returns the prunable weights of a wrapped model by name, in the order of its layers.
+
+    Example:
+      >>> from lth_keras import prune_low_magnitude
+      >>> model = prune_low_magnitude(keras.Sequential([
+      ...     keras.layers.Input((2,)), keras.layers.Dense(3, name="fc")]))
+      >>> list(masked(model))
+      ['fc/kernel']
+    """
     outputs = {id(layer) for layer in output_wrappers(model)}
     found = {}
     names = {id(variable): name for name, variable in named_weights(model).items()}
@@ -214,7 +255,9 @@ def masked(model: Any) -> dict[str, Masked]:
 
 
 def output_wrappers(model: Any) -> list[Wrapper]:
-    """The wrappers nearest to a Sequential or functional model's outputs."""
+    """Returns the wrappers nearest to the outputs of a Sequential or functional model."""
+    # From each output back through layers without kernels, such as activations, to the first with
+    # a kernel: that is the output layer, for which the papers prune a smaller fraction.
     if not is_graph(model) or not model.built:
         return []
     inputs: dict[int, list[Any]] = {}
@@ -231,17 +274,17 @@ def output_wrappers(model: Any) -> list[Wrapper]:
         seen.add(id(layer))
         inside = [layer] if isinstance(layer, Wrapper) else output_wrappers(layer)
         found.update((id(wrapper), wrapper) for wrapper in inside)
-        # A layer with weights of its own that is left dense is the output layer all the same.
+        # A layer with a kernel that is not wrapped is the output layer too; the search ends there.
         if not inside and not any(len(weight.shape) > 1 for weight in layer.weights):
             waiting += inputs[id(layer)]
     return list(found.values())
 
 
 def replicas_own(model: Any) -> list[tf.Variable]:
-    """What each replica of a strategy has for itself, such as BatchNormalization's statistics.
+    """Returns the variables of which each replica has its own value, such as batch-norm statistics.
 
-    What is read of such a weight is the mean over the replicas, but each validates with its
-    own.  Without a strategy, or with one replica, there is nothing.
+    Reading such a weight gives the mean over the replicas, but each replica validates with its
+    own value.  Without a tf.distribute strategy, or with one replica, the result is empty.
     """
     return [own for variable in named_weights(model).values()
             if variable.synchronization == tf.VariableSynchronization.ON_READ

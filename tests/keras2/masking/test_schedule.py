@@ -120,7 +120,7 @@ def test_a_value_outside_its_range_is_refused(parts):
 
 @pytest.mark.parametrize(("parts", "message"), [
     ({"epochs_per_round": 2}, "needs steps_per_round"),
-    ({"steps_per_round": 2, "fraction": {"default": 0.2}}, "one sparsity"),
+    ({"steps_per_round": 2, "fraction": {"default": 0.2}}, "must have one fraction"),
 ])
 def test_what_tfmot_cannot_follow_is_refused_when_it_asks(parts, message):
     with pytest.raises(LotteryError, match=message):

@@ -411,7 +411,7 @@ TIED_FILES = {
     ("in_time_and_alone", ".keras"): ((ValueError, r"Shape mismatch.*\(6, 6\).*\(6, 2\)"),
                                       (ValueError, "expected 2 variables, but received 0")),
     # Keras loads it with the two layers untied, which is refused: they had one mask.
-    ("in_time_and_alone", ".h5"): (None, (LotteryError, "must be the weight of another layer")),
+    ("in_time_and_alone", ".h5"): (None, (LotteryError, "must be shared with another layer")),
 }
 
 
