@@ -170,6 +170,7 @@ class FinishedRun:
         Raises:
           LotteryError: if a level, format or setting does not exist.
         """
+        # Settings(**settings) would raise a TypeError, which names no allowed setting.
         names = [field.name for field in dataclasses.fields(Settings)]
         for name in settings:
             if name not in names:

@@ -121,6 +121,7 @@ def _barrier(roots: list[pathlib.Path], levels: "list[int] | None",
     text = arguments.points
     if text is not None and not (text.isdecimal() and int(text) >= 2):
         raise LotteryError(f"--points must be a whole number >= 2. Received: {text!r}.")
+    # One reader for each workdir: they are compared, and not joined as replicates.
     runs = [open_workdirs([root]) for root in roots]
     network: list[Any] = []  # Compiled at the first call: pairs may be missing, which says so fast.
 

@@ -189,6 +189,7 @@ def _formats(text: "str | None") -> tuple[str, ...]:
 
 
 def _budget(arguments: argparse.Namespace) -> Budget:
+    # Flags are read as text, so that their errors have this package's form, not argparse's.
     size, latency, accuracy = (getattr(arguments, name) for name in _BUDGETS)
     return Budget(None if size is None else flags.whole("max_bytes", size),
                   None if latency is None else flags.number("max_latency_us", latency),

@@ -97,6 +97,7 @@ def _main(arguments: argparse.Namespace) -> int:
             analyse.run(arguments, console)
         else:
             show_presets(console)
+    # A traceback says nothing to a user who mistyped a flag; other errors are bugs and keep theirs.
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, DivergedError) else 2

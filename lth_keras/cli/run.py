@@ -89,6 +89,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def _config(arguments: argparse.Namespace) -> Config:
+    # A flag and --set of the same setting: --set comes last, and so counts.
     if arguments.preset is None:
         raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
     config = presets.get(arguments.preset)

@@ -54,6 +54,7 @@ def check(fraction: Fraction) -> Fraction:
 
 
 def _number(value: object, name: str) -> float:
+    # Also NumPy's numbers are accepted; True would otherwise be 1.0, and prune everything.
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):

@@ -110,6 +110,8 @@ def overlap(first: Arrays, second: Arrays) -> float:
         raise LotteryError("Masks must be of the same weights to be compared. "
                            f"Received: {sorted(first)} and {sorted(second)}.")
     _check_shapes(first, second)
+    # Counts over all layers are divided once: a mean over layers would give small layers the
+    # weight of large ones.
     both = sum(int(np.count_nonzero((first[name] != 0) & (second[name] != 0))) for name in first)
     either = kept(first) + kept(second) - both
     return both / either if either else 1.0
@@ -124,6 +126,7 @@ def revived(inner: Arrays, outer: Arrays) -> dict[str, int]:
       >>> revived({"a": np.array([1, 1])}, {"a": np.array([1, 0])})
       {'a': 1}
     """
+    # Counts rather than a yes or no: the error that reports them tells a bug from a stray value.
     counts = {name: int(np.count_nonzero((inner[name] != 0) & (outer[name] == 0)))
               for name in inner}
     return {name: count for name, count in counts.items() if count}

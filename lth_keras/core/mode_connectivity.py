@@ -90,9 +90,9 @@ def interpolate(first: Arrays, second: Arrays, alpha: float) -> dict[str, Array]
 
 
 def _between(first: Array, second: Array, alpha: float) -> Array:
-    if not np.issubdtype(first.dtype, np.floating):
+    if not np.issubdtype(first.dtype, np.floating):  # Counters and seeds have no value in between.
         return first
-    if alpha in (0, 1):
+    if alpha in (0, 1):  # The ends of the line are the networks themselves, bit for bit.
         return second if alpha else first
     # In float64: the rounding of float32 could show as a barrier between equal networks.
     line = (1 - alpha) * first.astype(np.float64) + alpha * second.astype(np.float64)

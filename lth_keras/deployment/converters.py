@@ -75,6 +75,8 @@ def float32(model: Any, path: pathlib.Path, representative: "Array | None" = Non
 def float16(model: Any, path: pathlib.Path, representative: "Array | None" = None,
             sparse: bool = False) -> None:
     """Writes a TF Lite file with float16 weights; runtimes without float16 compute in float32."""
+    # With sparse=True, LeNet-300-100 at 3.6% of its weights computes NaN in float16, without any
+    # error of converter or runtime: `checks` finds such files.
     converter = _converter(model, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse)
     converter.target_spec.supported_types = [tf.float16]
     _write(converter, path)
@@ -141,6 +143,8 @@ def int8(model: Any, path: pathlib.Path, representative: "Array | None" = None,
             yield [np.asarray(example[None], np.float32)]
 
     converter = _converter(model, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse)
+    # Without TFLITE_BUILTINS_INT8 the converter would leave operations that it cannot quantise in
+    # float32, silently.
     converter.representative_dataset = batches
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     converter.inference_input_type = converter.inference_output_type = tf.int8

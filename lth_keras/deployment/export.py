@@ -189,7 +189,7 @@ def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
                 if representative is not None or not known.get(name).needs_representative]
     wanted = list(dict.fromkeys(names))
     for name in wanted:
-        known.get(name)
+        known.get(name)  # Raises for an unknown name, before anything is converted.
     if not wanted:
         raise LotteryError(f"formats must name at least one of {', '.join(known.FORMATS)}. "
                            "Received: none.")

@@ -72,7 +72,7 @@ class Format:
     convert: Conversion
 
 
-FORMATS: dict[str, Format] = {}
+FORMATS: dict[str, Format] = {}  # In the order in which messages list them.
 
 
 def register(format_: Format) -> Format:

@@ -288,6 +288,7 @@ def check_folder(out: "str | os.PathLike[str]") -> pathlib.Path:
       'folder'
     """
     folder = pathlib.Path(out)
+    # lexists, since a broken link does not "exist" but cannot be replaced by a folder.
     if os.path.lexists(folder) and not folder.is_dir():
         raise LotteryError(f"out must be a folder. Received: {folder}, a file.")
     if folder.is_dir() and any(folder.iterdir()):

@@ -128,6 +128,7 @@ class Keras(TensorFlow):
 
 
 def _builtin(path: str, threads: int) -> LiteRT:
+    # The runtime without XNNPACK loads sparse int8 files, which the default one refuses.
     return LiteRT(path, threads, delegates=False)
 
 
@@ -148,6 +149,7 @@ def _tensorflow(threads: int) -> Any:
 
 
 def _check_single(inputs: Any, outputs: Any) -> None:
+    # A file with more could be measured, but its outputs could not be compared with classes.
     if len(inputs) != 1 or len(outputs) != 1:
         raise ValueError("A network to measure must have one input and one output. "
                          f"Received: {len(inputs)} and {len(outputs)}.")

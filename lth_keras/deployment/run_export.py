@@ -93,6 +93,7 @@ class RunExporter:
         found, settings = self.data(source.config), self._settings
         # Drawn by the run's own seed, so that the same command makes the same int8 file.
         rng = generator(source.config.seed, "representative")
+        # Sorted, since data may be memory-mapped: reading in order is faster.
         some = np.sort(rng.permutation(len(found.x_train))[:REPRESENTATIVE])
         level = source.training.level
         return export(

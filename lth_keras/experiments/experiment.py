@@ -85,7 +85,7 @@ class Experiment:
         self.watch = watch or Watch()
         self.workers = workers or InProcess.of(config)
         self.on_divergence = on_divergence
-        self._starts: dict[Training, Start] = {}
+        self._starts: dict[Training, Start] = {}  # The hash of a start is stored with the result.
 
     def run(self) -> None:
         """Runs the trainings that the store does not have, and stores each when it is finished.
@@ -103,7 +103,7 @@ class Experiment:
                 waiting.remove(ready)
                 attempts[ready] += 1
                 running[self._start(ready)] = ready
-            if not running:
+            if not running:  # Nothing runs and nothing is ready: the run would wait forever.
                 raise InvariantError("A level's ticket must be made before it is trained. "
                                      f"Received: none for {waiting[0]}.")
             done, _ = concurrent.futures.wait(running, _POLL, concurrent.futures.FIRST_COMPLETED)

@@ -29,6 +29,7 @@ def send(folder: str, content: Any) -> str:
       ...     receive(send(folder, {"steps": 3})), os.listdir(folder)
       ({'steps': 3}, [])
     """
+    # mkstemp makes a file that only its owner can read: whoever can write it can run code here.
     handle, path = tempfile.mkstemp(".parcel", dir=folder)
     with os.fdopen(handle, "wb") as file:
         pickle.dump(content, file, pickle.HIGHEST_PROTOCOL)
@@ -59,6 +60,8 @@ def call(path: str, folder: str) -> str:
       ...     opened(call(packed(folder, max, 2, 3), folder))
       3
     """
+    # The result is written by the worker too: an error with its traceback as text, since a
+    # traceback itself cannot be pickled.
     function, arguments = receive(path)
     outcome: tuple[Any, Exception | None, str]
     try:

@@ -141,6 +141,7 @@ class Pool:
         raise NotImplementedError
 
     def _cores(self) -> int:
+        # Not os.cpu_count(): a container may have fewer cores than its machine.
         return int(joblib.cpu_count())
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":

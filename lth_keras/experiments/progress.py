@@ -62,6 +62,7 @@ class ProgressDisplay(Watch):
                                 highlight=False)
 
     def _describe(self) -> None:
+        # One line for any number of trainings: the first, and how many run besides it.
         first, *others = [*self._running.values(), "waiting"]
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         self._progress.update(self._task, description=f"{first}{more}")

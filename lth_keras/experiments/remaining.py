@@ -29,6 +29,7 @@ def unfinished(config: Config, store: Store) -> list[Training]:
              for replicate, top in tops.items() for level in range(top)}
     wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
 
+    # `ends` holds the level at which a replicate's chain diverged: no ticket exists above it.
     def can_be(training: Training) -> bool:
         base = stands_on(config, training)
         return base is None or base.level < ends.get(training.replicate, base.level + 1)

@@ -70,6 +70,7 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
       OSError: if a file cannot be written.
     """
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    # Two runs in one workdir would train the same networks and write the same files.
     with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
         damages = repairs.prepare(root, config, manner.repair, manner.dry_run, say)
         if manner.dry_run and damages:

@@ -153,6 +153,7 @@ def _kept_runner(config: str, placement: Placement) -> Any:
 
 
 def _set_threads(threads: int, settings: Any) -> None:
+    # A cluster's worker may have trained for an earlier run, with other threads.
     before = settings.get_intra_op_parallelism_threads()
     if before == threads:
         return
@@ -166,6 +167,7 @@ def _set_threads(threads: int, settings: Any) -> None:
 
 
 def _distribution(name: str, tf: Any) -> Any:
+    # None stands for the current strategy, which is the default device.
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     if name == "tpu":

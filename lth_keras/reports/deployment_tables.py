@@ -45,6 +45,7 @@ def table(made: Deployment, wide: bool = True) -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     if facts.get("dense"):
         shown.add_row("dense float32", *_cells(pd.Series(facts["dense"]), wide))
+    # Rows of one format follow each other: the name is given once, then the runtime.
     ahead = None
     for _, row in made.rows.iterrows():
         refused = row.status != SHIPPED

@@ -175,6 +175,7 @@ def _mean(results: pd.DataFrame, row: pd.Series, measure: str, branch: str,
 
 
 def _form(results: pd.DataFrame, measure: str) -> str:
+    # Steps as whole numbers, shares in percent; a fit's own metrics may be anything.
     if measure in (_STEPS, "steps", "epochs"):
         return "{:,.0f}"
     good = quality(results)
@@ -199,6 +200,7 @@ def _plain(value: Any) -> str:
 
 
 def _settings(run: Run) -> list[tuple[str, str, str]]:
+    # Name, value and description of each setting, also of those at their default.
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(run.config)} \
         if run.config else {}
     return [(name, (", ".join(map(str, value)) or "none") if isinstance(value, list)

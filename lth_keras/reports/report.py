@@ -51,7 +51,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
       OSError: if a file cannot be written; everything that can be is printed first.
     """
     roots = [roots] if isinstance(roots, pathlib.Path) else list(roots)
-    if tensorboard:
+    if tensorboard:  # Before anything is printed: a missing package should be the only output.
         events.require()
     runs = read_all(roots, margins)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
@@ -174,6 +174,7 @@ def _try(name: str, content: "bytes | str", out: pathlib.Path, inside: "pathlib.
 
 
 def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
+    # One at a time: a figure of matplotlib takes more memory than its PNG.
     runs = [run for run in runs if run.validated]
     if not runs:
         return
@@ -202,6 +203,7 @@ def _curve(run: Run) -> str:
 
 
 def _conclude(run: Run, say: _Say, name: str) -> None:
+    # Printed last, below all tables and file names: the verdict is what a user looks for.
     for line in run.diverged:
         say(f"{name}: {line}" if name else line)
     for root in () if run.fits else run.roots:

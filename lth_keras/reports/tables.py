@@ -160,6 +160,7 @@ def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
         " [95% t-interval]" if intervals else ""))
     for branch in branches:
         shown.add_column(f"vs {_heading(branch)}", justify="right")
+    # A control has its ticket's density, to within the rounding of its own masks.
     densities = results[results.branch == TICKET].groupby("level").density.mean()
     for level in statistics.compared(results, branches):
         shown.add_row(str(level), f"{densities[level] * 100:.1f}", *(

@@ -137,6 +137,7 @@ def _write(folder: pathlib.Path, events: Iterable[Any]) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
     data = io.BytesIO()
     writer = RecordWriter(data)
+    # The first event of a file must hold the version of its format.
     for event in (event_pb2.Event(file_version="brain.Event:2"), *events):
         writer.write(event.SerializeToString(deterministic=True))
     atomic.write(folder / _NAME, data.getvalue())

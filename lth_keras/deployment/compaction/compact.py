@@ -99,6 +99,7 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
         return Compacted(model, {}, {}, (reason,), (count, count))
     bare = strip_pruning(model) if wrappers(model) else model
     read = model_graph.read(bare)
+    # Reads the graph as operations on channels, finds what is needed, and rebuilds each layer.
     found = channels.analyse(read.widths, read.operations)
     # A shared layer has several nodes in the graph, but is rebuilt once.
     done: dict[int, Part] = {}

@@ -136,6 +136,7 @@ def check(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def _levels(text: str, whole: str) -> tuple[int, ...]:
+    # "3/5/7-9" -> 3, 5, 7, 8, 9. A comma separates branches on the command line, so "/" is used.
     if text.strip() == "last":
         return (LAST,)
     levels: set[int] = set()

@@ -41,6 +41,8 @@ _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replica
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
+    # The help of a setting is beside its name and default, and is listed by `lth run --help` and
+    # by report.html.
     return dataclasses.field(default=default, metadata={"help": help_text})
 
 

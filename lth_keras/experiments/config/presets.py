@@ -15,6 +15,7 @@ from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 
+# Three dicts by name: descriptions and weights are no settings, and must not change fingerprints.
 PRESETS: dict[str, Config] = {}
 DESCRIPTIONS: dict[str, str] = {}
 WEIGHTS: dict[str, int] = {}

@@ -140,6 +140,7 @@ class Strategy:
         Raises:
           LotteryError: if it needs trained weights and `keep_trained` is "none".
         """
+        # Level 1 also if rounds is 0: every run makes the ticket of one level more.
         levels = range(1, max(1, config.rounds) + 1)
         if config.keep_trained == "none" and any(map(self.takes, levels)):
             raise LotteryError(f"strategy={self.name} needs trained weights, so they must be "
@@ -208,7 +209,7 @@ def register(kind: type[_Kind]) -> type[_Kind]:
       'initial'
     """
     known: dict[str, Any] = STRATEGIES if issubclass(kind, Strategy) else RETRAININGS
-    made = kind()
+    made = kind()  # One object serves all runs: strategies and retrainings have no state.
     if made.name in known:
         what = "strategy" if known is STRATEGIES else "retraining"
         raise LotteryError(f"A {what} must have a name that no other {what} has. Received: "
@@ -262,6 +263,7 @@ class OneShot(Strategy):
 
     def scored(self, ended: FinishedRound) -> Arrays:
         """Returns the dense network's trained weights."""
+        # At level 0 the training that has just ended is the dense network's.
         return ended.taken[0] if ended.level else ended.trained
 
 
@@ -317,6 +319,7 @@ class FineTuning(Retraining):
 
     def span(self, config: Any) -> Span:
         """Returns as many steps as come after step k, all at the last learning rate."""
+        # The schedule begins at its last step and is stretched so far that it never moves on.
         return Span(config.steps, first=config.rewind_step, rate_first=config.steps,
                     rate_stretch=CONSTANT)
 

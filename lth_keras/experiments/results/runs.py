@@ -230,6 +230,7 @@ def read_all(roots: Sequence[pathlib.Path], asked: "Margins | None" = None) -> l
     """
     runs = _joined([read(root) for root in roots])
     labels = _labels(runs)
+    # Runs that differ in nothing that a label shows are told apart by their folders.
     return [dataclasses.replace(run, asked=asked, label=label if labels.count(label) == 1
                                 else f"{label} ({run.root})")
             for run, label in zip(runs, labels, strict=True)]
@@ -315,6 +316,7 @@ def about(runs: Sequence[Run], spread: str) -> str:
 
 
 def _about(run: Run, spread: str) -> str:
+    # A run that is still going on has fewer replicates at its last levels.
     counts = run.results.groupby(["branch", "level"]).replicate.nunique()
     least, most = counts.min(), counts.max()
     replicates = "one replicate" if most == 1 else \

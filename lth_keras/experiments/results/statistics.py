@@ -62,6 +62,7 @@ def quality(results: pd.DataFrame) -> Quality:
       >>> quality(pd.DataFrame({"val_loss_min": [0.5], "val_acc_early_stop": [0.9]})).column
       'val_acc_early_stop'
     """
+    # By what was measured, not by where results come from: a fit may lack any of it.
     there = [name for name in map(str, results.columns) if results[name].notna().any()]
     if TEST.column in there:
         return TEST
@@ -231,7 +232,7 @@ def bootstrap(values: Iterable[float], confidence: float = CONFIDENCE, resamples
     """
     array = np.asarray(list(values), float)
     exact = student(array, confidence)
-    if exact.replicates < 2 or exact.deviation == 0:
+    if exact.replicates < 2 or exact.deviation == 0:  # BCa divides by the deviation.
         return exact
     from scipy import stats
     for method in ("BCa", "percentile"):

@@ -55,6 +55,7 @@ def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
 def _set_initializer(model: Any, name: str) -> None:
     # `initial_weights` reads the layers' initializers.
     kind, _, deviation = name.partition("normal_")
+    # Kernels only: biases stay zero, and normalisation keeps its own initializers.
     for layer in model._flatten_layers():
         if hasattr(layer, "kernel_initializer"):
             layer.kernel_initializer = keras.initializers.get(name) if kind else \

@@ -139,6 +139,7 @@ def conv4(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> A
     return _convolutional("conv4", (64, 128), input_shape, classes, dropout)
 
 
+# The paper gives Conv-6 1.7 million weights, which contradicts its own layers and densities.
 @register("conv6")
 def conv6(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0) -> Any:
     """Conv-6: 2,261,184 prunable weights on 32x32x3 images of ten classes.
@@ -207,6 +208,7 @@ def _vgg(name: str, convolutions: tuple[int, ...], input_shape: tuple[int, ...],
                              _dense(classes, "fc", activation=None)], name=name)
 
 
+# "Resnet-18" is the paper's name for the network that He et al. call ResNet-20.
 @register("resnet18")
 def resnet18(input_shape: tuple[int, ...], classes: int) -> Any:
     """The paper's Resnet-18: 20 layers and 270,896 kernel weights on 32x32x3 images.

@@ -99,6 +99,7 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def update_step(self, gradient: Any, variable: Any) -> None:
         """Updates one weight by its gradient."""
+        # A pruned weight is 0, so its decay is 0 too, and it stays pruned.
         if self._use_weight_decay(variable):
             decay = tf.cast(self.weight_decay, variable.dtype)
             gradient = tf.convert_to_tensor(gradient) + decay * variable
@@ -151,7 +152,7 @@ def build_optimizer(config: Config) -> Any:
     rate = learning_rate(config)
     if config.optimizer == "adam":
         optimizer = keras.optimizers.Adam(rate)
-    elif config.weight_decay:
+    elif config.weight_decay:  # Adam has none: the papers use weight decay with SGD only.
         optimizer = CoupledSGD(rate, config.momentum, config.weight_decay)
     else:
         optimizer = keras.optimizers.SGD(rate, momentum=config.momentum)

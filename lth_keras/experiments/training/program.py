@@ -119,6 +119,8 @@ class Program:
 
     def evaluation(self, x: Any, y: Any, indices: tf.Tensor) -> None:
         """Adds examples to the model's metrics, as `evaluate` does."""
+        # Shapes are known while tracing, so the rest that fills no whole portion is a call of its
+        # own after the loop, and not a branch in it.
         together = min(indices.shape[0], self.together)
         whole = indices.shape[0] // together
 
@@ -162,6 +164,7 @@ class Program:
 
 
 def _has_convolutions(graph: Any) -> bool:
+    # By operations, not by types of layers: a user's own layer may convolve.
     nodes = [*graph.node, *(node for function in graph.library.function
                             for node in function.node_def)]
     return any("Conv" in node.op for node in nodes)

@@ -111,6 +111,8 @@ class RoundRunner:
         if training == base and not ends and self._has_taken(training, start):
             outcome = dataclasses.replace(
                 outcome, following=self._next_ticket(training, ticket, trained, start))
+        # Controls' trained weights are kept by no setting: they would take most of the disk, and
+        # nothing reads them.
         if self._config.keep_trained == "tickets" and training.branch in (TICKET, base.branch):
             outcome = dataclasses.replace(outcome, trained=Ticket(
                 trained.weights, masks, training.level,
@@ -210,11 +212,13 @@ def _weights(taken: Mapping[int, Ticket]) -> dict[int, Arrays]:
 
 
 def _measured(trained: Trained) -> dict[str, Any]:
+    # Without seconds: a ticket's bytes must not depend on how fast the machine was.
     return {name: value for name, value in trained.result.items()
             if name not in ("seconds", "diverged_at_step")}
 
 
 def _check_examples(config: Config, examples: int) -> None:
+    # The training set must fill a batch: all batches have one shape, for one compilation.
     if config.validation_size + config.batch_size > examples:
         raise LotteryError(
             f"validation_size and batch_size must leave examples to train on: {config.dataset} "
@@ -223,6 +227,7 @@ def _check_examples(config: Config, examples: int) -> None:
 
 
 def _pruning_rule(config: Config, model: Any) -> PruningRule:
+    # Rounds that would prune everything are found here, not after days of training.
     weights, structure = masked(model), parse(config.structure)
     shapes = {name: tuple(item.weight.shape) for name, item in weights.items()}
     rule = PruningRule.of(

@@ -162,6 +162,7 @@ class Trainer:
     def _evaluated(self, plan: TrainingSpec, variables: Any, best: Arrays) -> dict[str, float]:
         measures = {**self._measures("test", self._test, "test_{}_final"),
                     **self._measures("train", plan.train, "train_{}_final")}
+        # Last, since it overwrites the final weights.
         for name, value in best.items():
             variables[name].assign(value)
         return measures | self._measures("test", self._test, "test_{}_early_stop")
@@ -207,6 +208,7 @@ class Trainer:
         self._program.check_shares({
             "a batch": plan.batch_size, "validation": len(plan.validation),
             "training": len(plan.train), "testing": len(self._test)})
+        # A fresh optimizer with the plan's weights; masks decide which slots are zero.
         start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
         rewinding.assign_masks(self._model, plan.masks)
         start.restore(self._model, plan.masks)
@@ -216,6 +218,7 @@ class Trainer:
             generator.reset_from_seed(plan.seed + number)
 
     def _measures(self, part: str, indices: Array, name: str) -> dict[str, float]:
+        # Metrics under the names of columns in results.csv.
         return {name.format(metric): value
                 for metric, value in _floats(self.feed.evaluate(part, indices)).items()}
 

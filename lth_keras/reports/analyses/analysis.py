@@ -65,6 +65,7 @@ class WorkdirReader:
         paths.require(self.root)
         self.config = paths.read_config(self.root)
         self._store = Store(self.root, self.config)
+        # Trainings that diverged have no trained weights that mean anything, and no next ticket.
         records = {training: self._store.record(training) for training in paths.found(self.root)}
         self._done = {training: kept for training, kept in records.items()
                       if kept.diverged_at is None}
@@ -91,6 +92,7 @@ class WorkdirReader:
 
     def maker(self, replicate: int, level: int) -> Training:
         """Returns the training whose weights were scored to make the ticket of a level > 0."""
+        # One-shot tickets are all made from the dense network, the others from the level below.
         one_shot = STRATEGIES[self.config.strategy].one_shot
         return chain(self.config, replicate, 0 if one_shot else level - 1)
 

@@ -23,6 +23,7 @@ class FitReader(WorkdirReader):
     """
 
     def __init__(self, roots: Sequence[pathlib.Path]):
+        # super().__init__ is not called: a fit has no configuration, and no store.
         self.root = roots[0]
         self._roots = list(roots)
         self._fits = [fits.read(root) for root in roots]
@@ -32,6 +33,7 @@ class FitReader(WorkdirReader):
             if not levels:
                 raise WorkdirError("An analysis needs a ticket, which a fit writes when it reaches "
                                    f"rewind_step. Received: {root}, without a ticket.")
+            # Replicates differ in their seed only; anything else makes another experiment.
             differ = [name for name in {*fit.identity, *self._fits[0].identity}
                       if fit.identity.get(name) != self._fits[0].identity.get(name)]
             if differ:
@@ -83,6 +85,7 @@ def open_workdirs(roots: Sequence[pathlib.Path]) -> WorkdirReader:
       LotteryError: if several workdirs are given and one of them is not of a fit.
       WorkdirError: if a workdir cannot be read.
     """
+    # Workdirs of `lth run` hold several replicates themselves; a fit's holds one.
     if all(map(fits.is_fit, roots)):
         return FitReader(roots)
     if len(roots) > 1:

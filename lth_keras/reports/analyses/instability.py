@@ -55,6 +55,7 @@ def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pai
     found = []
     for replicate, chosen in run.levels(levels).items():
         for level in chosen:
+            # All pairs of repeats: three trainings of a ticket give three values of instability.
             repeats = [training for training in run.repeats(replicate, level)
                        if run.has_trained(training)]
             found += [Pair(ORDERS, *two) for two in itertools.combinations(repeats, 2)]

@@ -139,6 +139,7 @@ def _measures(initial: Arrays, kept: Ticket,
 
 def _histograms(initial: Arrays, trained: Arrays, after: Arrays, level: int,
                 edges: dict[str, "npt.NDArray[np.float64]"]) -> Iterator[pd.DataFrame]:
+    # Of the dense network's training: all its weights are kept or pruned at the level.
     for name in in_order(after):
         moved = _moved(initial[name], trained[name])
         # One grid for all levels and replicates. It ends at a quantile: a few weights that move

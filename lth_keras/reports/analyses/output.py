@@ -31,6 +31,7 @@ def show(found: Analysis, some: bool, console: Console) -> None:
     if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
         chosen = drawing.shown_levels(rows)
         rows = rows[rows.level.isin(chosen)]
+    # rich would fold the cells of a table that is too wide: without the ranges it may fit.
     wide = table(rows, found)
     unbounded = console.options.update_width(10_000)
     fits = console.measure(wide, options=unbounded).maximum <= console.width

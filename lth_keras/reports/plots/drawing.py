@@ -100,6 +100,7 @@ def density_axis(axes: Axes, percents: np.ndarray, most: int = 9) -> None:
       percents: the levels' densities in percent, in (0, 100], falling.
       most: the largest number of ticks; each is at a level's density.
     """
+    # Several runs share an axis: its ticks and limits must hold the densities of all.
     drawn_before = axes.get_xscale() == "log" and axes.xaxis_inverted()
     before = axes.get_xlim() if drawn_before else (0.0, np.inf)
     ticks = {*percents[::-(-len(percents) // most)], *(axes.get_xticks() if drawn_before else ())}
@@ -136,6 +137,7 @@ def nearest_levels(results: pd.DataFrame, densities: Iterable[float]) -> dict[in
       {1: 0.5}
     """
     found = results[results.branch == TICKET].groupby("level").density.mean()
+    # Two densities may have the same nearest level: it is drawn once.
     levels = {int(found.index[int(np.abs(found.to_numpy() - wanted).argmin())])
               for wanted in densities if wanted >= found.min() * 0.9}
     return {level: float(found[level]) for level in sorted(levels)}
@@ -207,6 +209,7 @@ def zoom(panels: Sequence[Axes], accuracies: Iterable[float]) -> None:
     values = values[np.isfinite(values)]
     if not len(values):
         return
+    # A quantile, since a single bad validation would stretch the axis again.
     low, best = np.quantile(values, 0.02), values.max()
     if low < best:
         for axes in panels:
@@ -217,7 +220,7 @@ def percent_axis(axes: Axes, label: str) -> None:
     """Makes the vertical axis an axis of shares in [0, 1], shown in percent."""
     axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.01))  # No accuracy is above 100%.
 
 
 def shown_levels(rows: pd.DataFrame) -> list[int]:

@@ -86,6 +86,7 @@ def summary_figure(runs: Sequence[Run]) -> Figure:
     Fits have no test accuracy: their accuracy or loss on validation data is drawn, in a panel of
     its own for each measure.
     """
+    # Accuracies and losses cannot share an axis.
     found: dict[Quality, list[Run]] = {}
     for run in runs:
         found.setdefault(quality(run.results), []).append(run)
@@ -134,6 +135,7 @@ def describe(figure: Figure) -> str:
       >>> describe(figure)
       'accuracy against level: ticket from 90.00% to 95.00%.'
     """
+    # Screen readers read the alternative text of an image: it must hold the figure's numbers.
     said = []
     for axes in filter(Axes.get_visible, figure.axes):
         named = axes.get_ylabel()

@@ -101,6 +101,7 @@ def _one_shot(run: Run) -> bool:
 
 
 def _of(*networks: str) -> Pick:
+    # Picks by the network, whatever preset or setting it was trained with.
     return lambda runs: [run for run in runs if run.experiment.network in networks]
 
 
@@ -182,6 +183,7 @@ def _four(runs: Sequence[Run], rows: int = 2) -> tuple[Figure, Any]:
           f"a run of {_LENET}", _of(_LENET))
 def figure_4(runs: Sequence[Run]) -> Figure:
     """Draws early stop and accuracies against density; one-shot pruning in panels of its own."""
+    # As in the paper, one-shot pruning gets panels of its own if iterative pruning is drawn too.
     one_shot = [run for run in runs if _one_shot(run)]
     apart = 0 < len(one_shot) < len(runs)
     figure, cells = _four(runs, 2 + apart)
@@ -207,6 +209,7 @@ def figure_5(runs: Sequence[Run]) -> Figure:
 
 
 def _with_dropout(runs: Sequence[Run]) -> list[Run]:
+    # A run without dropout is shown only beside one of the same network with dropout.
     found = {run.experiment.network for run in _of(*_CONVOLUTIONAL)(runs)
              if run.experiment.dropout}
     return [run for run in runs if run.experiment.network in found]
@@ -269,6 +272,7 @@ def _measures(run: Run) -> dict[int, str]:
 
 
 def _rates(run: Run) -> str:
+    # Figures 7 and 8 compare learning rates with and without warm-up.
     config = run.experiment
     warmup = f", warm-up {config.warmup_steps:,} steps" if config.warmup_steps else ""
     return f"{run.label}, rate {config.learning_rate:g}{warmup}"

@@ -57,6 +57,7 @@ def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
       >>> run_style(1, "conv2", "ticket")["label"]
       'conv2: ticket'
     """
+    # Colour tells runs apart here, so that line and marker are left to tell branches apart.
     return {**style(branch), "color": COLOURS[place % len(COLOURS)],
             "label": f"{label}: {title(branch)}"}
 
