@@ -16,9 +16,12 @@ import pathlib
 
 import pandas as pd
 from claims import CLAIMS
+from earlier_verdict import earlier
 from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 
+from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.results import paths, runs, store
+from lth_keras.experiments.results.verdicts import judge
 from lth_keras.files import atomic, provenance
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -122,7 +125,7 @@ def page(results: pathlib.Path) -> str:
         "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
         "|---|---|---|---|---|---|",
         *(_row(claim, *found, about) for claim, found in decided.items()), "",
-        *_notes(decided), "## The runs", "",
+        *_notes(decided), *_verdicts(tables, about), "## The runs", "",
         *(line for name, facts in about.items() for line in _run(name, facts, tables[name]))])
 
 
@@ -157,6 +160,29 @@ def _notes(decided: dict[Claim, tuple[str, list[Part]]]) -> list[str]:
              for claim, (verdict, _) in decided.items()
              if claim.note and verdict in (NOT_REPRODUCED, INCONCLUSIVE)]
     return ["## What does not reproduce, or is open", "", *notes, ""] if notes else []
+
+
+def _verdicts(tables: dict[str, pd.DataFrame], about: dict[str, dict]) -> list[str]:
+    """Whether each run found a winning ticket: by the earlier rule, and by the verdict."""
+    rows = []
+    for name, facts in about.items():
+        if not facts["analysis"]:
+            verdict = judge(tables[name], steps=facts["settings"]["steps"])
+            lost = [item.level for item in verdict.levels if item.outcome == "not winning"]
+            more = f" Not winning: level{'s'[:len(lost) > 1]} {', '.join(ranges(lost))}." \
+                if lost and verdict.level else ""
+            rows.append(f"| {name} | {earlier(tables[name])} | {verdict.sentence}{more} |")
+    return ["## Winning tickets, by two verdicts", "",
+            "What a report said of each run by the earlier rule, and what it says now.  The "
+            "earlier rule asked "
+            "that all of a 95% interval lie at or above 0, level by level and uncorrected, so that "
+            "a ticket exactly as good as dense was inconclusive; and beside it named the sparsest "
+            "level whose means won ([studies/earlier_verdict.py](../studies/earlier_verdict.py)).  "
+            "Now a ticket may be worse by stated margins, must beat its re-initialisation, and "
+            "levels are corrected for ([experiments.md](experiments.md#verdicts)).  Runs without "
+            "re-initialised networks can at best match the dense network.  The claims above have "
+            "rules of their own, which are as they were.", "",
+            "| run | earlier | now |", "|---|---|---|", *rows, ""]
 
 
 def _run(name: str, facts: dict, table: pd.DataFrame) -> list[str]:

@@ -68,7 +68,6 @@ def _what(deployment: Deployment) -> Iterator[str]:
     kept = "A network" if density is None else \
         f"A sparse network that keeps {density:.2%} of the prunable weights of the dense network"
     level = facts.get("level")
-    # Whether it is a winning ticket is a verdict over replicates, which an export does not have.
     found = "" if level is None else f", found by pruning {level} times and rewinding the " \
         "remaining weights (Frankle & Carbin, \"The Lottery Ticket Hypothesis\", ICLR 2019)"
     yield f"{kept}{found}."
@@ -76,6 +75,9 @@ def _what(deployment: Deployment) -> Iterator[str]:
     yield f"- Input: {_shape(facts['input'])}. Output: {_shape(facts['output'])}."
     if facts.get("pixels"):
         yield "- Divide pixel values by 255, so that they lie in [0, 1]."
+    if facts.get("verdict"):
+        yield f"- Verdict of its run: {facts['verdict']['run']} This level: " \
+            f"{facts['verdict']['level']}."
     if reference["accuracy"] is not None:
         yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {reference['examples']:,} "
                "held-out examples. Every file was compared with Keras on these examples.")

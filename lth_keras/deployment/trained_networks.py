@@ -15,7 +15,7 @@ from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results import paths, store
+from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import checksums, workdir_lock
@@ -34,6 +34,7 @@ class TrainedNetwork:
       origin: the workdir or ticket file that it was loaded from.
       mark: a hash of the trained weights.
       trained_now: whether it was trained from a ticket for this export.
+      verdict: the verdict of its run, and that of its level, in words; None if there is no run.
     """
 
     config: Config
@@ -43,6 +44,7 @@ class TrainedNetwork:
     origin: pathlib.Path
     mark: str
     trained_now: bool = False
+    verdict: dict[str, str] | None = None
 
     def network(self, data: Any) -> Any:
         """Builds the tf_keras model, without pruning wrappers, and assigns the trained weights.
@@ -65,7 +67,8 @@ class TrainedNetwork:
                 "network": self.config.network, "dataset": self.config.dataset,
                 "level": self.training.level, "replicate": self.training.replicate,
                 "density": self.density, "settings": self.config.identity,
-                "fingerprint": self.config.fingerprint, "trained_now": self.trained_now}
+                "fingerprint": self.config.fingerprint, "trained_now": self.trained_now,
+                "verdict": self.verdict}
 
 
 def require(root: pathlib.Path) -> None:
@@ -146,7 +149,18 @@ def from_workdir(root: "str | os.PathLike[str]", level: int, replicate: int) -> 
         raise WorkdirError("level (--level) must be a level whose trained weights were kept, one "
                            f"of {', '.join(map(str, there))}. Received: {level} of {root}.")
     training = Training(replicate, level)
-    return _source(config, training, Store(root, config).read_trained(training), root)
+    source = _source(config, training, Store(root, config).read_trained(training), root)
+    return dataclasses.replace(source, verdict=_verdict(root, level))
+
+
+def _verdict(root: pathlib.Path, level: int) -> "dict[str, str] | None":
+    # Damage to other trainings of the run is no reason to refuse the export of this one.
+    try:
+        found = runs.read(root).verdict
+    except WorkdirError:
+        return None
+    own = next((str(item) for item in found.levels if item.level == level), "the dense network")
+    return {"run": found.sentence, "level": own}
 
 
 def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],

@@ -142,7 +142,8 @@ def _relative(found: Difference, interval: bool) -> str:
 
 def _badge(level: LevelVerdict, wide: bool) -> str:
     colour = _COLOURS.get(level.outcome, "red")
-    why = level.why if wide else level.why.removeprefix("needs ").removesuffix(" replicates")
+    why = "" if level.outcome == NOT_JUDGED else level.why if wide else \
+        level.why.removeprefix("needs ").removesuffix(" replicates")
     return f"[{colour}]{level.outcome}[/{colour}]{f' ({why})' if why else ''}"
 
 

@@ -4,6 +4,7 @@
                                                   density of all weights and of each
     DIR/RUN/curves/replicate_0/level_03/ticket_0/ over steps: losses and accuracies; and the
                                                   training's settings and results as hparams
+    DIR/RUN/verdict/                              the run's verdict and its levels', as text
 
 The package tensorboard writes the events (`pip install "lth_keras[tensorboard]"`); it does not
 need TensorFlow for this.  Events contain no time of day, so equal runs give equal files.
@@ -78,6 +79,9 @@ def write(run: Run, folder: pathlib.Path) -> None:
             _write(folder / "curves" / where / f"{training.branch}_{training.branch_index}",
                    [*_hparams(run, row), *_curve(curves[training], row),
                     *_results(run.results, row, int(curves[training].step.max()))])
+    _write(folder / "verdict", [_text("verdict", run.verdict.sentence), *(
+        _text(f"verdict/level_{item.level:02d}", str(item), item.level)
+        for item in run.verdict.levels)])
     for (replicate, branch, index), rows in chains.items():
         _write(folder / "by_level" / f"replicate_{replicate}" / f"{branch}_{index}",
                [event for row in rows for event in _results(run.results, row, row["level"])])
@@ -105,6 +109,15 @@ def _scalar(tag: str, value: float, step: int, time: float = 0.0) -> Any:
     from tensorboard.compat.proto import event_pb2, summary_pb2
     return event_pb2.Event(wall_time=time, step=step, summary=summary_pb2.Summary(
         value=[summary_pb2.Summary.Value(tag=tag, simple_value=float(value))]))
+
+
+def _text(tag: str, words: str, step: int = 0) -> Any:
+    from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, types_pb2
+    from tensorboard.plugins.text import metadata
+    kind = metadata.create_summary_metadata(display_name="", description="")
+    value = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[words.encode()])
+    return event_pb2.Event(step=step, summary=summary_pb2.Summary(value=[
+        summary_pb2.Summary.Value(tag=tag, metadata=kind, tensor=value)]))
 
 
 def _hparams(run: Run, row: Mapping[str, Any]) -> Iterable[Any]:

@@ -129,6 +129,7 @@ def test_the_picture_draws_what_was_shipped_at_each_level():
 def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path):
     text = model_card.text(made(tmp_path))
     head = text.split("---")[1]
+    assert "- Verdict of its run: Winning ticket at level 3. This level: winning." in text
     assert 'datasets: ["mnist"]' in head and '"type": "accuracy", "value": 0.98' in head
     for part in ("# lenet, level 3", "51.20% of the prunable weights", "pruning 3 times",
                  "float32 of shape (batch, 28, 28)", "Divide pixel values by 255",

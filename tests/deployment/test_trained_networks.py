@@ -12,6 +12,7 @@ from lth_keras.deployment import trained_networks
 from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results import runs
 from lth_keras.experiments.results.outcome import Start
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import checksums
@@ -68,6 +69,17 @@ def test_a_workdirs_network_is_its_trained_one_with_pruned_weights_at_zero(tmp_p
     assert source.weights["w"].tolist() == [3.0, 0.0] and source.density == 0.5
     assert source.training == Training(0, 1) and not source.trained_now
     assert source.about["level"] == 1 and source.about["fingerprint"] == FABRICATED.fingerprint
+
+
+def test_a_network_of_a_run_has_the_verdict_of_the_run_and_of_its_level(tmp_path):
+    root = fill(tmp_path, {0: (0.9,), 1: (0.9,)})
+    verdict = runs.read(root).verdict
+    of_level, dense = (trained_networks.from_workdir(root, level, 0) for level in (1, 0))
+    assert of_level.about["verdict"] == {"run": verdict.sentence, "level": str(verdict.levels[0])}
+    assert dense.about["verdict"] == {"run": verdict.sentence, "level": "the dense network"}
+    record = root / "replicate_0" / "level_00" / "ticket_0" / "curve.csv"
+    record.write_text("damaged")  # Another training's: no reason to refuse this one.
+    assert trained_networks.from_workdir(root, 1, 0).verdict in (None, of_level.verdict)
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,16 @@ def test_results_are_scalars_over_levels_and_curves_over_steps(tmp_path):
     assert scalars(training, "results/test_accuracy_final") == [(100, pytest.approx(0.96))]
 
 
+def test_the_verdict_is_text(tmp_path):
+    run = workdir(tmp_path / "w")
+    tensorboard.write(run, tmp_path / "t")
+    found = read(tmp_path / "t" / "verdict")
+    texts = {tag: found.Tensors(tag)[0].tensor_proto.string_val[0].decode()
+             for tag in found.Tags()["tensors"]}
+    assert texts == {"verdict": run.verdict.sentence,
+                     "verdict/level_01": str(run.verdict.levels[0])}
+
+
 def test_densities_of_weights_and_accuracies_at_steps_are_scalars_where_there_are_any(tmp_path):
     run = workdir(tmp_path / "w")
     run.results["density_fc1/kernel"] = 0.25
@@ -84,7 +94,8 @@ def test_written_again_it_is_the_same_files(tmp_path):
         tensorboard.write(run, tmp_path / "t")
         return {path: path.read_bytes() for path in (tmp_path / "t").rglob("*") if path.is_file()}
     first = files()
-    assert len(first) == 7 + 5 and files() == first  # Seven trainings, of five chains.
+    # Seven trainings, of five chains, and the verdict.
+    assert len(first) == 7 + 5 + 1 and files() == first
 
 
 def test_events_are_written_without_tensorflow(tmp_path):

@@ -10,9 +10,12 @@ import pandas as pd
 import pytest
 import reproduction
 import workdirs
+from earlier_verdict import earlier
 
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.results.statistics import Estimate
+from lth_keras.experiments.results.verdicts import judge
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLAIMS = {claim.name: claim for claim in claims.CLAIMS}
@@ -363,3 +366,27 @@ def test_replicates_are_added_to_those_that_are_kept(tmp_path):
 def test_the_page_is_what_the_kept_results_say():
     assert (ROOT / "docs" / "reproduction.md").read_text() == reproduction.page(
         ROOT / "studies" / "results")
+
+
+def test_the_earlier_verdict_asked_for_more_than_as_good():
+    table = results(replicates=8, control=0.01)
+    good = table[table.level.isin([0, 7])]
+    assert earlier(good) == "Winning ticket at level 7; levels: winning at 7"
+    assert earlier(good[good.replicate == 0]) == \
+        "Winning ticket at level 7, not told from chance; levels: inconclusive at 7"
+    assert earlier(good[good.branch == "ticket"]) == (
+        "Winning ticket at level 7, not compared with a re-initialised network; levels: "
+        "inconclusive at 7")
+    same = results(replicates=8, control=0.01, noise=0.05, accuracy=dict.fromkeys(ACCURACY, 0.98))
+    same = same[same.level.isin([0, 15])]
+    assert earlier(same).endswith("levels: inconclusive at 15")
+    assert judge(same, Margins(accuracy=0.01)).outcome == "winning"
+
+
+def test_kept_runs_have_both_verdicts_and_analyses_none():
+    page = (ROOT / "docs" / "reproduction.md").read_text()
+    rows = page[page.index("## Winning tickets, by two verdicts"):page.index("## The runs")]
+    _, about = reproduction.read(ROOT / "studies" / "results")
+    assert all((f"\n| {name} | " in rows) == (not facts["analysis"])
+               for name, facts in about.items())
+    assert "| Winning tickets at levels 3, 5, 7, 9, 12; the sparsest" in rows

@@ -21,6 +21,7 @@ REFUSED = row("float16_sparse", status="refused", accuracy=np.nan, max_error=np.
               latency_1_us=np.nan, latency_1_low_us=np.nan, latency_1_high_us=np.nan)
 FACTS = {"name": "lenet, level 3", "level": 3, "density": 0.512, "replicate": 0,
          "preset": "lenet_300_100", "dataset": "mnist", "fingerprint": "0a1b2c3d4e",
+         "verdict": {"run": "Winning ticket at level 3.", "level": "winning"},
          "settings": {"preset": "lenet_300_100", "steps": 100, "fraction": {"default": 0.2}},
          "pixels": True,
          "input": {"shape": [28, 28], "dtype": "float32"},

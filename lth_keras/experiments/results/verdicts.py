@@ -86,7 +86,8 @@ class LevelVerdict:
       needed: replicates that would settle an inconclusive level with 80% probability were the true
         differences and deviations those seen; None if it is settled, or that is unknown.
       differences: steps and accuracy less the dense network's, then less the control's.
-      p_winning: of the claim that it wins (of a fit: matches), corrected for the levels judged.
+      p_winning: of the claim that it wins (of a fit: matches), corrected for the levels judged;
+        None if it is not judged.
       p_not: likewise of the claim that it does not.
     """
 
@@ -96,8 +97,8 @@ class LevelVerdict:
     why: str
     needed: int | None
     differences: tuple[Difference, ...]
-    p_winning: float = 1.0
-    p_not: float = 1.0
+    p_winning: float | None = None
+    p_not: float | None = None
 
     def __str__(self) -> str:
         return f"{self.outcome}: {self.why}" if self.why else self.outcome
@@ -404,7 +405,7 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _
     if most < 2:
         return _said_of_one([found[level] for level in still], pairs, others)
     easiest = min((item for item in judged if item.level in still),
-                  key=lambda item: (item.needed or math.inf, item.p_winning))
+                  key=lambda item: (item.needed or math.inf, item.p_winning or 0.0))
     where = f" at level {easiest.level}" if len(still) > 1 else ""
     settles = f"about {easiest.needed} would{where}" if easiest.needed else \
         f"{easiest.why}{where}" if found[easiest.level].open else \
