@@ -165,6 +165,7 @@ def _asked(arguments: argparse.Namespace) -> _Asked:
 
 
 def _source(arguments: argparse.Namespace) -> pathlib.Path:
+    # Flags that make no sense for a ticket are refused rather than ignored.
     if arguments.source is None or not os.path.lexists(arguments.source):
         raise LotteryError("TICKET_OR_WORKDIR must be a workdir or a ticket file that `lth run` "
                            f"made. Received: {arguments.source or 'none'}.")

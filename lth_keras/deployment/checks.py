@@ -264,5 +264,6 @@ def gzip_size(path: "str | os.PathLike[str]") -> int:
 
 
 def _files(path: pathlib.Path) -> list[pathlib.Path]:
+    # Sorted: the order of a folder's entries differs between machines, and changes a tar file.
     return [path] if path.is_file() else sorted(each for each in path.rglob("*")
                                                 if each.is_file())

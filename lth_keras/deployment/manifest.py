@@ -115,6 +115,7 @@ class Budget:
                 limit = "in [0, 1]" if most == 1 else ">= 0"
                 raise LotteryError(f"{name} must be a number {limit}. Received: {value!r}.")
 
+    # False without any limit, so that `if budget:` asks whether the user gave one.
     def __bool__(self) -> bool:
         return dataclasses.astuple(self) != (None, None, None)
 

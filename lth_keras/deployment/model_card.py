@@ -193,6 +193,7 @@ def _refused(deployment: Deployment) -> Iterator[str]:
 
 
 def _provenance(facts: dict[str, Any]) -> Iterator[str]:
+    # Everything that is needed to train and measure the same network again.
     yield "## Where it comes from"
     yield ""
     if facts.get("preset"):
@@ -247,6 +248,7 @@ def _use(deployment: Deployment) -> Iterator[str]:
 
 
 def _limits(deployment: Deployment) -> Iterator[str]:
+    # What the measurements do not show: model cards should say what a model was not tested for.
     yield "## Limits"
     yield ""
     yield ("- Accuracy was measured on held-out examples of one data set. Accuracy on other data, "

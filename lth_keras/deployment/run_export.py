@@ -147,6 +147,7 @@ class RunExporter:
 
 
 def _earlier(folder: pathlib.Path, asked: dict[str, Any]) -> "Deployment | None":
+    # An export of the folder that answers the same question, if there is one.
     try:
         made = manifest.read(folder)
     except LotteryError:  # There is no export, or one that was killed before it was complete.

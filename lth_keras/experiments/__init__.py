@@ -1,20 +1,20 @@
-"""The papers' experiments: levels x branches x replicates, trained, recorded, resumed.
+"""Runs the papers' experiments: trains levels x branches x replicates, and stores the results.
 
-What `lth run` does.  A configuration (`config`) names the trainings; a store (`results`) knows
-which are done; the others are trained (`training`), in this process or in workers, and recorded.
-What is recorded is not trained again: resuming is the same as running.
+A configuration (`config`) determines the trainings.  A store (`results`) knows which of them are
+finished in the workdir; the others are trained (`training`), in this process or in workers, and
+recorded.  Recorded trainings are not repeated, so resuming is the same as running.
 
 Read in this order:
 
-1. `config`: settings, presets, branches, strategies, and which trainings they come to.
-2. `results`: the workdir: records of trainings, checked, repaired, summarised and judged.
+1. `config`: settings, presets, branches, strategies, and the trainings that follow from them.
+2. `results`: the workdir: records of trainings, their repair, statistics and verdicts.
 3. `training`: networks, data sets, the compiled loop, and one round from ticket to ticket.
-4. `remaining`: what a configuration asks for that a store does not have yet.
-5. `experiment`: `Experiment.run`, the loop that hands out trainings and keeps what comes back.
-6. `pools`, `clusters`: who trains: this process, worker processes here, Ray, Dask.  A worker runs
-   `worker`; what is sent between processes travels as `parcels`.
-7. `progress`: the bar and the estimate, in a terminal or a notebook.
-8. `run_experiment`: all of it put together, for `lth run` and for lth.run.
+4. `remaining`: finds the trainings that a workdir does not have yet.
+5. `experiment`: `Experiment.run`, the loop that submits trainings and stores their results.
+6. `pools`, `clusters`: run trainings in this process, in worker processes, on Ray or on Dask.  A
+   worker runs `worker`; `parcels` sends values between processes.
+7. `progress`: the progress bar and the estimated time, in a terminal or a notebook.
+8. `run_experiment`: all of this together, for `lth run` and for lth.run.
 
-The process that starts a run loads no TensorFlow; its workers do.
+The process that starts a run does not load TensorFlow; its workers do.
 """

@@ -94,6 +94,8 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
                         steps_of(config, training) for training in waiting)))
                     Experiment(config, store, display, pool, manner.on_divergence).run()
         except KeyboardInterrupt:
-            say(f"Interrupted. What is finished is in {root}; {manner.again} goes on from there.")
+            # Trainings that were running are lost, since only finished ones are stored.
+            say(f"Interrupted. Finished trainings are in {root}; {manner.again} continues from "
+                "there.")
             raise
     return not manner.dry_run

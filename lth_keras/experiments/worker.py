@@ -96,7 +96,7 @@ def train(config: str, placement: Placement, training: Training, start: Start,
     counts: Array = np.zeros(place + 1, np.int64)
     with contextlib.suppress(OSError):  # The file does not exist on another machine.
         counts = np.memmap(path, np.int64, "r+")
-    counts[place] = 0  # A training that is tried again starts anew.
+    counts[place] = 0  # A training that is tried again starts from its first step.
 
     def count(steps: int) -> None:
         counts[place] += steps

@@ -294,11 +294,13 @@ def fresh_slots(optimizer: Any) -> dict[str, float]:
 
 
 def _count_slots(model: Any, saved: list[tf.Variable]) -> int:
+    # Reported to the user: an optimizer whose slots were not found would show here as 0.
     slots = {id(slot) for weight in model.trainable_variables
              for slot in slots_of(model.optimizer, weight).values()}
     return sum(id(variable) in slots for variable in saved)
 
 
 def _learning_rate(optimizer: Any) -> float | None:
+    # A schedule has no value of its own: it follows from the iteration count.
     rate = optimizer.learning_rate
     return float(keras.backend.get_value(rate)) if isinstance(rate, tf.Variable) else None

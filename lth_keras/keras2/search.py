@@ -253,6 +253,7 @@ class Search:
         return rewinding.read({name: item.weight for name, item in self._weights.items()})
 
     def _add_ticket(self, metrics: Mapping[str, Any]) -> None:
+        # All tickets share the arrays of theta_k: only masks take memory.
         assert self._theta is not None
         self.tickets.append(Ticket(self._theta.weights, self.masks, self.level,
                                    {**self._provenance, "pruned_after": _finite(metrics)}))

@@ -140,7 +140,8 @@ def _write(runs: Sequence[Run], out: "pathlib.Path | None",
     inside = runs[0].root if alone else None
     out = out or (inside / "plots" if inside else pathlib.Path(DEFAULT_OUT))
     drawable, drawn, failed = [run for run in runs if run.drawable], [], None
-    # The paper's figures need its experiments; for fits alone, that all are left out goes unsaid.
+    # The paper's figures need its experiments. If there are only fits, it is not said that all
+    # figures are left out.
     left_out = {number: why for number, figure in FIGURES.items()
                 if any(run.config for run in drawable) and (why := figure.lacks(drawable))}
     for picture in _pictures(drawable):

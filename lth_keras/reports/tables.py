@@ -91,6 +91,7 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
 
 
 def _at_the_end(results: pd.DataFrame) -> list[str]:
+    # Whatever metrics the user's model has: a fit's own columns are not known in advance.
     # The first few of a fit's own metrics, those on validation data before those in training.
     names = [name for name in own_metrics(results) if name not in ("steps", "epochs")
              and not name.endswith(EARLY) and results[name].notna().any()]

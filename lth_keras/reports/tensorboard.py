@@ -157,6 +157,7 @@ def _write(folder: pathlib.Path, events: Iterable[Any]) -> None:
 
 
 def _is_number(value: Any) -> bool:
+    # TensorBoard draws NaN as a gap with a warning: values that are missing are left out.
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

@@ -216,7 +216,7 @@ def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(
             break
     rest = process.stdout.read()
     assert process.wait(60) == 130
-    assert "the same command goes on from there" in rest and "Traceback" not in rest
+    assert "the same command continues from there" in rest and "Traceback" not in rest
     capsys.readouterr()
     assert lth(*SMALL, "--workdir", tmp_path / "stopped") == 0
     done = capsys.readouterr().out

@@ -109,7 +109,7 @@ def _operation(node: Any, places: dict[int, int], shared: bool) -> "Operation | 
             return reason
     # A smaller layer is made from the config of the old one.
     if type(layer) in layer_channels.READERS and not _remakeable(layer):
-        return "it cannot be made anew from its get_config (a function that is not registered?)"
+        return "it cannot be made from its get_config (perhaps a function is not registered)"
     sources = tuple(places[id(tensor)] for tensor in node.keras_inputs)
     return layer_channels.read(Call(layer, sources, places[id(made[0])],
                                 tuple(_shape(tensor) for tensor in node.keras_inputs),

@@ -63,7 +63,7 @@ class Branch:
         return asked if level or self.name == TICKET else 0
 
     def until(self, rounds: int) -> "Branch":
-        """The branch of a run of so many rounds, which says what its last level is.
+        """Returns the branch with "last" replaced by the last level of a run with `rounds` rounds.
 
         Example:
           >>> str(parse("reinit@last").until(3))

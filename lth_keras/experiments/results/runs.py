@@ -274,6 +274,7 @@ def _shared(one: Run, other: Run) -> str:
 
 
 def _by_replicate(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    # In the order of replicates, whatever the order in which workdirs are given.
     return pd.concat(parts).sort_values("replicate", kind="stable", ignore_index=True)
 
 

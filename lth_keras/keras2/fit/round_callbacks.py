@@ -83,6 +83,7 @@ def _attributes(callback: Any) -> dict[str, Any]:
 
 
 def _copied(value: Any) -> Any:
+    # Lists and arrays are changed in place by callbacks: without copies nothing would differ.
     if isinstance(value, (np.ndarray, np.generic)):
         return np.array(value)
     if isinstance(value, dict):
@@ -131,6 +132,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _same(one: Any, other: Any) -> bool:
+    # Arrays bit for bit, and nothing by a user's own __eq__, which may do anything.
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(_same, one, other))
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):

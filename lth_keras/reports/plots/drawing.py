@@ -256,6 +256,7 @@ def level_near(rows: pd.DataFrame, density: float) -> int:
     return int(means.index[int(np.abs(means.to_numpy(float) - density).argmin())])
 
 
+# A deep network has too many weights for a figure: the first and last layers behave differently.
 def shown_weights(names: Sequence[str]) -> list[str]:
     """Returns the weights that get a panel: all, or of many the first, the last and some between.
 
