@@ -15,6 +15,7 @@ import pandas as pd
 
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import fits, statistics
+from lth_keras.experiments.results.evidence import CONTROL, ERROR, INTERVAL
 from lth_keras.experiments.results.runs import about, Run
 from lth_keras.experiments.results.statistics import (
     Estimate,
@@ -23,7 +24,7 @@ from lth_keras.experiments.results.statistics import (
     quality,
     TEST,
 )
-from lth_keras.experiments.results.verdicts import CONTROL, ERROR, INTERVAL, margins_text
+from lth_keras.experiments.results.verdicts import margins_text
 from lth_keras.files import atomic, provenance
 from lth_keras.reports.plots import drawing, styles
 

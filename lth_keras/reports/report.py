@@ -14,9 +14,9 @@ from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.results import paths, runs, statistics, store
+from lth_keras.experiments.results.evidence import CONTROL
 from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.runs import about, apart, read_all, Run
-from lth_keras.experiments.results.verdicts import CONTROL
 from lth_keras.files import workdir_lock
 from lth_keras.reports import html_page, tables
 from lth_keras.reports import tensorboard as events

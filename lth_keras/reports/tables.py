@@ -11,6 +11,7 @@ from rich.table import Table
 
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import statistics
+from lth_keras.experiments.results.evidence import CONTROL, Difference, INTERVAL
 from lth_keras.experiments.results.fits import EARLY
 from lth_keras.experiments.results.statistics import (
     Estimate,
@@ -21,10 +22,7 @@ from lth_keras.experiments.results.statistics import (
     TEST,
 )
 from lth_keras.experiments.results.verdicts import (
-    CONTROL,
-    Difference,
     INCONCLUSIVE,
-    INTERVAL,
     LevelVerdict,
     margins_text,
     MATCHING,

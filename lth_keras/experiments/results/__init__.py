@@ -16,5 +16,6 @@ Read in this order:
 7. `runs`: one or several workdirs, read as one run.
 8. `statistics`: means, paired differences, intervals, replicates needed.
 9. `significance`: one-sided tests, equivalence by two of them, Holm's correction for many.
-10. `verdicts`: whether a run has a winning ticket, by stated rules and margins.
+10. `evidence`: what the replicates say of each condition that a winning ticket meets.
+11. `verdicts`: whether a run has a winning ticket, by stated rules and margins.
 """

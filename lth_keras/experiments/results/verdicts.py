@@ -30,48 +30,32 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.margins import DEFAULT, Margins
-from lth_keras.experiments.results.significance import chance, holm
+from lth_keras.experiments.results.evidence import (
+    CONTROL,
+    Difference,
+    differences_of,
+    ERROR,
+    Evidence,
+    evidence_of,
+    Pairs,
+    replicates_to_decide,
+)
+from lth_keras.experiments.results.significance import holm
 from lth_keras.experiments.results.statistics import (
     diverged,
-    Estimate,
     MOST_REPLICATES,
     Quality,
     quality,
-    relative,
-    replicates_needed,
     STEPS,
-    student,
     trained,
 )
 
 WINNING, MATCHING, NOT_WINNING, INCONCLUSIVE = "winning", "matching", "not winning", "inconclusive"
 NOT_JUDGED, NO_VERDICT = "not judged", "no verdict"
-CONTROL = "reinit"
-DENSE = "dense"
-ERROR = 0.05  # Of all the claims of a run together.
-INTERVAL = 1 - 2 * ERROR  # Its ends are the bounds of one-sided tests at ERROR.
-_Values = Sequence[Any]  # Of float, one a replicate: above 0 speaks for what is claimed.
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """A ticket less another network, in the mean over replicates that have both.
-
-    Attributes:
-      against: "dense" or "reinit".
-      measure: `statistics.STEPS`, or the measure of how good a network is.
-      estimate: of accuracies their difference, of steps and losses a share of the other's, each
-        with its 90% interval; None if no replicate has both.
-    """
-
-    against: str
-    measure: Quality
-    estimate: Estimate | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,105 +115,6 @@ class Verdict:
                 "margins": dataclasses.asdict(self.margins), "error": ERROR, "levels": levels}
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Condition:
-    # Holds if in one of the ways all means lie above 0; fails if all of `against` do.
-    failure: str
-    ways: tuple[tuple[_Values, ...], ...]
-    against: tuple[_Values, ...]
-
-    @property
-    def p_holds(self) -> float:
-        return min(1.0, len(self.ways) * min(max(map(chance, way)) for way in self.ways))
-
-    @property
-    def p_fails(self) -> float:
-        return max(map(chance, self.against))
-
-    @property
-    def seems_to_hold(self) -> bool:
-        return any(all(np.mean(values) > 0 for values in way) for way in self.ways)
-
-    @property
-    def pairs(self) -> int:
-        return min(len(values) for way in self.ways for values in way)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Level:
-    # What a level's verdict rests on; `open` says why it cannot win whatever the tests say.
-    level: int
-    density: float
-    conditions: tuple[_Condition, ...]
-    differences: tuple[Difference, ...]
-    open: str
-
-    @property
-    def p_winning(self) -> float:
-        return 1.0 if self.open else max(item.p_holds for item in self.conditions)
-
-    @property
-    def p_not(self) -> float:
-        return min(1.0, len(self.conditions) * min(item.p_fails for item in self.conditions))
-
-    @property
-    def replicates(self) -> int:
-        return min(item.pairs for item in self.conditions)
-
-    @property
-    def seems_to_win(self) -> bool:
-        return all(item.seems_to_hold for item in self.conditions)
-
-
-class _Pairs:
-    # The tickets of a run beside the networks that they are compared with, replicate by replicate.
-
-    def __init__(self, results: pd.DataFrame, margins: Margins):
-        self.good, self.margins = quality(results), margins
-        self.results = results
-        columns = ["density", STEPS.column, self.good.column]
-        means = trained(results).groupby(["branch", "level", "replicate"])[columns].mean()
-        tables = {column: means[column].unstack("replicate") for column in columns}
-        keys = [(str(branch), int(level)) for branch, level in tables["density"].index]
-        self._values = {column: dict(zip(keys, table.to_numpy(float), strict=True))
-                        for column, table in tables.items()}
-        self.levels = sorted(level for branch, level in keys if branch == "ticket" and level)
-        controlled = [level for level in self.levels if (CONTROL, level) in keys]
-        self.controlled, self.judged = bool(controlled), controlled or self.levels
-
-    def of(self, column: str, *networks: tuple[str, int]) -> list[Any]:
-        """A measure of each of some networks, in the replicates that have all of them."""
-        values = self._values[column]
-        if any(network not in values for network in networks):
-            return [np.empty(0) for _ in networks]
-        rows = np.stack([values[network] for network in networks])
-        return list(rows[:, ~np.isnan(rows).any(axis=0)])
-
-    def density(self, level: int) -> float:
-        """Of the tickets of a level, in the mean over replicates."""
-        return float(self.of("density", ("ticket", level))[0].mean())
-
-    def margin(self, measure: Quality) -> float:
-        return self.margins.steps if measure == STEPS else \
-            self.margins.accuracy if measure.is_share else self.margins.loss
-
-    def pair(self, measure: Quality, level: int, against: str) -> list[Any]:
-        return self.of(measure.column, ("ticket", level),
-                       ("ticket", 0) if against == DENSE else (CONTROL, level))
-
-    def advantage(self, measure: Quality, level: int, against: str, slack: float) -> Any:
-        """How much better the ticket is than the other network, and by how much it may be worse."""
-        ticket, other = self.pair(measure, level, against)
-        allowed = slack if measure.is_share else slack * abs(other)
-        return measure.sign * (ticket - other) + allowed
-
-    def difference(self, measure: Quality, level: int, against: str) -> Difference:
-        ticket, other = self.pair(measure, level, against)
-        found = None if not len(ticket) else student(ticket - other, INTERVAL) \
-            if measure.is_share else relative(ticket, other, INTERVAL)
-        return Difference(against, measure, found)
-
-
 def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None = None) -> Verdict:
     """The verdict of a run, and that of each of its levels.
 
@@ -246,8 +131,8 @@ def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None =
     said = f" {diverged(results)}".rstrip()
     if why:
         return Verdict(NO_VERDICT, None, f"No verdict: {why}{said}", (), margins)
-    pairs = _Pairs(results, margins)
-    tried = [_level(pairs, level, steps) for level in pairs.judged]
+    pairs = Pairs(results, margins)
+    tried = [evidence_of(pairs, level, steps) for level in pairs.judged]
     winning = holm(level.p_winning for level in tried)
     losing = holm(level.p_not for level in tried)
     judged = [_decide(level, won, lost, pairs, len(tried))
@@ -257,7 +142,7 @@ def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None =
         if level not in levels:
             levels[level] = LevelVerdict(
                 level, pairs.density(level), NOT_JUDGED, "no reinit", None,
-                _differences(pairs, level))
+                differences_of(pairs, level))
     outcome = _of_run([item.outcome for item in judged])
     winner = max((item.level for item in judged if item.outcome in (WINNING, MATCHING)),
                  default=None)
@@ -277,42 +162,7 @@ def _nothing_to_judge(results: pd.DataFrame) -> str:
     return "" if (tickets.level > 0).any() else "no pruned ticket is trained yet."
 
 
-def _level(pairs: _Pairs, level: int, steps: "int | None") -> _Level:
-    def ahead(measure: Quality, against: str, slack: float) -> Any:
-        return pairs.advantage(measure, level, against, slack)
-    good, conditions = pairs.good, []
-    margin, lost = pairs.margin(good), pairs.margin(STEPS)
-    for measure, slack, failure in (
-            (STEPS, lost, "later than dense"),
-            (good, margin, "less accurate than dense" if good.is_share else "worse than dense")):
-        found = ahead(measure, DENSE, slack)
-        conditions.append(_Condition(failure, ((found,),), (-found,)))
-    if pairs.controlled:
-        faster = (ahead(STEPS, CONTROL, 0), ahead(good, CONTROL, margin))
-        better = (ahead(good, CONTROL, 0), ahead(STEPS, CONTROL, lost))
-        conditions.append(_Condition("no better than reinit", (faster, better), (
-            -ahead(STEPS, CONTROL, -lost), -ahead(good, CONTROL, -margin))))
-    rows = pairs.results[(pairs.results.branch == "ticket") & (pairs.results.level == level)]
-    return _Level(level, pairs.density(level), tuple(conditions),
-                  _differences(pairs, level), _why_open(rows, steps))
-
-
-def _why_open(rows: pd.DataFrame, steps: "int | None") -> str:
-    gone = len(rows) - len(trained(rows))
-    if gone:
-        return f"{gone} diverged"
-    last = rows.steps if "epochs" in rows and "steps" in rows else steps
-    late = 0 if last is None else int((rows.early_stop_step >= last).sum())
-    return f"early stop not reached in {late} of {len(rows)}" if late else ""
-
-
-def _differences(pairs: _Pairs, level: int) -> tuple[Difference, ...]:
-    return tuple(pairs.difference(measure, level, against)
-                 for against in ((DENSE, CONTROL) if pairs.controlled else (DENSE,))
-                 for measure in (STEPS, pairs.good))
-
-
-def _decide(level: _Level, won: float, lost: float, pairs: _Pairs, tried: int) -> LevelVerdict:
+def _decide(level: Evidence, won: float, lost: float, pairs: Pairs, tried: int) -> LevelVerdict:
     outcome, needed, why = INCONCLUSIVE, None, ""
     if won <= ERROR:
         outcome = WINNING if pairs.controlled else MATCHING
@@ -325,36 +175,11 @@ def _decide(level: _Level, won: float, lost: float, pairs: _Pairs, tried: int) -
     elif level.replicates < 2:
         why = "one replicate" if level.replicates else "no replicate has both networks"
     else:
-        needed = _needed(level, tried)
+        needed = replicates_to_decide(level, tried)
         why = f"needs over {MOST_REPLICATES:,} replicates" if needed is None else \
             f"needs {needed} replicates"
     return LevelVerdict(level.level, level.density, outcome, why, needed, level.differences, won,
                         lost)
-
-
-def _needed(level: _Level, tried: int) -> "int | None":
-    # For the first of Holm's steps: the others ask for less.
-    if level.seems_to_win:
-        return max((_least([_enough(way, ERROR / tried / len(item.ways)) for way in item.ways])
-                    for item in level.conditions), key=lambda count: count or math.inf)
-    return _least([_enough(item.against, ERROR / tried / len(level.conditions))
-                   for item in level.conditions])
-
-
-def _enough(claims: Sequence[_Values], error: float) -> "int | None":
-    # Replicates for all of some claims; None if one of them does not look true.
-    counts = []
-    for values in claims:
-        found = student(values)
-        if found.mean <= 0:
-            return None
-        counts.append(math.ceil(-math.log2(error)) if not found.deviation else
-                      replicates_needed(found, confidence=1 - 2 * error))
-    return None if None in counts else max(filter(None, counts))
-
-
-def _least(counts: Sequence["int | None"]) -> "int | None":
-    return min(filter(None, counts), default=None)
 
 
 def _of_run(outcomes: Sequence[str]) -> str:
@@ -367,7 +192,7 @@ def _of_run(outcomes: Sequence[str]) -> str:
 # The sentences.
 
 
-def _said_won(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _Pairs) -> str:
+def _said_won(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
     winners = [item.level for item in judged if item.outcome in (WINNING, MATCHING)]
     best = next(level for level in tried if level.level == winners[-1])
     word = "Winning" if pairs.controlled else "Matching"
@@ -381,7 +206,7 @@ def _said_won(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _P
             f"{_basis(best, tried, pairs)}){unknown}.")
 
 
-def _said_lost(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _Pairs) -> str:
+def _said_lost(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
     word = "winning" if pairs.controlled else "matching"
     if len(judged) > 1:
         ending = ", and better than re-initialised" if pairs.controlled else ""
@@ -393,7 +218,7 @@ def _said_lost(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _
             f"of {_margins(pairs)} ({_figures(level, pairs)}; {_basis(level, tried, pairs)}).")
 
 
-def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _Pairs) -> str:
+def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
     still = [item.level for item in judged if item.outcome == INCONCLUSIVE]
     found = {level.level: level for level in tried}
     most = max(found[level].replicates for level in still)
@@ -415,7 +240,7 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[_Level], pairs: _
             f"({figures}margins {_margins(pairs)}).")
 
 
-def _said_of_one(still: Sequence[_Level], pairs: _Pairs, others: str) -> str:
+def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
     means = [level for level in still if level.seems_to_win and not level.open]
     best = f"the sparsest that is within the margins of {_margins(pairs)} is level " \
         f"{means[-1].level}, with {means[-1].density:.1%} of the weights" if means else \
@@ -427,12 +252,12 @@ def _said_of_one(still: Sequence[_Level], pairs: _Pairs, others: str) -> str:
             f"{best}{others}.")
 
 
-def _good_as_dense(pairs: _Pairs) -> str:
+def _good_as_dense(pairs: Pairs) -> str:
     return (f"as fast and as {'accurate' if pairs.good.is_share else 'good'} as the dense network, "
             f"within {margins_text(pairs.margins, pairs.good, 'its')}")
 
 
-def _margins(pairs: _Pairs) -> str:
+def _margins(pairs: Pairs) -> str:
     return margins_text(pairs.margins, pairs.good)
 
 
@@ -449,7 +274,7 @@ def margins_text(margins: Margins, good: Quality, whose: str = "the dense networ
     return f"{margins.steps * 100:g}% of {whose} steps and {worse}"
 
 
-def _figures(level: _Level, pairs: _Pairs) -> str:
+def _figures(level: Evidence, pairs: Pairs) -> str:
     networks = {"": ("ticket", level.level), "dense ": ("ticket", 0)} | (
         {"re-initialised ": (CONTROL, level.level)} if pairs.controlled else {})
     lines = []
@@ -462,12 +287,12 @@ def _figures(level: _Level, pairs: _Pairs) -> str:
     return "; ".join(lines)
 
 
-def _basis(level: _Level, tried: Sequence[_Level], pairs: _Pairs) -> str:
+def _basis(level: Evidence, tried: Sequence[Evidence], pairs: Pairs) -> str:
     over = f" over the {len(tried)} levels tried" if len(tried) > 1 else ""
     return f"{_count(level.replicates, pairs)}, error at most {ERROR:.0%}{over}"
 
 
-def _count(replicates: int, pairs: _Pairs) -> str:
+def _count(replicates: int, pairs: Pairs) -> str:
     what = "search" if "epochs" in pairs.results else "replicate"
     plural = {"search": "searches", "replicate": "replicates"}[what]
     return f"one {what}" if replicates == 1 else f"{replicates} {plural}"
@@ -477,5 +302,5 @@ def _named(levels: Sequence[int]) -> str:
     return f"level{'s'[:len(levels) > 1]} {', '.join(ranges(levels))}"
 
 
-_SENTENCES: dict[str, Callable[[Sequence[LevelVerdict], Sequence[_Level], _Pairs], str]] = {
+_SENTENCES: dict[str, Callable[[Sequence[LevelVerdict], Sequence[Evidence], Pairs], str]] = {
     WINNING: _said_won, MATCHING: _said_won, NOT_WINNING: _said_lost, INCONCLUSIVE: _said_open}

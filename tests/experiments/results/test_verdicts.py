@@ -8,7 +8,8 @@ import pytest
 from rows import rows
 
 from lth_keras.experiments.config.margins import DEFAULT, Margins
-from lth_keras.experiments.results.verdicts import ERROR, judge
+from lth_keras.experiments.results.evidence import ERROR
+from lth_keras.experiments.results.verdicts import judge
 
 EXACT = Margins(accuracy=0.0, steps=0.0)
 

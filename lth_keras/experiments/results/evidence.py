@@ -1,0 +1,263 @@
+"""Evidence: what the replicates say of each condition that a winning ticket meets.
+
+    results -> Pairs -> Evidence of a level: its conditions, each with a p-value for and against it
+
+A condition is a set of claims that means over replicates lie above 0, such as "ticket's accuracy -
+dense network's accuracy + margin", each tested by `significance.chance`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lth_keras.experiments.config.margins import Margins
+from lth_keras.experiments.results.significance import chance
+from lth_keras.experiments.results.statistics import (
+    Estimate,
+    Quality,
+    quality,
+    relative,
+    replicates_needed,
+    STEPS,
+    student,
+    trained,
+)
+
+CONTROL = "reinit"
+DENSE = "dense"
+ERROR = 0.05  # Of all the claims of a run together.
+INTERVAL = 1 - 2 * ERROR  # Its ends are the bounds of one-sided tests at ERROR.
+_Values = Sequence[Any]  # Of float, one a replicate: above 0 speaks for what is claimed.
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A ticket less another network, in the mean over replicates that have both.
+
+    Attributes:
+      against: "dense" or "reinit".
+      measure: `statistics.STEPS`, or the measure of how good a network is.
+      estimate: of accuracies their difference, of steps and losses a share of the other's, each
+        with its 90% interval; None if no replicate has both.
+    """
+
+    against: str
+    measure: Quality
+    estimate: Estimate | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Condition:
+    """One of the statements that make a winning ticket.
+
+    Attributes:
+      failure: what is wrong with a level that fails it, in a few words.
+      ways: claims, all of which hold in at least one of the ways if the condition holds.
+      against: claims, all of which hold if the condition fails.
+    """
+
+    failure: str
+    ways: tuple[tuple[_Values, ...], ...]
+    against: tuple[_Values, ...]
+
+    @property
+    def p_holds(self) -> float:
+        """The p-value of the condition; several ways share the error (Bonferroni)."""
+        return min(1.0, len(self.ways) * min(max(map(chance, way)) for way in self.ways))
+
+    @property
+    def p_fails(self) -> float:
+        """The p-value of its failure."""
+        return max(map(chance, self.against))
+
+    @property
+    def seems_to_hold(self) -> bool:
+        """Whether the means alone say so."""
+        return any(all(np.mean(values) > 0 for values in way) for way in self.ways)
+
+    @property
+    def pairs(self) -> int:
+        """How many replicates it rests on."""
+        return min(len(values) for way in self.ways for values in way)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the verdict of a level rests on.
+
+    Attributes:
+      level: >= 1.
+      density: in [0, 1], mean over replicates.
+      conditions: those that a winning ticket meets.
+      differences: steps and accuracy less the dense network's, then less the control's.
+      open: why the level cannot win whatever the tests say; "" if it can.
+    """
+
+    level: int
+    density: float
+    conditions: tuple[Condition, ...]
+    differences: tuple[Difference, ...]
+    open: str
+
+    @property
+    def p_winning(self) -> float:
+        """The p-value of all conditions together, not corrected for other levels."""
+        return 1.0 if self.open else max(item.p_holds for item in self.conditions)
+
+    @property
+    def p_not(self) -> float:
+        """The p-value of the failure of at least one of them."""
+        return min(1.0, len(self.conditions) * min(item.p_fails for item in self.conditions))
+
+    @property
+    def replicates(self) -> int:
+        """How many replicates all of them rest on."""
+        return min(item.pairs for item in self.conditions)
+
+    @property
+    def seems_to_win(self) -> bool:
+        """Whether the means alone say so."""
+        return all(item.seems_to_hold for item in self.conditions)
+
+
+class Pairs:
+    """The tickets of a run beside the networks that they are compared with, by replicate.
+
+    Attributes:
+      good: the measure of how good a network is.
+      margins: how much worse still counts as good.
+      results: a row a trained network.
+      levels: those that have a trained ticket, but the dense network's.
+      controlled: whether a control is trained at any level.
+      judged: the levels that are judged: those with a control, or all if there is none.
+    """
+
+    def __init__(self, results: pd.DataFrame, margins: Margins):
+        self.good, self.margins = quality(results), margins
+        self.results = results
+        columns = ["density", STEPS.column, self.good.column]
+        means = trained(results).groupby(["branch", "level", "replicate"])[columns].mean()
+        tables = {column: means[column].unstack("replicate") for column in columns}
+        keys = [(str(branch), int(level)) for branch, level in tables["density"].index]
+        self._values = {column: dict(zip(keys, table.to_numpy(float), strict=True))
+                        for column, table in tables.items()}
+        self.levels = sorted(level for branch, level in keys if branch == "ticket" and level)
+        controlled = [level for level in self.levels if (CONTROL, level) in keys]
+        self.controlled, self.judged = bool(controlled), controlled or self.levels
+
+    def of(self, column: str, *networks: tuple[str, int]) -> list[Any]:
+        """A measure of each of some networks, in the replicates that have all of them."""
+        values = self._values[column]
+        if any(network not in values for network in networks):
+            return [np.empty(0) for _ in networks]
+        rows = np.stack([values[network] for network in networks])
+        return list(rows[:, ~np.isnan(rows).any(axis=0)])
+
+    def density(self, level: int) -> float:
+        """Of the tickets of a level, in the mean over replicates."""
+        return float(self.of("density", ("ticket", level))[0].mean())
+
+    def margin(self, measure: Quality) -> float:
+        """The margin of a measure."""
+        return self.margins.steps if measure == STEPS else \
+            self.margins.accuracy if measure.is_share else self.margins.loss
+
+    def pair(self, measure: Quality, level: int, against: str) -> list[Any]:
+        """A measure of a level's ticket, and of the dense network or the control there."""
+        return self.of(measure.column, ("ticket", level),
+                       ("ticket", 0) if against == DENSE else (CONTROL, level))
+
+    def advantage(self, measure: Quality, level: int, against: str, slack: float) -> Any:
+        """How much better the ticket is than the other network, and by how much it may be worse."""
+        ticket, other = self.pair(measure, level, against)
+        allowed = slack if measure.is_share else slack * abs(other)
+        return measure.sign * (ticket - other) + allowed
+
+    def difference(self, measure: Quality, level: int, against: str) -> Difference:
+        """The ticket less the other network, in the mean over replicates."""
+        ticket, other = self.pair(measure, level, against)
+        found = None if not len(ticket) else student(ticket - other, INTERVAL) \
+            if measure.is_share else relative(ticket, other, INTERVAL)
+        return Difference(against, measure, found)
+
+
+def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
+    """What the replicates say of a level; `verdicts` has the conditions in words.
+
+    Args:
+      pairs: of the run.
+      level: that is judged.
+      steps: of each training, where known; an early stop there is not reached.
+    """
+    def ahead(measure: Quality, against: str, slack: float) -> Any:
+        return pairs.advantage(measure, level, against, slack)
+    good, conditions = pairs.good, []
+    margin, lost = pairs.margin(good), pairs.margin(STEPS)
+    for measure, slack, failure in (
+            (STEPS, lost, "later than dense"),
+            (good, margin, "less accurate than dense" if good.is_share else "worse than dense")):
+        found = ahead(measure, DENSE, slack)
+        conditions.append(Condition(failure, ((found,),), (-found,)))
+    if pairs.controlled:
+        faster = (ahead(STEPS, CONTROL, 0), ahead(good, CONTROL, margin))
+        better = (ahead(good, CONTROL, 0), ahead(STEPS, CONTROL, lost))
+        conditions.append(Condition("no better than reinit", (faster, better), (
+            -ahead(STEPS, CONTROL, -lost), -ahead(good, CONTROL, -margin))))
+    rows = pairs.results[(pairs.results.branch == "ticket") & (pairs.results.level == level)]
+    return Evidence(level, pairs.density(level), tuple(conditions),
+                  differences_of(pairs, level), _why_open(rows, steps))
+
+
+def _why_open(rows: pd.DataFrame, steps: "int | None") -> str:
+    gone = len(rows) - len(trained(rows))
+    if gone:
+        return f"{gone} diverged"
+    last = rows.steps if "epochs" in rows and "steps" in rows else steps
+    late = 0 if last is None else int((rows.early_stop_step >= last).sum())
+    return f"early stop not reached in {late} of {len(rows)}" if late else ""
+
+
+def differences_of(pairs: Pairs, level: int) -> tuple[Difference, ...]:
+    """Steps and accuracy of a level's ticket less the dense network's, then less the control's."""
+    return tuple(pairs.difference(measure, level, against)
+                 for against in ((DENSE, CONTROL) if pairs.controlled else (DENSE,))
+                 for measure in (STEPS, pairs.good))
+
+
+def replicates_to_decide(level: Evidence, tried: int) -> "int | None":
+    """How many replicates would decide a level with 80% probability, were all as it is seen.
+
+    That is for the first of Holm's steps; the others ask for less.
+
+    Args:
+      level: that is not decided.
+      tried: how many levels are judged together.
+
+    Returns:
+      At least 2; None if it is above 1,000.
+    """
+    if level.seems_to_win:
+        return max((_least([_enough(way, ERROR / tried / len(item.ways)) for way in item.ways])
+                    for item in level.conditions), key=lambda count: count or math.inf)
+    return _least([_enough(item.against, ERROR / tried / len(level.conditions))
+                   for item in level.conditions])
+
+
+def _enough(claims: Sequence[_Values], error: float) -> "int | None":
+    # Replicates for all of some claims; None if one of them does not look true.
+    counts = []
+    for values in claims:
+        found = student(values)
+        if found.mean <= 0:
+            return None
+        counts.append(math.ceil(-math.log2(error)) if not found.deviation else
+                      replicates_needed(found, confidence=1 - 2 * error))
+    return None if None in counts else max(filter(None, counts))
+
+
+def _least(counts: Sequence["int | None"]) -> "int | None":
+    return min(filter(None, counts), default=None)
