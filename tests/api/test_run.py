@@ -64,9 +64,10 @@ def asked(monkeypatch):
 def test_settings_are_those_of_the_command(asked, tmp_path):
     found = lth.run("digits", scale=0.5, workdir=str(tmp_path / "w"), jobs=3, threads=2,
                     resident_mib=5, on_divergence="continue", repair=True, verbose=0,
-                    rounds=1, replicates=1, branches=["ticket"], seed=3)
+                    rounds=1, replicates=1, branches=["ticket"], seed=3, margin={"steps": 0.3})
     (config, root, manner, console), = asked
     assert (config.steps, config.scale, config.rounds, config.seed) == (750, 0.5, 1, 3)
+    assert config.margin == "accuracy:0.002,steps:0.3,loss:0.01"
     assert config.branches == ("ticket",) and root == found.workdir == tmp_path / "w"
     assert manner.placement == Placement(None, "none", 2, 5) and manner.jobs == 3
     assert manner.on_divergence == "continue" and manner.repair and not manner.dry_run

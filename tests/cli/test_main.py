@@ -91,6 +91,10 @@ def elsewhere(tmp_path, monkeypatch):
     (["report"],
      "WORKDIR must be a workdir of `lth run` or of a LotteryTicketCallback. Received: none."),
     (["report", "/nowhere"], "with a config.json. Received: /nowhere."),
+    (["report", "/nowhere", "--margin", "steps:2"], "margin must be shares in [0, 1) by name"),
+    (["report", "/nowhere", "--deployment", "--margin", "steps:0"], "--margin is for the report"),
+    (["run", "digits", "--margin", "0.2,19%"], "A margin must be one of accuracy, steps, loss"),
+    (["run", "digits", "--margin", "accuracy:-1"], "margin must be shares in [0, 1) by name"),
 ])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
         arguments, said, capsys, elsewhere, inline):
