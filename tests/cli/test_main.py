@@ -156,7 +156,7 @@ def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
                         r"[0-9.]+ s\): about .+ in all", lines[1])
     assert lines[2].startswith("replicate 0, level 0, ticket: early stop at step ")
     assert re.search(r"^ +2 +64\.3 ", done.stdout, re.MULTILINE)
-    assert lines[-1].startswith("Inconclusive: one replicate tells nothing from chance; ")
+    assert lines[-1].startswith("Inconclusive: one replicate is too few for any statistical test; ")
     assert (root / "results.csv").read_text().startswith(",".join(COLUMNS))
     assert {path.name for path in (root / "plots").iterdir()} == {
         "summary.png", "curves.png", "figure_3.png", "figure_4.png", "report.html", "verdict.json"}

@@ -23,8 +23,8 @@ from lth_keras.reports.plots import drawing
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
 DENSITIES = (1.0, 0.8, 0.51, 0.21)
-UNTOLD = "Inconclusive: 2 replicates do not tell whether a ticket of levels 1-3 wins; about"
-ALONE = "Inconclusive: one replicate tells nothing from chance; "
+UNTOLD = "Inconclusive: 2 replicates are too few to tell whether a ticket of levels 1-3 wins; about"
+ALONE = "Inconclusive: one replicate is too few for any statistical test; "
 
 
 @pytest.fixture(autouse=True)
@@ -345,7 +345,7 @@ def test_a_fit_has_the_report_of_a_run(tmp_path):
                         ["2", "25.0", "10", "75.00", "0.7", "0.7", "0.4", "0.9"]]
     assert rows[3] == ["1", "50.0", "-50", "+10.00", "inconclusive", "(one", "replicate)"]
     assert "no reinit" not in text
-    assert text.splitlines()[-1].startswith("Inconclusive: one search tells nothing from chance")
+    assert text.splitlines()[-1].startswith("Inconclusive: one search is too few for any")
     assert {path.name for path in (root / "plots").iterdir()} == {
         "summary.png", "curves.png", "results.csv", "report.html", "verdict.json"}
     table = pd.read_csv(root / "plots" / "results.csv")

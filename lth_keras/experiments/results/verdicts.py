@@ -1,7 +1,7 @@
 """Verdicts: whether a run found a winning ticket, in one sentence, and what each level adds to it.
 
-A ticket of a level wins if all of three are told from chance, in differences paired within
-replicates, by one-sided tests (`significance.chance`):
+A ticket of a level wins if three statements are statistically significant, by one-sided tests of
+differences that are paired within replicates (`significance.chance`):
 
     as early         its early stop is not later than the dense network's by more than the margin
     as good          its test accuracy there is not lower by more than the margin
@@ -13,8 +13,8 @@ of non-inferiority; the margins are stated (`config.margins`).  The third is the
 re-initialised, "winning tickets no longer match" - they learn more slowly or less well (section 2),
 so that either way counts, at half the error each.
 
-A level does not win if one of the three is told to fail: later, or worse, by more than the margin,
-or ahead of the control by less than the margin in both.  Otherwise it is inconclusive.
+A level does not win if one of the three is significantly wrong: later, or worse, by more than the
+margin, or ahead of the control by less than the margin in both.  Otherwise it is inconclusive.
 
 The levels that are judged are those at which the control is trained: `--branches ticket,reinit@7`
 makes the claim for level 7, chosen beforehand.  Where there are several they are corrected for
@@ -232,12 +232,13 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs:
     easiest = min((item for item in judged if item.level in still),
                   key=lambda item: (item.needed or math.inf, item.p_winning or 0.0))
     where = f" at level {easiest.level}" if len(still) > 1 else ""
-    settles = f"about {easiest.needed} would{where}" if easiest.needed else \
-        f"{easiest.why}{where}" if found[easiest.level].open else \
-        f"nor would {MOST_REPLICATES:,}"
+    enough = f"about {easiest.needed} would be enough{where}" if easiest.needed else \
+        f"even {MOST_REPLICATES:,} would not be enough"
+    why = f"it is not known whether {what}: {easiest.why}{where}" \
+        if found[easiest.level].open else \
+        f"{_count(most, pairs)} are too few to tell whether {what}; {enough}"
     figures = f"{_figures(found[easiest.level], pairs)}; " if len(judged) == 1 else ""
-    return (f"Inconclusive: {_count(most, pairs)} do not tell whether {what}; {settles}{others} "
-            f"({figures}margins {_margins(pairs)}).")
+    return f"Inconclusive: {why}{others} ({figures}margins {_margins(pairs)})."
 
 
 def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
@@ -248,8 +249,8 @@ def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
     remedy = "repeat the search with other seeds and report the workdirs together" \
         if "epochs" in pairs.results else "take five or more, as the paper does (--replicates 5)"
     one = "one search" if "epochs" in pairs.results else "one replicate"
-    return (f"Inconclusive: {one} tells nothing from chance; {remedy}; by its numbers alone "
-            f"{best}{others}.")
+    return (f"Inconclusive: {one} is too few for any statistical test; {remedy}; by its numbers "
+            f"alone {best}{others}.")
 
 
 def _good_as_dense(pairs: Pairs) -> str:

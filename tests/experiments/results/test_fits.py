@@ -121,10 +121,10 @@ def test_a_fit_is_compared_with_dense_alone_and_never_wins(tmp_path):
     assert (steps.estimate.mean, good.estimate.mean) == (-0.5, pytest.approx(0.1))
     assert (found.verdict.outcome, found.verdict.level) == ("inconclusive", None)
     assert found.verdict.sentence == (
-        "Inconclusive: one search tells nothing from chance; repeat the search with other seeds "
-        "and report the workdirs together; by its numbers alone the sparsest that is within the "
-        "margins of 19% of the dense network's steps and 0.2 points is level 1, with 50.0% of the "
-        "weights.")
+        "Inconclusive: one search is too few for any statistical test; repeat the search with "
+        "other seeds and report the workdirs together; by its numbers alone the sparsest that is "
+        "within the margins of 19% of the dense network's steps and 0.2 points is level 1, with "
+        "50.0% of the weights.")
 
 
 def test_searches_that_repeat_say_which_levels_match_the_dense_network(tmp_path):

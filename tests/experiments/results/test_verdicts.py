@@ -95,9 +95,10 @@ def test_one_replicate_says_what_is_needed_and_what_its_numbers_say():
     assert str(verdict.levels[0]) == "inconclusive: one replicate"
     assert math.isnan(verdict.levels[0].differences[0].estimate.low)
     assert verdict.sentence == (
-        "Inconclusive: one replicate tells nothing from chance; take five or more, as the paper "
-        "does (--replicates 5); by its numbers alone the sparsest that is within the margins of "
-        "19% of the dense network's steps and 0.2 points is level 1, with 50.0% of the weights.")
+        "Inconclusive: one replicate is too few for any statistical test; take five or more, as "
+        "the paper does (--replicates 5); by its numbers alone the sparsest that is within the "
+        "margins of 19% of the dense network's steps and 0.2 points is level 1, with 50.0% of the "
+        "weights.")
     late = judge(level_1((100, 0.9, 150, 0.9, 0.8)))
     assert "by its numbers alone none is within" in late.sentence
 
@@ -108,8 +109,9 @@ def test_an_inconclusive_level_says_how_many_replicates_would_tell_and_they_do()
     (level,) = found.levels
     assert str(level) == f"inconclusive: needs {level.needed} replicates" and 3 < level.needed < 99
     assert found.sentence.startswith(
-        "Inconclusive: 3 replicates do not tell whether the ticket of level 1, with 50.0% of the "
-        f"weights, wins; about {level.needed} would (early stop at step 105, dense 100, re-init")
+        "Inconclusive: 3 replicates are too few to tell whether the ticket of level 1, with 50.0% "
+        f"of the weights, wins; about {level.needed} would be enough (early stop at step 105, dense "
+        "100, re-initialised 500; test accuracy ")
     assert only(level_1(*spread * (level.needed // 3 + 1))).outcome == "winning"
 
 
@@ -141,7 +143,8 @@ def test_levels_that_are_tried_together_share_the_error():
 def test_a_level_at_which_a_ticket_diverged_does_not_win_whatever_the_others_do():
     verdict = judge(level_1(*WINS, (100, 0.90, None, None, 0.80)))
     assert str(verdict.levels[0]) == "inconclusive: 1 diverged"
-    assert "wins; 1 diverged (" in verdict.sentence
+    assert "it is not known whether the ticket of level 1" in verdict.sentence
+    assert "wins: 1 diverged (" in verdict.sentence
     assert verdict.sentence.endswith(". 1 of 12 trainings diverged.")
     # Of the dense network or the control, it is a pair less.
     assert only(level_1(*WINS, (None, None, 50, 0.93, None))).outcome == "winning"
