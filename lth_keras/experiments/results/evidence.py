@@ -77,7 +77,8 @@ class Condition:
     @property
     def seems_to_hold(self) -> bool:
         """Whether the means alone say so."""
-        return any(all(np.mean(values) > 0 for values in way) for way in self.ways)
+        return any(all(len(values) and np.mean(values) > 0 for values in way)
+                   for way in self.ways)
 
     @property
     def pairs(self) -> int:

@@ -110,8 +110,8 @@ def test_an_inconclusive_level_says_how_many_replicates_would_tell_and_they_do()
     assert str(level) == f"inconclusive: needs {level.needed} replicates" and 3 < level.needed < 99
     assert found.sentence.startswith(
         "Inconclusive: 3 replicates are too few to tell whether the ticket of level 1, with 50.0% "
-        f"of the weights, wins; about {level.needed} would be enough (early stop at step 105, dense "
-        "100, re-initialised 500; test accuracy ")
+        f"of the weights, wins; about {level.needed} would be enough (early stop at step 105, "
+        "dense 100, re-initialised 500; test accuracy ")
     assert only(level_1(*spread * (level.needed // 3 + 1))).outcome == "winning"
 
 
@@ -126,6 +126,16 @@ def test_only_levels_whose_control_is_trained_are_judged_unless_there_is_none():
     alone = judge(table[table.branch == "ticket"])
     assert {level.outcome for level in alone.levels} <= {"matching", "inconclusive"}
     assert "winning" not in alone.sentence.lower()
+
+
+@pytest.mark.filterwarnings("error")
+def test_networks_that_share_no_replicate_show_nothing():
+    apart = level_1(*WINS)
+    apart.loc[apart.branch == "reinit", "replicate"] += 10
+    verdict = judge(apart)
+    assert str(verdict.levels[0]) == "inconclusive: no replicate has both networks"
+    assert "by its numbers alone none is within the margins" in verdict.sentence
+    assert verdict.levels[0].differences[2].estimate is None
 
 
 def test_levels_that_are_tried_together_share_the_error():
