@@ -126,8 +126,8 @@ def test_presets_are_listed_with_their_cost(capsys):
     assert lth("presets") == 0
     text = capsys.readouterr().out
     assert all(name in text for name in presets.PRESETS)
-    assert "50,200 weights, 10 replicates, 3 rounds" in text
-    assert "50 networks of 1,500 steps, 75,000 steps in all" in text
+    assert "50,200 weights, 14 replicates, 3 rounds" in text
+    assert "70 networks of 1,500 steps, 105,000 steps in all" in text
     assert "20,024,000 weights" in text
 
 

@@ -35,7 +35,7 @@ def test_a_short_run_is_trained_pruned_and_kept_in_place_of_an_earlier_one(tmp_p
     listed.keep(results, "conv2", other)
     assert pd.read_csv(results).preset.tolist() == ["digits"] * 2 + ["conv2"] * 2
     row, = (line for line in listed.page(results).splitlines() if line.startswith("| digits |"))
-    assert "| 50,200 | 50 x 1,500 | 4 and 4 | 80.2% | " in row and row.endswith("| 0 |")
+    assert "| 50,200 | 70 x 1,500 | 4 and 4 | 80.2% | " in row and row.endswith("| 0 |")
 
 
 def test_the_page_has_every_preset_and_is_what_is_kept(tmp_path):
