@@ -14,6 +14,7 @@ from lth_keras.experiments.config.trainings import steps_of, trainings
 from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.experiments.progress import estimate, ProgressDisplay
 from lth_keras.experiments.remaining import refuse_diverged, unfinished
+from lth_keras.experiments.results import paths
 from lth_keras.experiments.results import repair as repairs
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.worker import Placement
@@ -80,6 +81,8 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
         if manner.on_divergence == "stop":
             refuse_diverged(store, trainings(config))
         waiting = unfinished(config, store)
+        if not waiting and not manner.dry_run:
+            _keep_margin(config, root)
         say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
         try:
@@ -99,3 +102,10 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
                 "there.")
             raise
     return not manner.dry_run
+
+
+def _keep_margin(config: Config, root: pathlib.Path) -> None:
+    """Judges a finished run by the margin that is asked for now; training writes its own."""
+    there = paths.read_config(root)
+    if there.margin != config.margin:
+        Store(root, config=dataclasses.replace(there, margin=config.margin)).begin()

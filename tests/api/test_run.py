@@ -17,7 +17,7 @@ from lth_keras.errors import DivergedError, LotteryError, WorkdirError
 from lth_keras.experiments import progress
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results import store
+from lth_keras.experiments.results import paths, store
 from lth_keras.experiments.worker import Placement
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=3000, rounds=1)
@@ -150,3 +150,14 @@ def test_a_notebook_has_a_bar_if_it_can_draw_one(has_widgets, monkeypatch):
     monkeypatch.setattr(progress.importlib.util, "find_spec", lambda name: has_widgets or None)
     assert progress.ProgressDisplay(console, 10)._has_bar == has_widgets
     assert not progress.ProgressDisplay(Console(quiet=True, force_terminal=True), 10)._has_bar
+
+
+def test_a_finished_run_is_judged_by_the_margin_that_is_asked_for_last(tmp_path):
+    workdirs.fill(tmp_path, CONFIG)
+    before = lth.run(CONFIG, workdir=tmp_path, verbose=0)
+    rows, said = before.results, before.verdict
+    after = lth.run(CONFIG, workdir=tmp_path, margin={"steps": 0.5}, verbose=0)
+    assert "19% of the dense network's steps" in said
+    assert "50% of the dense network's steps" in after.verdict
+    assert paths.read_config(tmp_path) == CONFIG.replace(margin="steps:0.5")
+    assert after.results.equals(rows)
