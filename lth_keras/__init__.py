@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
     from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
     from lth_keras.keras2.search import Search
+    from lth_keras.keras2.verification.verify import verify
 
 _HOMES = {
     "prune_low_magnitude": "keras2.masking.wrap",
@@ -50,6 +51,7 @@ _HOMES = {
     "Ticket": "files.ticket",
     "export": "deployment.export",
     "run": "api.run",
+    "verify": "keras2.verification.verify",
     "LotteryError": "errors",
     "TicketError": "errors",
     "WorkdirError": "errors",
@@ -72,6 +74,7 @@ __all__ = [
     "prune_low_magnitude",
     "run",
     "strip_pruning",
+    "verify",
 ]
 
 # Names that a package needs from one above it in the order of imports. It gets them from here.

@@ -25,7 +25,8 @@ Read in this order:
 5. `controls`: networks to compare a ticket with, made from it (re-initialised, random masks).
 6. `invariants`: checks of what must hold after every step and every rewinding.
 7. `seeding`: random generators derived from seed, replicate, level, branch and purpose.
-8. `mode_connectivity`: the error on the line between two trained networks.
+8. `verification`: what `lth.verify` compares, step by step, and its report.
+9. `mode_connectivity`: the error on the line between two trained networks.
 
 To add a criterion, a control or a structure, write a function (or class) and `register` it.
 """

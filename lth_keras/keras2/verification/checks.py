@@ -1,0 +1,294 @@
+"""The four checks of `lth.verify`."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lth_keras.arguments import one_line
+from lth_keras.core.masks import Array
+from lth_keras.core.verification import cut, Finding, Recording, unmoved
+from lth_keras.errors import LotteryError
+from lth_keras.keras2 import optimizer_state
+from lth_keras.keras2 import rewinding as rewind
+from lth_keras.keras2.contents import contents, Held, is_optimizer
+from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
+from lth_keras.keras2.masking.wrap import strip_pruning
+from lth_keras.keras2.search import Search
+from lth_keras.keras2.verification import stripped
+from lth_keras.keras2.verification.subject import Subject
+from lth_keras.keras2.verification.trained import gradients_seen, train
+
+_EAGERLY = {"run_eagerly": True, "jit_compile": False, "steps_per_execution": 1}
+_NO_GRADIENT = ("a gradient that does not reach it once it is wrapped, as with tf.recompute_grad "
+                "and tf.custom_gradient")
+_OWN_CODE = "the model's own code, which takes another way where its layers are wrapped"
+_STEP_BY_STEP = {"steps_per_execution": 1}
+
+
+def wrapping(subject: Subject) -> Iterator[Finding]:
+    """Wrapped, with nothing pruned, the model trains as the one that is not wrapped.
+
+    Both train eagerly: there, unlike in two different graphs, equal operations draw equal numbers.
+    """
+    plain = subject.plain(**_EAGERLY)
+    predicted, penalties = _predictions(plain, subject), _losses(plain)
+    subject.dense = dense = subject.train(plain)
+    model = subject.eager = subject.wrapped(**_EAGERLY)
+    subject.notes += _left_dense(model)
+    if predicted is not None and not stripped.same(predicted, _predictions(model, subject) or []):
+        yield Finding("wrapping", "predictions",
+                      "differ from those of the model that is not wrapped", 0, _OWN_CODE)
+    recording = yield from _trained("wrapping", subject, model)
+    if recording is None:
+        return
+    lost = _losses_lost(penalties, _losses(model), dense, recording)
+    for name, step in dense.drift(recording).items():
+        still = np.array_equal(recording.final[name], recording.start[name])
+        cause = _NO_GRADIENT if still else lost
+        yield Finding("wrapping", name, "does not train" if still else
+                      "is not trained as in the model that is not wrapped", step, cause)
+
+
+def rewinding(subject: Subject) -> Iterator[Finding]:
+    """A round, a rewinding that prunes nothing, and the round again: the same bits."""
+    model = subject.wrapped(**_STEP_BY_STEP)
+    search = Search(model, fraction=0.0, check=True)
+    start = _values(model)
+    first = yield from _trained("rewinding", subject, model)
+    if first is None:
+        return
+    if not (yield from _rewound("rewinding", search)):
+        return
+    suspects = _put_back_seeds(model, start)
+    again = yield from _trained("rewinding", subject, model)
+    if again is None:
+        return
+    subject.pruned = model
+    yield from _compiled_differs(subject, first)
+    found = first.first_difference(again)
+    if found and _repeats(subject, first):
+        cause = f"{cut(suspects)}, not rewound" if suspects else \
+            "something that no variable holds, such as a number that Python counts"
+        for name, step in found.items():
+            yield Finding("rewinding", name, "ends another round than it did before", step, cause)
+
+
+def _compiled_differs(subject: Subject, wrapped: Recording) -> Iterator[Finding]:
+    """Findings for a wrapped model that goes wrong only as it is compiled, not eagerly.
+
+    In two graphs, or compiled by XLA, equal models agree but to rounding, which an optimizer such
+    as Adam makes large where a gradient is zero; so the losses are compared, and what trains.
+    """
+    plain = subject.plain(**_STEP_BY_STEP)
+    if plain.run_eagerly or subject.dense is None:
+        return
+    dense = subject.train(plain)
+    masks = {name: np.ones(value.shape, np.uint8) for name, value in dense.start.items()}
+    for name in unmoved(dense, wrapped, masks):
+        yield Finding("wrapping", name, "does not train, compiled as build does", len(dense.losses),
+                      _NO_GRADIENT)
+    step = dense.losses_differ(wrapped)
+    if step is not None and not _draws(subject, dense):
+        yield Finding("wrapping", "loss", "differs from that of the model that is not wrapped, "
+                      "compiled as build does", step)
+
+
+def _draws(subject: Subject, first: Recording) -> bool:
+    """Whether a training depends on the seed, so that those of two graphs cannot be compared."""
+    other = train(subject.plain(**_STEP_BY_STEP), subject.batches, subject.seed + 1)
+    return bool(first.first_difference(other))
+
+
+def pruning(subject: Subject) -> Iterator[Finding]:
+    """With half of the weights pruned, they stay zero and get no gradient, and the rest train."""
+    if subject.dense is None:
+        return
+    for model, eagerly in ((subject.eager, True), (subject.pruned, False)):
+        if model is not None:
+            yield from _pruned_by_half(subject, model, eagerly)
+
+
+def stripping(subject: Subject) -> Iterator[Finding]:
+    """Without wrappers, saved and loaded, it predicts the same, and nothing of ours is left."""
+    model = subject.pruned
+    if model is None:
+        subject.skipped["stripping"] = "not made, since the model could not be trained"
+        return
+    wanted = _predictions(model, subject)
+    plain = strip_pruning(model)
+    yield from stripped.left_behind(plain)
+    if wanted is None:
+        subject.skipped["stripping"] = "predictions not compared: the model cannot be called"
+        return
+    if not stripped.same(wanted, _predictions(plain, subject) or []):
+        yield Finding("stripping", "predictions", "differ once the wrappers are taken off", 0)
+    try:
+        loaded, named = stripped.from_its_file(plain)
+    except Exception as error:
+        if _can_be_kept(subject):
+            yield Finding("stripping", "file", "the stripped model cannot be saved and loaded, as "
+                          f"the model that was never wrapped can: {one_line(error)}")
+        else:
+            subject.skipped["stripping"] = "not saved: Keras cannot load this model from a file, " \
+                "wrapped or not"
+        return
+    if named:
+        yield Finding("stripping", "file", "the stripped model's file names the package")
+    if not stripped.same(wanted, _predictions(loaded, subject) or []):
+        yield Finding("stripping", "predictions", "differ once it is saved and loaded", 0)
+
+
+def _pruned_by_half(subject: Subject, model: Any, eagerly: bool) -> Iterator[Finding]:
+    search = Search(model, fraction=0.5)
+    if not (yield from _rewound("pruning", search)):
+        return
+    strays: dict[str, int] = {}
+    graded: dict[str, int] = {}
+    weights = {id(item.weight): (name, search.masks[name]) for name, item in masked(model).items()}
+    steps = 0
+
+    def after_step() -> None:
+        nonlocal steps
+        steps += 1
+        for name, item in masked(model).items():
+            if np.any(rewind.stored(item.weight)[search.masks[name] == 0]):
+                strays.setdefault(name, steps)
+
+    def see(variable: Any, gradient: Any) -> None:
+        name, mask = weights.get(id(variable), ("", None))
+        if mask is not None and gradient is not None and \
+                np.any(tf.convert_to_tensor(gradient).numpy()[mask == 0]):
+            graded.setdefault(name, steps + 1)
+    optimizers = [held.value for held in contents(model) if is_optimizer(held.value)]
+    with gradients_seen(optimizers, see) if eagerly else contextlib.nullcontext():
+        recording = yield from _trained("pruning", subject, model, after_step)
+    if recording is None:
+        return
+    how = "" if eagerly else ", compiled as build does"
+    for name, step in strays.items():
+        yield Finding("pruning", name, f"has pruned weights that are not zero{how}", step)
+    for name, step in graded.items():
+        yield Finding("pruning", name, "has pruned weights that get a gradient", step,
+                      "its layer's code, which reads the weight other than by its attribute")
+    for name, slots in _slots_moved(model, search).items():
+        yield Finding("pruning", name, f"has pruned weights whose optimizer slots ({slots}) have "
+                      f"moved{how}", steps)
+    assert subject.dense is not None
+    if eagerly:
+        for name, count in unmoved(subject.dense, recording, search.masks).items():
+            yield Finding("pruning", name, f"has {count:,} survivors of which none trains, though "
+                          "they do in the dense model", steps, "a gradient that does not reach it")
+
+
+def _trained(check: str, subject: Subject, model: Any, after_step: Any = None) -> Any:
+    # A generator, so that a training that fails is a finding of its check.
+    try:
+        return subject.train(model, after_step)
+    except Exception as error:
+        yield Finding(check, "training", "fails, though the model that is not wrapped trains: "
+                      f"{one_line(error)}")
+        return None
+
+
+def _left_dense(model: Any) -> list[str]:
+    pruned = {id(item.weight) for item in masked(model).values()}
+    trained = {id(weight) for weight in model.trainable_weights}
+    left = [name for name, weight in named_weights(model).items() if id(weight) in trained
+            and id(weight) not in pruned and len(weight.shape) > 1]
+    return [f"left dense, of rank 2 or more: {', '.join(left)}"] if left else []
+
+
+def _rewound(check: str, search: Search) -> Any:
+    # Likewise: a search that refuses to go on is a finding.
+    try:
+        search.prune_and_rewind()
+    except LotteryError as error:
+        yield Finding(check, "search", f"is refused: {error}")
+        return False
+    return True
+
+
+def _predictions(model: Any, subject: Subject) -> Any:
+    try:
+        return stripped.predictions(model, subject.batches[0])
+    except Exception:  # A model of parts, such as a GAN, need not have a call.
+        return None
+
+
+def _losses(model: Any) -> int:
+    # How many penalties and added losses the last call of a model made.
+    try:
+        return len(model.losses)
+    except Exception:
+        return 0
+
+
+def _losses_lost(before: int, after: int, dense: Recording, wrapped: Recording) -> str:
+    if after < before:
+        return f"a loss: the model adds {before} losses, wrapped {after}"
+    if wrapped.losses and wrapped.losses[0] != dense.losses[0]:
+        return "the loss, which differs at the first step"
+    return ""
+
+
+def _values(model: Any) -> dict[int, tuple[Held, Array]]:
+    ours = {id(variable) for wrapper in wrappers(model)
+            for variable in wrapper._non_trainable_weights}
+    return {id(held.value): (held, rewind.stored(held.value)) for held in contents(model)
+            if isinstance(held.value, tf.Variable) and id(held.value) not in ours
+            and held.kind != "metric"}
+
+
+def _put_back_seeds(model: Any, start: dict[int, tuple[Held, Array]]) -> list[str]:
+    """What a rewinding has left changed, in words; states of seeds go on by design, and go back."""
+    suspects: dict[str, None] = {}
+    for key, (held, value) in _values(model).items():
+        kind = held.kind
+        then = start[key][1] if key in start else None
+        if kind == "seed":
+            if then is not None:
+                held.value.assign(then)
+        elif np.any(value) if then is None else value.tobytes() != then.tobytes():
+            if kind == "optimizer":
+                owner = next(owner for owner in held.owners if is_optimizer(owner))
+                path = held.path.split("._", 1)[0]
+                suspects[f"an optimizer ({path}, {type(owner).__name__})"] = None
+            else:
+                suspects[f"a {kind} ({held.path})"] = None
+    return list(suspects)
+
+
+def _repeats(subject: Subject, first: Recording) -> bool:
+    """Whether a model that is built anew repeats the round: where not, nothing can be told."""
+    again = subject.train(subject.wrapped(**_STEP_BY_STEP))
+    if not first.first_difference(again):
+        return True
+    subject.skipped["rewinding"] = (
+        "two models that are built alike train differently, from the same weights, batches and "
+        "seeds, so that rounds cannot be compared: draws without a seed, or operations that are "
+        "not deterministic")
+    return False
+
+
+def _slots_moved(model: Any, search: Search) -> dict[str, str]:
+    moved: dict[str, list[str]] = {}
+    for optimizer in optimizer_state.stepping(model):
+        fresh = optimizer_state.fresh_slots(optimizer)
+        for name, item in masked(model).items():
+            pruned = search.masks[name] == 0
+            moved.setdefault(name, []).extend(
+                slot for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items()
+                if slot in fresh and np.any(
+                    rewind.stored(variable)[pruned] != np.float32(fresh[slot])))
+    return {name: cut(slots) for name, slots in moved.items() if slots}
+
+
+def _can_be_kept(subject: Subject) -> bool:
+    try:
+        stripped.from_its_file(subject.plain())
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""What is left of the package in a model without wrappers, and in its file."""
+
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.core.verification import cut, Finding
+
+
+def left_behind(model: Any) -> Iterator[Finding]:
+    """Findings for objects of this package, and wrappers of tfmot's, in a stripped model."""
+    for layer in model._flatten_layers():
+        if _is_ours(layer) or hasattr(layer, "pruning_vars"):
+            yield Finding("stripping", layer.name, f"a {type(layer).__name__} is left in the model")
+        ours = [name for name, value in vars(layer).items() if _is_ours(value)]
+        ours += ["_callable_losses" for loss in layer._callable_losses if _leads_to_ours(loss)][:1]
+        if ours:
+            yield Finding("stripping", layer.name, f"its {cut(ours)} is still the package's")
+    for weight in model.weights:
+        if _is_ours(weight.constraint):
+            yield Finding("stripping", weight.name, "its constraint is still the package's, so "
+                          "that pruned weights stay zero in a later training",
+                          held_by="a constraint")
+
+
+def from_its_file(model: Any) -> Any:
+    """A model as its .keras file gives it back, with what the file says of this package.
+
+    Returns:
+      The loaded model, and whether the file names this package or a pruning wrapper.
+    """
+    known = {type(layer).__name__: type(layer) for layer in model._flatten_layers()
+             if not type(layer).__module__.startswith("tf_keras")}
+    with tempfile.TemporaryDirectory() as folder, keras.saving.custom_object_scope(known):
+        path = pathlib.Path(folder) / "model.keras"
+        model.save(path)
+        with zipfile.ZipFile(path) as file:
+            config = file.read("config.json")
+        return keras.models.load_model(path, compile=False), \
+            b"lth_keras" in config or b"prune_low_magnitude" in config
+
+
+def predictions(model: Any, batch: Any) -> list[Any]:
+    """A model's predictions of a batch, as arrays.
+
+    Raises:
+      Exception: whatever its call does, for instance where it has none.
+    """
+    x = keras.utils.unpack_x_y_sample_weight(batch)[0]
+    model.reset_states()  # Of stateful recurrent layers, so that every call begins alike.
+    return [tf.cast(out, tf.float64).numpy() if tf.as_dtype(out.dtype).is_floating else out.numpy()
+            for out in tf.nest.flatten(model(x, training=False), expand_composites=True)]
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    """Whether predictions are equal, to rounding."""
+    return len(one) == len(other) and all(
+        mine.shape == theirs.shape and np.allclose(mine, theirs, 1e-5, 1e-6, equal_nan=True)
+        for mine, theirs in zip(one, other, strict=True))
+
+
+def _is_ours(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "lth_keras"
+
+
+def _leads_to_ours(loss: Any) -> bool:
+    parts = [loss, *getattr(loss, "args", ()), getattr(loss, "func", None)]
+    return any(_is_ours(part) or getattr(part, "__module__", "").startswith("lth_keras")
+               or (part is not loss and hasattr(part, "args") and _leads_to_ours(part))
+               for part in parts if part is not None)
