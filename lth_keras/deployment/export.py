@@ -25,7 +25,7 @@ from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, Row,
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2.masking.weight_names import masked
+from lth_keras.keras2.masking.weight_names import check_keras2, masked
 from lth_keras.keras2.masking.wrap import strip_pruning
 
 _BATCH = 256  # Examples in a call of Keras' own predict; changes speed alone.
@@ -139,6 +139,7 @@ def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | No
             raise LotteryError("model and train may be given with a Ticket only, which still has "
                                f"to be trained. Received: {type(network).__name__} and "
                                f"{'model' if model is not None else 'train'}.")
+        check_keras2(network)
         return network
     if model is None or train is None:
         missing = "model" if model is None else "train"
@@ -147,6 +148,7 @@ def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | No
             "it is exported: give model, a freshly built copy of its network, and train, a "
             "function that compiles and fits that model. Received: a ticket of level "
             f"{network.level} without {missing}.")
+    check_keras2(model)
     return model
 
 

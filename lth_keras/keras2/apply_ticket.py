@@ -8,7 +8,13 @@ from lth_keras.core import masks as mask_arrays
 from lth_keras.errors import TicketError
 from lth_keras.files.ticket import Ticket
 from lth_keras.keras2 import rewinding
-from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
+from lth_keras.keras2.masking.weight_names import (
+    check_keras2,
+    is_built,
+    masked,
+    named_weights,
+    wrappers,
+)
 from lth_keras.keras2.masking.wrap import wrap_named
 
 
@@ -19,7 +25,8 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
       TicketError: if weights differ in name, shape or in being prunable. The weights of the model
         are not changed then.
     """
-    if not model.built:
+    check_keras2(model)
+    if not is_built(model):
         raise TicketError("A ticket needs a model that is built. "
                           f"Received: {model.name!r}, which has no weights yet. Start it with "
                           "keras.layers.Input(shape), or call model.build(input_shape).")

@@ -11,13 +11,14 @@ from typing import Any
 import tf_keras as keras
 
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.weight_names import is_graph, parts, Slot, slots
+from lth_keras.keras2.masking.weight_names import is_graph, layer_names, parts, Slot, slots
 
 Selector = str | type | Callable[[Any], bool]
 
-# Attribute names of weights that are not kernels, whatever their rank: a bias of
-# MultiHeadAttention has rank 2, and so has that of a GRU.
-_NOT_KERNELS = ("bias", "gamma", "beta", "alpha", "moving_")
+# What Keras' own layers call weights that are not kernels, whatever their rank: a bias of
+# MultiHeadAttention has rank 2, and so has that of a GRU.  Of a layer of the user's it is taken so
+# too, unless `include` names the layer.  The whole name counts: an "alpha_kernel" is a kernel.
+_NOT_KERNELS = frozenset({"bias", "gamma", "beta", "alpha", "moving_mean", "moving_variance"})
 _OFF_BY_DEFAULT = {
     "Embedding": "an embedding, off by default: name it in include",
     "PReLU": "an activation's slope",
@@ -44,6 +45,11 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
     if isinstance(layer, keras.layers.SpectralNormalization):
         return [], ["a SpectralNormalization, which writes into its layer's kernel itself"]
     trained = {id(weight) for weight in layer.trainable_weights}
+    if callable(getattr(layer, "get_prunable_weights", None)):
+        named = {id(weight) for weight in layer.get_prunable_weights()}
+        chosen = [slot for slot in slots(layer) if id(slot.variable) in named]
+        return chosen, [f"{slot.path} is not among its get_prunable_weights()"
+                        for slot in slots(layer) if id(slot.variable) not in named]
     for slot in slots(layer):
         reason = _reason(slot, id(slot.variable) in trained, asked)
         if reason:
@@ -56,7 +62,7 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
 def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
     if slot.variable.shape.rank is None or slot.variable.shape.rank < 2:
         return f"of rank {slot.variable.shape.rank}"
-    if any(part in slot.attribute for part in _NOT_KERNELS):
+    if slot.attribute.lstrip("_") in _NOT_KERNELS and not (asked and _is_users(slot.owner)):
         return "no kernel"
     if asked:
         return None
@@ -68,11 +74,24 @@ def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
     return None
 
 
-def matches(layer: Any, selectors: Sequence[Selector]) -> list[Selector]:
-    """The selectors that match a layer: its name, its type, or a function that is true of it."""
+def _is_users(layer: Any) -> bool:
+    # A class that Keras does not have, nor one that it stands on.
+    return not any(base.__module__.startswith("tf_keras") and base.__name__ not in
+                   ("Layer", "Model", "LayerVersionSelector") for base in type(layer).__mro__)
+
+
+def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[Selector]:
+    """The selectors that match a layer: its name, its type, or a function that is true of it.
+
+    Args:
+      layer: a layer.
+      selectors: what `include` or `exclude` were given.
+      name: the layer's name in its model, which a second build of it repeats: "dense" also where
+        Keras, which numbers over the whole process, says "dense_3".
+    """
     def means(selector: Selector) -> bool:
         if isinstance(selector, str):
-            return selector in (layer.name, type(layer).__name__)
+            return selector in (name or layer.name, type(layer).__name__)
         if isinstance(selector, type):
             return isinstance(layer, selector)
         return bool(selector(layer))
@@ -121,15 +140,16 @@ class Selection:
                                f"Received: {policy!r}.")
         self._policy = policy
         self._used: set[int] = set()
+        self._names: dict[int, str] = {}
         self.reasons: list[str] = []
 
     def asked(self, layer: Any) -> bool:
         """Whether `include` means this layer."""
-        return self._note(matches(layer, self._include))
+        return self._note(matches(layer, self._include, self._names.get(id(layer), "")))
 
     def refused(self, layer: Any) -> bool:
         """Whether `exclude` means this layer."""
-        return self._note(matches(layer, self._exclude))
+        return self._note(matches(layer, self._exclude, self._names.get(id(layer), "")))
 
     def denied(self, layer: Any) -> str | None:
         """Why the policy does not allow that a layer is pruned, or None if it does."""
@@ -158,10 +178,19 @@ class Selection:
     def weights(self, model: Any) -> set[int]:
         """The ids of the variables to prune; `reasons` then tells of each layer without."""
         votes: dict[int, tuple[int, bool]] = {}  # The strongest vote on a weight, and its sense.
+        self._names = layer_names(model)
+        fruitless: dict[int, tuple[Selector, list[str]]] = {}
+        fruitful: set[int] = set()
         for layer, name, asked, refused in self._layers(model, "", False, False):
             reason = "excluded" if refused else self.denied(layer)
             chosen, reasons = ([], [reason]) if reason else weights_of(layer, asked)
             yes = {id(slot.variable) for slot in chosen}
+            for selector in matches(layer, self._include, self._names.get(id(layer), "")):
+                if chosen or refused:
+                    fruitful.add(id(selector))
+                else:
+                    fruitless.setdefault(id(selector), (selector, []))[1].append(
+                        f"{name}: {'; '.join(reasons) or 'it has no weights'}")
             for slot in slots(layer):
                 key = id(slot.variable)
                 strength = 3 if reason else 2 if key in yes and asked else key not in yes
@@ -169,6 +198,11 @@ class Selection:
             if not chosen:
                 self.reasons.append(f"{name} ({type(layer).__name__}): "
                                     f"{'; '.join(reasons) or 'it has no weights'}")
+        for key, (selector, why) in fruitless.items():
+            if key not in fruitful:
+                raise LotteryError("include must name layers with weights that can be pruned. "
+                                   f"Received: {selector!r}, of which there are none in "
+                                   f"{'; '.join(why[:3])}.")
         return {key for key, (_, yes) in votes.items() if yes}
 
     def _layers(self, model: Any, prefix: str, asked: bool,
@@ -180,8 +214,8 @@ class Selection:
             else:
                 yield layer, path, *now
 
-    def check_used(self, model: Any) -> None:
-        """Raises LotteryError if a selector matched no layer.
+    def check_used(self, *models: Any) -> None:
+        """Raises LotteryError if a selector matched no layer of any of the models or layers.
 
         Raises:
           LotteryError: with the layers that there are.
@@ -189,8 +223,10 @@ class Selection:
         unused = [selector for selector in (*self._include, *self._exclude)
                   if id(selector) not in self._used]
         if unused:
-            lines = [f"{layer.name} ({type(layer).__name__})"
-                     for layer, _ in units(model, nested=True)]
+            names = {key: name for model in models if isinstance(model, keras.Model)
+                     for key, name in layer_names(model).items()}
+            lines = [f"{names.get(id(layer), layer.name)} ({type(layer).__name__})"
+                     for model in models for layer, _ in units(model, nested=True)]
             raise LotteryError(f"include and exclude must name layers of the model. Received: "
                                f"{unused}. Layers: {', '.join(lines)}.")
 

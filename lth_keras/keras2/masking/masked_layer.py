@@ -13,7 +13,7 @@ are already zero, and writing a masked copy of every kernel would make a step a 
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -27,15 +27,13 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.layer_view import seen
 from lth_keras.keras2.masking.masked_weights import (
-    gradient_masked,
+    LentVariable,
     mask_penalties,
-    masked,
+    unmask_penalties,
     ZeroConstraint,
 )
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
-from lth_keras.keras2.masking.weight_names import slots, Wrapper
-
-_Masking = Callable[[tf.Tensor, tf.Variable], tf.Tensor]
+from lth_keras.keras2.masking.weight_names import slots, Wrapper, wrappers
 
 
 @keras.utils.register_keras_serializable(package="lth_keras")
@@ -74,10 +72,14 @@ class MaskedLayer(Wrapper):
                  **kwargs: Any):
         pruned_in = of_arguments(block_size, block_pooling_type, sparsity_m_by_n, structure)
         kwargs.setdefault("dtype", layer.dtype_policy)
+        name = kwargs.pop("name", getattr(layer, "name", None))
         with _known_to_tfmot(layer):
             # tfmot's callbacks and summaries need a schedule; this one never prunes.
             super().__init__(layer, LotteryTicketSchedule(rounds=0, steps_per_round=1),
                              tuple(block_size), block_pooling_type, sparsity_m_by_n, **kwargs)
+        # The layer's own, so that get_layer("encoder") still finds it; tfmot puts its own before
+        # it.
+        self._name = name
         self.structure = pruned_in
         self.asked = asked
         self.tied = list(tied)
@@ -85,7 +87,7 @@ class MaskedLayer(Wrapper):
         self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
         self._masks: list[tuple[tf.Variable, tf.Variable]] = []
         self._constraints: dict[int, ZeroConstraint] = {}  # By the weight's id.
-        self.linked = False
+        self.linked = self._attached = False
         self.supports_masking = layer.supports_masking
         self.stateful = layer.stateful
 
@@ -94,7 +96,7 @@ class MaskedLayer(Wrapper):
         self.pruning_step = self.add_weight(
             "pruning_step", shape=[], dtype=tf.int64, trainable=False,
             initializer=keras.initializers.Constant(0))
-        if self.layer.weights:
+        if _has_weights(self.layer):
             self._link()
         elif self._shapes:  # Some layers create their weights only in their first call.
             self._make_masks({path: (shape, self.variable_dtype)
@@ -124,7 +126,8 @@ class MaskedLayer(Wrapper):
             pruning_schedule=self.pruning_schedule, block_size=(1, 1), block_pooling_type="AVG")
         self._constraints = {id(weight): ZeroConstraint(weight, mask)
                          for weight, mask, _ in self.pruning_vars}
-        mask_penalties(self.layer, self._constraints)
+        self._attached = False
+        self.attach()
         self.linked = True
 
     def _make_masks(self, weights: Mapping[str, tuple[Any, Any]]) -> None:
@@ -147,6 +150,21 @@ class MaskedLayer(Wrapper):
                                f"Received: {missing}; it has {sorted(known)}.")
         return {path: known[path] for path in paths}
 
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        # In a model's call a wrapped Dense is a Dense: its code may ask, isinstance(layer, Dense).
+        layer = vars(self).get("layer")
+        inside = layer is not None and vars(self).get("linked") \
+            and base_layer_utils.call_context().in_call
+        return type(layer) if inside else type(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # A layer's first argument need not be called inputs, and may be given by its name.
+        first = self.layer._call_spec.arg_names[:1]
+        if not args and first and first[0] in kwargs:
+            args = (kwargs.pop(first[0]),)
+        return super().__call__(*args, **kwargs)
+
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         # Not passed on: Keras' call context tells the layer, which may not take the argument.
         training = kwargs.pop("training", None)
@@ -162,20 +180,52 @@ class MaskedLayer(Wrapper):
     def _lent(self, training: Any) -> Iterator[None]:
         # Attributes are replaced, and restored even if the call fails. All attributes that hold a
         # weight are, since some layers keep a second reference to it.
-        mask = gradient_masked if training is True else masked
         constraints = self._all_constraints()
+        self.attach()
         held = {(id(slot.owner), slot.attribute): (slot.owner, vars(slot.owner)[slot.attribute])
                 for slot in slots(self.layer, aliases=True) if id(slot.variable) in constraints}
         for constraint in constraints.values():
             constraint.use()
-        masks = {weight: constraint.mask for weight, constraint in constraints.items()}
+        lent = {weight: LentVariable(constraint.weight, constraint, training is True)
+                for weight, constraint in constraints.items()}
+        # Keras' own list of a layer's weights too, which its code may read: self.weights[0].
+        lists = {id(owner): owner._trainable_weights for owner, _ in held.values()}
         try:
             for (_, attribute), (owner, value) in held.items():
-                vars(owner)[attribute] = _replaced(value, masks, mask, owner.compute_dtype)
+                vars(owner)[attribute] = _replaced(value, lent)
+            for weights in lists.values():
+                weights[:] = [lent.get(id(weight), weight) for weight in weights]
             yield
         finally:
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = value
+            for weights in lists.values():
+                weights[:] = [weight._variable if isinstance(weight, LentVariable) else weight
+                              for weight in weights]
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[None]:
+        """A context in which the layer holds its weights as in a call that trains them."""
+        with self._lent(True):
+            yield
+
+    def attach(self) -> None:
+        """Puts the wrapper's constraints on its weights; `detach` takes them off."""
+        if not self._attached:
+            for constraint in self._constraints.values():
+                constraint.attach()
+            mask_penalties(self.layer, self._constraints)
+            self._attached = True
+
+    def detach(self) -> None:
+        """Leaves the layer as it was before it was wrapped, for a model without wrappers.
+
+        A model that is wrapped and shares it attaches itself again when it is called.
+        """
+        for constraint in self._constraints.values():
+            constraint.detach()
+        unmask_penalties(self.layer)
+        self._attached = False
 
     def _all_constraints(self) -> "dict[int, ZeroConstraint]":
         if len(self._constraints) < len(self.pruning_vars) + len(self.tied):
@@ -228,6 +278,33 @@ class MaskedLayer(Wrapper):
 keras.utils.get_custom_objects()["MaskedLayer"] = MaskedLayer
 
 
+def _has_weights(layer: Any) -> bool:
+    # Keras refuses to say of a layer within which a Sequential model is built by its first call.
+    try:
+        return bool(layer.weights)
+    except ValueError:
+        return False
+
+
+class LentLoss:
+    """A loss that the user added to a model by a function, which reads pruned weights masked.
+
+    Args:
+      loss: the function.
+      model: the wrapped model.
+    """
+
+    def __init__(self, loss: Any, model: Any):
+        self.loss, self._model = loss, model
+
+    def __call__(self) -> Any:
+        with contextlib.ExitStack() as stack:
+            for wrapper in wrappers(self._model):
+                if isinstance(wrapper, MaskedLayer) and wrapper.linked:
+                    stack.enter_context(wrapper.lent())
+            return self.loss()
+
+
 @contextlib.contextmanager
 def _known_to_tfmot(layer: Any) -> Iterator[None]:
     # tfmot refuses layers that it does not know (EinsumDense, so MultiHeadAttention, and others),
@@ -242,17 +319,13 @@ def _known_to_tfmot(layer: Any) -> Iterator[None]:
             del layer.get_prunable_weights
 
 
-def _replaced(value: Any, masks: Mapping[int, tf.Variable], mask: _Masking,
-              dtype: str | None) -> Any:
-    # Returns the value of an attribute with each prunable weight in it replaced by a masked one.
+def _replaced(value: Any, lent: Mapping[int, LentVariable]) -> Any:
+    # What an attribute holds, with what stands for each weight that has a mask.
     if isinstance(value, dict):
-        return {key: _replaced(item, masks, mask, dtype) for key, item in value.items()}
+        return {key: _replaced(item, lent) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_replaced(item, masks, mask, dtype) for item in value]
-    if id(value) not in masks:
-        return value
-    lent = mask(tf.convert_to_tensor(value), masks[id(value)])
-    return tf.cast(lent, dtype or lent.dtype)
+        return [_replaced(item, lent) for item in value]
+    return lent.get(id(value), value)
 
 
 def _building() -> bool:

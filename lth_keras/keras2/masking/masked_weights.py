@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
+from tf_keras.src.mixed_precision.autocast_variable import AutoCastVariable
+
+from lth_keras.errors import LotteryError
 
 
 def masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
@@ -69,12 +72,101 @@ def _graphs() -> Iterator[Any]:
         graph = getattr(graph, "outer_graph", None)
 
 
-def gradient_masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
-    """The weight as it is, with a gradient that is zero where it is pruned."""
+def gradient_masked(weight: tf.Tensor, mask: tf.Variable,
+                    reached: Callable[[], None] = lambda: None) -> tf.Tensor:
+    """The weight as it is, with a gradient that is zero where it is pruned.
+
+    Args:
+      weight: the weight's value.
+      mask: 1 where it is kept.
+      reached: called when a gradient reaches it: eagerly at every step, else as it is traced.
+    """
+    def back(gradient: tf.Tensor) -> tf.Tensor:
+        reached()
+        return masked(gradient, mask)
+
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def lend(weight: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
-        return tf.identity(weight), lambda gradient: masked(gradient, mask)
+        return tf.identity(weight), back
     return lend(weight)
+
+
+class LentVariable(AutoCastVariable):
+    """Stands for a pruned weight in its layer's call: whoever reads it reads it masked.
+
+    It is a variable like the weight itself, so that code of a layer's own may call its methods, and
+    it is masked where it is read and not before, so that a function of the layer's own with a
+    gradient of its own (tf.recompute_grad, tf.custom_gradient) sees the weight.  Only a loop or a
+    branch in a graph is given what was masked before it: a loop would keep the mask of every turn.
+
+    Args:
+      constraint: the constraint of the weight.
+      training: whether it is read to be trained: then as it is, with its gradient masked.
+    """
+
+    def __init__(self, weight: Any, constraint: "ZeroConstraint", training: bool):
+        self._variable = weight  # Which casts itself, where it is one of mixed precision.
+        self._op = "delegate"
+        self._lent_by, self._to_train = constraint, training
+        if training and weight.trainable:
+            constraint.read_to_train = True
+        self._graph = next(_graphs(), None)
+        self._before = None if self._graph is None else \
+            self._masked(tf.convert_to_tensor(_stored(weight)))
+
+    @property
+    def dtype(self) -> Any:
+        return self._variable.dtype
+
+    @property
+    def _cast_dtype(self) -> Any:
+        return self._variable.dtype
+
+    def _should_cast(self) -> bool:
+        return False
+
+    def value(self) -> tf.Tensor:
+        if next(_graphs(), None) is self._graph or self._before is None:
+            return self._masked(self._variable.value())
+        return tf.cast(self._before, self._variable.dtype)
+
+    def read_value(self) -> tf.Tensor:
+        return self.value()
+
+    def sparse_read(self, indices: Any, name: str | None = None) -> tf.Tensor:
+        return tf.gather(self.value(), indices, name=name)
+
+    def gather_nd(self, indices: Any, name: str | None = None) -> tf.Tensor:
+        return tf.gather_nd(self.value(), indices, name=name)
+
+    def _dense_var_to_tensor(self, dtype: Any = None, name: str | None = None,
+                             as_ref: bool = False) -> tf.Tensor:
+        return tf.convert_to_tensor(self.value(), dtype, name=name)
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
+        return self._dense_var_to_tensor(dtype, name)
+
+    def _masked(self, value: tf.Tensor) -> tf.Tensor:
+        if not self._to_train:
+            return masked(value, self._lent_by.mask)
+        return gradient_masked(value, self._lent_by.mask, self._lent_by.note_gradient)
+
+    def _apply_assign_update(self, update_fn: Any, value: Any, use_locking: Any = None,
+                             name: Any = None, read_value: bool = True) -> Any:
+        # A layer that writes into its weight in its call leaves pruned places at zero.
+        value = masked(tf.convert_to_tensor(value, self._variable.dtype), self._lent_by.mask)
+        return super()._apply_assign_update(update_fn, value, use_locking, name, read_value)
+
+    def _apply_update(self, update_fn: Any, *args: Any, **kwargs: Any) -> Any:
+        raise LotteryError(
+            "A layer must not scatter values into a weight that is pruned, since they need not be "
+            f"zero there. Received: {update_fn.__name__} of {self._variable.name!r}. Assign the "
+            "whole weight, or leave its layer dense with exclude=.")
+
+
+tf.register_tensor_conversion_function(
+    LentVariable, lambda value, dtype=None, name=None, as_ref=False:
+    value._dense_var_to_tensor(dtype, name, as_ref))
 
 
 class ZeroConstraint:
@@ -88,6 +180,10 @@ class ZeroConstraint:
     Args:
       weight: gets this as its constraint, which calls the one that it had.
       mask: 1 where the weight is kept.
+
+    Attributes:
+      read_to_train: whether the weight was read in a call to train it.
+      has_gradient: whether a gradient has reached it since.
     """
 
     def __init__(self, weight: tf.Variable, mask: tf.Variable):
@@ -95,13 +191,26 @@ class ZeroConstraint:
         self._own: Any = before._own if isinstance(before, ZeroConstraint) else before
         self.weight = weight
         self.mask = mask
+        self.read_to_train = self.has_gradient = False
         self._used_in: Any = None
-        stored = getattr(weight, "_variable", weight) if hasattr(weight, "true_dtype") else weight
-        stored._constraint = self
+        self.attach()
+
+    def attach(self) -> None:
+        """Becomes the weight's constraint."""
+        _stored(self.weight)._constraint = self
+
+    def detach(self) -> None:
+        """Gives the weight the constraint back that it had."""
+        if _stored(self.weight)._constraint is self:
+            _stored(self.weight)._constraint = self._own
 
     def use(self) -> None:
         """Notes that the weight is used, masked, in the program being traced or run."""
         self._used_in = _program()
+
+    def note_gradient(self) -> None:
+        """Notes that a gradient reaches the weight."""
+        self.has_gradient = True
 
     def _in_use(self) -> bool:
         # Not in a step of the model that shares the weight and was not wrapped.
@@ -117,8 +226,13 @@ class ZeroConstraint:
         return masked(value, self.mask) if self._in_use() else value
 
 
+def _stored(weight: Any) -> Any:
+    # Under mixed precision a weight is seen through a variable that casts it.
+    return weight._variable if hasattr(weight, "true_dtype") else weight
+
+
 def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> None:
-    """Masks the gradients of a layer's regularizers too.
+    """Masks the gradients of a layer's regularizers too; done twice it is done once.
 
     An optimizer that clips gradients by their norm would count those of pruned weights otherwise.
 
@@ -129,6 +243,22 @@ def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> Non
     for part in layer._flatten_layers():
         part._callable_losses = [_masked_penalty(loss, constraints) for loss
                                  in part._callable_losses]
+
+
+def unmask_penalties(layer: Any) -> None:
+    """Gives a layer its regularizers back."""
+    for part in layer._flatten_layers():
+        part._callable_losses = [_own_penalty(loss) for loss in part._callable_losses]
+
+
+def _own_penalty(loss: Any) -> Any:
+    if not isinstance(loss, functools.partial) or not loss.args:
+        return loss
+    if loss.func is _penalty:
+        penalty, constraint = loss.args
+        return functools.partial(penalty, constraint.weight)
+    *before, last = loss.args
+    return functools.partial(loss.func, *before, _own_penalty(last))
 
 
 def _masked_penalty(loss: Any, constraints: Mapping[int, ZeroConstraint]) -> Any:

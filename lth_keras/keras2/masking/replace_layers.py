@@ -17,25 +17,32 @@ import tf_keras as keras
 from lth_keras.keras2.masking.weight_names import HIDDEN, is_graph
 
 
-def replace_layers(model: Any, substitute: Callable[[Any], Any]) -> Any:
+def _same(loss: Any, model: Any) -> Any:
+    return loss
+
+
+def replace_layers(model: Any, substitute: Callable[[Any], Any],
+                   loss: Callable[[Any, Any], Any] = _same) -> Any:
     """Replaces layers of a model by others.
 
     Args:
       model: a tf_keras model.  A subclassed model, or a layer that holds layers, is changed in
         place; so are such models and layers within it.
       substitute: takes a layer and returns its replacement, or the layer itself to keep it.
+      loss: takes a loss that the user has added to a model by add_loss, and the new model, and
+        returns what the new model is to add.
 
     Returns:
       A new model of the same class, for a Sequential or functional one; else the one given.
     """
-    return _Replacement(substitute).layer(model)
+    return _Replacement(substitute, loss).layer(model)
 
 
 class _Replacement:
     """One pass over a model; what occurs twice is replaced by one and the same."""
 
-    def __init__(self, substitute: Callable[[Any], Any]):
-        self._substitute = substitute
+    def __init__(self, substitute: Callable[[Any], Any], loss: Callable[[Any, Any], Any]):
+        self._substitute, self._loss = substitute, loss
         self._done: dict[int, Any] = {}
         self._kept: list[Any] = []  # So that no id in `_done` is used again.
 
@@ -54,13 +61,19 @@ class _Replacement:
         if stands_for_it is layer and not _is_metric(layer):
             self._done[id(layer)] = layer  # A model that holds itself, in a cycle.
             self._in_place(layer)
+            if isinstance(layer, keras.Model):
+                layer._callable_losses = [self._loss(loss, layer) for loss
+                                          in layer._callable_losses]
         return stands_for_it
 
     def _rebuilt(self, model: Any) -> Any:
         # Keras' clone_model gives a plain Model, also of a class of the user's.
         clone = keras.models.clone_model(model, clone_function=self.layer)
+        _forget_others_nodes(clone)
         if not type(model).__module__.startswith("tf_keras"):
             clone = self._of_class(model, clone)
+        # Keras copies no loss that is a function.
+        clone._callable_losses = [self._loss(loss, clone) for loss in model._callable_losses]
         if model.built and not clone.built and model._build_input_shape is not None:
             clone.build(model._build_input_shape)
         return clone
@@ -75,6 +88,7 @@ class _Replacement:
         else:
             functional = _functional_class()
             functional.__init__(own, clone._nested_inputs, clone._nested_outputs, name=model.name)
+            _insert_losses_and_metrics(clone, own)
         # Keras notes the arguments that a class was called with, to load it from a file.
         known = {*vars(own), *_attributes_of_any_model()} - {"_auto_config", "_auto_get_config"}
         for name, value in vars(model).items():
@@ -128,6 +142,40 @@ class _Replacement:
         if isinstance(plain, tuple):
             return type(plain)(*new) if hasattr(plain, "_fields") else tuple(new)
         return new
+
+
+def _forget_others_nodes(model: Any) -> None:
+    """Takes out of a functional model the nodes of another one, with which it shares layers.
+
+    Where a model has losses or metrics of its own (`add_loss(tensor)`), Keras' clone_model takes
+    all nodes of its layers for the clone's.  Its config then names layers that it does not have.
+    """
+    if not isinstance(model, _functional_class()):
+        return
+    inputs = {id(layer) for layer in model._input_layers}
+    mine: dict[int, bool] = {}
+
+    def is_mine(node: Any) -> bool:
+        if id(node) not in mine:
+            mine[id(node)] = id(node.layer) in inputs if node.is_input else \
+                all(is_mine(parent) for parent in node.parent_nodes)
+        return mine[id(node)]
+    for depth, nodes in list(model._nodes_by_depth.items()):
+        for node in nodes:
+            if not is_mine(node):
+                model._network_nodes.discard(f"{node.layer.name}_ib-"
+                                             f"{node.layer._inbound_nodes.index(node)}")
+        model._nodes_by_depth[depth] = [node for node in nodes if is_mine(node)]
+    model._compute_tensor_usage_count()
+
+
+def _insert_losses_and_metrics(model: Any, other: Any) -> None:
+    """Puts the layers of a functional model that lead to no output into another of its graph."""
+    known = {id(layer) for layer in other.layers}
+    found = [layer for layer in model.layers if id(layer) not in known]
+    if found:
+        other._insert_layers(found, [node for nodes in model._nodes_by_depth.values()
+                                     for node in nodes])
 
 
 def _is_metric(layer: Any) -> bool:

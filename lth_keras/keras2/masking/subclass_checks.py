@@ -6,9 +6,10 @@ traced once, and the weights that it makes and reads are compared with those tha
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -93,25 +94,78 @@ def _made_and_read_in_call(model: Any) -> tuple[list[str], list[tf.Variable]]:
     return made, list(tape.watched_variables())
 
 
+def outputs(model: Any) -> list[Any] | None:
+    """What a subclassed model computes of a small batch in inference, or None if it has no call.
+
+    The batch is drawn from a generator of its own, of the shapes that the model was built for.
+    What the call changes, such as the states of a recurrent layer, is put back.
+    """
+    changed = [*model.non_trainable_variables, *(
+        state for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)
+        for state in tf.nest.flatten(layer.states) if isinstance(state, tf.Variable))]
+    before = [variable.numpy() for variable in changed]
+    try:
+        found = _call(model, _example)
+    except Exception:  # Its call may need what no one but its user knows.
+        return None
+    finally:
+        for variable, value in zip(changed, before, strict=True):
+            variable.assign(value)
+    return [value.numpy() for value in tf.nest.flatten(found, expand_composites=True)
+            if tf.is_tensor(value)]
+
+
+def check_outputs(model: Any, before: list[Any] | None) -> None:
+    """Raises LotteryError if a model computes something else than it did before it was wrapped.
+
+    Raises:
+      LotteryError: with what its code probably does.
+    """
+    if before is None:
+        return
+    now = outputs(model)
+    if now is not None and len(now) == len(before) and all(
+            np.allclose(one, other, 1e-4, 1e-5, equal_nan=True) if one.dtype.kind in "fc"
+            else np.array_equal(one, other) for one, other in zip(now, before, strict=True)):
+        return
+    received = "other outputs of the same batch" if now is not None else "a call that fails"
+    raise LotteryError(
+        "A wrapped model must compute what it did before. Received: "
+        f"{type(model).__name__} with {received} once its layers are wrapped; it is left as it "
+        "was. Its code asks what its layers are, such as type(layer) is Dense; ask "
+        "isinstance(layer, Dense) in call, or leave these layers dense with exclude=.")
+
+
 def _trace_call(model: Any) -> None:
+    _call(model, lambda spec: tf.compat.v1.placeholder(spec.dtype, spec.shape))
+
+
+def _call(model: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
+    """Calls a model on inputs of the kind that it was built with."""
+    def of_spec(spec: Any) -> Any:
+        return None if spec is None else make(spec)
     training = {"training": False} if model._expects_training_arg else {}
     if model._saved_model_inputs_spec is not None:
-        args, kwargs = tf.nest.map_structure(_placeholder, model._saved_model_arg_spec)
-        model(*args, **{**kwargs, **training})
-    elif model._build_input_shape is not None:  # Built by its shape alone, as Keras does that.
-        model.call(_of_shape(model._build_input_shape), **training)
+        args, kwargs = tf.nest.map_structure(of_spec, model._saved_model_arg_spec)
+        return model(*args, **{**kwargs, **training})
+    if model._build_input_shape is not None:  # Built by its shape alone, as Keras does that.
+        return model.call(_of_shape(model._build_input_shape, make), **training)
+    return None
 
 
-def _placeholder(spec: Any) -> Any:
-    return None if spec is None else tf.compat.v1.placeholder(spec.dtype, spec.shape)
-
-
-def _of_shape(shape: Any) -> Any:
+def _of_shape(shape: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
     if isinstance(shape, dict):
-        return {key: _of_shape(part) for key, part in shape.items()}
+        return {key: _of_shape(part, make) for key, part in shape.items()}
     if isinstance(shape, list) and not all(size is None or isinstance(size, int) for size in shape):
-        return [_of_shape(part) for part in shape]
-    return tf.compat.v1.placeholder(keras.backend.floatx(), shape)
+        return [_of_shape(part, make) for part in shape]
+    return make(tf.TensorSpec(shape, keras.backend.floatx()))
+
+
+def _example(spec: tf.TensorSpec) -> tf.Tensor:
+    shape = [2 if size is None else size for size in spec.shape]
+    if not spec.dtype.is_floating:
+        return tf.zeros(shape, spec.dtype)
+    return tf.constant(np.random.default_rng(0).normal(size=shape), spec.dtype)
 
 
 def _ids(variable: Any) -> list[int]:

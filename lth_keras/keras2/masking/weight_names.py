@@ -15,10 +15,12 @@ from typing import Any, TYPE_CHECKING
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
+from tf_keras.src.utils.generic_utils import to_snake_case
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
+from lth_keras.errors import LotteryError
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -97,6 +99,34 @@ def is_graph(layer: Any) -> bool:
     """
     return isinstance(layer, keras.Sequential) or (
         isinstance(layer, keras.Model) and bool(layer._is_graph_network))
+
+
+def check_keras2(model: Any) -> None:
+    """Checks that an object is a model or layer of tf_keras.
+
+    Raises:
+      LotteryError: if it is not, such as a model of Keras 3, which is another package.
+    """
+    if not isinstance(model, keras.layers.Layer):
+        kind = f"{type(model).__module__}.{type(model).__qualname__}"
+        is_keras3 = any(base.__module__.split(".")[0] == "keras" for base in type(model).__mro__)
+        raise LotteryError(
+            "A model or layer of tf_keras (Keras 2) is needed. Received: "
+            + (f"{kind}, of Keras 3. Build it with `import tf_keras as keras`, and give it its "
+               "weights: model.set_weights(keras3_model.get_weights())." if is_keras3 else
+               f"{kind}. Build a model with `import tf_keras as keras`."))
+
+
+def is_built(model: Any) -> bool:
+    """Whether a model has made its weights.
+
+    One that has no call, such as a GAN that is trained by its train_step alone, is never built by
+    Keras: it is where its parts are.
+    """
+    if is_graph(model) or model.built or not isinstance(model, keras.Model):
+        return bool(model.built)
+    held = [layer for _, layer in parts(model)]
+    return type(model).call is keras.Model.call and bool(held) and all(map(is_built, held))
 
 
 def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
@@ -193,21 +223,38 @@ def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
     return named
 
 
+def layer_names(model: Any) -> dict[int, str]:
+    """The name of every layer in a model that a second build of it repeats, by the layer's id.
+
+    It is the user's own name where the layer has one, else Keras' name numbered within its model;
+    of a layer that an attribute holds, and that has none, it is the attribute: "encoder", "all/0".
+    """
+    found: dict[int, str] = {}
+    waiting = [model]
+    while waiting:
+        holder = waiting.pop()
+        for name, layer in parts(holder):
+            inner = layer.layer if isinstance(layer, Wrapper) else layer
+            if id(inner) not in found:
+                own = is_graph(holder) or _automatic_stem(inner)
+                found[id(inner)] = name if own else inner.name
+                waiting.append(inner)
+    return found
+
+
 def _automatic_stem(layer: Any) -> str | None:
-    stems = [_snake_case(type(layer).__name__)]
+    if isinstance(layer, keras.layers.Wrapper) and layer.name.endswith(f"_{layer.layer.name}"):
+        inside = _automatic_stem(layer.layer)  # As in "quant_dense_6", of tfmot's quantisation.
+        if inside:
+            prefix: str = layer.name.removesuffix(layer.layer.name)
+            return prefix + inside
+    stems = [to_snake_case(type(layer).__name__)]
     if isinstance(layer, keras.Model):
         stems += ["model", "sequential"]
     for stem in stems:
         if re.fullmatch(rf"{re.escape(stem)}(_\d+)?", layer.name):
-            return stem
+            return str(stem)
     return None
-
-
-def _snake_case(name: str) -> str:
-    # As Keras does where it names a layer.
-    first = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
-    snake = re.sub(r"([a-z])([A-Z])", r"\1_\2", first).lower()
-    return f"private{snake}" if snake.startswith("_") else snake
 
 
 def wrappers(model: Any) -> list[Wrapper]:
@@ -245,11 +292,12 @@ def masked(model: Any) -> dict[str, Masked]:
     outputs = {id(layer) for layer in output_wrappers(model)}
     found = {}
     names = {id(variable): name for name, variable in named_weights(model).items()}
+    layers = layer_names(model)
     for wrapper in wrappers(model):
         for weight, mask, threshold in wrapper.pruning_vars:
             name = names[id(weight)]
-            prunable = Prunable(name, wrapper.layer.name, type(wrapper.layer).__name__,
-                                id(wrapper) in outputs)
+            layer = layers.get(id(wrapper.layer), wrapper.layer.name)
+            prunable = Prunable(name, layer, type(wrapper.layer).__name__, id(wrapper) in outputs)
             found[name] = Masked(prunable, weight, mask, threshold, wrapper)
     return {name: found[name] for name in names.values() if name in found}
 

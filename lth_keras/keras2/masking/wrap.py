@@ -1,10 +1,12 @@
 """`lth.prune_low_magnitude` wraps a model for pruning; `lth.strip_pruning` removes the wrappers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
+from tensorflow_model_optimization.sparsity.keras import PruningSchedule
 
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
@@ -12,16 +14,16 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection, saving
 from lth_keras.keras2.masking.layer_selection import Selection, Selector
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.replace_layers import replace_layers
-from lth_keras.keras2.masking.weight_names import Wrapper, wrappers
-from lth_keras.keras2.masking.wrap_weights import check_built, wrap_names, wrap_weights
+from lth_keras.keras2.masking.weight_names import check_keras2, Wrapper, wrappers
+from lth_keras.keras2.masking.wrap_weights import check_built, unwrap, wrap_names, wrap_weights
 
 
 def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (),
                         exclude: "Selector | Sequence[Selector]" = (), *,
                         block_size: tuple[int, int] = (1, 1), block_pooling_type: str = "AVG",
                         sparsity_m_by_n: tuple[int, int] | None = None,
-                        structure: "str | None" = None, pruning_policy: Any = None) -> Any:
+                        structure: "str | None" = None, pruning_policy: Any = None,
+                        **layer_options: Any) -> Any:
     """Wraps the layers of a model so that their weights can be pruned exactly.
 
     Kernels are pruned; biases, normalisation parameters, embeddings and weights of rank below 2
@@ -44,7 +46,9 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
 
     Args:
       model: a built tf_keras model of any kind, which may have nested models, shared layers and
-        shared weights, or a single layer.
+        shared weights; a Sequential model that is not built yet; a single layer, or a list of
+        layers, of which those with nothing to prune are returned as they are.  A layer that
+        says by get_prunable_weights what to prune, as tfmot's PrunableLayer does, is obeyed.
       include: names, types or functions of layers to prune although they are left out by default,
         such as embeddings and frozen layers.  A function takes a layer and returns a bool.
       exclude: names, types or functions of layers to keep dense.
@@ -60,6 +64,7 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
       pruning_policy: a tfmot PruningPolicy that selects the layers of a Sequential or functional
         model to wrap: `tfmot.sparsity.keras.PruneForLatencyOnXNNPack()` allows the 1x1
         convolutions that TF Lite runs sparse.
+      **layer_options: of a single layer: what Keras' layers take, such as input_shape or name.
 
     Returns:
       The wrapped model or layer, with all masks at one.
@@ -80,13 +85,24 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     Reference: Frankle & Carbin, ICLR 2019, section 2; Zhu & Gupta 2017 for tfmot's wrapper.
     """
     # All arguments are checked before a model is touched: a subclassed one is changed in place.
+    _check_call(include, layer_options)
     selection = Selection(include, exclude, pruning_policy)
     pruned_in = of_arguments(block_size, block_pooling_type, sparsity_m_by_n, structure)
-    _check_kind(model)
+    layers = list(model) if isinstance(model, (list, tuple)) else [model]
+    for layer in layers:
+        check_keras2(layer)
+    if isinstance(model, (list, tuple)) and any(isinstance(each, keras.Model) for each in layers):
+        raise LotteryError("A list to wrap must be of layers; wrap models one by one. Received: "
+                           f"{', '.join(layer.name for layer in layers)}.")
     if not isinstance(model, keras.Model):
-        wrapped = _wrap_layer(model, selection, pruned_in)
-        selection.check_used(model)
-        return wrapped
+        wrapped = [_wrap_layer(layer, selection, pruned_in, layer_options) for layer in layers]
+        selection.check_used(*layers)
+        return wrapped if isinstance(model, (list, tuple)) else wrapped[0]
+    if layer_options:
+        raise LotteryError("Keyword arguments of Keras are for a single layer. Received: "
+                           f"{', '.join(layer_options)} for the model {model.name!r}.")
+    if isinstance(model, keras.Sequential) and not model.built:
+        return _wrap_unbuilt(model, selection, pruned_in)
     check_built(model)
     selection.check_policy(model)
     chosen = selection.weights(model)
@@ -106,7 +122,7 @@ def wrap_named(model: Any, names: Collection[str]) -> Any:
       >>> list(masked(wrap_named(model, ["b/kernel"])))
       ['b/kernel']
     """
-    _check_kind(model)
+    check_keras2(model)
     return saving.saveable(wrap_names(model, names))
 
 
@@ -133,42 +149,65 @@ def strip_pruning(model: Any) -> Any:
       >>> [type(layer).__name__ for layer in strip_pruning(model).layers]
       ['Dense', 'ReLU']
     """
-    _check_kind(model)
+    check_keras2(model)
     # tfmot's wrapper masks in the forward pass: after an optimizer step its pruned weights are not
     # zero, and without the wrapper they would count.
     for wrapper in wrappers(model):
         for weight, mask, _ in wrapper.pruning_vars:
             stored = getattr(weight, "_variable", weight)
             stored.assign(tf.where(tf.cast(mask, tf.bool), stored, tf.zeros((), stored.dtype)))
-
-    def bare(layer: Any) -> Any:
-        if not isinstance(layer, Wrapper):
-            return layer
-        inside = layer.layer
-        # A Sequential model finds the shape of its input in this attribute of its first layer.
-        if not hasattr(inside, "_batch_input_shape") and hasattr(layer, "_batch_input_shape"):
-            inside._batch_input_shape = layer._batch_input_shape
-        return inside
-    return saving.plain(replace_layers(model, bare))
+    return saving.plain(unwrap(model, {id(wrapper) for wrapper in wrappers(model)}))
 
 
-def _wrap_layer(layer: Any, selection: Selection, structure: Structure) -> Any:
+def _wrap_layer(layer: Any, selection: Selection, structure: Structure,
+                options: Mapping[str, Any] | None = None) -> Any:
+    """A layer in its wrapper; or itself, if it is wrapped or has nothing to prune."""
     if isinstance(layer, Wrapper):
         return layer
+    settings = {**structure.options, **(options or {})}
     asked, refused = selection.asked(layer), selection.refused(layer)
-    reason = "excluded" if refused else selection.denied(layer)
+    if refused or selection.denied(layer):
+        return layer
     # A layer without weights yet finds out when it is built which of them to prune.
-    if not layer.built and not reason:
-        return MaskedLayer(layer, asked=asked, **structure.options)
-    chosen, reasons = ([], [reason]) if reason else layer_selection.weights_of(layer, asked)
-    if not chosen:
-        raise LotteryError(f"Layer {layer.name!r} has no weight to prune: "
-                           f"{'; '.join(reasons) or 'it has no weights'}.")
-    return MaskedLayer(layer, [slot.path for slot in chosen], **structure.options)
+    if not layer.built:
+        return layer if not _may_be_pruned(layer, asked) \
+            else MaskedLayer(layer, asked=asked, **settings)
+    chosen, _ = layer_selection.weights_of(layer, asked)
+    return MaskedLayer(layer, [slot.path for slot in chosen], **settings) if chosen else layer
 
 
-def _check_kind(model: Any) -> None:
-    if not isinstance(model, keras.layers.Layer):
-        kind = f"{type(model).__module__}.{type(model).__qualname__}"
-        raise LotteryError("The model must be a tf_keras (Keras 2) model or layer. Received: "
-                           f"{kind}. Use import tf_keras as keras.")
+def _may_be_pruned(layer: Any, asked: bool) -> bool:
+    # Of Keras' own layers tfmot knows the kernels; others show theirs once they are built.
+    if type(layer) in PruneRegistry._LAYERS_WEIGHTS_MAP:
+        return asked or (not isinstance(layer, keras.layers.Embedding) and \
+            bool(PruneRegistry._LAYERS_WEIGHTS_MAP[type(layer)]))
+    return type(layer).build is not keras.layers.Layer.build or bool(layer.weights)
+
+
+def _wrap_unbuilt(model: Any, selection: Selection, structure: Structure) -> Any:
+    """A Sequential model that knows no input shape yet, with those layers wrapped that tfmot knows.
+
+    What a layer of another class makes in its first call, and whether it can be pruned, is not
+    known before.
+    """
+    def known(layer: Any) -> bool:
+        return PruneRegistry.supports(layer) or hasattr(layer, "get_prunable_weights")
+    layers = [_wrap_layer(layer, selection, structure) if known(layer) else layer
+              for layer in model.layers]
+    selection.check_used(model)
+    if not any(isinstance(layer, Wrapper) for layer in layers):
+        raise LotteryError(f"Nothing in {model.name!r} can be pruned before it is built. Received: "
+                           f"{', '.join(layer.name for layer in model.layers) or 'no layers'}. "
+                           "Start it with keras.layers.Input(shape), or call it on a batch.")
+    return type(model)(layers, name=model.name)
+
+
+def _check_call(include: Any, options: Mapping[str, Any]) -> None:
+    """Refuses what tfmot's function of the same name takes and this one does not."""
+    schedule = options.get("pruning_schedule", include)
+    if "pruning_schedule" in options or isinstance(include, PruningSchedule):
+        raise LotteryError(
+            "How much is pruned and when is said to the callback: lth.LotteryTicketCallback(rounds="
+            "10, epochs_per_round=5, fraction=0.2) in model.fit(callbacks=[...]). Received: "
+            f"pruning_schedule={type(schedule).__name__}, as "
+            "tfmot.sparsity.keras.prune_low_magnitude takes it.")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -10,10 +11,17 @@ from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection
-from lth_keras.keras2.masking.masked_layer import MaskedLayer
+from lth_keras.keras2.masking.masked_layer import LentLoss, MaskedLayer
 from lth_keras.keras2.masking.replace_layers import replace_layers
-from lth_keras.keras2.masking.subclass_checks import check_subclassed
-from lth_keras.keras2.masking.weight_names import is_graph, named_weights, slots, Wrapper, wrappers
+from lth_keras.keras2.masking.subclass_checks import check_outputs, check_subclassed, outputs
+from lth_keras.keras2.masking.weight_names import (
+    is_built,
+    is_graph,
+    named_weights,
+    slots,
+    Wrapper,
+    wrappers,
+)
 
 
 def wrap_names(model: Any, names: Collection[str],
@@ -55,7 +63,45 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
                            + "\n  ".join(reasons) + "\nOnly trained kernels of rank 2 "
                            "or more are pruned by default; include= adds layers.")
     check_subclassed(model, masked)
-    return replace_layers(model, lambda layer: wrapped.get(id(layer), layer))
+    in_place = isinstance(model, keras.Model) and not is_graph(model)
+    before = outputs(model) if in_place and _repeats(model) else None
+    try:
+        new = replace_layers(model, lambda layer: wrapped.get(id(layer), layer), LentLoss)
+        check_outputs(new, before)
+    except BaseException:
+        unwrap(model, {id(wrapper) for wrapper in wrapped.values()})
+        raise
+    return new
+
+
+def unwrap(model: Any, which: Collection[int]) -> Any:
+    """Takes wrappers off a model: in place, where it is subclassed, else off a new one.
+
+    Args:
+      model: a model.
+      which: ids of the wrappers.
+    """
+    def bare(layer: Any) -> Any:
+        if id(layer) not in which:
+            return layer
+        if isinstance(layer, MaskedLayer):
+            layer.detach()
+        inside = layer.layer
+        # A Sequential model finds the shape of its input in this attribute of its first layer.
+        if not hasattr(inside, "_batch_input_shape") and hasattr(layer, "_batch_input_shape"):
+            inside._batch_input_shape = layer._batch_input_shape
+        return inside
+
+    def own(loss: Any, _: Any) -> Any:
+        return loss.loss if isinstance(loss, LentLoss) else loss
+    return replace_layers(model, bare, own)
+
+
+def _repeats(model: Any) -> bool:
+    # Whether a model computes the same twice: one that draws in inference does not.
+    one, other = outputs(model), outputs(model)
+    return one is not None and other is not None and all(
+        map(np.array_equal, one, other)) and len(one) == len(other)
 
 
 def _masked_layer(layer: Any, used: list[Any], masked: set[int],
@@ -67,7 +113,8 @@ def _masked_layer(layer: Any, used: list[Any], masked: set[int],
     wrapper = MaskedLayer(layer, [slot.path for slot in own], tied=tied, **structure.options)
     # Built at once: a weight's first user makes the mask that the others look for.
     scope = used[0].variable.name.rpartition("/")[0]
-    with tf.name_scope(f"{scope}/{wrapper.name}" if scope else wrapper.name):
+    name = f"masked_layer_{wrapper.name}"
+    with tf.name_scope(f"{scope}/{name}" if scope else name):
         wrapper.build(layer._build_input_shape)
     return wrapper
 
@@ -83,7 +130,7 @@ def check_built(model: Any) -> None:
     Raises:
       LotteryError: with the layer that has none, and how to build it.
     """
-    if not is_graph(model) and not model.built:
+    if not is_graph(model) and not is_built(model):
         raise LotteryError("A subclassed model must be built before it is wrapped. Received: "
                            f"{type(model).__name__} without weights yet. Call it on a batch, "
                            "model(x), or call model.build(input_shape).")

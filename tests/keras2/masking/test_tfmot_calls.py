@@ -1,0 +1,119 @@
+"""Calls that tfmot's function of the same name takes: they do the same, or say what to write."""
+
+import keras as keras3
+import numpy as np
+import pytest
+import tensorflow_model_optimization as tfmot
+import tf_keras as keras
+
+import lth_keras as lth
+from lth_keras.errors import LotteryError
+from lth_keras.keras2.masking.masked_layer import MaskedLayer
+from lth_keras.keras2.masking.weight_names import masked
+
+layers = keras.layers
+SCHEDULE = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.5, 0, 10)
+prune = lth.prune_low_magnitude
+
+
+@pytest.mark.parametrize("call", [lambda: prune(layers.Dense(2), SCHEDULE),
+                                  lambda: prune(layers.Dense(2), pruning_schedule=SCHEDULE),
+                                  lambda: prune(keras.Sequential(), pruning_schedule=SCHEDULE)])
+def test_a_schedule_for_the_wrapper_belongs_to_the_callback(call):
+    with pytest.raises(LotteryError, match=r"LotteryTicketCallback\(rounds=.*PolynomialDecay"):
+        call()
+
+
+def test_tfmots_schedule_is_none_of_the_callbacks():
+    with pytest.raises(LotteryError, match=r"rounds=10, .*Received: PolynomialDecay"):
+        lth.LotteryTicketCallback(SCHEDULE)
+
+
+def test_a_list_of_layers_comes_back_with_those_wrapped_that_have_kernels():
+    found = prune([layers.Dense(3, input_shape=(4,)), layers.ReLU(), layers.BatchNormalization(),
+                   layers.Embedding(5, 2), layers.LSTM(2), layers.Dense(2)], exclude="LSTM")
+    assert [isinstance(layer, MaskedLayer) for layer in found] == [True, *[False] * 4, True]
+    assert keras.Sequential(prune([layers.Dense(3, input_shape=(4,)), layers.ReLU()])) \
+        .output_shape == (None, 3)
+    with pytest.raises(LotteryError, match="include and exclude must name"):
+        prune([layers.Dense(3)], exclude="conv")
+    with pytest.raises(LotteryError, match="must be of layers"):
+        prune([keras.Sequential([layers.Dense(3)])])
+
+
+def test_a_layer_with_nothing_to_prune_is_given_back():
+    for layer in (layers.ReLU(), layers.Flatten(), layers.BatchNormalization()):
+        assert prune(layer) is layer
+    built = layers.BatchNormalization()
+    built.build((None, 3))
+    assert prune(built) is built
+
+
+def test_a_layer_takes_keras_own_arguments_and_a_model_none():
+    wrapped = prune(layers.Dense(3), input_shape=(4,), name="first")
+    model = keras.Sequential([wrapped, layers.Dense(2)])
+    assert wrapped.name == "first" and model.built and list(masked(model)) == ["dense/kernel"]
+    with pytest.raises(LotteryError, match="for a single layer. Received: input_shape"):
+        prune(model, input_shape=(4,))
+
+
+def test_a_sequential_model_is_wrapped_before_it_is_built():
+    model = prune(keras.Sequential([layers.Dense(3), layers.BatchNormalization(), layers.Dense(2)]))
+    model.build((None, 4))
+    model.compile("adam", "mse")
+    lottery = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, fraction=0.5, verbose=0,
+                                        check=True)
+    model.fit(np.ones((8, 4)), np.ones((8, 2)), epochs=2, verbose=0, callbacks=[lottery])
+    assert list(lottery.ticket.masks) == ["dense/kernel", "dense_1/kernel"]
+    assert lottery.ticket.density == 0.5
+    with pytest.raises(LotteryError, match="before it is built"):
+        prune(keras.Sequential([layers.ReLU()]))
+
+
+class Two(layers.Layer, tfmot.sparsity.keras.PrunableLayer):
+    """Two kernels, one of which it names."""
+
+    def build(self, shape):
+        self.one = self.add_weight("one", (shape[-1], 3))
+        self.two = self.add_weight("two", (3, 3))
+
+    def call(self, x):
+        return x @ self.one @ self.two
+
+    def get_prunable_weights(self):
+        return [self.two]
+
+
+def test_what_a_layer_names_is_pruned_and_nothing_else():
+    model = prune(keras.Sequential([layers.Input((4,)), Two(), layers.Dense(2)]))
+    assert list(masked(model)) == ["two/two", "dense/kernel"]
+    unbuilt = prune(keras.Sequential([Two(), layers.Dense(2)]))
+    unbuilt.build((None, 4))
+    assert list(masked(unbuilt)) == ["two/two", "dense/kernel"]
+
+
+def keras3_model():
+    return keras3.Sequential([keras3.layers.Input((4,)), keras3.layers.Dense(2)])
+
+
+@pytest.mark.parametrize("call", [
+    prune, lth.strip_pruning, lth.Search,
+    lambda model: lth.export(model, "out", data=(np.ones((4, 4), np.float32), None)),
+    lambda model: lth.verify(lambda: model, np.ones((4, 4)))],
+    ids=["prune_low_magnitude", "strip_pruning", "Search", "export", "verify"])
+def test_a_keras_3_model_is_named_with_what_to_do(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LotteryError, match=r"of Keras 3. Build it with `import tf_keras as keras`"):
+        call(keras3_model())
+    assert not list(tmp_path.iterdir())
+
+
+def test_keras_3_in_a_fit_is_named_with_what_to_do():
+    model = keras3_model()
+    model.compile("sgd", "mse")
+    with pytest.raises(LotteryError, match="of Keras 3"):
+        model.fit(np.ones((4, 4)), np.ones((4, 2)), verbose=0,
+                  callbacks=[lth.LotteryTicketCallback(rounds=1, epochs_per_round=1)])
+    with pytest.raises(LotteryError, match=r"must be callbacks of tf_keras.*EarlyStopping"):
+        lth.LotteryTicketCallback(rounds=1, epochs_per_round=1,
+                                  round_callbacks=[keras3.callbacks.EarlyStopping()])
