@@ -4,9 +4,11 @@ A check that fails means a bug in this package, or other code that writes into p
 both cases the search stops instead of returning a wrong ticket.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from lth_keras.core.masks import Arrays, revived
+from lth_keras.core.masks import Array, Arrays, revived
 from lth_keras.errors import InvariantError
 
 
@@ -39,6 +41,28 @@ def pruned_are_zero(weights: Arrays, masks: Arrays) -> None:
         if count:
             raise InvariantError(f"Pruned weights must be exactly zero. Received: {count} of "
                                  f"{pruned.size} pruned weights of {name!r} that are not.")
+
+
+def slots_are_fresh(slots: Mapping[tuple[str, str], Array], fresh: Mapping[tuple[str, str], float],
+                    masks: Arrays) -> None:
+    """An optimizer has nothing on record of pruned weights, since they get no gradient.
+
+    Args:
+      slots: (weight name, slot name) -> array of the weight's shape, such as a moment.
+      fresh: the same -> the value for a weight that has never moved.
+      masks: weight name -> 0/1 array.
+
+    Raises:
+      InvariantError: if a pruned weight's slot has another value.
+    """
+    for (name, slot), values in slots.items():
+        pruned = values[masks[name] == 0]
+        count = int(np.count_nonzero(pruned != values.dtype.type(fresh[name, slot])))
+        if count:
+            raise InvariantError(
+                f"Pruned weights must get no gradient. Received: {count} of {pruned.size} pruned "
+                f"weights of {name!r} of which the optimizer's {slot!r} has moved. Run lth.verify "
+                "on the model, which names what reads the weight without its mask.")
 
 
 def survivors_are_rewound(weights: Arrays, theta: Arrays, masks: Arrays) -> None:

@@ -21,6 +21,8 @@ import tf_keras as keras
 
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
+from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2.masking.weight_names import masked, named_weights
 
 
@@ -62,9 +64,10 @@ class Snapshot:
 
     Attributes:
       weights: theta_k: name -> array, for every weight of the model.
-      optimizer: the optimizer's variables, in its own order.
-      fresh_slots: slot name -> its value in a fresh optimizer.
-      counters: for each optimizer of a chain, the integers that it counts in Python attributes.
+      optimizer: the variables of its optimizers, in their own order, and the states of its layers;
+        see `keras2.optimizer_state.variables`.
+      fresh_slots: for each optimizer that has slots, slot name -> its value in a fresh optimizer.
+      counters: for each optimizer, the integers that it counts in Python attributes.
 
     Example:
       >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, name="fc")])
@@ -78,7 +81,7 @@ class Snapshot:
 
     weights: dict[str, Array]
     optimizer: list[Array]
-    fresh_slots: dict[str, float] = dataclasses.field(default_factory=dict)
+    fresh_slots: list[dict[str, float]] = dataclasses.field(default_factory=list)
     counters: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
     @classmethod
@@ -90,18 +93,18 @@ class Snapshot:
           rewinds: whether `restore` will be called, which needs `fresh_slots`.
         """
         return cls(read(named_weights(model)),
-                   [stored(variable) for variable in optimizer_variables(model)],
-                   fresh_slots(model.optimizer) if rewinds else {},
-                   [_counters(part) for part in _chain(model)])
+                   [stored(variable) for variable in optimizer_state.variables(model)],
+                   fresh_slots(model) if rewinds else [],
+                   optimizer_state.counters(model))
 
     def restore_all(self, model: Any) -> None:
         """Restores everything as it was captured, without masks."""
         variables = named_weights(model)
         for name, value in self.weights.items():
             variables[name].assign(value)
-        for variable, value in zip(optimizer_variables(model), self.optimizer, strict=True):
+        for variable, value in zip(optimizer_state.variables(model), self.optimizer, strict=True):
             variable.assign(value)
-        for part, counters in zip(_chain(model), self.counters, strict=True):
+        for part, counters in zip(optimizer_state.optimizers(model), self.counters, strict=True):
             vars(part).update(counters)
 
     def restore(self, model: Any, masks: Arrays) -> Restored:
@@ -115,22 +118,48 @@ class Snapshot:
         variables = named_weights(model)
         for name, value in mask_arrays.apply(self.weights, masks).items():
             variables[name].assign(value)
-        saved = optimizer_variables(model)
+        saved = self._same_variables(model)
         # A slot belongs to a weight by the optimizer's own book-keeping, not by its position.
         kept = {id(item.weight): masks[name] for name, item in masked(model).items()}
-        slots = {id(slot): (kept[id(weight)], self.fresh_slots.get(name, 0.0))
+        slots = {id(slot): (kept[id(weight)], fresh.get(name, 0.0))
+                 for optimizer, fresh in zip(optimizer_state.stepping(model), self.fresh_slots,
+                                             strict=True)
                  for weight in model.trainable_variables if id(weight) in kept
-                 for name, slot in slots_of(model.optimizer, weight).items()}
+                 for name, slot in optimizer_state.slots_of(optimizer, weight).items()}
         for variable, value in zip(saved, self.optimizer, strict=True):
             mask, fresh = slots.get(id(variable), (None, 0.0))
             variable.assign(value if mask is None
                             else np.where(mask != 0, value, value.dtype.type(fresh)))
         # Not strict: a snapshot that was made by hand may have no counters.
-        for part, counters in zip(_chain(model), self.counters, strict=False):
+        for part, counters in zip(optimizer_state.optimizers(model), self.counters, strict=False):
             vars(part).update(counters)
         trained = len(model.trainable_variables)
-        return Restored(trained, len(variables) - trained, _count_slots(model, saved),
-                        int(model.optimizer.iterations.numpy()), _learning_rate(model.optimizer))
+        states = len(optimizer_state.states(model))
+        return Restored(trained, len(variables) - trained + states, _count_slots(model, saved),
+                        max(int(optimizer.iterations.numpy()) for optimizer
+                            in optimizer_state.stepping(model)), _learning_rate(model.optimizer))
+
+    def _same_variables(self, model: Any) -> list[tf.Variable]:
+        """The variables that `optimizer` has the values of.
+
+        Raises:
+          LotteryError: if the model has others now.
+        """
+        found = optimizer_state.variables(model)
+        if [tuple(variable.shape) for variable in found] \
+                != [value.shape for value in self.optimizer]:
+            raise LotteryError(
+                "A model must keep its optimizers and what it trains from theta_k on, or it cannot "
+                f"be rewound. Received: {model.name!r}, which had {len(self.optimizer)} variables "
+                f"beside its weights at step k and has {len(found)} now, or of other shapes. Do "
+                "not compile it again, freeze or unfreeze layers, or make variables within a "
+                "search; begin a new search instead.")
+        return found
+
+
+def fresh_slots(model: Any) -> list[dict[str, float]]:
+    """What the optimizers of a model give a weight that has never moved, by the slot's name."""
+    return [optimizer_state.fresh_slots(optimizer) for optimizer in optimizer_state.stepping(model)]
 
 
 def read(variables: Mapping[str, tf.Variable]) -> dict[str, Array]:
@@ -198,105 +227,17 @@ def stored(variable: Any) -> Array:
     return value
 
 
-def optimizer_variables(model: Any) -> list[tf.Variable]:
-    """Returns all variables of a model's optimizer: counters, learning rate, slots, loss scale.
-
-    Example:
-      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
-      >>> model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
-      >>> len(optimizer_variables(model))  # Iterations, learning rate, two momentums.
-      4
-    """
-    # `optimizer.variables` alone is not complete: it depends on the optimizer's generation, and
-    # lists neither hyperparameters nor loss scales.
-    chain = _chain(model)
-    _build(chain[-1], model.trainable_variables)
-    found: dict[int, tf.Variable] = {}
-    for optimizer in chain:
-        variables = optimizer.variables
-        scale = getattr(optimizer, "_loss_scale", None)
-        for variable in (*(variables() if callable(variables) else variables),
-                         getattr(optimizer, "_learning_rate", None),
-                         getattr(optimizer, "_current_learning_rate", None),
-                         # Nadam does not list the product of its momentums among its variables.
-                         getattr(optimizer, "_u_product", None),
-                         *getattr(optimizer, "_hyper", {}).values(),
-                         *getattr(scale, "_weights", {}).values()):
-            if isinstance(variable, tf.Variable):
-                found.setdefault(id(variable), variable)
-    return list(found.values())
-
-
 def finalize(model: Any) -> None:
     """Ends a training as `fit` does: with use_ema, replaces weights by their averages."""
     if isinstance(model.optimizer, keras.optimizers.Optimizer):
         model.optimizer.finalize_variable_values(model.trainable_variables)
 
 
-def _chain(model: Any) -> list[Any]:
-    # The optimizer and those that it wraps, such as the one in a LossScaleOptimizer.
-    chain = [model.optimizer]
-    while getattr(chain[-1], "inner_optimizer", None) is not None:
-        chain.append(chain[-1].inner_optimizer)
-    return chain
-
-
-def _counters(optimizer: Any) -> dict[str, int]:
-    # Some optimizers count steps in a Python attribute instead of a variable.
-    return {name: value for name, value in vars(optimizer).items()
-            if type(value) is int and not name.startswith("_self_")}
-
-
-def _build(optimizer: Any, weights: list[tf.Variable]) -> None:
-    if hasattr(optimizer, "_create_all_weights"):  # Optimizers of Keras before 2.11 ("legacy").
-        optimizer._create_all_weights(weights)
-    else:
-        optimizer.build(weights)
-
-
-def slots_of(optimizer: Any, weight: tf.Variable) -> dict[str, tf.Variable]:
-    """Returns the optimizer's variables for one weight, of the weight's shape: moments, averages.
-
-    Example:
-      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
-      >>> model.compile("adam", "mse")
-      >>> model.optimizer.build(model.trainable_variables)
-      >>> sorted(slots_of(model.optimizer, model.trainable_variables[0]))
-      ['_momentums', '_velocities']
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    if hasattr(optimizer, "get_slot_names"):
-        return {name: optimizer.get_slot(weight, name) for name in optimizer.get_slot_names()}
-    # New optimizers have no public way to ask for slots: they are in lists, one for each kind,
-    # with an element for each weight.
-    index = optimizer._index_dict[optimizer._var_key(weight)]
-    groups = {name: value[index] for name, value in vars(optimizer).items()
-              if isinstance(value, (list, tuple)) and len(value) == len(optimizer._index_dict)}
-    return {name: slot for name, slot in groups.items()
-            if isinstance(slot, tf.Variable) and slot.shape == weight.shape}
-
-
-def fresh_slots(optimizer: Any) -> dict[str, float]:
-    """Returns the initial value of each kind of slot: mostly 0, but 0.1 for Adagrad's.
-
-    Example:
-      >>> fresh_slots(keras.optimizers.Adagrad())
-      {'_accumulators': 0.10000000149011612}
-    """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    try:
-        fresh = type(optimizer).from_config(optimizer.get_config())
-    except Exception:  # A user's optimizer may not support from_config; 0 is used for its slots.
-        return {}
-    still = tf.Variable(tf.zeros((1, 1)))
-    _build(fresh, [still])
-    return {name: float(slot.numpy().item()) for name, slot in slots_of(fresh, still).items()}
-
-
 def _count_slots(model: Any, saved: list[tf.Variable]) -> int:
     # Reported to the user: an optimizer whose slots were not found would show here as 0.
-    slots = {id(slot) for weight in model.trainable_variables
-             for slot in slots_of(model.optimizer, weight).values()}
+    slots = {id(slot) for optimizer in optimizer_state.stepping(model)
+             for weight in model.trainable_variables
+             for slot in optimizer_state.slots_of(optimizer, weight).values()}
     return sum(id(variable) in slots for variable in saved)
 
 

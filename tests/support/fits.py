@@ -11,7 +11,7 @@ import tf_keras as keras
 from networks import BATCH, compiled, fit, lottery, STEPS, X, Y
 
 import lth_keras as lth
-from lth_keras.keras2 import rewinding
+from lth_keras.keras2 import optimizer_state
 
 _all = keras.optimizers
 _legacy = keras.optimizers.legacy
@@ -186,7 +186,7 @@ def searched_and_fresh(optimizer, build=networks.normalised, rewind_step=0, **op
     fresh = compiled(search.ticket.apply(build()), optimizer(), **options)
     # As a search does, build the optimizer before the first step is traced: Keras' Nadam counts
     # how often it is traced, and the product of its momentums depends on it.
-    rewinding.optimizer_variables(fresh)
+    optimizer_state.variables(fresh)
     fit(fresh, networks.Spy(), epochs=1)
     assert any((before != after).any() for before, after in zip(start, numbers(model),
                                                                 strict=True))

@@ -9,7 +9,7 @@ from networks import BATCH, compiled, STEPS, X, Y
 from tf_keras.src.backend import RandomGenerator
 
 import lth_keras as lth
-from lth_keras.keras2 import random_generators, rewinding
+from lth_keras.keras2 import optimizer_state, random_generators, rewinding
 from lth_keras.keras2.masking import weight_names
 from lth_keras.keras2.rewinding import Snapshot
 
@@ -92,7 +92,7 @@ class Ended:
         self.facts = (
             lottery.results.drop(columns="seconds").to_csv(), history.history, history.epoch,
             lottery.restored, [variable.numpy().tobytes() for variable in model.weights],
-            [variable.numpy().tobytes() for variable in rewinding.optimizer_variables(model)],
+            [variable.numpy().tobytes() for variable in optimizer_state.variables(model)],
             [variable.numpy().tobytes() for variable in draws(model)])
         self.tickets = lottery.tickets
 

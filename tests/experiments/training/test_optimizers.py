@@ -16,7 +16,8 @@ from lth_keras.experiments.training.optimizers import (
 )
 from lth_keras.keras2.masking.weight_names import masked, named_weights
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
-from lth_keras.keras2.rewinding import assign_masks, fresh_slots
+from lth_keras.keras2.optimizer_state import fresh_slots
+from lth_keras.keras2.rewinding import assign_masks
 
 SGD = presets.get("digits").replace(optimizer="sgd", learning_rate=0.25, momentum=0.5,
                                     weight_decay=0.125)
