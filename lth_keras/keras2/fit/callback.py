@@ -1,5 +1,6 @@
 """`lth.LotteryTicketCallback`: a whole search for winning tickets in one `model.fit`."""
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,17 @@ from lth_keras.keras2.fit.data_order import DataOrder
 from lth_keras.keras2.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
 from lth_keras.keras2.rewinding import Restored
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What a search has found so far, as plain data."""
+
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    tickets: list[Ticket] = dataclasses.field(default_factory=list)
+    restored: list[Restored] = dataclasses.field(default_factory=list)
+    settings: Any = None
+    history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class LotteryTicketCallback(keras.callbacks.Callback):
@@ -108,6 +120,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
             "rounds": rounds, "epochs_per_round": epochs_per_round,
             "steps_per_round": steps_per_round, "fraction": fraction})
         preflight.check_options(rewind_step, scope, criterion, scoring_data)
+        preflight.check_round_callbacks(round_callbacks)
         self.rewind_step = rewind_step
         self.workdir = workdir
         self.order = DataOrder(seed)
@@ -115,7 +128,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
                                      verbose,
                             dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
         self._fit_search: FitSearch | None = None
-        self._history: Any = None
+        self._kept = _Found()
+        self._histories: list[Any] = []  # Each fit has its own.
         self._supports_tf_logs = True  # Batch logs are not read, so need not be copied.
 
     @property
@@ -145,12 +159,12 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     @property
     def results(self) -> pd.DataFrame:
         """A row for each level that has been trained."""
-        return pd.DataFrame(self._fit_search.progress.rows if self._fit_search else [])
+        return pd.DataFrame(self._found.rows)
 
     @property
     def tickets(self) -> list[Ticket]:
         """The tickets of levels 0, 1, ... that have been found so far."""
-        return self._fit_search.search.tickets if self._fit_search else []
+        return self._found.tickets
 
     @property
     def ticket(self) -> Ticket:
@@ -163,7 +177,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     @property
     def restored(self) -> list[Restored]:
         """What each rewinding restored."""
-        return self._fit_search.progress.restored if self._fit_search else []
+        return self._found.restored
 
     def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
         """Writes the report of the search: a page with tables, figures and the verdict.
@@ -186,27 +200,29 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         Example:
           lottery.report("report")  # After `fit`: report/report.html
         """
-        if self._fit_search is None:
+        found = self._described()
+        if not found.rows:
             raise LotteryError("A report needs at least one trained level. Received: a callback "
                                "before its fit.")
         import lth_keras  # keras2 must not import reports, which is a package above it.
         versions = dict(sorted(self.tickets[0].provenance["versions"].items())) \
             if self.tickets else {}
         path: pathlib.Path = lth_keras.report_search({
-            "settings": as_json({**self._asked.identity, **model_identity.of(self.model)}),
-            "rows": self._fit_search.progress.rows,
-            "history": getattr(self._history, "history", {}),
+            "settings": found.settings, "rows": found.rows, "history": found.history,
             "versions": versions}, self.workdir, out)
         return path
 
     # Keras' hooks, in the order in which a training calls them.
 
     def on_train_begin(self, logs: Any = None) -> None:
-        # A callback can be used in several fits, each of which is a search of its own.
-        if self._fit_search is not None:  # An earlier fit may have been interrupted.
-            self._fit_search.close()
-        self._fit_search = None
-        self._history = getattr(self.model, "history", None)  # Each fit has its own.
+        history = [self.model.history] if getattr(self.model, "history", None) else []
+        if self._fit_search is not None:
+            if self._fit_search.goes_on(self.model, self.params):
+                self._histories += history
+                return
+            self._fit_search.close()  # An earlier fit may have been interrupted.
+        self._fit_search, self._kept = None, _Found()
+        self._histories = history
         self._fit_search = FitSearch(self._asked, self.model, self.params, self.order)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -235,6 +251,29 @@ class LotteryTicketCallback(keras.callbacks.Callback):
 
     def on_test_end(self, logs: Any = None) -> None:
         self._test("on_test_end", logs)
+
+    @property
+    def _found(self) -> "_Found":
+        if self._fit_search is None:
+            return self._kept
+        return _Found(self._fit_search.rows, self._fit_search.search.tickets,
+                      self._fit_search.progress.restored)
+
+    def _described(self) -> "_Found":
+        """What was found, with the settings and the logs of all epochs."""
+        if self._fit_search is None:
+            return self._kept
+        logs: dict[str, list[Any]] = {}
+        for history in self._histories:
+            for name, values in history.history.items():
+                logs.setdefault(name, []).extend(values)
+        settings = as_json({**self._asked.identity, **model_identity.of(self.model)})
+        return dataclasses.replace(self._found, settings=settings, history=logs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle keeps: the settings and what was found, not the model."""
+        return {**vars(self), "model": None, "_kept": self._described(), "_fit_search": None,
+                "_histories": [], "_asked": self._asked.without_model()}
 
     @property
     def _running(self) -> FitSearch:

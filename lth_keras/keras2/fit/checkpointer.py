@@ -89,7 +89,7 @@ class Checkpointer:
         state, start, model = self._found, self._found.start, self._model
         if not inner.fits(state.callbacks):
             raise self._foreign("its round callbacks must be those of this fit")
-        Snapshot(state.weights, state.optimizer, {}, state.counters).restore_all(model)
+        Snapshot(state.weights, state.optimizer, [], state.counters).restore_all(model)
         for name, item in masked(model).items():
             item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
             item.threshold.assign(state.thresholds[name])
@@ -99,7 +99,7 @@ class Checkpointer:
         prunable = list(masked(model))
         theta = None if start is None else Snapshot(
             {name: start.weights[name] for name in named_weights(model)}, start.optimizer,
-            rewinding.fresh_slots(model.optimizer), start.counters)
+            rewinding.fresh_slots(model), start.counters)
         # The tickets of one search share theta_k.
         search.go_on({name: state.masks[name] for name in prunable}, theta,
                      [] if theta is None else [dataclasses.replace(

@@ -6,6 +6,7 @@ trained network of the round, for instance to save it.
 """
 
 import contextlib
+import copy
 import dataclasses
 import os
 import warnings
@@ -43,6 +44,14 @@ class SearchSettings:
     workdir: "str | os.PathLike[str] | None"
     scoring_data: Any
 
+    def without_model(self) -> "SearchSettings":
+        """Copies them, with round callbacks that know no model, which cannot be pickled."""
+        bare = []
+        for callback in self.round_callbacks:
+            bare.append(copy.copy(callback))
+            vars(bare[-1])["model"] = None
+        return dataclasses.replace(self, round_callbacks=tuple(bare))
+
     @property
     def provenance(self) -> dict[str, Any]:
         """The settings that are stored in the tickets."""
@@ -58,7 +67,10 @@ class SearchSettings:
 
 
 class FitSearch:
-    """Runs a search in one `fit`, from its first batch to its last.
+    """Runs a search in `fit`, from its first batch to its last.
+
+    One search may go on over several fits of the same model, such as fit(epochs=1) in a loop: see
+    `goes_on`.
 
     Args:
       asked: the arguments of the callback.
@@ -84,6 +96,9 @@ class FitSearch:
             Checkpointer(asked.workdir, model, asked.identity, params["epochs"])
         self._batches = 0  # Batches of this epoch so far.
         self._next_epoch: int | None = None  # None until an epoch has ended.
+        self._first_of_fit = True  # Whether the next epoch is the first of its fit.
+        self._shift = 0  # From Keras' number of an epoch in its fit to that in the search.
+        self._ended = False
         try:
             self._begin()
         except BaseException:
@@ -125,14 +140,41 @@ class FitSearch:
     def _finished(self) -> bool:
         return self.round.over and self.round.level == self._schedule.rounds
 
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each trained level; between two fits also one for the level in training."""
+        open_row = [self.round.row()] if self._ended and not self._closed else []
+        return [*self.progress.rows, *open_row]
+
+    @property
+    def _closed(self) -> bool:
+        return len(self.progress.rows) > self.round.level
+
+    def goes_on(self, model: Any, params: Mapping[str, Any]) -> bool:
+        """Goes on in another fit, if this search has ended in none and it can.
+
+        A fit that was interrupted by an error or by the user is not gone on with: nobody knows
+        what its last step did.  With a workdir, the fit itself says where a search is to go on.
+
+        Args:
+          model: the model of the new fit.
+          params: the parameters of the new fit.
+        """
+        if not self._ended or self._finished or self._checkpointer is not None \
+                or model is not self._model or self.round.diverged:
+            return False
+        preflight.check_steps(model, self._schedule, self._asked.rewind_step, params.get("steps"))
+        self._params, self._first_of_fit, self._ended = params, True, False
+        self._order.begin(self._next_epoch or 0)
+        return True
+
     def begin_epoch(self, epoch: int) -> None:
         """Handles the beginning of an epoch: saves the search, and begins a round if one is due."""
         # Keras sets the model's epochs and steps only after on_train_begin.
-        if self.progress.first_epoch is None:
-            self.progress.first_epoch = epoch
-            preflight.check_not_restored(self._model)
-            preflight.check_epochs(self._schedule, self._params["epochs"] - epoch,
-                              self._params.get("steps"))
+        if self._first_of_fit:
+            self._begin_fit(epoch)
+        epoch += self._shift
+        self.search.check_unchanged()
         self._batches = 0
         self._order.begin(epoch)
         # Saved here and not in on_epoch_end, where callbacks after this one have yet to act.
@@ -140,6 +182,18 @@ class FitSearch:
         if self.round.over:
             self._next_round()
         self._inner.on_epoch_begin(self.round.epochs)
+
+    def _begin_fit(self, epoch: int) -> None:
+        # Keras counts the epochs of a further fit from 0 again, or from its initial_epoch.
+        self._first_of_fit = False
+        done = self._next_epoch or 0
+        if self.progress.first_epoch is None:
+            self.progress.first_epoch = done = epoch
+            preflight.check_not_restored(self._model)
+        self._shift = done - epoch
+        preflight.check_epochs(self._schedule, self._params["epochs"] - epoch,
+                               self._params.get("steps"), done - self.progress.first_epoch,
+                               whole=self._checkpointer is not None)
 
     def begin_batch(self, batch: int) -> None:
         """Handles the beginning of a batch, or of the steps of one execution."""
@@ -177,7 +231,7 @@ class FitSearch:
             # have seen the epoch: a CSVLogger then has its row.
             self._model.stop_training = True
         self._end_round_if(self._schedule.round_over(self.round.steps, self.round.epochs))
-        self._next_epoch = epoch + 1
+        self._next_epoch = epoch + self._shift + 1
         # Keras makes the next epoch's iterator before it calls on_epoch_begin.
         self._order.begin(self._next_epoch)
 
@@ -191,14 +245,21 @@ class FitSearch:
         # replaced the weights by their averages by now, and the epoch may have been cut short.
         if self._next_epoch is not None and self._finished and not self.round.loss_not_finite:
             self._save(self._next_epoch)
-        self._close_round()
+        self._ended = True
+        if self._finished or self._checkpointer is not None:
+            self._close_round()
+        else:  # Another fit may go on with this round.
+            with self._divergence_recorded():
+                self.search.check_finite(self.round.loss)
         if self._checkpointer is not None:
             self._checkpointer.finish(self.progress.rows)
         if not self._finished:
+            more = "" if self._checkpointer is not None else \
+                "Call fit again with the same callback to go on with it. "
             warnings.warn(f"fit ended before the search did: at level {self.round.level} of "
                           f"{self._schedule.rounds}, after {self.round.steps} steps of its round. "
-                          "A callback that should end only a round, such as EarlyStopping, belongs "
-                          "in round_callbacks.",
+                          f"{more}A callback that should end only a round, such as EarlyStopping, "
+                          "belongs in round_callbacks.",
                           stacklevel=3)
 
     def test(self, hook: str, *arguments: Any) -> None:

@@ -1,7 +1,9 @@
 """Checks before a search in `fit`, so that what cannot work is an error before any training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import tf_keras as keras
 
 from lth_keras.arguments import check_choice, check_whole
 from lth_keras.core import criteria
@@ -10,7 +12,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2 import loss_gradient
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
-from lth_keras.keras2.masking.weight_names import wrappers
+from lth_keras.keras2.masking.weight_names import check_keras2, wrappers
 
 
 def schedule_of(schedule: LotteryTicketSchedule | None,
@@ -24,6 +26,11 @@ def schedule_of(schedule: LotteryTicketSchedule | None,
       >>> schedule_of(None, {"rounds": 2, "epochs_per_round": 5, "fraction": None}).rounds
       2
     """
+    if not (schedule is None or isinstance(schedule, LotteryTicketSchedule)):
+        raise LotteryError(
+            "A search prunes at the end of each round, by a LotteryTicketSchedule or its parts: "
+            "LotteryTicketCallback(rounds=10, epochs_per_round=5, fraction=0.2). Received: "
+            f"{type(schedule).__name__}.")
     given = {name: value for name, value in parts.items() if value is not None}
     if (schedule is None) == (not given):
         raise LotteryError("Either schedule or its parts must be given, such as rounds=10, "
@@ -49,12 +56,27 @@ def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLik
     loss_gradient.check_used(criterion, scoring_data)
 
 
+def check_round_callbacks(callbacks: Sequence[Any]) -> None:
+    """Checks that what is to see every round as a training of its own are callbacks of tf_keras.
+
+    Raises:
+      LotteryError: if one is not, such as a callback of Keras 3.
+    """
+    for callback in callbacks:
+        if not isinstance(callback, keras.callbacks.Callback):
+            kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
+            raise LotteryError("round_callbacks must be callbacks of tf_keras (Keras 2). Received: "
+                               f"{kind}. Make them with `import tf_keras as keras`: "
+                               "keras.callbacks.EarlyStopping(...).")
+
+
 def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
     """Checks that the model is wrapped and built, and that tfmot's wrappers have this schedule.
 
     Raises:
       LotteryError: if it is not.
     """
+    check_keras2(model)
     found = wrappers(model)
     if not found:
         raise LotteryError("LotteryTicketCallback needs a model with pruning wrappers. "
@@ -156,8 +178,16 @@ def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | N
     return -(-(schedule.rounds + 1) * (schedule.steps_per_round or 0) // steps)
 
 
-def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None) -> None:
-    """Checks that `fit` was given as many epochs as the search takes.
+def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None, done: int = 0,
+                 whole: bool = True) -> None:
+    """Checks that `fit` was given no more epochs than the search takes.
+
+    Args:
+      schedule: the schedule of the search.
+      epochs: how many epochs this fit has.
+      steps: how many batches an epoch has, or None if that is not known.
+      done: how many epochs the search has had in earlier fits.
+      whole: whether this fit must have all the rest: a search with a workdir is of one fit.
 
     Raises:
       LotteryError: if it was not.
@@ -167,8 +197,10 @@ def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None
     """
     # With too few epochs the search would end before its last level, after all of its training.
     needed = epochs_needed(schedule, steps)
-    if needed is not None and epochs != needed:
+    left = None if needed is None else needed - done
+    if left is not None and (epochs != left if whole else epochs > left):
         raise LotteryError(
-            f"epochs must be {needed}: the search trains {schedule.rounds} rounds and a last "
-            f"level. Received: {epochs}. Pass epochs=lottery.epochs, or, if rounds are counted in "
+            f"epochs must be {left}{'' if whole else ' at most'}: the search trains "
+            f"{schedule.rounds} rounds and a last level{f', {done} epochs so far' if done else ''}."
+            f" Received: {epochs}. Pass epochs=lottery.epochs, or, if rounds are counted in "
             "steps, epochs=lottery.epochs_for(steps_per_epoch).")
