@@ -14,7 +14,11 @@ Read in this order:
 5. `apply_ticket`: `lth.Ticket.apply` for tf_keras models.
 6. `fit`: `lth.LotteryTicketCallback`, the whole search in one `model.fit`, which can be resumed
    from a workdir.
-7. `loss_gradient`: the mean gradient of a model's loss, for criteria that need it.
+7. `verification`: `lth.verify`, which trains a model for a few steps in four ways and names what a
+   search would leave out.
+8. `contents`, `optimizer_state`: every optimizer, state and variable that a model holds;
+   `training_checks`: that a model is trained by what its search rewinds.
+9. `loss_gradient`: the mean gradient of a model's loss, for criteria that need it.
 
 This package imports `core` and `files`; never `experiments`, nor the engine of another Keras.
 """

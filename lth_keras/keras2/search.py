@@ -33,10 +33,9 @@ from lth_keras.core.structures.words import named
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2 import loss_gradient, optimizer_state, rewinding
+from lth_keras.keras2 import loss_gradient, rewinding
 from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.masked_weights import ZeroConstraint
 from lth_keras.keras2.masking.weight_names import (
     check_keras2,
     is_built,
@@ -44,6 +43,7 @@ from lth_keras.keras2.masking.weight_names import (
     named_weights,
     wrappers,
 )
+from lth_keras.keras2.training_checks import TrainingChecks
 
 
 class Search:
@@ -68,6 +68,7 @@ class Search:
     Attributes:
       level: how many times this search has pruned the model.
       masks: weight name -> uint8 mask of the level in training.
+      training: checks that the model is trained by what the search rewinds.
       tickets: the tickets of levels 0 to `level`, once theta_k is captured.
 
     Example:
@@ -87,12 +88,7 @@ class Search:
                  check: bool = False, facts: Mapping[str, Any] | None = None,
                  take_theta: bool = True, rounds: int = 1, scoring_data: Any = None):
         check_choice("scope", scope, SCOPES)
-        check_keras2(model)
-        if not wrappers(model) or not is_built(model) or getattr(model, "optimizer", None) is None:
-            raise LotteryError("A search needs a model that is built, wrapped by "
-                               "lth.prune_low_magnitude and compiled, at least with an optimizer. "
-                               f"Received: {model.name!r}, which is not. Call "
-                               "model.compile(optimizer).")
+        _check_model(model)
         fraction = check_fraction(fraction)
         self.model = model
         self.level = 0
@@ -112,8 +108,7 @@ class Search:
         self._stray = [item for item in self._weights.values()
                        if not isinstance(item.wrapper, MaskedLayer)]
         self._theta: rewinding.Snapshot | None = None
-        self._iterations = 0  # Of all optimizers, at the beginning of the round.
-        self._gradients_checked = False
+        self.training = TrainingChecks(model, self._weights)
         self.masks: dict[str, Array] = rewinding.read_masks(model)
         # Weights that are already pruned stay pruned, so that a search can continue a ticket.
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
@@ -149,8 +144,7 @@ class Search:
         """
         self.check_finite()
         self._theta = rewinding.Snapshot.of(self.model)
-        self._compiled = self._what_is_compiled()
-        self._iterations = optimizer_state.iterations(self.model)
+        self.training.begin()
         self._add_ticket({})
 
     def go_on(self, masks: Mapping[str, Array], theta: rewinding.Snapshot | None,
@@ -166,24 +160,7 @@ class Search:
         self.masks, self._theta = dict(masks), theta
         self.tickets = list(tickets)
         self.level = max(len(self.tickets) - 1, 0)
-        self._iterations = -1  # Of the round's beginning, which is not known.
-        self._compiled = self._what_is_compiled()
-
-    def check_unchanged(self) -> None:
-        """Checks that the model is still compiled, and its layers are frozen, as at theta_k.
-
-        Raises:
-          LotteryError: if it is not.
-        """
-        if self._theta is not None and self._what_is_compiled() != self._compiled:
-            raise LotteryError(
-                "A model must stay as it was compiled until its search ends, or a round cannot be "
-                f"rewound. Received: {self.model.name!r}, compiled again, or with layers frozen or "
-                "unfrozen, since theta_k was captured. Begin a new search instead; a learning rate "
-                "may change: model.optimizer.learning_rate.assign(...).")
-
-    def _what_is_compiled(self) -> tuple[Any, ...]:
-        return (id(self.model.optimizer), *map(id, self.model.trainable_variables))
+        self.training.begin(midst=True)
 
     def enforce(self) -> None:
         """Sets pruned weights to zero again; call it after every batch.
@@ -196,43 +173,11 @@ class Search:
         """
         for item in self._stray:
             item.weight.assign(item.weight * item.mask)
-        if not self._gradients_checked:
-            self._check_gradients()
+        self.training.gradients_are_masked()
         if self._check:
             invariants.pruned_are_zero(self._values(), self.masks)
             if self._theta is not None:
-                invariants.slots_are_fresh(*self._slots(self._theta), self.masks)
-
-    def _check_gradients(self) -> None:
-        """After the first step: what was read to be trained has a gradient through its mask.
-
-        A function with a gradient of its own, such as tf.recompute_grad makes, reads its layer's
-        weights again in the backward pass, where they are not masked.
-        """
-        self._gradients_checked = True
-        missed = sorted({item.wrapper.layer.name for item in self._weights.values()
-                         if isinstance(item.weight.constraint, ZeroConstraint)
-                         and item.weight.constraint.read_to_train
-                         and not item.weight.constraint.has_gradient})
-        if missed:
-            raise LotteryError(
-                "Every weight that is pruned must get its gradient through its mask. Received: a "
-                f"training step in which none reaches the weights of {', '.join(missed)}. If the "
-                "layer calls tf.recompute_grad or tf.custom_gradient, wrap the layers within it, "
-                "self.dense = lth.prune_low_magnitude(keras.layers.Dense(8)); if the loss does not "
-                "depend on it, leave it dense: prune_low_magnitude(model, exclude=...).")
-
-    def _slots(self, theta: rewinding.Snapshot) -> tuple[Any, Any]:
-        # The optimizers' slots of the prunable weights, and what these are where nothing moved.
-        slots, fresh = {}, {}
-        for optimizer, values in zip(optimizer_state.stepping(self.model), theta.fresh_slots,
-                                     strict=True):
-            for name, item in self._weights.items():
-                for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items():
-                    if slot in values:
-                        slots[name, slot] = rewinding.stored(variable)
-                        fresh[name, slot] = values[slot]
-        return slots, fresh
+                invariants.slots_are_fresh(*self.training.slots(self._theta), self.masks)
 
     def not_finite(self) -> dict[str, int]:
         """Returns how many values are NaN or infinite, for each weight that has any."""
@@ -278,7 +223,7 @@ class Search:
                                "of the first round without theta_k.")
         self.check_finite()
         final, theta = self._values(), self._theta.weights
-        self._check_stepped(final)
+        self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks))
         # A generator for each level, so that a resumed search draws what it would have drawn.
         rng = generator(self._seed, "criterion", level=self.level)
         before = self.masks
@@ -287,7 +232,7 @@ class Search:
         # Before the weights are rewound: tfmot's summaries show thresholds of the trained weights.
         rewinding.assign_masks(self.model, self.masks)
         restored = self._theta.restore(self.model, self.masks)
-        self._iterations = optimizer_state.iterations(self.model)
+        self.training.begin_round()
         self.level += 1
         if self._check:
             now = self._values()
@@ -316,18 +261,6 @@ class Search:
                 rewinding.assign(self.model, now, self.masks)
         return {"gradient": lambda: gradient.mean(batches), "initial_gradient": at_theta}
 
-    def _check_stepped(self, final: Arrays) -> None:
-        """Refuses a round that was trained by an optimizer that nobody rewinds."""
-        assert self._theta is not None
-        start = mask_arrays.apply(self._theta.weights, self.masks)
-        moved = [name for name, value in final.items() if np.any(value != start[name])]
-        if moved and optimizer_state.iterations(self.model) == self._iterations:
-            raise LotteryError(
-                "A search must know the optimizer that trains, or it cannot rewind it. Received: "
-                f"weights that have moved ({', '.join(moved[:2])}), and no step of the model's "
-                "optimizers. Compile the model with the optimizer, or hold it in an attribute of "
-                "the model, before the search begins.")
-
     def _values(self) -> dict[str, Array]:
         return rewinding.read({name: item.weight for name, item in self._weights.items()})
 
@@ -336,6 +269,15 @@ class Search:
         assert self._theta is not None
         self.tickets.append(Ticket(self._theta.weights, self.masks, self.level,
                                    {**self._provenance, "pruned_after": _finite(metrics)}))
+
+
+def _check_model(model: Any) -> None:
+    check_keras2(model)
+    if not wrappers(model) or not is_built(model) or getattr(model, "optimizer", None) is None:
+        raise LotteryError("A search needs a model that is built, wrapped by "
+                           "lth.prune_low_magnitude and compiled, at least with an optimizer. "
+                           f"Received: {model.name!r}, which is not. Call "
+                           "model.compile(optimizer).")
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class FitSearch:
         if self._first_of_fit:
             self._begin_fit(epoch)
         epoch += self._shift
-        self.search.check_unchanged()
+        self.search.training.compiled_as_before()
         self._batches = 0
         self._order.begin(epoch)
         # Saved here and not in on_epoch_end, where callbacks after this one have yet to act.

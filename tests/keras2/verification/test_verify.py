@@ -11,7 +11,7 @@ import tf_keras as keras
 
 import lth_keras as lth
 from lth_keras.errors import InvariantError, LotteryError
-from lth_keras.keras2 import optimizer_state, search
+from lth_keras.keras2 import optimizer_state, training_checks
 from lth_keras.keras2.masking import masked_layer, wrap_weights
 from lth_keras.keras2.masking.masked_weights import LentVariable
 from lth_keras.keras2.verification.trained import batches_of
@@ -69,7 +69,7 @@ def test_a_layer_that_recomputes_trains_where_the_layer_within_is_wrapped():
 
 def test_an_optimizer_that_is_not_rewound_is_named(monkeypatch):
     monkeypatch.setattr(optimizer_state, "optimizers", lambda model: [model.optimizer])
-    monkeypatch.setattr(search.Search, "_check_stepped", lambda self, final: None)
+    monkeypatch.setattr(training_checks.TrainingChecks, "optimizer_is_known", lambda *given: None)
     report = found("two optimizers")
     assert broken(report) == {"rewinding"}
     assert {finding.held_by for finding in report.findings} == {

@@ -1,0 +1,122 @@
+"""Checks, while a search runs, that its model is trained by what the search rewinds and masks.
+
+A search captures optimizers and states at theta_k and puts them back.  What trains the model
+besides, or trains weights past their masks, would make the next round another training than it is
+taken for, without any message: so each of these is an error, as early as it can be seen.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core.masks import Arrays
+from lth_keras.errors import LotteryError
+from lth_keras.keras2 import optimizer_state, rewinding
+from lth_keras.keras2.masking.masked_weights import ZeroConstraint
+from lth_keras.keras2.masking.weight_names import Masked
+
+
+class TrainingChecks:
+    """What a search knows of how its model is trained.
+
+    Args:
+      model: the wrapped and compiled model.
+      weights: its prunable weights by name.
+    """
+
+    def __init__(self, model: Any, weights: Mapping[str, Masked]):
+        self._model, self._weights = model, weights
+        self._iterations: int | None = None  # Of all optimizers, at the beginning of the round.
+        self._compiled: tuple[Any, ...] | None = None
+        self._gradients_seen = False
+
+    def begin(self, midst: bool = False) -> None:
+        """Notes how the model is compiled, at theta_k or where an earlier search is taken up.
+
+        Args:
+          midst: whether a round is in training, of which nobody knows the first step.
+        """
+        self._compiled = self._as_compiled()
+        self.begin_round()
+        if midst:
+            self._iterations = None
+
+    def begin_round(self) -> None:
+        """Notes how many steps the optimizers have taken."""
+        self._iterations = optimizer_state.iterations(self._model)
+
+    def _as_compiled(self) -> tuple[Any, ...]:
+        return (id(self._model.optimizer), *map(id, self._model.trainable_variables))
+
+    def compiled_as_before(self) -> None:
+        """Checks that the model is compiled, and its layers are frozen, as at theta_k.
+
+        Raises:
+          LotteryError: if they are not.
+        """
+        if self._compiled is not None and self._as_compiled() != self._compiled:
+            raise LotteryError(
+                "A model must stay as it was compiled until its search ends, or a round cannot be "
+                f"rewound. Received: {self._model.name!r}, compiled again, or with layers frozen "
+                "or unfrozen, since theta_k was captured. Begin a new search instead; a learning "
+                "rate may change: model.optimizer.learning_rate.assign(...).")
+
+    def gradients_are_masked(self) -> None:
+        """Checks, after the first step, that what was read to be trained got a masked gradient.
+
+        A function with a gradient of its own, such as tf.recompute_grad makes, reads its layer's
+        weights again in the backward pass, where they are not masked.
+
+        Raises:
+          LotteryError: if no gradient has come through the mask of a weight; it names the layer.
+        """
+        if self._gradients_seen:
+            return
+        self._gradients_seen = True
+        missed = sorted({item.wrapper.layer.name for item in self._weights.values()
+                         if isinstance(item.weight.constraint, ZeroConstraint)
+                         and item.weight.constraint.read_to_train
+                         and not item.weight.constraint.has_gradient})
+        if missed:
+            raise LotteryError(
+                "Every weight that is pruned must get its gradient through its mask. Received: a "
+                f"training step in which none reaches the weights of {', '.join(missed)}. If the "
+                "layer calls tf.recompute_grad or tf.custom_gradient, wrap the layers within it, "
+                "self.dense = lth.prune_low_magnitude(keras.layers.Dense(8)); if the loss does not "
+                "depend on it, leave it dense: prune_low_magnitude(model, exclude=...).")
+
+    def optimizer_is_known(self, final: Arrays, start: Arrays) -> None:
+        """Checks, at the end of a round, that an optimizer which is rewound has trained it.
+
+        Args:
+          final: the prunable weights as they are.
+          start: what they were at the beginning of the round.
+
+        Raises:
+          LotteryError: if weights have moved and no optimizer of the model's has taken a step.
+        """
+        moved = [name for name, value in final.items() if np.any(value != start[name])]
+        if moved and optimizer_state.iterations(self._model) == self._iterations:
+            raise LotteryError(
+                "A search must know the optimizer that trains, or it cannot rewind it. Received: "
+                f"weights that have moved ({', '.join(moved[:2])}), and no step of the model's "
+                "optimizers. Compile the model with the optimizer, or hold it in an attribute of "
+                "the model, before the search begins.")
+
+    def slots(self, theta: rewinding.Snapshot) -> tuple[dict[tuple[str, str], Any],
+                                                       dict[tuple[str, str], float]]:
+        """Returns the optimizers' slots of prunable weights, and what they are where nothing moved.
+
+        Args:
+          theta: the model at theta_k.
+        """
+        slots, fresh = {}, {}
+        for optimizer, values in zip(optimizer_state.stepping(self._model), theta.fresh_slots,
+                                     strict=True):
+            for name, item in self._weights.items():
+                for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items():
+                    if slot in values:
+                        slots[name, slot] = rewinding.stored(variable)
+                        fresh[name, slot] = values[slot]
+        return slots, fresh
