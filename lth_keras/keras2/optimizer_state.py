@@ -73,7 +73,7 @@ def variables(model: Any) -> list[tf.Variable]:
 def states(model: Any) -> list[tf.Variable]:
     """The variables that a model holds and that are no weights, masks, metrics, seeds or slots."""
     known = {id(stored_in(variable)) for variable in named_weights(model).values()}
-    known |= {id(variable) for wrapper in wrappers(model)
+    known |= {id(stored_in(variable)) for wrapper in wrappers(model)
               for variable in wrapper._non_trainable_weights}
     return [held.value for held in contents(model) if isinstance(held.value, tf.Variable)
             and held.kind not in ("metric", "seed", "optimizer")

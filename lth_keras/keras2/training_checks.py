@@ -115,6 +115,8 @@ class TrainingChecks:
         for optimizer, values in zip(optimizer_state.stepping(self._model), theta.fresh_slots,
                                      strict=True):
             for name, item in self._weights.items():
+                if not isinstance(item.weight.constraint, ZeroConstraint):
+                    continue  # tfmot's own wrapper lets pruned weights have a gradient.
                 for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items():
                     if slot in values:
                         slots[name, slot] = rewinding.stored(variable)

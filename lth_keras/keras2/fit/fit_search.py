@@ -186,6 +186,8 @@ class FitSearch:
     def _begin_fit(self, epoch: int) -> None:
         # Keras counts the epochs of a further fit from 0 again, or from its initial_epoch.
         self._first_of_fit = False
+        if self.progress.first_epoch is not None and self._next_epoch is None:
+            return  # Its workdir gave the search back: Keras begins with the epoch that comes next.
         done = self._next_epoch or 0
         if self.progress.first_epoch is None:
             self.progress.first_epoch = done = epoch

@@ -62,8 +62,8 @@ class _Replacement:
             self._done[id(layer)] = layer  # A model that holds itself, in a cycle.
             self._in_place(layer)
             if isinstance(layer, keras.Model):
-                layer._callable_losses = [self._loss(loss, layer) for loss
-                                          in layer._callable_losses]
+                layer._callable_losses[:] = [self._loss(loss, layer) for loss
+                                             in layer._callable_losses]
         return stands_for_it
 
     def _rebuilt(self, model: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from lth_keras.arguments import one_line
+from lth_keras.core import invariants
 from lth_keras.core.masks import Array
 from lth_keras.core.verification import cut, Finding, Recording, unmoved
 from lth_keras.errors import LotteryError
@@ -173,7 +174,7 @@ def _pruned_by_half(subject: Subject, model: Any, eagerly: bool) -> Iterator[Fin
     for name, step in graded.items():
         yield Finding("pruning", name, "has pruned weights that get a gradient", step,
                       "its layer's code, which reads the weight other than by its attribute")
-    for name, slots in _slots_moved(model, search).items():
+    for name, slots in _slots_moved(search).items():
         yield Finding("pruning", name, f"has pruned weights whose optimizer slots ({slots}) have "
                       f"moved{how}", steps)
     assert subject.dense is not None
@@ -235,10 +236,11 @@ def _losses_lost(before: int, after: int, dense: Recording, wrapped: Recording) 
 
 
 def _values(model: Any) -> dict[int, tuple[Held, Array]]:
-    ours = {id(variable) for wrapper in wrappers(model)
+    ours = {id(optimizer_state.stored_in(variable)) for wrapper in wrappers(model)
             for variable in wrapper._non_trainable_weights}
     return {id(held.value): (held, rewind.stored(held.value)) for held in contents(model)
-            if isinstance(held.value, tf.Variable) and id(held.value) not in ours
+            if isinstance(held.value, tf.Variable)
+            and id(optimizer_state.stored_in(held.value)) not in ours
             and held.kind != "metric"}
 
 
@@ -273,17 +275,14 @@ def _repeats(subject: Subject, first: Recording) -> bool:
     return False
 
 
-def _slots_moved(model: Any, search: Search) -> dict[str, str]:
-    moved: dict[str, list[str]] = {}
-    for optimizer in optimizer_state.stepping(model):
-        fresh = optimizer_state.fresh_slots(optimizer)
-        for name, item in masked(model).items():
-            pruned = search.masks[name] == 0
-            moved.setdefault(name, []).extend(
-                slot for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items()
-                if slot in fresh and np.any(
-                    rewind.stored(variable)[pruned] != np.float32(fresh[slot])))
-    return {name: cut(slots) for name, slots in moved.items() if slots}
+def _slots_moved(search: Search) -> dict[str, str]:
+    assert search.theta is not None
+    slots, fresh = search.training.slots(search.theta)
+    found: dict[str, list[str]] = {}
+    for (name, slot), values in slots.items():
+        if np.any(invariants.moved(values[search.masks[name] == 0], fresh[name, slot])):
+            found.setdefault(name, []).append(slot)
+    return {name: cut(names) for name, names in found.items()}
 
 
 def _can_be_kept(subject: Subject) -> bool:

@@ -101,7 +101,7 @@ def test_the_output_of_a_subclassed_model_is_pruned_less_by_its_layers_name():
     with pytest.raises(LotteryError, match=r"by \['output'\].*subclassed one, name the layer"):
         fit(model, lottery(fraction={"default": 0.5, "output": 0.1}), epochs=3)
     np.testing.assert_array_equal(model(X), before)
-    search = lottery(rounds=1, fraction={"default": 0.5, model.last.layer.name: 0.25})
+    search = lottery(rounds=1, fraction={"default": 0.5, "last": 0.25})
     fit(model, search)
     assert [mask.mean() for mask in search.ticket.masks.values()] == [0.5, 0.75]
 
