@@ -15,9 +15,13 @@ collect_ignore = ["tests/support", "lth_keras/__init__.py"]
 
 
 def pytest_xdist_auto_num_workers(config):
-    """One process for single files: a second would load TensorFlow for nothing."""
+    """One process for single files: a second would load TensorFlow for nothing.
+
+    Otherwise one more than there are cores, which are idle while a test waits for a process that it
+    has started or killed.
+    """
     single = all(path.partition("::")[0].endswith(".py") for path in config.args)
-    return 0 if single or os.cpu_count() == 1 else None  # None: a process a core.
+    return 0 if single or os.cpu_count() == 1 else (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="module")
