@@ -7,6 +7,7 @@ rewinds and keeps them all, or the next round would not be the training that it 
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -140,6 +141,32 @@ def fresh_slots(optimizer: Any) -> dict[str, float]:
     still = tf.Variable(tf.zeros((1, 1)))
     _build(fresh, [still])
     return {name: float(slot.numpy().item()) for name, slot in slots_of(fresh, still).items()}
+
+
+def slots_by_weight(optimizer: Any) -> frozenset[str]:
+    """Returns the slots that have nothing of a weight which never gets a gradient.
+
+    Most have not.  Adafactor makes up its second moments from means of rows and columns, and so of
+    other weights.
+
+    Example:
+      >>> sorted(slots_by_weight(keras.optimizers.Adam()))
+      ['_momentums', '_velocities']
+      >>> sorted(slots_by_weight(keras.optimizers.Adafactor()))
+      []
+    """
+    try:
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        weight = tf.Variable(tf.ones((2, 2)))
+        _build(fresh, [weight])
+        before = {name: slot.numpy() for name, slot in slots_of(fresh, weight).items()}
+        with tf.init_scope():
+            fresh.apply_gradients([(tf.constant([[1.0, 0.0], [0.0, 0.0]]), weight)])
+    except Exception:  # An optimizer of the user's own, of which nothing is known.
+        return frozenset()
+    still = np.array([[False, True], [True, True]])
+    return frozenset(name for name, slot in slots_of(fresh, weight).items()
+                     if np.array_equal(slot.numpy()[still], before[name][still]))
 
 
 def _stepped_by(held: Held, model: Any) -> list[tf.Variable]:

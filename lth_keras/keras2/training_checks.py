@@ -30,6 +30,7 @@ class TrainingChecks:
         self._iterations: int | None = None  # Of all optimizers, at the beginning of the round.
         self._compiled: tuple[Any, ...] | None = None
         self._gradients_seen = False
+        self._slots: dict[int, frozenset[str]] = {}  # Those that are looked at, by the optimizer.
 
     def begin(self, midst: bool = False) -> None:
         """Notes how the model is compiled, at theta_k or where an earlier search is taken up.
@@ -114,11 +115,13 @@ class TrainingChecks:
         slots, fresh = {}, {}
         for optimizer, values in zip(optimizer_state.stepping(self._model), theta.fresh_slots,
                                      strict=True):
+            if id(optimizer) not in self._slots:
+                self._slots[id(optimizer)] = optimizer_state.slots_by_weight(optimizer)
             for name, item in self._weights.items():
                 if not isinstance(item.weight.constraint, ZeroConstraint):
                     continue  # tfmot's own wrapper lets pruned weights have a gradient.
                 for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items():
-                    if slot in values:
+                    if slot in values and slot in self._slots[id(optimizer)]:
                         slots[name, slot] = rewinding.stored(variable)
                         fresh[name, slot] = values[slot]
         return slots, fresh

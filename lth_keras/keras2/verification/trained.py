@@ -55,7 +55,8 @@ def train(model: Any, batches: list[Any], seed: int,
     Args:
       model: a compiled model.
       batches: one a step.
-      seed: of every draw; the step is traced anew, so that draws within it begin anew too.
+      seed: of every draw.  A step that is traced already keeps the seed that it was traced with,
+        and its draws begin anew: trainings that are to be compared take the same seed.
       after_step: called after every step.
     """
     recorder = _Recorder(model, after_step)

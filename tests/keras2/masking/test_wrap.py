@@ -158,7 +158,7 @@ def _subclassed():
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda: keras.Sequential([layers.Dense(2)]), "must be built"),
+    (lambda: keras.Sequential([keras.Sequential([layers.Dense(2)])]), "before it is built"),
     (_subclassed, "subclassed model must be built"),
     (lambda: keras_3.Sequential([keras_3.layers.Input((3,)), keras_3.layers.Dense(2)]),
      r"tf_keras \(Keras 2\).*keras\.src"),
@@ -182,13 +182,24 @@ def test_a_single_layer_is_wrapped_before_and_after_it_is_built():
     assert lth.prune_low_magnitude(fresh) is fresh
 
 
-def test_a_single_layer_without_anything_to_prune_is_refused():
+def test_a_single_layer_without_anything_to_prune_is_given_back():
     norm = layers.BatchNormalization()
     norm(X)
-    with pytest.raises(LotteryError, match=r"no weight to prune.*gamma"):
-        lth.prune_low_magnitude(norm)
+    assert lth.prune_low_magnitude(norm) is norm
+    norm = layers.LayerNormalization()
+    assert lth.prune_low_magnitude(norm) is norm
     with pytest.raises(LotteryError, match="no weight to prune"):
-        lth.prune_low_magnitude(layers.LayerNormalization())(X)
+        lth.prune_low_magnitude(Shift())(X)
+
+
+class Shift(layers.Layer):
+    """Has a bias alone."""
+
+    def build(self, shape):
+        self.bias = self.add_weight("bias", shape[-1:])
+
+    def call(self, x):
+        return x + self.bias
 
 
 def test_wrapped_layers_make_up_a_subclassed_model():
@@ -247,8 +258,8 @@ def test_a_layer_alone_is_chosen_by_include_and_exclude():
     embedding(np.zeros((1, 2)))
     assert [weight.shape for weight, _ in networks.pruning_vars(keras.Sequential([embedding]))] \
         == [(10, 4)]
-    with pytest.raises(LotteryError, match="excluded"):
-        lth.prune_low_magnitude(layers.Dense(3), exclude="Dense")
+    dense = layers.Dense(3)
+    assert lth.prune_low_magnitude(dense, exclude="Dense") is dense
     with pytest.raises(LotteryError, match="must name layers"):
         lth.prune_low_magnitude(layers.Dense(3), include="Conv2D")
 
