@@ -97,4 +97,4 @@ def test_two_replicas_find_the_masks_of_one_device(said, way):
 @pytest.mark.parametrize("part", ["validation", "batch"])
 def test_sizes_that_do_not_divide_among_replicas_are_an_error(said, part, way):
     is_ours, message = said[f"{part} {way}"]
-    assert is_ours and "must divide among the replicas" in message and "\n" not in message
+    assert is_ours and "must be multiples of the 2 replicas" in message and "\n" not in message

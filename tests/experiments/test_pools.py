@@ -31,7 +31,7 @@ from lth_keras.experiments.worker import Placement, StepCounter
 from lth_keras.files.ticket import Ticket
 
 CONFIG = presets.get("digits").replace(steps=200, rounds=2, replicates=2, validation_every=10,
-                                       learning_rate=0.01)
+                                       learning_rate=0.01, branches=("ticket", "reinit"))
 PATIENCE = 60  # Seconds after which something is taken never to happen.
 # The pool, its processes, its package, and whether one of the processes is killed.
 POOLS = {"loky": (LocalPool, 2, None, True), "ray": (Ray, 1, "ray", True),

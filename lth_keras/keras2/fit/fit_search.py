@@ -164,7 +164,7 @@ class FitSearch:
                 or model is not self._model or self.round.diverged:
             return False
         preflight.check_steps(model, self._schedule, self._asked.rewind_step, params.get("steps"))
-        self._params, self._first_of_fit, self._ended = params, True, False
+        self._params, self._first_of_fit = params, True
         self._order.begin(self._next_epoch or 0)
         return True
 
@@ -196,6 +196,7 @@ class FitSearch:
         preflight.check_epochs(self._schedule, self._params["epochs"] - epoch,
                                self._params.get("steps"), done - self.progress.first_epoch,
                                whole=self._checkpointer is not None)
+        self._ended = False  # Only now: a fit that is refused leaves the search as it was.
 
     def begin_batch(self, batch: int) -> None:
         """Handles the beginning of a batch, or of the steps of one execution."""
