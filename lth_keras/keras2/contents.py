@@ -97,11 +97,6 @@ def contents(model: Any) -> Iterator[Held]:
                 waiting.append(Held((held.path + step).lstrip("."), value, owners))
 
 
-def variables(model: Any) -> list[Held]:
-    """Every variable that a model holds."""
-    return [held for held in contents(model) if isinstance(held.value, tf.Variable)]
-
-
 def _is_entered(value: Any) -> bool:
     if isinstance(value, (tf.Variable, list, tuple, dict, set, functools.partial,
                           types.FunctionType, types.MethodType, *_KINDS)):

@@ -12,7 +12,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.keras2.contents import contents, Held, is_optimizer
-from lth_keras.keras2.masking.weight_names import named_weights, wrappers
+from lth_keras.keras2.masking.weight_names import named_weights, stored_in, wrappers
 
 
 def optimizers(model: Any) -> list[Any]:
@@ -79,11 +79,6 @@ def states(model: Any) -> list[tf.Variable]:
     return [held.value for held in contents(model) if isinstance(held.value, tf.Variable)
             and held.kind not in ("metric", "seed", "optimizer")
             and id(stored_in(held.value)) not in known]
-
-
-def stored_in(variable: Any) -> Any:
-    """The variable that holds the value: under mixed precision a weight is seen through a cast."""
-    return getattr(variable, "_variable", variable) if hasattr(variable, "true_dtype") else variable
 
 
 def stepping(model: Any) -> list[Any]:

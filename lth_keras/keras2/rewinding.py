@@ -23,7 +23,7 @@ from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.keras2 import optimizer_state
-from lth_keras.keras2.masking.weight_names import masked, named_weights
+from lth_keras.keras2.masking.weight_names import masked, named_weights, stored_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,9 +220,7 @@ def stored(variable: Any) -> Array:
       [1.0, 2.0]
     """
     # Under mixed precision a weight reads as float16; its stored value is float32.
-    own = getattr(variable, "_variable", variable) \
-        if hasattr(variable, "true_dtype") else variable
-    value = np.array(own.numpy())
+    value = np.array(stored_in(variable).numpy())
     value.setflags(write=False)  # All tickets share theta_k, and criteria receive it.
     return value
 

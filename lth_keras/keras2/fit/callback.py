@@ -59,9 +59,9 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       round_callbacks: Keras callbacks to which every round looks like a training of its own:
         EarlyStopping ends the round, LearningRateScheduler counts from the round's start.
       seed: the seed of criteria that draw random numbers, and of `order`.
-      check: whether to verify after every batch that pruned weights are zero, and at every
-        rewinding that masks are nested and survivors equal theta_k.  Costs a copy of the weights
-        in each batch.
+      check: whether to verify after every batch that pruned weights are zero and their optimizer
+        slots fresh, and at every rewinding that masks are nested and survivors equal theta_k.
+        Costs a copy of the weights and slots in each batch.
       verbose: 0 prints nothing, 1 prints a line for each round.
       provenance: facts to store in the tickets, such as {"dataset": "mnist"}; JSON values.
       workdir: a folder to which the search is saved after every epoch, in the background.  If the

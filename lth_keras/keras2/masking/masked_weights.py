@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_keras.src.mixed_precision.autocast_variable import AutoCastVariable
 
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.masking.weight_names import stored_in
 
 
 def masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
@@ -112,7 +113,7 @@ class LentVariable(AutoCastVariable):
             constraint.read_to_train = True
         self._graph = next(_graphs(), None)
         self._before = None if self._graph is None else \
-            self._masked(tf.convert_to_tensor(_stored(weight)))
+            self._masked(tf.convert_to_tensor(stored_in(weight)))
 
     @property
     def dtype(self) -> Any:
@@ -197,12 +198,12 @@ class ZeroConstraint:
 
     def attach(self) -> None:
         """Becomes the weight's constraint."""
-        _stored(self.weight)._constraint = self
+        stored_in(self.weight)._constraint = self
 
     def detach(self) -> None:
         """Gives the weight the constraint back that it had."""
-        if _stored(self.weight)._constraint is self:
-            _stored(self.weight)._constraint = self._own
+        if stored_in(self.weight)._constraint is self:
+            stored_in(self.weight)._constraint = self._own
 
     def use(self) -> None:
         """Notes that the weight is used, masked, in the program being traced or run."""
@@ -224,11 +225,6 @@ class ZeroConstraint:
     def __call__(self, value: tf.Tensor) -> tf.Tensor:
         value = self._own(value) if self._own else value
         return masked(value, self.mask) if self._in_use() else value
-
-
-def _stored(weight: Any) -> Any:
-    # Under mixed precision a weight is seen through a variable that casts it.
-    return weight._variable if hasattr(weight, "true_dtype") else weight
 
 
 def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> None:

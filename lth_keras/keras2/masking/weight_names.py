@@ -101,6 +101,11 @@ def is_graph(layer: Any) -> bool:
         isinstance(layer, keras.Model) and bool(layer._is_graph_network))
 
 
+def stored_in(variable: Any) -> Any:
+    """Returns the variable that holds a weight: under mixed precision it is seen through a cast."""
+    return getattr(variable, "_variable", variable) if hasattr(variable, "true_dtype") else variable
+
+
 def check_keras2(model: Any) -> None:
     """Checks that an object is a model or layer of tf_keras.
 

@@ -12,10 +12,9 @@ from lth_keras.core import invariants
 from lth_keras.core.masks import Array
 from lth_keras.core.verification import cut, Finding, Recording, unmoved
 from lth_keras.errors import LotteryError
-from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2 import rewinding as rewind
 from lth_keras.keras2.contents import contents, Held, is_optimizer
-from lth_keras.keras2.masking.weight_names import masked, named_weights, wrappers
+from lth_keras.keras2.masking.weight_names import masked, named_weights, stored_in, wrappers
 from lth_keras.keras2.masking.wrap import strip_pruning
 from lth_keras.keras2.search import Search
 from lth_keras.keras2.verification import stripped
@@ -236,11 +235,11 @@ def _losses_lost(before: int, after: int, dense: Recording, wrapped: Recording) 
 
 
 def _values(model: Any) -> dict[int, tuple[Held, Array]]:
-    ours = {id(optimizer_state.stored_in(variable)) for wrapper in wrappers(model)
+    ours = {id(stored_in(variable)) for wrapper in wrappers(model)
             for variable in wrapper._non_trainable_weights}
     return {id(held.value): (held, rewind.stored(held.value)) for held in contents(model)
             if isinstance(held.value, tf.Variable)
-            and id(optimizer_state.stored_in(held.value)) not in ours
+            and id(stored_in(held.value)) not in ours
             and held.kind != "metric"}
 
 

@@ -31,7 +31,7 @@ def verify(build: Callable[[], Any], data: Any, steps: int = 20, *,
        this package is left in it.
 
     Args:
-      build: makes the model, compiled and not trained, without arguments; called three times.
+      build: makes the model, compiled and not trained, without arguments; called a few times.
       data: what `fit` takes: (x, y), (x, y, sample_weight), x, a tf.data.Dataset, a Sequence, or an
         iterable of batches.  Arrays are taken in batches of 32; `steps` batches are used.
       steps: optimizer steps of each training, >= 2.
