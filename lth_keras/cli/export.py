@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     # The dense network is measured too, so that sizes and latencies have something to compare to.
     made = exporter.export(source, out, formats, dense)
     console.print(deployment_tables.table(made, wide=console.width >= _WIDE))
+    if model_card.only_measure(made) is None:
+        console.print(deployment_tables.by_output(made))
     for line in model_card.refusals(made):
         say(f"refused: {line.removeprefix('- ')}")
     if made.facts.get("dense_refused"):

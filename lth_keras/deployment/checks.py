@@ -5,9 +5,12 @@ A file is *shipped* if a runtime loads it and computes what Keras computes; othe
 
     no runtime loads it                                      refused
     NaN or infinity in any runtime that loads it             refused
-    more accuracy lost than tolerated, in any runtime        refused
-    errors larger than rounding explains, in any runtime     refused (of int8: without classes)
+    more points lost than tolerated, in any runtime          refused
+    errors larger than rounding explains, in any runtime     refused (of int8: without a measure)
     some runtimes do not load it                             shipped for the others
+
+They hold for each output of a network.  What points are is up to its measure
+(`comparison.measures`): of accuracy, or of the targets' variance.
 
 A runtime that cannot load a file raises an error, which a user notices.  A runtime that loads it
 and computes wrong outputs raises none, so one such runtime is enough to refuse the file for all.
@@ -25,32 +28,34 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core.masks import Array
-from lth_keras.deployment.manifest import REFUSED, Row, SHIPPED, TOLERANCE
+from lth_keras.deployment.comparison.measures import Expected, predictions
+from lth_keras.deployment.manifest import OutputRow, REFUSED, Row, SHIPPED, TOLERANCE
 from lth_keras.deployment.measuring import Measured
 from lth_keras.errors import LotteryError
 
-# The error that int8 may have when no classes are given, as a share of the largest output: eight
-# bits move single outputs far without changing the predicted class, and only classes could tell.
-WITHOUT_CLASSES = 0.25
+# The error that int8 may have where nothing measures how well outputs fit targets, as a share of
+# the largest output: eight bits move single outputs far without changing what they say.
+WITHOUT_MEASURE = 0.25
+ACCURACY = "accuracy"  # The measure that has columns of its own.
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A file's outputs in one runtime, compared with Keras'.
+    """One output of a file in one runtime, compared with Keras'.
 
     Attributes:
-      not_finite: how many outputs are NaN or infinite.
-      max_error: the largest absolute error of an output; None if some outputs are not finite, or
-        their shape differs from Keras'.
-      accuracy: the share of examples whose predicted class is the true class, in [0, 1].
-      accuracy_lost: Keras' accuracy minus this accuracy, in percentage points.
-      agreement: the share of examples for which the file predicts Keras' class, in [0, 1].
+      not_finite: how many numbers are NaN or infinite.
+      max_error: the largest absolute error of a number; None if some are not finite, or their
+        shape differs from Keras'.
+      value: the output's measure; None if it has none.
+      lost: by how many points the measure is worse than Keras'.
+      agreement: the share of predicted classes that are Keras', in [0, 1]; None of numbers.
     """
 
     not_finite: int
     max_error: "float | None" = None
-    accuracy: "float | None" = None
-    accuracy_lost: "float | None" = None
+    value: "float | None" = None
+    lost: "float | None" = None
     agreement: "float | None" = None
 
 
@@ -64,7 +69,7 @@ def refused(name: str, reason: str, route: str) -> list[Row]:
     return [Row(format=name, status=REFUSED, reason=reason, route=route)]
 
 
-def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: "Array | None",
+def check(name: str, path: "str | os.PathLike[str]", expected: Sequence[Expected],
           measured: Sequence[Measured], *, tolerance: float = TOLERANCE,
           rounding: "float | None" = None, route: str = "") -> list[Row]:
     """Decides for each runtime whether a file is shipped.
@@ -72,68 +77,82 @@ def check(name: str, path: "str | os.PathLike[str]", reference: Array, classes: 
     Args:
       name: the format's name.
       path: the file or folder.
-      reference: Keras' outputs for the examples, shape (examples, ..., classes), finite.
-      classes: the true classes, shape (examples, ...), or None.
+      expected: Keras' outputs, finite, and their measures; one for each output of the network.
       measured: the result of each runtime, the usual runtime first.
-      tolerance: percentage points of accuracy that may be lost.
-      rounding: the largest error that the format's precision explains, as a share of the largest
-        reference output. None allows any error if there are classes, and WITHOUT_CLASSES
-        otherwise.
+      tolerance: points that each measure may lose.
+      rounding: the largest error that the format's precision explains, as a share of an output's
+        largest number in Keras. None allows any error of an output whose measure says what may be
+        lost, and WITHOUT_MEASURE otherwise.
       route: what to use instead if the file is refused.
 
     Returns:
       A row for each runtime, in the order of `measured`.
 
     Raises:
-      LotteryError: if Keras' own outputs are not finite, or `classes` does not hold one class for
-        each example.
+      LotteryError: if Keras' own outputs are not finite.
 
     Example:
       >>> import tempfile
       >>> outputs = np.array([[0.0, 1.0], [2.0, 0.0]])
       >>> with tempfile.NamedTemporaryFile() as file:
-      ...     row, = check("float32", file.name, outputs, np.array([1, 0]),
+      ...     row, = check("float32", file.name, [Expected("y", outputs)],
       ...                  [Measured("litert", outputs=outputs * np.nan)], route="keras is exact")
       >>> row.status, row.reason
       ('refused', '4 outputs are NaN or infinite in litert')
     """
-    reference, path = np.asarray(reference), pathlib.Path(path)
-    if not np.isfinite(reference).all():
-        raise LotteryError("A network to export must compute finite outputs. Received: in Keras "
-                           f"itself, {int((~np.isfinite(reference)).sum())} of {reference.size} "
-                           "outputs are NaN or infinite.")
-    compared = [compare(reference, classes, np.asarray(each.outputs)) if _ran(each) else None
-                for each in measured]
-    scale = float(np.abs(reference).max(initial=0)) or 1.0
-    if classes is None and rounding is None:
-        rounding = WITHOUT_CLASSES
+    path = pathlib.Path(path)
+    _check_finite(expected)
+    compared = [_compared(expected, each) if _ran(each) else None for each in measured]
     # A file that computes wrongly in one runtime is refused for all: nobody would notice.
-    wrong = next(filter(None, (_wrong(found, each.runtime, tolerance, rounding, scale)
-                               for each, found in zip(measured, compared, strict=True)
-                               if found is not None)), "")
+    wrong = next(filter(None, (
+        _wrong(wanted, found, each.runtime if len(expected) == 1 else
+               f"{each.runtime}, output {wanted.name!r}", tolerance, rounding)
+        for each, outputs in zip(measured, compared, strict=True) if outputs is not None
+        for wanted, found in zip(expected, outputs, strict=True))), "")
     shipped = not wrong and any(compared)
     bytes_, gzip_bytes = file_size(path), gzip_size(path)
     rows = []
-    for each, found in zip(measured, compared, strict=True):
-        reason = wrong if found else each.error or "The runtime returned no outputs."
+    for each, outputs in zip(measured, compared, strict=True):
+        reason = wrong if outputs else each.error or "The runtime returned no outputs."
         rows.append(Row(
             format=name, runtime=each.runtime, status=REFUSED if reason else SHIPPED,
             bytes=bytes_ or None, gzip_bytes=gzip_bytes or None,
             file=path.name if shipped else "", reason=reason,
             route=route if wrong or not all(compared) else "",
-            **_figures(each, found) if found else {}))
+            **_figures(each, expected, outputs) if outputs else {}))
     return rows
+
+
+def _check_finite(expected: Sequence[Expected]) -> None:
+    numbers = sum(wanted.outputs.size for wanted in expected)
+    wrong = sum(int((~np.isfinite(wanted.outputs)).sum()) for wanted in expected)
+    if wrong:
+        raise LotteryError("A network to export must compute finite outputs. Received: in Keras "
+                           f"itself, {wrong} of {numbers} outputs are NaN or infinite.")
 
 
 def _ran(measured: Measured) -> bool:
     return measured.error is None and measured.outputs is not None
 
 
-def _figures(measured: Measured, found: Comparison) -> dict[str, Any]:
+def _compared(expected: Sequence[Expected], measured: Measured) -> list[Comparison]:
+    outputs = measured.outputs
+    by_name: dict[str, Any] = outputs if isinstance(outputs, dict) else {expected[0].name: outputs}
+    # An output that the file does not have is as wrong as one of another shape.
+    return [compare(wanted, np.asarray(by_name.get(wanted.name, ()))) for wanted in expected]
+
+
+def _figures(measured: Measured, expected: Sequence[Expected],
+             found: Sequence[Comparison]) -> dict[str, Any]:
     # The columns of a file that ran: errors, latency and memory.
-    figures = {"not_finite": found.not_finite, "max_error": found.max_error,
-               "accuracy": found.accuracy, "accuracy_lost": found.accuracy_lost,
-               "peak_memory_bytes": measured.peak_memory_bytes}
+    errors = [each.max_error for each in found if each.max_error is not None]
+    figures: dict[str, Any] = {
+        "not_finite": sum(each.not_finite for each in found),
+        "max_error": max(errors) if len(errors) == len(found) else None,
+        "peak_memory_bytes": measured.peak_memory_bytes,
+        "outputs": tuple(map(_output_row, expected, found))}
+    if len(expected) == 1 and expected[0].measure and expected[0].measure.name == ACCURACY:
+        figures |= {"accuracy": found[0].value, "accuracy_lost": found[0].lost}
     for batch, latency in ((1, measured.batch_1), (32, measured.batch_32)):
         if latency is not None:
             figures |= {f"latency_{batch}_us": latency.median,
@@ -142,86 +161,82 @@ def _figures(measured: Measured, found: Comparison) -> dict[str, Any]:
     return figures
 
 
-def _wrong(found: Comparison, runtime: str, tolerance: float, rounding: "float | None",
-           scale: float) -> str:
+def _output_row(expected: Expected, found: Comparison) -> OutputRow:
+    measure = expected.measure
+    return OutputRow(
+        output=expected.name, measure=measure.name if measure else "",
+        unit=measure.unit if measure else "", keras=expected.value, value=found.value,
+        lost=found.lost, max_error=found.max_error, agreement=found.agreement)
+
+
+def _wrong(expected: Expected, found: Comparison, where: str, tolerance: float,
+           rounding: "float | None") -> str:
     # The reason to refuse the file for what it computes, or "".
-    where = f"in {runtime}"
+    where = f"in {where}"
     if found.not_finite:
         return f"{found.not_finite} outputs are NaN or infinite {where}"
     if found.max_error is None:
         return f"its outputs have another shape than Keras' {where}"
     # A difference of two accuracies is not exact: losing exactly the tolerance is allowed.
-    if found.accuracy_lost is not None and found.accuracy_lost > tolerance + 1e-9:
-        return (f"it loses {found.accuracy_lost:.2f} points of accuracy {where}, and at most "
+    if found.lost is not None and expected.measure and found.lost > tolerance + 1e-9:
+        return (f"it loses {found.lost:.2f} {expected.measure.unit} {where}, and at most "
                 f"{tolerance:g} are tolerated")
+    if expected.measure and expected.value is not None and found.value is None:
+        return f"its {expected.measure.name} is NaN or infinite {where}"
+    if rounding is None and found.lost is None:
+        rounding = WITHOUT_MEASURE
+    scale = largest(expected)
     if rounding is not None and found.max_error > rounding * scale:
         return (f"an output is {found.max_error:.2g} off {where}, and rounding explains at most "
                 f"{rounding * scale:.2g}")
     return ""
 
 
-def compare(reference: Array, classes: "Array | None", outputs: Array) -> Comparison:
-    """Compares a file's outputs with Keras'.
+def largest(expected: Expected) -> float:
+    """Returns the largest absolute number of Keras' outputs, or 1 if all are 0.
+
+    Example:
+      >>> largest(Expected("y", np.array([[-2.0, 1.0]])))
+      2.0
+    """
+    return float(np.abs(expected.outputs).max(initial=0)) or 1.0
+
+
+def compare(expected: Expected, outputs: Array) -> Comparison:
+    """Compares one output of a file with Keras'.
 
     The predicted class is the index of the largest value along the last axis.  If that axis has
     one element, class 1 is predicted above a threshold: 0.5 if all of Keras' outputs are in
     [0, 1], as probabilities are, otherwise 0.
 
     Args:
-      reference: Keras' outputs, shape (examples, ..., classes).
-      classes: the true classes, shape (examples, ...), or None.
+      expected: Keras' outputs and their measure.
       outputs: the file's outputs; if their shape differs, only `not_finite` is known.
 
-    Raises:
-      LotteryError: if `classes` does not hold one class for each example.
-
     Example:
-      >>> reference = np.array([[0.0, 1.0], [2.0, 0.0]])
-      >>> found = compare(reference, np.array([1, 1]), reference + [[0.0, 0.0], [-1.5, 1.5]])
-      >>> found.max_error, found.accuracy, found.accuracy_lost, found.agreement
+      >>> from lth_keras.deployment.comparison import measures
+      >>> keras = np.array([[0.0, 1.0], [2.0, 0.0]])
+      >>> wanted = measures.expected("y", keras, np.array([1, 1]),
+      ...                            "sparse_categorical_crossentropy")
+      >>> found = compare(wanted, keras + [[0.0, 0.0], [-1.5, 1.5]])
+      >>> found.max_error, found.value, found.lost, found.agreement
       (1.5, 1.0, -50.0, 0.5)
     """
-    outputs = np.asarray(outputs, np.float64)
+    reference, outputs = expected.outputs, np.asarray(outputs, np.float64)
     not_finite = int((~np.isfinite(outputs)).sum())
     if outputs.shape != reference.shape:
         return Comparison(not_finite)
-    rest: dict[str, float] = {}
-    if not not_finite:
-        rest["max_error"] = float(np.abs(np.subtract(outputs, reference)).max(initial=0))
-    # Both by the rule that fits Keras' outputs: a file may round a probability to above 1.
-    ours, theirs = predictions(outputs, reference), predictions(reference, reference)
-    rest["agreement"] = float((ours == theirs).mean())
-    if classes is not None:
-        classes = np.asarray(classes)
-        # Labels of shape (examples, 1), as Keras' own data sets have them, are accepted.
-        classes = classes[..., 0] if classes.shape == (*ours.shape, 1) else classes
-        if classes.shape != ours.shape:
-            raise LotteryError("classes must hold one class for each example, shape "
-                               f"{ours.shape}. Received: shape {classes.shape}.")
-        rest["accuracy"] = float((ours == classes).mean())
-        rest["accuracy_lost"] = 100 * (float((theirs == classes).mean()) - rest["accuracy"])
-    return Comparison(not_finite, **rest)
-
-
-def predictions(outputs: Array, reference: Array) -> Array:
-    """Returns the predicted classes; -1 where an output is NaN or infinite.
-
-    Args:
-      outputs: shape (..., classes).
-      reference: Keras' outputs. With one class, they decide whether outputs are probabilities
-        (threshold 0.5) or logits (threshold 0).
-
-    Example:
-      >>> predictions(np.array([[0.1, 0.9], [2.0, -1.0], [np.nan, 0.0]]), np.zeros((3, 2)))
-      array([ 1,  0, -1])
-    """
-    finite = np.isfinite(outputs).all(axis=-1)
-    if outputs.shape[-1] == 1:
-        threshold = 0.5 if np.all(np.clip(reference, 0, 1) == reference) else 0.0
-        classes = np.greater(outputs[..., 0], threshold).astype(int)
-    else:
-        classes = np.where(np.isnan(outputs), -np.inf, outputs).argmax(axis=-1)
-    return np.where(finite, classes, -1)
+    of_classes = expected.measure is None or expected.measure.name == ACCURACY
+    value = None if not_finite and not of_classes else expected.measured(outputs)
+    agreement = None
+    if of_classes and reference.ndim > 1:
+        # By the rule that fits Keras' outputs: a file may round a probability to above 1.
+        agreement = float((predictions(outputs, reference)
+                           == predictions(reference, reference)).mean())
+    return Comparison(
+        not_finite, None if not_finite else
+        float(np.abs(np.subtract(outputs, reference)).max(initial=0)),
+        value, expected.lost(value), agreement)
 
 
 def file_size(path: "str | os.PathLike[str]") -> int:

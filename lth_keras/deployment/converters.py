@@ -7,7 +7,6 @@ weights to q * s with a whole number q.  So weights are first rounded to q * s f
 converter's own rounding leaves as they are.
 """
 
-import functools
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,8 +16,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.core.masks import Array
+from lth_keras.deployment.comparison import signature
 from lth_keras.deployment.manifest import REPRESENTATIVE
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.masking.weight_names import stored_in
 
 # A converter takes the model, the path of the file, and representative examples or None.
 Conversion = Callable[[Any, pathlib.Path, "Array | None"], None]
@@ -50,7 +51,7 @@ def saved_model(model: Any, path: pathlib.Path, representative: "Array | None" =
     # model.save() would also write the optimizer and the training functions.
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", _inference(model), _signature(model))
+    archive.add_endpoint("serve", *signature.inference(model, signature.of(model)))
     archive.write_out(str(path))
 
 
@@ -125,22 +126,29 @@ def int8(model: Any, path: pathlib.Path, representative: "Array | None" = None,
       model: a built model.
       path: the path of the file.
       representative: training examples, shape (n, ...), on which the ranges of activations are
-        measured. At most 200 of them are used, evenly spaced.
+        measured; of a model with several inputs or outputs, the name of each input -> array. At
+        most 200 of them are used, evenly spaced.
       sparse: whether pruned weights are left out of the file.
 
     Raises:
       LotteryError: if there are no representative examples.
     """
+    by_name = representative if isinstance(representative, dict) else None
+    if by_name:
+        representative = next(iter(by_name.values()))
     if representative is None or not len(representative):
         raise LotteryError("int8 needs representative examples, to measure the ranges of "
                            "activations. Received: none. Give about 200 training examples as "
                            "representative.")
     chosen = np.linspace(0, len(representative) - 1, min(len(representative), REPRESENTATIVE))
-    examples = representative[np.rint(chosen).astype(int)]
+    order = np.rint(chosen).astype(int)
 
-    def batches() -> Iterator[list[Array]]:
-        for example in examples:
-            yield [np.asarray(example[None], np.float32)]
+    def batches() -> Iterator[Any]:
+        for place in order:
+            if by_name is None:
+                yield [np.asarray(representative[place][None], np.float32)]
+            else:
+                yield {name: array[place][None] for name, array in by_name.items()}
 
     converter = _converter(model, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse)
     # Without TFLITE_BUILTINS_INT8 the converter would leave operations that it cannot quantise in
@@ -208,35 +216,28 @@ _ROUNDED = {"kernel": _kernel, "pointwise_kernel": _kernel, "depthwise_kernel": 
             "bias": shorten}
 
 
+class _Weights(tf.Module):
+    """Holds the weights of a model, and nothing else that TensorFlow would save with them."""
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.held = [stored_in(variable) for variable in model.variables]
+
+
 def _converter(model: Any, optimizations: list[Any]) -> Any:
-    function = _inference(model).get_concrete_function(*_signature(model))
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], model)
+    names = signature.of(model)
+    function, specs = signature.inference(model, names)
+    # Without names in the file its inputs and outputs could not be told apart. TensorFlow drops
+    # them if it cannot save the model's own functions, so it is given the weights alone.
+    holder = model if names.single else _Weights(model)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [function.get_concrete_function(*specs)], holder)
     converter.optimizations = optimizations
     return converter
 
 
 def _write(converter: Any, path: pathlib.Path) -> None:
     path.write_bytes(converter.convert())
-
-
-def _inference(model: Any) -> Any:
-    # autograph=False, since autograph leaves generated files in the system's temporary folder.
-    return tf.function(functools.partial(model.__call__, training=False), autograph=False)
-
-
-def _signature(model: Any) -> list[Any]:
-    inputs = getattr(model, "inputs", None)
-    if inputs:
-        # The file's inputs get the names of these specs.
-        specs = [tf.TensorSpec(each.shape, each.dtype, each.name.split(":")[0])
-                 for each in inputs]
-        return specs if len(specs) == 1 else [specs]
-    spec = model.save_spec()
-    if spec is None:
-        raise LotteryError("A subclassed model must be called once before it is converted, so "
-                           "that the shapes of its inputs are known. Received: "
-                           f"{type(model).__name__}, which was never called.")
-    return list(spec[0])
 
 
 def _copy(model: Any) -> Any:

@@ -3,7 +3,8 @@
 1. Compact: remove the units that have no connections left (`deployment.compaction.compact`).
 2. Convert: write a file of each format (`deployment.formats`).
 3. Measure: load each file in its own runtime and process (`deployment.measuring`).
-4. Check: compare its outputs with Keras' on held-out examples (`deployment.checks`).
+4. Check: compare its outputs with Keras' on held-out examples (`deployment.checks`), by the
+   measure that fits the loss of each output (`deployment.comparison`).
 5. Ship: keep the files that pass; for the others report the reason and an alternative.
 """
 
@@ -15,20 +16,26 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from lth_keras.arguments import check_choice, check_whole
+from lth_keras.arguments import check_choice, check_whole, one_line
 from lth_keras.core.masks import Array, density
 from lth_keras.deployment import checks, manifest, measuring, model_card
 from lth_keras.deployment import formats as known
-from lth_keras.deployment.compaction.compact import compact
+from lth_keras.deployment.compaction.compact import compact, Compacted
+from lth_keras.deployment.comparison import held_out, measures, signature
+from lth_keras.deployment.comparison.measures import Expected
+from lth_keras.deployment.comparison.signature import Signature
 from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, Row, SHIPPED, TOLERANCE
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2.masking.weight_names import check_keras2, masked
+from lth_keras.keras2.masking.weight_names import check_keras2, is_graph, masked
 from lth_keras.keras2.masking.wrap import strip_pruning
 
 _BATCH = 256  # Examples in a call of Keras' own predict; changes speed alone.
+# The error of compaction that sums in another order explain, as a share of the largest output.
+_EXACT = 1e-3
 
 
 def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
@@ -41,17 +48,22 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     """Exports a trained network to several formats, and ships the files that pass their checks.
 
     Args:
-      network: a trained tf_keras model, with or without pruning wrappers, or a Ticket.
+      network: a trained tf_keras model, with or without pruning wrappers, or a Ticket. A subclassed
+        model may have any call; it is called on an example if it is not built, and if it is
+        wrapped it is stripped in place, as by `strip_pruning`.
       out: the folder for the files: a new one, or one that holds an earlier export, which is
         replaced.
-      data: held-out examples and their classes, shapes (examples, ...) and (examples,). Every
-        file is compared with Keras on them. With None for the classes, only outputs are
-        compared, not accuracy.
+      data: held-out examples and their targets (x, y), as `model.evaluate` takes them: arrays, or
+        lists or dicts of arrays if the model has several inputs or outputs. Every file is compared
+        with Keras on them, by a measure that fits the compiled loss of each output: accuracy,
+        squared or absolute error, or the loss itself (`comparison.measures`). Without targets
+        (None), or without a loss that says what they are, only outputs are compared.
       formats: names from `deployment.formats.FORMATS`. Defaults to `manifest.DEFAULT`, without
         "int8" if `representative` is None.
-      representative: about 200 training examples, from which "int8" measures the range of each
-        tensor.
-      tolerance: percentage points of accuracy that a file may lose against Keras, >= 0.
+      representative: about 200 training examples, in the structure of x, from which "int8" measures
+        the range of each tensor.
+      tolerance: points that a file may lose against Keras, >= 0: percentage points of accuracy, or
+        of the targets' variance or deviation.
       compaction: "units" removes units and channels without connections; "inputs" also removes
         unused inputs by gathering the used ones (kernels get smaller, but gathering takes
         time); "none" removes nothing.
@@ -83,14 +95,22 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     """
     _check(tolerance, compaction, threads, repeats)
     wanted, folder = _formats(formats, representative), manifest.check_folder(out)
-    examples, classes = _examples(data, _architecture(network, model, train))
+    x, y = held_out.check_pair(data)
+    architecture = _architecture(network, model, train)
+    held_out.build(architecture, x)
+    names = signature.of(architecture)
+    examples = held_out.inputs(x, names)
+    targets = held_out.targets(y, names, len(examples[0]))
+    if representative is not None:
+        representative = held_out.inputs(representative, names, "representative")
     about = {**_about(network), **(facts or {})}
-    network = _trained(network, model, train)
-    bench = _Bench(examples, classes, representative, tolerance, threads, repeats)
+    trained = _trained(network, model, train)
+    losses = measures.losses(trained, names.outputs)
+    network = strip_pruning(trained)
+    bench = _Bench(examples, targets, losses, representative, tolerance, threads, repeats)
     # Of the network before compaction, so that the checks cover compaction too.
-    reference = bench.predictions(network)
-    compacted = None if compaction == "none" else \
-        compact(network, take_inputs=compaction == "inputs")
+    expected = bench.expected(network)
+    compacted = _compact(network, compaction, bench, expected)
     rows: list[Row] = []
     # Files that have not passed yet never lie in the user's folder.
     with tempfile.TemporaryDirectory(prefix="lth_export_") as name:
@@ -98,25 +118,24 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
         for format_name in wanted:
             on_format(format_name)
             rows += bench.rows(compacted.model if compacted else network, format_name,
-                               unchecked / _file_name(format_name), reference)
+                               unchecked / _file_name(format_name), expected)
         about |= bench.baseline(dense, unchecked)
         made = Deployment(folder, manifest.table(dataclasses.replace(
             row, level=about["level"], density=about["density"]) for row in rows), {
-            "name": network.name, **about, "input": _shape(network.inputs[0]),
-            "output": _shape(network.outputs[0]), "tolerance": tolerance, "threads": threads,
+            "name": network.name, **about, **_ends(network, names, expected),
+            "tolerance": tolerance, "threads": threads,
             "compaction": compacted.summary() if compacted else "",
             "takes_inputs": bool(compacted and compacted.inputs),
-            # The largest output tells how large an absolute error is.
-            "reference": {"accuracy": _accuracy(reference, classes), "examples": len(examples),
-                          "largest_output": float(np.abs(reference).max())},
-            "versions": measuring.versions(), "machine": provenance.machine()})
+            "reference": _reference(expected),
+            "versions": measuring.versions(), "machine": provenance.machine()},
+            manifest.outputs_table(rows))
         _place(made, unchecked)
     return made
 
 
 def _check(tolerance: float, compaction: str, threads: int, repeats: int) -> None:
     if not tolerance >= 0:
-        raise LotteryError("tolerance must be a number of percentage points, >= 0. "
+        raise LotteryError("tolerance must be a number of points, >= 0. "
                            f"Received: {tolerance!r}.")
     check_choice("compaction", compaction, COMPACTIONS)
     check_whole("threads", threads, 1)
@@ -153,35 +172,33 @@ def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | No
 
 
 def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") -> Any:
-    # Returns the network to convert: trained if it is a ticket, and without pruning wrappers.
+    # Returns the network to export, which is trained first if it is a ticket.
     if isinstance(network, Ticket):
         network = network.apply(model)
         assert train is not None  # _architecture has checked it.
         train(network)
-    return strip_pruning(network)
+    return network
 
 
-def _examples(data: tuple[Any, Any], network: Any) -> tuple[Array, "Array | None"]:
-    # Checks the held-out data, and converts examples to the network's own dtype: every runtime
-    # must see exactly the numbers that Keras sees.
-    examples = np.asarray(data[0])
-    classes = None if data[1] is None else np.asarray(data[1])
-    # A subclassed model has neither, and a model that was never built has none.
-    ends = [len(end or ()) for end in (network.inputs, network.outputs)]
-    if ends != [1, 1]:
-        raise LotteryError("A network to export must be functional or Sequential, with one input "
-                           f"and one output. Received: {network.name!r}, which has {ends[0]} "
-                           f"known inputs and {ends[1]} known outputs.")
-    expected = tuple(network.inputs[0].shape[1:])
-    if examples.ndim != len(expected) + 1 or not len(examples) or any(
-            want is not None and want != got
-            for want, got in zip(expected, examples.shape[1:], strict=True)):
-        raise LotteryError("data must hold at least one example of the network's input shape, "
-                           f"{expected}. Received: shape {examples.shape}.")
-    if classes is not None and classes.shape != (len(examples),):
-        raise LotteryError(f"data must hold one class for each of its {len(examples)} examples. "
-                           f"Received: classes of shape {classes.shape}.")
-    return examples.astype(network.inputs[0].dtype.as_numpy_dtype), classes
+def _compact(network: Any, compaction: str, bench: "_Bench",
+             expected: list[Expected]) -> "Compacted | None":
+    # Compaction is a gain, not a need: of a network that it fails on, the network itself is
+    # exported, and the summary says why.
+    if compaction == "none":
+        return None
+    try:
+        made = compact(network, take_inputs=compaction == "inputs")
+        worst = 0.0 if made.model is network else max(
+            _difference(wanted, found.outputs)
+            for wanted, found in zip(expected, bench.expected(made.model), strict=True))
+        reason = f"its outputs would differ by {worst:.2g} of the largest" * (worst > _EXACT)
+    except Exception as error:  # A user's layers may raise anything when they are made anew.
+        reason = f"compaction raised {type(error).__name__}: {one_line(error)}"
+    if not reason:
+        return made
+    count = network.count_params()
+    return Compacted(network, {}, {}, (f"{network.name}: is exported as it is, since {reason}",),
+                     (count, count))
 
 
 def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
@@ -219,50 +236,99 @@ def _file_name(name: str) -> str:
     return f"model_{name}{known.get(name).suffix}"
 
 
-def _accuracy(reference: Array, classes: "Array | None") -> "float | None":
-    return None if classes is None else \
-        float((checks.predictions(reference, reference) == classes).mean())
+def _difference(expected: Expected, outputs: Array) -> float:
+    # The largest error as a share of the largest output; infinite if the shapes differ.
+    error = checks.compare(expected, outputs).max_error
+    return float("inf") if error is None else error / checks.largest(expected)
 
 
-def _shape(tensor: Any) -> dict[str, Any]:
-    return {"shape": list(tensor.shape[1:]), "dtype": tensor.dtype.name}
+def _reference(expected: list[Expected]) -> dict[str, Any]:
+    # What Keras itself computes, and what files are compared by.
+    first = expected[0]
+    one = len(expected) == 1 and first.measure and first.measure.name == checks.ACCURACY
+    return {"accuracy": first.value if one else None, "examples": len(first.outputs),
+            # The largest output tells how large an absolute error is.
+            "largest_output": max(float(np.abs(each.outputs).max(initial=0))
+                                  for each in expected),
+            "outputs": [{"output": each.name, "measure": each.measure.name if each.measure else "",
+                         "unit": each.measure.unit if each.measure else "", "value": each.value,
+                         "note": each.note} for each in expected]}
+
+
+def _ends(network: Any, names: Signature, expected: list[Expected]) -> dict[str, Any]:
+    # The shapes and types of what goes in and comes out, for the card. A subclassed network has no
+    # symbolic outputs: what it computed shows their shapes.
+    ends = network.outputs if is_graph(network) else [each.outputs for each in expected]
+    inputs = {name: {"shape": list(spec.shape[1:]), "dtype": spec.dtype.name}
+              for name, spec in names.inputs.items()}
+    outputs = {each.name: {"shape": list(end.shape[1:]), "dtype": end.dtype.name}
+               for each, end in zip(expected, ends, strict=True)}
+    if names.single:
+        return {"input": inputs.popitem()[1], "output": outputs.popitem()[1]}
+    return {"inputs": inputs, "outputs": outputs}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Bench:
-    """Converts, measures and checks each file in the same way."""
+    """Converts, measures and checks each file in the same way.
 
-    examples: Array
-    classes: "Array | None"
-    representative: Any
+    Examples, targets, losses and representative examples are in the order of `tf.nest.flatten`: a
+    second build of a network may give its inputs and outputs other names.
+    """
+
+    examples: list[Array]
+    targets: "list[Array | None]"
+    losses: list[Any]
+    representative: "list[Array] | None"
     tolerance: float
     threads: int
     repeats: int
 
-    def predictions(self, network: Any) -> Array:
-        """Returns Keras' outputs for the examples, float32, which files are compared with."""
-        return np.asarray(network.predict(self.examples, batch_size=_BATCH, verbose=0), np.float32)
+    def expected(self, network: Any) -> list[Expected]:
+        """Returns Keras' outputs for the examples, which files are compared with."""
+        names = signature.of(network)
+        given = names.pack(dict(zip(names.inputs, self.examples, strict=True)))
+        outputs = tf.nest.flatten(network.predict(given, batch_size=_BATCH, verbose=0))
+        return [measures.expected(*each) for each in zip(
+            names.outputs, [self._checked(each, network) for each in outputs], self.targets,
+            self.losses, strict=True)]
+
+    def _checked(self, outputs: Any, network: Any) -> Array:
+        found: Array = np.asarray(outputs, np.float32)
+        if found.shape[:1] != (len(self.examples[0]),):
+            raise LotteryError("Each output of a network to export must have one entry for each "
+                               f"of the {len(self.examples[0])} examples. Received: "
+                               f"{network.name!r}, with an output of shape {found.shape}.")
+        return found
 
     def baseline(self, dense: Any, folder: pathlib.Path) -> dict[str, Any]:
         """Measures the dense network as a float32 file; gives its row, or why it has none."""
         if dense is None:
             return {"dense": None}
         dense = strip_pruning(dense)
-        row, *_ = self.rows(dense, "float32", folder / "dense.tflite", self.predictions(dense))
+        row, *_ = self.rows(dense, "float32", folder / "dense.tflite", self.expected(dense))
         # Its file is not shipped, and the level and density of the export are not its own.
         plain = {name: value for name, value in dataclasses.asdict(row).items()
                  if name not in ("level", "density")} | {"file": ""}
         return {"dense": plain if row.status == SHIPPED else None, "dense_refused": row.reason}
 
-    def rows(self, network: Any, name: str, path: pathlib.Path, reference: Array) -> list[Row]:
+    def rows(self, network: Any, name: str, path: pathlib.Path,
+             expected: list[Expected]) -> list[Row]:
         """Converts a network, runs the file in each runtime, and compares it with Keras."""
-        wanted = known.get(name)
+        wanted, names = known.get(name), signature.of(network)
         try:
-            known.convert(network, name, path, self.representative)
+            known.convert(network, name, path, self._given(self.representative, names))
         except LotteryError as error:
             return checks.refused(name, str(error), wanted.route)
-        measured = [measuring.measure(path, runtime, self.examples, self.threads,
-                                     repeats=self.repeats) for runtime in wanted.runtimes]
-        return checks.check(name, path, reference, self.classes, measured,
-                            tolerance=self.tolerance, rounding=wanted.rounding,
-                            route=wanted.route)
+        by_name = {} if names.single else {"takes": names.takes, "outputs": names.outputs}
+        measured = [measuring.measure(path, runtime, self._given(self.examples, names),
+                                      self.threads, repeats=self.repeats, **by_name)
+                    for runtime in wanted.runtimes]
+        return checks.check(name, path, expected, measured, tolerance=self.tolerance,
+                            rounding=wanted.rounding, route=wanted.route)
+
+    def _given(self, arrays: "list[Array] | None", names: Signature) -> Any:
+        # The array of the only input, or arrays by name.
+        if arrays is None or names.single:
+            return arrays and arrays[0]
+        return dict(zip(names.inputs, arrays, strict=True))

@@ -19,7 +19,8 @@ from lth_keras.files import atomic
 FILE = "deployment.json"
 SHIPPED, REFUSED = "shipped", "refused"
 COMPACTIONS = ("units", "inputs", "none")  # What is removed before a network is converted.
-TOLERANCE = 0.1  # Percentage points of accuracy that a file may lose against Keras.
+# Points that a file may lose against Keras: of accuracy, or of what else fits the loss.
+TOLERANCE = 0.1
 # Training examples from which int8 measures the ranges of activations. TensorFlow's guide advises
 # 100 to 500; more take time and change little.
 REPRESENTATIVE = 200
@@ -29,6 +30,37 @@ DEFAULT = ("keras", "saved_model", "float32", "float32_sparse", "float16", "dyna
            "dynamic_int8_shared", "dynamic_int8_sparse", "int8")
 _VERSION = 1
 _MOST = 16 * 2**20  # Bytes of a deployment.json that is read; a real one has some ten thousand.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OutputRow:
+    """How well one output of a file is computed in one runtime.
+
+    Unknown values are None or "".
+
+    Attributes:
+      output: the name of the output.
+      measure: the measure that fits its loss, such as "accuracy" (`comparison.measures`); "" if it
+        was only compared with Keras'.
+      unit: what the points in `lost` are.
+      keras: the measure of Keras' outputs.
+      value: the measure of the file's outputs.
+      lost: by how many points it is worse than Keras'.
+      max_error: the largest absolute difference from Keras'.
+      agreement: the share of predicted classes that are Keras', in [0, 1]; None of numbers.
+    """
+
+    output: str
+    measure: str = ""
+    unit: str = ""
+    keras: "float | None" = None
+    value: "float | None" = None
+    lost: "float | None" = None
+    max_error: "float | None" = None
+    agreement: "float | None" = None
+
+
+_NO_COLUMN = {"column": False}  # Of a field that has a table of its own.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +76,8 @@ class Row:
       status: "shipped" if the file may be used with this runtime, otherwise "refused".
       bytes: the size of the file; of a folder, the sum of its files.
       gzip_bytes: the size compressed by gzip at level 9; of a folder, that of its tar archive.
-      accuracy: the share of examples whose predicted class is the true class, in [0, 1].
+      accuracy: of a network with one output, the share of examples whose predicted class is the
+        true class, in [0, 1].
       accuracy_lost: Keras' accuracy minus this accuracy, in percentage points.
       max_error: the largest absolute difference of an output from Keras'.
       not_finite: how many outputs are NaN or infinite.
@@ -54,6 +87,8 @@ class Row:
       file: the file's name in the deployment's folder; "" if it was not shipped.
       reason: why the file is refused.
       route: what to use instead.
+      outputs: each output of the network, with the measure that fits its loss; no column, but
+        rows of `Deployment.outputs`.
 
     Example:
       >>> Row(format="float32", runtime="litert", status=SHIPPED, bytes=1_066_340).accuracy is None
@@ -81,9 +116,12 @@ class Row:
     file: str = ""
     reason: str = ""
     route: str = ""
+    outputs: tuple[OutputRow, ...] = dataclasses.field(default=(), metadata=_NO_COLUMN)
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(Row))
+COLUMNS = tuple(field.name for field in dataclasses.fields(Row) if field.metadata != _NO_COLUMN)
+OUTPUT_COLUMNS = ("format", "runtime",
+                  *(field.name for field in dataclasses.fields(OutputRow)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +213,7 @@ class Deployment:
     Attributes:
       folder: the folder with the files.
       rows: a table with one `Row` for each format and runtime.
+      outputs: a table with one `OutputRow` for each format, runtime and output of the network.
       facts: the network's origin, Keras' accuracy, what compaction removed, package versions.
 
     Example:
@@ -188,6 +227,7 @@ class Deployment:
     folder: pathlib.Path
     rows: pd.DataFrame
     facts: dict[str, Any]
+    outputs: pd.DataFrame = dataclasses.field(default_factory=lambda: outputs_table([]))
 
     @property
     def shipped(self) -> list[str]:
@@ -202,7 +242,7 @@ class Deployment:
 
     def save(self) -> None:
         """Writes deployment.json into the folder."""
-        atomic.write(self.folder / FILE, encode(self.rows, self.facts))
+        atomic.write(self.folder / FILE, encode(self.rows, self.facts, self.outputs))
 
 
 def with_route(row: "pd.Series[Any]") -> str:
@@ -228,7 +268,20 @@ def table(rows: "Iterable[Row | dict[str, Any]]") -> pd.DataFrame:
                         columns=list(COLUMNS))
 
 
-def encode(rows: pd.DataFrame, facts: dict[str, Any]) -> str:
+def outputs_table(rows: Iterable[Row]) -> pd.DataFrame:
+    """Makes a table of the outputs of rows, with the columns OUTPUT_COLUMNS.
+
+    Example:
+      >>> outputs = (OutputRow(output="age"), OutputRow(output="sex"))
+      >>> outputs_table([Row(format="float32", status=SHIPPED, outputs=outputs)]).output.tolist()
+      ['age', 'sex']
+    """
+    return pd.DataFrame([{"format": row.format, "runtime": row.runtime, **dataclasses.asdict(each)}
+                         for row in rows for each in row.outputs], columns=list(OUTPUT_COLUMNS))
+
+
+def encode(rows: pd.DataFrame, facts: dict[str, Any],
+           outputs: "pd.DataFrame | None" = None) -> str:
     """Returns the text of deployment.json; unknown numbers are null.
 
     Example:
@@ -236,9 +289,15 @@ def encode(rows: pd.DataFrame, facts: dict[str, Any]) -> str:
       >>> json.loads(text)["rows"][0]["accuracy"] is None
       True
     """
-    plain = [{name: _plain(value) for name, value in row.items()}
-             for row in rows.to_dict("records")]
-    return json.dumps({"version": _VERSION, "facts": facts, "rows": plain}, indent=1) + "\n"
+    plain = {"version": _VERSION, "facts": facts, "rows": _records(rows)}
+    if outputs is not None:
+        plain["outputs"] = _records(outputs)
+    return json.dumps(plain, indent=1) + "\n"
+
+
+def _records(table_: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): _plain(value) for name, value in row.items()}
+            for row in table_.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:
@@ -272,10 +331,14 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
             "level", "density", "accuracy", "accuracy_lost", "max_error", "not_finite")]
         # A column of which nothing is known would otherwise be read as objects, not numbers.
         rows[numbers] = rows[numbers].apply(pd.to_numeric)
+        # Not in the files of versions that knew networks with one output alone.
+        outputs = pd.DataFrame(plain.get("outputs", []), columns=list(OUTPUT_COLUMNS))
+        measured = ["keras", "value", "lost", "max_error", "agreement"]
+        outputs[measured] = outputs[measured].apply(pd.to_numeric)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LotteryError(f"A deployment must be a folder with the {FILE} that an export wrote. "
                            f"Received: {folder} ({error!s:.100}).") from None
-    return Deployment(folder, rows, plain["facts"])
+    return Deployment(folder, rows, plain["facts"], outputs)
 
 
 def check_folder(out: "str | os.PathLike[str]") -> pathlib.Path:

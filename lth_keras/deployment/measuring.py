@@ -18,12 +18,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 import lth_keras
 from lth_keras.arguments import check_choice, one_line
-from lth_keras.core.masks import Array
+from lth_keras.core.masks import Array, Arrays
 from lth_keras.deployment import measuring_process
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
@@ -55,8 +57,9 @@ class Measured:
     Attributes:
       runtime: the runtime's name.
       error: why the file did not run, in one line; None if it ran.
-      outputs: the network's outputs for the examples, float32, shape (examples, ...).
-      not_finite: how many outputs are NaN or infinite.
+      outputs: the network's outputs for the examples, float32, shape (examples, ...); of a network
+        with several, name -> array.
+      not_finite: how many numbers in them are NaN or infinite.
       peak_memory_bytes: by how much the process' resident memory grew, from before the file was
         loaded to its peak during the first prediction of 32 examples; None where the operating
         system does not report it.
@@ -66,7 +69,7 @@ class Measured:
 
     runtime: str
     error: "str | None" = None
-    outputs: "Array | None" = None
+    outputs: "Array | Arrays | None" = None
     not_finite: int = 0
     peak_memory_bytes: "int | None" = None
     batch_1: "Latency | None" = None
@@ -74,8 +77,9 @@ class Measured:
     version: str = ""
 
 
-def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threads: int = 1,
-            *, repeats: int = REPEATS, timeout: float = 600.0) -> Measured:
+def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arrays",
+            threads: int = 1, *, repeats: int = REPEATS, timeout: float = 600.0,
+            takes: Any = None, outputs: Sequence[str] = ()) -> Measured:
     """Loads a file in a runtime, predicts examples, and measures latency and memory.
 
     To compare the latencies of several files, measure them one after another on a machine that
@@ -84,12 +88,16 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
     Args:
       path: a file, or a SavedModel folder.
       runtime: "keras", "tensorflow", "litert" or "litert_builtin".
-      examples: at least one, shape (examples, ...), as the network takes them. For a file that
-        takes integers they are quantised with the scale stored in the file.
+      examples: at least one, shape (examples, ...), as the network takes them; of a network with
+        several inputs or outputs, the name of each input -> array. For a file that takes integers
+        they are quantised with the scale stored in the file.
       threads: CPU threads of the runtime, >= 1.
       repeats: how often each latency is measured, for about 5 ms, >= 1; a slow network is
         measured less often, but at least 5 times.
       timeout: seconds after which the process is stopped and the file counts as failed.
+      takes: if examples go by name, the structure that the network is called on, with names in
+        place of arrays (`comparison.signature.Signature`).
+      outputs: if examples go by name, the names of the outputs.
 
     Returns:
       What was measured. A file that does not load, crashes the runtime or takes too long has an
@@ -104,16 +112,21 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
       'ValueError: Could not open '
     """
     check_choice("runtime", runtime, measuring_process.RUNTIMES)
-    if not len(examples):
+    arrays = examples if isinstance(examples, dict) else {measuring_process.ONLY: examples}
+    if not all(map(len, arrays.values())):
         raise LotteryError("examples must hold at least one example. Received: none.")
     if threads < 1 or repeats < 1:
         raise LotteryError("threads and repeats must be >= 1. "
                            f"Received: threads={threads}, repeats={repeats}.")
     task = {"path": os.path.abspath(path), "runtime": runtime, "threads": threads,
             "repeats": repeats}
+    if isinstance(examples, dict):
+        task["names"] = {"inputs": list(examples), "outputs": list(outputs), "takes": takes}
     with tempfile.TemporaryDirectory(prefix="lth_keras.") as name:
         folder = pathlib.Path(name)
-        np.save(folder / "examples.npy", np.asarray(examples), allow_pickle=False)
+        for given, values in arrays.items():
+            np.save(folder / measuring_process.file_name("examples", list(arrays), given),
+                    np.asarray(values), allow_pickle=False)
         (folder / "task.json").write_text(json.dumps(task))
         failure = _run(folder, threads, timeout)
         if failure is not None:
@@ -121,9 +134,12 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: Array, threa
         found = json.loads((folder / "trial.json").read_text())
         if "error" in found:
             return Measured(runtime, one_line(found["error"]))
-        outputs = np.load(folder / "outputs.npy", allow_pickle=False)
+        names = found.pop("outputs")
+        read = {each: np.load(folder / measuring_process.file_name("outputs", names, each),
+                              allow_pickle=False) for each in names}
     batch_1, batch_32 = (Latency(**found.pop(batch)) for batch in ("batch_1", "batch_32"))
-    return Measured(runtime, outputs=outputs, batch_1=batch_1, batch_32=batch_32, **found)
+    return Measured(runtime, outputs=read if len(read) > 1 else read[names[0]],
+                    batch_1=batch_1, batch_32=batch_32, **found)
 
 
 def versions() -> dict[str, str]:

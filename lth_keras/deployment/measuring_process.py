@@ -3,10 +3,12 @@
     python -m lth_keras.deployment.measuring_process FOLDER
 
 Reads FOLDER/task.json and FOLDER/examples.npy, loads the file, predicts the examples, measures
-latency and memory, and writes FOLDER/outputs.npy and FOLDER/trial.json.  If the runtime raises an
-error, it becomes the "error" of trial.json; if the runtime crashes the process, the parent
-(`deployment.measuring`) reports the crash.  Only NumPy and the runtime are imported, so that
-nothing else adds to memory and time.
+latency and memory, and writes FOLDER/outputs.npy and FOLDER/trial.json.  Of a network with several
+inputs or outputs these are examples_0.npy, outputs_0.npy and so on, with their names in the two
+.json files: a file's own order may be another.  If the runtime raises an error, it becomes the
+"error" of trial.json; if the runtime crashes the process, the parent (`deployment.measuring`)
+reports the crash.  Only NumPy and the runtime are imported, so that nothing else adds to memory
+and time.
 
 Memory is the growth of the resident set in bytes: from after the runtime is imported and before
 the file is loaded, to the peak during the first prediction of 32 examples (VmHWM less VmRSS of
@@ -30,6 +32,9 @@ from typing import Any
 import numpy as np
 
 Array = Any  # core.masks.Array, which is not imported: see above.
+Arrays = dict[str, Array]  # By the name of an input or output; ONLY if there is one of each.
+Names = dict[str, Any]  # The "inputs", "outputs" and "takes" of a task, for several of them.
+ONLY = ""
 BATCH = 32
 # Long enough that the clock's resolution does not matter, short enough that most repeats are not
 # interrupted by the operating system.
@@ -47,40 +52,54 @@ class LiteRT:
     Args:
       path: the file.
       threads: CPU threads of the interpreter.
+      names: the names of inputs and outputs, or None for a file with one of each.
       delegates: whether the default delegates (XNNPACK) may run operations.
     """
 
-    def __init__(self, path: str, threads: int, delegates: bool = True):
+    def __init__(self, path: str, threads: int, names: "Names | None" = None,
+                 delegates: bool = True):
         from ai_edge_litert import interpreter
         kinds = interpreter.OpResolverType
         kind = kinds.AUTO if delegates else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self._interpreter: Any = interpreter.Interpreter(
             path, num_threads=threads, experimental_op_resolver_type=kind)
-        inputs, outputs = (self._interpreter.get_input_details(),
-                           self._interpreter.get_output_details())
-        _check_single(inputs, outputs)
-        self._input, self._output = inputs[0], outputs[0]
+        if names is None:
+            inputs, outputs = (self._interpreter.get_input_details(),
+                               self._interpreter.get_output_details())
+            _check_single(inputs, outputs)
+            self._inputs, self._outputs = {ONLY: inputs[0]}, {ONLY: outputs[0]}
+        else:
+            # By the names in the file alone: its order of inputs and outputs is not the model's.
+            signature = self._interpreter.get_signature_runner()
+            self._inputs, self._outputs = (signature.get_input_details(),
+                                           signature.get_output_details())
+            _check_named(self._inputs, self._outputs, names)
 
-    def give(self, examples: Array) -> None:
+    def give(self, examples: Arrays) -> None:
         """Sets the input batch, quantised with the file's own scale if the file takes integers."""
-        index, dtype = self._input["index"], self._input["dtype"]
         # Done anew for each batch: the last one may be smaller than the others.
-        self._interpreter.resize_tensor_input(index, examples.shape)
+        for name, detail in self._inputs.items():
+            self._interpreter.resize_tensor_input(detail["index"], examples[name].shape)
         self._interpreter.allocate_tensors()
-        scale, zero = self._input["quantization"]
-        if scale and np.issubdtype(dtype, np.integer):
-            limits = np.iinfo(dtype)
-            examples = np.clip(np.rint(examples / scale) + zero, limits.min, limits.max)
-        self._interpreter.set_tensor(index, examples.astype(dtype))
+        for name, detail in self._inputs.items():
+            values, dtype = examples[name], detail["dtype"]
+            scale, zero = detail["quantization"]
+            if scale and np.issubdtype(dtype, np.integer):
+                limits = np.iinfo(dtype)
+                values = np.clip(np.rint(values / scale) + zero, limits.min, limits.max)
+            self._interpreter.set_tensor(detail["index"], values.astype(dtype))
 
     def call(self) -> None:
         """Computes the outputs of the batch; this is what is timed."""
         self._interpreter.invoke()
 
-    def outputs(self) -> Array:
+    def outputs(self) -> Arrays:
         """Returns the outputs of the last call, as float32."""
-        values = self._interpreter.get_tensor(self._output["index"])
-        scale, zero = self._output["quantization"]
+        return {name: self._output(detail) for name, detail in self._outputs.items()}
+
+    def _output(self, detail: "dict[str, Any]") -> Array:
+        values = self._interpreter.get_tensor(detail["index"])
+        scale, zero = detail["quantization"]
         if scale and np.issubdtype(values.dtype, np.integer):
             values = (values.astype(np.float32) - zero) * np.float32(scale)
         return np.asarray(values, np.float32)
@@ -89,51 +108,72 @@ class LiteRT:
 class TensorFlow:
     """Runs the "serving_default" signature of a SavedModel folder in TensorFlow."""
 
-    def __init__(self, path: str, threads: int):
+    def __init__(self, path: str, threads: int, names: "Names | None" = None):
         tf = _tensorflow(threads)
         self._convert = tf.constant
         # The object must stay alive: a signature holds its variables by weak references alone.
         self._model = tf.saved_model.load(path)
         signature = self._model.signatures["serving_default"]
-        names = list(signature.structured_input_signature[1])
-        _check_single(names, list(signature.structured_outputs))
-        self._function: Callable[[Any], Any] = (
-            lambda batch: next(iter(signature(**{names[0]: batch}).values())))
-        self._dtype = signature.structured_input_signature[1][names[0]].dtype.as_numpy_dtype
+        inputs = signature.structured_input_signature[1]
+        self._dtypes = {name: spec.dtype.as_numpy_dtype for name, spec in inputs.items()}
+        if names is None:
+            _check_single(inputs, signature.structured_outputs)
+            only, = inputs
+            self._dtypes = {ONLY: self._dtypes[only]}
+            self._function: Callable[[Any], Any] = (
+                lambda batch: {ONLY: next(iter(signature(**{only: batch[ONLY]}).values()))})
+        else:
+            _check_named(inputs, signature.structured_outputs, names)
+            self._function = lambda batch: signature(**batch)
 
-    def give(self, examples: Array) -> None:
+    def give(self, examples: Arrays) -> None:
         """Sets the input batch."""
-        self._batch = self._convert(examples.astype(self._dtype))
+        self._batch = {name: self._convert(examples[name].astype(dtype))
+                       for name, dtype in self._dtypes.items()}
 
     def call(self) -> None:
         """Computes the outputs of the batch; this is what is timed."""
         self._result = self._function(self._batch)
 
-    def outputs(self) -> Array:
+    def outputs(self) -> Arrays:
         """Returns the outputs of the last call, as float32."""
-        return np.asarray(self._result, np.float32)
+        return {name: np.asarray(values, np.float32) for name, values in self._result.items()}
 
 
 class Keras(TensorFlow):
     """Runs a .keras file in tf_keras, loaded in safe mode, in a tf.function as `predict` does."""
 
-    def __init__(self, path: str, threads: int):
+    def __init__(self, path: str, threads: int, names: "Names | None" = None):
         tf = _tensorflow(threads)
         import tf_keras as keras
         self._convert = tf.constant
         model = keras.models.load_model(path, compile=False)
-        _check_single(model.inputs, model.outputs)
-        self._function = tf.function(lambda batch: model(batch, training=False), autograph=False)
-        self._dtype = model.inputs[0].dtype.as_numpy_dtype
+        if names is None:
+            _check_single(model.inputs, model.outputs)
+            names = {"inputs": [ONLY], "outputs": [ONLY], "takes": ONLY}
+        self._dtypes = {name: each.dtype.as_numpy_dtype for name, each in zip(
+            names["inputs"], model.inputs, strict=True)}
+        call = tf.function(lambda batch: model(batch, training=False), autograph=False)
+        self._function = lambda batch: dict(zip(names["outputs"], tf.nest.flatten(
+            call(_packed(names["takes"], batch))), strict=True))
 
 
-def _builtin(path: str, threads: int) -> LiteRT:
+def _packed(takes: Any, tensors: "dict[str, Any]") -> Any:
+    # Tensors by name in the structure that a model takes.
+    if isinstance(takes, dict):
+        return {key: _packed(part, tensors) for key, part in takes.items()}
+    if isinstance(takes, list):
+        return [_packed(part, tensors) for part in takes]
+    return tensors[takes]
+
+
+def _builtin(path: str, threads: int, names: "Names | None" = None) -> LiteRT:
     # The runtime without XNNPACK loads sparse int8 files, which the default one refuses.
-    return LiteRT(path, threads, delegates=False)
+    return LiteRT(path, threads, names, delegates=False)
 
 
 # Runtime -> the function that loads a file, the module it imports, and the package it is in.
-RUNTIMES: dict[str, tuple[Callable[[str, int], Any], str, str]] = {
+RUNTIMES: dict[str, tuple[Callable[[str, int, "Names | None"], Any], str, str]] = {
     "litert": (LiteRT, "ai_edge_litert.interpreter", "ai-edge-litert"),
     "litert_builtin": (_builtin, "ai_edge_litert.interpreter", "ai-edge-litert"),
     "keras": (Keras, "tf_keras", "tf_keras"),
@@ -149,30 +189,43 @@ def _tensorflow(threads: int) -> Any:
 
 
 def _check_single(inputs: Any, outputs: Any) -> None:
-    # A file with more could be measured, but its outputs could not be compared with classes.
     if len(inputs) != 1 or len(outputs) != 1:
-        raise ValueError("A network to measure must have one input and one output. "
+        raise ValueError("A file of one input and output is expected. "
                          f"Received: {len(inputs)} and {len(outputs)}.")
 
 
-def predict(runtime: Any, examples: Array) -> Array:
+def _check_named(inputs: Any, outputs: Any, names: Names) -> None:
+    # A file need not have an input that the network does not use.
+    if not set(inputs) <= set(names["inputs"]) or set(outputs) != set(names["outputs"]):
+        raise ValueError("A file must name its inputs and outputs as the network does. "
+                         f"Received: {', '.join(inputs)} and {', '.join(outputs)}.")
+
+
+def predict(runtime: Any, examples: Arrays) -> Arrays:
     """Returns the outputs for all examples, computed in batches of 32; the last may be smaller."""
     parts = []
-    for start in range(0, len(examples), BATCH):
-        runtime.give(np.asarray(examples[start:start + BATCH]))
+    for start in range(0, len(next(iter(examples.values()))), BATCH):
+        runtime.give({name: np.asarray(values[start:start + BATCH])
+                      for name, values in examples.items()})
         runtime.call()
-        parts.append(np.array(runtime.outputs()))  # A copy: runtimes reuse the buffer.
-    return np.concatenate(parts)
+        # Copies: runtimes reuse the buffer.
+        parts.append({name: np.array(values) for name, values in runtime.outputs().items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def latency(runtime: Any, examples: Array, batch: int, repeats: int) -> "dict[str, Any]":
+def repeated(examples: Arrays, count: int) -> Arrays:
+    """Returns the first examples; if there are too few, they are used several times."""
+    return {name: np.resize(values[:count], (count, *values.shape[1:]))
+            for name, values in examples.items()}
+
+
+def latency(runtime: Any, examples: Arrays, batch: int, repeats: int) -> "dict[str, Any]":
     """Measures the microseconds of a call: median and quartiles over repeats of about 5 ms.
 
-    A repeat is the mean over as many calls as fit.  If there are fewer examples than the batch
-    needs, they are used several times.  A slow network is repeated less often: as often as fits
-    into MOST_SECONDS, but at least LEAST_REPEATS times.
+    A repeat is the mean over as many calls as fit.  A slow network is repeated less often: as
+    often as fits into MOST_SECONDS, but at least LEAST_REPEATS times.
     """
-    runtime.give(np.resize(examples[:batch], (batch, *examples.shape[1:])))
+    runtime.give(repeated(examples, batch))
     runtime.call()  # The first call may still compile or pack weights.
     # The warm-up also tells how many calls a repeat needs.
     calls, took, begun = 0, 0.0, time.perf_counter()
@@ -214,32 +267,50 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
     """Measures a file.
 
     Args:
-      task: a dict of "path", "runtime", "threads" and "repeats".
-      folder: holds examples.npy; outputs.npy is written here.
+      task: a dict of "path", "runtime", "threads" and "repeats", and of "names" if there are
+        several inputs or outputs.
+      folder: holds the examples; the outputs are written here.
 
     Returns:
-      The fields of `measuring.Measured`, but for its outputs.
+      The fields of `measuring.Measured`, but for its outputs, of which the names are given.
     """
     load, module, package = RUNTIMES[task["runtime"]]
     importlib.import_module(module)  # Before memory is read: it is the file that is measured.
-    # Memory-mapped, so that only the batch in use adds to the memory.
-    examples = np.load(folder / "examples.npy", mmap_mode="r", allow_pickle=False)
+    names = task.get("names")
+    examples = _load(folder, names["inputs"] if names else [ONLY])
     # Writing 5 resets VmHWM, which would otherwise hold the peak of importing the runtime.
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
-    runtime = load(task["path"], task["threads"])
-    runtime.give(np.resize(examples[:BATCH], (BATCH, *examples.shape[1:])))
+    runtime = load(task["path"], task["threads"], names)
+    runtime.give(repeated(examples, BATCH))
     runtime.call()
     runtime.outputs()
     peak = memory("VmHWM")
     outputs = predict(runtime, examples)
-    np.save(folder / "outputs.npy", outputs, allow_pickle=False)
-    return {"version": importlib.metadata.version(package),
-            "not_finite": int((~np.isfinite(outputs)).sum()),
+    for name, values in outputs.items():
+        np.save(folder / file_name("outputs", list(outputs), name), values, allow_pickle=False)
+    return {"version": importlib.metadata.version(package), "outputs": list(outputs),
+            "not_finite": sum(int((~np.isfinite(each)).sum()) for each in outputs.values()),
             "peak_memory_bytes": None if before is None or peak is None else max(0, peak - before),
             **{f"batch_{batch}": latency(runtime, examples, batch, task["repeats"])
                for batch in (1, BATCH)}}
+
+
+def file_name(kind: str, names: "list[str]", name: str) -> str:
+    """Returns the name of the file with an array; numbered if there are several, as names vary.
+
+    Example:
+      >>> file_name("examples", [""], ""), file_name("outputs", ["age", "name"], "name")
+      ('examples.npy', 'outputs_1.npy')
+    """
+    return f"{kind}.npy" if len(names) == 1 else f"{kind}_{names.index(name)}.npy"
+
+
+def _load(folder: pathlib.Path, names: "list[str]") -> Arrays:
+    # Memory-mapped, so that only the batch in use adds to the memory.
+    return {name: np.load(folder / file_name("examples", names, name), mmap_mode="r",
+                          allow_pickle=False) for name in names}
 
 
 def main(arguments: list[str]) -> None:

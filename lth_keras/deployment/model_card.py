@@ -23,8 +23,9 @@ def text(deployment: Deployment) -> str:
     """Returns the model card of a deployment, as Markdown.
 
     Args:
-      deployment: the result of an export. Its `facts` must hold "name", "input", "output",
-        "reference", "threads", "versions" and "machine", as `lth.export` writes them.
+      deployment: the result of an export. Its `facts` must hold "name", "input" and "output" (or
+        "inputs" and "outputs"), "reference", "threads", "versions" and "machine", as `lth.export`
+        writes them.
 
     Example:
       >>> import pathlib
@@ -72,15 +73,18 @@ def _what(deployment: Deployment) -> Iterator[str]:
         "remaining weights (Frankle & Carbin, \"The Lottery Ticket Hypothesis\", ICLR 2019)"
     yield f"{kept}{found}."
     yield ""
-    yield f"- Input: {_shape(facts['input'])}. Output: {_shape(facts['output'])}."
+    if "input" in facts:
+        yield f"- Input: {_shape(facts['input'])}. Output: {_shape(facts['output'])}."
+    else:
+        for kind in ("input", "output"):
+            for name, of in facts[f"{kind}s"].items():
+                yield f"- {kind.capitalize()} `{name}`: {_shape(of)}."
     if facts.get("pixels"):
         yield "- Divide pixel values by 255, so that they lie in [0, 1]."
     if facts.get("verdict"):
         yield f"- Verdict of its run: {facts['verdict']['run']} This level: " \
             f"{facts['verdict']['level']}."
-    if reference["accuracy"] is not None:
-        yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {reference['examples']:,} "
-               "held-out examples. Every file was compared with Keras on these examples.")
+    yield from _measured_in_keras(reference)
     if facts.get("trained_now"):
         yield "- The network was trained from a ticket when it was exported."
     if facts.get("takes_inputs"):
@@ -93,6 +97,24 @@ def _what(deployment: Deployment) -> Iterator[str]:
     yield ""
 
 
+def _measured_in_keras(reference: dict[str, Any]) -> Iterator[str]:
+    examples = f"{reference['examples']:,} held-out examples"
+    if reference["accuracy"] is not None:
+        yield (f"- Accuracy in Keras: {reference['accuracy']:.2%} on {examples}. Every file was "
+               "compared with Keras on these examples.")
+        return
+    outputs = reference.get("outputs", [])
+    for each in outputs:
+        whose = f"Output `{each['output']}`: " if len(outputs) > 1 else ""
+        if each["measure"]:
+            said = f"{each['measure']} in Keras: {value(each['measure'], each['value'])}"
+            said = whose + (said if whose else said.capitalize())
+            yield f"- {said} on {examples}. Files may lose {each['unit']}."
+        else:
+            said = "files were compared with Keras' outputs alone"
+            yield f"- {whose}{said if whose else said.capitalize()}, on {examples}: {each['note']}."
+
+
 def _shape(of: dict[str, Any]) -> str:
     # Such as "float32 of shape (batch, 28, 28)".
     return f"{of['dtype']} of shape ({', '.join(map(str, ['batch', *of['shape']]))})"
@@ -103,6 +125,9 @@ def _files(deployment: Deployment) -> Iterator[str]:
     yield ""
     yield from table(deployment)
     yield ""
+    if len(deployment.facts["reference"].get("outputs", [])) > 1:
+        yield from outputs_table(deployment)
+        yield ""
     threads = deployment.facts["threads"]
     yield ("The largest error is the largest absolute difference of an output from Keras'. Memory "
            "is by how much the process grew when it loaded and ran the file. Latencies are medians "
@@ -123,15 +148,86 @@ def table(deployment: Deployment) -> Iterator[str]:
     """
     rows, dense = deployment.rows, deployment.facts.get("dense")
     shipped = [row for _, row in rows[rows.status == SHIPPED].iterrows()]
-    yield ("| file | runtime | bytes | gzip | accuracy | largest error | memory (MiB) | "
-           "batch 1 (us) | batch 32 (us) |")
-    yield "|---|---|---:|---:|---:|---:|---:|---:|---:|"
+    measure = only_measure(deployment)
+    fits = [] if measure is None else [measure]
+    yield (f"| file | runtime | bytes | gzip |{''.join(f' {name} |' for name in fits)} largest "
+           "error | memory (MiB) | batch 1 (us) | batch 32 (us) |")
+    yield f"|---|---|---:|---:|{'---:|' * len(fits)}---:|---:|---:|---:|"
     for row in [*([pd.Series(dense)] if dense else []), *shipped]:
         cells = [f"`{row.file}`" if row.file else "the dense network as float32",
                  RUNTIMES[row.runtime], f"{row.bytes:,.0f}", f"{row.gzip_bytes:,.0f}",
-                 number(row.accuracy, ".2%"), number(row.max_error, ".1e"),
+                 *(fit(deployment, row) for _ in fits), number(row.max_error, ".1e"),
                  memory(row), latency(row, 1), latency(row, 32)]
         yield f"| {' | '.join(cells)} |"
+
+
+def outputs_table(deployment: Deployment) -> Iterator[str]:
+    """Yields the lines of a Markdown table: how well each output of the shipped files is computed.
+
+    Example:
+      >>> import pathlib
+      >>> from lth_keras.deployment import manifest
+      >>> rows = manifest.table([])
+      >>> len(list(outputs_table(Deployment(pathlib.Path("deploy"), rows, {}))))
+      2
+    """
+    files = {(row["format"], row.runtime): row.file
+             for _, row in deployment.rows[deployment.rows.status == SHIPPED].iterrows()}
+    yield "| file | runtime | output | measure | Keras | file's | lost | largest error |"
+    yield "|---|---|---|---|---:|---:|---:|---:|"
+    for _, each in deployment.outputs.iterrows():
+        file = files.get((each["format"], each.runtime))
+        if file:
+            cells = [f"`{file}`", RUNTIMES[each.runtime], f"`{each.output}`", each.measure or "-",
+                     value(each.measure, each.keras), value(each.measure, each.value),
+                     f"{each.lost:+.2f} {each.unit}" if known(each.lost) else "-",
+                     number(each.max_error, ".1e")]
+            yield f"| {' | '.join(cells)} |"
+
+
+def only_measure(deployment: Deployment) -> "str | None":
+    """Returns the measure of a network with one output, or None if there are several outputs.
+
+    An output that was only compared with Keras' has the measure "accuracy", which is not known.
+    """
+    outputs = deployment.facts.get("reference", {}).get("outputs", [])
+    if len(outputs) > 1:
+        return None
+    return outputs[0]["measure"] or "accuracy" if outputs else "accuracy"
+
+
+def fit(deployment: Deployment, row: "pd.Series[Any]") -> str:
+    """Returns the measure of the only output of a row as text: "98.00%", "0.1234" or "-"."""
+    measure = only_measure(deployment)
+    if measure == "accuracy":
+        return value(measure, row.accuracy)
+    found = outputs_of(deployment, row)
+    return value(str(measure), found[0]["value"]) if found else "-"
+
+
+def outputs_of(deployment: Deployment, row: "pd.Series[Any]") -> list[dict[str, Any]]:
+    """Returns what was measured of each output of a row; the dense network's row has its own."""
+    if "outputs" in row.index:
+        return list(row.outputs)
+    table_ = deployment.outputs
+    own = table_[(table_["format"] == row["format"]) & (table_.runtime == row.runtime)]
+    return [{str(name): each for name, each in record.items()}
+            for record in own.to_dict("records")]
+
+
+def value(measure: str, measured: Any) -> str:
+    """Returns the value of a measure as text, or "-" if it is unknown.
+
+    Example:
+      >>> value("accuracy", 0.98), value("mean squared error", 0.12345), value("", None)
+      ('98.00%', '0.1235', '-')
+    """
+    return number(measured, ".2%" if measure == "accuracy" else ".4g")
+
+
+def known(number_: Any) -> bool:
+    """Returns whether a number is neither None nor NaN."""
+    return number_ is not None and not math.isnan(number_)
 
 
 def number(value: Any, form: str) -> str:
@@ -141,7 +237,7 @@ def number(value: Any, form: str) -> str:
       >>> number(0.98, ".1%"), number(None, ".1%")
       ('98.0%', '-')
     """
-    return "-" if value is None or math.isnan(value) else format(value, form)
+    return format(value, form) if known(value) else "-"
 
 
 def memory(row: "pd.Series[Any]") -> str:
@@ -222,7 +318,6 @@ def _use(deployment: Deployment) -> Iterator[str]:
     if files.empty:
         return
     row = files.iloc[0]
-    shape = ", ".join(map(str, [1, *deployment.facts["input"]["shape"]]))
     options = "" if row.runtime == "litert" else \
         ",\n    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"
     names = "Interpreter" if row.runtime == "litert" else "Interpreter, OpResolverType"
@@ -233,25 +328,55 @@ def _use(deployment: Deployment) -> Iterator[str]:
     yield f"from ai_edge_litert.interpreter import {names}"
     yield ""
     yield f"interpreter = Interpreter(\"{row.file}\"{options})"
+    whole = row["format"].startswith("int8")
+    yield from _use_single(deployment.facts["input"], whole) if "input" in deployment.facts else \
+        _use_named(deployment.facts["inputs"], whole)
+    yield "```"
+    yield ""
+
+
+def _use_single(input_: dict[str, Any], whole: bool) -> Iterator[str]:
     yield "interpreter.allocate_tensors()"
     yield "inputs = interpreter.get_input_details()[0]"
     yield "outputs = interpreter.get_output_details()[0]"
-    yield f"example = np.zeros(({shape}), np.float32)  # Replace by your own example."
-    if row["format"].startswith("int8"):
+    yield f"example = np.zeros({_one(input_)}, np.float32)  # Replace by your own example."
+    if whole:
         yield "scale, zero = inputs[\"quantization\"]"
         yield "example = np.clip(np.round(example / scale + zero), -128, 127).astype(np.int8)"
     yield "interpreter.set_tensor(inputs[\"index\"], example)"
     yield "interpreter.invoke()"
     yield "print(interpreter.get_tensor(outputs[\"index\"]))"
-    yield "```"
-    yield ""
+
+
+def _use_named(inputs: dict[str, Any], whole: bool) -> Iterator[str]:
+    # By name: the order of inputs and outputs in the file is not the model's.
+    yield "run = interpreter.get_signature_runner()"
+    yield "examples = {  # Replace by your own examples."
+    for name, each in inputs.items():
+        yield f"    {name!r}: np.zeros({_one(each)}, np.{each['dtype']}),"
+    yield "}"
+    if whole:
+        yield "for name, details in run.get_input_details().items():"
+        yield "    scale, zero = details[\"quantization\"]"
+        yield "    if scale:"
+        yield "        example = np.round(examples[name] / scale + zero)"
+        yield "        examples[name] = np.clip(example, -128, 127).astype(np.int8)"
+    yield "for name, output in run(**examples).items():"
+    yield "    print(name, output)"
+
+
+def _one(of: dict[str, Any]) -> str:
+    # The shape of one example; an axis of any length has length 1.
+    return f"({', '.join(str(size or 1) for size in [1, *of['shape']])}{',' * (not of['shape'])})"
 
 
 def _limits(deployment: Deployment) -> Iterator[str]:
     # What the measurements do not show: model cards should say what a model was not tested for.
     yield "## Limits"
     yield ""
-    yield ("- Accuracy was measured on held-out examples of one data set. Accuracy on other data, "
+    fits = "Accuracy" if only_measure(deployment) == "accuracy" else "How well outputs fit"
+    again = "Accuracy" if fits == "Accuracy" else "It"
+    yield (f"- {fits} was measured on held-out examples of one data set. {again} on other data, "
            "and on groups within the data, was not measured.")
     yield ("- Latency and memory were measured on one machine. Unstructured sparsity makes files "
            "smaller on every machine, but faster only with a runtime that has sparse kernels.")

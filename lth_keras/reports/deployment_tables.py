@@ -4,6 +4,7 @@ They answer which level and format to deploy for a budget of bytes, microseconds
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -13,10 +14,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from lth_keras.deployment import model_card
 from lth_keras.deployment.manifest import Deployment, SHIPPED
 from lth_keras.deployment.model_card import latency, memory, number
 from lth_keras.reports.plots import drawing, styles
 
+_HEADS = {"accuracy": "acc.\n%"}  # Measures whose names are too long for a column.
 _SHORT = {"litert": "default delegates", "litert_builtin": "no delegates"}
 _PANELS = (("accuracy", "accuracy on held-out examples"), ("bytes", "bytes"),
            ("gzip_bytes", "bytes, gzipped"), ("latency_1_us", "microseconds an example"))
@@ -32,19 +35,19 @@ def table(made: Deployment, wide: bool = True) -> Table:
     facts, title = made.facts, made.facts["name"]
     if facts.get("density") is not None:
         title += f" ({facts['density']:.1%} of the weights)"
-    accuracy, examples = facts["reference"]["accuracy"], facts["reference"]["examples"]
-    keras = "" if accuracy is None else f"Keras' accuracy is {accuracy:.2%} on "
+    measure = model_card.only_measure(made)
     quartiles = " [quartiles]" if wide else ""
     refusals = "; * refused" if (made.rows.status != SHIPPED).any() else ""
     shown = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False,
-                  caption=escape(f"{keras}{examples:,} held-out examples; latencies are medians"
+                  caption=escape(f"{_in_keras(facts['reference'])}; latencies are medians"
                                  f"{quartiles} in microseconds a call{refusals}"))
     shown.add_column("format", overflow="fold")
-    for name in ("bytes", "gzip", "acc.\n%", "lost\npt", "max.\nerror",
+    fits = [] if measure is None else [_HEADS.get(measure, measure.replace(" ", "\n"))]
+    for name in ("bytes", "gzip", *fits, "lost\npt", "max.\nerror",
                  *(("NaN", "memory\nMiB", "batch\n1", "batch\n32") if wide else ("batch\n1",))):
         shown.add_column(name, justify="right", no_wrap=True)
     if facts.get("dense"):
-        shown.add_row("dense float32", *_cells(pd.Series(facts["dense"]), wide))
+        shown.add_row("dense float32", *_cells(made, pd.Series(facts["dense"]), wide))
     # Rows of one format follow each other: the name is given once, then the runtime.
     ahead = None
     for _, row in made.rows.iterrows():
@@ -53,16 +56,59 @@ def table(made: Deployment, wide: bool = True) -> Table:
         if name == ahead:
             name = f"  {_SHORT.get(row.runtime, row.runtime)}"
         shown.add_row(name + " *" * refused, *_cells(
-            row, wide, str(row["format"]) != ahead), style="red" if refused else "")
+            made, row, wide, str(row["format"]) != ahead), style="red" if refused else "")
         ahead = str(row["format"])
     return shown
 
 
-def _cells(row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
+def _in_keras(reference: dict[str, Any]) -> str:
+    examples, outputs = f"{reference['examples']:,} held-out examples", reference.get("outputs", [])
+    if reference["accuracy"] is not None:
+        return f"Keras' accuracy is {reference['accuracy']:.2%} on {examples}"
+    if len(outputs) == 1 and outputs[0]["measure"]:
+        measure = outputs[0]["measure"]
+        return (f"Keras' {measure} is {model_card.value(measure, outputs[0]['value'])} on "
+                f"{examples}; pt are {outputs[0]['unit']}")
+    return f"{examples}; pt are the most that an output loses" if len(outputs) > 1 else examples
+
+
+def by_output(made: Deployment) -> Table:
+    """Makes a table with a row for each format, runtime and output, and its measure.
+
+    Args:
+      made: the deployment of a network with several outputs.
+    """
+    shown = Table(title=escape(f"outputs of {made.facts['name']}"), box=box.SIMPLE_HEAD,
+                  padding=(0, 0, 0, 1), pad_edge=False)
+    for name in ("format", "output", "measure"):
+        shown.add_column(name, overflow="fold")
+    for name in ("Keras", "file", "lost\npt", "max.\nerror"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    ahead = None
+    for _, each in made.outputs.iterrows():
+        name = str(each["format"]) if each.runtime == "litert" or each.runtime not in _SHORT else \
+            f"  {_SHORT[each.runtime]}"
+        shown.add_row("" if (name, each.runtime) == ahead else name, escape(each.output),
+                      escape(each.measure or "none"), model_card.value(each.measure, each.keras),
+                      model_card.value(each.measure, each.value), number(each.lost, "+.2f"),
+                      number(each.max_error, ".0e"))
+        ahead = name, each.runtime
+    return shown
+
+
+def _cells(made: Deployment, row: "pd.Series", wide: bool, sizes: bool = True) -> Iterator[str]:
     # Sizes are left blank in the row of a file's second runtime: they are those of the row above.
     yield from (number(row[name], ",.0f") if sizes else "" for name in ("bytes", "gzip_bytes"))
-    yield number(None if row.accuracy is None else 100 * row.accuracy, ".2f")
-    yield number(row.accuracy_lost, "+.2f")
+    measure = model_card.only_measure(made)
+    if measure == "accuracy":
+        yield number(None if row.accuracy is None else 100 * row.accuracy, ".2f")
+        yield number(row.accuracy_lost, "+.2f")
+    else:
+        if measure is not None:
+            yield model_card.fit(made, row)
+        lost = [each["lost"] for each in model_card.outputs_of(made, row)
+                if model_card.known(each["lost"])]
+        yield number(max(lost, default=None), "+.2f")
     yield number(row.max_error, ".0e")
     if wide:
         yield number(row.not_finite, ",.0f")

@@ -8,6 +8,7 @@ import pytest
 
 from lth_keras.deployment import checks
 from lth_keras.deployment.checks import REFUSED, SHIPPED
+from lth_keras.deployment.comparison import measures
 from lth_keras.deployment.measuring import Latency, Measured
 from lth_keras.errors import LotteryError
 
@@ -32,9 +33,13 @@ def file(tmp_path):
     return path
 
 
+def expected(reference=REFERENCE, targets=CLASSES, loss=None):
+    return measures.expected("y", reference, targets, loss)
+
+
 def check(file, *found, classes=CLASSES, **options):
-    return checks.check("float32", file, REFERENCE, classes, found, **{"route": "saved_model",
-                                                                      **options})
+    return checks.check("float32", file, [expected(targets=classes)], found,
+                        **{"route": "saved_model", **options})
 
 
 def shipped(rows):
@@ -43,7 +48,7 @@ def shipped(rows):
 
 
 def agreement(outputs):
-    return checks.compare(REFERENCE, CLASSES, outputs).agreement
+    return checks.compare(expected(), outputs).agreement
 
 
 def test_without_classes_eight_bits_have_a_bound_too(file):
@@ -144,7 +149,7 @@ def test_outputs_of_another_shape_refuse(file):
 def test_without_classes_there_is_no_accuracy(file):
     row, = check(file, measured(), classes=None)
     assert row.accuracy is None and row.accuracy_lost is None
-    assert checks.compare(REFERENCE, None, REFERENCE).agreement == 1.0
+    assert checks.compare(expected(targets=None), REFERENCE).agreement == 1.0
 
 
 @pytest.mark.parametrize(("reference", "predicted"), [
@@ -153,9 +158,9 @@ def test_without_classes_there_is_no_accuracy(file):
 ])
 def test_one_output_is_cut_by_a_threshold(reference, predicted):
     reference = np.array(reference)
-    assert checks.predictions(reference, reference).tolist() == predicted
-    found = checks.compare(reference, np.array(predicted)[:, None], reference)
-    assert found.accuracy == 1.0
+    assert measures.predictions(reference, reference).tolist() == predicted
+    found = checks.compare(expected(reference, np.array(predicted)[:, None]), reference)
+    assert found.value == 1.0
 
 
 def test_classes_of_places_are_counted_place_by_place():
@@ -163,14 +168,14 @@ def test_classes_of_places_are_counted_place_by_place():
     reference[..., 2] = 1
     classes = np.full((2, 3), 2)
     classes[0, 0] = 1
-    assert checks.compare(reference, classes, reference).accuracy == 5 / 6
+    assert checks.compare(expected(reference, classes), reference).value == 5 / 6
 
 
 def test_classes_of_another_shape_and_a_network_of_nan_are_refused(file):
-    with pytest.raises(LotteryError, match="one class for each example"):
-        check(file, measured(), classes=np.eye(4))
+    with pytest.raises(LotteryError, match="one class for each of its 4 examples"):
+        check(file, measured(), classes=np.zeros((4, 3)))
     with pytest.raises(LotteryError, match="finite outputs. Received: .* 1 of 4"):
-        checks.check("float32", file, np.array([[1.0, np.nan], [0, 0]]), None, [])
+        checks.check("float32", file, [expected(np.array([[1.0, np.nan], [0, 0]]), None)], [])
 
 
 def test_a_folder_is_its_files(tmp_path):

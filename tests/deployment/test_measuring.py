@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lth_keras.deployment import checks, formats, measuring, measuring_process
+from lth_keras.deployment.comparison.measures import Expected
 from lth_keras.errors import LotteryError
 
 
@@ -67,7 +68,7 @@ def test_a_truncated_file_is_an_error_and_a_refusal(files, model, tmp_path):
     path, x = tmp_path / "half.tflite", exports.examples(model, 3)
     path.write_bytes((files / "model.tflite").read_bytes()[:4000])
     measured = [measuring.measure(path, runtime, x) for runtime in ("litert", "litert_builtin")]
-    rows = checks.check("float32", path, model.predict(x, verbose=0), None, measured,
+    rows = checks.check("float32", path, [Expected("y", model.predict(x, verbose=0))], measured,
                         route="another")
     assert [row.runtime for row in rows] == ["litert", "litert_builtin"]
     for row in rows:
@@ -128,13 +129,13 @@ def test_a_slow_network_is_timed_less_often(monkeypatch, seconds, repeats, calls
 
     class Runtime:
         def give(self, examples):
-            assert examples.shape == (32, 2)
+            assert examples["x"].shape == (32, 2)
 
         def call(self):
             clock.now += seconds
     clock = Clock()
     monkeypatch.setattr(measuring_process, "time", clock)
-    found = measuring_process.latency(Runtime(), np.zeros((3, 2)), 32, 30)
+    found = measuring_process.latency(Runtime(), {"x": np.zeros((3, 2))}, 32, 30)
     assert (found["repeats"], found["calls"]) == (repeats, calls)
     assert found["lower"] == pytest.approx(found["upper"]) == pytest.approx(1e6 * seconds)
 
@@ -150,13 +151,13 @@ def test_what_cannot_be_measured_is_said(change, said):
                             **change})
 
 
-def test_a_network_of_two_inputs_is_not_measured(tmp_path):
+def test_a_file_of_two_inputs_is_not_measured_without_their_names(tmp_path):
     import tf_keras as keras
     first, second = keras.Input((3,)), keras.Input((3,))
     formats.convert(keras.Model([first, second], first + second), "float32",
                     tmp_path / "two.tflite")
     measured = exports.trusted(tmp_path / "two.tflite", "litert", np.ones((1, 3)), tmp_path)
-    assert "one input and one output" in measured.error
+    assert "A file of one input and output is expected. Received: 2 and 1" in measured.error
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import numpy as np
 import tf_keras as keras
 
 from lth_keras.deployment import checks, formats, measuring, measuring_process
+from lth_keras.deployment.comparison import measures
 
 layers = keras.layers
 
@@ -97,6 +98,7 @@ def rows(model, name, folder, measure=None, tolerance=0.1):
     formats.convert(model, name, path, x)
     measure = measure or (lambda path, runtime, x: measuring.measure(path, runtime, x, repeats=1))
     reference = model.predict(x, verbose=0)
-    return checks.check(name, path, reference, reference.argmax(-1),
+    expected = measures.expected("y", reference, reference.argmax(-1), None)
+    return checks.check(name, path, [expected],
                         [measure(path, runtime, x) for runtime in format_.runtimes],
                         tolerance=tolerance, rounding=format_.rounding, route=format_.route)

@@ -8,8 +8,8 @@ import pathlib
 ORDER = ("", "core.structures", "core", "files", "keras2.masking", "keras2", "keras2.fit",
          "keras2.verification",
          "experiments.config", "experiments.results", "experiments.training", "experiments",
-         "deployment.compaction", "deployment", "reports.plots", "reports.analyses", "reports",
-         "api", "cli")
+         "deployment.compaction", "deployment.comparison", "deployment",
+         "reports.plots", "reports.analyses", "reports", "api", "cli")
 # What the order alone would allow.  Each holds for all that a package reaches, however far.
 NEVER = {
     "core": {"files"},
