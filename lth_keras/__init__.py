@@ -20,8 +20,9 @@ import os
 import sys
 from typing import Any, TYPE_CHECKING
 
-from lth_keras import saved_names
+from lth_keras import providers, saved_names
 from lth_keras._version import __version__ as __version__
+from lth_keras.files import engines
 
 if TYPE_CHECKING:
     from lth_keras.api.run import run
@@ -77,12 +78,14 @@ __all__ = [
     "verify",
 ]
 
-# Names that a package needs from one above it in the order of imports. It gets them from here.
-_INTERNAL = {"report_search": "reports.report"}
+# What a package needs from one above it, which it does not import. By name, since an import would
+# load TensorFlow.
+engines.register("tf_keras", "lth_keras.keras2.apply_ticket")
+providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name) or saved_names.HOMES.get(name) or _INTERNAL.get(name)
+    home = _HOMES.get(name) or saved_names.HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lth_keras' has no attribute {name!r}; it has "
                              f"{', '.join(__all__)}")

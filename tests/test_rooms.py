@@ -64,13 +64,20 @@ def test_what_knows_no_tensorflow(package):
     ({"core/masks": "from lth_keras.core import criteria",
       "core/criteria": "def late():\n    import lth_keras.core.masks"}, "cycles"),
     ({"files/ticket": "from lth_keras.core import masks",
-      "core/masks": "import lth_keras.keras2.search"}, "forbidden")])
+      "core/masks": "import lth_keras.keras2.search"}, "forbidden"),
+    ({"keras2/search": "MODULE = 'lth_keras.cli.main'"}, "upward"),
+    ({"__init__": "_HOMES = {'start': 'cli.main'}",
+      "keras2/search": "import lth_keras as lth\ndef late():\n    lth.start()"}, "upward"),
+    ({"__init__": "_HOMES = {'start': 'cli.main'}",
+      "keras2/search": "from lth_keras import start"}, "upward"),
+    ({"files/ticket": "ENGINE = 'lth_keras.keras2.search'"}, "forbidden")])
 def test_what_must_not_be_is_found(tmp_path, source, kind):
     root = tmp_path / "lth_keras"
     for name in ("", "core", "files", "cli", "keras2"):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name / "__init__.py").touch()
-    for name in ("core/masks", "core/criteria", "cli/main", "keras2/search", "files/ticket"):
+    for name in ("__init__", "core/masks", "core/criteria", "cli/main", "keras2/search",
+                 "files/ticket"):
         (root / f"{name}.py").write_text(source.get(name, ""))
     house = House(root)
     found = {"upward": house.upward(), "cycles": house.cycles(),

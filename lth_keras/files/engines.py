@@ -1,8 +1,8 @@
-"""Engines: which module of the package works with a model, found by the model's class.
+"""Engines: the modules that work with models; finds one by the model's class.
 
-An engine is a module with functions such as `apply_ticket(ticket, model)`.  It is named here and
-imported when a model of its kind comes, so that nothing below the engines imports them, and a
-ticket is read without TensorFlow.
+An engine is a module with functions such as `apply_ticket(ticket, model)`.  `lth_keras/__init__.py`
+registers it by name, and it is imported when a model of its kind is given.  So this package does
+not import the engines above it, and a ticket is read without TensorFlow.
 """
 
 import importlib
@@ -11,15 +11,15 @@ from typing import Any
 from lth_keras.errors import TicketError
 
 # Top-level package of a model's class, or of a class that it derives from -> the engine's module.
-ENGINES = {"tf_keras": "lth_keras.keras2.apply_ticket"}
+ENGINES: dict[str, str] = {}
 
 
 def register(package: str, module: str) -> None:
-    """Adds an engine.
+    """Registers an engine.
 
     Args:
-      package: the top-level package that its models' classes come from, such as "tf_keras".
-      module: the name of the module that has the engine's functions.
+      package: the top-level package of its models' classes, such as "tf_keras".
+      module: the full name of the module that has the engine's functions.
     """
     ENGINES[package] = module
 
@@ -28,7 +28,7 @@ def engine_of(model: Any) -> Any:
     """Imports and returns the module that works with a model.
 
     Raises:
-      TicketError: if the model's class derives from none that an engine is registered for.
+      TicketError: if no engine is registered for the model's class or any class it derives from.
 
     Example:
       >>> import tf_keras as keras

@@ -25,6 +25,8 @@ WITHOUT_TENSORFLOW = ("core", "files", "experiments.config", "experiments.result
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 MOST_FILES = 12
+# What may name any module: they import it when somebody asks `lth_keras` for one of its names.
+FRONT_DOOR = ("", "saved_names")
 
 
 class House:
@@ -60,7 +62,11 @@ class House:
 
     @functools.cache  # noqa: B019
     def imports(self, module):
-        """The modules of the package and the outside packages that a module imports, anywhere."""
+        """The modules of the package and the outside packages that a module imports, anywhere.
+
+        A module that is reached by its name counts too: in a text that is the name, as for
+        importlib, or as one of the names that the front door imports when they are asked for.
+        """
         inside, outside = set(), set()
         for node in ast.walk(self.tree(module)):
             if isinstance(node, ast.Import):
@@ -75,10 +81,40 @@ class House:
                 if top != self.root.name:
                     outside.add(top)
                     continue
+                rest = self.homes.get(rest, rest)
                 while rest not in self.files:  # A name in a module.
                     rest = rest.rpartition(".")[0]
                 inside.add(rest)
+        if module not in FRONT_DOOR:
+            inside |= self._named(module)
         return inside, outside
+
+    @functools.cached_property
+    def homes(self):
+        """What the front door imports when it is asked for: name -> module."""
+        return {key.value: self._module(value.value)
+                for module in FRONT_DOOR if module in self.files
+                for node in ast.walk(self.tree(module)) if isinstance(node, ast.Dict)
+                for key, value in zip(node.keys, node.values, strict=True)
+                if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+                and self._module(value.value)}
+
+    def _module(self, text):
+        # The module that a text names, with or without the package's own name.
+        if not isinstance(text, str) or "." not in text:
+            return None
+        name = text.partition(":")[0].removeprefix(f"{self.root.name}.")
+        return name if name in self.files and name else None
+
+    def _named(self, module):
+        nodes = list(ast.walk(self.tree(module)))
+        package = {alias.asname or alias.name for node in nodes if isinstance(node, ast.Import)
+                   for alias in node.names if alias.name == self.root.name}
+        texts = [self._module(node.value) for node in nodes if isinstance(node, ast.Constant)]
+        attributes = [self.homes.get(node.attr) for node in nodes
+                      if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+                      and node.value.id in package]
+        return {name for name in (*texts, *attributes) if name}
 
     def reached(self, module):
         """A module and all that it imports, directly or not."""

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import tf_keras as keras
 
+from lth_keras import providers
 from lth_keras.core import criteria
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope
@@ -124,9 +125,9 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         self.rewind_step = rewind_step
         self.workdir = workdir
         self.order = DataOrder(seed)
-        self._asked = SearchSettings(self.schedule, rewind_step, scope, criterion, seed, check,
-                                     verbose,
-                            dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
+        self._settings = SearchSettings(
+            self.schedule, rewind_step, scope, criterion, seed, check, verbose,
+            dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
         self._fit_search: FitSearch | None = None
         self._kept = _Found()
         self._histories: list[Any] = []  # Each fit has its own.
@@ -204,10 +205,9 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         if not found.rows:
             raise LotteryError("A report needs at least one trained level. Received: a callback "
                                "before its fit.")
-        import lth_keras  # keras2 must not import reports, which is a package above it.
         versions = dict(sorted(self.tickets[0].provenance["versions"].items())) \
             if self.tickets else {}
-        path: pathlib.Path = lth_keras.report_search({
+        path: pathlib.Path = providers.provider(providers.REPORT_OF_A_SEARCH)({
             "settings": found.settings, "rows": found.rows, "history": found.history,
             "versions": versions}, self.workdir, out)
         return path
@@ -217,13 +217,13 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     def on_train_begin(self, logs: Any = None) -> None:
         history = [self.model.history] if getattr(self.model, "history", None) else []
         if self._fit_search is not None:
-            if self._fit_search.goes_on(self.model, self.params):
+            if self._fit_search.is_continued_by(self.model, self.params):
                 self._histories += history
                 return
             self._fit_search.close()  # An earlier fit may have been interrupted.
         self._fit_search, self._kept = None, _Found()
         self._histories = history
-        self._fit_search = FitSearch(self._asked, self.model, self.params, self.order)
+        self._fit_search = FitSearch(self._settings, self.model, self.params, self.order)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._running.begin_epoch(epoch)
@@ -267,13 +267,13 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         for history in self._histories:
             for name, values in history.history.items():
                 logs.setdefault(name, []).extend(values)
-        settings = as_json({**self._asked.identity, **model_identity.of(self.model)})
+        settings = as_json({**self._settings.identity, **model_identity.of(self.model)})
         return dataclasses.replace(self._found, settings=settings, history=logs)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle keeps: the settings and what was found, not the model."""
         return {**vars(self), "model": None, "_kept": self._described(), "_fit_search": None,
-                "_histories": [], "_asked": self._asked.without_model()}
+                "_histories": [], "_settings": self._settings.without_model()}
 
     @property
     def _running(self) -> FitSearch:

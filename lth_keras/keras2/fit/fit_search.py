@@ -70,10 +70,10 @@ class FitSearch:
     """Runs a search in `fit`, from its first batch to its last.
 
     One search may go on over several fits of the same model, such as fit(epochs=1) in a loop: see
-    `goes_on`.
+    `is_continued_by`.
 
     Args:
-      asked: the arguments of the callback.
+      settings: the arguments of the callback.
       model: the model of the fit, wrapped, built and compiled.
       params: the parameters of the fit that Keras gives to callbacks.
       order: the callback's data order, which the user's data may follow.
@@ -86,14 +86,14 @@ class FitSearch:
       LotteryError: if settings cannot work together; nothing has been changed then.
     """
 
-    def __init__(self, asked: SearchSettings, model: Any, params: Mapping[str, Any],
+    def __init__(self, settings: SearchSettings, model: Any, params: Mapping[str, Any],
                  order: DataOrder):
-        preflight.check_model(model, asked.schedule)
-        preflight.check_steps(model, asked.schedule, asked.rewind_step, params.get("steps"))
-        self._asked, self._model, self._params, self._order = asked, model, params, order
-        self._schedule = asked.schedule
-        self._checkpointer = None if asked.workdir is None else \
-            Checkpointer(asked.workdir, model, asked.identity, params["epochs"])
+        preflight.check_model(model, settings.schedule)
+        preflight.check_steps(model, settings.schedule, settings.rewind_step, params.get("steps"))
+        self._settings, self._model, self._params, self._order = settings, model, params, order
+        self._schedule = settings.schedule
+        self._checkpointer = None if settings.workdir is None else \
+            Checkpointer(settings.workdir, model, settings.identity, params["epochs"])
         self._batches = 0  # Batches of this epoch so far.
         self._next_epoch: int | None = None  # None until an epoch has ended.
         self._first_of_fit = True  # Whether the next epoch is the first of its fit.
@@ -106,29 +106,30 @@ class FitSearch:
             raise
 
     def _begin(self) -> None:
-        asked, model = self._asked, self._model
+        settings, model = self._settings, self._model
         found = self._checkpointer and self._checkpointer.epoch
         self.search = Search(
-            model, fraction=self._schedule.fraction, scope=asked.scope, criterion=asked.criterion,
-            seed=asked.seed, check=asked.check, facts=asked.provenance,
-            take_theta=asked.rewind_step == 0 and found is None, rounds=self._schedule.rounds,
-            scoring_data=asked.scoring_data)
+            model, fraction=self._schedule.fraction, scope=settings.scope,
+            criterion=settings.criterion, seed=settings.seed, check=settings.check,
+            facts=settings.provenance,
+            take_theta=settings.rewind_step == 0 and found is None, rounds=self._schedule.rounds,
+            scoring_data=settings.scoring_data)
         for wrapper in wrappers(model):
             if not isinstance(wrapper, MaskedLayer):
                 # tfmot's own wrapper would prune by itself; after its schedule's last step it
                 # does not.
                 wrapper.pruning_step.assign(self._schedule.last_step)
         self.progress = Progress(Round(0, self.search.density))
-        self._inner = RoundCallbacks(asked.round_callbacks, model, {
+        self._inner = RoundCallbacks(settings.round_callbacks, model, {
             **self._params,
             "epochs": self._schedule.epochs_per_round or self._params["epochs"]})
         self._inner.on_train_begin()
         if self._checkpointer is not None and found is not None:
             self.progress = self._checkpointer.restore(self.search, self._inner,
                                                        self._schedule.rounds)
-            if asked.rewind_step == 0 and not self.search.has_theta:
+            if settings.rewind_step == 0 and not self.search.has_theta:
                 self.search.take_theta()
-            self._say(f"{asked.workdir}: {self._checkpointer.says(self._order.used)}")
+            self._say(f"{settings.workdir}: {self._checkpointer.says(self._order.used)}")
         self._order.begin(found or 0)
 
     @property
@@ -150,7 +151,7 @@ class FitSearch:
     def _closed(self) -> bool:
         return len(self.progress.rows) > self.round.level
 
-    def goes_on(self, model: Any, params: Mapping[str, Any]) -> bool:
+    def is_continued_by(self, model: Any, params: Mapping[str, Any]) -> bool:
         """Goes on in another fit, if this search has ended in none and it can.
 
         A fit that was interrupted by an error or by the user is not gone on with: nobody knows
@@ -163,7 +164,8 @@ class FitSearch:
         if not self._ended or self._finished or self._checkpointer is not None \
                 or model is not self._model or self.round.diverged:
             return False
-        preflight.check_steps(model, self._schedule, self._asked.rewind_step, params.get("steps"))
+        preflight.check_steps(model, self._schedule, self._settings.rewind_step,
+                              params.get("steps"))
         self._params, self._first_of_fit = params, True
         self._order.begin(self._next_epoch or 0)
         return True
@@ -214,7 +216,7 @@ class FitSearch:
         self._batches = batch + 1
         self.round.loss = (logs or {}).get("loss")
         self.search.enforce()
-        if not self.search.has_theta and self.round.steps >= self._asked.rewind_step:
+        if not self.search.has_theta and self.round.steps >= self._settings.rewind_step:
             with self._divergence_recorded():
                 self.search.take_theta()
         with self._round_ends_on_request():
@@ -326,5 +328,5 @@ class FitSearch:
             self._checkpointer.save(epoch, self.progress, self.search, self._inner)
 
     def _say(self, line: str) -> None:
-        if self._asked.verbose:
+        if self._settings.verbose:
             print(line)

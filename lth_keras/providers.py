@@ -1,0 +1,56 @@
+"""Functions that a package calls and a package above it provides.
+
+Imports go one way, so a lower package cannot import what it needs from a higher one: a search in
+`fit` is reported by `reports`, which `keras2` does not know.  The lower package asks for the task
+by its name.  `lth_keras/__init__.py`, which knows every package, registers who does it; the module
+is imported when its function is first asked for.
+"""
+
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from lth_keras.errors import LotteryError
+
+REPORT_OF_A_SEARCH = "report of a search"
+
+_PROVIDERS: dict[str, tuple[str, str]] = {}  # Task -> module and the name of its function.
+
+
+def register(task: str, module: str, function: str) -> None:
+    """Says which function does a task.
+
+    Args:
+      task: the task's name.
+      module: the full name of the module that has the function.
+      function: the function's name there.
+
+    Example:
+      >>> register("square root", "math", "sqrt")
+      >>> provider("square root")(9.0)
+      3.0
+      >>> _PROVIDERS.pop("square root")
+      ('math', 'sqrt')
+    """
+    _PROVIDERS[task] = module, function
+
+
+def provider(task: str) -> Callable[..., Any]:
+    """Imports and returns the function that does a task.
+
+    Raises:
+      LotteryError: if nobody has registered for it.
+
+    Example:
+      >>> provider("tea")
+      Traceback (most recent call last):
+        ...
+      lth_keras.errors.LotteryError: A task must have a provider: report of a search. Received: \
+'tea'.
+    """
+    if task not in _PROVIDERS:
+        raise LotteryError(f"A task must have a provider: {', '.join(_PROVIDERS)}. "
+                           f"Received: {task!r}.")
+    module, function = _PROVIDERS[task]
+    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
