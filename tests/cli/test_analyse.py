@@ -3,9 +3,11 @@ import re
 
 import fit_workdirs
 import numpy as np
+import pandas as pd
 import pytest
 import searches
 import small
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from lth_keras.cli import analyse, main
@@ -16,7 +18,7 @@ from lth_keras.experiments.training import datasets, models
 from lth_keras.experiments.training.evaluator import Evaluator
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import output
-from lth_keras.reports.analyses.analysis import WorkdirReader
+from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 
 KINDS = sorted(set(analyse.KINDS) - {analyse.BARRIER})
 
@@ -62,7 +64,7 @@ def test_results_lie_in_the_workdir_and_do_not_harm_it(tmp_path):
     assert repair.check(root, config) == [] and Store(root, config)
     killed = root / "analysis" / ".connections.csv.123.0123abcd"  # While it wrote.
     killed.touch()
-    repair.tidy(root)
+    repair.remove_leftovers(root)
     assert not killed.exists() and (root / "analysis" / "connections.csv").exists()
 
 
@@ -200,3 +202,32 @@ def test_fits_of_other_settings_are_not_analysed_together(tmp_path, capsys):
              for scope in ("layer", "global")]
     assert lth("analyse", "overlap", *roots) == 2
     assert "differ in scope." in capsys.readouterr().err
+
+
+# An analysis that somebody adds: a function, and its name in KINDS.
+
+def kept(run, levels=None):
+    """How many weights each ticket keeps."""
+    rows = [{"replicate": replicate, "level": level, "density": ticket.density,
+             "weight": name, "kept": int(np.count_nonzero(mask))}
+            for replicate, found in run.levels(levels).items() for level in found
+            for ticket in [run.ticket(replicate, level)] for name, mask in ticket.masks.items()]
+    table = pd.DataFrame(rows)
+    figure = Figure()
+    figure.subplots().plot(table.level, table.kept, ".")
+    return Analysis(f"{run.title}: weights kept", table, ("level", "weight"), {"kept": ",.0f"}, {},
+                    figure, ("kept: how many weights the mask keeps.",))
+
+
+@pytest.mark.parametrize("of_fit", [False, True])
+def test_an_analysis_that_is_added_is_a_command(of_fit, root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(analyse.KINDS, "kept", analyse.Kind(kept, "how many weights are kept"))
+    workdir = fit_workdirs.fill(tmp_path / "fit") if of_fit else root
+    assert lth("analyse", "kept", workdir, "--levels", "0-1", "--out", tmp_path / "out") == 0
+    text = capsys.readouterr().out
+    assert "kept: how many weights the mask keeps." in text
+    rows = searches.read(tmp_path / "out", "kept")
+    assert {*rows.level} == {0, 1} and (rows.kept > 0).all()
+    assert (tmp_path / "out" / "kept.png").read_bytes().startswith(b"\x89PNG")
+    assert lth("analyse", "hats", workdir) == 2
+    assert "barrier, kept. Received: hats." in capsys.readouterr().err
