@@ -21,7 +21,7 @@ from ai_edge_litert.interpreter import Interpreter
 import lth_keras as lth
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training import datasets, models
 from lth_keras.experiments.training.round_runner import RoundRunner
 
@@ -34,10 +34,10 @@ def lenet(structure: str, fraction: str, rounds: str, steps: str) -> tuple[Any, 
     """LeNet-300-100 searched and trained on MNIST, without wrappers; density and accuracy."""
     config = presets.get("lenet_300_100").replace(
         structure=structure, rounds=rounds, steps=steps, fraction=fraction.replace("/", ","))
-    runner, start = RoundRunner(config, datasets.load("mnist")), Start()
+    runner, start = RoundRunner(config, datasets.load("mnist")), StartingPoint()
     for level in range(config.rounds + 1):
         outcome = runner.train(Training(0, level), start)
-        start = Start(outcome.following)
+        start = StartingPoint(outcome.following)
     assert outcome.trained is not None
     found = outcome.trained
     ticket = lth.Ticket(found.weights, found.masks, found.level, found.provenance)

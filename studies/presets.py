@@ -19,7 +19,7 @@ from lth_keras.core import masks
 from lth_keras.experiments.config import presets, trainings
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training import datasets
 from lth_keras.files import atomic, provenance
 
@@ -60,7 +60,7 @@ def train(config: Config, steps: int) -> pd.DataFrame:
     some = datasets.Data(*(part[:EXAMPLES["train"]] for part in (whole.x_train, whole.y_train)),
                      *(part[:EXAMPLES["test"]] for part in (whole.x_test, whole.y_test)),
                      whole.classes)
-    lab, start, rows = RoundRunner(short, some), Start(), []
+    lab, start, rows = RoundRunner(short, some), StartingPoint(), []
     for level in range(2):
         outcome = lab.train(Training(0, level), start)
         trained = outcome.trained
@@ -75,7 +75,7 @@ def train(config: Config, steps: int) -> pd.DataFrame:
                      "loss": float(outcome.curve.loss.iloc[-1]),
                      "tensorflow": provenance.versions()["tensorflow"],
                      "machine": provenance.machine()})
-        start = Start(outcome.following)
+        start = StartingPoint(outcome.following)
         print(rows[-1], flush=True)
     return pd.DataFrame(rows)
 

@@ -20,7 +20,7 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import LevelVerdict
-from lth_keras.experiments.run_experiment import Manner, run_experiment
+from lth_keras.experiments.run_experiment import run_experiment, RunOptions
 from lth_keras.experiments.worker import Placement
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports import report
@@ -93,13 +93,13 @@ def run(preset: "str | Config", *, scale: float | None = None,
             raise LotteryError(f"{name} must be a whole number >= {least}. Received: {value!r}.")
     placement = Placement(data_dir, distribute, threads if threads is not None else 0 if alone
                           else 1, resident_mib)
-    manner = Manner(placement, jobs if jobs is not None else 1 if alone else None, backend,
-                    on_divergence, repair, again="the same call with this workdir")
+    options = RunOptions(placement, jobs if jobs is not None else 1 if alone else None, backend,
+                         on_divergence, repair, again="the same call with this workdir")
     root = pathlib.Path(tempfile.mkdtemp(prefix="lth_run_") if workdir is None else workdir)
     found = FinishedRun(config, root, data_dir)
     if workdir is None:  # Also deletes the folder of a run that ends with an error.
         weakref.finalize(found, shutil.rmtree, root, ignore_errors=True)
-    run_experiment(config, root, manner, Console(quiet=not verbose))
+    run_experiment(config, root, options, Console(quiet=not verbose))
     return found
 
 

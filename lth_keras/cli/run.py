@@ -13,7 +13,7 @@ from lth_keras.experiments import clusters
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.experiment import ON_DIVERGENCE
-from lth_keras.experiments.run_experiment import Manner, run_experiment
+from lth_keras.experiments.run_experiment import run_experiment, RunOptions
 from lth_keras.experiments.worker import DEVICES, Placement
 from lth_keras.reports import report
 
@@ -76,15 +76,15 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     placement = Placement(arguments.data_dir, distribute,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
                           _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
-    manner = Manner(placement, jobs, flags.choice("backend", arguments.backend,
-                                                  (*clusters.BACKENDS,)),
-                    flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),
-                    arguments.repair, arguments.dry_run)
+    options = RunOptions(placement, jobs, flags.choice("backend", arguments.backend,
+                                                       (*clusters.BACKENDS,)),
+                         flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),
+                         arguments.repair, arguments.dry_run)
     # The fingerprint in the default name lets different settings have different workdirs, and the
     # same command find its own.
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
-    if run_experiment(config, root, manner, console):
+    if run_experiment(config, root, options, console):
         report.show(root, console)
 
 

@@ -1,20 +1,19 @@
-"""Controls: what a ticket is compared with.  From a ticket, another start with as few weights.
+"""Controls: networks with as few weights as a ticket, which it is compared with.
 
-A control sees the ticket and the same network drawn anew:
+A control makes the start of a training from a ticket and from the same network initialised again:
 
     weights, masks = control.make(weights, masks, fresh, rng)
 
     weights  the ticket's weights by name: theta_0, or theta_k
     masks    its masks
-    fresh    every weight of the network drawn anew, from its layer's own initializer
-    rng      a numpy Generator, for controls that draw more
+    fresh    every weight of the network, drawn again from its layer's initializer
+    rng      a numpy Generator, for controls that draw more random numbers
 
-Only weights that have a mask are changed, but by those controls that take all weights fresh.
-Where weights are pruned in a structure (`core.structures`), so are those of its controls:
-one whose mask is "structured" gets the structure as a fifth argument, and one whose mask is
-"free" is refused.
+A control changes only weights that have a mask, or else takes all weights from `fresh`.  If weights
+are pruned in a structure (`core.structures`), a control must keep to it: one registered with
+mask="structured" gets the structure as a fifth argument, and one with mask="free" cannot be used.
 
-To add one, write that function and `register` it; `--branches` then knows its name.
+To add a control, write such a function and `register` it; `--branches` then accepts its name.
 """
 
 import dataclasses
@@ -37,14 +36,14 @@ class Control:
     """One kind of control.
 
     Attributes:
-      name: of the branch.
-      title: what a legend calls it.
-      make: makes its start of a ticket.
-      drawn: whether its weights are initial ones.  Then it is trained from step 0 on, also where
-        the ticket goes on from step k.
-      budget: whether it is trained for as much computation as the dense network.
-      mask: whose mask it has: the ticket's; its own, in the structure that weights are pruned
-        in, which `make` takes too; or its own, anywhere.  One of MASKS.
+      name: the name of its branch.
+      title: its name in legends.
+      make: the function that makes its weights and masks from a ticket.
+      drawn: whether its weights are freshly initialised.  It then trains from step 0, even if the
+        ticket trains from step k.
+      budget: whether it trains for as much computation as the dense network.
+      mask: which mask it has, one of MASKS: "ticket" for the ticket's; "structured" for one of its
+        own in the structure of the search, which `make` gets too; "free" for any other.
     """
 
     name: str
@@ -56,10 +55,26 @@ class Control:
 
     def start(self, weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
               structure: Structure = NONE) -> tuple[Arrays, Arrays]:
-        """What it is trained from: the control of a ticket in a structure.
+        """Makes the weights and masks that the control is trained from.
+
+        Args:
+          weights: the ticket's weights by name.
+          masks: the ticket's masks by name.
+          fresh: all weights of the network, initialised again.
+          rng: the random generator of the control.
+          structure: the structure that the ticket was pruned in.
+
+        Returns:
+          Weights and masks, by name.
 
         Raises:
-          LotteryError: if it makes masks that are not of the structure.
+          LotteryError: if the control makes masks that do not have the structure.
+
+        Example:
+          >>> ticket = {"w": np.array([1.0, -2.0])}, {"w": np.array([1, 0])}
+          >>> fresh = {"w": np.array([0.5, 0.25])}
+          >>> CONTROLS["reinit_signed"].start(*ticket, fresh, np.random.default_rng(0))[0]
+          {'w': array([ 0.5 , -0.25])}
         """
         more = (structure,) if self.mask == "structured" else ()
         made, masks_made = self.make(weights, masks, fresh, rng, *more)
@@ -78,7 +93,20 @@ CONTROLS: dict[str, Control] = {}
 
 def register(name: str, title: str, drawn: bool, budget: bool = False,
              mask: str = "ticket") -> Callable[[Make], Make]:
-    """Makes a control known by name.
+    """Registers a function as a control.
+
+    Args:
+      name: the name of its branch.
+      title: its name in legends.
+      drawn: whether its weights are freshly initialised.
+      budget: whether it trains for as much computation as the dense network.
+      mask: which mask it has; see `Control`.
+
+    Returns:
+      A decorator for the function, which returns it unchanged.
+
+    Raises:
+      LotteryError: if the name is taken, or mask is not one of MASKS.
 
     Example:
       >>> @register("same", "the ticket again", drawn=False)
@@ -91,17 +119,23 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
 
     def add(make: Make) -> Make:
         if name in CONTROLS:
-            raise LotteryError(f"A control's name is taken once. Received: {name!r} again.")
+            raise LotteryError(f"A control's name must be new. Received: {name!r}, which is "
+                               "taken.")
         CONTROLS[name] = Control(name, title, make, drawn, budget, mask)
         return make
     return add
 
 
 def steps_of(control: Control, steps: int, masks: Arrays) -> int:
-    """How long a control is trained where the dense network is trained for so many steps.
+    """Returns how many steps a control is trained for.
 
-    With `budget`, until it has cost as much as the dense network's training, a masked weight
-    costing nothing, but at most twice as long: Liu et al. 2019 (section 3, Scratch-B).
+    With `budget` it trains for longer than the dense network: until it has cost as much, if pruned
+    weights cost nothing, but at most twice as long (Liu et al. 2019, section 3, Scratch-B).
+
+    Args:
+      control: the control.
+      steps: the training steps of the dense network.
+      masks: the masks of the control.
 
     Example:
       >>> half = {"w": np.array([1, 1, 1, 0])}
@@ -114,23 +148,23 @@ def steps_of(control: Control, steps: int, masks: Arrays) -> int:
 @register("reinit", "re-initialised", drawn=True)
 def reinit(weights: Arrays, masks: Arrays, fresh: Arrays,
            rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The ticket's mask, all weights drawn anew (Frankle & Carbin 2019, section 2)."""
+    """The ticket's mask, all weights initialised again (Frankle & Carbin 2019, section 2)."""
     return fresh, masks
 
 
 @register("random_mask", "random mask", drawn=True, mask="structured")
 def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                 structure: Structure = NONE) -> tuple[Arrays, Arrays]:
-    """Another network, with as many weights in each layer, anywhere (the same, figure 1)."""
+    """Fresh weights, and a random mask that keeps as many in each layer (the same, figure 1)."""
     return fresh, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
 
 
 @register("random_mask_global", "random mask, layers together", drawn=True, mask="free")
 def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
                        rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Another network, with as many weights in all, anywhere.
+    """Fresh weights, and a random mask that keeps as many in total, over all layers.
 
-    Layers of which nothing has been pruned stay whole.
+    Layers from which nothing has been pruned stay dense.
     """
     touched = {name: mask for name, mask in masks.items() if not np.all(mask)}
     if not touched:
@@ -145,14 +179,14 @@ def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
 @register("shuffled_mask", "shuffled mask", drawn=False, mask="structured")
 def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                   structure: Structure = NONE) -> tuple[Arrays, Arrays]:
-    """The ticket's weights, as many of each layer, but any (Frankle et al., ICLR 2021)."""
+    """The ticket's weights; its masks shuffled in each layer (Frankle et al., ICLR 2021)."""
     return weights, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
 
 
 @register("magnitude_at_init", "largest at initialisation", drawn=False, mask="free")
 def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
                       rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The ticket's weights, as many of each layer, those largest before training.
+    """The ticket's weights; a mask of the largest in each layer, as many as the ticket keeps.
 
     Frankle & Carbin 2019, appendix F.
     """
@@ -168,28 +202,28 @@ def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
 @register("scratch", "from scratch, for the dense network's budget", drawn=True, budget=True)
 def scratch(weights: Arrays, masks: Arrays, fresh: Arrays,
             rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """As reinit, but trained as long as the dense network's budget lasts (Liu et al. 2019)."""
+    """Like reinit, but trained for the computation of the dense network (Liu et al. 2019)."""
     return fresh, masks
 
 
 @register("reinit_signed", "re-initialised, signs kept", drawn=True)
 def reinit_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                   rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Drawn anew, with the signs of the ticket's weights (Zhou et al. 2019, section 4.1)."""
+    """Fresh weights with the signs of the ticket's (Zhou et al. 2019, section 4.1)."""
     return {**fresh, **{name: np.copysign(fresh[name], weights[name]) for name in masks}}, masks
 
 
 @register("reshuffle", "survivors reshuffled", drawn=False)
 def reshuffle(weights: Arrays, masks: Arrays, fresh: Arrays,
               rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The values of a layer's survivors, each in the place of another (the same)."""
+    """The values of a layer's survivors, randomly permuted (the same)."""
     return _filled(weights, masks, lambda survivors, _: rng.permutation(survivors)), masks
 
 
 @register("reshuffle_signed", "survivors reshuffled, signs kept", drawn=False)
 def reshuffle_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                      rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The magnitudes of a layer's survivors reshuffled, the signs in their places (the same)."""
+    """The magnitudes of a layer's survivors permuted; every sign stays (the same)."""
     return _filled(weights, masks, lambda survivors, _: np.copysign(
         rng.permutation(survivors), survivors)), masks
 
@@ -197,7 +231,7 @@ def reshuffle_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
 @register("constant", "constant magnitude", drawn=True)
 def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
              rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Survivors at plus or minus the layer's standard deviation at initialisation (the same)."""
+    """Survivors set to plus or minus the layer's initial standard deviation (the same)."""
     return _filled(weights, masks, lambda survivors, name: _deviation(
         fresh[name]) * rng.choice([-1.0, 1.0], survivors.size)), masks
 
@@ -205,7 +239,7 @@ def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
 @register("constant_signed", "constant magnitude, signs kept", drawn=True)
 def constant_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                     rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Survivors at that standard deviation, with the signs of the ticket's weights (the same)."""
+    """Survivors set to that standard deviation with the signs of the ticket's (the same)."""
     return _filled(weights, masks, lambda survivors, name: np.copysign(
         _deviation(fresh[name]), survivors)), masks
 
@@ -225,7 +259,7 @@ def _with_noise(deviations: float) -> None:
     @register(f"noise_{deviations:g}", f"noise of {deviations:g} sigma", drawn=False)
     def noise(weights: Arrays, masks: Arrays, fresh: Arrays,
               rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-        """The ticket's weights and Gaussian noise, of so many of the layer's standard deviations.
+        """The ticket's weights plus Gaussian noise, whose deviation is a multiple of the layer's.
 
         Frankle & Carbin 2019, appendix F (figure 25).
         """
@@ -243,7 +277,7 @@ def _deviation(values: Array) -> float:
 
 
 def _filled(weights: Arrays, masks: Arrays, values: Callable[[Array, str], Array]) -> Arrays:
-    # The weights, with other values for the survivors of each mask.
+    # A copy of the weights whose survivors are replaced by `values(survivors, weight name)`.
     filled = dict(weights)
     for name, mask in masks.items():
         filled[name] = np.array(weights[name])

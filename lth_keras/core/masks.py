@@ -7,11 +7,10 @@ mapping from each weight's name to its mask.  No function here changes its argum
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from lth_keras.core.structures.structure import Array as Array  # noqa: PLC0414  For others too.
 from lth_keras.errors import LotteryError
 
-Array = npt.NDArray[np.generic]
 Arrays = Mapping[str, Array]
 
 

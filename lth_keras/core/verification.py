@@ -1,8 +1,8 @@
-"""What `lth.verify` compares and reports: two trainings, step by step.
+"""Compares two trainings step by step, and reports the findings of `lth.verify`.
 
-A training is recorded as a `Recording`: for every step the bits of every weight, as a digest, and
-a sample of its values; after the last step all of its values.  So a network of any size is
-compared at every step in little memory.
+A training is recorded as a `Recording`: a digest of the bits of every weight and a sample of its
+values for every step, and all values after the last step.  So networks of any size are compared at
+every step in little memory.
 """
 
 import dataclasses
@@ -14,10 +14,12 @@ import numpy as np
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import InvariantError
 
-SAMPLE = 4096  # Values of a weight that are kept of every step.
-ROUNDING = 1e-3  # Of how far a weight moves: far above rounding, far below a lost loss or gradient.
+SAMPLE = 4096  # How many values of a weight are stored for every step.
+# The greatest difference that counts as rounding, as a fraction of how far a weight moves: far more
+# than rounding causes, and far less than a lost loss or gradient.
+ROUNDING = 1e-3
 
-# The checks, in the order in which they are made: name -> what must hold.
+# The checks in their order: name -> what must hold.
 CHECKS = {
     "wrapping": "wrapped, with nothing pruned, it trains as the model does that is not wrapped",
     "rewinding": "a round, a rewinding that prunes nothing, and the round again: the same bits",
@@ -28,14 +30,19 @@ CHECKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Something that a model does and must not do.
+    """A fault that a check has found.
 
     Attributes:
-      check: one of `CHECKS`.
-      variable: the name of the weight, or what else differs: "predictions", "loss".
+      check: the check, one of `CHECKS`.
+      variable: the name of the weight that is wrong, or "predictions", "loss" and the like.
       says: what is wrong with it.
-      step: the first optimizer step after which it is so, counted from 1; 0 for before training.
-      held_by: what probably holds what went wrong: an optimizer, a state, a loss, a seed.
+      step: the first optimizer step after which it is wrong, counted from 1; 0 if it is before
+        training; None if there is no such step.
+      held_by: the probable cause: an optimizer, a state, a loss, a seed.
+
+    Example:
+      >>> print(Finding("pruning", "dense/kernel", "has pruned weights that are not zero", 3))
+      dense/kernel: has pruned weights that are not zero, from step 3 on
     """
 
     check: str
@@ -53,14 +60,20 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The report of `lth.verify`.
+    """The report of `lth.verify`; print it to read it.
 
     Attributes:
       model: the model's name.
-      steps: how many optimizer steps each training had.
-      findings: what is wrong, in the order of the checks; none if the model passes.
-      skipped: check -> why it could not be made.
-      notes: what is worth knowing, such as kernels that are left dense.
+      steps: the number of optimizer steps of each training.
+      findings: the faults, in the order of the checks; empty if the model passes.
+      skipped: check -> the reason why it was skipped.
+      notes: further information, such as kernels that stay dense.
+
+    Example:
+      >>> report = Verification("small", 5, skipped={"stripping": "the model cannot be called"})
+      >>> report.ok, str(report).splitlines()[-2:]
+      (True, ['  stripping  skipped  stripped, saved and loaded, it predicts the same, and nothing \
+of ours is left', '      the model cannot be called'])
     """
 
     model: str
@@ -71,11 +84,11 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Whether every check that was made has passed."""
+        """Whether all checks that were not skipped have passed."""
         return not self.findings
 
     def raise_if_failed(self) -> None:
-        """Raises InvariantError with the whole report, if a check has failed.
+        """Raises an error with the whole report if a check has failed.
 
         Raises:
           InvariantError: if `ok` is false.
@@ -96,7 +109,7 @@ class Verification:
 
 
 def _together(findings: Sequence[Finding]) -> list[str]:
-    """A line for all findings that say the same of several weights, from the first step on."""
+    """One line for all findings that differ only in the weight and step; with the earliest step."""
     alike: dict[tuple[str, str], list[Finding]] = {}
     for finding in findings:
         alike.setdefault((finding.says, finding.held_by), []).append(finding)
@@ -106,7 +119,22 @@ def _together(findings: Sequence[Finding]) -> list[str]:
 
 
 class Recording:
-    """The weights of a network after every step of a training."""
+    """The weights of a network after every step of a training.
+
+    Args:
+      start: name -> array, the weights before the first step.
+
+    Attributes:
+      start: the weights before the first step.
+      final: the weights after the last step.
+      losses: the training loss of every step.
+
+    Example:
+      >>> recording = Recording({"w": np.zeros(2)})
+      >>> recording.add({"w": np.array([0.0, 1.0])}, loss=0.5)
+      >>> recording.moved()
+      {'w': array([False,  True])}
+    """
 
     def __init__(self, start: Arrays):
         self.start: dict[str, Array] = dict(start)
@@ -119,7 +147,7 @@ class Recording:
         """Adds the weights after one more step.
 
         Args:
-          weights: name -> array, for the same weights at every step.
+          weights: name -> array; the same names at every step.
           loss: the training loss of the step.
         """
         self.final = dict(weights)
@@ -128,11 +156,17 @@ class Recording:
         self._samples.append({name: _sample(value) for name, value in weights.items()})
 
     def moved(self) -> dict[str, Array]:
-        """Weight name -> where its final value is not its first, as bools."""
+        """Returns weight name -> bool array: where the final value differs from the first."""
         return {name: self.final[name] != value for name, value in self.start.items()}
 
     def losses_differ(self, other: "Recording", tolerance: float = 0.01) -> int | None:
-        """The first step, from 1, whose loss differs by more than this share of it, or None."""
+        """Returns the first step, from 1, at which the losses differ; None if there is none.
+
+        Args:
+          other: another training.
+          tolerance: the largest difference allowed, as a fraction of the larger loss.
+        """
+        # Written as "not (within)", so that a loss that is NaN in one training alone differs.
         for step, (mine, theirs) in enumerate(zip(self.losses, other.losses, strict=True), 1):
             if not (abs(mine - theirs) <= tolerance * max(abs(mine), abs(theirs))
                     or (np.isnan(mine) and np.isnan(theirs))):
@@ -140,10 +174,13 @@ class Recording:
         return None
 
     def first_difference(self, other: "Recording") -> dict[str, int]:
-        """The steps, from 1, after which weights first differ in a bit.
+        """Returns the steps, from 1, after which weights first differ in a bit.
+
+        Args:
+          other: another training of the same weights.
 
         Returns:
-          Weight name -> step; none for weights that never differ.
+          Weight name -> step, for weights that differ.
 
         Example:
           >>> one, other = Recording({"w": np.zeros(2)}), Recording({"w": np.zeros(2)})
@@ -161,16 +198,26 @@ class Recording:
         return found
 
     def drift(self, other: "Recording", tolerance: float = ROUNDING) -> dict[str, int]:
-        """The steps, from 1, after which weights first differ by more than rounding.
+        """Returns the steps, from 1, after which weights first differ by more than rounding.
 
         Args:
-          other: a training from the same weights.
-          tolerance: the greatest difference allowed, as a share of how far the weight's values
-            move at most in the whole training.
+          other: another training that started from the same weights.
+          tolerance: the largest difference allowed, as a fraction of how far any value of the
+            weight moves in the whole training.
 
         Returns:
-          Weight name -> step; none for weights that never differ so much.
+          Weight name -> step, for weights that differ by more.
+
+        Example:
+          >>> one, other = Recording({"w": np.zeros(2)}), Recording({"w": np.zeros(2)})
+          >>> for near, far in ((1.0, 1.0), (2.0, 2.5)):
+          ...     one.add({"w": np.array([near, near + 1e-6])})
+          ...     other.add({"w": np.array([far, near])})
+          >>> one.drift(other)
+          {'w': 2}
         """
+        # Relative to the movement, not to the values: a weight of 1.0 that trains by 1e-5 must be
+        # compared more finely than one that trains by 0.1.
         found: dict[str, int] = {}
         allowed = {name: tolerance * max(_greatest(self.final[name], value),
                                          _greatest(other.final[name], value))
@@ -179,6 +226,7 @@ class Recording:
             for name, value in mine.items():
                 if not _greatest(value, theirs[name]) <= allowed[name]:
                     found.setdefault(name, step)
+        # All values of the last step, since a difference may lie outside the sample.
         for name, value in self.final.items():
             if not _greatest(value, other.final[name]) <= allowed[name]:
                 found.setdefault(name, len(self._samples))
@@ -186,16 +234,25 @@ class Recording:
 
 
 def unmoved(dense: Recording, pruned: Recording, masks: Arrays) -> dict[str, int]:
-    """Weights of which no survivor moves, though it did before pruning.
+    """Finds weights of which no survivor trains, although survivors trained before pruning.
 
     Args:
-      dense: a training of the network before it is pruned.
-      pruned: one of the pruned network.
+      dense: a training of the network before it was pruned.
+      pruned: a training of the pruned network.
       masks: weight name -> 0/1 array.
 
     Returns:
-      Weight name -> how many survivors should have moved.
+      Weight name -> how many survivors should have changed.
+
+    Example:
+      >>> dense, pruned = Recording({"w": np.zeros(2)}), Recording({"w": np.zeros(2)})
+      >>> dense.add({"w": np.ones(2)})
+      >>> pruned.add({"w": np.zeros(2)})
+      >>> unmoved(dense, pruned, {"w": np.array([1, 0])})
+      {'w': 1}
     """
+    # Only survivors that the dense network trained: one without a gradient there, such as behind an
+    # inactive ReLU, may well have none now.
     before, after = dense.moved(), pruned.moved()
     counts = {name: int(np.count_nonzero(before[name] & (mask != 0)))
               for name, mask in masks.items()}
@@ -204,12 +261,21 @@ def unmoved(dense: Recording, pruned: Recording, masks: Arrays) -> dict[str, int
 
 
 def differing(one: Arrays, other: Arrays) -> list[str]:
-    """The names of arrays that differ in a bit."""
+    """Returns the names of arrays that differ in a bit.
+
+    Example:
+      >>> differing({"a": np.zeros(1), "b": np.zeros(1)}, {"a": np.zeros(1), "b": -np.zeros(1)})
+      ['b']
+    """
     return [name for name, value in one.items() if _digest(value) != _digest(other[name])]
 
 
 def cut(names: Sequence[str], most: int = 3) -> str:
-    """Some of a list of names, and how many more there are.
+    """Returns a list of names as text, of which all but the first are only counted.
+
+    Args:
+      names: the names.
+      most: how many names to write out.
 
     Example:
       >>> cut(["a", "b", "c", "d", "e"])
@@ -227,12 +293,13 @@ def _sample(value: Array) -> Array:
     flat = np.ravel(value)
     if flat.size <= SAMPLE:
         return flat.copy()
-    # The same places of every array of this size, spread by a generator of its own.
+    # Random places, since a regular pattern might miss whole units; the same for all arrays of a
+    # size, since two trainings are compared. A generator of its own leaves users' seeds alone.
     return flat[np.random.default_rng(flat.size).integers(0, flat.size, SAMPLE)]
 
 
 def _greatest(one: Array, other: Array) -> float:
-    # NaN where one of them is NaN alone, which no tolerance allows.
+    # The result is NaN if only one of the values is NaN, and NaN is not within any tolerance.
     if one.size == 0 or one.dtype.kind not in "fiu":
         return float(not np.array_equal(one, other))
     mine, theirs = np.asarray(one, np.float64), np.asarray(other, np.float64)

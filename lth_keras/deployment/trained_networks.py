@@ -16,7 +16,7 @@ from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import paths, runs, store
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import checksums, workdir_lock
 from lth_keras.files.ticket import Ticket
@@ -186,7 +186,7 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
     from lth_keras.experiments.training.round_runner import RoundRunner
     # The run itself may have been told to keep no trained weights.
     trained = RoundRunner(config.replace(keep_trained="tickets"), data(config)).train(
-        training, Start(contents)).trained
+        training, StartingPoint(contents)).trained
     if trained is None:
         raise LotteryError("A network to export must have finite weights. Received: "
                            f"{path}, whose training diverged.")

@@ -29,7 +29,7 @@ from lth_keras.experiments.config.trainings import (
 )
 from lth_keras.experiments.pools import ATTEMPTS, InProcess, WorkerDiedError
 from lth_keras.experiments.remaining import refuse_diverged, unfinished
-from lth_keras.experiments.results.outcome import Outcome, Start
+from lth_keras.experiments.results.outcome import Outcome, StartingPoint
 from lth_keras.experiments.results.store import Store, write_results
 
 ON_DIVERGENCE = ("stop", "continue")
@@ -45,7 +45,8 @@ class Workers(Protocol):
 
     slots: int
 
-    def submit(self, training: Training, start: Start) -> "concurrent.futures.Future[Outcome]":
+    def submit(self, training: Training,
+               start: StartingPoint) -> "concurrent.futures.Future[Outcome]":
         """Starts a training; its future raises WorkerDiedError if its process ended too early."""
 
     def steps(self) -> int:
@@ -85,7 +86,8 @@ class Experiment:
         self.watch = watch or Watch()
         self.workers = workers or InProcess.of(config)
         self.on_divergence = on_divergence
-        self._starts: dict[Training, Start] = {}  # The hash of a start is stored with the result.
+        # Their tickets' marks are stored with the results.
+        self._starts: dict[Training, StartingPoint] = {}
 
     def run(self) -> None:
         """Runs the trainings that the store does not have, and stores each when it is finished.
@@ -141,7 +143,7 @@ class Experiment:
                  for other in takes_from(self.config, training)}
         # theta_k is stored in the ticket of level 1, which was rewound to it.
         theta = read(replicate, 1)[0] if repeats_from_k(self.config, training) else None
-        self._starts[training] = start = Start(ticket, mark, taken, theta)
+        self._starts[training] = start = StartingPoint(ticket, mark, taken, theta)
         self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
         return self.workers.submit(training, start)
 

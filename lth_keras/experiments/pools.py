@@ -30,7 +30,7 @@ from lth_keras.experiments import parcels, worker
 from lth_keras.experiments.config import trainings
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results.outcome import Outcome, Speed, Start
+from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.worker import Placement
 
 ATTEMPTS = 3  # How often a training or a measurement is tried if its process dies.
@@ -61,7 +61,7 @@ class InProcess:
         """
         return cls(worker.load_runner(config, placement or Placement()))
 
-    def submit(self, training: Training, start: Start) -> "Future[Outcome]":
+    def submit(self, training: Training, start: StartingPoint) -> "Future[Outcome]":
         """Trains, and returns a future that is already done."""
         future: Future[Outcome] = Future()
         future.set_result(self._runner.train(training, start, self._count))
@@ -97,7 +97,7 @@ class Pool:
         self._task = json.dumps(config.to_dict()), placement
         self._counter = worker.StepCounter(config)
 
-    def submit(self, training: Training, start: Start) -> "Future[Outcome]":
+    def submit(self, training: Training, start: StartingPoint) -> "Future[Outcome]":
         """Starts a training in a free process."""
         slot = self._counter.slot(training)
         future = self._call(worker.train, *self._task, training, start, slot)

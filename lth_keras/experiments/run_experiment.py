@@ -22,7 +22,7 @@ from lth_keras.files import workdir_lock
 
 
 @dataclasses.dataclass(frozen=True)
-class Manner:
+class RunOptions:
     """How an experiment is run, as opposed to what it is: results do not depend on it.
 
     Attributes:
@@ -36,7 +36,7 @@ class Manner:
       again: how a user can continue after an interruption, for messages.
 
     Example:
-      >>> Manner(Placement(), jobs=2).backend
+      >>> RunOptions(Placement(), jobs=2).backend
       'loky'
     """
 
@@ -53,13 +53,14 @@ class Manner:
         check_choice("on_divergence", self.on_divergence, ON_DIVERGENCE)
 
 
-def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: Console) -> bool:
+def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
+                   console: Console) -> bool:
     """Trains the networks of an experiment that a workdir does not have yet.
 
     Args:
       config: the experiment.
       root: the workdir.
-      manner: how to run it.
+      options: how to run it.
       console: the console that shows progress.
 
     Returns:
@@ -73,15 +74,15 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     # Two runs in one workdir would train the same networks and write the same files.
     with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
-        damages = repairs.prepare(root, config, manner.repair, manner.dry_run, say)
-        if manner.dry_run and damages:
+        damages = repairs.prepare(root, config, options.repair, options.dry_run, say)
+        if options.dry_run and damages:
             return False
         store = Store(root, config)
         # A run that stopped at a divergence stops there again, before it trains anything.
-        if manner.on_divergence == "stop":
+        if options.on_divergence == "stop":
             refuse_diverged(store, trainings(config))
         waiting = unfinished(config, store)
-        if not waiting and not manner.dry_run:
+        if not waiting and not options.dry_run:
             _keep_margin(config, root)
         say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
@@ -89,19 +90,19 @@ def run_experiment(config: Config, root: pathlib.Path, manner: Manner, console: 
             with contextlib.ExitStack() as stack:
                 if waiting:
                     pool = stack.enter_context(contextlib.closing(clusters.BACKENDS[
-                        manner.backend](manner.jobs, waiting, config, manner.placement)))
+                        options.backend](options.jobs, waiting, config, options.placement)))
                     # The measurement compiles in every process, which the trainings need anyway.
                     say(estimate(pool.measure(), waiting, config))
-                if waiting and not manner.dry_run:
+                if waiting and not options.dry_run:
                     display = stack.enter_context(ProgressDisplay(console, steps=sum(
                         steps_of(config, training) for training in waiting)))
-                    Experiment(config, store, display, pool, manner.on_divergence).run()
+                    Experiment(config, store, display, pool, options.on_divergence).run()
         except KeyboardInterrupt:
             # Trainings that were running are lost, since only finished ones are stored.
-            say(f"Interrupted. Finished trainings are in {root}; {manner.again} continues from "
+            say(f"Interrupted. Finished trainings are in {root}; {options.again} continues from "
                 "there.")
             raise
-    return not manner.dry_run
+    return not options.dry_run
 
 
 def _keep_margin(config: Config, root: pathlib.Path) -> None:

@@ -23,7 +23,7 @@ from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import steps_of, Training, trainings
-from lth_keras.experiments.results.outcome import Outcome, Speed, Start
+from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 
 DEVICES = ("none", "mirrored", "tpu")  # One device; all GPUs of this machine; a TPU.
 
@@ -89,7 +89,7 @@ _MORE = 1000  # A repair may train levels beyond the configuration's rounds.
 _one_at_a_time = threading.Lock()  # A cluster may call from several threads; there is one model.
 
 
-def train(config: str, placement: Placement, training: Training, start: Start,
+def train(config: str, placement: Placement, training: Training, start: StartingPoint,
           slot: tuple[str, int]) -> Outcome:
     """Runs one training, and counts its steps in the file and index of `StepCounter.slot`."""
     path, place = slot

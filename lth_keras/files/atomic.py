@@ -1,7 +1,7 @@
-"""Files that are whole or absent, and that are read as untrusted.
+"""Writes files atomically, and reads them as untrusted.
 
-Written under a temporary name, synced, then renamed; read only if they are plain files of a
-bounded size that lie in their folder itself, not behind a link.
+A file is written under a temporary name, synced, then renamed, so that it is whole or absent.  It
+is read only if it is a plain file up to a size limit, and not behind a link.
 """
 
 import contextlib
@@ -11,28 +11,37 @@ import pathlib
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-# Errors of a file that is not what was written; any other error may pass.
-_DAMAGES = {errno.ENOENT: "is missing", errno.ENOTDIR: "is missing",
-            errno.ELOOP: "is a link, and what is in a workdir lies there itself",
+IS_A_LINK = "is a link, which a workdir must not contain"
+# Errors that mean damage. Any other, such as a lack of permission, may be gone at the next attempt.
+_DAMAGES = {errno.ENOENT: "is missing", errno.ENOTDIR: "is missing", errno.ELOOP: IS_A_LINK,
             errno.EISDIR: "is not a file", errno.EINVAL: "is not a file",
             errno.ENXIO: "is not a file"}
 
 
 def write(path: "str | os.PathLike[str]", content: "bytes | str") -> None:
-    """Writes a file so that a reader finds the old content or the new, never a part.
+    """Writes a file so that a reader finds either the old content or the new, never a part.
 
     Args:
-      path: where it goes; folders are made as needed.
+      path: the file; missing folders are created.
       content: bytes, or text to be written as UTF-8.
 
     Raises:
-      OSError: if it cannot be written; it names the file, and the old content is there still.
+      OSError: if the file cannot be written; the error names it, and it keeps its old content.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write(folder + "/level_01/mask.txt", "1011")
+      ...     read(folder + "/level_01/mask.txt", most=10)
+      b'1011'
     """
     path = pathlib.Path(path)
     data = content.encode() if isinstance(content, str) else content
+    # In the same folder, since a rename is atomic only within one file system. Random, so that two
+    # threads that write the same file do not share it.
     temporary = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,18 +49,19 @@ def write(path: "str | os.PathLike[str]", content: "bytes | str") -> None:
             with open(temporary, "xb") as file:
                 file.write(data)
                 file.flush()
+                # Before the rename: after a power failure the new name must not be an empty file.
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
-    except OSError as error:  # Of the file that was asked for: a full disk names none.
+    except OSError as error:  # Named again: the error of a full disk has no file name.
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
 
 def temporary_of(name: str) -> "str | None":
-    """The name of the file that a temporary file was to become, if it is one of `write`'s.
+    """Returns the name that `write` was to give a temporary file, or None if it is not one.
 
     Example:
       >>> temporary_of(".result.json.4242.0a1b2c3d"), temporary_of("result.json")
@@ -63,12 +73,13 @@ def temporary_of(name: str) -> "str | None":
 
 def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path],
                       ours: "str | re.Pattern[str]") -> None:
-    """Removes the temporary files that killed processes left.
+    """Removes the temporary files that killed processes have left behind.
 
     Args:
-      root: a folder in which nobody writes now.
-      paths: those in it that may be such files.
-      ours: a regular expression for the paths in the folder that `write` is given.
+      root: a folder in which no process writes now.
+      paths: the files in it that may be temporary.
+      ours: a regular expression of the paths, relative to the folder, of the files that this
+        package writes there.  Temporary files of other names are a user's, and stay.
     """
     for path in paths:
         name = temporary_of(path.name)
@@ -78,12 +89,16 @@ def remove_unfinished(root: pathlib.Path, paths: Iterable[pathlib.Path],
 
 @contextlib.contextmanager
 def opened(path: "str | os.PathLike[str]", flags: int = 0) -> Iterator[tuple[BinaryIO, int]]:
-    """Opens a plain file to read it, and gives its size; a pipe or a folder is refused.
+    """Opens a plain file to read it, and gives the open file and its size.
+
+    Args:
+      path: the file.
+      flags: further flags of `os.open`.
 
     Raises:
-      OSError: if it cannot be read, or is not a plain file (EINVAL).
+      OSError: if the file cannot be read, or is not a plain file (EINVAL).
     """
-    # A pipe would otherwise be waited for.
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer.
     flags |= os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
         status = os.fstat(file.fileno())
@@ -94,20 +109,21 @@ def opened(path: "str | os.PathLike[str]", flags: int = 0) -> Iterator[tuple[Bin
 
 def read(path: "str | os.PathLike[str]", most: int,
          within: "pathlib.Path | None" = None) -> bytes:
-    """Reads a file, which may be anything.
+    """Reads a file that may be anything.
 
     Args:
-      path: the file; its last part must not be a link.
-      most: the most bytes that it may have.
-      within: a folder above it; no part of the path below that may be a link either.
+      path: the file, which must not be a link.
+      most: the largest size allowed, in bytes.
+      within: a folder that contains it; no folder in between may be a link either.
 
     Raises:
-      OSError: if it cannot be read, is not a plain file (EINVAL; ELOOP if a link), or is
-        larger (EFBIG).
+      OSError: if the file cannot be read, is a link (ELOOP), is not a plain file (EINVAL), or is
+        too large (EFBIG).
     """
     if within is not None:
         refuse_links(within, pathlib.Path(path))
     with opened(path, getattr(os, "O_NOFOLLOW", 0)) as (file, size):
+        # One byte more, to notice a file that has grown since its size was read.
         data = file.read(min(size, most) + 1)
         if size > most or len(data) > most:
             raise OSError(errno.EFBIG, f"is larger than {most:,} bytes", os.fspath(path))
@@ -115,7 +131,7 @@ def read(path: "str | os.PathLike[str]", most: int,
 
 
 def refuse_links(root: pathlib.Path, path: pathlib.Path) -> None:
-    """Raises an OSError (ELOOP) that names it if a part of a path below the root is a link."""
+    """Raises OSError (ELOOP), which names the link, if any part of a path below root is a link."""
     for part in (path, *path.parents):
         if part == root:
             break
@@ -124,7 +140,7 @@ def refuse_links(root: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def damage(error: OSError) -> "str | None":
-    """What is wrong with a file that cannot be read, or None if another try may succeed.
+    """Says what is wrong with a file that cannot be read; None if another attempt may succeed.
 
     Example:
       >>> damage(FileNotFoundError(2, "No such file or directory"))
@@ -136,8 +152,32 @@ def damage(error: OSError) -> "str | None":
     return _DAMAGES.get(error.errno or 0)
 
 
+@contextlib.contextmanager
+def explained(explain: Callable[[str], Exception]) -> Iterator[None]:
+    """A context in which a file is read: turns every error into one that says what is wrong.
+
+    Args:
+      explain: makes the error to raise from the words that say what is wrong with the file.
+
+    Example:
+      >>> with explained(lambda why: RuntimeError(f"The ticket {why}.")):
+      ...     read("/nowhere", most=10)
+      Traceback (most recent call last):
+        ...
+      RuntimeError: The ticket is missing.
+    """
+    try:
+        yield
+    except ValueError as error:
+        raise explain(str(error).rstrip(".")) from None
+    except OSError as error:
+        raise explain(damage(error) or f"cannot be read: {error.strerror or error}") from None
+
+
 def _sync_folder(folder: pathlib.Path) -> None:
-    if os.name != "posix":  # Elsewhere a folder cannot be opened to be synced.
+    # The rename itself is lost in a power failure if the folder is not synced. Only POSIX systems
+    # can open a folder for that.
+    if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:

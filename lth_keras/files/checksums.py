@@ -1,9 +1,9 @@
-"""How a file is known to be what was written: by SHA-256, in one way everywhere.
+"""SHA-256 checksums, by which altered and damaged files are recognised, in one way everywhere.
 
 A file that stands alone (a ticket, a search's state, a run's config.json) has a head, a JSON
-object.  Its "sha256" is that of the rest of the head, as canonical JSON, and of the arrays that
-follow it, if there are any.  A file that another one vouches for is named there by its mark,
-"3 bytes, sha256 ba7816...": of a table, of a ticket in a run or in a search.
+object.  The head's "sha256" is the checksum of the rest of the head, as canonical JSON, and of the
+arrays that follow it, if any.  A file that belongs to another one (a table, a ticket of a run or of
+a search) is listed there with its mark, such as "3 bytes, sha256 ba7816...".
 """
 
 import hashlib
@@ -21,7 +21,7 @@ _NOT_WRITTEN = "is not what was written: its SHA-256 does not match"
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text.
+    """Returns JSON with sorted keys and no spaces, so that equal values give equal text.
 
     Example:
       >>> canonical_json({"b": 1, "a": [0.5]})
@@ -31,13 +31,14 @@ def canonical_json(value: Any) -> str:
 
 
 def signed(head: Mapping[str, Any], arrays: "Arrays | None" = None) -> dict[str, Any]:
-    """A head with the SHA-256 of itself and of the arrays that follow it, as "sha256".
+    """Returns a head with "sha256": the checksum of the head and of the arrays that follow it.
 
     Example:
       >>> verified(signed({"steps": 3}))
       {'steps': 3}
     """
     digest = hashlib.sha256(canonical_json(head).encode())
+    # Names, types and shapes too: the same bytes as another array would otherwise pass.
     for key, value in sorted((arrays or {}).items()):
         digest.update(f"\n{key} {value.dtype.str} {value.shape}\n".encode())
         digest.update(value.tobytes())
@@ -45,10 +46,10 @@ def signed(head: Mapping[str, Any], arrays: "Arrays | None" = None) -> dict[str,
 
 
 def verified(head: Mapping[str, Any], arrays: "Arrays | None" = None) -> dict[str, Any]:
-    """A head without its "sha256".
+    """Checks the "sha256" of a head, and returns the head without it.
 
     Raises:
-      ValueError: if that is not the SHA-256 of the rest and of the arrays.
+      ValueError: if it is not the checksum of the rest of the head and of the arrays.
     """
     rest = {name: value for name, value in head.items() if name != "sha256"}
     if signed(rest, arrays)["sha256"] != head.get("sha256"):
@@ -57,7 +58,7 @@ def verified(head: Mapping[str, Any], arrays: "Arrays | None" = None) -> dict[st
 
 
 def seal(content: Mapping[str, Any]) -> str:
-    """The text of a JSON file that is a signed head alone.
+    """Returns the text of a JSON file that consists of a signed head.
 
     Example:
       >>> unseal(seal({"steps": 3}).encode())
@@ -67,13 +68,14 @@ def seal(content: Mapping[str, Any]) -> str:
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """What `seal` was given, from bytes that may be anything.
+    """Returns what `seal` was given, from the bytes of a file that may be anything.
 
     Raises:
-      ValueError: if they are not, byte for byte, what `seal` gives for what they hold.
+      ValueError: if the bytes are not exactly what `seal` returns for their content.
     """
     try:
         content = verified(json.loads(data))
+        # JSON has many spellings of one value; only that which `seal` writes is accepted.
         whole = seal(content).encode() == data
     except (ValueError, AttributeError, RecursionError):  # No JSON, no object, nested too deep.
         whole = False
@@ -83,7 +85,7 @@ def unseal(data: bytes) -> dict[str, Any]:
 
 
 def mark(data: bytes) -> str:
-    """What a file that another one vouches for is known by: its size and its SHA-256.
+    """Returns the mark of a file's bytes: their number and their SHA-256.
 
     Example:
       >>> mark(b"abc")[:24]
@@ -93,24 +95,29 @@ def mark(data: bytes) -> str:
 
 
 def is_mark(value: Any) -> bool:
-    """Whether a value can be what `mark` gives."""
+    """Whether a value has the form of a mark.
+
+    Example:
+      >>> is_mark(mark(b"abc")), is_mark("3 bytes")
+      (True, False)
+    """
     return isinstance(value, str) and \
         re.fullmatch(r"(0|[1-9][0-9]{0,10}) bytes, sha256 [0-9a-f]{64}", value) is not None
 
 
 def read_marked(path: "str | os.PathLike[str]", expected: str,
                 within: "pathlib.Path | None" = None, most: "int | None" = None) -> bytes:
-    """Reads a file that has a mark; no more bytes are read than the mark says.
+    """Reads a file and checks its mark.
 
     Args:
       path: the file.
-      expected: its mark; or its SHA-256 alone, as the first states had it.
-      within: as `atomic.read` takes it.
-      most: the most bytes that it may have, instead of those that the mark says.
+      expected: its mark; or only its SHA-256, as states of format 1 have it.
+      within: see `atomic.read`.
+      most: the largest size allowed, in bytes. Defaults to the size in the mark.
 
     Raises:
-      ValueError: if the file has another mark.
-      OSError: as `atomic.read` does.
+      ValueError: if the file's mark is another.
+      OSError: see `atomic.read`.
     """
     data = atomic.read(path, int(expected.split(maxsplit=1)[0]) if most is None else most, within)
     there = mark(data)

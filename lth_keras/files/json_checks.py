@@ -1,4 +1,4 @@
-"""JSON that is read as untrusted: values of a stated shape, and numbers that are not finite."""
+"""Checks untrusted JSON values against a shape, and stores numbers that are not finite in JSON."""
 
 import json
 import math
@@ -14,14 +14,14 @@ ANYTHING = object
 
 
 def is_of(value: Any, shape: Any) -> bool:
-    """Whether a value that JSON can hold has a shape.
+    """Whether a JSON value has a shape.
 
     Args:
       value: the value.
-      shape: a type, which must be the value's own (object: any); None; a function that says
-        whether a value fits; (shape, shape) for one of several; [shape] for a list, or
-        [shape, shape] for one of exactly so many; {str: shape} for a mapping of any names, or
-        a mapping of exactly the names that there must be.
+      shape: a type, which must be exactly the value's (`object`: any type); None; a function that
+        returns whether a value fits; a tuple of shapes, of which one must fit; [shape] for a list
+        of any length, or [shape, shape] for a list of two; {str: shape} for a mapping with any
+        names, or {name: shape} for a mapping with exactly these names.
 
     Example:
       >>> is_of({"a": [1, 2]}, {str: [is_whole]}), is_of({"a": True}, {"a": (int, float)})
@@ -43,7 +43,7 @@ def is_of(value: Any, shape: Any) -> bool:
 
 
 def misfits(value: Any, shape: Mapping[str, Any]) -> list[str]:
-    """The names that a mapping lacks, must not have, or has with a value of another shape.
+    """Returns the names that are missing in a mapping, are not allowed, or have a wrong value.
 
     Example:
       >>> misfits({"a": 1, "b": "x", "d": 0}, {"a": int, "b": int, "c": int})
@@ -55,12 +55,23 @@ def misfits(value: Any, shape: Mapping[str, Any]) -> list[str]:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is a whole number from 0 to 2**53 - 1."""
+    """Whether a value is a whole number from 0 to 2**53 - 1.
+
+    Example:
+      >>> is_whole(3), is_whole(3.0), is_whole(True), is_whole(-1)
+      (True, False, False, False)
+    """
+    # Not isinstance: True is an int. Above 2**53 other readers of JSON round.
     return type(value) is int and 0 <= value < 2**53
 
 
 def finite(value: Any) -> Any:
-    """Writes {"float": "nan"} for what JSON does not have: NaN and the infinities."""
+    """Replaces NaN and infinities, which JSON does not have, by {"float": "nan"} and the like.
+
+    Example:
+      >>> finite({"loss": [0.5, float("inf")]})
+      {'loss': [0.5, {'float': 'inf'}]}
+    """
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": str(value)}
     if isinstance(value, Mapping):
@@ -69,7 +80,12 @@ def finite(value: Any) -> Any:
 
 
 def numbers(value: Any) -> Any:
-    """Gives back what `finite` was given."""
+    """Returns what `finite` was given.
+
+    Example:
+      >>> numbers(finite([0.5, float("-inf")]))
+      [0.5, -inf]
+    """
     if isinstance(value, dict):
         if value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
             return float(value["float"])
@@ -78,7 +94,7 @@ def numbers(value: Any) -> Any:
 
 
 def as_json(value: Any) -> Any:
-    """A value as it is read back from JSON: tuples as lists, keys as text.
+    """Returns a value as it is after being written to JSON and read: tuples become lists.
 
     Example:
       >>> as_json({"a": (1, 2.5)})

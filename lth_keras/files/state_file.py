@@ -1,8 +1,8 @@
-"""The state file: a search in `fit` between two epochs, as one safetensors file.
+"""The state file: one safetensors file with the state of a search in `fit` between two epochs.
 
 Layout: tensors "weights/<name>", "masks/<name>", "thresholds/<name>", "optimizer/<number>",
-"draws/<number>" and "callbacks/<number>"; the rest is JSON in the head.  A state is read as
-untrusted: what is returned has the types that are stated here, or a `WorkdirError` is raised.
+"draws/<number>" and "callbacks/<number>"; everything else is JSON in the head.  A file is read as
+untrusted: either every value has the type that is stated here, or a `WorkdirError` is raised.
 """
 
 import dataclasses
@@ -25,13 +25,13 @@ from lth_keras.files.json_checks import (
 from lth_keras.files.tensor_file import joined, Kind
 from lth_keras.files.ticket import Ticket
 
-# In order, so that the columns of results and of Keras' History keep theirs.
+# Ordered, so that the columns of results and of Keras' History keep their order.
 STATE = Kind("state", "lth_keras_state", 2, WorkdirError, {
     "weights": dict, "masks": dict, "thresholds": dict, "optimizer": list, "draws": list,
     "callbacks": list}, ordered=True, earlier=(1,))
 START = Kind("start", "lth_keras_start", 1, WorkdirError, {"weights": dict, "optimizer": list})
 
-# What the heads hold, as `json_checks.is_of` takes it.
+# The shapes of the heads, see `json_checks.is_of`.
 _START_HEAD = {"counters": [{str: int}]}
 _ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_whole,
           "over": bool, "loss": NUMBER_OR_NONE, "seconds": NUMBER, "logs": {str: NUMBER},
@@ -48,12 +48,12 @@ _HEAD: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RewindPoint:
-    """The model and its optimizer at step k, where every round starts.
+    """The model and its optimizer at step k, from which every round starts.
 
     Attributes:
-      weights: every weight by name: theta_k.
-      optimizer: the optimizer's variables in its own order.
-      counters: what the optimizer counts in Python; a mapping an optimizer.
+      weights: theta_k: name -> array, for every weight.
+      optimizer: the optimizers' variables, in their own order.
+      counters: the numbers that optimizers count in Python, one mapping for each optimizer.
     """
 
     weights: dict[str, Array]
@@ -63,29 +63,30 @@ class RewindPoint:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class State:
-    """A search between two epochs.
+    """The state of a search between two epochs.
 
     Attributes:
-      settings: what the search was asked for; name -> what JSON can hold.
-      epoch: the next epoch to train, as `fit` counts them.
-      first_epoch: the first that the search trained.
-      round: the record of the round; see `keras2.fit.round_record.Round.to_dict`.
-      rows: those of the levels that are finished.
+      settings: the settings of the search, as JSON values by name.
+      epoch: the next epoch to train, in the numbering of `fit`.
+      first_epoch: the first epoch that the search trained.
+      round: the current round; see `keras2.fit.round_record.Round.to_dict`.
+      rows: the rows of the finished levels.
       restored: what each rewinding restored.
       history: Keras' History: "epochs", and "logs" by name.
-      counters: what the optimizer counts in Python; a mapping an optimizer.
-      callbacks: a mapping of attributes for each round callback; values are what JSON can
-        hold, arrays, or lists of arrays.
-      weights: every weight by name.
+      counters: the numbers that optimizers count in Python, one mapping for each optimizer.
+      callbacks: the attributes of each round callback, by name: JSON values, arrays, or lists of
+        arrays.
+      weights: name -> array, for every weight.
       masks: weight name -> uint8 mask.
-      thresholds: weight name -> what tfmot's summaries show for it.
-      optimizer: the optimizer's variables in its own order.
-      draws: the states of the layers' random generators; under a strategy of several replicas
-        then what each has for itself of a weight, of which `weights` has the mean.
-      files: the mark of each other file of the workdir (see `files.checksums.mark`), by its name
-        there; from a state of format 1 the SHA-256 alone.
-      start: the model and the optimizer at step k, once that is reached; a file of its own.
-      tickets: those of level 0, 1, ... up to the round's; none before step k.  Files too.
+      thresholds: weight name -> the threshold that tfmot's summaries show.
+      optimizer: the optimizers' variables, in their own order.
+      draws: the states of the layers' random generators.  Under a distribution strategy, they are
+        followed by the replicas' own values of the weights of which `weights` has the mean.
+      files: the marks of the workdir's other files, by name (see `files.checksums.mark`).  A state
+        of format 1 has only their SHA-256.
+      start: the model and the optimizer at step k, once it is reached; stored in its own file.
+      tickets: the tickets of levels 0, 1, ... up to the current one, once step k is reached; each
+        is stored in its own file.
     """
 
     settings: dict[str, Any]
@@ -108,36 +109,36 @@ class State:
 
 
 def encode(state: State) -> bytes:
-    """The bytes of a state file; equal states give equal bytes."""
-    kept: list[Array] = []  # The callbacks' arrays, which the head names by number.
+    """Returns the bytes of a state file; equal states give equal bytes."""
+    kept: list[Array] = []  # The callbacks' arrays; the head refers to them by number.
     head = {name: getattr(state, name) for name in _HEAD}
-    head["callbacks"] = [{name: _shelve(value, kept) for name, value in attributes.items()}
+    head["callbacks"] = [{name: _pack(value, kept) for name, value in attributes.items()}
                          for attributes in state.callbacks]
     return STATE.encode(finite(head), joined({
         part: kept if part == "callbacks" else getattr(state, part) for part in STATE.parts}))
 
 
 def decode(data: bytes) -> State:
-    """The state in a file's bytes, which may be anything.
+    """Reads a state from a file's bytes, which may be anything.
 
     Raises:
       WorkdirError: if they are not a whole, unaltered state.
     """
     head, parts = _decode(STATE, data, _HEAD)
     kept = parts.pop("callbacks")
-    head["callbacks"] = [{name: _unshelve(entry, kept) for name, entry in attributes.items()}
+    head["callbacks"] = [{name: _unpack(entry, kept) for name, entry in attributes.items()}
                          for attributes in head["callbacks"]]
     return State(**head, **parts)
 
 
 def encode_start(start: RewindPoint) -> bytes:
-    """The bytes of a start file; equal starts give equal bytes."""
+    """Returns the bytes of a start file; equal starts give equal bytes."""
     return START.encode({"counters": start.counters}, joined(
         {"weights": start.weights, "optimizer": start.optimizer}))
 
 
 def decode_start(data: bytes) -> RewindPoint:
-    """The start in a file's bytes, which may be anything.
+    """Reads a rewind point from a file's bytes, which may be anything.
 
     Raises:
       WorkdirError: if they are not a whole, unaltered start.
@@ -146,14 +147,11 @@ def decode_start(data: bytes) -> RewindPoint:
     return RewindPoint(**head, **parts)
 
 
-def ticket_name(level: int) -> str:
-    """Where the ticket of a level lies in the workdir."""
-    return f"level_{level:02d}/ticket.safetensors"
-
 
 def _decode(kind: Kind, data: bytes, shape: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     head, tensors = kind.decode(data)
-    for array in tensors.values():  # Tickets share theta_k, and criteria are handed it.
+    # Read-only: all tickets of a search share theta_k, which is also passed to users' criteria.
+    for array in tensors.values():
         array.setflags(write=False)
     try:
         head = numbers(head)
@@ -165,7 +163,7 @@ def _decode(kind: Kind, data: bytes, shape: dict[str, Any]) -> tuple[dict[str, A
     return head, kind.split(tensors)
 
 
-def _shelve(value: Any, kept: list[Array]) -> dict[str, Any]:
+def _pack(value: Any, kept: list[Array]) -> dict[str, Any]:
     first = len(kept)
     if isinstance(value, np.ndarray):
         kept.append(value)
@@ -176,7 +174,7 @@ def _shelve(value: Any, kept: list[Array]) -> dict[str, Any]:
     return {"plain": value}
 
 
-def _unshelve(entry: dict[str, Any], kept: list[Array]) -> Any:
+def _unpack(entry: dict[str, Any], kept: list[Array]) -> Any:
     (kind, value), = entry.items()
     if kind == "plain":
         return value

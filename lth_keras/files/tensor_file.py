@@ -1,8 +1,8 @@
-"""Files of arrays: one safetensors file with a JSON head and a SHA-256 of everything in it.
+"""Files of arrays: safetensors files with a JSON head and a SHA-256 checksum of all contents.
 
-The head is the file's only metadata entry, so equal contents give equal bytes.  Every file
-is read as untrusted: no pickle, no code, sizes bounded by the file's own, and the kind's
-error for anything that is not whole and unaltered.
+The head is the file's only metadata entry, so that equal contents give equal bytes.  A file is read
+as untrusted: no pickle, no code, no more memory than its own size; and an error of the file's kind
+if it is not whole and unaltered.
 """
 
 import dataclasses
@@ -23,17 +23,25 @@ LONGEST_HEADER = 16 * 2**20  # Bytes; a ticket of 1,000 weights needs about 0.2 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """One kind of file.
+    """A kind of file.
 
     Attributes:
-      what: what errors call it, such as "ticket".
+      what: its name in errors, such as "ticket".
       key: the name of its metadata entry.
-      version: the number of its format, as it is written.
-      error: what is raised for a file that is not one.
-      parts: what its arrays belong to: dict for arrays with names, list for arrays in order.
-      ordered: whether the head's mappings keep their order; otherwise equal heads, in any
-        order, give equal bytes.
-      earlier: other versions that are read.
+      version: the number of the format that is written.
+      error: the type of error that is raised if a file is not of this kind.
+      parts: the groups that its arrays are divided into, by name: dict for a group of named arrays,
+        list for arrays in order.
+      ordered: whether mappings in the head keep their order. If not, they are sorted, so that equal
+        heads give equal bytes.
+      earlier: the numbers of other formats that can be read.
+
+    Example:
+      >>> kind = Kind("score file", "scores", 1, LotteryError, {"scores": dict})
+      >>> data = kind.encode({"level": 2}, joined({"scores": {"w": np.ones(2)}}))
+      >>> head, tensors = kind.decode(data)
+      >>> head, kind.split(tensors)
+      ({'level': 2}, {'scores': {'w': array([1., 1.])}})
     """
 
     what: str
@@ -45,27 +53,27 @@ class Kind:
     earlier: tuple[int, ...] = ()
 
     def encode(self, head: dict[str, Any], tensors: Arrays) -> bytes:
-        """The bytes of a file.
+        """Returns the bytes of a file.
 
         Args:
-          head: what JSON can hold; "format" and "sha256" are added.
-          tensors: name -> array of a number type that safetensors has.
+          head: JSON values by name; "format" and "sha256" are added.
+          tensors: name -> array of a number type that safetensors supports.
         """
-        # Rows first and in this machine's byte order, as safetensors takes them.
+        # safetensors takes only arrays in C order and in this machine's byte order.
         plain = {name: np.asarray(value, value.dtype.newbyteorder("="), order="C")
                  for name, value in tensors.items()}
         head = checksums.signed({"format": self.version, **head}, plain)
         text = json.dumps(head, separators=(",", ":")) if self.ordered \
             else checksums.canonical_json(head)
-        # One entry only: safetensors writes several in no fixed order.
+        # Only one entry, since safetensors writes several in a random order.
         data: bytes = safetensors.numpy.save(plain, {self.key: text})
         return data
 
     def decode(self, data: bytes) -> tuple[dict[str, Any], Arrays]:
-        """The head and the arrays in a file's bytes, which may be anything.
+        """Reads the head and the arrays from a file's bytes, which may be anything.
 
         Raises:
-          LotteryError: of the kind's own type, if they are not a whole, unaltered file.
+          LotteryError: of the type `error`, if they are not a whole, unaltered file of this kind.
         """
         header = self._check_header(data[:8], len(data))
         try:
@@ -94,10 +102,10 @@ class Kind:
         return head, tensors
 
     def split(self, tensors: Arrays) -> dict[str, Any]:
-        """The parts that `joined` was given.
+        """Returns the parts that `joined` was given.
 
         Raises:
-          LotteryError: of the kind's own type, for a tensor of another part, or a list with gaps.
+          LotteryError: of the type `error`, if a tensor belongs to no part or a list has gaps.
         """
         parts: dict[str, dict[str, Array]] = {part: {} for part in self.parts}
         for key, value in sorted(tensors.items()):  # safetensors gives them in any order.
@@ -117,15 +125,15 @@ class Kind:
         return [arrays[name] for name in names]
 
     def load(self, path: "str | os.PathLike[str]") -> bytes:
-        """The bytes of a file, of any size, that begins as one of this kind must.
+        """Reads the bytes of a file of any size, if it begins like a safetensors file.
 
         Raises:
-          LotteryError: of the kind's own type, if it cannot be read.
+          LotteryError: of the type `error`, if it does not or cannot be read.
         """
         try:
             with atomic.opened(path) as (file, size):
                 start = file.read(8)
-                # Before the rest, which may be anything of any size, comes into memory.
+                # Checked before the rest of the file, which may be huge, is read into memory.
                 self._check_header(start, size)
                 return start + file.read(size)
         except OSError as error:
@@ -140,7 +148,7 @@ class Kind:
 
 
 def joined(parts: "Mapping[str, Arrays | Sequence[Array]]") -> dict[str, Array]:
-    """The arrays of a file's parts, each under a name of its own in the file.
+    """Gives the arrays of all parts unique names, as they are stored in a file.
 
     Example:
       >>> [*joined({"weights": {"w": np.zeros(2)}, "draws": [np.ones(1), np.ones(2)]})]

@@ -1,10 +1,10 @@
-"""The ticket: theta_k, the masks, and where they came from, in one safetensors file.
+"""The ticket: theta_k, the masks and their provenance, and its file.
 
-Layout of the file: a tensor "weights/<name>" for each weight of theta_k, a uint8 tensor
-"masks/<name>" for each prunable weight, and one metadata entry whose JSON holds the level, the
-provenance and a SHA-256 of all of it.  Nothing in it depends on when or where it was made, so
-equal tickets are equal files.  A file is read as untrusted: no pickle, no code, and a
-`TicketError` for anything that is not a whole, unaltered ticket.
+Layout of the file: safetensors with a tensor "weights/<name>" for each weight of theta_k, a uint8
+tensor "masks/<name>" for each prunable weight, and one metadata entry of JSON with the level, the
+provenance and a SHA-256 of all contents.  Nothing in the file depends on when or where it was
+written, so equal tickets give equal files.  A file is read as untrusted: no pickle, no code, and a
+`TicketError` if it is not a whole, unaltered ticket.
 """
 
 import dataclasses
@@ -21,27 +21,28 @@ from lth_keras.files import atomic, checksums
 from lth_keras.files.engines import engine_of
 from lth_keras.files.tensor_file import joined, Kind
 
+MOST_BYTES = 2**32  # The largest ticket of unknown size that a report reads.
 _FILE = Kind("ticket", "lth_keras", 1, TicketError, {"weights": dict, "masks": dict})
 _NUMBERS = {np.dtype(name) for name in (
     "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16",
-    "uint32", "uint64", "bool")}  # Those that both NumPy and safetensors have.
+    "uint32", "uint64", "bool")}  # The types that both NumPy and safetensors have.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ticket:
-    """A sparse network before its training: what is needed to train it again elsewhere.
+    """A sparse network before its training: everything that is needed to train it elsewhere.
 
-    Trained weights are kept in the same form: then `weights` are those after training.
+    Trained networks are stored in the same form; `weights` are then those after training.
 
     Attributes:
-      weights: name -> array, theta_k of every weight, biases and statistics included.
-      masks: name -> array of 0/1 with its weight's shape, for the prunable weights.
+      weights: theta_k: name -> array, for every weight, biases and statistics included.
+      masks: name -> 0/1 array of the weight's shape, for the prunable weights.
       level: how many times the network has been pruned, >= 0.
       provenance: package versions, settings and their fingerprint, seed, metrics.
 
     Raises:
-      TicketError: for a mask without its weight or of another shape, a mask value other than
-        0 or 1, a weight that is not finite, a level below 0, no mask at all.
+      TicketError: if there is no mask; if a mask has no weight, another shape than its weight, or
+        values other than 0 and 1; if a weight is not finite; or if the level is below 0.
 
     Example:
       >>> import tempfile
@@ -86,18 +87,25 @@ class Ticket:
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Writes the ticket as one safetensors file, atomically; equal tickets give equal bytes.
 
+        Args:
+          path: the file; missing folders are created.
+
         Raises:
-          TicketError: if it could not be read again; nothing is written then.
+          TicketError: if the file could not be loaded again; nothing is written then.
+          OSError: if the file cannot be written.
         """
         atomic.write(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: "str | os.PathLike[str]") -> "Ticket":
-        """Reads a ticket.
+        """Reads a ticket from its file.
+
+        Args:
+          path: the file.
 
         Raises:
-          TicketError: if the file is missing, truncated, altered, foreign or hostile; it names
-            the file.
+          TicketError: if the file is missing, truncated, altered, or not a ticket; the message
+            names the file.
         """
         try:
             return cls.from_bytes(_FILE.load(path))
@@ -105,10 +113,10 @@ class Ticket:
             raise TicketError(f"{path}: {error}") from None
 
     def to_bytes(self) -> bytes:
-        """The bytes of the ticket's file.
+        """Returns the bytes of the ticket's file.
 
         Raises:
-          TicketError: if they could not be read again.
+          TicketError: if a ticket could not be read from them again.
         """
         masks = {name: np.asarray(mask, np.uint8) for name, mask in self.masks.items()}
         try:
@@ -118,12 +126,13 @@ class Ticket:
                               f"Received: {self.provenance!r:.60} ({error}).") from None
         data = _FILE.encode({"level": self.level, "provenance": provenance},
                             joined({"weights": self.weights, "masks": masks}))
-        type(self).from_bytes(data)  # What could not be read again is not written.
+        # Nobody should find out after a long training that a ticket cannot be loaded.
+        type(self).from_bytes(data)
         return data
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Ticket":
-        """The ticket in a file's bytes, which may be anything.
+        """Reads a ticket from a file's bytes, which may be anything.
 
         Raises:
           TicketError: if they are not a whole, unaltered ticket.
@@ -143,21 +152,21 @@ class Ticket:
         """Puts the ticket into a freshly built model of the same architecture.
 
         Args:
-          model: a built model.  One that is wrapped already must prune the same weights; one
-            that is not gets wrapped.  Compile it afterwards, so that its optimizer is fresh.
+          model: a built model.  If it is wrapped already, it must have the same prunable weights;
+            otherwise it is wrapped.  Compile it afterwards, so that its optimizer is fresh.
 
         Returns:
-          The wrapped model (the one given, if it was wrapped), with survivors at theta_k,
-          pruned weights at zero and masks enforced.
+          The wrapped model (the given one, if it was wrapped): survivors have their values of
+          theta_k, pruned weights are zero, and training keeps them so.
 
         Raises:
-          TicketError: if weights differ in name, shape or in being prunable, or if the model is
-            of no known engine; the model is then unchanged.
+          TicketError: if the model's weights have other names or shapes, other weights are
+            prunable, or there is no engine for its class; the model is not changed then.
         """
         return engine_of(model).apply_ticket(self, model)
 
     def summary(self) -> str:
-        """A table of the ticket's weights: name, shape, kept, density.
+        """Returns a table of the ticket's weights as text: name, shape, kept, density.
 
         Example:
           >>> print(Ticket({"w": np.ones((2, 2))}, {"w": np.eye(2)}, level=1).summary())
@@ -186,6 +195,16 @@ class Ticket:
     __hash__ = None  # type: ignore[assignment]
 
 
+def ticket_name(level: int) -> str:
+    """Returns the path of a level's ticket, relative to the folder of its search or replicate.
+
+    Example:
+      >>> ticket_name(3)
+      'level_03/ticket.safetensors'
+    """
+    return f"level_{level:02d}/ticket.safetensors"
+
+
 def _check_mask(name: str, mask: Array, weights: Arrays) -> None:
     if name not in weights:
         raise TicketError(f"Every mask needs its weight. Received: a mask for "
@@ -195,7 +214,7 @@ def _check_mask(name: str, mask: Array, weights: Arrays) -> None:
                           f"mask {np.shape(mask)}, weight {np.shape(weights[name])}.")
     other = int(np.count_nonzero((mask != 0) & (mask != 1)))
     if other:
-        raise TicketError(f"A mask holds 0 and 1 alone. Received: {other} other values "
+        raise TicketError(f"A mask must contain only 0 and 1. Received: {other} other values "
                           f"in the mask of {name!r:.100}.")
 
 

@@ -1,7 +1,8 @@
-"""Who may use a workdir: one run or one search, and one process at a time.
+"""Locks workdirs: each belongs to one run or one search, and to one process at a time.
 
-A workdir is a folder in which what outlives a process is kept: the results of an `lth run`, by
-`experiments.results.store.Store`, or a search in `fit`, by `keras2.fit.search_workdir.Workdir`.
+A workdir is a folder with the files from which a later process continues: the results of an
+`lth run` (`experiments.results.store.Store`), or a search in `fit`
+(`keras2.fit.search_workdir.Workdir`).
 """
 
 import contextlib
@@ -18,19 +19,19 @@ from lth_keras.errors import WorkdirError
 
 NAME = ".lock"
 CONFIG, STATE, START = "config.json", "state.safetensors", "start.safetensors"
-_LONGEST = 300  # Characters that are read of who holds a lock.
+_LONGEST = 300  # How much is read of a lock file, which anybody may have written.
 
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """What a workdir can be of.
+    """A kind of owner of workdirs.
 
     Attributes:
-      who: what errors call it.
-      holds: what its workdir holds one of.
-      files: those that its workdir is known by.
-      argument: how a user names another workdir.
-      absent: the value of a setting that is not written down.
+      who: its name in errors.
+      holds: what one workdir contains one of, in errors.
+      files: the files by which its workdirs are recognised.
+      argument: the argument by which a user chooses another workdir.
+      absent: the value, in errors, of a setting that was not stored.
     """
 
     who: str
@@ -45,7 +46,12 @@ SEARCH = Owner("a LotteryTicketCallback", "search", (STATE, START), "workdir", N
 
 
 def refuse_other(root: pathlib.Path, mine: Owner) -> None:
-    """Raises a WorkdirError if a folder is another owner's, whose files would be overwritten."""
+    """Raises WorkdirError if a folder is of the other kind, whose files would be overwritten.
+
+    Args:
+      root: the folder, which may not exist yet.
+      mine: the kind of workdir that the caller needs.
+    """
     for owner in (SEARCH, RUN):
         for name in owner.files:
             if os.path.lexists(root / name):
@@ -58,13 +64,19 @@ def refuse_other(root: pathlib.Path, mine: Owner) -> None:
 
 def refuse_changed(root: pathlib.Path, mine: Owner, there: Mapping[str, Any],
                    asked: Mapping[str, Any]) -> None:
-    """Raises a WorkdirError that says what differs if a workdir has other settings than asked.
+    """Raises WorkdirError if a workdir was made with other settings; the message says which differ.
 
     Args:
       root: the workdir.
-      mine: whose it is.
-      there: the settings in it; name -> value.
-      asked: those asked for.
+      mine: its kind.
+      there: the stored settings, name -> value.
+      asked: the settings of the caller.
+
+    Example:
+      >>> refuse_changed(pathlib.Path("runs"), SEARCH, {"a": 0}, {"a": 1})  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+        ...
+      lth_keras.errors.WorkdirError: ... Received: runs, with a=0 there, 1 asked. Use another workdir.
     """
     pairs = {name: (there.get(name, mine.absent), asked.get(name, mine.absent))
              for name in sorted({*there, *asked})}
@@ -78,37 +90,45 @@ def refuse_changed(root: pathlib.Path, mine: Owner, there: Mapping[str, Any],
 @contextlib.contextmanager
 def held(root: "str | os.PathLike[str]",
          check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Holds the lock of a folder, which is made if need be and goes again if it stays empty.
+    """A context that holds the lock of a folder.
 
-    The operating system frees the lock when the process ends, however it ends.
+    The folder is created if necessary, and removed afterwards if nothing was written into it.  The
+    operating system releases the lock when the process ends, even if it is killed.
 
     Args:
       root: the folder.
-      check: raises if the folder is not to be touched.  It is called before anything is written
-        there, and again under the lock, as the folder may be another's by then.
+      check: a function that raises if the folder must not be used.  It is called before anything is
+        written there, and again with the lock held, because another process may have used the
+        folder in between.
 
     Raises:
-      WorkdirError: if another process has it, or if the folder cannot be written.
+      WorkdirError: if another process holds the lock, or the folder cannot be written.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder, held(folder):
+      ...     sorted(os.listdir(folder))
+      ['.lock']
     """
     root = pathlib.Path(root)
     check()
     made = [folder for folder in (root, *root.parents) if not os.path.lexists(folder)]
-    # A thread that saves may be the one that lets go.
+    # Not bound to this thread: the thread that saves in the background may release it.
     lock = filelock.FileLock(root / NAME, timeout=0, thread_local=False)
     try:
         _acquire(lock, root)
         check()
-        # For the message to others; the lock holds without it.
+        # Only for the error message of other processes, so it may fail.
         with contextlib.suppress(OSError), open(root / NAME, "r+", encoding="utf-8") as file:
             file.truncate()
             file.write(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
-        with contextlib.suppress(OSError):  # The folder may be gone.
+        with contextlib.suppress(OSError):  # Somebody may have deleted the folder.
             if lock.is_locked and made and os.listdir(root) == [NAME]:
                 (root / NAME).unlink()
         lock.release()
-        with contextlib.suppress(OSError):  # Those that hold something stay.
+        with contextlib.suppress(OSError):  # rmdir fails on a folder that is not empty.
             for folder in made:
                 folder.rmdir()
 
@@ -119,9 +139,9 @@ def _acquire(lock: filelock.BaseFileLock, root: pathlib.Path) -> None:
         holder = _holder(root)
         lock.acquire()
     except filelock.Timeout:
-        raise WorkdirError("A workdir serves one process at a time. Received: "
-                           f"{root}, which another process is using{holder}; wait for its end, or "
-                           "give another workdir.") from None
+        raise WorkdirError("A workdir can be used by one process at a time. Received: "
+                           f"{root}, which another process is using{holder}. Wait until it ends, "
+                           "or use another workdir.") from None
     except (OSError, NotImplementedError) as error:
         raise WorkdirError("A workdir must be a folder that can be written. Received: "
                            f"{getattr(error, 'filename', None) or root}: "

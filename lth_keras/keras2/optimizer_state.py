@@ -1,8 +1,8 @@
-"""What training changes in a model beside its weights: optimizers, and states that layers keep.
+"""The state that training changes besides weights: optimizers, and states of layers.
 
-A model has one optimizer in the eyes of Keras.  One of the user's own may step with several, as a
-GAN does, and hold states that go from batch to batch, as stateful recurrent layers do.  A search
-rewinds and keeps them all, or the next round would not be the training that it is taken for.
+Keras knows one optimizer of a model.  A user's model may train with several, like a GAN, and hold
+states that are passed from batch to batch, like stateful recurrent layers.  A search rewinds and
+saves all of them; otherwise the next round would continue with the state of the last one.
 """
 
 from typing import Any
@@ -16,11 +16,21 @@ from lth_keras.keras2.masking.weight_names import named_weights, stored_in, wrap
 
 
 def optimizers(model: Any) -> list[Any]:
-    """Every optimizer that a model holds, each followed by those that it wraps.
+    """Returns every optimizer that a model holds, each followed by those that it wraps.
 
     Args:
-      model: a compiled model; its own optimizer comes first, then those that its attributes, lists,
-        dicts, nested models and functions lead to.
+      model: a compiled model.
+
+    Returns:
+      The optimizer that it was compiled with, then those that its attributes, lists, dicts, nested
+      models and functions lead to.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Dense(1)])
+      >>> model.compile("sgd")
+      >>> model.second = keras.optimizers.Adam()
+      >>> [type(optimizer).__name__ for optimizer in optimizers(model)]
+      ['SGD', 'Adam']
     """
     found: dict[int, Any] = {}
     for optimizer in (model.optimizer, *(held.value for held in contents(model)
@@ -31,7 +41,10 @@ def optimizers(model: Any) -> list[Any]:
 
 
 def build(model: Any) -> None:
-    """Makes the variables of every optimizer that has none yet, so that they can be captured."""
+    """Creates the variables of every optimizer that has none yet, so that they can be captured.
+
+    Otherwise the first step would create them, after theta_0 was captured without them.
+    """
     _build(_chain(model.optimizer)[-1], model.trainable_variables)
     for held in [held for held in contents(model) if is_optimizer(held.value)]:
         if getattr(held.value, "inner_optimizer", None) is None and not _is_built(held.value):
@@ -39,10 +52,10 @@ def build(model: Any) -> None:
 
 
 def variables(model: Any) -> list[tf.Variable]:
-    """Returns all that training changes beside weights: counters, learning rates, slots, states.
+    """Returns all that training changes besides weights: counters, learning rates, slots, states.
 
-    Metrics are left out, which begin anew with every epoch, and the states of random generators,
-    which go on.
+    Metrics are not included, since every epoch resets them; nor are the states of random
+    generators, since a rewound round draws new random numbers.
 
     Example:
       >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
@@ -50,8 +63,8 @@ def variables(model: Any) -> list[tf.Variable]:
       >>> len(variables(model))  # Iterations, learning rate, two momentums.
       4
     """
-    # `optimizer.variables` alone is not complete: it depends on the optimizer's generation, and
-    # lists neither hyperparameters nor loss scales.
+    # `optimizer.variables` alone is not complete.  It is a method of legacy optimizers, and lists
+    # neither hyperparameters nor loss scales.
     build(model)
     found: dict[int, tf.Variable] = {}
     for optimizer in optimizers(model):
@@ -72,7 +85,15 @@ def variables(model: Any) -> list[tf.Variable]:
 
 
 def states(model: Any) -> list[tf.Variable]:
-    """The variables that a model holds and that are no weights, masks, metrics, seeds or slots."""
+    """Returns the variables of a model that are not weights, masks, metrics, seeds or slots.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Dense(1)])
+      >>> model.build((None, 2))
+      >>> model.temperature = tf.Variable(0.5)
+      >>> [float(variable) for variable in states(model)]
+      [0.5]
+    """
     known = {id(stored_in(variable)) for variable in named_weights(model).values()}
     known |= {id(stored_in(variable)) for wrapper in wrappers(model)
               for variable in wrapper._non_trainable_weights}
@@ -82,18 +103,22 @@ def states(model: Any) -> list[tf.Variable]:
 
 
 def stepping(model: Any) -> list[Any]:
-    """The optimizers that have slots: those that wrap no other."""
+    """Returns the optimizers that have slots and step: those that do not wrap another one."""
     return [optimizer for optimizer in optimizers(model)
             if getattr(optimizer, "inner_optimizer", None) is None]
 
 
 def iterations(model: Any) -> int:
-    """How many steps the optimizers of a model have taken, together."""
+    """Returns the total number of steps that the optimizers of a model have taken."""
     return sum(int(optimizer.iterations.numpy()) for optimizer in stepping(model))
 
 
 def counters(model: Any) -> list[dict[str, int]]:
-    """The whole numbers that optimizers count in Python; a mapping an optimizer."""
+    """Returns the whole numbers in Python attributes of optimizers, which may count steps.
+
+    Returns:
+      One mapping from attribute to value for each optimizer.
+    """
     return [{name: value for name, value in vars(optimizer).items()
              if type(value) is int and not name.startswith("_self_")}
             for optimizer in optimizers(model)]
@@ -133,16 +158,17 @@ def fresh_slots(optimizer: Any) -> dict[str, float]:
         fresh = type(optimizer).from_config(optimizer.get_config())
     except Exception:  # A user's optimizer may not support from_config; 0 is used for its slots.
         return {}
+    # Built for a weight of its own, since the slots of the real weights have been trained.
     still = tf.Variable(tf.zeros((1, 1)))
     _build(fresh, [still])
     return {name: float(slot.numpy().item()) for name, slot in slots_of(fresh, still).items()}
 
 
 def slots_by_weight(optimizer: Any) -> frozenset[str]:
-    """Returns the slots that have nothing of a weight which never gets a gradient.
+    """Returns the kinds of slots that stay fresh for a weight that never gets a gradient.
 
-    Most have not.  Adafactor makes up its second moments from means of rows and columns, and so of
-    other weights.
+    Most do.  Adafactor's do not: it computes second moments from means of rows and columns, and so
+    from the gradients of other weights.
 
     Example:
       >>> sorted(slots_by_weight(keras.optimizers.Adam()))
@@ -155,9 +181,11 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
         weight = tf.Variable(tf.ones((2, 2)))
         _build(fresh, [weight])
         before = {name: slot.numpy() for name, slot in slots_of(fresh, weight).items()}
+        # One step with a gradient in one place. init_scope, so that it runs eagerly even if this is
+        # called while a function is traced.
         with tf.init_scope():
             fresh.apply_gradients([(tf.constant([[1.0, 0.0], [0.0, 0.0]]), weight)])
-    except Exception:  # An optimizer of the user's own, of which nothing is known.
+    except Exception:  # Nothing is known about a user's optimizer that cannot be copied.
         return frozenset()
     still = np.array([[False, True], [True, True]])
     return frozenset(name for name, slot in slots_of(fresh, weight).items()
@@ -165,7 +193,9 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
 
 
 def _stepped_by(held: Held, model: Any) -> list[tf.Variable]:
-    """The variables that an optimizer may be asked to step: it needs a slot for each."""
+    """Returns the variables that an optimizer may have to train, for which it needs slots."""
+    # Those of the nested model that it was compiled with, such as a GAN's discriminator; an
+    # optimizer in an attribute may train any weight of the model.
     owner = next((owner for owner in reversed(held.owners) if isinstance(owner, keras.Model)
                   and getattr(owner, "optimizer", None) is held.value), model)
     found = {id(variable): variable for variable in owner.trainable_variables}
@@ -175,7 +205,7 @@ def _stepped_by(held: Held, model: Any) -> list[tf.Variable]:
 
 
 def _chain(optimizer: Any) -> list[Any]:
-    # An optimizer, and those that it wraps.
+    # An optimizer, then those that it wraps: LossScaleOptimizer and moving averages wrap another.
     chain = [optimizer]
     while getattr(chain[-1], "inner_optimizer", None) is not None:
         chain.append(chain[-1].inner_optimizer)

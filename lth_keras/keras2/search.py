@@ -105,8 +105,8 @@ class Search:
         self._provided = self._providers(scoring_data)
         # tfmot's own wrapper masks weights in the forward pass, so an optimizer step moves pruned
         # weights away from zero until the next one; a checkpoint in between would have them.
-        self._stray = [item for item in self._weights.values()
-                       if not isinstance(item.wrapper, MaskedLayer)]
+        self._tfmots_own = [item for item in self._weights.values()
+                            if not isinstance(item.wrapper, MaskedLayer)]
         self._theta: rewinding.Snapshot | None = None
         self.training = TrainingChecks(model, self._weights)
         self.masks: dict[str, Array] = rewinding.read_masks(model)
@@ -147,8 +147,8 @@ class Search:
         self.training.begin()
         self._add_ticket({})
 
-    def go_on(self, masks: Mapping[str, Array], theta: rewinding.Snapshot | None,
-              tickets: Sequence[Ticket]) -> None:
+    def resume(self, masks: Mapping[str, Array], theta: rewinding.Snapshot | None,
+               tickets: Sequence[Ticket]) -> None:
         """Resumes an earlier search of the same model.
 
         Args:
@@ -160,7 +160,7 @@ class Search:
         self.masks, self._theta = dict(masks), theta
         self.tickets = list(tickets)
         self.level = max(len(self.tickets) - 1, 0)
-        self.training.begin(midst=True)
+        self.training.begin(mid_round=True)
 
     def enforce(self) -> None:
         """Sets pruned weights to zero again; call it after every batch.
@@ -171,7 +171,7 @@ class Search:
         Raises:
           InvariantError: if a pruned weight is not zero.
         """
-        for item in self._stray:
+        for item in self._tfmots_own:
             item.weight.assign(item.weight * item.mask)
         self.training.gradients_are_masked()
         if self._check:

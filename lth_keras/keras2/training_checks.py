@@ -1,8 +1,8 @@
-"""Checks, while a search runs, that its model is trained by what the search rewinds and masks.
+"""Checks during a search that only what the search masks and rewinds trains its model.
 
-A search captures optimizers and states at theta_k and puts them back.  What trains the model
-besides, or trains weights past their masks, would make the next round another training than it is
-taken for, without any message: so each of these is an error, as early as it can be seen.
+A search captures optimizers and states at theta_k and restores them.  If another optimizer trained
+the model, or weights were trained past their masks, the next round would silently differ from the
+training that it should repeat.  So each of these is an error, as early as it can be noticed.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from lth_keras.keras2.masking.weight_names import Masked
 
 
 class TrainingChecks:
-    """What a search knows of how its model is trained.
+    """Observes how the model of a search is trained.
 
     Args:
       model: the wrapped and compiled model.
@@ -27,34 +27,36 @@ class TrainingChecks:
 
     def __init__(self, model: Any, weights: Mapping[str, Masked]):
         self._model, self._weights = model, weights
-        self._iterations: int | None = None  # Of all optimizers, at the beginning of the round.
+        # The steps of all optimizers at the beginning of the round; None if it was not observed.
+        self._iterations: int | None = None
         self._compiled: tuple[Any, ...] | None = None
         self._gradients_seen = False
-        self._slots: dict[int, frozenset[str]] = {}  # Those that are looked at, by the optimizer.
+        self._slots: dict[int, frozenset[str]] = {}  # The slots to check, by the optimizer's id.
 
-    def begin(self, midst: bool = False) -> None:
-        """Notes how the model is compiled, at theta_k or where an earlier search is taken up.
+    def begin(self, mid_round: bool = False) -> None:
+        """Notes how the model is compiled, at theta_k or where an earlier search is resumed.
 
         Args:
-          midst: whether a round is in training, of which nobody knows the first step.
+          mid_round: whether the search is resumed within a round, whose beginning was not observed.
         """
         self._compiled = self._as_compiled()
         self.begin_round()
-        if midst:
+        if mid_round:
             self._iterations = None
 
     def begin_round(self) -> None:
-        """Notes how many steps the optimizers have taken."""
+        """Notes how many steps the optimizers have taken at the beginning of a round."""
         self._iterations = optimizer_state.iterations(self._model)
 
     def _as_compiled(self) -> tuple[Any, ...]:
+        # Compiling again makes another optimizer; freezing a layer changes the trainable variables.
         return (id(self._model.optimizer), *map(id, self._model.trainable_variables))
 
     def compiled_as_before(self) -> None:
-        """Checks that the model is compiled, and its layers are frozen, as at theta_k.
+        """Checks that the model was not compiled again since theta_k, nor layers frozen.
 
         Raises:
-          LotteryError: if they are not.
+          LotteryError: if so.
         """
         if self._compiled is not None and self._as_compiled() != self._compiled:
             raise LotteryError(
@@ -64,16 +66,18 @@ class TrainingChecks:
                 "rate may change: model.optimizer.learning_rate.assign(...).")
 
     def gradients_are_masked(self) -> None:
-        """Checks, after the first step, that what was read to be trained got a masked gradient.
+        """Checks, after the first step, that every weight read for training got a masked gradient.
 
-        A function with a gradient of its own, such as tf.recompute_grad makes, reads its layer's
-        weights again in the backward pass, where they are not masked.
+        A function with its own gradient, as tf.recompute_grad makes it, reads its layer's weights
+        again in the backward pass, where they are not masked.
 
         Raises:
-          LotteryError: if no gradient has come through the mask of a weight; it names the layer.
+          LotteryError: if no gradient reached a weight through its mask; it names the layer.
         """
         if self._gradients_seen:
             return
+        # Only once: a compiled step calls `note_gradient` when it is traced, and later steps do
+        # not.
         self._gradients_seen = True
         missed = sorted({item.wrapper.layer.name for item in self._weights.values()
                          if isinstance(item.weight.constraint, ZeroConstraint)
@@ -88,14 +92,14 @@ class TrainingChecks:
                 "depend on it, leave it dense: prune_low_magnitude(model, exclude=...).")
 
     def optimizer_is_known(self, final: Arrays, start: Arrays) -> None:
-        """Checks, at the end of a round, that an optimizer which is rewound has trained it.
+        """Checks, at the end of a round, that an optimizer that the search rewinds trained it.
 
         Args:
-          final: the prunable weights as they are.
-          start: what they were at the beginning of the round.
+          final: the prunable weights at the end of the round.
+          start: the prunable weights at its beginning.
 
         Raises:
-          LotteryError: if weights have moved and no optimizer of the model's has taken a step.
+          LotteryError: if weights have changed, but no known optimizer has taken a step.
         """
         moved = [name for name, value in final.items() if np.any(value != start[name])]
         if moved and optimizer_state.iterations(self._model) == self._iterations:
@@ -107,10 +111,15 @@ class TrainingChecks:
 
     def slots(self, theta: rewinding.Snapshot) -> tuple[dict[tuple[str, str], Any],
                                                        dict[tuple[str, str], float]]:
-        """Returns the optimizers' slots of prunable weights, and what they are where nothing moved.
+        """Returns the optimizers' slots of prunable weights, and their fresh values.
+
+        Slots that change without a gradient (`optimizer_state.slots_by_weight`) are left out.
 
         Args:
           theta: the model at theta_k.
+
+        Returns:
+          (weight, slot) -> array, and (weight, slot) -> the value of a slot that was never updated.
         """
         slots, fresh = {}, {}
         for optimizer, values in zip(optimizer_state.stepping(self._model), theta.fresh_slots,
@@ -119,7 +128,7 @@ class TrainingChecks:
                 self._slots[id(optimizer)] = optimizer_state.slots_by_weight(optimizer)
             for name, item in self._weights.items():
                 if not isinstance(item.weight.constraint, ZeroConstraint):
-                    continue  # tfmot's own wrapper lets pruned weights have a gradient.
+                    continue  # tfmot's own wrapper does not mask gradients.
                 for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items():
                     if slot in values and slot in self._slots[id(optimizer)]:
                         slots[name, slot] = rewinding.stored(variable)

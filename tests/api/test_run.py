@@ -54,8 +54,8 @@ def asked(monkeypatch):
     """What `run_experiment` is called with, in place of training."""
     calls = []
 
-    def run_experiment(config, root, manner, console):
-        calls.append((config, root, manner, console))
+    def run_experiment(config, root, how, console):
+        calls.append((config, root, how, console))
         workdirs.fill(root, config)
     monkeypatch.setattr(api, "run_experiment", run_experiment)
     return calls
@@ -65,17 +65,17 @@ def test_settings_are_those_of_the_command(asked, tmp_path):
     found = lth.run("digits", scale=0.5, workdir=str(tmp_path / "w"), jobs=3, threads=2,
                     resident_mib=5, on_divergence="continue", repair=True, verbose=0,
                     rounds=1, replicates=1, branches=["ticket"], seed=3, margin={"steps": 0.3})
-    (config, root, manner, console), = asked
+    (config, root, how, console), = asked
     assert (config.steps, config.scale, config.rounds, config.seed) == (750, 0.5, 1, 3)
     assert config.margin == "accuracy:0.002,steps:0.3,loss:0.01"
     assert config.branches == ("ticket",) and root == found.workdir == tmp_path / "w"
-    assert manner.placement == Placement(None, "none", 2, 5) and manner.jobs == 3
-    assert manner.on_divergence == "continue" and manner.repair and not manner.dry_run
+    assert how.placement == Placement(None, "none", 2, 5) and how.jobs == 3
+    assert how.on_divergence == "continue" and how.repair and not how.dry_run
     assert console.quiet
     lth.run(CONFIG, distribute="mirrored", workdir=tmp_path / "v")
-    config, _, manner, console = asked[1]
+    config, _, how, console = asked[1]
     assert config == CONFIG and not console.quiet
-    assert manner.jobs == 1 and manner.placement.threads == 0
+    assert how.jobs == 1 and how.placement.threads == 0
 
 
 def test_without_a_workdir_the_results_last_as_long_as_the_object(asked):

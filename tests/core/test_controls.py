@@ -142,5 +142,5 @@ def test_a_budget_is_spent_up_to_twice_the_steps(kept, steps):
 
 
 def test_a_name_is_taken_once():
-    with pytest.raises(LotteryError, match="Received: 'reinit' again"):
+    with pytest.raises(LotteryError, match="Received: 'reinit', which is taken"):
         register("reinit", "again", drawn=True)(CONTROLS["reinit"].make)

@@ -13,7 +13,7 @@ from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import runs
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import checksums
 
@@ -85,8 +85,8 @@ def test_a_network_of_a_run_has_the_verdict_of_the_run_and_of_its_level(tmp_path
 @pytest.fixture(scope="module")
 def made(tiny_network):
     lab = small.lab(CONFIG)
-    ticket = lab.train(Training(0, 0), Start()).following
-    return ticket, lab.train(Training(0, 1), Start(ticket)).trained
+    ticket = lab.train(Training(0, 0), StartingPoint()).following
+    return ticket, lab.train(Training(0, 1), StartingPoint(ticket)).trained
 
 
 def test_a_ticket_is_trained_first_as_its_run_would(made, tmp_path):

@@ -18,7 +18,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import small
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.training import models
 from lth_keras.experiments.training.round_runner import RoundRunner
@@ -37,9 +37,9 @@ def search(distribution, resident_mib, **changes):
         final.append(train(plan, on_interval))
         return final[-1]
     lab._trainer.train = spy
-    first = lab.train(Training(0, 0), Start())
-    second = lab.train(Training(0, 1), Start(first.following))
-    control = lab.train(Training(0, 1, "reinit"), Start(first.following))
+    first = lab.train(Training(0, 0), StartingPoint())
+    second = lab.train(Training(0, 1), StartingPoint(first.following))
+    control = lab.train(Training(0, 1, "reinit"), StartingPoint(first.following))
     assert min(dataclasses.astuple(lab.measure())) >= 0
     return [first, second, control], final
 

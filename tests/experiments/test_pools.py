@@ -23,7 +23,7 @@ from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.experiment import Experiment, WorkerDiedError
 from lth_keras.experiments.pools import InProcess, LocalPool, Pool
 from lth_keras.experiments.remaining import unfinished
-from lth_keras.experiments.results.outcome import Speed, Start
+from lth_keras.experiments.results.outcome import Speed, StartingPoint
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets
 from lth_keras.experiments.training.round_runner import RoundRunner
@@ -103,7 +103,7 @@ def done(request, tmp_path_factory):
         left["steps"], left["trains"], left["watch"] = pool.steps(), trains, watch
         bad = CONFIG.replace(validation_size=100_000)
         pool._task = json.dumps(bad.to_dict()), Placement()
-        for wrong in (pool.measure, pool.submit(Training(0, 0), Start()).result):
+        for wrong in (pool.measure, pool.submit(Training(0, 0), StartingPoint()).result):
             with pytest.raises(LotteryError) as caught:
                 wrong()
             left.setdefault("errors", []).append(caught.value)

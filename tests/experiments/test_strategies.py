@@ -19,7 +19,7 @@ from lth_keras.experiments.config.trainings import (
     trainings,
 )
 from lth_keras.experiments.results import store
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.results.store import Store
 from lth_keras.files.ticket import Ticket
 
@@ -227,7 +227,7 @@ def test_a_control_for_the_whole_budget_is_trained_longer(tmp_path):
     assert plan.steps == round(12 * 72 / kept(plan.masks)) > 12
     assert plan.rate_stretch == plan.steps / 12
     assert spy.trained[Training(0, 1, "scratch")].curve.step.iloc[-1] == plan.steps
-    start = Start(Ticket.load(Store(tmp_path, settings).ticket(0, 1)))
+    start = StartingPoint(Ticket.load(Store(tmp_path, settings).ticket(0, 1)))
     again = spy._lab.train(Training(0, 1, "scratch"), start)
     assert np.allclose(again.curve, spy.trained[Training(0, 1, "scratch")].curve, rtol=0, atol=0)
 
@@ -235,9 +235,9 @@ def test_a_control_for_the_whole_budget_is_trained_longer(tmp_path):
 @pytest.mark.parametrize("settings", [{"criterion": "random"}, {"scope": "global"}])
 def test_the_order_of_a_tickets_masks_means_nothing(settings):
     lab = small.lab(CONFIG.replace(**settings))
-    ticket = lab.train(Training(0, 0), Start()).following
+    ticket = lab.train(Training(0, 0), StartingPoint()).following
     turned = dataclasses.replace(ticket, masks=dict(reversed(ticket.masks.items())))
-    one, other = (lab.train(Training(0, 1), Start(start)) for start in (ticket, turned))
+    one, other = (lab.train(Training(0, 1), StartingPoint(start)) for start in (ticket, turned))
     assert list(one.following.masks) == list(other.following.masks) == ["a/kernel", "b/kernel"]
     assert same(dict(one.following.masks), dict(other.following.masks))
     again = Ticket.from_bytes(turned.to_bytes())

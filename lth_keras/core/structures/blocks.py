@@ -1,9 +1,9 @@
 """Blocks: rectangles of a matrix's inputs and outputs that are kept or pruned as a whole.
 
-tfmot's `block_size` and `block_pooling_type`.  Blocks count from the first input and output, and
-those at the far edges may be smaller (tfmot then scores other blocks than it prunes).  A kernel's
-last two axes are its inputs and outputs; it has blocks if it is a matrix: of rank 2, or a 1x1
-convolution's.
+This is tfmot's `block_size` and `block_pooling_type`.  Blocks start at the first input and output;
+those at the far edges may be smaller.  (There tfmot scores other blocks than it prunes.)
+A kernel's last two axes are its inputs and outputs.  Only matrices can be pruned in blocks: kernels
+of rank 2, and of 1x1 convolutions.
 """
 
 import dataclasses
@@ -26,11 +26,12 @@ class Blocks(Structure):
     """Blocks of inputs by outputs.
 
     Attributes:
-      block_size: inputs and outputs of a block, each >= 1.
-      block_pooling_type: "AVG" or "MAX" of its weights' scores is that of a block.
+      block_size: the inputs and outputs of a block, each >= 1.
+      block_pooling_type: whether a block's score is the mean ("AVG") or the maximum ("MAX") of its
+        weights' scores.
 
     Raises:
-      LotteryError: for other values.
+      LotteryError: if a value is not allowed.
 
     Example:
       >>> blocks = Blocks((1, 2))
@@ -56,10 +57,10 @@ class Blocks(Structure):
 
     @classmethod
     def of(cls, block_size: tuple[int, int], block_pooling_type: str = "AVG") -> Structure:
-        """The structure of these blocks: "none" where a block is a single weight.
+        """Returns the structure of these blocks, which is "none" if a block is a single weight.
 
         Raises:
-          LotteryError: for values that no blocks have.
+          LotteryError: if a value is not allowed.
 
         Example:
           >>> str(Blocks.of((1, 4))), str(Blocks.of((1, 1)))
@@ -97,9 +98,10 @@ class Blocks(Structure):
 
     def unit_scores(self, scores: Array, mask: Array) -> Array:
         if self.block_pooling_type == "MAX":
-            # The largest of those that are kept, which may be below 0.
+            # The maximum over kept weights, whose scores may all be below 0.
             return self._reduced(np.maximum, np.where(mask != 0, scores, -np.inf))
-        # Summed as these always were, so that old searches go on with the same bits.
+        # Not the base class' sums: the order of additions decides the last bit, and a search that
+        # an earlier version began must be resumed with the same bits.
         sums: Any = self._reduced(np.add, np.where(mask != 0, scores, 0).astype(np.float64))
         averages: Array = sums / self._reduced(np.add, np.ones(mask.shape))
         return averages

@@ -1,9 +1,9 @@
 """N:M sparsity: of every n consecutive inputs of an output, m are pruned.
 
-tfmot's `sparsity_m_by_n=(m, n)`, and with (2, 4) what sparse tensor cores take (Mishra et al. 2021,
-arXiv:2104.08378).  A kernel's last two axes are its inputs and outputs.  Groups of n lie along the
-inputs of each output (and position), in kernels of rank 2 and 4; a smaller group at the end keeps
-as many as a whole one, if it has them.
+This is tfmot's `sparsity_m_by_n=(m, n)`; sparse tensor cores accelerate (2, 4) (Mishra et al.
+2021, arXiv:2104.08378).  A kernel's last two axes are its inputs and outputs.  In kernels of rank 2
+and 4, the inputs of each output and position are divided into groups of n.  A smaller group at the
+end keeps as many weights as a whole group, if it has that many.
 """
 
 import dataclasses
@@ -21,15 +21,15 @@ _WORD = re.compile(r"([0-9]{1,4}):([0-9]{1,4})")
 
 @dataclasses.dataclass(frozen=True)
 class MByN(Structure):
-    """m pruned of every n, as many in each round.
+    """Prunes m of every n weights, the same number in each round.
 
     Attributes:
-      m: pruned in the end, in [1, n).
-      n: weights of a group.
-      block_pooling_type: has no effect; what a model was wrapped with stays in its file.
+      m: how many weights of a group are pruned in the end, in [1, n).
+      n: how many weights a group has.
+      block_pooling_type: has no effect; it is kept so that saved models keep their arguments.
 
     Raises:
-      LotteryError: for other values.
+      LotteryError: if a value is not allowed.
 
     Example:
       >>> weight = np.array([[3.0, 1.0], [1.0, 1.0], [4.0, 5.0], [1.0, 9.0]])
@@ -71,7 +71,7 @@ class MByN(Structure):
         return len(shape) in (2, 4)
 
     def check_rounds(self, rounds: int) -> None:
-        """Each round prunes as many weights of every n, so that the last has pruned m.
+        """Raises LotteryError if m cannot be divided equally among the rounds.
 
         Example:
           >>> MByN(2, 4).check_rounds(2)
@@ -80,7 +80,7 @@ class MByN(Structure):
             allowed = " or ".join(str(count) for count in range(1, self.m + 1)
                                   if self.m % count == 0)
             raise LotteryError(f"A search for {self} sparsity prunes {self.m} of every {self.n} "
-                               "weights in all and as many in each round, so rounds must be "
+                               "weights in total, the same number in each round, so rounds must be "
                                f"{allowed}. Received: rounds={rounds}.")
 
     def check_scope(self, scope: str) -> None:
@@ -89,7 +89,7 @@ class MByN(Structure):
                                f"must be layer. Received: {scope!r}.")
 
     def prune(self, scores: Array, mask: Array, level: int, rounds: int) -> Array:
-        """Of every n, those of lowest score, equal ones by position, until m x level / rounds.
+        """Prunes the lowest of every n until m x level / rounds are pruned; ties by position.
 
         Raises:
           LotteryError: if all rounds have been pruned already.
@@ -98,7 +98,8 @@ class MByN(Structure):
             raise LotteryError(f"{self} sparsity is reached after rounds={rounds}, and nothing is "
                                f"pruned beyond it. Received: level {level}.")
         kept = self._groups(mask != 0, False)
-        # Those that are pruned already, and what fills up, first; the sort is stable.
+        # Pruned weights and padding come first, so that they are counted as pruned. lexsort is
+        # stable: equal scores are pruned in order of position.
         order = np.lexsort((self._groups(scores), kept), axis=-1)
         kept = kept.astype(np.uint8)
         np.put_along_axis(kept, order[..., :self.m * level // max(rounds, 1)], 0, axis=-1)
@@ -109,17 +110,17 @@ class MByN(Structure):
         return bool(np.all(kept <= self.n - self.m))
 
     def shuffled(self, mask: Array, rng: np.random.Generator) -> Array:
-        """Weights change places with those of their group."""
+        """Permutes the mask within each group."""
         if np.all(mask):  # A weight that stays dense need not fit.
             return mask
         groups = self._groups(mask)
         drawn = np.where(self._groups(np.ones_like(mask)), rng.random(groups.shape), 2.0)
-        # The lowest draws of a group are kept: as many as before, none of them padding.
+        # Each group keeps its lowest draws, as many as before; padding has a draw above all others.
         ranks = np.argsort(np.argsort(drawn, axis=-1), axis=-1)
         kept = np.count_nonzero(groups, axis=-1)[..., None]
         return _ungrouped((ranks < kept).astype(np.uint8), mask.shape)
 
-    # (..., inputs, outputs) -> (..., outputs, groups, n), filled up at the end of the inputs.
+    # Reshapes (..., inputs, outputs) to (..., outputs, groups, n), padded at the end of the inputs.
 
     def _groups(self, array: Array, fill: Any = 0) -> Array:
         rows = np.moveaxis(array, -2, -1)

@@ -1,4 +1,4 @@
-"""The structure "none": any weight may be pruned without another."""
+"""The structure "none": every weight may be pruned by itself."""
 
 import dataclasses
 import math
@@ -13,10 +13,10 @@ from lth_keras.core.structures.tfmot_arguments import pooling_option
 
 @dataclasses.dataclass(frozen=True)
 class SingleWeights(Structure):
-    """Every weight is a unit of its own; arrays of units are those of the weights themselves.
+    """Every weight is a unit; arrays of units have the shape of the weights.
 
     Attributes:
-      block_pooling_type: has no effect; what a model was wrapped with stays in its file.
+      block_pooling_type: has no effect; it is kept so that saved models keep their arguments.
 
     Example:
       >>> str(NONE), NONE.units((300, 10)), NONE.options
@@ -41,7 +41,7 @@ class SingleWeights(Structure):
     def units(self, shape: tuple[int, ...]) -> int:
         return math.prod(shape)
 
-    # Without copies: most searches are of this structure.
+    # These return their arguments, since most searches have this structure and copies cost time.
 
     def unit_scores(self, scores: Array, mask: Array) -> Array:
         return scores
@@ -53,7 +53,7 @@ class SingleWeights(Structure):
         return units
 
     def shuffled(self, mask: Array, rng: np.random.Generator) -> Array:
-        # Draws for a dense mask too: what is drawn after it must not depend on what is pruned.
+        # A dense mask is permuted too, so that the draws after it do not depend on what is pruned.
         return rng.permutation(mask.ravel()).reshape(mask.shape)
 
 

@@ -1,8 +1,8 @@
-"""What a structure must be able to do; and checks that a search can end in the structures.
+"""`Structure`, the base class of structures, and checks that a search can prune in them.
 
-A structure sorts the weights of one array into units that are kept or pruned as a whole: a block,
-say.  Pruning then compares units where it would compare weights.  In a few structures, such as m of
-every n weights, what is pruned is no fraction of units: these say themselves what a level prunes.
+A structure divides the weights of one array into units, such as blocks, that are kept or pruned as
+a whole.  Pruning then compares the scores of units instead of weights.  A few structures, such as m
+of every n weights, prune no fraction of units; they compute the mask of each level themselves.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from lth_keras.errors import LotteryError
 
-Array = npt.NDArray[np.generic]  # As in `core.masks`, which comes after this package.
+Array = npt.NDArray[np.generic]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Structure:
     a frozen dataclass and overrides `from_word` and `__str__`.
 
     Attributes:
-      word: its word, as in `--set structure=WORD`; for messages, where it has many, what they
-        look like.
-      needs: which weights it needs, for messages.
-      by_rounds: whether the level and the number of rounds say how many weights are pruned.  A
-        round's fraction then only says, by 0, that a weight stays dense.
+      word: its name, as in `--set structure=WORD`.  If the name contains numbers, a description of
+        such names, for messages.
+      needs: which weights it can prune, for messages.
+      by_rounds: whether the level and the number of rounds determine how many weights are pruned.
+        The fraction of a round is then ignored, except that 0 keeps a weight dense.
     """
 
     word: ClassVar[str]
@@ -40,36 +40,36 @@ class Structure:
 
     @classmethod
     def from_word(cls, word: str) -> "Structure | None":
-        """Returns the structure of a word, or None if it is not a word of this kind.
+        """Returns the structure that a word names, or None if it names one of another class.
 
         Raises:
-          LotteryError: if it is one, with numbers that are not allowed.
+          LotteryError: if the word contains numbers that are not allowed.
         """
         return cls() if word == cls.word else None
 
     def __str__(self) -> str:
-        """Its word, from which `from_word` makes an equal structure."""
+        """The word that names it; `from_word` makes an equal structure from it."""
         return self.word
 
     @property
     def is_none(self) -> bool:
-        """Whether any weight may be pruned without another."""
+        """Whether each weight may be pruned by itself."""
         return False
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of `lth.prune_low_magnitude` that ask for it, as plain data."""
+        """The arguments of `lth.prune_low_magnitude` that select it, as JSON values."""
         return {"structure": str(self)}
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether weights of this shape can be pruned in it."""
+        """Whether weights of this shape can be pruned in this structure."""
         return True
 
     def check_rounds(self, rounds: int) -> None:
-        """Raises LotteryError if a search of so many rounds cannot end in the structure.
+        """Raises LotteryError if a search with this many rounds cannot end in the structure.
 
         Raises:
-          LotteryError: if it cannot; the message says which numbers of rounds can.
+          LotteryError: if it cannot; the message lists the numbers of rounds that can.
         """
 
     def check_scope(self, scope: str) -> None:
@@ -79,26 +79,26 @@ class Structure:
           LotteryError: if they cannot.
         """
 
-    # Units.  Shapes are shapes that fit.
+    # Units. These methods are called only with shapes that fit.
 
     def unit_of(self, shape: tuple[int, ...]) -> npt.NDArray[np.intp]:
-        """Numbers the units.
+        """Returns the number of each weight's unit.
 
         Returns:
           An array of this shape: for each weight the number of its unit, from 0 to `units` - 1.
           Units of equal score are pruned in the order of their numbers.
         """
-        raise NotImplementedError(f"{type(self).__name__} must say which unit a weight is in")
+        raise NotImplementedError(f"{type(self).__name__} must define unit_of, or prune by rounds")
 
     def units(self, shape: tuple[int, ...]) -> int:
-        """How many units a weight has: what a round's fraction is taken of."""
+        """Counts the units of an array; a round prunes a fraction of them."""
         return int(self.unit_of(shape).max(initial=-1)) + 1
 
     def unit_scores(self, scores: Array, mask: Array) -> Array:
-        """A score for each unit: the average of its weights', a pruned weight's being 0.
+        """Returns a score for each unit: the mean of its weights' scores, 0 for pruned weights.
 
         Args:
-          scores: of the weight's shape; anything, even NaN, where a weight is pruned.
+          scores: array of the weight's shape; values of pruned weights are ignored, even NaN.
           mask: 0/1 array of the same shape.
 
         Returns:
@@ -109,16 +109,16 @@ class Structure:
         return averages
 
     def kept_units(self, mask: Array) -> Array:
-        """Which units keep a weight: a uint8 array of 0 and 1 with as many numbers as units."""
+        """Returns a uint8 array with 1 for each unit in which a weight is kept, otherwise 0."""
         kept = np.zeros(self.units(mask.shape), np.uint8)
         kept[self.unit_of(mask.shape)[mask != 0]] = 1
         return kept
 
     def spread(self, units: Array, mask: Array) -> Array:
-        """The mask of the weights of kept units, without those that are pruned already.
+        """Returns the mask that keeps the weights of kept units, except those already pruned.
 
         Args:
-          units: 0/1 array of the units.
+          units: 0/1 array with a number for each unit.
           mask: 0/1 array of the weight's shape.
 
         Returns:
@@ -127,30 +127,30 @@ class Structure:
         return np.where(mask != 0, units.ravel()[self.unit_of(mask.shape)], 0).astype(np.uint8)
 
     def _sums(self, array: Array) -> Any:
-        # One number a unit.
+        # The sum over the weights of each unit.
         return np.bincount(self.unit_of(array.shape).ravel(), weights=array.ravel())
 
     # Masks.
 
     def prune(self, scores: Array, mask: Array, level: int, rounds: int) -> Array:
-        """The mask of a level, if `by_rounds`; see `core.pruning.prune` for the arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must say what a level prunes")
+        """Returns the mask of a level if `by_rounds`; arguments as for `core.pruning.prune`."""
+        raise NotImplementedError(f"{type(self).__name__} must define prune to prune by rounds")
 
     def obeys(self, mask: Array) -> bool:
-        """Whether a mask, of a shape that fits, has the structure."""
+        """Whether a mask has the structure; its shape must fit."""
         whole = self.spread(self.kept_units(mask), np.ones_like(mask))
         return bool(np.array_equal(whole != 0, mask != 0))
 
     def shuffled(self, mask: Array, rng: np.random.Generator) -> Array:
-        """A mask in the structure that keeps as many weights, anywhere that it allows.
+        """Returns a random mask in the structure that keeps as many weights.
 
-        Units change places with those of their size.
+        Kept units are permuted among units of the same size.
 
         Args:
-          mask: 0/1 array; of any shape, if nothing is pruned.
-          rng: draws the places.
+          mask: 0/1 array.  If nothing is pruned, its shape need not fit.
+          rng: the random generator.
         """
-        if np.all(mask):  # A weight that stays dense need not fit.
+        if np.all(mask):  # The shape of a weight that stays dense need not fit.
             return mask
         units, sizes = self.kept_units(mask), self._sums(np.ones(mask.shape))
         for size in np.unique(sizes):
@@ -162,13 +162,13 @@ class Structure:
 def check_structures(structures: Mapping[str, Structure],
                      shapes: Mapping[str, tuple[int, ...]], fraction: Mapping[str, float],
                      scope: str, rounds: int) -> None:
-    """Makes sure that a search can prune every weight in its structure.
+    """Raises LotteryError if a search cannot prune every weight in its structure.
 
     Args:
       structures: weight name -> structure.
       shapes: weight name -> shape.
-      fraction: weight name -> share of the remaining weights that a round prunes.  Where it is
-        0 nothing is pruned, so that any shape will do.
+      fraction: weight name -> fraction of the remaining weights that a round prunes.  If it is 0,
+        the weight stays dense and may have any shape.
       scope: where scores are compared, see `core.pruning`.
       rounds: how many times weights are pruned.
 
@@ -194,14 +194,14 @@ def check_structures(structures: Mapping[str, Structure],
 
 
 def check_fits(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Makes sure that every weight can be pruned in a structure.
+    """Raises LotteryError if a weight cannot be pruned in a structure.
 
     Args:
       structure: the structure.
       shapes: weight name -> shape.
 
     Raises:
-      LotteryError: if one cannot; it names them all.
+      LotteryError: if a shape does not fit; the message names all such weights.
 
     Example:
       >>> from lth_keras.core.structures.words import parse

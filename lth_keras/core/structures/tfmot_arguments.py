@@ -1,4 +1,4 @@
-"""Checks of the arguments that tfmot has for structures, and what is kept of them in a file."""
+"""Checks tfmot's arguments for structures, and says which of them a saved model stores."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from lth_keras.arguments import check_choice
 from lth_keras.errors import LotteryError
 
 POOLINGS = ("AVG", "MAX")
-_MOST = 9999  # Far beyond any hardware's.
+_MOST = 9999  # Far more than any hardware uses.
 
 
 def check_pair(name: str, value: Any, example: tuple[int, int]) -> tuple[int, int]:
-    """Returns two whole numbers as a tuple.
+    """Returns a pair of whole numbers as a tuple.
 
     Args:
-      name: what they are called where the user gave them.
-      value: anything.
-      example: what they may look like, for the message.
+      name: the name of the argument, for the message.
+      value: the value to check.
+      example: an allowed value, for the message.
 
     Raises:
       LotteryError: if they are not two whole numbers in [1, 9999].
@@ -32,18 +32,21 @@ def check_pair(name: str, value: Any, example: tuple[int, int]) -> tuple[int, in
 
 
 def check_pooling(value: Any) -> None:
-    """Makes sure that a block's score is asked for as the average or as the maximum.
+    """Raises LotteryError if a value is not a kind of block pooling.
 
     Raises:
-      LotteryError: if not.
+      LotteryError: if it is neither "AVG" nor "MAX".
+
+    Example:
+      >>> check_pooling("MAX")
     """
     check_choice("block_pooling_type", value, POOLINGS)
 
 
 def pooling_option(pooling: str) -> dict[str, str]:
-    """What a file keeps of `block_pooling_type`: nothing if it is tfmot's default.
+    """Returns the stored arguments for `block_pooling_type`: none for tfmot's default.
 
-    Structures without blocks have it too, since tfmot's wrappers may be given it with any.
+    Structures without blocks have it too, because tfmot's wrappers accept it with any.
 
     Example:
       >>> pooling_option("AVG"), pooling_option("MAX")

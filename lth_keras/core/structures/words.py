@@ -1,6 +1,6 @@
-"""The registry: structures by their words, as in `--set structure=2:4`, or by arguments.
+"""The registry of structures: finds them by word, as in `--set structure=2:4`, or by arguments.
 
-A word is what configurations, tickets and saved models hold of a structure.
+Configurations, tickets and saved models store a structure as its word.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,16 @@ Kind = TypeVar("Kind", bound=type[Structure])
 
 
 def register(kind: Kind) -> Kind:
-    """Makes a kind of structure known by its words.
+    """Registers a class of structures.
+
+    Args:
+      kind: a subclass of `Structure`.
+
+    Returns:
+      The class, so that this can be used as a decorator.
 
     Raises:
-      LotteryError: if the words are taken.
+      LotteryError: if its word is taken.
 
     Example:
       >>> import numpy as np
@@ -39,8 +45,8 @@ def register(kind: Kind) -> Kind:
       'matrices'
     """
     if kind.word in KINDS:
-        raise LotteryError("A structure's words are taken once. Received: "
-                           f"{kind.word!r} again, of {kind.__name__}.")
+        raise LotteryError("A structure's word must be new. Received: "
+                           f"{kind.word!r} of {kind.__name__}, which is taken.")
     KINDS[kind.word] = kind
     return kind
 
@@ -50,10 +56,10 @@ for _kind in (SingleWeights, MByN, Blocks):
 
 
 def parse(word: Any) -> Structure:
-    """The structure of a word.
+    """Returns the structure that a word names.
 
     Raises:
-      LotteryError: if it is no structure's; the message says what words there are.
+      LotteryError: if it names none; the message lists the words that exist.
 
     Example:
       >>> parse("2:4"), parse("block_4x1_max").block_pooling_type, parse("none").is_none
@@ -67,7 +73,7 @@ def parse(word: Any) -> Structure:
 
 
 def known() -> str:
-    """The words of all structures, for messages and help.
+    """Lists the words of all structures, for messages and help.
 
     Example:
       >>> known()[:64]
@@ -79,16 +85,17 @@ def known() -> str:
 
 def of_arguments(block_size: Any = (1, 1), block_pooling_type: str = "AVG",
                  sparsity_m_by_n: Any = None, structure: "str | None" = None) -> Structure:
-    """The structure that arguments of `lth.prune_low_magnitude` ask for: tfmot's, or a word.
+    """Returns the structure that the arguments of `lth.prune_low_magnitude` select.
 
     Args:
       block_size: inputs and outputs of a block, each >= 1.
-      block_pooling_type: "AVG" or "MAX" of its weights' scores is that of a block.
-      sparsity_m_by_n: (m, n) for m pruned of every n, 1 <= m < n; or None.
-      structure: the word of a structure, in place of the others; or None.
+      block_pooling_type: whether a block's score is the mean ("AVG") or the maximum ("MAX") of its
+        weights' scores.
+      sparsity_m_by_n: (m, n) to prune m of every n weights, 1 <= m < n; or None.
+      structure: the word of a structure, instead of the other arguments; or None.
 
     Raises:
-      LotteryError: for other values, or if they ask for two structures.
+      LotteryError: if a value is not allowed, or the arguments select two structures.
 
     Example:
       >>> [str(of_arguments()), str(of_arguments((1, 4))), str(of_arguments(structure="2:4"))]
@@ -107,13 +114,19 @@ def of_arguments(block_size: Any = (1, 1), block_pooling_type: str = "AVG",
     if structure is None:
         return asked
     if asked != NONE:
-        raise LotteryError("A structure is asked for by structure= or by tfmot's arguments, not "
+        raise LotteryError("A structure is selected by structure= or by tfmot's arguments, not "
                            f"by both. Received: structure={structure!r:.100} and {asked.options}.")
     return parse(structure)
 
 
 def named(structures: Mapping[str, Structure]) -> dict[str, Any]:
-    """The structures as a ticket's provenance has them: one word, or one a weight; {} for none.
+    """Describes structures for a ticket's provenance.
+
+    Args:
+      structures: weight name -> structure.
+
+    Returns:
+      {} if no weight has one; otherwise {"structure": WORD}, or weight name -> word if they differ.
 
     Example:
       >>> named({"a": parse("2:4"), "b": parse("2:4")}), named({"a": NONE})

@@ -1,20 +1,21 @@
-"""A search made in `fit`, as a report reads it: from its workdir, or from the callback's memory.
+"""Searches in `fit` as reports read them: from a workdir, or from the memory of the callback.
 
-`results` and `curves` give it the columns that a run of `lth run` has, so that tables, verdicts
-and pictures need to know one schema:
+`results` and `curves` have the columns of an `lth run`, so that tables, verdicts and figures need
+only one schema:
 
     replicate, branch, branch_index      one replicate of the branch "ticket"
-    level, density, early_stop_step,     as the callback's own results have them
+    level, density, early_stop_step,     as in the callback's own results
     val_loss_min, seconds
-    diverged_at_step                     the steps of a round that diverged
-    test_accuracy_*, train_accuracy_*    NaN: a fit sees no test set
-    steps, epochs, loss, val_loss, ...   what the fit measured besides, at the end of each round
+    diverged_at_step                     the number of steps of a round that diverged
+    test_accuracy_*, train_accuracy_*    NaN, since a fit is given no test set
+    steps, epochs, loss, val_loss, ...   further measurements, at the end of each round
     val_accuracy_early_stop, ...         the validation metrics of the epoch of early_stop_step
 
-Old workdirs need no conversion, since all of this is computed when they are read.
+All of this is computed when a workdir is read, so workdirs of earlier versions work too.
 """
 
 import dataclasses
+import functools
 import io
 import math
 import os
@@ -28,29 +29,28 @@ import pandas as pd
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
-from lth_keras.experiments.results.record import COLUMNS
+from lth_keras.experiments.results.record import COLUMNS, table
 from lth_keras.files import atomic, checksums, state_file
 from lth_keras.files.json_checks import is_of, is_whole, NUMBER, NUMBER_OR_NONE
-from lth_keras.files.state_file import ticket_name
-from lth_keras.files.ticket import Ticket
+from lth_keras.files.ticket import MOST_BYTES, Ticket, ticket_name
 from lth_keras.files.workdir_lock import START, STATE
 
-EARLY = "_early_stop"  # What the names of metrics at the early stop end with.
-_MOST_TICKET, _MOST_TABLE = 2**32, 2**24  # Bytes.
+EARLY = "_early_stop"  # The suffix of metrics at the early stop.
+_MOST_TABLE = 2**24  # Bytes of results.csv: some 100,000 levels.
 _KNOWN = ("level", "density", "steps", "epochs", "early_stop_step", "val_loss_min", "diverged",
           "seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fit:
-    """What is known of a search in `fit`.
+    """A search in `fit`.
 
     Attributes:
-      settings: what the search was asked for, and what it trained with: name -> JSON value.
-      rows: a mapping a finished level, as `LotteryTicketCallback.results` has them.
-      history: Keras' History: name -> a value an epoch.
-      versions: of the packages that it ran with: package -> version.
-      files: the mark of each file of its workdir that its state vouches for, by name.
+      settings: the settings of the search and of its training, as JSON values by name.
+      rows: the rows of `LotteryTicketCallback.results`, one mapping for each finished level.
+      history: Keras' History: name -> one value for each epoch.
+      versions: package -> version that it was trained with.
+      files: the marks of the files in its workdir, by name.
     """
 
     settings: Mapping[str, Any]
@@ -61,24 +61,24 @@ class Fit:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The settings by name, those of the schedule among them."""
+        """The settings by name, with those of the schedule beside the others."""
         schedule = self.settings.get("schedule")
         return {**(schedule if isinstance(schedule, Mapping) else {}),
                 **{name: value for name, value in self.settings.items() if name != "schedule"}}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that replicates of one search share: all but the seed."""
+        """The settings that replicates of one search have in common: all but the seed."""
         return {name: value for name, value in self.plain.items() if name != "seed"}
 
     @property
     def origin(self) -> tuple[Any, str]:
-        """What two searches that are not copies of each other differ in: the seed or theta_k."""
+        """The seed and the mark of theta_k: equal only for copies of one search."""
         return self.plain.get("seed"), self.files.get(START, "")
 
     @property
     def length(self) -> str:
-        """How long a round is at most, in words; "" if that is not known."""
+        """The greatest length of a round in words, such as "2 epochs a round"; "" if unknown."""
         for name in ("epochs_per_round", "steps_per_round"):
             count, unit = self.plain.get(name), name.partition("_")[0]
             if count is not None:
@@ -87,7 +87,7 @@ class Fit:
 
     @property
     def lacks_curves(self) -> str:
-        """Why no learning curves can be drawn, as a sentence; "" if they can."""
+        """A sentence that says why learning curves cannot be drawn; "" if they can."""
         if self.plain.get("epochs_per_round") is None:
             return ("The learning curves are left out: rounds are counted in steps, and Keras' "
                     "history does not say at which step an epoch ended.")
@@ -105,17 +105,16 @@ def is_fit(root: pathlib.Path) -> bool:
 
 
 def read(root: pathlib.Path) -> Fit:
-    """The search that lies in a workdir, which may go on meanwhile.
+    """Reads a search from its workdir.  The search may still be going on.
 
     Raises:
-      WorkdirError: if a file is missing, a link, damaged or foreign; it names the file.
+      WorkdirError: if a file is missing, a link, damaged, or not one of a search; the message names
+        the file.
     """
     path = root / STATE
-    try:
+    with atomic.explained(functools.partial(_damaged, path)):
         atomic.refuse_links(root, path)
         state = state_file.decode(state_file.STATE.load(path))
-    except (LotteryError, OSError) as error:
-        raise _damaged(path, getattr(error, "strerror", None) or str(error)) from None
     rows = [*state.rows, *([_row(state.round)] if state.round["over"] else [])]
     if not all(is_whole(row.get("level")) and is_of(row.get("density"), NUMBER) for row in rows):
         raise _damaged(path, "holds rows without a level or a density")
@@ -125,30 +124,32 @@ def read(root: pathlib.Path) -> Fit:
 
 
 def read_ticket(root: pathlib.Path, fit: Fit, level: int) -> Ticket:
-    """The ticket of a level of a search in `fit`.
+    """Reads the ticket of a level.
+
+    Args:
+      root: the workdir.
+      fit: the search in it.
+      level: the level.
 
     Raises:
-      WorkdirError: if the search has not come to it, or the file is not what was written.
+      WorkdirError: if the search has not reached the level, or the file was changed after it was
+        written.
     """
     name = ticket_name(level)
     if name not in fit.files:
-        raise WorkdirError("A ticket is there once its level is reached. "
+        raise WorkdirError("A ticket exists once its level is reached. "
                            f"Received: {root}, level {level}.")
-    try:
+    with atomic.explained(functools.partial(_damaged, root / name)):
         return Ticket.from_bytes(
-            checksums.read_marked(root / name, fit.files[name], root, _MOST_TICKET))
-    except ValueError as error:
-        raise _damaged(root / name, str(error)) from None
-    except OSError as error:
-        raise _damaged(root / name, atomic.damage(error) or error.strerror or str(error)) from None
+            checksums.read_marked(root / name, fit.files[name], root, MOST_BYTES))
 
 
 def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
-    """A row a finished level, with the columns of a run's results first; see the module.
+    """Returns a table with one row for each finished level; for its columns see the module.
 
     Args:
       fit: the search.
-      replicate: its number among those that are reported together.
+      replicate: the number of the search among those that are reported together.
 
     Example:
       >>> fit = Fit({}, [{"level": 0, "density": 1.0, "steps": 8, "epochs": 2, "seconds": 0.5,
@@ -172,19 +173,30 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
             "diverged_at_step": row.get("steps") if diverged else None,
             "steps": row.get("steps"), "epochs": row.get("epochs"),
             **({} if diverged else {**own, **_at_early_stop(fit, places.get(row["level"], []))})})
-    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *more])
-    measures = [*COLUMNS[COLUMNS.index("density"):], *more]
-    table[measures] = table[measures].apply(pd.to_numeric).astype(float)
-    return table
+    found = table(rows)
+    measures = found.columns[COLUMNS.index("density"):]
+    found[measures] = found[measures].astype(float)
+    return found
 
 
 def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
-    """Losses and accuracies at the end of each epoch of the finished levels.
+    """Returns the losses and accuracies at the end of each epoch of the finished levels.
+
+    Args:
+      fit: the search.
+      replicate: the number of the search among those that are reported together.
 
     Returns:
-      The columns of `store.curves`; steps count from the round's start.  NaN where the fit has no
-      metric whose name says accuracy.  No rows where `Fit.lacks_curves` says why.
+      A table with the columns of `store.curves`; steps count from the start of the round.
+      Accuracies are NaN if no metric's name contains "acc".  The table is empty if
+      `Fit.lacks_curves` gives a reason.
+
+    Example:
+      >>> fit = Fit({"epochs_per_round": 2},
+      ...           [{"level": 0, "density": 1.0, "steps": 8, "epochs": 2}],
+      ...           {"level": [0, 0], "val_loss": [0.5, 0.25]})
+      >>> curves(fit)[["step", "val_loss"]].values.tolist()
+      [[4.0, 0.5], [8.0, 0.25]]
     """
     keys = ["replicate", "level", "branch", "branch_index"]
     accuracy = next((name for name in fit.history
@@ -204,7 +216,8 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
 
 
 def _epochs(fit: Fit) -> dict[int, list[int]]:
-    # Level -> the places of its epochs in the history, where the history has all of them.
+    # Level -> the indices of its epochs in the history, for levels that have as many there as their
+    # row counts. A round that ends within an epoch has one more or less.
     history = fit.history
     levels, losses = history.get("level", []), history.get("val_loss", [])
     if len(levels) != len(losses):
@@ -218,7 +231,7 @@ def _epochs(fit: Fit) -> dict[int, list[int]]:
 
 
 def _at_early_stop(fit: Fit, places: Sequence[int]) -> dict[str, float]:
-    # The validation metrics of the epoch whose validation loss is the first least one.
+    # The validation metrics of the epoch with the least validation loss; of equal ones the first.
     losses = [_value(fit.history, "val_loss", place) for place in places]
     if not np.isfinite(losses).any():
         return {}
@@ -235,12 +248,13 @@ def _value(history: Mapping[str, Sequence[Any]], name: str, place: int) -> float
 
 
 def _number(value: Any) -> Any:
-    # Keras' History holds NumPy's numbers too.
+    # Keras' History contains NumPy numbers too.
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _row(last: Mapping[str, Any]) -> dict[str, Any]:
-    # The row of a round that is over, as `keras2.fit.round_record.Round.row` gives it.
+    # The row of a finished round, like that of `keras2.fit.round_record.Round.row`, which this
+    # package cannot import.
     loss, step = last["best"] or (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},
             "early_stop_step": step, "val_loss_min": loss, **last["logs"], "diverged": False}
@@ -248,8 +262,8 @@ def _row(last: Mapping[str, Any]) -> dict[str, Any]:
 
 def _diverged(root: pathlib.Path, last: Mapping[str, Any],
               there: "set[int]") -> list[dict[str, Any]]:
-    # A round that diverged is not saved, so that the search can go on from the epoch before.
-    # Only results.csv has it, which is not vouched for: one row of it is used, if it fits.
+    # A round that diverged is not saved, so that the search can be resumed before it.  Only
+    # results.csv contains it, which has no checksum: its last row is used if it fits the state.
     try:
         data = atomic.read(root / "results.csv", _MOST_TABLE, root)
         rows = pd.read_csv(io.BytesIO(data)).tail(1).to_dict("records")
@@ -272,5 +286,5 @@ def _versions(root: pathlib.Path, fit: Fit) -> dict[str, str]:
 
 
 def _damaged(path: pathlib.Path, why: str) -> WorkdirError:
-    return WorkdirError(f"{path}: {why.rstrip('.')}. Bring the file back, or run the fit again in "
-                        "another workdir.")
+    return WorkdirError(f"{path}: {why.rstrip('.')}. Restore the file from a copy, or run the fit "
+                        "again in another workdir.")

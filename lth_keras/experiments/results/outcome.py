@@ -1,4 +1,4 @@
-"""The input (`Start`) and result (`Outcome`) of one training, as workers and the store see them."""
+"""What a training starts from, and what it leaves behind, as workers and the store see them."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Outcome:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Start:
+class StartingPoint:
     """What a training starts from.
 
     Attributes:

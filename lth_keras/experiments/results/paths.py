@@ -1,18 +1,18 @@
-"""The files of a run's workdir: where they lie, and how they are read, as they may be anything.
+"""The files of a run's workdir: their paths, and functions that read them as untrusted.
 
-    .lock                                         who uses it (`files.workdir_lock`)
-    config.json                                   the configuration last asked for, sealed
-    results.csv                                   a row a trained network, made from the records
-    replicate_0/level_03/ticket.safetensors       theta_0 and the mask of that level
-    replicate_0/level_03/ticket_0/trained.safetensors   its trained weights, and the mask
-    replicate_0/level_03/reinit_0/curve.csv       loss and accuracy over its training
-    replicate_0/level_03/reinit_0/result.json     its record; once this is there, it is done
-    plots/                                        the pictures
-    analysis/                                     what `lth analyse` gave
-    deployment/                                   what `lth report --deployment` exported
+    .lock                                         locked by the process that runs
+    config.json                                   the configuration of the last run, sealed
+    results.csv                                   a row for each training, made from the records
+    replicate_0/level_03/ticket.safetensors       theta_0 and the mask of the level
+    replicate_0/level_03/ticket_0/trained.safetensors   its trained weights and the mask
+    replicate_0/level_03/reinit_0/curve.csv       loss and accuracy during its training
+    replicate_0/level_03/reinit_0/result.json     its record, which marks the training as finished
+    plots/                                        figures and report.html
+    analysis/                                     the results of `lth analyse`
+    deployment/                                   the files that `lth report --deployment` exports
 
-What is read is checked against its SHA-256, is of a bounded size, and lies in the workdir
-itself, not behind a link.  What does not pass is a `DamagedError` that names the file.
+Every file is checked against its SHA-256, has a size limit, and must not be a link or behind one.
+Otherwise a `DamagedError` names the file.
 """
 
 import contextlib
@@ -31,8 +31,10 @@ from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import record
 from lth_keras.experiments.results.record import Record
 from lth_keras.files import atomic, checksums, workdir_lock
+from lth_keras.files.ticket import ticket_name
 
-# All that a run and its reports write, by the path in the workdir; `deployment` is an export's.
+# All files that a run and its reports write, by their path in the workdir, except for `deployment`,
+# whose files the export checks.
 FILES = re.compile(r"""
     config\.json | results\.csv
     | plots / ( (summary|curves|figure_[0-9]+)\.png | report\.html )
@@ -45,40 +47,57 @@ FILES = re.compile(r"""
 FOLDERS = re.compile(
     r"plots|analysis|replicate_[0-9]{1,9}(/level_[0-9]{1,9}(/\w[\w.]*_[0-9]{1,9})?)?", re.ASCII)
 CURVE_COLUMNS = ("step", "loss", "accuracy", "val_loss", "val_accuracy")
-MOST_TABLE = 2**28  # Bytes of results.csv: some two million trainings.
-_MOST_TEXT = 2**16  # Bytes of a configuration or a record: they have some 1,000.
+_MOST_TABLE = 2**28  # Bytes of results.csv: some two million trainings.
+_MOST_TEXT = 2**16  # Bytes of a configuration or a record, which have about 1,000.
 
 
 class DamagedError(WorkdirError):
-    """A file of a workdir that is not what was written there.
+    """A file of a workdir was changed, damaged or deleted after it was written.
 
     Attributes:
       path: the file.
       why: what is wrong with it.
+
+    Example:
+      >>> str(DamagedError(pathlib.Path("runs/config.json"), "is missing"))
+      'runs/config.json is missing. Give `lth run` --repair to make only damaged files again.'
     """
 
     def __init__(self, path: pathlib.Path, why: str):
-        super().__init__(f"{path} {why}. Give `lth run` --repair to make it again, and nothing "
-                         "else.")
+        super().__init__(f"{path} {why}. Give `lth run` --repair to make only damaged files again.")
         self.path, self.why = path, why
 
 
 def ticket_path(root: pathlib.Path, replicate: int, level: int) -> pathlib.Path:
-    """Where the ticket of a level lies."""
-    return root / f"replicate_{replicate}" / f"level_{level:02d}" / "ticket.safetensors"
+    """Returns the path of a level's ticket.
+
+    Example:
+      >>> ticket_path(pathlib.Path("runs"), replicate=0, level=3).as_posix()
+      'runs/replicate_0/level_03/ticket.safetensors'
+    """
+    return root / f"replicate_{replicate}" / ticket_name(level)
 
 
 def folder(root: pathlib.Path, training: Training) -> pathlib.Path:
-    """Where the results of a training lie."""
+    """Returns the folder with the results of a training.
+
+    Example:
+      >>> folder(pathlib.Path("runs"), Training(0, 3, "reinit", 1)).as_posix()
+      'runs/replicate_0/level_03/reinit_1'
+    """
     level = ticket_path(root, training.replicate, training.level).parent
     return level / f"{training.branch}_{training.branch_index}"
 
 
 def places(root: pathlib.Path, training: Training) -> dict[str, pathlib.Path]:
-    """Where the files of a training lie, in the order in which they are written.
+    """Returns the paths of a training's files, in the order in which they are written.
 
     Returns:
-      "record", and what that vouches for by the names of its marks: see `record.Record`.
+      Name -> path: the names of the marks of `record.Record`, then "record".
+
+    Example:
+      >>> list(places(pathlib.Path("runs"), Training(0, 3)))
+      ['ticket', 'following', 'trained', 'curve', 'record']
     """
     own, replicate, level = folder(root, training), training.replicate, training.level
     return {"ticket": ticket_path(root, replicate, level),
@@ -88,25 +107,33 @@ def places(root: pathlib.Path, training: Training) -> dict[str, pathlib.Path]:
 
 
 def found(root: pathlib.Path) -> dict[Training, pathlib.Path]:
-    """The trainings that have a record in a workdir, by replicate, level and branch."""
+    """Finds the trainings with a record in a workdir.
+
+    Returns:
+      Training -> path of its record, ordered by replicate, level and branch.
+    """
     there: dict[Training, pathlib.Path] = {}
     for path in root.glob("replicate_*/level_*/*/result.json"):
         if match := FILES.fullmatch(path.relative_to(root).as_posix()):
             training = Training(int(match["replicate"]), int(match["level"]), match["branch"],
                                 int(match["branch_index"]))
-            if path.parent == folder(root, training):  # A copy beside it is not a result.
+            # Not a copy of the folder under another name, such as level_3 beside level_03.
+            if path.parent == folder(root, training):
                 there[training] = path
     return dict(sorted(there.items(), key=lambda item: dataclasses.astuple(item[0])))
 
 
 def first_replicate(root: pathlib.Path) -> int:
-    """The number of the first replicate that a workdir has a record of; 0 if it has none."""
+    """Returns the number of the first replicate with a record in a workdir; 0 if there is none."""
     return min((training.replicate for training in found(root)), default=0)
 
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Makes a DamagedError of what is wrong with a file that is read, if it can be repaired."""
+    """Turns errors of reading a file into DamagedError, if repairing the workdir would help.
+
+    Any other OSError, such as a lack of permission, is left as it is: the file may be undamaged.
+    """
     try:
         yield
     except LotteryError:
@@ -127,41 +154,59 @@ def check_inside(root: pathlib.Path, path: pathlib.Path) -> None:
 
 
 def read_within(root: pathlib.Path, path: pathlib.Path, most: int) -> bytes:
-    """The bytes of a file of a workdir.
+    """Reads a file of a workdir.
+
+    Args:
+      root: the workdir.
+      path: the file in it.
+      most: the largest size allowed, in bytes.
 
     Raises:
-      DamagedError: if it is not there, no plain file, behind a link, or larger than `most`.
-      OSError: if it is there and cannot be read.
+      DamagedError: if the file is missing, not a plain file, behind a link, or too large.
+      OSError: if it cannot be read for another reason.
     """
     with _naming(path):
         return atomic.read(path, most, root)
 
 
-def read_marked(root: pathlib.Path, path: pathlib.Path, mark: str) -> bytes:
-    """The bytes of a file of a workdir that a record vouches for by its mark.
+def read_results(root: pathlib.Path) -> bytes:
+    """Reads results.csv of a workdir.
 
     Raises:
-      DamagedError: as `read_within` does, or if it has another mark.
-      OSError: if it is there and cannot be read.
+      DamagedError: see `read_within`.
+    """
+    return read_within(root, root / "results.csv", _MOST_TABLE)
+
+
+def read_marked(root: pathlib.Path, path: pathlib.Path, mark: str) -> bytes:
+    """Reads a file of a workdir and checks the mark that its record has of it.
+
+    Raises:
+      DamagedError: see `read_within`; also if the mark differs.
+      OSError: if the file cannot be read for another reason.
     """
     with _naming(path):
         return checksums.read_marked(path, mark, root)
 
 
 def require(root: pathlib.Path) -> None:
-    """Raises WorkdirError if a folder is not the workdir of a run that began."""
+    """Raises WorkdirError if a folder is not the workdir of a run that has begun."""
     if not os.path.lexists(root / "config.json"):
         raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
                            f"Received: {root}.")
 
 
 def read_config(root: pathlib.Path, asked: "Config | None" = None) -> Config:
-    """The configuration of a workdir.
+    """Reads the configuration of a workdir.
+
+    Args:
+      root: the workdir.
+      asked: the configuration that it must have; None if it may have any.
 
     Raises:
-      DamagedError: if it is not what was written.
-      WorkdirError: if it is of a version that did not seal it, or of another experiment than the
-        one that is asked for; it says what differs.
+      DamagedError: if config.json was changed after it was written.
+      WorkdirError: if it was written by a version that did not seal it, or differs from the
+        configuration asked for; the message lists the differences.
     """
     path = root / "config.json"
     data = read_within(root, path, _MOST_TEXT)
@@ -187,7 +232,17 @@ def _refuse_earlier(path: pathlib.Path, data: bytes) -> None:
 
 def read_record(root: pathlib.Path, training: Training,
                 fingerprint: "str | None" = None) -> Record:
-    """The record of a training that is done, checked to be of it and of the fingerprint."""
+    """Reads the record of a finished training.
+
+    Args:
+      root: the workdir.
+      training: the training.
+      fingerprint: the fingerprint that its configuration must have; None if it may have any.
+
+    Raises:
+      DamagedError: if the record was changed after it was written, or is of another training or
+        configuration.
+    """
     path = places(root, training)["record"]
     with _naming(path):
         read = record.decode(atomic.read(path, _MOST_TEXT, root))
@@ -199,7 +254,16 @@ def read_record(root: pathlib.Path, training: Training,
 
 
 def read_curve(root: pathlib.Path, training: Training, mark: str) -> pd.DataFrame:
-    """The curve of a training, checked against its record's mark of it."""
+    """Reads the learning curve of a training.
+
+    Args:
+      root: the workdir.
+      training: the training.
+      mark: the mark of the curve in the training's record.
+
+    Raises:
+      DamagedError: if the curve was changed after it was written.
+    """
     path = places(root, training)["curve"]
     data = read_marked(root, path, mark)
     try:

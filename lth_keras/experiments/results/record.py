@@ -1,14 +1,16 @@
-"""The record of a training: its row, and the files that it vouches for.
+"""The record of a training: its row of results, and the marks of its files.
 
-A record is sealed (`files.checksums.seal`) and holds the marks (`files.checksums.mark`) of
-the ticket that the training started from, of its curve, of its trained weights, and of the
-ticket that it was pruned to.  So a workdir is a chain, in which every file that is damaged,
-foreign or gone is noticed.
+A record is sealed (`files.checksums.seal`) and lists the marks (`files.checksums.mark`) of the
+ticket that the training started from, its curve, its trained weights, and the ticket that it was
+pruned to.  So the records form a chain: every file that is damaged, replaced or missing is noticed.
 """
 
 import dataclasses
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import pandas as pd
 
 from lth_keras.experiments.config.branches import MOST_LEVEL
 from lth_keras.experiments.config.trainings import Training
@@ -18,7 +20,7 @@ from lth_keras.files.json_checks import is_whole, misfits
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
-STEP, DENSITY = "test_accuracy_step_", "density_"  # What further columns begin with.
+STEP, DENSITY = "test_accuracy_step_", "density_"  # The prefixes of further columns.
 FORMAT = 2
 _MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}")
 _MOST_MORE = 10_000
@@ -26,18 +28,18 @@ _MOST_MORE = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What is kept of a finished training.
+    """The record of a finished training.
 
     Attributes:
-      row: its row of results.csv, with all of COLUMNS, then test_accuracy_step_N for each of
-        the configuration's measured_steps (None for one before the step it began at) and
-        density_WEIGHT for each weight with a mask.  A training that diverged has no measures
-        but its densities and seconds: the others are None.
-      fingerprint: of the configuration it belongs to.
-      ticket: mark of the ticket of its level.
-      curve: mark of its curve.
-      following: mark of the ticket of the next level, if it was pruned to one.
-      trained: mark of its trained weights, if they are kept.
+      row: its row of results.csv: all of COLUMNS, then test_accuracy_step_N for each of the
+        configuration's measured_steps (None for steps before the training began) and density_WEIGHT
+        for each weight with a mask.  If the training diverged, all measures but densities and
+        seconds are None.
+      fingerprint: the fingerprint of its configuration.
+      ticket: the mark of the ticket that it started from.
+      curve: the mark of its curve.
+      following: the mark of the next level's ticket, if it was pruned.
+      trained: the mark of its trained weights, if they were kept.
     """
 
     row: dict[str, Any]
@@ -49,26 +51,26 @@ class Record:
 
     @property
     def training(self) -> Training:
-        """Which training it is of."""
+        """The training that it is the record of."""
         return Training(*(self.row[field.name] for field in dataclasses.fields(Training)))
 
     @property
     def diverged_at(self) -> "int | None":
-        """The step at which it was found to be no longer finite, or None."""
+        """The step at which the loss or weights were found not to be finite, or None."""
         step: int | None = self.row["diverged_at_step"]
         return step
 
     def encode(self) -> str:
-        """The text of its file."""
+        """Returns the text of its file."""
         plain = dataclasses.asdict(self)
         return checksums.seal({"format": FORMAT, **plain})
 
 
 def decode(data: bytes) -> Record:
-    """The record in a file's bytes, which may be anything.
+    """Reads a record from a file's bytes, which may be anything.
 
     Raises:
-      ValueError: if they are no whole record; what is wrong, in a few words.
+      ValueError: if they are not a whole record; it says in a few words what is wrong.
     """
     content = checksums.unseal(data)
     version, row = content.pop("format", None), content.get("row")
@@ -89,6 +91,25 @@ def decode(data: bytes) -> Record:
     return Record(**content)
 
 
+def table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Makes the table of results: COLUMNS first, then further columns, with measures as numbers.
+
+    Args:
+      rows: one mapping for each training; a column that it lacks is empty.
+
+    Example:
+      >>> table([{"replicate": 0, "branch": "ticket", "level": 1, "density": 0.5, "loss": 2}])[
+      ...     ["branch", "level", "density", "loss"]].values.tolist()
+      [['ticket', 1, 0.5, 2]]
+    """
+    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    made = pd.DataFrame(list(rows), columns=[*COLUMNS, *more])
+    measures = [*COLUMNS[COLUMNS.index("density"):], *more]
+    # A column that is None in every row would otherwise be of type object.
+    made[measures] = made[measures].apply(pd.to_numeric)
+    return made
+
+
 def _is_finite(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300
 
@@ -101,7 +122,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\w[\w.]{0,49}", value, re.ASCII) is not None
 
 
-# What a record holds, as `json_checks.is_of` takes it.
+# The shapes of a record's parts, see `json_checks.is_of`.
 _MEASURES: dict[str, Any] = {
     "early_stop_step": is_whole, "val_loss_min": _is_finite, "test_accuracy_early_stop": _is_share,
     "test_accuracy_final": _is_share, "train_accuracy_final": _is_share}

@@ -1,9 +1,9 @@
-"""Repair: what of a workdir is not what was written, and taking that away to be done again.
+"""Finds the damaged files of a workdir, and deletes them so that a run makes them again.
 
-A record vouches for its curve, its trained weights, the ticket it started from and the one
-that it was pruned to, so a workdir is a chain.  What is damaged goes, with the record that vouched
-for it; what is intact stays.  The run then does again what has no record: to the same bits,
-as a training depends on nothing but the configuration and its ticket.
+A record lists the marks of its curve, its trained weights, the ticket that it started from and the
+one that it was pruned to, so that damage to any of them is noticed.  A damaged file is deleted with
+the record that lists it; all else stays.  The run then repeats the trainings without a record, with
+the same bits, since a training depends only on the configuration and its ticket.
 """
 
 import contextlib
@@ -25,17 +25,21 @@ from lth_keras.files import atomic, checksums, workdir_lock
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """A file that is not what was written.
+    """A damaged file.
 
     Attributes:
       path: the file.
       why: what is wrong with it.
-      voids: the training that is to be done again for it, or None.
+      invalidates: the training that must be repeated to make the file again, or None.
+
+    Example:
+      >>> print(Damage(pathlib.Path("level_03/ticket.safetensors"), "is missing"))
+      level_03/ticket.safetensors is missing
     """
 
     path: pathlib.Path
     why: str
-    voids: Training | None = None
+    invalidates: Training | None = None
 
     def __str__(self) -> str:
         return f"{self.path} {self.why}"
@@ -43,20 +47,20 @@ class Damage:
 
 def prepare(root: pathlib.Path, config: Config, repairs: bool, dry: bool,
             say: Callable[[str], None]) -> list[Damage]:
-    """Makes a workdir ready for a run: sound, and without what a killed process left.
+    """Makes a workdir ready for a run: repairs damage, and deletes what killed processes left.
 
     Args:
-      root: the folder; it need not be there.
-      config: what is to be run in it.
-      repairs: whether damage is to be repaired.
-      dry: whether damage is only to be said.
-      say: is told of it.
+      root: the folder, which need not exist.
+      config: the configuration of the run.
+      repairs: whether to repair damage.
+      dry: whether to report damage without repairing it.
+      say: a function that reports a line to the user.
 
     Returns:
       The damage that was found.
 
     Raises:
-      DamagedError: if there is damage and it is not to be repaired; it names the first file.
+      DamagedError: if there is damage and `repairs` is false; it names the first file.
     """
     damages = check(root, config)
     if damages and not repairs:
@@ -65,40 +69,41 @@ def prepare(root: pathlib.Path, config: Config, repairs: bool, dry: bool,
     if repairs and not damages:
         made = os.path.lexists(root / "results.csv") and store.results_stale(root)
         say(f"Nothing in {root} is damaged" + (
-            ", but for results.csv, which is made anew of the records." if made else "."))
+            ", except for results.csv, which is made again from the records." if made else "."))
     known: list[Damage] = []
     while damages:
-        void = {damage.voids for damage in known} - {None}
+        # Not what is missing only because a record was deleted for damage reported before.
+        repeated = {damage.invalidates for damage in known} - {None}
         for damage in damages:
-            if damage.voids not in void:
+            if damage.invalidates not in repeated:
                 say(f"damaged: {damage}")
         known += damages
         if dry:
             return known
-        mend(root, config, damages)
-        # A link may have hidden others.
+        remove_damaged(root, config, damages)
+        # A link that was deleted may have hidden further damage.
         damages = [damage for damage in check(root, config) if damage not in known]
     if not dry:
-        tidy(root)
+        remove_leftovers(root)
     return known
 
 
 def check(root: pathlib.Path, config: Config) -> list[Damage]:
-    """All damage of a workdir; nothing is written.
+    """Finds all damage of a workdir, and writes nothing.
 
     Args:
-      root: the folder; it need not be there.
-      config: what is to be run in it.
+      root: the folder, which need not exist.
+      config: the configuration of the run.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings, or of an earlier version, or a
-        search in `fit`.
-      OSError: if a file cannot be read, for want of permission or of a sound disk.
+      WorkdirError: if the folder is the workdir of a run with other settings or of an earlier
+        version, or of a search in `fit`.
+      OSError: if a file cannot be read, because of its permissions or the disk.
     """
     workdir_lock.refuse_other(root, workdir_lock.RUN)
     damages = _Damages()
     _check_places(root, damages)
-    if damages:  # They hide what else there is; a second look finds it.
+    if damages:  # Links and files in the place of folders hide others, found by a second check.
         return [*damages.values()]
     records: dict[Training, Record] = {}
     for training in paths.found(root):
@@ -116,46 +121,48 @@ def check(root: pathlib.Path, config: Config) -> list[Damage]:
 
 
 class _Damages(dict[pathlib.Path, Damage]):
-    """What is found, by file; what was found of a file first stands."""
+    """The damage found, by file; for each file, the first that was found."""
 
-    def add(self, path: pathlib.Path, why: str, voids: Training | None = None) -> None:
-        self.setdefault(path, Damage(path, why, voids))
+    def add(self, path: pathlib.Path, why: str, invalidates: Training | None = None) -> None:
+        self.setdefault(path, Damage(path, why, invalidates))
 
     @contextlib.contextmanager
-    def of(self, voids: Training | None) -> Iterator[None]:
-        """Adds what is damaged among that which is read."""
+    def of(self, invalidates: Training | None) -> Iterator[None]:
+        """A context that adds a DamagedError raised in it."""
         try:
             yield
         except DamagedError as error:
-            self.add(error.path, error.why, voids)
+            self.add(error.path, error.why, invalidates)
 
 
-def mend(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
-    """Takes away what is damaged, and the records that vouched for it.
+def remove_damaged(root: pathlib.Path, config: Config, damages: list[Damage]) -> None:
+    """Deletes damaged files and the records that list them.
 
     Raises:
-      OSError: if something cannot be taken away.
+      OSError: if a file cannot be deleted.
     """
     for damage in damages:
-        if damage.voids:  # First: without its record the rest is as if never done.
-            places(root, damage.voids)["record"].unlink(missing_ok=True)
+        # The record first: if the process is killed after it, the training counts as not finished.
+        if damage.invalidates:
+            places(root, damage.invalidates)["record"].unlink(missing_ok=True)
         if damage.path.name == "config.json" and not damage.path.is_symlink():
             atomic.write(damage.path, checksums.seal(config.to_dict()))
         else:
             damage.path.unlink(missing_ok=True)
-    if not (root / "results.csv").is_symlink():  # Made anew, so that it names none of those.
+    # Written again by the run, without the rows of deleted records.
+    if not (root / "results.csv").is_symlink():
         (root / "results.csv").unlink(missing_ok=True)
 
 
-def tidy(root: pathlib.Path) -> None:
-    """Takes away the temporary files that a killed process left."""
+def remove_leftovers(root: pathlib.Path) -> None:
+    """Deletes the temporary files that killed processes left behind."""
     atomic.remove_unfinished(root, _walk(root), FILES)
 
 
 def _walk(root: pathlib.Path) -> Iterator[pathlib.Path]:
-    # Everything in the folders of a run; what a link leads to is not in it.
+    # Everything in the folders of a run, without following links or entering users' folders.
     def stop(error: OSError) -> None:
-        if error.filename != os.fspath(root):  # Which need not be there yet.
+        if error.filename != os.fspath(root):  # The workdir itself need not exist yet.
             raise error
     for top, folders, names in os.walk(root, onerror=stop):
         here = pathlib.Path(top)
@@ -170,7 +177,7 @@ def _check_places(root: pathlib.Path, damages: _Damages) -> None:
         is_folder = FOLDERS.fullmatch(name) is not None
         if is_folder or FILES.fullmatch(name):
             if path.is_symlink():
-                damages.add(path, "is a link, and what is in a workdir lies there itself")
+                damages.add(path, atomic.IS_A_LINK)
             elif path.is_dir() != is_folder:
                 damages.add(path, "is not a folder" if is_folder else "is not a file")
 
@@ -178,7 +185,7 @@ def _check_places(root: pathlib.Path, damages: _Damages) -> None:
 def _check_config(root: pathlib.Path, config: Config, records: dict[Training, Record],
                   damages: _Damages) -> None:
     if not (root / "config.json").exists() and not records and not damages:
-        return  # A run that has not begun.
+        return  # The run has not begun.
     with damages.of(None):
         try:
             paths.read_config(root, config)
@@ -192,24 +199,24 @@ def _check_config(root: pathlib.Path, config: Config, records: dict[Training, Re
 
 def _check_chains(root: pathlib.Path, config: Config, records: dict[Training, Record],
                   damages: _Damages) -> None:
-    # Every level stands on the training below it that its ticket was made from.  Results.csv is
-    # made from the records, after them: it never has a row that they have not.
-    told = dict.fromkeys(_in_results(root), "results.csv has its row")
+    # Every level has its ticket from a training of the level below.  results.csv is written after
+    # the records, so a training that it lists and that has no record has lost it.
+    expected = dict.fromkeys(_in_results(root), "results.csv has its row")
     for training, record in records.items():
         if training.level:
             below = chain(config, training.replicate, training.level - 1)
-            told[below] = f"level {training.level} was trained from its ticket"
+            expected[below] = f"level {training.level} was trained from its ticket"
             if below in records and records[below].following != record.ticket:
                 damages.add(places(root, training)["record"],
                             "was trained from another ticket than its level's", training)
-    for training, why in told.items():
+    for training, why in expected.items():
         if training not in records:
             damages.add(places(root, training)["record"], f"is missing, though {why}", training)
 
 
 def _in_results(root: pathlib.Path) -> list[Training]:
     try:
-        data = paths.read_within(root, root / "results.csv", paths.MOST_TABLE)
+        data = paths.read_results(root)
         named = [Training(int(row["replicate"]), int(row["level"]), row["branch"],
                           int(row["branch_index"]))
                  for row in csv.DictReader(io.StringIO(data.decode()))
@@ -217,12 +224,13 @@ def _in_results(root: pathlib.Path) -> list[Training]:
         return [training for training in named if FILES.fullmatch(
             places(root, training)["record"].relative_to(root).as_posix())]
     except (DamagedError, ValueError, TypeError, csv.Error):
-        return []  # It is written anew.
+        return []  # It will be written again.
 
 
 def _check_files(root: pathlib.Path, config: Config, records: dict[Training, Record],
                  damages: _Damages) -> None:
-    # What each record vouches for, once, with the training that makes it again.
+    # Each file is read once, although several records list it; with the training that makes it
+    # again.
     marks: dict[pathlib.Path, tuple[str, Training]] = {}
     for training, record in records.items():
         with damages.of(training):
@@ -231,7 +239,7 @@ def _check_files(root: pathlib.Path, config: Config, records: dict[Training, Rec
             if mark := getattr(record, name):
                 marks[places(root, training)[name]] = mark, training
     for training, record in records.items():
-        # If the record that made it is damaged: that training is done again, and makes it.
+        # Only if the record of the training that made it is damaged: that one will be repeated.
         maker = chain(config, training.replicate, max(0, training.level - 1))
         marks.setdefault(places(root, training)["ticket"], (record.ticket, maker))
     for path, (mark, maker) in marks.items():

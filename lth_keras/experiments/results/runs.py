@@ -30,9 +30,8 @@ from lth_keras.experiments.results import fits, paths, store
 from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge, Verdict
-from lth_keras.files.ticket import Ticket
+from lth_keras.files.ticket import MOST_BYTES, Ticket
 
-_MOST_TICKET = 2**32  # The largest ticket that is read, in bytes.
 # Settings that a legend never names: the title has them, or they do not change the training.
 _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 _TITLED: dict[str, Mapping[str, Strategy | Retraining]] = {
@@ -206,7 +205,7 @@ def versions(root: pathlib.Path) -> dict[str, str]:
     """
     path = paths.ticket_path(root, paths.first_replicate(root), 0)
     try:
-        found = Ticket.from_bytes(paths.read_within(root, path, _MOST_TICKET)).provenance
+        found = Ticket.from_bytes(paths.read_within(root, path, MOST_BYTES)).provenance
     except (LotteryError, OSError):
         return {}
     said = found.get("versions")

@@ -1,7 +1,7 @@
-"""The results of a run in its workdir: what finishes a training, and what is read of those done.
+"""Stores the results of a run's trainings in its workdir, and reads those of finished trainings.
 
-Every file is whole or absent, and what a record vouches for was written before it.  A run
-goes on from what it finds here: nothing else tells it what has been done.
+Every file is whole or absent, and a record is written after all files that it lists.  A training is
+finished if and only if its record exists; from that alone a run knows where to continue.
 """
 
 import dataclasses
@@ -15,14 +15,8 @@ from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths, record
-from lth_keras.experiments.results.paths import (
-    CURVE_COLUMNS,
-    DamagedError,
-    found,
-    MOST_TABLE,
-    read_within,
-)
-from lth_keras.experiments.results.record import COLUMNS, DENSITY, Record, STEP
+from lth_keras.experiments.results.paths import CURVE_COLUMNS, DamagedError, found
+from lth_keras.experiments.results.record import COLUMNS, DENSITY, Record, STEP, table
 from lth_keras.files import atomic, checksums, workdir_lock
 from lth_keras.files.ticket import Ticket
 
@@ -30,15 +24,16 @@ _KEYS = ["replicate", "level", "branch", "branch_index"]
 
 
 class Store:
-    """The results of one run, in its workdir.
+    """The workdir of one run.
 
     Args:
       root: the folder.
       config: the run's configuration.
 
     Raises:
-      WorkdirError: if the folder holds a run of other settings, or a search in `fit`; a
-        DamagedError, if its configuration is not what was written.
+      WorkdirError: if the folder is the workdir of a run with other settings or of a search in
+        `fit`.
+      DamagedError: if its configuration was changed after it was written.
     """
 
     def __init__(self, root: "str | os.PathLike[str]", config: Config):
@@ -49,10 +44,12 @@ class Store:
             paths.read_config(self.root, config)
 
     def begin(self) -> None:
-        """Makes the folder the run's: only now, so that a run that fails to start leaves none.
+        """Writes the configuration, which makes the folder the run's workdir.
+
+        This is separate from construction so that a run that fails to start leaves no folder.
 
         Raises:
-          WorkdirError: if it cannot be written.
+          WorkdirError: if the folder cannot be written.
         """
         try:
             atomic.write(self.root / "config.json", checksums.seal(self._config.to_dict()))
@@ -61,7 +58,7 @@ class Store:
                                f"{self.root}: {error.strerror}.") from None
 
     def ticket(self, replicate: int, level: int) -> pathlib.Path:
-        """Where the ticket of a level lies."""
+        """Returns the path of a level's ticket."""
         return paths.ticket_path(self.root, replicate, level)
 
     def is_done(self, training: Training) -> bool:
@@ -69,18 +66,21 @@ class Store:
         return paths.places(self.root, training)["record"].exists()
 
     def record(self, training: Training) -> Record:
-        """The record of a training that is done.
+        """Reads the record of a finished training.
 
         Raises:
-          DamagedError: if it is not what was written, or of other settings.
+          DamagedError: if it was changed after it was written, or is of other settings.
         """
         return paths.read_record(self.root, training, self._config.fingerprint)
 
     def read_ticket(self, replicate: int, level: int) -> tuple[Ticket, str]:
-        """The ticket of a level > 0, as a training below it was pruned to, and its mark.
+        """Reads the ticket of a level > 0.
+
+        Returns:
+          The ticket, and its mark in the record of the training that was pruned to it.
 
         Raises:
-          DamagedError: if it is not what was written.
+          DamagedError: if it was changed after it was written.
         """
         path = self.ticket(replicate, level)
         following = self.record(chain(self._config, replicate, level - 1)).following
@@ -89,10 +89,11 @@ class Store:
         return Ticket.from_bytes(paths.read_marked(self.root, path, following)), following
 
     def read_trained(self, training: Training) -> Ticket:
-        """The trained weights of a training that is done, with its masks.
+        """Reads the trained weights and the masks of a finished training.
 
         Raises:
-          WorkdirError: if they were not kept; a DamagedError, if they are not what was written.
+          WorkdirError: if they were not kept.
+          DamagedError: if they were changed after they were written.
         """
         mark = self.record(training).trained
         if mark is None:
@@ -104,28 +105,30 @@ class Store:
     def finish(self, training: Training, result: dict[str, Any], curve: pd.DataFrame,
                start: "Ticket | str", *, following: "Ticket | None" = None,
                trained: "Ticket | None" = None) -> list[Training]:
-        """Keeps what a training leaves; its record is written last and marks it done.
+        """Writes the results of a training; its record, written last, marks it as finished.
 
         Args:
-          training: which.
+          training: the training.
           result: its measures, by column.
-          curve: loss and accuracy over its steps.
-          start: the ticket of its level if it drew it, or else the mark of the one that
-            `read_ticket` gave it.
-          following: the ticket of the next level, if it was pruned to one.
+          curve: its learning curve.
+          start: the ticket of its level if the training drew it; otherwise the mark that
+            `read_ticket` returned with it.
+          following: the ticket of the next level, if the training was pruned.
           trained: its trained weights and its masks, if they are kept.
 
         Returns:
-          Trainings that were done from another ticket than `following`, and are no more: all
-          levels above.  There are none unless a training was done again to other bits.
+          The trainings of higher levels whose records were deleted because they started from
+          another ticket than `following`.  There are none unless the training was repeated with
+          other bits.
 
         Raises:
-          DamagedError: if the ticket of its level is not the one that it started from any more.
+          DamagedError: if the ticket of its level was changed since the training started.
         """
         places = paths.places(self.root, training)
+        # A record must not list a ticket that the training did not start from.
         if isinstance(start, str):
             paths.read_marked(self.root, places["ticket"], start)
-        # The last level is followed by a ticket too, so that more rounds can go on from it.
+        # The last level has a following ticket too, so that a run with more rounds can continue.
         tickets = {"ticket": start, "following": following, "trained": trained}
         contents = {name: given.to_bytes() for name, given in tickets.items()
                     if isinstance(given, Ticket)}
@@ -137,18 +140,20 @@ class Store:
             name: checksums.mark(data) for name, data in contents.items()}}
         contents["record"] = Record(row, self._config.fingerprint, **marks).encode().encode()
         try:
-            record.decode(contents["record"])  # What could not be read again is not written.
+            record.decode(contents["record"])  # Fails now rather than when the run is resumed.
         except ValueError as error:
             raise LotteryError(f"A training's record {error}. Received: {row}.") from None
-        gone = self._forget_above(training, marks.get("following")) \
+        deleted = self._delete_records_above(training, marks.get("following")) \
             if training == chain(self._config, training.replicate, training.level) else []
         for name, path in places.items():
             if name in contents:
                 atomic.write(path, contents[name])
         write_results(self.root)
-        return gone
+        return deleted
 
-    def _forget_above(self, training: Training, following: "str | None") -> list[Training]:
+    def _delete_records_above(self, training: Training,
+                              following: "str | None") -> list[Training]:
+        # Higher levels that started from another ticket would be rows of no search that was run.
         above = {other: path for other, path in found(self.root).items()
                  if other.replicate == training.replicate and other.level > training.level}
         if all(self.record(other).ticket == following for other in above
@@ -160,51 +165,53 @@ class Store:
 
 
 def results(root: "str | os.PathLike[str]", fingerprint: "str | None" = None) -> pd.DataFrame:
-    """The rows of the trainings done in a workdir, by replicate, level and branch.
+    """Reads the rows of all finished trainings of a workdir.
+
+    Args:
+      root: the workdir.
+      fingerprint: the fingerprint that their configuration must have; None if it may have any.
+
+    Returns:
+      The table of results.csv, ordered by replicate, level and branch.
 
     Raises:
-      DamagedError: if a record is not what was written, or not of the fingerprint.
+      DamagedError: if a record was changed after it was written, or has another fingerprint.
     """
     root = pathlib.Path(root)
     rows = [paths.read_record(root, training, fingerprint).row for training in found(root)]
-    more = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *more])
-    measures = [*COLUMNS[COLUMNS.index("density"):], *more]
-    table[measures] = table[measures].apply(pd.to_numeric)
-    table = table.astype({"diverged_at_step": float})
-    return table.sort_values(["replicate", "level", "branch", "branch_index"], ignore_index=True)
+    return table(rows).astype({"diverged_at_step": float}).sort_values(_KEYS, ignore_index=True)
 
 
 def write_results(root: pathlib.Path) -> None:
-    """Writes results.csv from the trainings that are done."""
+    """Writes results.csv from the records of the finished trainings."""
     paths.check_inside(root, root / "results.csv")
     atomic.write(root / "results.csv", _results_csv(results(root)))
 
 
 def results_stale(root: pathlib.Path) -> bool:
-    """Whether results.csv is not what the trainings that are done say."""
+    """Whether results.csv differs from the records of the finished trainings."""
     try:
-        data = read_within(root, root / "results.csv", MOST_TABLE)
+        data = paths.read_results(root)
     except DamagedError:
         return True
     return data != _results_csv(results(root)).encode()
 
 
 def _results_csv(table: pd.DataFrame) -> str:
-    # Steps are whole numbers, or empty.
+    # "Int64" has a missing value; with NaN the steps would be written as floats.
     steps = {"early_stop_step": "Int64", "diverged_at_step": "Int64"}
     return table.astype(steps).to_csv(index=False)
 
 
 def curves(root: "str | os.PathLike[str]") -> pd.DataFrame:
-    """The learning curves of the trainings done in a workdir, one under the other.
+    """Reads the learning curves of all finished trainings of a workdir into one table.
 
     Returns:
-      Columns replicate, level, branch, branch_index, then those of the curves: step,
-      loss, accuracy, val_loss, val_accuracy; rows in the order of the former.
+      A table with the columns replicate, level, branch, branch_index, by which it is ordered, and
+      those of the curves: step, loss, accuracy, val_loss, val_accuracy.
 
     Raises:
-      DamagedError: if a curve or its record is not what was written.
+      DamagedError: if a curve or its record was changed after it was written.
     """
     root = pathlib.Path(root)
     tables = {dataclasses.astuple(training):

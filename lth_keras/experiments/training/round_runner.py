@@ -30,7 +30,7 @@ from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
-from lth_keras.experiments.results.outcome import Outcome, Speed, Start
+from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.results.record import DENSITY
 from lth_keras.experiments.training import data_feed, models
 from lth_keras.experiments.training.datasets import Data
@@ -81,7 +81,7 @@ class RoundRunner:
         ticket = self._first_ticket(0)
         return self._trainer.measure(self._plan(training, ticket.weights, ticket.masks))
 
-    def train(self, training: Training, start: Start,
+    def train(self, training: Training, start: StartingPoint,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:
         """Runs one round from a ticket, or trains a control.
 
@@ -126,12 +126,13 @@ class RoundRunner:
         masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
         return Ticket(drawn, masks, 0, self._provenance(training, pruned_after={}))
 
-    def _has_taken(self, training: Training, start: Start) -> bool:
+    def _has_taken(self, training: Training, start: StartingPoint) -> bool:
         # A single ticket file that is trained for an export comes without the networks that the
         # next ticket would need.
         return all(other.level in start.taken for other in takes_from(self._config, training))
 
-    def _begin(self, training: Training, ticket: Ticket, start: Start) -> tuple[Arrays, Arrays]:
+    def _begin(self, training: Training, ticket: Ticket,
+               start: StartingPoint) -> tuple[Arrays, Arrays]:
         # Returns the weights and masks to train from.
         if training.branch in CONTROLS:
             fresh = models.initial_weights(self._model, self._rng(training, "init"))
@@ -159,7 +160,7 @@ class RoundRunner:
                     **dataclasses.asdict(span(config, training, masks)))
 
     def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,
-                     start: Start) -> Ticket:
+                     start: StartingPoint) -> Ticket:
         rng = self._rng(training, "criterion")
         ended = FinishedRound(training.level, ticket.masks, trained.rewound or ticket.weights,
                               trained.weights, _weights(start.taken))

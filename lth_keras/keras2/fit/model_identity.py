@@ -1,4 +1,4 @@
-"""What makes a compiled model the same in another process, as far as it can be told."""
+"""Describes and captures a compiled model, to recognise it in another process."""
 
 import json
 import weakref
@@ -17,7 +17,15 @@ from lth_keras.keras2.rewinding import Snapshot
 
 
 def of(model: Any) -> dict[str, Any]:
-    """What of a compiled model decides the bits of its training: JSON values by name."""
+    """Returns the properties of a compiled model that decide the bits of its training.
+
+    Args:
+      model: the model, wrapped and compiled.
+
+    Returns:
+      Name -> JSON value; equal for equal models.  The code of a user's layers and losses is not
+      described.
+    """
     shapes = {name: [list(variable.shape), str(variable.dtype)]
               for name, variable in named_weights(model).items()}
     weights = masked(model)
@@ -32,7 +40,8 @@ def of(model: Any) -> dict[str, Any]:
     return settings | _first[optimizer]
 
 
-# Each optimizer's settings when it was first seen: a config tells the learning rate of now.
+# Each optimizer's settings when it was first seen, because get_config returns the current learning
+# rate, which a schedule or a user may have changed since.
 _first: "weakref.WeakKeyDictionary[Any, dict[str, Any]]" = weakref.WeakKeyDictionary()
 
 
@@ -45,7 +54,7 @@ def _config(optimizer: Any) -> dict[str, Any]:
 
 
 def _described(value: Any) -> Any:
-    # Without addresses, so that the same script gives the same description.
+    # As JSON without memory addresses, so that the same script gives the same description.
     def other(value: Any) -> Any:
         if isinstance(value, np.generic):
             return value.item()
@@ -55,11 +64,14 @@ def _described(value: Any) -> Any:
 
 
 def captured(model: Any, beside: Sequence[Any]) -> dict[str, Any]:
-    """What a `State` holds of a model, by the state's own names.
+    """Captures a model for a `State`.
 
     Args:
       model: the model, wrapped and compiled.
-      beside: what is kept of it beside its weights: see `State.draws`; variables.
+      beside: the variables to save besides weights and optimizers; see `State.draws`.
+
+    Returns:
+      Attribute of `State` -> value.
     """
     now = Snapshot.of(model, rewinds=False)
     thresholds = {name: rewinding.stored(item.threshold) for name, item in masked(model).items()}
@@ -69,14 +81,14 @@ def captured(model: Any, beside: Sequence[Any]) -> dict[str, Any]:
 
 
 def broken_rule(state: State, here: Mapping[str, Any]) -> str | None:
-    """What a state that was found breaks, if it cannot be one of this model; or None.
+    """Returns the rule that a state breaks if it cannot be of this model; None if it can.
 
     Args:
-      state: of the search that a workdir holds.
-      here: what is `captured` of the model.
+      state: the state in a workdir.
+      here: what `captured` returns for the model.
     """
     files: list[Any] = [state, *state.tickets, *([state.start] if state.start else [])]
-    if not all(_form(vars(file)[name]) == _form(here[name])
+    if not all(_shapes_and_types(vars(file)[name]) == _shapes_and_types(here[name])
                for file in files for name in here.keys() & vars(file)):
         return "its arrays must be those of the model and its optimizer"
     masks = state.tickets[-1].masks if state.tickets else here["masks"]
@@ -88,10 +100,10 @@ def broken_rule(state: State, here: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _form(part: Any) -> Any:
-    # Of arrays by name, arrays in order, or counters: the names, shapes and types.
+def _shapes_and_types(part: Any) -> Any:
+    # The names, shapes and types of arrays by name, arrays in order, or counters.
     if isinstance(part, Mapping):
-        return {name: _form(item) for name, item in part.items()}
+        return {name: _shapes_and_types(item) for name, item in part.items()}
     if isinstance(part, list):
-        return [*map(_form, part)]
+        return [*map(_shapes_and_types, part)]
     return (part.shape, part.dtype) if isinstance(part, np.ndarray) else type(part)

@@ -1,4 +1,4 @@
-"""The record of a search in `fit`: how long each round was, and what Keras measured."""
+"""Records the rounds of a search in `fit`: their lengths, and the metrics that Keras measured."""
 
 import dataclasses
 import math
@@ -13,19 +13,19 @@ from lth_keras.keras2.rewinding import Restored
 
 @dataclasses.dataclass
 class Round:
-    """One level's training as it goes on.
+    """The training of one level.
 
     Attributes:
       level: how many times the network has been pruned.
-      density: the fraction of prunable weights kept.
+      density: the fraction of prunable weights kept, in [0, 1].
       steps: optimizer steps so far.
-      epochs: whole epochs so far.
+      epochs: finished epochs so far.
       over: whether the next batch belongs to the next round.
       loss: the training loss that Keras last logged, or None.
-      diverged: whether it ended with a loss or weights that are not finite.
-      seconds: those that it took before this process, or in all when it is over.
+      diverged: whether the round ended with a loss or weights that are not finite.
+      seconds: its duration in earlier processes; when it is over, its whole duration.
       logs: the metrics of the last epoch.
-      best: the least validation loss and the step of it, or None.
+      best: the least validation loss and its step, or None.
     """
 
     level: int
@@ -41,7 +41,7 @@ class Round:
     _began: float | None = dataclasses.field(default_factory=time.perf_counter)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
-        """Counts an epoch and keeps its metrics.
+        """Counts a finished epoch and stores its metrics.
 
         Example:
           >>> record = Round(level=0, density=1.0, steps=10)
@@ -51,16 +51,17 @@ class Round:
         """
         self.epochs += 1
         self.loss = logs.get("loss", self.loss)
-        # A metric may be an array, one number a class; the table has room for one number.
+        # Not metrics that are arrays, such as one number for each class: a table cell has one
+        # number.
         self.logs = {name: float(value) for name, value in logs.items()
                      if name not in ("level", "density") and np.ndim(value) == 0}
         loss = self.logs.get("val_loss", math.nan)
-        # The first of equal minima, as the paper's criterion finds it afterwards.
+        # "<": of equal minima the first counts, as in the paper's early-stopping criterion.
         if loss < (self.best[0] if self.best else math.inf):
             self.best = [loss, self.steps]
 
     def end(self) -> None:
-        """Ends the round; its clock stands still from now on."""
+        """Ends the round and stops its clock."""
         self.seconds, self._began, self.over = self._passed(), None, True
 
     @property
@@ -69,18 +70,18 @@ class Round:
         return self.loss is not None and not math.isfinite(float(self.loss))
 
     def metrics(self) -> dict[str, Any]:
-        """What the round measured; nothing that depends on the clock."""
+        """Returns what the round measured without its duration, so that equal rounds are equal."""
         loss, step = self.best or (None, None)
         return {"level": self.level, "density": self.density, "steps": self.steps,
                 "epochs": self.epochs, "early_stop_step": step, "val_loss_min": loss,
                 **self.logs}
 
     def row(self) -> dict[str, Any]:
-        """The round's row of the results table."""
+        """Returns the round's row of the results table."""
         return {**self.metrics(), "diverged": self.diverged, "seconds": self._passed()}
 
     def to_dict(self) -> dict[str, Any]:
-        """The round as plain data, to go on from elsewhere."""
+        """Returns the round as JSON values, to be resumed in another process."""
         kept = ("level", "density", "steps", "epochs", "over", "loss", "seconds", "logs", "best")
         return {name: getattr(self, name) for name in kept} | {
             "loss": None if self.loss is None else float(self.loss),
@@ -88,7 +89,7 @@ class Round:
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Round":
-        """The round of `to_dict`.
+        """Makes a round from what `to_dict` returned; its clock runs on if it is not over.
 
         Example:
           >>> record = Round(level=2, density=0.64, steps=10, over=True)
@@ -106,10 +107,10 @@ class Progress:
     """How far a search in `fit` has come.
 
     Attributes:
-      round: the record of the round in training.
-      rows: those of the rounds that are finished.
+      round: the current round.
+      rows: the rows of the finished rounds.
       restored: what each rewinding restored.
-      first_epoch: the first that `fit` trained, or None before it.
+      first_epoch: the first epoch that `fit` trained; None before it.
     """
 
     round: Round

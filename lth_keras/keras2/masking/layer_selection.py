@@ -1,6 +1,6 @@
-"""Which weights are pruned: by default the kernels of trainable layers.
+"""Selects the weights to prune: by default the kernels of trainable layers.
 
-A weight is prunable if it has rank 2 or more, is trained, and is not a bias, normalisation
+A weight is prunable if it has rank 2 or more, is trainable, and is not a bias, normalisation
 parameter, embedding or activation slope.  `include` adds layers that are left out by default
 (embeddings, frozen layers); `exclude` leaves layers dense.
 """
@@ -15,9 +15,10 @@ from lth_keras.keras2.masking.weight_names import is_graph, layer_names, parts, 
 
 Selector = str | type | Callable[[Any], bool]
 
-# What Keras' own layers call weights that are not kernels, whatever their rank: a bias of
-# MultiHeadAttention has rank 2, and so has that of a GRU.  Of a layer of the user's it is taken so
-# too, unless `include` names the layer.  The whole name counts: an "alpha_kernel" is a kernel.
+# The attributes of Keras' layers that hold other weights than kernels.  The rank does not tell
+# them: the biases of MultiHeadAttention and GRU have rank 2.  The names are also applied to users'
+# layers, unless `include` selects the layer.  Only whole names count: an "alpha_kernel" is a
+# kernel.
 _NOT_KERNELS = frozenset({"bias", "gamma", "beta", "alpha", "moving_mean", "moving_variance"})
 _OFF_BY_DEFAULT = {
     "Embedding": "an embedding, off by default: name it in include",
@@ -30,15 +31,21 @@ _OFF_BY_DEFAULT = {
 }
 
 
-def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
-    """The prunable weights of a layer, and why the others are not.
+def weights_of(layer: Any, included: bool = False) -> tuple[list[Slot], list[str]]:
+    """Finds the prunable weights of a layer.
 
     Args:
       layer: a built layer.
-      asked: whether the layer is named in `include`.
+      included: whether `include` selects the layer.
 
     Returns:
-      The slots of its prunable weights, and a line for each other weight.
+      The slots of its prunable weights, and for each other weight a line with the reason.
+
+    Example:
+      >>> layer = keras.layers.Dense(3)
+      >>> layer.build((None, 2))
+      >>> [slot.path for slot in weights_of(layer)[0]], weights_of(layer)[1]
+      (['kernel'], ['bias is of rank 1'])
     """
     chosen: list[Slot] = []
     reasons: list[str] = []
@@ -51,7 +58,7 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
         return chosen, [f"{slot.path} is not among its get_prunable_weights()"
                         for slot in slots(layer) if id(slot.variable) not in named]
     for slot in slots(layer):
-        reason = _reason(slot, id(slot.variable) in trained, asked)
+        reason = _reason(slot, id(slot.variable) in trained, included)
         if reason:
             reasons.append(f"{slot.path} is {reason}")
         else:
@@ -59,12 +66,12 @@ def weights_of(layer: Any, asked: bool = False) -> tuple[list[Slot], list[str]]:
     return chosen, reasons
 
 
-def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
+def _reason(slot: Slot, trained: bool, included: bool) -> str | None:
     if slot.variable.shape.rank is None or slot.variable.shape.rank < 2:
         return f"of rank {slot.variable.shape.rank}"
-    if slot.attribute.lstrip("_") in _NOT_KERNELS and not (asked and _is_users(slot.owner)):
+    if slot.attribute.lstrip("_") in _NOT_KERNELS and not (included and _is_users(slot.owner)):
         return "no kernel"
-    if asked:
+    if included:
         return None
     for base in type(slot.owner).__mro__:
         if base.__name__ in _OFF_BY_DEFAULT and base.__module__.startswith("tf_keras"):
@@ -75,19 +82,24 @@ def _reason(slot: Slot, trained: bool, asked: bool) -> str | None:
 
 
 def _is_users(layer: Any) -> bool:
-    # A class that Keras does not have, nor one that it stands on.
+    # Whether the class is a user's own. One that derives from a layer of Keras, such as Dense,
+    # counts as Keras': its attributes have Keras' names.
     return not any(base.__module__.startswith("tf_keras") and base.__name__ not in
                    ("Layer", "Model", "LayerVersionSelector") for base in type(layer).__mro__)
 
 
 def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[Selector]:
-    """The selectors that match a layer: its name, its type, or a function that is true of it.
+    """Returns the selectors that match a layer: its name, its type, or a function true of it.
 
     Args:
       layer: a layer.
-      selectors: what `include` or `exclude` were given.
-      name: the layer's name in its model, which a second build of it repeats: "dense" also where
-        Keras, which numbers over the whole process, says "dense_3".
+      selectors: the selectors in `include` or `exclude`.
+      name: the layer's name within its model, such as "dense" where Keras, which counts over the
+        whole process, says "dense_3".  Only this name is the same when the model is built again.
+
+    Example:
+      >>> matches(keras.layers.Dense(1, name="head"), ["head", "Conv2D", keras.layers.Dense])
+      ['head', <class 'tf_keras.src.layers.core.dense.Dense'>]
     """
     def means(selector: Selector) -> bool:
         if isinstance(selector, str):
@@ -99,10 +111,18 @@ def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[S
 
 
 def check_selectors(value: Any, name: str) -> Sequence[Selector]:
-    """Gives `include` or `exclude` as a sequence.
+    """Returns `include` or `exclude` as a sequence of selectors.
+
+    Args:
+      value: the value of the argument: one selector, or several.
+      name: the name of the argument, for the message.
 
     Raises:
-      LotteryError: if an entry is neither a name, a type of layer nor a function.
+      LotteryError: if a selector is not a name, a layer type or a function.
+
+    Example:
+      >>> check_selectors("head", "exclude")
+      ['head']
     """
     if value is None or isinstance(value, (int, float)):
         raise LotteryError(f"{name} takes layer names, layer types and functions of a layer. "
@@ -119,10 +139,10 @@ def check_selectors(value: Any, name: str) -> Sequence[Selector]:
 
 
 class Selection:
-    """Which weights of a model are pruned, by `include`, `exclude` and a pruning policy.
+    """Selects the weights of a model to prune, by `include`, `exclude` and a pruning policy.
 
-    A weight that several layers use is pruned in all of them or in none: `exclude` and the
-    policy override `include`, which overrides what is left out by default.
+    A weight that several layers share is pruned in all of them or in none.  `exclude` and the
+    policy override `include`, which overrides the defaults.
 
     Args:
       include, exclude, policy: as `lth.prune_low_magnitude` takes them.
@@ -143,16 +163,16 @@ class Selection:
         self._names: dict[int, str] = {}
         self.reasons: list[str] = []
 
-    def asked(self, layer: Any) -> bool:
-        """Whether `include` means this layer."""
-        return self._note(matches(layer, self._include, self._names.get(id(layer), "")))
+    def is_included(self, layer: Any) -> bool:
+        """Whether `include` selects this layer."""
+        return self._mark_used(matches(layer, self._include, self._names.get(id(layer), "")))
 
-    def refused(self, layer: Any) -> bool:
-        """Whether `exclude` means this layer."""
-        return self._note(matches(layer, self._exclude, self._names.get(id(layer), "")))
+    def is_excluded(self, layer: Any) -> bool:
+        """Whether `exclude` selects this layer."""
+        return self._mark_used(matches(layer, self._exclude, self._names.get(id(layer), "")))
 
-    def denied(self, layer: Any) -> str | None:
-        """Why the policy does not allow that a layer is pruned, or None if it does."""
+    def forbidden_by_policy(self, layer: Any) -> str | None:
+        """Returns why the policy forbids pruning a layer, or None if it does not."""
         if self._policy is None or self._policy.allow_pruning(layer):
             return None
         return f"not allowed by {type(self._policy).__name__}"
@@ -170,45 +190,53 @@ class Selection:
             raise LotteryError(f"The model must suit its {type(self._policy).__name__}. Received: "
                                f"{model.name!r}, of which that says: {error}.") from error
 
-    def _note(self, found: list[Selector]) -> bool:
-        # What was never noted matched no layer: see check_used.
+    def _mark_used(self, found: list[Selector]) -> bool:
+        # A selector that is never marked matched no layer, which check_used reports.
         self._used.update(id(selector) for selector in found)
         return bool(found)
 
     def weights(self, model: Any) -> set[int]:
-        """The ids of the variables to prune; `reasons` then tells of each layer without."""
-        votes: dict[int, tuple[int, bool]] = {}  # The strongest vote on a weight, and its sense.
+        """Returns the ids of the variables to prune, and fills `reasons`.
+
+        `reasons` gets a line for each layer without a weight to prune.
+
+        Raises:
+          LotteryError: if a selector of `include` matches only layers that cannot be pruned.
+        """
+        # The layers that share a weight vote on it: variable id -> (strength, whether to prune).
+        # An exclusion counts more than an inclusion, and that more than a default.
+        votes: dict[int, tuple[int, bool]] = {}
         self._names = layer_names(model)
-        fruitless: dict[int, tuple[Selector, list[str]]] = {}
-        fruitful: set[int] = set()
-        for layer, name, asked, refused in self._layers(model, "", False, False):
-            reason = "excluded" if refused else self.denied(layer)
-            chosen, reasons = ([], [reason]) if reason else weights_of(layer, asked)
+        unprunable: dict[int, tuple[Selector, list[str]]] = {}
+        effective: set[int] = set()
+        for layer, name, included, excluded in self._layers(model, "", False, False):
+            reason = "excluded" if excluded else self.forbidden_by_policy(layer)
+            chosen, reasons = ([], [reason]) if reason else weights_of(layer, included)
             yes = {id(slot.variable) for slot in chosen}
             for selector in matches(layer, self._include, self._names.get(id(layer), "")):
-                if chosen or refused:
-                    fruitful.add(id(selector))
+                if chosen or excluded:
+                    effective.add(id(selector))
                 else:
-                    fruitless.setdefault(id(selector), (selector, []))[1].append(
+                    unprunable.setdefault(id(selector), (selector, []))[1].append(
                         f"{name}: {'; '.join(reasons) or 'it has no weights'}")
             for slot in slots(layer):
                 key = id(slot.variable)
-                strength = 3 if reason else 2 if key in yes and asked else key not in yes
+                strength = 3 if reason else 2 if key in yes and included else key not in yes
                 votes[key] = max(votes.get(key, (-1, False)), (int(strength), key in yes))
             if not chosen:
                 self.reasons.append(f"{name} ({type(layer).__name__}): "
                                     f"{'; '.join(reasons) or 'it has no weights'}")
-        for key, (selector, why) in fruitless.items():
-            if key not in fruitful:
+        for key, (selector, why) in unprunable.items():
+            if key not in effective:
                 raise LotteryError("include must name layers with weights that can be pruned. "
-                                   f"Received: {selector!r}, of which there are none in "
+                                   f"Received: {selector!r}, which selects "
                                    f"{'; '.join(why[:3])}.")
         return {key for key, (_, yes) in votes.items() if yes}
 
-    def _layers(self, model: Any, prefix: str, asked: bool,
-                refused: bool) -> Iterator[tuple[Any, str, bool, bool]]:
+    def _layers(self, model: Any, prefix: str, included: bool,
+                excluded: bool) -> Iterator[tuple[Any, str, bool, bool]]:
         for layer, path in units(model, prefix, deep=False):
-            now = asked | self.asked(layer), refused | self.refused(layer)
+            now = included | self.is_included(layer), excluded | self.is_excluded(layer)
             if is_opened(layer, model):
                 yield from self._layers(layer, f"{path}/", *now)
             else:
@@ -218,7 +246,7 @@ class Selection:
         """Raises LotteryError if a selector matched no layer of any of the models or layers.
 
         Raises:
-          LotteryError: with the layers that there are.
+          LotteryError: if so; the message lists the layers.
         """
         unused = [selector for selector in (*self._include, *self._exclude)
                   if id(selector) not in self._used]
@@ -232,25 +260,32 @@ class Selection:
 
 
 def is_opened(layer: Any, model: Any) -> bool:
-    """Whether the layers within a layer of a model are wrapped one by one.
+    """Whether the layers inside a layer of a model are wrapped one by one, not all together.
 
-    Those of a subclassed model within another are; within a Sequential or functional model it is
-    wrapped as a whole, like any other layer.
+    They are in nested Sequential and functional models, and in a subclassed model inside another.
+    A subclassed model inside a Sequential or functional model is wrapped as a whole, like any
+    layer.
     """
     return is_graph(layer) or (isinstance(layer, keras.Model) and not is_graph(model))
 
 
 def units(model: Any, prefix: str = "", deep: bool = True,
           nested: bool = False) -> Iterator[tuple[Any, str]]:
-    """The layers of a model that are wrapped as a whole, with their paths.
+    """Yields the layers of a model that are wrapped as a whole, with their paths.
 
-    What lies inside a layer goes with it; nested models are opened.
+    Layers inside another layer are wrapped with it, but nested models are opened (`is_opened`).
 
     Args:
       model: a model, or a single layer.
-      prefix: what paths begin with.
-      deep: whether to open nested models, rather than give them.
-      nested: whether to give the nested models too.
+      prefix: the beginning of all paths.
+      deep: whether to yield the layers of nested models instead of the nested models.
+      nested: whether to yield nested models as well.
+
+    Example:
+      >>> inner = keras.Sequential([keras.layers.Dense(2, name="one")], name="inner")
+      >>> model = keras.Sequential([inner, keras.layers.Dense(1, name="two")])
+      >>> [path for _, path in units(model)]
+      ['inner/one', 'two']
     """
     if not isinstance(model, keras.Model):
         yield model, model.name

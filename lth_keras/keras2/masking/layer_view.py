@@ -1,7 +1,8 @@
-"""What a model's call reads from a wrapped layer: pruned weights come masked, at any depth.
+"""Reads attributes of a wrapped layer in a model's call, with pruned weights masked at any depth.
 
-A subclassed model may read `self.dense.kernel` in its call, or call a method of a layer.  Its
-wrapper lends the masked weights for that long, so that code written for the layer stays right.
+A subclassed model may read `self.dense.kernel` in its call, or call a method of a layer.  The
+wrapper then puts masked weights into the layer meanwhile, so that code written for the layer stays
+correct.
 """
 
 import contextlib
@@ -12,67 +13,69 @@ from typing import Any
 
 import tf_keras as keras
 
-_Lend = Callable[[], contextlib.AbstractContextManager[None]]
+_MaskWeights = Callable[[], contextlib.AbstractContextManager[None]]
 
 
-def seen(layer: Any, name: str, lend: _Lend) -> Any:
+def read_masked(layer: Any, name: str, mask_weights: _MaskWeights) -> Any:
     """Reads an attribute of a layer for a model's call, with masked weights.
 
     Args:
-      layer: a layer that is wrapped, or one within it.
-      name: of its attribute.
-      lend: makes a context in which the layer, and all within it, hold masked weights.
+      layer: a wrapped layer, or a layer inside it.
+      name: the name of the attribute.
+      mask_weights: returns a context in which the layer, and all layers inside it, hold masked
+        weights.
 
     Returns:
-      The attribute: a weight comes masked, a method runs in that context, and a layer is given
-      as a `Within`, of which the same holds.
+      The attribute: a weight is masked, a method will run in that context, and a layer is returned
+      as a `MaskedView`, whose attributes are read in the same way.
 
     Raises:
       AttributeError: if the layer has no such attribute.
     """
     value = getattr(layer, name)
+    # A method is not called yet, so the context must be entered when it is.
     if inspect.ismethod(value) and value.__self__ is layer:
-        return _lending(value, lend)
-    with lend():
-        return _seen_within(getattr(layer, name), lend)
+        return _masking(value, mask_weights)
+    with mask_weights():
+        return _masked_views(getattr(layer, name), mask_weights)
 
 
-class Within:
-    """Stands for a layer within a wrapped one, such as the cell of an LSTM, in a model's call."""
+class MaskedView:
+    """Takes the place of a layer inside a wrapped layer, such as the cell of an LSTM."""
 
-    def __init__(self, layer: Any, lend: _Lend):
-        vars(self).update(_layer=layer, _lend=lend)
+    def __init__(self, layer: Any, mask_weights: _MaskWeights):
+        vars(self).update(_layer=layer, _mask_weights=mask_weights)
 
     def __getattr__(self, name: str) -> Any:
-        return seen(self._layer, name, self._lend)
+        return read_masked(self._layer, name, self._mask_weights)
 
     def __setattr__(self, name: str, value: Any) -> None:
         setattr(self._layer, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._lend():
+        with self._mask_weights():
             return self._layer(*args, **kwargs)
 
 
-def _lending(method: Callable[..., Any], lend: _Lend) -> Callable[..., Any]:
+def _masking(method: Callable[..., Any], mask_weights: _MaskWeights) -> Callable[..., Any]:
     @functools.wraps(method)
-    def lent(*args: Any, **kwargs: Any) -> Any:
-        with lend():
+    def call_masked(*args: Any, **kwargs: Any) -> Any:
+        with mask_weights():
             return method(*args, **kwargs)
-    return lent
+    return call_masked
 
 
-def _seen_within(value: Any, lend: _Lend) -> Any:
-    """Replaces layers, in containers too, since a layer keeps its sublayers in lists as well."""
+def _masked_views(value: Any, mask_weights: _MaskWeights) -> Any:
+    """Replaces layers by views, also in containers, since layers keep sublayers in lists."""
     if isinstance(value, keras.layers.Layer):
-        return Within(value, lend)
+        return MaskedView(value, mask_weights)
     if not isinstance(value, (dict, list, tuple)):
         return value
     items = list(value.values() if isinstance(value, dict) else value)
-    found = [_seen_within(item, lend) for item in items]
+    found = [_masked_views(item, mask_weights) for item in items]
     if all(one is other for one, other in zip(items, found, strict=True)):
         return value
     if isinstance(value, dict):
         return dict(zip(value, found, strict=True))
-    # A named tuple's own method: its type is that of Keras, which tracks what it holds.
+    # _make works for Keras' tracking wrapper of named tuples too, whose class cannot be called.
     return value._make(found) if hasattr(value, "_make") else found

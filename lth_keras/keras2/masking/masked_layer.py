@@ -25,10 +25,10 @@ from lth_keras.core.structures.structure import check_fits
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection
-from lth_keras.keras2.masking.layer_view import seen
+from lth_keras.keras2.masking.layer_view import read_masked
 from lth_keras.keras2.masking.masked_weights import (
-    LentVariable,
     mask_penalties,
+    MaskedVariable,
     unmask_penalties,
     ZeroConstraint,
 )
@@ -173,11 +173,11 @@ class MaskedLayer(Wrapper):
         if not self.linked:
             self.layer(inputs, *args, **kwargs)
             self._link()
-        with self._lent(training):
+        with self._with_masked_weights(training):
             return self.layer(inputs, *args, **kwargs)
 
     @contextlib.contextmanager
-    def _lent(self, training: Any) -> Iterator[None]:
+    def _with_masked_weights(self, training: Any) -> Iterator[None]:
         # Attributes are replaced, and restored even if the call fails. All attributes that hold a
         # weight are, since some layers keep a second reference to it.
         constraints = self._all_constraints()
@@ -186,27 +186,27 @@ class MaskedLayer(Wrapper):
                 for slot in slots(self.layer, aliases=True) if id(slot.variable) in constraints}
         for constraint in constraints.values():
             constraint.use()
-        lent = {weight: LentVariable(constraint.weight, constraint, training is True)
+        stand_ins = {weight: MaskedVariable(constraint.weight, constraint, training is True)
                 for weight, constraint in constraints.items()}
         # Keras' own list of a layer's weights too, which its code may read: self.weights[0].
         lists = {id(owner): owner._trainable_weights for owner, _ in held.values()}
         try:
             for (_, attribute), (owner, value) in held.items():
-                vars(owner)[attribute] = _replaced(value, lent)
+                vars(owner)[attribute] = _replaced(value, stand_ins)
             for weights in lists.values():
-                weights[:] = [lent.get(id(weight), weight) for weight in weights]
+                weights[:] = [stand_ins.get(id(weight), weight) for weight in weights]
             yield
         finally:
             for (_, attribute), (owner, value) in held.items():
                 vars(owner)[attribute] = value
             for weights in lists.values():
-                weights[:] = [weight._variable if isinstance(weight, LentVariable) else weight
+                weights[:] = [weight._variable if isinstance(weight, MaskedVariable) else weight
                               for weight in weights]
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
+    def with_masked_weights(self) -> Iterator[None]:
         """A context in which the layer holds its weights as in a call that trains them."""
-        with self._lent(True):
+        with self._with_masked_weights(True):
             yield
 
     def attach(self) -> None:
@@ -248,7 +248,7 @@ class MaskedLayer(Wrapper):
         context = base_layer_utils.call_context()
         if not (context.in_call and vars(self).get("linked")):
             return getattr(layer, name)
-        return seen(layer, name, lambda: self._lent(context.training))
+        return read_masked(layer, name, lambda: self._with_masked_weights(context.training))
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)
@@ -286,7 +286,7 @@ def _has_weights(layer: Any) -> bool:
         return False
 
 
-class LentLoss:
+class MaskedLoss:
     """A loss that the user added to a model by a function, which reads pruned weights masked.
 
     Args:
@@ -301,7 +301,7 @@ class LentLoss:
         with contextlib.ExitStack() as stack:
             for wrapper in wrappers(self._model):
                 if isinstance(wrapper, MaskedLayer) and wrapper.linked:
-                    stack.enter_context(wrapper.lent())
+                    stack.enter_context(wrapper.with_masked_weights())
             return self.loss()
 
 
@@ -309,23 +309,23 @@ class LentLoss:
 def _known_to_tfmot(layer: Any) -> Iterator[None]:
     # tfmot refuses layers that it does not know (EinsumDense, so MultiHeadAttention, and others),
     # unless they have this method.
-    lend = isinstance(layer, keras.layers.Layer) and not hasattr(layer, "get_prunable_weights")
-    if lend:
+    added = isinstance(layer, keras.layers.Layer) and not hasattr(layer, "get_prunable_weights")
+    if added:
         layer.get_prunable_weights = list
     try:
         yield
     finally:
-        if lend:
+        if added:
             del layer.get_prunable_weights
 
 
-def _replaced(value: Any, lent: Mapping[int, LentVariable]) -> Any:
+def _replaced(value: Any, stand_ins: Mapping[int, MaskedVariable]) -> Any:
     # What an attribute holds, with what stands for each weight that has a mask.
     if isinstance(value, dict):
-        return {key: _replaced(item, lent) for key, item in value.items()}
+        return {key: _replaced(item, stand_ins) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_replaced(item, lent) for item in value]
-    return lent.get(id(value), value)
+        return [_replaced(item, stand_ins) for item in value]
+    return stand_ins.get(id(value), value)
 
 
 def _building() -> bool:

@@ -1,7 +1,8 @@
-"""Masked weights: a pruned weight and its gradient are zero, and stay so after a step.
+"""Masked weights: pruned weights and their gradients are zero, also after an optimizer step.
 
-A mask is read as bools: XLA turns it into them once a loop and then reads a quarter of the
-bytes; and a selection, unlike a product, keeps zero what is not finite, with sign and all.
+Masks are applied as `tf.where` of bools, not as a product.  Inside a compiled loop XLA converts the
+mask to bools once and then reads a quarter of the bytes; and a selection gives exactly +0.0 even
+where the weight is negative, NaN or infinite.
 """
 
 import contextlib
@@ -19,12 +20,17 @@ from lth_keras.keras2.masking.weight_names import stored_in
 
 
 def masked(weight: tf.Tensor, mask: tf.Variable) -> tf.Tensor:
-    """The weight, zero where it is pruned."""
+    """Returns the weight with zeros in pruned places.
+
+    Example:
+      >>> masked(tf.constant([-2.0, 3.0]), tf.Variable([0.0, 1.0])).numpy()
+      array([0., 3.], dtype=float32)
+    """
     return tf.where(_kept(mask), weight, tf.zeros((), weight.dtype))
 
 
 def _kept(mask: tf.Variable) -> tf.Tensor:
-    # A tensor can be used in the graph that it belongs to, and in those within that one.
+    # A tensor can only be used in the graph that it was made in, and in graphs nested in it.
     if _fixed:
         graphs = list(_graphs())
         for fixed in reversed(_fixed):
@@ -33,7 +39,7 @@ def _kept(mask: tf.Variable) -> tf.Tensor:
     return tf.cast(mask, tf.bool)
 
 
-@dataclasses.dataclass(eq=False)  # So that each takes away itself, not an equal one.
+@dataclasses.dataclass(eq=False)  # `_fixed.remove` must remove this object, not an equal one.
 class _FixedMasks:
     """Masks as bools, by the mask's id, and the graph in which they were read."""
 
@@ -41,17 +47,20 @@ class _FixedMasks:
     kept: dict[int, tf.Tensor]
 
 
-# Of all threads: a distribution strategy traces a replica in a thread of its own, in the same
-# graph.  Graphs tell apart what is traced at the same time.
+# Shared by all threads, because a distribution strategy traces each replica in its own thread but
+# in the same graph.  What is traced at the same time is told apart by its graph.
 _fixed: list[_FixedMasks] = []
 
 
 @contextlib.contextmanager
 def fixed_masks(masks: Iterable[tf.Variable]) -> Iterator[None]:
-    """What is traced within reads each mask once, here, and not anew at every step of a loop.
+    """A context in which each mask is read once, here, instead of at every step of a traced loop.
 
-    Only in the graph that is being traced, so it may be nested, and used by several threads.
-    Nothing changes for what runs eagerly, which may outlive the values that masks have here.
+    It has an effect only on the graph that is being traced, so it may be nested and used by several
+    threads.  It has none in eager execution, where masks may change before the context ends.
+
+    Args:
+      masks: the mask variables.
     """
     if tf.executing_eagerly():
         yield
@@ -66,7 +75,7 @@ def fixed_masks(masks: Iterable[tf.Variable]) -> Iterator[None]:
 
 
 def _graphs() -> Iterator[Any]:
-    """The graph that is being traced, and those around it: loops and branches have their own."""
+    """Yields the graph being traced, then those around it: loops and branches have their own."""
     graph: Any = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     while graph is not None:
         yield graph
@@ -75,40 +84,50 @@ def _graphs() -> Iterator[Any]:
 
 def gradient_masked(weight: tf.Tensor, mask: tf.Variable,
                     reached: Callable[[], None] = lambda: None) -> tf.Tensor:
-    """The weight as it is, with a gradient that is zero where it is pruned.
+    """Returns a weight unchanged, but with a gradient that is zero in pruned places.
 
     Args:
       weight: the weight's value.
-      mask: 1 where it is kept.
-      reached: called when a gradient reaches it: eagerly at every step, else as it is traced.
+      mask: 1 in kept places, 0 in pruned places.
+      reached: called when a gradient reaches the weight: at every step in eager execution,
+        otherwise when the backward pass is traced.
+
+    Example:
+      >>> weight, mask = tf.Variable([1.0, 2.0]), tf.Variable([0.0, 1.0])
+      >>> with tf.GradientTape() as tape:
+      ...     loss = tf.reduce_sum(gradient_masked(tf.convert_to_tensor(weight), mask) ** 2)
+      >>> tape.gradient(loss, weight).numpy()
+      array([0., 4.], dtype=float32)
     """
     def back(gradient: tf.Tensor) -> tf.Tensor:
         reached()
         return masked(gradient, mask)
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def lend(weight: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+    def identity(weight: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         return tf.identity(weight), back
-    return lend(weight)
+    return identity(weight)
 
 
-class LentVariable(AutoCastVariable):
-    """Stands for a pruned weight in its layer's call: whoever reads it reads it masked.
+class MaskedVariable(AutoCastVariable):
+    """Takes the place of a pruned weight during its layer's call; reading it gives masked values.
 
-    It is a variable like the weight itself, so that code of a layer's own may call its methods, and
-    it is masked where it is read and not before, so that a function of the layer's own with a
-    gradient of its own (tf.recompute_grad, tf.custom_gradient) sees the weight.  Only a loop or a
-    branch in a graph is given what was masked before it: a loop would keep the mask of every turn.
+    It is a variable, so that the code of a layer may call a variable's methods on it.  It is masked
+    when it is read, not before, so that functions with their own gradient (tf.recompute_grad,
+    tf.custom_gradient) see the weight itself.  Only loops and branches in a graph get values that
+    were masked before them; otherwise a loop would keep a mask for every iteration.
 
     Args:
-      constraint: the constraint of the weight.
-      training: whether it is read to be trained: then as it is, with its gradient masked.
+      weight: the weight.
+      constraint: the constraint of the weight, which has its mask.
+      training: whether it is read for training.  It is then read unmasked, since pruned places are
+        zero already, and its gradient is masked.
     """
 
     def __init__(self, weight: Any, constraint: "ZeroConstraint", training: bool):
-        self._variable = weight  # Which casts itself, where it is one of mixed precision.
+        self._variable = weight  # Under mixed precision, a variable that casts itself when read.
         self._op = "delegate"
-        self._lent_by, self._to_train = constraint, training
+        self._masked_by, self._to_train = constraint, training
         if training and weight.trainable:
             constraint.read_to_train = True
         self._graph = next(_graphs(), None)
@@ -149,13 +168,14 @@ class LentVariable(AutoCastVariable):
 
     def _masked(self, value: tf.Tensor) -> tf.Tensor:
         if not self._to_train:
-            return masked(value, self._lent_by.mask)
-        return gradient_masked(value, self._lent_by.mask, self._lent_by.note_gradient)
+            return masked(value, self._masked_by.mask)
+        return gradient_masked(value, self._masked_by.mask, self._masked_by.note_gradient)
 
     def _apply_assign_update(self, update_fn: Any, value: Any, use_locking: Any = None,
                              name: Any = None, read_value: bool = True) -> Any:
-        # A layer that writes into its weight in its call leaves pruned places at zero.
-        value = masked(tf.convert_to_tensor(value, self._variable.dtype), self._lent_by.mask)
+        # Called by assign and assign_add. A layer may write into its weight, but pruned places stay
+        # zero.
+        value = masked(tf.convert_to_tensor(value, self._variable.dtype), self._masked_by.mask)
         return super()._apply_assign_update(update_fn, value, use_locking, name, read_value)
 
     def _apply_update(self, update_fn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -166,24 +186,25 @@ class LentVariable(AutoCastVariable):
 
 
 tf.register_tensor_conversion_function(
-    LentVariable, lambda value, dtype=None, name=None, as_ref=False:
+    MaskedVariable, lambda value, dtype=None, name=None, as_ref=False:
     value._dense_var_to_tensor(dtype, name, as_ref))
 
 
 class ZeroConstraint:
-    """A constraint that sets a weight's pruned places to zero after every optimizer step.
+    """A weight constraint that sets pruned places to zero after every optimizer step.
 
-    The gradient is zero there already, but a constraint of the user's need not keep zero, and an
-    optimizer may add noise; a constraint is what every Keras optimizer applies after its step.
-    The weight is shared with the model that was wrapped, so the mask applies only to steps whose
+    Their gradient is zero already, but a constraint of the user need not keep zeros, and an
+    optimizer may add noise.  Constraints are applied by every Keras optimizer after its step.  The
+    weight is shared with the model that was not wrapped; so the mask is applied only in steps whose
     forward pass went through the wrapper.
 
     Args:
-      weight: gets this as its constraint, which calls the one that it had.
-      mask: 1 where the weight is kept.
+      weight: the weight that gets this constraint.  The constraint that it had before is applied
+        too, before the mask.
+      mask: 1 in kept places, 0 in pruned places.
 
     Attributes:
-      read_to_train: whether the weight was read in a call to train it.
+      read_to_train: whether the weight was read in a call for training.
       has_gradient: whether a gradient has reached it since.
     """
 
@@ -197,28 +218,28 @@ class ZeroConstraint:
         self.attach()
 
     def attach(self) -> None:
-        """Becomes the weight's constraint."""
+        """Makes this the constraint of the weight."""
         stored_in(self.weight)._constraint = self
 
     def detach(self) -> None:
-        """Gives the weight the constraint back that it had."""
+        """Restores the constraint that the weight had before."""
         if stored_in(self.weight)._constraint is self:
             stored_in(self.weight)._constraint = self._own
 
     def use(self) -> None:
-        """Notes that the weight is used, masked, in the program being traced or run."""
+        """Notes that the weight is used masked in the program that is being traced or run."""
         self._used_in = _program()
 
     def note_gradient(self) -> None:
-        """Notes that a gradient reaches the weight."""
+        """Notes that a gradient has reached the weight."""
         self.has_gradient = True
 
     def _in_use(self) -> bool:
-        # Not in a step of the model that shares the weight and was not wrapped.
+        # False in a training step of the model without wrappers, which shares the weight.
         return self._used_in is not None and self._used_in() is _program()()
 
-    def lend(self) -> tf.Tensor:
-        """The weight; where it is used masked, with its gradient masked."""
+    def read(self) -> tf.Tensor:
+        """Reads the weight; its gradient is masked if the weight is used masked in this program."""
         return gradient_masked(tf.convert_to_tensor(self.weight), self.mask) \
             if self._in_use() else self.weight
 
@@ -228,12 +249,12 @@ class ZeroConstraint:
 
 
 def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> None:
-    """Masks the gradients of a layer's regularizers too; done twice it is done once.
+    """Masks the gradients of a layer's regularizers.  May be called again without further effect.
 
-    An optimizer that clips gradients by their norm would count those of pruned weights otherwise.
+    Otherwise an optimizer that clips gradients by their norm would count those of pruned weights.
 
     Args:
-      layer: its regularizers, and those of layers inside it, are replaced.
+      layer: the layer whose regularizers, and those of layers inside it, are replaced.
       constraints: the constraint of each pruned weight, by the weight's id.
     """
     for part in layer._flatten_layers():
@@ -242,7 +263,7 @@ def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> Non
 
 
 def unmask_penalties(layer: Any) -> None:
-    """Gives a layer its regularizers back."""
+    """Restores the regularizers that `mask_penalties` replaced."""
     for part in layer._flatten_layers():
         part._callable_losses = [_own_penalty(loss) for loss in part._callable_losses]
 
@@ -258,7 +279,7 @@ def _own_penalty(loss: Any) -> Any:
 
 
 def _masked_penalty(loss: Any, constraints: Mapping[int, ZeroConstraint]) -> Any:
-    # Keras holds a regularizer's loss as partial(tag, partial(penalty, weight)).
+    # Keras stores a regularizer's loss as partial(tag, partial(penalty, weight)).
     if not isinstance(loss, functools.partial) or not loss.args:
         return loss
     *before, last = loss.args
@@ -272,12 +293,13 @@ def _masked_penalty(loss: Any, constraints: Mapping[int, ZeroConstraint]) -> Any
 
 
 def _penalty(penalty: Callable[[Any], tf.Tensor], constraint: ZeroConstraint) -> tf.Tensor:
-    return penalty(constraint.lend())
+    return penalty(constraint.read())
 
 
 def _program() -> Any:
-    # The outermost function's graph, as a reference that does not keep it alive: the forward pass
-    # may lie in a branch or loop of its own.  All eager steps are one program.
+    # The graph of the outermost function, because the forward pass may be inside a branch or loop
+    # with its own graph while the optimizer step is outside.  A weak reference, so that a graph
+    # that is not used any more can be freed.  All eager steps count as one program.
     program: Any = _EAGER
     for graph in _graphs():
         if program is _EAGER or getattr(graph, "building_function", False):
@@ -286,7 +308,7 @@ def _program() -> Any:
 
 
 class _Eager:
-    """Stands for eager execution where a graph would stand."""
+    """Takes the place of a graph in eager execution; weak references need an object of a class."""
 
 
 _EAGER = _Eager()

@@ -1,9 +1,9 @@
-"""Replaces layers by others, in any kind of tf_keras model.
+"""Replaces layers of a tf_keras model by others.
 
-A Sequential or functional model is built anew with the new layers, and shares the other layers
-with the model given.  A subclassed model cannot be built anew, since only its code says what it
-computes: in its attributes, lists, tuples and dicts the new layers are put in place of the old
-ones, and it stays the same object.
+A Sequential or functional model is cloned with the new layers, and shares the other layers with the
+original.  A subclassed model cannot be cloned, since only its code defines what it computes.  It
+stays the same object, and the new layers replace the old ones in its attributes, lists, tuples and
+dicts.
 """
 
 import copy
@@ -26,25 +26,34 @@ def replace_layers(model: Any, substitute: Callable[[Any], Any],
     """Replaces layers of a model by others.
 
     Args:
-      model: a tf_keras model.  A subclassed model, or a layer that holds layers, is changed in
-        place; so are such models and layers within it.
-      substitute: takes a layer and returns its replacement, or the layer itself to keep it.
-      loss: takes a loss that the user has added to a model by add_loss, and the new model, and
-        returns what the new model is to add.
+      model: a tf_keras model.  Subclassed models and layers that hold layers, also inside it, are
+        changed in place.
+      substitute: a function that takes a layer and returns its replacement, or the same layer.
+      loss: a function that takes a loss added by add_loss and the new model, and returns the loss
+        of the new model.
 
     Returns:
-      A new model of the same class, for a Sequential or functional one; else the one given.
+      A new model of the same class if the model is Sequential or functional; otherwise the model
+      itself.
+
+    Example:
+      >>> dense = keras.layers.Dense(2)
+      >>> model = keras.Sequential([keras.layers.Input((3,)), dense, keras.layers.ReLU()])
+      >>> new = replace_layers(model, lambda layer: keras.layers.Dense(4) if layer is dense else
+      layer)
+      >>> new.output_shape, new.layers[1] is model.layers[1]
+      ((None, 4), True)
     """
     return _Replacement(substitute, loss).layer(model)
 
 
 class _Replacement:
-    """One pass over a model; what occurs twice is replaced by one and the same."""
+    """One pass over a model.  A layer that occurs twice is replaced by the same object twice."""
 
     def __init__(self, substitute: Callable[[Any], Any], loss: Callable[[Any, Any], Any]):
         self._substitute, self._loss = substitute, loss
         self._done: dict[int, Any] = {}
-        self._kept: list[Any] = []  # So that no id in `_done` is used again.
+        self._kept: list[Any] = []  # Keeps objects alive, so that their ids in `_done` stay unique.
 
     def layer(self, layer: Any) -> Any:
         if id(layer) not in self._done:
@@ -59,7 +68,7 @@ class _Replacement:
             return self._rebuilt(layer)
         stands_for_it = self._substitute(layer)
         if stands_for_it is layer and not _is_metric(layer):
-            self._done[id(layer)] = layer  # A model that holds itself, in a cycle.
+            self._done[id(layer)] = layer  # Before descending: a model may hold itself, in a cycle.
             self._in_place(layer)
             if isinstance(layer, keras.Model):
                 layer._callable_losses[:] = [self._loss(loss, layer) for loss
@@ -67,19 +76,20 @@ class _Replacement:
         return stands_for_it
 
     def _rebuilt(self, model: Any) -> Any:
-        # Keras' clone_model gives a plain Model, also of a class of the user's.
+        # clone_model returns a plain Model or Sequential even if the model's class is a user's own.
         clone = keras.models.clone_model(model, clone_function=self.layer)
         _forget_others_nodes(clone)
         if not type(model).__module__.startswith("tf_keras"):
             clone = self._of_class(model, clone)
-        # Keras copies no loss that is a function.
+        # clone_model copies losses that are tensors, but not those that are functions.
         clone._callable_losses = [self._loss(loss, clone) for loss in model._callable_losses]
         if model.built and not clone.built and model._build_input_shape is not None:
             clone.build(model._build_input_shape)
         return clone
 
     def _of_class(self, model: Any, clone: Any) -> Any:
-        # The user's class may take any arguments: its graph and its attributes are what it is.
+        # Not by calling the class, whose __init__ may take any arguments and build other layers:
+        # the object gets the clone's graph and the attributes of the original.
         kind: Any = type(model)
         own = kind.__new__(kind)
         if isinstance(model, keras.Sequential):
@@ -89,7 +99,7 @@ class _Replacement:
             functional = _functional_class()
             functional.__init__(own, clone._nested_inputs, clone._nested_outputs, name=model.name)
             _insert_losses_and_metrics(clone, own)
-        # Keras notes the arguments that a class was called with, to load it from a file.
+        # Copied as well: the arguments of the call that Keras stores for get_config.
         known = {*vars(own), *_attributes_of_any_model()} - {"_auto_config", "_auto_get_config"}
         for name, value in vars(model).items():
             if name not in known:
@@ -97,7 +107,7 @@ class _Replacement:
         return own
 
     def _in_place(self, owner: Any) -> None:
-        """Puts the new layers where the attributes of a subclassed model or layer lead."""
+        """Replaces layers in the attributes of a subclassed model or layer."""
         before, changed = list(vars(owner).items()), {}
         tracked = list(getattr(owner, "_self_tracked_trackables", ()))
         for name, value in before:
@@ -109,7 +119,8 @@ class _Replacement:
                 changed[id(value)] = self._done[id(value)] = vars(owner)[name]
         if not changed:
             return
-        # Keras appends what is set anew; names of variables and the order of weights go by place.
+        # Keras appends attributes that are set to its lists. The old order is restored, because the
+        # names of variables and the order of weights depend on it.
         for name, _ in before:
             if name in vars(owner):
                 vars(owner)[name] = vars(owner).pop(name)
@@ -145,10 +156,10 @@ class _Replacement:
 
 
 def _forget_others_nodes(model: Any) -> None:
-    """Takes out of a functional model the nodes of another one, with which it shares layers.
+    """Removes from a functional model the nodes of another model that shares layers with it.
 
-    Where a model has losses or metrics of its own (`add_loss(tensor)`), Keras' clone_model takes
-    all nodes of its layers for the clone's.  Its config then names layers that it does not have.
+    If a model has its own losses or metrics (`add_loss(tensor)`), Keras' clone_model gives the
+    clone all nodes of its layers.  The clone's config would then name layers that it does not have.
     """
     if not isinstance(model, _functional_class()):
         return
@@ -170,7 +181,12 @@ def _forget_others_nodes(model: Any) -> None:
 
 
 def _insert_losses_and_metrics(model: Any, other: Any) -> None:
-    """Puts the layers of a functional model that lead to no output into another of its graph."""
+    """Adds the layers that lead to no output, such as those of added losses, to another model.
+
+    Args:
+      model: the functional model that has these layers.
+      other: a model of the same inputs and outputs.
+    """
     known = {id(layer) for layer in other.layers}
     found = [layer for layer in model.layers if id(layer) not in known]
     if found:
@@ -190,7 +206,8 @@ def _functional_class() -> Any:
 
 @functools.cache
 def _attributes_of_any_model() -> frozenset[str]:
-    # What Keras itself keeps on a model that was compiled and trained.
+    # The attributes that Keras sets itself when a model is compiled and trained. All others are the
+    # user's. There is no list of them, so a tiny model is trained once.
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     model.fit(tf.zeros((1, 1)), tf.zeros((1, 1)), verbose=0)
@@ -199,7 +216,7 @@ def _attributes_of_any_model() -> frozenset[str]:
 
 
 def _forget_programs(owner: Any) -> None:
-    # Programs that were traced with the layers of before.
+    # Functions that were traced with the old layers would go on calling them.
     for name in ("train_function", "test_function", "predict_function"):
         if vars(owner).get(name) is not None:
             setattr(owner, name, None)

@@ -1,8 +1,9 @@
-"""Refuses subclassed models that use weights which cannot be found, and so not be masked.
+"""Refuses subclassed models that use weights which cannot be found, and so cannot be masked.
 
-Only its code says what such a model computes.  Layers that it makes in its call, or keeps where
-Keras does not look, would be trained densely, or not at all, without any message.  So its call is
-traced once, and the weights that it makes and reads are compared with those that it holds.
+Only the code of such a model defines what it computes.  Layers that it creates in its call, or
+holds where Keras does not look, would be trained without a mask or not at all, and nobody would
+notice.  So its call is traced once, and the weights that the call creates and reads are compared
+with those that the model holds.
 """
 
 import contextlib
@@ -22,15 +23,15 @@ _BY_HAND = ("Hold its layer in an attribute, list, tuple or dict of the model, o
 
 
 def check_subclassed(model: Any, pruned: set[int]) -> None:
-    """Raises LotteryError if a model could not be pruned, or only in part.
+    """Raises LotteryError if masks could not reach all weights that a model uses.
 
     Args:
-      model: a built model of any kind, not wrapped yet.
-      pruned: ids of the weights to prune.
+      model: a built model of any kind that is not wrapped yet.
+      pruned: the ids of the weights to prune.
 
     Raises:
-      LotteryError: if a subclassed model within it uses kernels that it does not track, reads
-        a weight that is to be pruned other than through a layer, or makes layers in its call.
+      LotteryError: if a subclassed model in it uses kernels that it does not track, reads a weight
+        to prune in another way than through its layer, or creates layers in its call.
     """
     for part in _subclassed(model):
         _check_own_weights(part, pruned)
@@ -46,7 +47,8 @@ def _subclassed(model: Any) -> Iterator[Any]:
 
 
 def _check_own_weights(model: Any, pruned: set[int]) -> None:
-    # What the model reads from itself passes by the wrapper, and so comes without its mask.
+    # A weight that the model reads from its own attribute does not pass through the layer's
+    # wrapper, so it would be read without its mask.
     inside = {id(layer): path for path, layer in parts(model)}
     for slot in slots(model, aliases=True):
         if slot.owner is model and id(slot.variable) in pruned:
@@ -58,7 +60,7 @@ def _check_own_weights(model: Any, pruned: set[int]) -> None:
 
 
 def _check_tracked(model: Any) -> None:
-    # Wrapping reaches a weight if an attribute leads to it and Keras tracks it.
+    # Wrapping reaches a weight only if an attribute leads to it and Keras tracks it.
     held = [slot.variable for slot in slots(model)]
     held += [slot.variable for layer, _ in layer_selection.units(model) for slot in slots(layer)]
     reached = {key for weight in held for key in _ids(weight)} \
@@ -80,7 +82,8 @@ def _check_tracked(model: Any) -> None:
 
 
 def _made_and_read_in_call(model: Any) -> tuple[list[str], list[tf.Variable]]:
-    # The names of the weights that a call makes, for the model has been called before.
+    # The names of trainable weights that a call creates, and all variables that it reads. The model
+    # has been called before, so a layer that is created once exists already.
     made: list[str] = []
 
     def note(make: Any, **kwargs: Any) -> Any:
@@ -90,15 +93,15 @@ def _made_and_read_in_call(model: Any) -> tuple[list[str], list[tf.Variable]]:
         return variable
     with tf.variable_creator_scope(note), tf.__internal__.FuncGraph("call").as_default(), \
             tf.GradientTape() as tape, contextlib.suppress(Exception):
-        _trace_call(model)  # Where it cannot be traced, what it tracks is all that is known.
+        _trace_call(model)  # If it cannot be traced, only its tracked weights are checked.
     return made, list(tape.watched_variables())
 
 
 def outputs(model: Any) -> list[Any] | None:
-    """What a subclassed model computes of a small batch in inference, or None if it has no call.
+    """Returns the outputs of a subclassed model for a random batch; None if it cannot be called.
 
-    The batch is drawn from a generator of its own, of the shapes that the model was built for.
-    What the call changes, such as the states of a recurrent layer, is put back.
+    The batch has the shapes that the model was built for, and comes from a separate random
+    generator.  Variables that the call changes, such as states of recurrent layers, are restored.
     """
     changed = [*model.non_trainable_variables, *(
         state for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)
@@ -106,7 +109,7 @@ def outputs(model: Any) -> list[Any] | None:
     before = [variable.numpy() for variable in changed]
     try:
         found = _call(model, _example)
-    except Exception:  # Its call may need what no one but its user knows.
+    except Exception:  # The call may need inputs that only the user can make.
         return None
     finally:
         for variable, value in zip(changed, before, strict=True):
@@ -116,10 +119,14 @@ def outputs(model: Any) -> list[Any] | None:
 
 
 def check_outputs(model: Any, before: list[Any] | None) -> None:
-    """Raises LotteryError if a model computes something else than it did before it was wrapped.
+    """Raises LotteryError if a wrapped model computes other outputs than before it was wrapped.
+
+    Args:
+      model: the wrapped model.
+      before: what `outputs` returned before; None makes no check.
 
     Raises:
-      LotteryError: with what its code probably does.
+      LotteryError: if they differ; the message names the probable cause in the model's code.
     """
     if before is None:
         return
@@ -148,7 +155,7 @@ def _call(model: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
     if model._saved_model_inputs_spec is not None:
         args, kwargs = tf.nest.map_structure(of_spec, model._saved_model_arg_spec)
         return model(*args, **{**kwargs, **training})
-    if model._build_input_shape is not None:  # Built by its shape alone, as Keras does that.
+    if model._build_input_shape is not None:  # Built by build(), which calls it like this too.
         return model.call(_of_shape(model._build_input_shape, make), **training)
     return None
 
@@ -169,7 +176,8 @@ def _example(spec: tf.TensorSpec) -> tf.Tensor:
 
 
 def _ids(variable: Any) -> list[int]:
-    # Under mixed precision a weight is seen through a cast, on several devices in its copies.
+    # Under mixed precision a weight is wrapped in a variable that casts it; on several devices it
+    # has a copy on each.
     stored = getattr(variable, "_variable", variable) if hasattr(variable, "true_dtype") \
         else variable
     return [id(part) for part in (stored, *getattr(stored, "values", ()))]

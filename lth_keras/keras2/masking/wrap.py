@@ -165,8 +165,8 @@ def _wrap_layer(layer: Any, selection: Selection, structure: Structure,
     if isinstance(layer, Wrapper):
         return layer
     settings = {**structure.options, **(options or {})}
-    asked, refused = selection.asked(layer), selection.refused(layer)
-    if refused or selection.denied(layer):
+    asked, refused = selection.is_included(layer), selection.is_excluded(layer)
+    if refused or selection.forbidden_by_policy(layer):
         return layer
     # A layer without weights yet finds out when it is built which of them to prune.
     if not layer.built:

@@ -11,7 +11,7 @@ from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking import layer_selection
-from lth_keras.keras2.masking.masked_layer import LentLoss, MaskedLayer
+from lth_keras.keras2.masking.masked_layer import MaskedLayer, MaskedLoss
 from lth_keras.keras2.masking.replace_layers import replace_layers
 from lth_keras.keras2.masking.subclass_checks import check_outputs, check_subclassed, outputs
 from lth_keras.keras2.masking.weight_names import (
@@ -26,7 +26,16 @@ from lth_keras.keras2.masking.weight_names import (
 
 def wrap_names(model: Any, names: Collection[str],
                structures: "Mapping[str, Structure] | None" = None) -> Any:
-    """Wraps just the weights of these names, as `keras2.masking.weight_names` names them."""
+    """Wraps exactly the weights with the given names.
+
+    Args:
+      model: a built model.
+      names: names of weights, as `weight_names.named_weights` gives them.
+      structures: weight name -> structure to prune it in. Defaults to none.
+
+    Returns:
+      The wrapped model.
+    """
     check_built(model)
     structures = structures or {}
     chosen = {id(weight): structures.get(name, NONE)
@@ -38,18 +47,18 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
     """Wraps the layers of a model that use the chosen weights.
 
     Args:
-      model: a built model; changed in place if it is subclassed.
+      model: a built model.  It is changed in place if it is subclassed.
       chosen: the id of each weight to prune -> its structure.
-      reasons: why others are not pruned, a line each, for the error if none is.
+      reasons: for each layer that is not pruned, a line with the reason, for the error message.
 
     Returns:
-      The wrapped model, its masks at one.
+      The wrapped model; its masks keep every weight.
 
     Raises:
-      LotteryError: if none of the weights is in a layer, or the model uses weights that
-        cannot be reached.
+      LotteryError: if no layer has any of the weights, or the model uses weights that cannot be
+        masked.
     """
-    # What a layer that was wrapped by hand prunes is pruned wherever it is used.
+    # A weight that a hand-wrapped layer prunes is pruned in every other layer that shares it.
     masked = {id(weight) for wrapper in wrappers(model) for weight, *_ in wrapper.pruning_vars}
     chosen = {**dict.fromkeys(masked, NONE), **chosen}
     wrapped: dict[int, Any] = {}
@@ -66,7 +75,7 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
     in_place = isinstance(model, keras.Model) and not is_graph(model)
     before = outputs(model) if in_place and _repeats(model) else None
     try:
-        new = replace_layers(model, lambda layer: wrapped.get(id(layer), layer), LentLoss)
+        new = replace_layers(model, lambda layer: wrapped.get(id(layer), layer), MaskedLoss)
         check_outputs(new, before)
     except BaseException:
         unwrap(model, {id(wrapper) for wrapper in wrapped.values()})
@@ -75,11 +84,14 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
 
 
 def unwrap(model: Any, which: Collection[int]) -> Any:
-    """Takes wrappers off a model: in place, where it is subclassed, else off a new one.
+    """Removes wrappers from a model.
 
     Args:
-      model: a model.
-      which: ids of the wrappers.
+      model: a model; a subclassed one is changed in place.
+      which: the ids of the wrappers to remove.
+
+    Returns:
+      The model itself if it is subclassed, otherwise a new model.
     """
     def bare(layer: Any) -> Any:
         if id(layer) not in which:
@@ -87,18 +99,19 @@ def unwrap(model: Any, which: Collection[int]) -> Any:
         if isinstance(layer, MaskedLayer):
             layer.detach()
         inside = layer.layer
-        # A Sequential model finds the shape of its input in this attribute of its first layer.
+        # A Sequential model reads the shape of its input from this attribute of its first layer.
         if not hasattr(inside, "_batch_input_shape") and hasattr(layer, "_batch_input_shape"):
             inside._batch_input_shape = layer._batch_input_shape
         return inside
 
     def own(loss: Any, _: Any) -> Any:
-        return loss.loss if isinstance(loss, LentLoss) else loss
+        return loss.loss if isinstance(loss, MaskedLoss) else loss
     return replace_layers(model, bare, own)
 
 
 def _repeats(model: Any) -> bool:
-    # Whether a model computes the same twice: one that draws in inference does not.
+    # Only a model that computes the same twice can be compared before and after; one that draws
+    # random numbers in inference does not.
     one, other = outputs(model), outputs(model)
     return one is not None and other is not None and all(
         map(np.array_equal, one, other)) and len(one) == len(other)
@@ -106,12 +119,13 @@ def _repeats(model: Any) -> bool:
 
 def _masked_layer(layer: Any, used: list[Any], masked: set[int],
                   chosen: Mapping[int, Structure]) -> MaskedLayer:
-    # A weight that an earlier layer has too is pruned there: one mask for both.
+    # A weight that an earlier layer shares has its mask there: one mask for both.
     tied = [slot.path for slot in used if id(slot.variable) in masked]
     own = [slot for slot in used if slot.path not in tied]
     structure = chosen[id(own[0].variable)] if own else NONE
     wrapper = MaskedLayer(layer, [slot.path for slot in own], tied=tied, **structure.options)
-    # Built at once: a weight's first user makes the mask that the others look for.
+    # Built at once, because the layers that share a weight look for the mask that the first one
+    # made.  In the name scope of the layer's weights, so that the mask is named after it.
     scope = used[0].variable.name.rpartition("/")[0]
     name = f"masked_layer_{wrapper.name}"
     with tf.name_scope(f"{scope}/{name}" if scope else name):
@@ -120,15 +134,15 @@ def _masked_layer(layer: Any, used: list[Any], masked: set[int],
 
 
 def _has_wrappers(layer: Any) -> bool:
-    # Wrapped by hand, or by tfmot, in whole or within.
+    # Whether the layer or one inside it is wrapped already, by hand or by tfmot.
     return any(isinstance(part, Wrapper) for part in layer._flatten_layers())
 
 
 def check_built(model: Any) -> None:
-    """Raises LotteryError if a model has not made all its weights yet.
+    """Raises LotteryError if a model has not created all its weights yet.
 
     Raises:
-      LotteryError: with the layer that has none, and how to build it.
+      LotteryError: if so; the message names the layer and says how to build it.
     """
     if not is_graph(model) and not is_built(model):
         raise LotteryError("A subclassed model must be built before it is wrapped. Received: "

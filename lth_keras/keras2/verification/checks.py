@@ -1,4 +1,7 @@
-"""The four checks of `lth.verify`."""
+"""The four checks of `lth.verify`.
+
+Each is a generator of findings, so that a training that fails ends its check but not the report.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -29,9 +32,10 @@ _STEP_BY_STEP = {"steps_per_execution": 1}
 
 
 def wrapping(subject: Subject) -> Iterator[Finding]:
-    """Wrapped, with nothing pruned, the model trains as the one that is not wrapped.
+    """Checks that the wrapped model, with nothing pruned, trains like the model without wrappers.
 
-    Both train eagerly: there, unlike in two different graphs, equal operations draw equal numbers.
+    Both train eagerly: there, unlike in two different graphs, equal operations draw equal random
+    numbers.
     """
     plain = subject.plain(**_EAGERLY)
     predicted, penalties = _predictions(plain, subject), _losses(plain)
@@ -53,7 +57,8 @@ def wrapping(subject: Subject) -> Iterator[Finding]:
 
 
 def rewinding(subject: Subject) -> Iterator[Finding]:
-    """A round, a rewinding that prunes nothing, and the round again: the same bits."""
+    """Checks that a round that is rewound without pruning gives the same bits again."""
+    # Compiled as the user does: unlike two models, the same compiled step repeats its bits.
     model = subject.wrapped(**_STEP_BY_STEP)
     search = Search(model, fraction=0.0, check=True)
     start = _values(model)
@@ -62,6 +67,7 @@ def rewinding(subject: Subject) -> Iterator[Finding]:
         return
     if not (yield from _rewound("rewinding", search)):
         return
+    # Seeds go on by design when a search rewinds, but here the second round must draw the same.
     suspects = _put_back_seeds(model, start)
     again = yield from _trained("rewinding", subject, model)
     if again is None:
@@ -69,6 +75,7 @@ def rewinding(subject: Subject) -> Iterator[Finding]:
     subject.pruned = model
     yield from _compiled_differs(subject, first)
     found = first.first_difference(again)
+    # A model that would not repeat its training even when built again is not evidence of a fault.
     if found and _repeats(subject, first):
         cause = f"{cut(suspects)}, not rewound" if suspects else \
             "something that no variable holds, such as a number that Python counts"
@@ -77,10 +84,11 @@ def rewinding(subject: Subject) -> Iterator[Finding]:
 
 
 def _compiled_differs(subject: Subject, wrapped: Recording) -> Iterator[Finding]:
-    """Findings for a wrapped model that goes wrong only as it is compiled, not eagerly.
+    """Yields findings for a wrapped model that trains wrongly when compiled, but not eagerly.
 
-    In two graphs, or compiled by XLA, equal models agree but to rounding, which an optimizer such
-    as Adam makes large where a gradient is zero; so the losses are compared, and what trains.
+    In two graphs, or compiled by XLA, equal models agree only up to rounding.  An optimizer such as
+    Adam enlarges rounding where gradients are zero, so not the weights are compared but the losses,
+    and which weights train at all.
     """
     plain = subject.plain(**_STEP_BY_STEP)
     if plain.run_eagerly or subject.dense is None:
@@ -97,22 +105,24 @@ def _compiled_differs(subject: Subject, wrapped: Recording) -> Iterator[Finding]
 
 
 def _draws(subject: Subject, first: Recording) -> bool:
-    """Whether a training depends on the seed, so that those of two graphs cannot be compared."""
+    """Whether a training draws random numbers, which differ in two graphs even for equal seeds."""
     other = train(subject.plain(**_STEP_BY_STEP), subject.batches, subject.seed + 1)
     return bool(first.first_difference(other))
 
 
 def pruning(subject: Subject) -> Iterator[Finding]:
-    """With half of the weights pruned, they stay zero and get no gradient, and the rest train."""
+    """Checks, with half of the weights pruned, that they stay zero and that survivors train."""
     if subject.dense is None:
         return
+    # Eagerly, where each gradient can be seen; and compiled as the user trains.
     for model, eagerly in ((subject.eager, True), (subject.pruned, False)):
         if model is not None:
             yield from _pruned_by_half(subject, model, eagerly)
 
 
 def stripping(subject: Subject) -> Iterator[Finding]:
-    """Without wrappers, saved and loaded, it predicts the same, and nothing of ours is left."""
+    """Checks that the stripped model, saved and loaded, predicts the same and is free of ours."""
+    # The model of the pruning check: with full masks a lost mask would not be noticed.
     model = subject.pruned
     if model is None:
         subject.skipped["stripping"] = "not made, since the model could not be trained"
@@ -184,7 +194,8 @@ def _pruned_by_half(subject: Subject, model: Any, eagerly: bool) -> Iterator[Fin
 
 
 def _trained(check: str, subject: Subject, model: Any, after_step: Any = None) -> Any:
-    # A generator, so that a training that fails is a finding of its check.
+    # A generator, so that a training that fails is a finding of its check. Returns the recording,
+    # or None.
     try:
         return subject.train(model, after_step)
     except Exception as error:
@@ -194,6 +205,7 @@ def _trained(check: str, subject: Subject, model: Any, after_step: Any = None) -
 
 
 def _left_dense(model: Any) -> list[str]:
+    # A note and not a finding: the user may have excluded them, but may also not know of them.
     pruned = {id(item.weight) for item in masked(model).values()}
     trained = {id(weight) for weight in model.trainable_weights}
     left = [name for name, weight in named_weights(model).items() if id(weight) in trained
@@ -202,7 +214,7 @@ def _left_dense(model: Any) -> list[str]:
 
 
 def _rewound(check: str, search: Search) -> Any:
-    # Likewise: a search that refuses to go on is a finding.
+    # Likewise, a search that refuses to prune or rewind is a finding. Returns whether it did.
     try:
         search.prune_and_rewind()
     except LotteryError as error:
@@ -214,12 +226,12 @@ def _rewound(check: str, search: Search) -> Any:
 def _predictions(model: Any, subject: Subject) -> Any:
     try:
         return stripped.predictions(model, subject.batches[0])
-    except Exception:  # A model of parts, such as a GAN, need not have a call.
+    except Exception:  # A model that consists of others, such as a GAN, need not have a call.
         return None
 
 
 def _losses(model: Any) -> int:
-    # How many penalties and added losses the last call of a model made.
+    # The number of regularization and added losses in the last call of a model.
     try:
         return len(model.losses)
     except Exception:
@@ -229,12 +241,15 @@ def _losses(model: Any) -> int:
 def _losses_lost(before: int, after: int, dense: Recording, wrapped: Recording) -> str:
     if after < before:
         return f"a loss: the model adds {before} losses, wrapped {after}"
+    # The first loss is computed from equal weights, so it differs only if the loss itself does.
     if wrapped.losses and wrapped.losses[0] != dense.losses[0]:
         return "the loss, which differs at the first step"
     return ""
 
 
 def _values(model: Any) -> dict[int, tuple[Held, Array]]:
+    # All variables that a model holds, with their values, by id. Not masks, which pruning changes,
+    # nor metrics, which every epoch resets.
     ours = {id(stored_in(variable)) for wrapper in wrappers(model)
             for variable in wrapper._non_trainable_weights}
     return {id(held.value): (held, rewind.stored(held.value)) for held in contents(model)
@@ -244,7 +259,15 @@ def _values(model: Any) -> dict[int, tuple[Held, Array]]:
 
 
 def _put_back_seeds(model: Any, start: dict[int, tuple[Held, Array]]) -> list[str]:
-    """What a rewinding has left changed, in words; states of seeds go on by design, and go back."""
+    """Restores the states of seeds, and describes what else a rewinding has not restored.
+
+    Args:
+      model: the model after the rewinding.
+      start: `_values` before the round.
+
+    Returns:
+      The probable causes of a round that differs, in words, each once.
+    """
     suspects: dict[str, None] = {}
     for key, (held, value) in _values(model).items():
         kind = held.kind
@@ -263,7 +286,7 @@ def _put_back_seeds(model: Any, start: dict[int, tuple[Held, Array]]) -> list[st
 
 
 def _repeats(subject: Subject, first: Recording) -> bool:
-    """Whether a model that is built anew repeats the round: where not, nothing can be told."""
+    """Whether a model that is built again repeats the round; otherwise the check is skipped."""
     again = subject.train(subject.wrapped(**_STEP_BY_STEP))
     if not first.first_difference(again):
         return True
@@ -275,6 +298,7 @@ def _repeats(subject: Subject, first: Recording) -> bool:
 
 
 def _slots_moved(search: Search) -> dict[str, str]:
+    # Weight name -> the slots that are not fresh in pruned places, which must have had a gradient.
     assert search.theta is not None
     slots, fresh = search.training.slots(search.theta)
     found: dict[str, list[str]] = {}
@@ -285,6 +309,7 @@ def _slots_moved(search: Search) -> dict[str, str]:
 
 
 def _can_be_kept(subject: Subject) -> bool:
+    # Whether Keras can save and load the model without wrappers: if not, stripping is not at fault.
     try:
         stripped.from_its_file(subject.plain())
     except Exception:

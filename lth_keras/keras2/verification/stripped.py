@@ -1,4 +1,4 @@
-"""What is left of the package in a model without wrappers, and in its file."""
+"""Finds what is left of the package in a stripped model and in its file."""
 
 import pathlib
 import tempfile
@@ -14,7 +14,7 @@ from lth_keras.core.verification import cut, Finding
 
 
 def left_behind(model: Any) -> Iterator[Finding]:
-    """Findings for objects of this package, and wrappers of tfmot's, in a stripped model."""
+    """Yields findings for objects of this package and tfmot's wrappers in a stripped model."""
     for layer in model._flatten_layers():
         if _is_ours(layer) or hasattr(layer, "pruning_vars"):
             yield Finding("stripping", layer.name, f"a {type(layer).__name__} is left in the model")
@@ -30,11 +30,12 @@ def left_behind(model: Any) -> Iterator[Finding]:
 
 
 def from_its_file(model: Any) -> Any:
-    """A model as its .keras file gives it back, with what the file says of this package.
+    """Saves a model as a .keras file and loads it.
 
     Returns:
       The loaded model, and whether the file names this package or a pruning wrapper.
     """
+    # Users' layers, which a file can only be loaded with if they are known by name.
     known = {type(layer).__name__: type(layer) for layer in model._flatten_layers()
              if not type(layer).__module__.startswith("tf_keras")}
     with tempfile.TemporaryDirectory() as folder, keras.saving.custom_object_scope(known):
@@ -47,19 +48,24 @@ def from_its_file(model: Any) -> Any:
 
 
 def predictions(model: Any, batch: Any) -> list[Any]:
-    """A model's predictions of a batch, as arrays.
+    """Returns a model's predictions for a batch, as arrays.
 
     Raises:
-      Exception: whatever its call does, for instance where it has none.
+      Exception: whatever the model's call raises, for instance if it has none.
     """
     x = keras.utils.unpack_x_y_sample_weight(batch)[0]
-    model.reset_states()  # Of stateful recurrent layers, so that every call begins alike.
+    model.reset_states()  # Otherwise a stateful layer would begin where the last call ended.
     return [tf.cast(out, tf.float64).numpy() if tf.as_dtype(out.dtype).is_floating else out.numpy()
             for out in tf.nest.flatten(model(x, training=False), expand_composites=True)]
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
-    """Whether predictions are equal, to rounding."""
+    """Whether predictions are equal up to rounding.
+
+    Example:
+      >>> same([np.array([1.0])], [np.array([1.0 + 1e-7])]), same([np.array([1.0])], [])
+      (True, False)
+    """
     return len(one) == len(other) and all(
         mine.shape == theirs.shape and np.allclose(mine, theirs, 1e-5, 1e-6, equal_nan=True)
         for mine, theirs in zip(one, other, strict=True))
@@ -70,6 +76,7 @@ def _is_ours(value: Any) -> bool:
 
 
 def _leads_to_ours(loss: Any) -> bool:
+    # Keras holds regularization losses as nested functools.partial objects.
     parts = [loss, *getattr(loss, "args", ()), getattr(loss, "func", None)]
     return any(_is_ours(part) or getattr(part, "__module__", "").startswith("lth_keras")
                or (part is not loss and hasattr(part, "args") and _leads_to_ours(part))

@@ -1,4 +1,4 @@
-"""The model that `lth.verify` checks, built as often as a check needs it."""
+"""Builds the model that `lth.verify` checks, as often as a check needs it."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,22 +15,22 @@ from lth_keras.keras2.verification.trained import compiled_as, train
 
 
 class Subject:
-    """The model that is checked, built as often as a check needs it, always from the same weights.
+    """The model that is checked, built again for each training, always with the same weights.
 
     Args:
-      build: makes it, compiled.
-      wrap: wraps it.
+      build: a function that returns the compiled model.
+      wrap: a function that returns a model in wrappers.
       batches, seed: see below.
 
     Attributes:
-      batches: one a step.
-      seed: of initial weights and draws.
+      batches: the batches of a training, one for each step.
+      seed: the seed of initial weights and of random numbers in training.
       name: the model's name.
-      skipped: check -> why it was not made.
-      notes: what else the report says.
-      dense: the training of the model that is not wrapped, once `wrapping` has made it.
-      eager: the wrapped model that was trained eagerly, as the model is after that.
-      pruned: the wrapped model after half of its weights were pruned and it was trained.
+      skipped: check -> the reason why it was skipped.
+      notes: further information for the report.
+      dense: the recorded training of the model without wrappers, after `checks.wrapping`.
+      eager: the wrapped model that `checks.wrapping` trained eagerly.
+      pruned: the wrapped model that `checks.rewinding` trained, and `checks.pruning` prunes.
     """
 
     def __init__(self, build: Callable[[], Any], wrap: Callable[[Any], Any], batches: list[Any],
@@ -46,19 +46,19 @@ class Subject:
         self._start: dict[str, Array] = {}
 
     def plain(self, **settings: Any) -> Any:
-        """The model without wrappers, compiled as `build` does but for these settings."""
+        """Builds the model without wrappers, compiled as by `build` except for these settings."""
         model = self._built()
         bare = strip_pruning(model) if wrappers(model) else model
         return self._started(compiled_as(bare, model, **settings))
 
     def wrapped(self, **settings: Any) -> Any:
-        """The model with wrappers, likewise."""
+        """Builds the model with wrappers, compiled as by `build` except for these settings."""
         model = self._built()
         covered = model if wrappers(model) else self._wrap(model)
         return self._started(compiled_as(covered, model, **settings))
 
     def train(self, model: Any, after_step: Callable[[], None] | None = None) -> Recording:
-        """Trains one of its models on the batches."""
+        """Trains a model on the batches and returns the recording."""
         return train(model, self.batches, self.seed, after_step)
 
     def _built(self) -> Any:
@@ -72,7 +72,8 @@ class Subject:
         return model
 
     def _started(self, model: Any) -> Any:
-        # The weights of the first that was made, since an initializer's draws may not be repeated.
+        # All models get the weights of the first. The seed alone is not enough: a user's
+        # initializer may draw from a generator that it does not reset.
         weights = named_weights(model)
         if not self._start:
             self._start = rewinding.read(weights)

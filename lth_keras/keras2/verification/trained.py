@@ -1,4 +1,4 @@
-"""One training of a model, recorded step by step, on the same batches and seeds every time."""
+"""Trains a model on the same batches and seeds every time, and records every step."""
 
 import contextlib
 import itertools
@@ -14,19 +14,19 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking.weight_names import named_weights
 
-BATCH = 32  # Examples of arrays in a batch, as in `fit`.
+BATCH = 32  # The batch size for arrays, which is the default of `fit`.
 
 
 def batches_of(data: Any, steps: int) -> list[Any]:
-    """The batches of data as `fit` takes them: (x, y), x, a data set, a Sequence or a generator.
+    """Returns a number of batches from any kind of data that `fit` takes.
 
     Args:
       data: a tuple (x, y) or (x, y, sample_weight) of arrays or nests of arrays; an array or nest
-        of inputs; a tf.data.Dataset or keras.utils.Sequence of batches; or an iterable of them.
-      steps: how many batches; those that there are are repeated where there are fewer.
+        of inputs; or a tf.data.Dataset, keras.utils.Sequence or iterable of batches.
+      steps: the number of batches.  If the data has fewer, they are repeated.
 
     Raises:
-      LotteryError: if there are no batches.
+      LotteryError: if the data has no batch.
 
     Example:
       >>> [len(x) for x, y in batches_of((np.zeros((40, 2)), np.zeros(40)), steps=3)]
@@ -50,16 +50,17 @@ def batches_of(data: Any, steps: int) -> list[Any]:
 
 def train(model: Any, batches: list[Any], seed: int,
           after_step: Callable[[], None] | None = None) -> Recording:
-    """Trains a compiled model by `fit`, a step a batch, and records it.
+    """Trains a compiled model with `fit` and records the training.
 
     Args:
       model: a compiled model.
-      batches: one a step.
-      seed: of every draw.  A step that is traced already keeps the seed that it was traced with,
-        and its draws begin anew: trainings that are to be compared take the same seed.
-      after_step: called after every step.
+      batches: the batches, one for each step.
+      seed: the seed of all random numbers.  A step function that is traced already keeps the seed
+        of its tracing, so trainings to be compared must have the same seed.
+      after_step: a function that is called after every step.
     """
     recorder = _Recorder(model, after_step)
+    # One by one, since the last batch of an epoch may have fewer examples than the others.
     data = tf.data.Dataset.from_tensors(batches[0])
     for batch in batches[1:]:
         data = data.concatenate(tf.data.Dataset.from_tensors(batch))
@@ -85,36 +86,29 @@ def _read(model: Any) -> dict[str, Any]:
 
 
 def compiled_as(model: Any, other: Any, **changed: Any) -> Any:
-    """Compiles a model as another one was compiled; returns it.
-
-    A model of a class of the user's own, whose compile takes arguments of its own, keeps what its
-    compile has put into its attributes.
+    """Compiles a model like another one, and returns it.
 
     Args:
-      model: a model, wrapped or stripped, that was made of the other; or the other itself.
-      other: a compiled model that has not been trained: they share its optimizer.
-      changed: arguments of `compile` that are to differ.
+      model: a model, wrapped or stripped, that was made from the other; or the other itself.
+      other: a compiled model that has not been trained; the model gets its optimizer.
+      changed: arguments of `compile` that differ.
     """
     settings = {**other._compile_config.config, **changed}
     if settings["optimizer"] is not None:
         settings["optimizer"] = other.optimizer
+    # Not model.compile: that of a user's class may take other arguments. What it stored in the
+    # attributes of `other`, the model has already.
     keras.Model.compile(model, **settings)
     return model
 
 
-def run_eagerly(model: Any, eagerly: bool) -> dict[str, Any]:
-    """Arguments of `compile` for a training whose every step is recorded."""
-    return {"steps_per_execution": 1, **({"run_eagerly": True, "jit_compile": False}
-                                         if eagerly else {})}
-
-
 @contextlib.contextmanager
 def gradients_seen(optimizers: Iterable[Any], see: Callable[[Any, Any], None]) -> Iterator[None]:
-    """Shows every gradient that an optimizer is given while a model trains eagerly.
+    """A context in which a function sees every gradient that optimizers get in eager training.
 
     Args:
-      optimizers: those to watch.
-      see: called with each variable and its gradient, which is None where it has none.
+      optimizers: the optimizers to watch.
+      see: a function that is called with each variable and its gradient, or None.
     """
     watched = list(optimizers)
 
@@ -125,6 +119,7 @@ def gradients_seen(optimizers: Iterable[Any], see: Callable[[Any, Any], None]) -
                 see(variable, gradient)
             return apply(pairs, *args, **kwargs)
         return seen
+    # In the instance's dict, so that deleting it restores the method of the class.
     for optimizer in watched:
         vars(optimizer)["apply_gradients"] = watching(optimizer.apply_gradients)
     try:

@@ -1,9 +1,10 @@
-"""`lth.verify`: four checks that hold for every model that is pruned and rewound as it should be.
+"""`lth.verify`: four checks that every model passes if it is pruned and rewound correctly.
 
-Whether pruned weights are zero is easily seen.  What was left out is not: an optimizer that nobody
-rewinds, a loss that wrapping drops, a state that goes over from one round to the next.  But two
-identities hold for every model: wrapped with full masks it trains as before, and a round that
-prunes nothing is the round before.  What breaks them is named here, with what probably holds it.
+It is easy to see whether pruned weights are zero.  It is hard to see what was forgotten: an
+optimizer that is not rewound, a loss that wrapping drops, a state that is carried from one round
+into the next.  But two identities hold for every model: with full masks it trains as without
+wrappers, and a round that is rewound without pruning repeats itself.  If they do not hold, the
+report names the weights and the probable cause.
 """
 
 from collections.abc import Callable

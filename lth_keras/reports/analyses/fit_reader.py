@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits
-from lth_keras.files.state_file import ticket_name
-from lth_keras.files.ticket import Ticket
+from lth_keras.files.ticket import Ticket, ticket_name
 from lth_keras.reports.analyses.analysis import WorkdirReader
 
 

@@ -61,8 +61,8 @@ def test_rounds_prune_as_many_each_and_end_in_the_structure(inputs, text, seed):
 
 
 @pytest.mark.parametrize(("text", "options", "said"), [
-    ("2:4", {"rounds": 3}, "prunes 2 of every 4 weights in all and as many in each round, so "
-                           "rounds must be 1 or 2. Received: rounds=3"),
+    ("2:4", {"rounds": 3}, "prunes 2 of every 4 weights in total, the same number in each "
+                           "round, so rounds must be 1 or 2. Received: rounds=3"),
     ("2:4", {"rounds": 1, "level": 2}, "reached after rounds=1.*Received: level 2")])
 def test_rounds_that_do_not_come_to_the_structure_are_an_error(text, options, said):
     with pytest.raises(LotteryError, match=said):

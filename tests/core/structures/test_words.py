@@ -65,6 +65,6 @@ def test_blocks_of_one_weight_are_no_structure(text):
 
 
 def test_words_are_taken_once():
-    with pytest.raises(LotteryError, match="taken once. Received: 'block_HxW.*again, of Blocks"):
+    with pytest.raises(LotteryError, match="must be new. Received: 'block_HxW.*of Blocks, which"):
         register(Blocks)
     assert len(KINDS) == 3

@@ -7,7 +7,7 @@ from ladders import ladder, SHAPES
 from lth_keras.core import masks
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.round_runner import RoundRunner
 
@@ -47,8 +47,8 @@ def test_a_preset_trains_is_pruned_as_in_the_paper_and_stays_sparse(name):
         trained.append((plan, train(plan, *others)))
         return trained[-1][1]
     lab._trainer.train = spy
-    ticket = lab.train(Training(0, 0), Start()).following
-    lab.train(Training(0, 1), Start(ticket))
+    ticket = lab.train(Training(0, 0), StartingPoint()).following
+    lab.train(Training(0, 1), StartingPoint(ticket))
     assert ticket.level == 1
     assert masks.kept(ticket.masks) == ladder(config)[1]
     (_, dense), (plan, sparse) = trained

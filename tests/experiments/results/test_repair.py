@@ -152,7 +152,7 @@ def test_a_record_below_a_level_is_missed_even_without_results_csv(root):
     for name in (FILES[2], "results.csv"):
         (root / name).unlink()
     damage, = repair.check(root, CONFIG)
-    assert (damage.path, damage.voids) == (root / FILES[2], Training(0, 0))
+    assert (damage.path, damage.invalidates) == (root / FILES[2], Training(0, 0))
     assert damage.why == "is missing, though level 1 was trained from its ticket"
 
 
@@ -161,14 +161,14 @@ def test_a_whole_record_of_a_training_from_another_ticket_is_damage(root):
     atomic.write(root / FILES[7], dataclasses.replace(
         record, ticket=checksums.mark(b"another")).encode())
     damage, = repair.check(root, CONFIG)
-    assert (damage.path, damage.voids) == (root / FILES[7], Training(0, 1, "reinit"))
+    assert (damage.path, damage.invalidates) == (root / FILES[7], Training(0, 1, "reinit"))
     assert damage.why == "was trained from another ticket than its level's"
 
 
 def test_the_record_of_another_training_is_damage(root):
     shutil.copy(root / FILES[10], root / FILES[7])
     damage, = repair.check(root, CONFIG)
-    assert (damage.path, damage.voids) == (root / FILES[7], Training(0, 1, "reinit"))
+    assert (damage.path, damage.invalidates) == (root / FILES[7], Training(0, 1, "reinit"))
     assert damage.why == "is the record of replicate 0, level 2, reinit"
 
 
@@ -180,7 +180,7 @@ def test_a_curve_that_is_none_is_damage_though_its_record_vouches_for_it(root, t
     atomic.write(root / FILES[7], dataclasses.replace(
         record, curve=checksums.mark(text.encode())).encode())
     damage, = repair.check(root, CONFIG)
-    assert (damage.path, damage.why, damage.voids) == (root / FILES[6], why, record.training)
+    assert (damage.path, damage.why, damage.invalidates) == (root / FILES[6], why, record.training)
 
 
 def test_a_run_of_other_settings_is_refused_even_for_repair_and_without_its_config(root):
@@ -227,7 +227,7 @@ def test_a_sealed_record_of_a_level_beyond_any_search_is_damage_and_nothing_coun
         atomic.write(path, dataclasses.replace(whole, row={**whole.row, "level": level}).encode())
         assert there in paths.found(root)
         damage, = repair.check(root, CONFIG)
-        assert (damage.path, damage.voids) == (path, there) and "level" in damage.why
+        assert (damage.path, damage.invalidates) == (path, there) and "level" in damage.why
         with pytest.raises(DamagedError, match=f"level_{level}/.* no possible value of level"):
             unfinished(CONFIG, Store(root, CONFIG))
         repair.prepare(root, CONFIG, True, False, print)

@@ -12,7 +12,7 @@ from lth_keras.core.criteria import Criterion
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training import models
 from lth_keras.experiments.training.round_runner import RoundRunner
 
@@ -39,27 +39,27 @@ def test_fractions_that_leave_no_weight_are_an_error_before_training():
 
 def test_the_first_training_draws_the_ticket_and_a_later_one_is_given_it():
     lab = small.lab()
-    drawn = lab.train(Training(0, 0), Start())
-    again = lab.train(Training(0, 0), Start(drawn.drawn))
+    drawn = lab.train(Training(0, 0), StartingPoint())
+    again = lab.train(Training(0, 0), StartingPoint(drawn.drawn))
     assert again.drawn is None and drawn.drawn.level == 0
     assert all((drawn.following.masks[name] == again.following.masks[name]).all()
                for name in drawn.following.masks)
-    control = lab.train(Training(0, 1, "reinit"), Start(drawn.following))
+    control = lab.train(Training(0, 1, "reinit"), StartingPoint(drawn.following))
     assert control.drawn is None and control.following is None
     assert control.result["density"] == lab.train(
-        Training(0, 1), Start(drawn.following)).result["density"] < 1
+        Training(0, 1), StartingPoint(drawn.following)).result["density"] < 1
 
 
 def test_steps_are_told_as_they_are_done():
     told = []
-    small.lab(CONFIG.replace(steps=10)).train(Training(0, 0), Start(), told.append)
+    small.lab(CONFIG.replace(steps=10)).train(Training(0, 0), StartingPoint(), told.append)
     assert told == [4, 4, 2]
 
 
 def test_measuring_changes_nothing():
     used, fresh = RoundRunner(CONFIG, blobs()), small.lab()
     assert min(dataclasses.astuple(used.measure())) >= 0
-    one, two = (lab.train(Training(0, 0), Start()) for lab in (used, fresh))
+    one, two = (lab.train(Training(0, 0), StartingPoint()) for lab in (used, fresh))
     assert one.curve.equals(two.curve)
     assert all((one.following.masks[name] == two.following.masks[name]).all()
                for name in one.following.masks)
@@ -76,8 +76,8 @@ def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, mon
 
     monkeypatch.setitem(criteria.CRITERIA, "note", Criterion("note", note, validation.PROVIDED))
     lab = RoundRunner(CONFIG.replace(criterion="note", **settings), blobs())
-    first = lab.train(Training(0, 0), Start())
-    lab.train(Training(0, 1), Start(first.following, taken={0: first.trained}))
+    first = lab.train(Training(0, 0), StartingPoint())
+    lab.train(Training(0, 1), StartingPoint(first.following, taken={0: first.trained}))
     network, train = lab._model, np.sort(np.setdiff1d(np.arange(50), lab._split(0)[1]))
     dense = dict.fromkeys(first.following.masks, 1)
 
@@ -145,8 +145,8 @@ def test_two_levels_in_mixed_precision(policy, network, monkeypatch):
         trained.append((plan, train(plan, on_interval)))
         return trained[-1][1]
     monkeypatch.setattr(lab._trainer, "train", spy)
-    first = lab.train(Training(0, 0), Start())
-    lab.train(Training(0, 1), Start(first.following))
+    first = lab.train(Training(0, 0), StartingPoint())
+    lab.train(Training(0, 1), StartingPoint(first.following))
     assert not keras.mixed_precision.global_policy().name.startswith("mixed")
     assert keras.layers.Dense(1).compute_dtype == "float32"
     for plan, result in trained:

@@ -183,10 +183,10 @@ def test_a_search_that_goes_on_says_so(fits, root, capsys):
     fits.fit(root, Dies("on_epoch_end", 5), verbose=1)
     capsys.readouterr()
     fits.fit(root, Dies("on_epoch_end", 2), shuffled=False, verbose=1)
-    assert f"{root}: goes on at epoch 4, in level 1, as a fit that was never stopped, if the " \
-           "order of the data is a function of the epoch" in capsys.readouterr().out
+    assert f"{root}: continues at epoch 4, in level 1, as a fit that was never stopped, if the " \
+           "order of the data depends only on the epoch" in capsys.readouterr().out
     fits.fit(root, verbose=1)
-    assert "goes on at epoch 5, in level 1, as a fit that was never stopped\n" \
+    assert "continues at epoch 5, in level 1, as a fit that was never stopped\n" \
         in capsys.readouterr().out
     fits.fit(root, verbose=1)
     assert f"{root}: the search is finished; nothing is trained" in capsys.readouterr().out
@@ -258,7 +258,7 @@ def damage(path, how):
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_is_named_and_the_others_are_kept(fits, copy, name, how):
     damage(copy / name, how)
-    refused(fits, copy, f"^{copy / name}: .*Bring the file back")
+    refused(fits, copy, f"^{copy / name}: .*Restore the file")
 
 
 def test_the_file_of_another_search_is_named(fits, copy, tmp_path):
@@ -339,7 +339,7 @@ def test_a_link_out_of_the_workdir_is_refused(fits, copy, tmp_path, name):
     outside = tmp_path / "outside"
     shutil.move(copy / name, outside)
     (copy / name).symlink_to(outside)
-    refused(fits, copy, f"^{copy / name}: is a link, and what is in a workdir lies there itself")
+    refused(fits, copy, f"^{copy / name}: is a link, which a workdir must not contain")
 
 
 def test_a_file_that_is_too_large_is_not_read(fits, copy):
@@ -417,7 +417,7 @@ def test_a_second_process_is_refused_and_the_first_goes_on(fits, whole, root):
                 self.said = second_process()
     second = Second()
     assert fits.fit(root, second) == whole[0]
-    assert second.said.startswith("A workdir serves one process at a time. Received: "
+    assert second.said.startswith("A workdir can be used by one process at a time. Received: "
                                   f"{root}, which another process is using")
     assert not second_process()
 

@@ -50,12 +50,12 @@ def test_the_reason_why_a_weight_is_not(layer, shape, reason):
     (layers.Embedding(6, 2), (None, 3), "embeddings"),
     (layers.Dense(2, trainable=False), (None, 6), "kernel")])
 def test_what_is_off_by_default_is_prunable_if_asked_for(layer, shape, path):
-    assert [slot.path for slot in weights_of(built(layer, shape), asked=True)[0]] == [path]
+    assert [slot.path for slot in weights_of(built(layer, shape), included=True)[0]] == [path]
 
 
 def test_a_layer_that_writes_into_its_kernel_itself_is_left_out():
     layer = built(layers.SpectralNormalization(layers.Dense(2)), (1, 6))
-    assert weights_of(layer, asked=True)[0] == []
+    assert weights_of(layer, included=True)[0] == []
 
 
 @pytest.mark.parametrize("selector, found", [

@@ -14,7 +14,7 @@ import lth_keras as lth
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results.outcome import Start
+from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.keras2.masking import weight_names
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
@@ -199,19 +199,19 @@ def test_an_experiment_prunes_in_its_structure_and_so_do_its_controls(structure,
     config = CONFIG.replace(structure=structure, rounds=rounds,
                             branches=("ticket", "random_mask", "shuffled_mask"))
     lab = RoundRunner(config, blobs())
-    first = lab.train(Training(0, 0), Start()).following
-    last = lab.train(Training(0, 1), Start(first)).following
+    first = lab.train(Training(0, 0), StartingPoint()).following
+    last = lab.train(Training(0, 1), StartingPoint(first)).following
     assert all(parse(structure).obeys(mask) and not mask.all() for mask in last.masks.values())
     assert last.provenance["settings"]["structure"] == structure
-    control = lab.train(Training(0, 2, "random_mask"), Start(last))
-    ticket = lab.train(Training(0, 2), Start(last))
+    control = lab.train(Training(0, 2, "random_mask"), StartingPoint(last))
+    ticket = lab.train(Training(0, 2), StartingPoint(last))
     assert control.result["density"] == ticket.result["density"] < 1
     assert (ticket.following is None) == (structure == "2:4")  # Its last level.
 
 
 def test_a_fraction_of_0_leaves_what_a_structure_fits_not():
     config = CONFIG.replace(structure="2:4", rounds=1, fraction="a:0.5,b:0")
-    ticket = RoundRunner(config, blobs()).train(Training(0, 0), Start()).following
+    ticket = RoundRunner(config, blobs()).train(Training(0, 0), StartingPoint()).following
     assert parse("2:4").obeys(ticket.masks["a/kernel"]) and ticket.masks["b/kernel"].all()
 
 

@@ -198,7 +198,7 @@ def test_what_keras_never_calls_a_kernel_is_pruned_on_request_alone(name):
 
 def test_a_layer_that_is_included_and_has_nothing_to_prune_is_refused_by_name():
     model = keras.Sequential([layers.Input((4,)), layers.Dense(3), layers.BatchNormalization()])
-    with pytest.raises(LotteryError, match=r"'batch_normalization', of which there are none in "
+    with pytest.raises(LotteryError, match=r"'batch_normalization', which selects "
                                            r"batch_normalization: gamma is of rank 1"):
         lth.prune_low_magnitude(model, include="batch_normalization")
     lth.prune_low_magnitude(model, include=lambda layer: True)

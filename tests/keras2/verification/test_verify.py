@@ -13,7 +13,7 @@ import lth_keras as lth
 from lth_keras.errors import InvariantError, LotteryError
 from lth_keras.keras2 import optimizer_state, training_checks
 from lth_keras.keras2.masking import masked_layer, wrap_weights
-from lth_keras.keras2.masking.masked_weights import LentVariable
+from lth_keras.keras2.masking.masked_weights import MaskedVariable
 from lth_keras.keras2.verification.trained import batches_of
 
 STEPS = 6
@@ -114,14 +114,14 @@ def test_another_way_of_a_models_code_is_found(monkeypatch):
 def test_a_weight_without_gradient_is_found(monkeypatch):
     def stopped(self, value):
         return keras.backend.stop_gradient(value)
-    monkeypatch.setattr(LentVariable, "_masked", stopped)
+    monkeypatch.setattr(MaskedVariable, "_masked", stopped)
     report = lth.verify(faults.added_loss_functional, faults.DATA, STEPS)
     assert {"wrapping", "pruning"} <= broken(report)
     assert "does not train" in str(report)
 
 
 def test_a_gradient_that_is_not_masked_is_found_with_its_slots(monkeypatch):
-    monkeypatch.setattr(LentVariable, "_masked", lambda self, value: value)
+    monkeypatch.setattr(MaskedVariable, "_masked", lambda self, value: value)
     report = lth.verify(dense, (networks.X, networks.Y), STEPS)
     assert broken(report) == {"pruning"}
     said = str(report)
