@@ -148,14 +148,27 @@ def steps_of(control: Control, steps: int, masks: Arrays) -> int:
 @register("reinit", "re-initialised", drawn=True)
 def reinit(weights: Arrays, masks: Arrays, fresh: Arrays,
            rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The ticket's mask, all weights initialised again (Frankle & Carbin 2019, section 2)."""
+    """The ticket's mask, all weights initialised again (Frankle & Carbin 2019, section 2).
+
+    Example:
+      >>> mask = {"w": np.array([1, 0])}
+      >>> reinit({"w": np.array([3.0, 4.0])}, mask, {"w": np.array([0.1, 0.2])}, None)
+      ({'w': array([0.1, 0.2])}, {'w': array([1, 0])})
+    """
     return fresh, masks
 
 
 @register("random_mask", "random mask", drawn=True, mask="structured")
 def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                 structure: Structure = NONE) -> tuple[Arrays, Arrays]:
-    """Fresh weights, and a random mask that keeps as many in each layer (the same, figure 1)."""
+    """Fresh weights, and a random mask that keeps as many in each layer (the same, figure 1).
+
+    Example:
+      >>> mask = {"a": np.array([1, 1, 0, 0]), "b": np.array([1, 0, 0, 0])}
+      >>> drawn = random_mask({}, mask, {}, np.random.default_rng(0))[1]
+      >>> {name: int(values.sum()) for name, values in drawn.items()}
+      {'a': 2, 'b': 1}
+    """
     return fresh, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
 
 
@@ -165,6 +178,12 @@ def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
     """Fresh weights, and a random mask that keeps as many in total, over all layers.
 
     Layers from which nothing has been pruned stay dense.
+
+    Example:
+      >>> mask = {"a": np.array([1, 1, 0, 0]), "b": np.array([1, 0]), "c": np.array([1, 1])}
+      >>> drawn = random_mask_global({}, mask, {}, np.random.default_rng(0))[1]
+      >>> int(drawn["a"].sum() + drawn["b"].sum()), drawn["c"]
+      (3, array([1, 1]))
     """
     touched = {name: mask for name, mask in masks.items() if not np.all(mask)}
     if not touched:
@@ -189,6 +208,11 @@ def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
     """The ticket's weights; a mask of the largest in each layer, as many as the ticket keeps.
 
     Frankle & Carbin 2019, appendix F.
+
+    Example:
+      >>> weights, mask = {"w": np.array([1.0, -3.0, 2.0])}, {"w": np.array([1, 0, 0])}
+      >>> magnitude_at_init(weights, mask, {}, None)[1]
+      {'w': array([0, 1, 0])}
     """
     largest = {}
     for name, mask in masks.items():
@@ -209,21 +233,41 @@ def scratch(weights: Arrays, masks: Arrays, fresh: Arrays,
 @register("reinit_signed", "re-initialised, signs kept", drawn=True)
 def reinit_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                   rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Fresh weights with the signs of the ticket's (Zhou et al. 2019, section 4.1)."""
+    """Fresh weights with the signs of the ticket's (Zhou et al. 2019, section 4.1).
+
+    Example:
+      >>> mask, fresh = {"w": np.array([1, 1])}, {"w": np.array([0.5, 0.25])}
+      >>> reinit_signed({"w": np.array([3.0, -4.0])}, mask, fresh, None)[0]
+      {'w': array([ 0.5 , -0.25])}
+    """
     return {**fresh, **{name: np.copysign(fresh[name], weights[name]) for name in masks}}, masks
 
 
 @register("reshuffle", "survivors reshuffled", drawn=False)
 def reshuffle(weights: Arrays, masks: Arrays, fresh: Arrays,
               rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The values of a layer's survivors, randomly permuted (the same)."""
+    """The values of a layer's survivors, randomly permuted (the same).
+
+    Example:
+      >>> weights, mask = {"w": np.array([1.0, 2.0, 3.0, 4.0])}, {"w": np.array([1, 1, 1, 0])}
+      >>> permuted = reshuffle(weights, mask, {}, np.random.default_rng(0))[0]["w"]
+      >>> sorted(permuted[:3].tolist()), float(permuted[3])
+      ([1.0, 2.0, 3.0], 4.0)
+    """
     return _filled(weights, masks, lambda survivors, _: rng.permutation(survivors)), masks
 
 
 @register("reshuffle_signed", "survivors reshuffled, signs kept", drawn=False)
 def reshuffle_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                      rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """The magnitudes of a layer's survivors permuted; every sign stays (the same)."""
+    """The magnitudes of a layer's survivors permuted; every sign stays (the same).
+
+    Example:
+      >>> weights, mask = {"w": np.array([1.0, -2.0, 3.0])}, {"w": np.array([1, 1, 1])}
+      >>> permuted = reshuffle_signed(weights, mask, {}, np.random.default_rng(0))[0]["w"]
+      >>> sorted(abs(permuted).tolist()), np.sign(permuted).tolist()
+      ([1.0, 2.0, 3.0], [1.0, -1.0, 1.0])
+    """
     return _filled(weights, masks, lambda survivors, _: np.copysign(
         rng.permutation(survivors), survivors)), masks
 
@@ -239,7 +283,13 @@ def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
 @register("constant_signed", "constant magnitude, signs kept", drawn=True)
 def constant_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                     rng: np.random.Generator) -> tuple[Arrays, Arrays]:
-    """Survivors set to that standard deviation with the signs of the ticket's (the same)."""
+    """Survivors set to that standard deviation with the signs of the ticket's (the same).
+
+    Example:
+      >>> mask, fresh = {"w": np.array([1, 1])}, {"w": np.array([2.0, -2.0])}
+      >>> constant_signed({"w": np.array([0.5, -0.25])}, mask, fresh, None)[0]
+      {'w': array([ 2., -2.])}
+    """
     return _filled(weights, masks, lambda survivors, name: np.copysign(
         _deviation(fresh[name]), survivors)), masks
 

@@ -66,9 +66,18 @@ def slots_are_fresh(slots: Mapping[tuple[str, str], Array], fresh: Mapping[tuple
 
 
 def moved(slots: Array, fresh: float) -> Array:
-    """Where an optimizer's slots are not those of a fresh one, as bools.
+    """Returns, as bools, where an optimizer's slots differ from those of a fresh optimizer.
 
-    Adafactor adds 1e-30 to the square of every gradient, also of one that is zero.
+    Differences up to 1e-20 do not count: Adafactor adds 1e-30 to the square of every gradient, also
+    if it is zero.
+
+    Args:
+      slots: array of slots.
+      fresh: the value of a slot that was never updated.
+
+    Example:
+      >>> moved(np.array([0.1, 0.2], np.float32), fresh=0.1)
+      array([False,  True])
     """
     return np.abs(np.asarray(slots, np.float64) - float(np.float32(fresh))) > 1e-20
 

@@ -117,10 +117,18 @@ def _lowest(values: Array, number: int) -> Array:
 
 
 def check_scores(scores: Arrays, masks: Arrays) -> None:
-    """Scores are of the weights that masks are of, and no kept weight's is NaN.
+    """Checks that scores fit their masks, and that no kept weight has a score of NaN.
 
     Raises:
       LotteryError: if not.
+
+    Example:
+      >>> check_scores({"w": np.array([1.0, np.nan])}, {"w": np.array([1, 0])})
+      >>> check_scores({"w": np.array([1.0, np.nan])}, {"w": np.array([1, 1])})
+      Traceback (most recent call last):
+        ...
+      lth_keras.errors.LotteryError: Scores must not be NaN. Received: 1 NaN among the kept \
+weights of 'w'; did the round diverge?
     """
     if not masks:
         raise LotteryError("Pruning needs at least one mask. Received: none.")

@@ -119,6 +119,15 @@ def read(path: "str | os.PathLike[str]", most: int,
     Raises:
       OSError: if the file cannot be read, is a link (ELOOP), is not a plain file (EINVAL), or is
         too large (EFBIG).
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write(folder + "/curve.csv", "step,loss")
+      ...     read(folder + "/curve.csv", most=5)  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+        ...
+      OSError: [Errno 27] is larger than 5 bytes: '...curve.csv'
     """
     if within is not None:
         refuse_links(within, pathlib.Path(path))

@@ -50,6 +50,12 @@ def verified(head: Mapping[str, Any], arrays: "Arrays | None" = None) -> dict[st
 
     Raises:
       ValueError: if it is not the checksum of the rest of the head and of the arrays.
+
+    Example:
+      >>> verified({**signed({"steps": 3}), "steps": 4})
+      Traceback (most recent call last):
+        ...
+      ValueError: is not what was written: its SHA-256 does not match
     """
     rest = {name: value for name, value in head.items() if name != "sha256"}
     if signed(rest, arrays)["sha256"] != head.get("sha256"):
@@ -72,6 +78,12 @@ def unseal(data: bytes) -> dict[str, Any]:
 
     Raises:
       ValueError: if the bytes are not exactly what `seal` returns for their content.
+
+    Example:
+      >>> unseal(seal({"steps": 3}).replace("3", "4").encode())
+      Traceback (most recent call last):
+        ...
+      ValueError: is not what was written: its SHA-256 does not match
     """
     try:
         content = verified(json.loads(data))
@@ -118,6 +130,13 @@ def read_marked(path: "str | os.PathLike[str]", expected: str,
     Raises:
       ValueError: if the file's mark is another.
       OSError: see `atomic.read`.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     atomic.write(folder + "/curve.csv", b"step,loss")
+      ...     read_marked(folder + "/curve.csv", mark(b"step,loss"))
+      b'step,loss'
     """
     data = atomic.read(path, int(expected.split(maxsplit=1)[0]) if most is None else most, within)
     there = mark(data)

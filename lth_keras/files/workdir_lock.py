@@ -76,7 +76,7 @@ def refuse_changed(root: pathlib.Path, mine: Owner, there: Mapping[str, Any],
       >>> refuse_changed(pathlib.Path("runs"), SEARCH, {"a": 0}, {"a": 1})  # doctest: +ELLIPSIS
       Traceback (most recent call last):
         ...
-      lth_keras.errors.WorkdirError: ... Received: runs, with a=0 there, 1 asked. Use another workdir.
+      lth_keras.errors.WorkdirError: ... Received: runs, with a=0 there, 1 asked. ...
     """
     pairs = {name: (there.get(name, mine.absent), asked.get(name, mine.absent))
              for name in sorted({*there, *asked})}

@@ -91,9 +91,9 @@ def contents(model: Any) -> Iterator[Held]:
     Example:
       >>> model = keras.Sequential([keras.layers.Dense(1, name="head")])
       >>> model.build((None, 2))
-      >>> model.temperature = [tf.Variable(1.0)]
-      >>> [held.path for held in contents(model)]
-      ['temperature[0]', 'head._kernel', 'head.bias']
+      >>> model.helper = types.SimpleNamespace(counts=[tf.Variable(0)])
+      >>> sorted(held.path for held in contents(model))
+      ['head.bias', 'head.kernel', 'helper.counts[0]']
     """
     # Breadth first, so that the path in messages is the shortest, and without recursion, since
     # lists of objects may be linked deeper than Python's limit.

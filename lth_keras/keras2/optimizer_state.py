@@ -90,9 +90,10 @@ def states(model: Any) -> list[tf.Variable]:
     Example:
       >>> model = keras.Sequential([keras.layers.Dense(1)])
       >>> model.build((None, 2))
-      >>> model.temperature = tf.Variable(0.5)
-      >>> [float(variable) for variable in states(model)]
-      [0.5]
+      >>> import types
+      >>> model.helper = types.SimpleNamespace(count=tf.Variable(3))
+      >>> [int(variable) for variable in states(model)]
+      [3]
     """
     known = {id(stored_in(variable)) for variable in named_weights(model).values()}
     known |= {id(stored_in(variable)) for wrapper in wrappers(model)

@@ -33,6 +33,10 @@ class Margins:
       steps: that its early stop may be later, as a share of the dense network's.
       loss: that its least validation loss may be higher, as a share of the dense network's; for
         fits that measure no accuracy.
+
+    Example:
+      >>> str(Margins(accuracy=0.005))
+      'accuracy:0.005,steps:0.19,loss:0.01'
     """
 
     accuracy: float = 0.002

@@ -245,14 +245,25 @@ def describe(known: "Mapping[str, Strategy] | Mapping[str, Retraining]") -> str:
 
 @register
 class Iterative(Strategy):
-    """Prunes each level from the one below, by the trained weights of its ticket."""
+    """Prunes each level from the one below, by the trained weights of its ticket.
+
+    Example:
+      >>> ended = FinishedRound(2, {}, theta={"w": 1}, trained={"w": 2}, taken={0: {"w": 3}})
+      >>> Iterative().scored(ended), OneShot().scored(ended)
+      ({'w': 2}, {'w': 3})
+    """
 
     name, summary = "iterative", "scores the trained ticket of the level below"
 
 
 @register
 class OneShot(Strategy):
-    """Prunes every level by the trained weights of the dense network."""
+    """Prunes every level by the trained weights of the dense network.
+
+    Example:
+      >>> OneShot().takes(level=5), Continued().takes(level=5), Iterative().takes(level=5)
+      ((0,), (4,), ())
+    """
 
     name, summary = "one_shot", "scores the trained dense network at every level"
     one_shot = True
@@ -273,6 +284,10 @@ class Continued(Strategy):
 
     Frankle & Carbin 2019 (appendix B, figures 9 and 10) find that resetting weights in each round,
     as "iterative" does, gives better tickets at small sizes.
+
+    Example:
+      >>> Continued().begin({"w": 1}, taken={2: {"w": 5}})
+      {'w': 5}
     """
 
     name, summary = "continued", "scores a network that is trained on without rewinding"
@@ -298,7 +313,12 @@ class Continued(Strategy):
 
 @register
 class WeightRewinding(Retraining):
-    """Resets survivors to theta_k (Frankle & Carbin 2019; Frankle et al. 2020)."""
+    """Resets survivors to theta_k (Frankle & Carbin 2019; Frankle et al. 2020).
+
+    Example:
+      >>> WeightRewinding().survivors(theta={"w": 1}, scored={"w": 2})
+      {'w': 1}
+    """
 
     name, summary = "weight_rewinding", "theta_k"
     rewinds = True
@@ -306,7 +326,12 @@ class WeightRewinding(Retraining):
 
 @register
 class LearningRateRewinding(Retraining):
-    """Keeps survivors' values, and resets the learning rate to step k (Renda et al. 2020)."""
+    """Keeps survivors' values, and resets the learning rate to step k (Renda et al. 2020).
+
+    Example:
+      >>> LearningRateRewinding().survivors(theta={"w": 1}, scored={"w": 2})
+      {'w': 2}
+    """
 
     name, summary = "learning_rate_rewinding", "their trained values"
 

@@ -51,6 +51,11 @@ class Fit:
       history: Keras' History: name -> one value for each epoch.
       versions: package -> version that it was trained with.
       files: the marks of the files in its workdir, by name.
+
+    Example:
+      >>> fit = Fit({"schedule": {"epochs_per_round": 2}, "seed": 0}, [], {"val_loss": []})
+      >>> fit.length, fit.identity
+      ('2 epochs a round', {'epochs_per_round': 2})
     """
 
     settings: Mapping[str, Any]

@@ -111,6 +111,14 @@ def found(root: pathlib.Path) -> dict[Training, pathlib.Path]:
 
     Returns:
       Training -> path of its record, ordered by replicate, level and branch.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as name:
+      ...     record_path = places(pathlib.Path(name), Training(0, 2, "reinit", 1))["record"]
+      ...     atomic.write(record_path, "{}")
+      ...     [str(training) for training in found(pathlib.Path(name))]
+      ['replicate 0, level 2, reinit 1']
     """
     there: dict[Training, pathlib.Path] = {}
     for path in root.glob("replicate_*/level_*/*/result.json"):

@@ -155,7 +155,16 @@ def remove_damaged(root: pathlib.Path, config: Config, damages: list[Damage]) ->
 
 
 def remove_leftovers(root: pathlib.Path) -> None:
-    """Deletes the temporary files that killed processes left behind."""
+    """Deletes the temporary files that killed processes left behind.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as name:
+      ...     (pathlib.Path(name) / ".results.csv.4242.0a1b2c3d").touch()
+      ...     remove_leftovers(pathlib.Path(name))
+      ...     os.listdir(name)
+      []
+    """
     atomic.remove_unfinished(root, _walk(root), FILES)
 
 

@@ -34,6 +34,15 @@ class Store:
       WorkdirError: if the folder is the workdir of a run with other settings or of a search in
         `fit`.
       DamagedError: if its configuration was changed after it was written.
+
+    Example:
+      >>> import tempfile
+      >>> from lth_keras.experiments.config import presets
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     store = Store(folder, presets.get("digits"))
+      ...     store.begin()
+      ...     store.is_done(Training(replicate=0, level=0)), results(folder).empty
+      (False, True)
     """
 
     def __init__(self, root: "str | os.PathLike[str]", config: Config):

@@ -39,8 +39,8 @@ def replace_layers(model: Any, substitute: Callable[[Any], Any],
     Example:
       >>> dense = keras.layers.Dense(2)
       >>> model = keras.Sequential([keras.layers.Input((3,)), dense, keras.layers.ReLU()])
-      >>> new = replace_layers(model, lambda layer: keras.layers.Dense(4) if layer is dense else
-      layer)
+      >>> wider = keras.layers.Dense(4)
+      >>> new = replace_layers(model, lambda layer: wider if layer is dense else layer)
       >>> new.output_shape, new.layers[1] is model.layers[1]
       ((None, 4), True)
     """
