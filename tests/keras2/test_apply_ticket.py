@@ -195,7 +195,7 @@ def test_the_summary_has_a_line_for_each_weight():
     ({"level": -1}, "level"),
     ({"masks": {"other": np.ones((2, 2))}}, "'other'"),
     ({"masks": {"w": np.ones((2, 3))}}, r"mask \(2, 3\), weight \(2, 2\)"),
-    ({"masks": {"w": np.full((2, 2), 2)}}, "0 and 1 alone"),
+    ({"masks": {"w": np.full((2, 2), 2)}}, "only 0 and 1"),
     ({"weights": {"w": np.full((2, 2), np.nan)}}, "finite"),
 ])
 def test_parts_that_do_not_fit_make_no_ticket(parts, message):

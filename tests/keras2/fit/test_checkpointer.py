@@ -197,7 +197,7 @@ def test_layers_that_draw_from_operations_are_named(tmp_path):
         layers.Input((6,)), layers.Dropout(0.5, name="lossy"), layers.Dropout(0, name="still"),
         layers.Dense(2)])))
     lottery = lth.LotteryTicketCallback(rounds=0, epochs_per_round=1, verbose=0, workdir=tmp_path)
-    with pytest.warns(UserWarning, match="^lossy: draws by operations that keep their state"):
+    with pytest.warns(UserWarning, match="^lossy: draws random numbers by operations whose state"):
         model.fit(X, Y, verbose=0, callbacks=[lottery])
 
 
@@ -209,7 +209,7 @@ class Keeps(callbacks.Callback):
 
 
 def test_what_a_round_callback_cannot_keep_is_named(fits, root):
-    with pytest.warns(UserWarning, match=r"^Keeps.thing: cannot be kept"):
+    with pytest.warns(UserWarning, match=r"^Keeps.thing: cannot be saved"):
         fits.fit(root, round_callbacks=[Keeps()])
 
 
@@ -397,7 +397,7 @@ def test_a_backup_beside_a_workdir_is_refused(fits, root, tmp_path, before):
 def test_another_first_epoch_is_refused(fits, copy):
     lottery = lth.LotteryTicketCallback(rounds=2, epochs_per_round=3, fraction=0.3, verbose=0,
                                         workdir=copy)
-    with pytest.raises(LotteryError, match="leave initial_epoch=0.*Received: initial_epoch=4"):
+    with pytest.raises(LotteryError, match="same initial_epoch=0.*Received: initial_epoch=4"):
         fits.begin().fit(X, Y, initial_epoch=4, epochs=lottery.epochs, callbacks=[lottery])
 
 
