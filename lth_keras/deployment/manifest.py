@@ -276,8 +276,16 @@ def outputs_table(rows: Iterable[Row]) -> pd.DataFrame:
       >>> outputs_table([Row(format="float32", status=SHIPPED, outputs=outputs)]).output.tolist()
       ['age', 'sex']
     """
-    return pd.DataFrame([{"format": row.format, "runtime": row.runtime, **dataclasses.asdict(each)}
-                         for row in rows for each in row.outputs], columns=list(OUTPUT_COLUMNS))
+    return _outputs([{"format": row.format, "runtime": row.runtime, **dataclasses.asdict(each)}
+                     for row in rows for each in row.outputs])
+
+
+def _outputs(plain: list[dict[str, Any]]) -> pd.DataFrame:
+    found = pd.DataFrame(plain, columns=list(OUTPUT_COLUMNS))
+    numbers = ["keras", "value", "lost", "max_error", "agreement"]
+    # A column of which nothing is known would otherwise hold objects, not numbers.
+    found[numbers] = found[numbers].apply(pd.to_numeric)
+    return found
 
 
 def encode(rows: pd.DataFrame, facts: dict[str, Any],
@@ -332,9 +340,7 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
         # A column of which nothing is known would otherwise be read as objects, not numbers.
         rows[numbers] = rows[numbers].apply(pd.to_numeric)
         # Not in the files of versions that knew networks with one output alone.
-        outputs = pd.DataFrame(plain.get("outputs", []), columns=list(OUTPUT_COLUMNS))
-        measured = ["keras", "value", "lost", "max_error", "agreement"]
-        outputs[measured] = outputs[measured].apply(pd.to_numeric)
+        outputs = _outputs(plain.get("outputs", []))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LotteryError(f"A deployment must be a folder with the {FILE} that an export wrote. "
                            f"Received: {folder} ({error!s:.100}).") from None

@@ -108,11 +108,15 @@ def _measured_in_keras(reference: dict[str, Any]) -> Iterator[str]:
         whose = f"Output `{each['output']}`: " if len(outputs) > 1 else ""
         if each["measure"]:
             said = f"{each['measure']} in Keras: {value(each['measure'], each['value'])}"
-            said = whose + (said if whose else said.capitalize())
-            yield f"- {said} on {examples}. Files may lose {each['unit']}."
+            yield f"- {_sentence(whose, said)} on {examples}. Files may lose {each['unit']}."
         else:
             said = "files were compared with Keras' outputs alone"
-            yield f"- {whose}{said if whose else said.capitalize()}, on {examples}: {each['note']}."
+            yield f"- {_sentence(whose, said)}, on {examples}: {each['note']}."
+
+
+def _sentence(whose: str, said: str) -> str:
+    # Not str.capitalize, which would make the other letters small.
+    return whose + said if whose else said[0].upper() + said[1:]
 
 
 def _shape(of: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def inputs(given: Any, signature: Signature, what: str = "data") -> list[Array]:
         if examples.ndim != len(expected) + 1 or not len(examples) or any(
                 want is not None and want != got
                 for want, got in zip(expected, examples.shape[1:], strict=True)):
-            whose = "the network's input" if len(found) == 1 else f"the input {name!r}'s"
+            whose = "the network's input" if len(found) == 1 else f"input {name!r}: its"
             raise LotteryError(f"{what} must hold at least one example of {whose} shape, "
                                f"{expected}. Received: shape {examples.shape}.")
         arrays.append(examples.astype(spec.dtype.as_numpy_dtype))
@@ -166,6 +166,8 @@ def _pairs(form: Any, given: Any) -> Iterator[tuple[str, Any]]:
             raise ValueError
         for part, value in zip(form, given, strict=True):
             yield from _pairs(part, value)
+    elif isinstance(given, dict):
+        raise ValueError
     else:
         yield form, given
 
