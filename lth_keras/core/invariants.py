@@ -62,7 +62,8 @@ def slots_are_fresh(slots: Mapping[tuple[str, str], Array], fresh: Mapping[tuple
             raise InvariantError(
                 f"Pruned weights must get no gradient. Received: {count} of {pruned.size} pruned "
                 f"weights of {name!r} of which the optimizer's {slot!r} has moved. Run lth.verify "
-                "on the model, which names what reads the weight without its mask.")
+                "on the model, which names what reads the weight without its mask; a train_step of "
+                "its own reads self.dense.kernel masked, and self.trainable_weights as they are.")
 
 
 def moved(slots: Array, fresh: float) -> Array:

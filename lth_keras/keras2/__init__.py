@@ -4,7 +4,8 @@
 
 Read in this order:
 
-1. `masking`: the layer wrapper that holds a mask and keeps pruned weights at zero; which layers
+1. `inspection`: what of a model is its network's, and whether anything prunes it;
+   `masking`: the layer wrapper that holds a mask and keeps pruned weights at zero; which layers
    are wrapped; how wrapped models are saved, loaded and stripped.
 2. `rewinding`: captures and restores the model at step k: weights, optimizer slots, step counts,
    batch-norm statistics.

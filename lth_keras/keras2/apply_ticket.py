@@ -1,5 +1,6 @@
 """`lth.Ticket.apply` for tf_keras models."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from lth_keras.keras2.masking.weight_names import (
     check_keras2,
     is_built,
     masked,
+    named_variables,
     named_weights,
     wrappers,
 )
@@ -30,6 +32,7 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
         raise TicketError("A ticket needs a model that is built. "
                           f"Received: {model.name!r}, which has no weights yet. Start it with "
                           "keras.layers.Input(shape), or call model.build(input_shape).")
+    ticket = _without_training(ticket, model)
     _check_fits(ticket, model)
     # A model without wrappers gets them for exactly the weights that the ticket prunes.
     if not wrappers(model):
@@ -45,6 +48,14 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
         variables[name].assign(value)
     rewinding.assign_masks(model, ticket.masks)
     return model
+
+
+def _without_training(ticket: Ticket, model: Any) -> Ticket:
+    """Leaves out what a model holds for its training alone, which older tickets had too."""
+    network = named_weights(model)
+    left_out = named_variables(model).keys() - network.keys() - ticket.masks.keys()
+    return dataclasses.replace(ticket, weights={
+        name: value for name, value in ticket.weights.items() if name not in left_out})
 
 
 def _check_fits(ticket: Ticket, model: Any) -> None:

@@ -95,12 +95,36 @@ def states(model: Any) -> list[tf.Variable]:
       >>> [int(variable) for variable in states(model)]
       [3]
     """
+    return [held.value for held in _states(model)]
+
+
+def _states(model: Any) -> list[Held]:
     known = {id(stored_in(variable)) for variable in named_weights(model).values()}
     known |= {id(stored_in(variable)) for wrapper in wrappers(model)
               for variable in wrapper._non_trainable_weights}
-    return [held.value for held in contents(model) if isinstance(held.value, tf.Variable)
+    return [held for held in contents(model) if isinstance(held.value, tf.Variable)
             and held.kind not in ("metric", "seed", "optimizer")
             and id(stored_in(held.value)) not in known]
+
+
+def kept_by_weight(model: Any) -> list[tuple[tf.Variable, tf.Variable]]:
+    """What a model itself keeps for each weight that it trains, such as gradients that it gathers.
+
+    Returns:
+      Pairs of a weight and what is kept for it, from every list that has a variable of its shape
+      for each trained weight, in their order.
+    """
+    lists: dict[str, list[Held]] = {}
+    for held in _states(model):
+        lists.setdefault(held.path.rpartition("[")[0], []).append(held)
+    found = []
+    for name, kept in lists.items():
+        owner = next((owner for owner in reversed(kept[0].owners)
+                      if isinstance(owner, keras.Model)), model)
+        weights = owner.trainable_variables
+        if name and [held.value.shape for held in kept] == [weight.shape for weight in weights]:
+            found += [(weight, held.value) for weight, held in zip(weights, kept, strict=True)]
+    return found
 
 
 def stepping(model: Any) -> list[Any]:

@@ -5,6 +5,7 @@ What is restored:
   weights           survivors to theta_k bit for bit, pruned weights to zero
   statistics        batch-norm statistics and all other untrained weights, to step k
   optimizer slots   to step k; the slots of pruned weights to those of a fresh optimizer
+  states            of layers, and gradients that a model gathers: to step k; zero where pruned
   iteration count   to k, so learning-rate schedules and warm-up start over from there
   learning rate     to its value at step k
   data order        not restored: `fit` continues through its data
@@ -23,6 +24,7 @@ from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.keras2 import optimizer_state
+from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.masking.weight_names import masked, named_weights, stored_in
 
 
@@ -126,6 +128,8 @@ class Snapshot:
                                              strict=True)
                  for weight in model.trainable_variables if id(weight) in kept
                  for name, slot in optimizer_state.slots_of(optimizer, weight).items()}
+        slots |= {id(slot): (kept[id(weight)], 0.0) for weight, slot
+                  in optimizer_state.kept_by_weight(model) if id(weight) in kept}
         for variable, value in zip(saved, self.optimizer, strict=True):
             mask, fresh = slots.get(id(variable), (None, 0.0))
             variable.assign(value if mask is None
@@ -205,6 +209,7 @@ def assign(model: Any, weights: Arrays, masks: Arrays) -> None:
 
 def assign_masks(model: Any, masks: Arrays) -> None:
     """Assigns masks to a wrapped model, and updates the thresholds that tfmot's summaries show."""
+    note_pruner(model)
     for name, item in masked(model).items():
         # tfmot's wrapper computes thresholds when it prunes; here they only inform.
         survivors = np.abs(stored(item.weight)[masks[name] != 0])

@@ -34,6 +34,7 @@ from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
 from lth_keras.keras2 import loss_gradient, rewinding
+from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.weight_names import (
@@ -95,6 +96,8 @@ class Search:
         self.tickets: list[Ticket] = []
         self._seed = seed
         self._check = check
+        self._rewound = False  # Whether the next step is the first after a rewinding.
+        note_pruner(model)
         self._weights = masked(model)
         structures = {name: item.structure for name, item in self._weights.items()}
         self._rule = PruningRule.of(
@@ -166,18 +169,22 @@ class Search:
         """Sets pruned weights to zero again; call it after every batch.
 
         This is necessary only with tfmot's own wrappers.  With `check`, it also verifies that all
-        pruned weights are exactly zero.
+        pruned weights are exactly zero.  The first time after a rewinding, and with `check` every
+        time, it verifies that no gradient has reached them.
 
         Raises:
-          InvariantError: if a pruned weight is not zero.
+          LotteryError: at the first step, if a weight gets its gradient past its mask.
+          InvariantError: if a pruned weight is not zero, or its optimizer slots are not fresh.
         """
         for item in self._tfmots_own:
             item.weight.assign(item.weight * item.mask)
         self.training.gradients_are_masked()
         if self._check:
             invariants.pruned_are_zero(self._values(), self.masks)
-            if self._theta is not None:
-                invariants.slots_are_fresh(*self.training.slots(self._theta), self.masks)
+        # Without check once a round too: what reads a weight past its mask does so at every step.
+        if self._theta is not None and (self._check or self._rewound):
+            invariants.slots_are_fresh(*self.training.slots(self._theta), self.masks)
+        self._rewound = False
 
     def not_finite(self) -> dict[str, int]:
         """Returns how many values are NaN or infinite, for each weight that has any."""
@@ -233,6 +240,7 @@ class Search:
         rewinding.assign_masks(self.model, self.masks)
         restored = self._theta.restore(self.model, self.masks)
         self.training.begin_round()
+        self._rewound = True
         self.level += 1
         if self._check:
             now = self._values()

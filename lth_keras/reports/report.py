@@ -1,6 +1,7 @@
 """Reports runs and searches in `fit`: prints tables and verdicts, writes figures and the page."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
-from lth_keras.experiments.config.margins import Margins
+from lth_keras.experiments.config.margins import Margins, parse
 from lth_keras.experiments.results import paths, runs, statistics, store
 from lth_keras.experiments.results.evidence import CONTROL
 from lth_keras.experiments.results.fits import Fit
@@ -94,25 +95,30 @@ def write(runs: Sequence[Run], out: "pathlib.Path | None" = None) -> pathlib.Pat
 
 
 def report_search(fit: Mapping[str, Any], root: "str | os.PathLike[str] | None",
-                  out: "str | os.PathLike[str] | None") -> pathlib.Path:
+                  out: "str | os.PathLike[str] | None",
+                  margin: "str | Mapping[str, float] | None" = None) -> pathlib.Path:
     """Writes the page of a search in `fit` that is in memory; see LotteryTicketCallback.report.
 
     Args:
       fit: the attributes of a `fits.Fit`.
       root: the search's workdir, if it has one.
       out: the folder, as for `show`.
+      margin: how much worse than the dense network still counts as good, as `margins.parse` reads
+        it; None for the default.
 
     Returns:
       The path of the page.
 
     Raises:
-      LotteryError: if no level is finished.
+      LotteryError: if no level is finished, or the margin is none.
       OSError: if a file cannot be written.
     """
+    asked = None if margin is None else parse(margin)
     run = runs.of_fit(Fit(**fit), None if root is None else pathlib.Path(root))
     if run.results.empty:
         raise LotteryError("A report needs at least one trained level. Received: a search "
                            "without one.")
+    run = dataclasses.replace(run, asked=asked)
     return write([run], None if out is None else pathlib.Path(out))
 
 

@@ -241,3 +241,57 @@ FAULTS = {
     "get_layer": (by_get_layer, DATA),
     "trainable_weights[0]": (first_weight, DATA),
 }
+
+
+class ReadsInStep(keras.Model):
+    """Its train_step reads the kernel of a layer, outside any call."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.head = layers.Dense(8, "tanh", name="dense"), layers.Dense(2)
+
+    def call(self, x):
+        return self.head(self.dense(x))
+
+    def kernel(self):
+        """What the penalty is of."""
+        return self.dense.kernel
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            kernel = self.kernel()
+            apart = tf.matmul(kernel, kernel, transpose_a=True) - tf.eye(8)
+            loss = self.compute_loss(x, y, self(x, training=True)) + tf.reduce_sum(apart ** 2)
+        weights = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+class ReadsListInStep(ReadsInStep):
+    """It reads the kernel from Keras' list of weights."""
+
+    def kernel(self):
+        return self.dense.trainable_weights[0]
+
+
+def reads_in_step():
+    return compiled(built(ReadsInStep()))
+
+
+def reads_list_in_step():
+    return compiled(built(ReadsListInStep()))
+
+
+FAULTS["a kernel read in train_step"] = (reads_in_step, DATA)
+
+
+class DoubledTwice(Doubled):
+    """It reads its kernel within the function with a gradient of its own, and outside too."""
+
+    def call(self, x):
+        return super().call(x) + x @ self.kernel
+
+
+def half_custom_gradient():
+    return compiled(keras.Sequential([layers.Input((6,)), DoubledTwice(), layers.Dense(2)]))

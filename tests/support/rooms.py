@@ -5,8 +5,8 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core.structures", "core", "files", "keras2.masking", "keras2", "keras2.fit",
-         "keras2.verification",
+ORDER = ("", "core.structures", "core", "files", "keras2.inspection", "keras2.masking", "keras2",
+         "keras2.fit", "keras2.verification",
          "experiments.config", "experiments.results", "experiments.training", "experiments",
          "deployment.compaction", "deployment.comparison", "deployment",
          "reports.plots", "reports.analyses", "reports", "api", "cli")

@@ -19,6 +19,7 @@ from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.fit import model_identity, preflight
 from lth_keras.keras2.fit.data_order import DataOrder
 from lth_keras.keras2.fit.fit_search import FitSearch, SearchSettings
+from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
 from lth_keras.keras2.rewinding import Restored
 
@@ -180,7 +181,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         """What each rewinding restored."""
         return self._found.restored
 
-    def report(self, out: "str | os.PathLike[str] | None" = None) -> pathlib.Path:
+    def report(self, out: "str | os.PathLike[str] | None" = None, *,
+               margin: "str | Mapping[str, float] | None" = None) -> pathlib.Path:
         """Writes the report of the search: a page with tables, figures and the verdict.
 
         It is the page that `lth report WORKDIR` writes, but needs no workdir, and may be written
@@ -190,12 +192,14 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         Args:
           out: folder for the page, its figures and results.csv. Defaults to plots in the workdir,
             or to report if there is no workdir.
+          margin: how much worse than the dense network still counts as good, as `lth report` takes
+            it: {"accuracy": 0.002, "steps": 0.19}, a share each.
 
         Returns:
           The path of the page, which needs no other file.
 
         Raises:
-          LotteryError: if no level is trained yet.
+          LotteryError: if no level is trained yet, or the margin is none.
           OSError: if a file cannot be written.
 
         Example:
@@ -209,10 +213,16 @@ class LotteryTicketCallback(keras.callbacks.Callback):
             if self.tickets else {}
         path: pathlib.Path = providers.provider(providers.REPORT_OF_A_SEARCH)({
             "settings": found.settings, "rows": found.rows, "history": found.history,
-            "versions": versions}, self.workdir, out)
+            "versions": versions}, self.workdir, out, margin)
         return path
 
     # Keras' hooks, in the order in which a training calls them.
+
+    def set_model(self, model: Any) -> None:
+        """Takes the model of a fit, and notes that something prunes it."""
+        super().set_model(model)
+        if isinstance(model, keras.Model):  # Before the first hook of any callback of this fit.
+            note_pruner(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
         history = [self.model.history] if getattr(self.model, "history", None) else []

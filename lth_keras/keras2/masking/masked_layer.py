@@ -18,12 +18,14 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
+from tensorflow.python.eager import record
 from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 from tf_keras.src.engine import base_layer_utils
 
 from lth_keras.core.structures.structure import check_fits
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.inspection.pruners import refuse_update_pruning_step
 from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.layer_view import read_masked
 from lth_keras.keras2.masking.masked_weights import (
@@ -42,7 +44,7 @@ class MaskedLayer(Wrapper):
 
     `lth.prune_low_magnitude` makes these; wrap layers by hand only inside models of your own.
     Attributes that the wrapper does not have, such as `units` or `kernel`, are read from the layer;
-    within a model's call, pruned weights read as masked.
+    within a model's call, and where a tape records, pruned weights read as masked.
 
     Args:
       layer: the layer to prune.
@@ -87,7 +89,7 @@ class MaskedLayer(Wrapper):
         self._shapes = dict(weights_pruned) if isinstance(weights_pruned, Mapping) else None
         self._masks: list[tuple[tf.Variable, tf.Variable]] = []
         self._constraints: dict[int, ZeroConstraint] = {}  # By the weight's id.
-        self.linked = self._attached = False
+        self.linked = self._attached = self.has_pruner = False
         self.supports_masking = layer.supports_masking
         self.stateful = layer.stateful
 
@@ -101,6 +103,18 @@ class MaskedLayer(Wrapper):
         elif self._shapes:  # Some layers create their weights only in their first call.
             self._make_masks({path: (shape, self.variable_dtype)
                               for path, shape in self._shapes.items()})
+
+    @property
+    def pruning_step(self) -> Any:
+        """tfmot's count of training steps; here it stays 0, and nothing goes by it."""
+        refuse_update_pruning_step()
+        if "pruning_step" not in vars(self):
+            raise AttributeError("pruning_step")
+        return vars(self)["pruning_step"]
+
+    @pruning_step.setter
+    def pruning_step(self, variable: Any) -> None:
+        self.__dict__["pruning_step"] = variable
 
     def _link(self) -> None:
         # Finds the weights to prune, once the layer has them, and connects each with its mask.
@@ -246,7 +260,8 @@ class MaskedLayer(Wrapper):
         if layer is None or name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
         context = base_layer_utils.call_context()
-        if not (context.in_call and vars(self).get("linked")):
+        # Outside a call, in a train_step, a gradient may be taken of what is read.
+        if not (vars(self).get("linked") and (context.in_call or record.could_possibly_record())):
             return getattr(layer, name)
         return read_masked(layer, name, lambda: self._with_masked_weights(context.training))
 

@@ -161,8 +161,8 @@ def _forget_others_nodes(model: Any) -> None:
     If a model has its own losses or metrics (`add_loss(tensor)`), Keras' clone_model gives the
     clone all nodes of its layers.  The clone's config would then name layers that it does not have.
     """
-    if not isinstance(model, _functional_class()):
-        return
+    if not isinstance(model, _functional_class()) or not hasattr(model, "_input_layers"):
+        return  # A Sequential model that is not built yet is one of these, without a graph.
     inputs = {id(layer) for layer in model._input_layers}
     mine: dict[int, bool] = {}
 

@@ -7,7 +7,7 @@ with those that the model holds.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.inspection.model_calls import call, trace
 from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.weight_names import is_graph, parts, slots
 
@@ -93,7 +94,7 @@ def _made_and_read_in_call(model: Any) -> tuple[list[str], list[tf.Variable]]:
         return variable
     with tf.variable_creator_scope(note), tf.__internal__.FuncGraph("call").as_default(), \
             tf.GradientTape() as tape, contextlib.suppress(Exception):
-        _trace_call(model)  # If it cannot be traced, only its tracked weights are checked.
+        trace(model)  # If it cannot be traced, only its tracked weights are checked.
     return made, list(tape.watched_variables())
 
 
@@ -108,7 +109,7 @@ def outputs(model: Any) -> list[Any] | None:
         for state in tf.nest.flatten(layer.states) if isinstance(state, tf.Variable))]
     before = [variable.numpy() for variable in changed]
     try:
-        found = _call(model, _example)
+        found = call(model, _example)
     except Exception:  # The call may need inputs that only the user can make.
         return None
     finally:
@@ -141,31 +142,6 @@ def check_outputs(model: Any, before: list[Any] | None) -> None:
         f"{type(model).__name__} with {received} once its layers are wrapped; it is left as it "
         "was. Its code asks what its layers are, such as type(layer) is Dense; ask "
         "isinstance(layer, Dense) in call, or leave these layers dense with exclude=.")
-
-
-def _trace_call(model: Any) -> None:
-    _call(model, lambda spec: tf.compat.v1.placeholder(spec.dtype, spec.shape))
-
-
-def _call(model: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
-    """Calls a model on inputs of the kind that it was built with."""
-    def of_spec(spec: Any) -> Any:
-        return None if spec is None else make(spec)
-    training = {"training": False} if model._expects_training_arg else {}
-    if model._saved_model_inputs_spec is not None:
-        args, kwargs = tf.nest.map_structure(of_spec, model._saved_model_arg_spec)
-        return model(*args, **{**kwargs, **training})
-    if model._build_input_shape is not None:  # Built by build(), which calls it like this too.
-        return model.call(_of_shape(model._build_input_shape, make), **training)
-    return None
-
-
-def _of_shape(shape: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
-    if isinstance(shape, dict):
-        return {key: _of_shape(part, make) for key, part in shape.items()}
-    if isinstance(shape, list) and not all(size is None or isinstance(size, int) for size in shape):
-        return [_of_shape(part, make) for part in shape]
-    return make(tf.TensorSpec(shape, keras.backend.floatx()))
 
 
 def _example(spec: tf.TensorSpec) -> tf.Tensor:

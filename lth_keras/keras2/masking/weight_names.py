@@ -21,6 +21,7 @@ from lth_keras.core.fractions import Prunable
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.inspection.model_calls import held_for_training
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -268,7 +269,18 @@ def wrappers(model: Any) -> list[Wrapper]:
 
 
 def named_weights(model: Any) -> dict[str, tf.Variable]:
-    """Every weight of a model by name; masks and the wrappers' counters are not weights."""
+    """Every weight of a model's network by name: what a ticket holds.
+
+    Masks and the wrappers' counters are not weights, nor is what the model holds for its training
+    alone: see `held_for_training`.
+    """
+    held = held_for_training(model)
+    return {name: variable for name, variable in named_variables(model).items()
+            if id(variable) not in held}
+
+
+def named_variables(model: Any) -> dict[str, tf.Variable]:
+    """What Keras takes for a model's weights, by name, without masks and the wrappers' counters."""
     named = {slot.path: slot.variable for slot in slots(model)}
     known = {id(variable) for variable in named.values()}
     for wrapper in wrappers(model):
@@ -339,6 +351,6 @@ def replicas_own(model: Any) -> list[tf.Variable]:
     Reading such a weight gives the mean over the replicas, but each replica validates with its
     own value.  Without a tf.distribute strategy, or with one replica, the result is empty.
     """
-    return [own for variable in named_weights(model).values()
+    return [own for variable in named_variables(model).values()
             if variable.synchronization == tf.VariableSynchronization.ON_READ
             and len(getattr(variable, "values", ())) > 1 for own in variable.values]

@@ -1,5 +1,6 @@
 """`lth.prune_low_magnitude` wraps a model for pruning; `lth.strip_pruning` removes the wrappers."""
 
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from tensorflow_model_optimization.sparsity.keras import PruningSchedule
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.inspection.pruners import trained_unpruned
 from lth_keras.keras2.masking import layer_selection, saving
 from lth_keras.keras2.masking.layer_selection import Selection, Selector
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
@@ -139,6 +141,9 @@ def strip_pruning(model: Any) -> Any:
       The model without wrappers and with the same predictions, to be saved or converted: a new
       model that shares the weights, or the given subclassed model.
 
+    Warns:
+      UserWarning: if the model was trained wrapped, and nothing has pruned it.
+
     Raises:
       LotteryError: if `model` is not a tf_keras model or layer.
 
@@ -150,6 +155,8 @@ def strip_pruning(model: Any) -> Any:
       ['Dense', 'ReLU']
     """
     check_keras2(model)
+    if unpruned := trained_unpruned(model):
+        warnings.warn(unpruned, stacklevel=2)
     # tfmot's wrapper masks in the forward pass: after an optimizer step its pruned weights are not
     # zero, and without the wrapper they would count.
     for wrapper in wrappers(model):
@@ -169,18 +176,31 @@ def _wrap_layer(layer: Any, selection: Selection, structure: Structure,
     if refused or selection.forbidden_by_policy(layer):
         return layer
     # A layer without weights yet finds out when it is built which of them to prune.
-    if not layer.built:
-        return layer if not _may_be_pruned(layer, asked) \
-            else MaskedLayer(layer, asked=asked, **settings)
-    chosen, _ = layer_selection.weights_of(layer, asked)
-    return MaskedLayer(layer, [slot.path for slot in chosen], **settings) if chosen else layer
+    if not layer.built and _may_be_pruned(layer, asked):
+        return MaskedLayer(layer, asked=asked, **settings)
+    chosen = layer_selection.weights_of(layer, asked)[0] if layer.built else []
+    return MaskedLayer(layer, [slot.path for slot in chosen], **settings) if chosen \
+        else _with_options(layer, options or {})
+
+
+def _with_options(layer: Any, options: Mapping[str, Any]) -> Any:
+    """A layer that is not wrapped, with what Keras' layers take where the wrapper would take it."""
+    if not options:
+        return layer
+    given = keras.layers.Layer(**options)
+    if hasattr(given, "_batch_input_shape"):
+        layer._batch_input_shape = given._batch_input_shape
+    if "name" in options:
+        layer._name = given.name
+    return layer
 
 
 def _may_be_pruned(layer: Any, asked: bool) -> bool:
     # Of Keras' own layers tfmot knows the kernels; others show theirs once they are built.
     if type(layer) in PruneRegistry._LAYERS_WEIGHTS_MAP:
-        return asked or (not isinstance(layer, keras.layers.Embedding) and \
-            bool(PruneRegistry._LAYERS_WEIGHTS_MAP[type(layer)]))
+        return asked or isinstance(layer, keras.layers.DepthwiseConv2D) or (
+            not isinstance(layer, keras.layers.Embedding)
+            and bool(PruneRegistry._LAYERS_WEIGHTS_MAP[type(layer)]))
     return type(layer).build is not keras.layers.Layer.build or bool(layer.weights)
 
 
@@ -190,6 +210,8 @@ def _wrap_unbuilt(model: Any, selection: Selection, structure: Structure) -> Any
     What a layer of another class makes in its first call, and whether it can be pruned, is not
     known before.
     """
+    selection.check_policy(model)
+
     def known(layer: Any) -> bool:
         return PruneRegistry.supports(layer) or hasattr(layer, "get_prunable_weights")
     layers = [_wrap_layer(layer, selection, structure) if known(layer) else layer

@@ -1,5 +1,7 @@
 """The report of a search in `fit`, from memory and from its workdir."""
 
+import json
+
 import pandas as pd
 import pytest
 from networks import compiled
@@ -61,3 +63,14 @@ def test_before_a_fit_there_is_no_report():
     lottery = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1)
     with pytest.raises(lth.LotteryError, match="before its fit"):
         lottery.report()
+
+
+def test_the_verdict_goes_by_the_margin_that_is_asked_for(made, tmp_path):
+    _, _, lottery = made
+    for margin in ({"steps": 0.5}, "steps:0.5"):
+        page = lottery.report(tmp_path / "out", margin=margin)
+        (verdict,) = json.loads((page.parent / "verdict.json").read_text()).values()
+        assert verdict["margins"] == {"accuracy": 0.002, "steps": 0.5, "loss": 0.01}
+    with pytest.raises(lth.LotteryError, match="A margin must be one of accuracy, steps, loss"):
+        lottery.report(tmp_path / "none", margin={"speed": 0.5})
+    assert not (tmp_path / "none").exists()

@@ -70,6 +70,29 @@ def test_a_sequential_model_is_wrapped_before_it_is_built():
         prune(keras.Sequential([layers.ReLU()]))
 
 
+def test_a_layer_that_is_not_wrapped_takes_keras_own_arguments_too():
+    first = prune(layers.Dropout(0.5), input_shape=(4,), name="first")
+    model = keras.Sequential([first, layers.Dense(2)])
+    assert isinstance(first, layers.Dropout) and first.name == "first" and model.built
+
+
+def test_a_depthwise_kernel_is_pruned_whether_its_layer_is_built_or_not():
+    model = keras.Sequential([prune(layers.DepthwiseConv2D(3), input_shape=(7, 7, 4))])
+    assert list(masked(model)) == ["depthwise_conv2d/depthwise_kernel"]
+
+
+def test_a_sequential_model_that_is_not_built_is_stripped():
+    model = keras.Sequential([layers.Dense(3), layers.Dense(2)])
+    stripped = lth.strip_pruning(prune(model))
+    assert stripped.get_config() == model.get_config() and not stripped.built
+
+
+def test_a_policy_that_needs_a_built_model_says_so():
+    policy = tfmot.sparsity.keras.PruneForLatencyOnXNNPack()
+    with pytest.raises(LotteryError, match="must suit its PruneForLatencyOnXNNPack.*Unbuilt"):
+        prune(keras.Sequential([layers.Conv2D(4, 1)]), pruning_policy=policy)
+
+
 class Two(layers.Layer, tfmot.sparsity.keras.PrunableLayer):
     """Two kernels, one of which it names."""
 

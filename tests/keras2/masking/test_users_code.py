@@ -225,3 +225,47 @@ def test_layers_of_a_rebuilt_model_of_any_class_go_by_the_same_names():
     assert list(masked(one)) == list(masked(other))
     one.compile("adam", "mse")
     lth.Search(one).tickets[0].apply(build())
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+def test_what_a_train_step_reads_of_a_wrapped_layer_is_masked(eagerly):
+    model = faults.reads_in_step()
+    model = lth.prune_low_magnitude(model)
+    model.compile("adam", "mse", run_eagerly=eagerly)
+    lottery = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, fraction=0.5, verbose=0,
+                                        check=True)
+    model.fit(*faults.DATA, epochs=2, verbose=0, callbacks=[lottery])
+    assert lottery.results.density.tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("eagerly", [False, True])
+@pytest.mark.parametrize(("build", "name"), [
+    (faults.reads_list_in_step, "dense/kernel"),
+    (faults.half_custom_gradient, "doubled_twice/kernel")])
+def test_a_gradient_past_a_mask_is_refused_at_the_first_step_of_a_sparse_round(build, name,
+                                                                               eagerly):
+    model = lth.prune_low_magnitude(build())
+    model.compile("adam", "mse", run_eagerly=eagerly)
+    lottery = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, fraction=0.5, verbose=0)
+    spy = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_: seen.append(1))
+    seen = []
+    with pytest.raises(LotteryError, match=f"weights of '{name}'.*self.trainable_weights as"):
+        model.fit(*faults.DATA, epochs=2, verbose=0, callbacks=[lottery, spy])
+    assert len(seen) == 2  # Those of the dense level.
+
+
+def test_a_kernel_read_under_a_tape_stands_for_the_weight_itself():
+    model = lth.prune_low_magnitude(networks.mlp())
+    networks.draw_masks(model, zero=False)
+    layer, (item, _) = model.layers[0], masked(model).values()
+    kept = item.mask.numpy()
+    assert layer.kernel is item.weight and layer.units == 8
+    optimizer = keras.optimizers.SGD(1.0)
+    with tf.GradientTape() as tape:
+        assert layer.units == 8 and isinstance(layer.kernel, tf.Variable)
+        loss = tf.reduce_sum(layer.kernel * layer.kernel)
+        gradient = tape.gradient(loss, layer.kernel)
+        np.testing.assert_allclose(gradient, 2 * item.weight * kept)
+        before = item.weight.numpy()
+        optimizer.apply_gradients([(gradient, layer.kernel)])
+    np.testing.assert_allclose(item.weight, -before * kept, rtol=1e-6)

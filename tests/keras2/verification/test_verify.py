@@ -46,11 +46,12 @@ def test_a_gradient_that_passes_by_the_mask_is_found_and_a_search_refuses_it(nam
     assert broken(report) == {"pruning"}
     assert "get a gradient" in str(report)
     build, (x, y) = faults.FAULTS[name]
-    model = lth.prune_low_magnitude(build())
-    model.compile("adam", "mse")
-    lottery = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, verbose=0)
-    with pytest.raises(LotteryError, match=r"in which none reaches the weights of (recomp|doub)"):
-        model.fit(x, y, epochs=2, verbose=0, callbacks=[lottery])
+    for eagerly in (False, True):
+        model = lth.prune_low_magnitude(build())
+        model.compile("adam", "mse", run_eagerly=eagerly)
+        lottery = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, verbose=0)
+        with pytest.raises(LotteryError, match=r"none reaches the weights of (recomp|doub)"):
+            model.fit(x, y, epochs=2, verbose=0, callbacks=[lottery])
 
 
 def test_a_layer_that_recomputes_trains_where_the_layer_within_is_wrapped():
