@@ -28,7 +28,10 @@ HELP = f"""formats (default: {', '.join(DEFAULT)}):
   dynamic_int8_shared                  dynamic_int8 with 31 values a unit: compresses better
   int8                                 TF Lite, everything in 8 bits, ranges measured on training
                                        examples
-  ..._sparse                           float16, dynamic_int8 or int8 with pruned weights left out"""
+made on request:
+  float16_sparse                       float16 with pruned weights left out
+  dynamic_int8_sparse, int8_sparse     the same in 8 bits; TF Lite's default interpreter does not
+                                       load them: they lie in litert_without_default_delegates/"""
 _BUDGETS = ("max_bytes", "max_latency_us", "min_accuracy")
 _Say = Callable[[str], None]
 
@@ -47,8 +50,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--compaction", default="units", help="what to remove before converting: "
                         "units without connections (units), unused inputs as well (inputs), or "
                         "nothing (none) (default: %(default)s)")
-    parser.add_argument("--tolerance", default=str(TOLERANCE), help="percentage points of "
-                        "accuracy that a file may lose against Keras (default: %(default)s)")
+    parser.add_argument("--tolerance", help="percentage points of accuracy that a file may lose "
+                        f"against Keras (default: {TOLERANCE}, or one example if there are fewer "
+                        "than 1,000)")
     parser.add_argument("--max_bytes", help="choose the most accurate file of at most this size "
                         "in bytes; for a workdir without --level, among all levels")
     parser.add_argument("--max_latency_us", help="choose the most accurate file that needs at "
@@ -137,7 +141,8 @@ def exporter_for(arguments: argparse.Namespace, say: _Say) -> RunExporter:
     """Makes the exporter from a command's flags; `lth report --deployment` has fewer of them."""
     given = vars(arguments)
     settings = Settings(
-        tolerance=flags.number("tolerance", given.get("tolerance") or str(TOLERANCE)),
+        tolerance=None if given.get("tolerance") is None else
+        flags.number("tolerance", given["tolerance"]),
         compaction=flags.choice("compaction", given.get("compaction") or COMPACTIONS[0],
                                 COMPACTIONS),
         examples=None if arguments.examples is None else

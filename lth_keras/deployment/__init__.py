@@ -11,7 +11,8 @@ Read in this order:
 4. `formats`: the registry of formats; `converters` writes the files.
 5. `measuring`: loads each file in a process of its own (`measuring_process`) and returns its
    outputs, latency and memory, or that the runtime crashed.
-6. `checks`: compares a file's outputs with Keras' and decides whether the file is shipped.
+6. `checks`: compares a file's outputs with Keras' and decides whether the file is shipped;
+   `bench` does this with each format, and names what to use instead of one that is refused.
 7. `manifest`: the result of an export as data; `model_card`: the same as a README.md.
 8. `trained_networks`, `run_export`: what `lth export` does: loads networks from a workdir or a
    ticket, and exports one level or all.

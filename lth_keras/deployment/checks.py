@@ -1,7 +1,7 @@
 """Decides whether an exported file is shipped, by comparing its outputs with Keras'.
 
 A file is *shipped* if a runtime loads it and computes what Keras computes; otherwise it is
-*refused*, with the reason and an alternative.  The rules, in this order:
+*refused*, with the reason.  The rules, in this order:
 
     no runtime loads it                                      refused
     NaN or infinity in any runtime that loads it             refused
@@ -59,19 +59,19 @@ class Comparison:
     agreement: "float | None" = None
 
 
-def refused(name: str, reason: str, route: str) -> list[Row]:
+def refused(name: str, reason: str) -> list[Row]:
     """Returns the rows of a format that could not be converted: one row, without a runtime.
 
     Example:
-      >>> [row.status for row in refused("int8", "int8 needs examples.", "dynamic_int8")]
+      >>> [row.status for row in refused("int8", "int8 needs examples.")]
       ['refused']
     """
-    return [Row(format=name, status=REFUSED, reason=reason, route=route)]
+    return [Row(format=name, status=REFUSED, reason=reason)]
 
 
 def check(name: str, path: "str | os.PathLike[str]", expected: Sequence[Expected],
           measured: Sequence[Measured], *, tolerance: float = TOLERANCE,
-          rounding: "float | None" = None, route: str = "") -> list[Row]:
+          rounding: "float | None" = None) -> list[Row]:
     """Decides for each runtime whether a file is shipped.
 
     Args:
@@ -83,7 +83,6 @@ def check(name: str, path: "str | os.PathLike[str]", expected: Sequence[Expected
       rounding: the largest error that the format's precision explains, as a share of an output's
         largest number in Keras. None allows any error of an output whose measure says what may be
         lost, and WITHOUT_MEASURE otherwise.
-      route: what to use instead if the file is refused.
 
     Returns:
       A row for each runtime, in the order of `measured`.
@@ -96,7 +95,7 @@ def check(name: str, path: "str | os.PathLike[str]", expected: Sequence[Expected
       >>> outputs = np.array([[0.0, 1.0], [2.0, 0.0]])
       >>> with tempfile.NamedTemporaryFile() as file:
       ...     row, = check("float32", file.name, [Expected("y", outputs)],
-      ...                  [Measured("litert", outputs=outputs * np.nan)], route="keras is exact")
+      ...                  [Measured("litert", outputs=outputs * np.nan)])
       >>> row.status, row.reason
       ('refused', '4 outputs are NaN or infinite in litert')
     """
@@ -105,8 +104,8 @@ def check(name: str, path: "str | os.PathLike[str]", expected: Sequence[Expected
     compared = [_compared(expected, each) if _ran(each) else None for each in measured]
     # A file that computes wrongly in one runtime is refused for all: nobody would notice.
     wrong = next(filter(None, (
-        _wrong(wanted, found, each.runtime if len(expected) == 1 else
-               f"{each.runtime}, output {wanted.name!r}", tolerance, rounding)
+        wrong_output(wanted, found, each.runtime if len(expected) == 1 else
+                     f"{each.runtime}, output {wanted.name!r}", tolerance, rounding)
         for each, outputs in zip(measured, compared, strict=True) if outputs is not None
         for wanted, found in zip(expected, outputs, strict=True))), "")
     shipped = not wrong and any(compared)
@@ -118,7 +117,6 @@ def check(name: str, path: "str | os.PathLike[str]", expected: Sequence[Expected
             format=name, runtime=each.runtime, status=REFUSED if reason else SHIPPED,
             bytes=bytes_ or None, gzip_bytes=gzip_bytes or None,
             file=path.name if shipped else "", reason=reason,
-            route=route if wrong or not all(compared) else "",
             **_figures(each, expected, outputs) if outputs else {}))
     return rows
 
@@ -147,6 +145,7 @@ def _figures(measured: Measured, expected: Sequence[Expected],
     # The columns of a file that ran: errors, latency and memory.
     errors = [each.max_error for each in found if each.max_error is not None]
     figures: dict[str, Any] = {
+        "batch": measured.batch,
         "not_finite": sum(each.not_finite for each in found),
         "max_error": max(errors) if len(errors) == len(found) else None,
         "peak_memory_bytes": measured.peak_memory_bytes,
@@ -169,9 +168,21 @@ def _output_row(expected: Expected, found: Comparison) -> OutputRow:
         lost=found.lost, max_error=found.max_error, agreement=found.agreement)
 
 
-def _wrong(expected: Expected, found: Comparison, where: str, tolerance: float,
-           rounding: "float | None") -> str:
-    # The reason to refuse the file for what it computes, or "".
+def wrong_output(expected: Expected, found: Comparison, where: str, tolerance: float,
+                 rounding: "float | None") -> str:
+    """Returns the reason to refuse an output that differs from Keras', or "".
+
+    Args:
+      expected: Keras' output.
+      found: the comparison with it.
+      where: what computed the output, such as "litert".
+      tolerance: points that the measure may lose.
+      rounding: the largest error that is allowed, as `check` takes it.
+
+    Example:
+      >>> wrong_output(Expected("y", np.ones(3)), Comparison(0, max_error=0.5), "litert", 0.1, 1e-3)
+      'an output is 0.5 off in litert, and rounding explains at most 0.001'
+    """
     where = f"in {where}"
     if found.not_finite:
         return f"{found.not_finite} outputs are NaN or infinite {where}"

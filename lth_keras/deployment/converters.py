@@ -7,7 +7,10 @@ weights to q * s with a whole number q.  So weights are first rounded to q * s f
 converter's own rounding leaves as they are.
 """
 
+import contextlib
+import functools
 import pathlib
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,7 +22,8 @@ from lth_keras.core.masks import Array
 from lth_keras.deployment.comparison import signature
 from lth_keras.deployment.manifest import REPRESENTATIVE
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.weight_names import stored_in
+from lth_keras.keras2.masking.weight_names import is_graph, stored_in
+from lth_keras.keras2.precision import in_float32
 
 # A converter takes the model, the path of the file, and representative examples or None.
 Conversion = Callable[[Any, pathlib.Path, "Array | None"], None]
@@ -70,7 +74,7 @@ def float32(model: Any, path: pathlib.Path, representative: "Array | None" = Non
       ...     file.read_bytes()[4:8]
       b'TFL3'
     """
-    _write(_converter(model, [_SPARSE] if sparse else []), path)
+    _lite(model, path, [_SPARSE] if sparse else [])
 
 
 def float16(model: Any, path: pathlib.Path, representative: "Array | None" = None,
@@ -78,15 +82,16 @@ def float16(model: Any, path: pathlib.Path, representative: "Array | None" = Non
     """Writes a TF Lite file with float16 weights; runtimes without float16 compute in float32."""
     # With sparse=True, LeNet-300-100 at 3.6% of its weights computes NaN in float16, without any
     # error of converter or runtime: `checks` finds such files.
-    converter = _converter(model, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse)
-    converter.target_spec.supported_types = [tf.float16]
-    _write(converter, path)
+
+    def settings(converter: Any, specs: Any) -> None:
+        converter.target_spec.supported_types = [tf.float16]
+    _lite(model, path, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse, settings)
 
 
 def dynamic_int8(model: Any, path: pathlib.Path, representative: "Array | None" = None,
                  sparse: bool = False) -> None:
     """Writes a TF Lite file with int8 weights; activations are quantised at run time."""
-    _write(_converter(model, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse), path)
+    _lite(model, path, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse)
 
 
 def dynamic_int8_shared(model: Any, path: pathlib.Path,
@@ -100,11 +105,11 @@ def dynamic_int8_shared(model: Any, path: pathlib.Path,
       LotteryError: if the model is subclassed: its weights are rounded in a copy, and Keras can
         copy only Sequential and functional models.
     """
-    copy = _copy(model)
-    if copy is model:
+    if not is_graph(model):
         raise LotteryError("The model must be Sequential or functional, since its weights are "
-                           f"rounded in a copy. Received: a {type(model).__name__}. "
-                           "Use dynamic_int8 instead.")
+                           f"rounded in a copy. Received: a {type(model).__name__}.")
+    with in_float32(model) as single:
+        copy = _copy(single)
     # Layers within layers too: the public `layers` does not list those.
     for layer in copy._flatten_layers(include_self=False):
         for attribute, round_ in _ROUNDED.items():
@@ -143,20 +148,21 @@ def int8(model: Any, path: pathlib.Path, representative: "Array | None" = None,
     chosen = np.linspace(0, len(representative) - 1, min(len(representative), REPRESENTATIVE))
     order = np.rint(chosen).astype(int)
 
-    def batches() -> Iterator[Any]:
-        for place in order:
-            if by_name is None:
-                yield [np.asarray(representative[place][None], np.float32)]
-            else:
-                yield {name: array[place][None] for name, array in by_name.items()}
-
-    converter = _converter(model, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse)
-    # Without TFLITE_BUILTINS_INT8 the converter would leave operations that it cannot quantise in
-    # float32, silently.
-    converter.representative_dataset = batches
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.int8
-    _write(converter, path)
+    def settings(converter: Any, specs: Any) -> None:
+        # Each input gets its own type: tokens are integers and are not quantised.
+        def batches() -> Iterator[Any]:
+            for place in order:
+                if by_name is None:
+                    yield [representative[place][None].astype(specs.dtype.as_numpy_dtype)]
+                else:
+                    yield {name: array[place][None].astype(specs[name].dtype.as_numpy_dtype)
+                           for name, array in by_name.items()}
+        # Without TFLITE_BUILTINS_INT8 the converter would leave operations that it cannot
+        # quantise in float32, silently.
+        converter.representative_dataset = batches
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    _lite(model, path, [tf.lite.Optimize.DEFAULT] + [_SPARSE] * sparse, settings, whole=True)
 
 
 def share_values(weight: Array, values: int = VALUES) -> Array:
@@ -224,26 +230,126 @@ class _Weights(tf.Module):
         self.held = [stored_in(variable) for variable in model.variables]
 
 
-def _converter(model: Any, optimizations: list[Any]) -> Any:
+def _lite(model: Any, path: pathlib.Path, optimizations: list[Any],
+          settings: Callable[[Any, Any], None] = lambda converter, specs: None,
+          whole: bool = False) -> None:
+    """Writes a TF Lite file for batches of any size, or for one example a call if it must be.
+
+    A recurrent layer's state has the size of the batch, and TensorFlow's converter must know it.
+    What else cannot be converted with an unknown size is tried with a batch of one.
+
+    Args:
+      model: the model; if it computes in another precision, its float32 copy is converted.
+      path: the path of the file.
+      optimizations: `tf.lite.Optimize` values.
+      settings: sets more of a converter, given the `tf.TensorSpec` of the input, or of each input
+        by name.
+      whole: whether the file computes in integers only. It may then have no loop: recurrent
+        layers are unrolled. Tokens, which eight bits would round, stay whole numbers.
+
+    Raises:
+      RuntimeError: if TF Lite has no kernel for an operation; the message names it and its layer.
+    """
+    failures: list[Exception] = []
+    with in_float32(model) as single:
+        for batch in (1,) if _recurrent(single) and not whole else (None, 1):
+            with _unrolled(single) if whole else contextlib.nullcontext():
+                converter, specs = _converter(single, batch, _token_inputs(single) * whole)
+            graph = converter._funcs[0].graph
+            if whole:
+                _check_no_loops(graph)
+            converter.optimizations = optimizations
+            settings(converter, specs)
+            try:
+                path.write_bytes(converter.convert())
+                return
+            except Exception as error:  # The converter raises many types.
+                failures.append(_named(error, graph, single.name))
+    raise failures[0]
+
+
+def _named(error: Exception, graph: Any, model: str) -> Exception:
+    # The converter's page of MLIR names operations, but not the layers that they are in.
+    told = re.search("TF (?:Select|Custom) ops: ([^\n]+)", str(error))
+    if not told:
+        return error
+    kinds = [kind.strip() for kind in told[1].split(",")]
+    layers = dict.fromkeys(
+        operation.name.removeprefix(f"{model}/").rpartition("/")[0]
+        for operation in graph.get_operations() if operation.type in kinds)
+    where = f", of {', '.join(layers)}" if any(layers) else ""
+    return RuntimeError(f"TF Lite has no kernel for {', '.join(kinds)}{where}")
+
+
+def _converter(model: Any, batch: "int | None", tokens: list[str]) -> tuple[Any, Any]:
     names = signature.of(model)
-    function, specs = signature.inference(model, names)
+    function, arguments = signature.inference(model, names)
+    specs = tf.nest.map_structure(functools.partial(_lite_spec, batch, tokens), arguments)
     # Without names in the file its inputs and outputs could not be told apart. TensorFlow drops
-    # them if it cannot save the model's own functions, so it is given the weights alone.
-    holder = model if names.single else _Weights(model)
+    # them if it cannot save the model's own functions, so it is given the weights alone; the file
+    # is the same, and made in a fraction of the time.
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
-        [function.get_concrete_function(*specs)], holder)
-    converter.optimizations = optimizations
-    return converter
+        [function.get_concrete_function(*specs)], _Weights(model))
+    return converter, tf.nest.flatten(specs)[0] if names.single else specs[0]
 
 
-def _write(converter: Any, path: pathlib.Path) -> None:
-    path.write_bytes(converter.convert())
+def _recurrent(model: Any) -> list[Any]:
+    # The layers that are loops; an unrolled one has no loop and no state.
+    return [layer for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.RNN) and not layer.unroll]
+
+
+@contextlib.contextmanager
+def _unrolled(model: Any) -> Iterator[None]:
+    # Recurrent layers are computed step after step, without a loop, while a `with` block runs.
+    # Keras' fused kernels are loops too.
+    changed = {"unroll": True, "_could_use_gpu_kernel": False}
+    layers = [(layer, {name: getattr(layer, name) for name in changed if hasattr(layer, name)})
+              for layer in _recurrent(model)]
+    try:
+        for layer, before in layers:
+            vars(layer).update({name: changed[name] for name in before})
+        yield
+    finally:
+        for layer, before in layers:
+            vars(layer).update(before)
+
+
+def _check_no_loops(graph: Any) -> None:
+    # TensorFlow's converter ends the whole process when it calibrates a loop.
+    plain = graph.as_graph_def()
+    nodes = [*plain.node, *(node for each in plain.library.function for node in each.node_def)]
+    for node in nodes:
+        if node.op in ("While", "StatelessWhile"):
+            raise LotteryError(
+                "A network in int8 must have no loop, since the ranges of activations cannot be "
+                f"measured within one. Received: {node.name}, a loop that cannot be unrolled.")
+
+
+def _token_inputs(model: Any) -> list[str]:
+    # The inputs of floats that go to embeddings alone: whole numbers, by Keras' default dtype.
+    if not is_graph(model):
+        return []
+    users: dict[int, list[Any]] = {}
+    for layer in model.layers:
+        for node in layer.inbound_nodes:
+            for tensor in () if node.is_input else tf.nest.flatten(node.keras_inputs):
+                users.setdefault(id(tensor), []).append(layer)
+    return [tensor.name for tensor in model.inputs if all(
+        isinstance(layer, keras.layers.Embedding) for layer in users.get(id(tensor), [None]))]
+
+
+def _lite_spec(batch: "int | None", tokens: list[str], spec: Any) -> Any:
+    # TF Lite computes in float32, whatever the precision of the numbers that Keras is given.
+    shape = spec.shape if batch is None else [batch, *spec.shape[1:]]
+    floating = tf.int32 if spec.name in tokens else tf.float32
+    return tf.TensorSpec(shape, floating if spec.dtype.is_floating else spec.dtype, spec.name)
 
 
 def _copy(model: Any) -> Any:
     # Returns a copy that is not compiled, so that no optimizer state is written to the file. Keras
     # cannot copy subclassed models: they are returned as they are.
-    if not isinstance(model, keras.Sequential) and not getattr(model, "_is_graph_network", False):
+    if not is_graph(model):
         return model
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())

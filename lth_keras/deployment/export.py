@@ -16,31 +16,27 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from lth_keras.arguments import check_choice, check_whole, one_line
-from lth_keras.core.masks import Array, density
+from lth_keras.core.masks import density
 from lth_keras.deployment import checks, manifest, measuring, model_card
 from lth_keras.deployment import formats as known
+from lth_keras.deployment.bench import Bench, difference, EXACT, file_name, FOLDERS, Reference
 from lth_keras.deployment.compaction.compact import compact, Compacted
 from lth_keras.deployment.comparison import held_out, measures, signature
 from lth_keras.deployment.comparison.measures import Expected
 from lth_keras.deployment.comparison.signature import Signature
-from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment, Row, SHIPPED, TOLERANCE
+from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, provenance
 from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking.weight_names import check_keras2, is_graph, masked
 from lth_keras.keras2.masking.wrap import strip_pruning
 
-_BATCH = 256  # Examples in a call of Keras' own predict; changes speed alone.
-# The error of compaction that sums in another order explain, as a share of the largest output.
-_EXACT = 1e-3
-
 
 def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
            formats: "Sequence[str] | None" = None, representative: Any = None,
-           tolerance: float = TOLERANCE, compaction: str = "units", threads: int = 1,
+           tolerance: "float | None" = None, compaction: str = "units", threads: int = 1,
            repeats: int = measuring.REPEATS,
            model: Any = None, train: "Callable[[Any], object] | None" = None, dense: Any = None,
            facts: "dict[str, Any] | None" = None,
@@ -63,7 +59,8 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
       representative: about 200 training examples, in the structure of x, from which "int8" measures
         the range of each tensor.
       tolerance: points that a file may lose against Keras, >= 0: percentage points of accuracy, or
-        of the targets' variance or deviation.
+        of the targets' variance or deviation. Defaults to 0.1, or the share of one example if
+        there are fewer than 1,000.
       compaction: "units" removes units and channels without connections; "inputs" also removes
         unused inputs by gathering the used ones (kernels get smaller, but gathering takes
         time); "none" removes nothing.
@@ -103,38 +100,39 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     targets = held_out.targets(y, names, len(examples[0]))
     if representative is not None:
         representative = held_out.inputs(representative, names, "representative")
+    if tolerance is None:
+        tolerance = manifest.default_tolerance(len(examples[0]))
     about = {**_about(network), **(facts or {})}
     trained = _trained(network, model, train)
     losses = measures.losses(trained, names.outputs)
     network = strip_pruning(trained)
-    bench = _Bench(examples, targets, losses, representative, tolerance, threads, repeats)
+    bench = Bench(examples, targets, losses, representative, tolerance, threads, repeats,
+                   by_default=formats is None or tuple(formats) == DEFAULT)
     # Of the network before compaction, so that the checks cover compaction too.
-    expected = bench.expected(network)
-    compacted = _compact(network, compaction, bench, expected)
-    rows: list[Row] = []
+    reference = bench.reference(network)
+    expected = reference.expected
+    compacted = _compact(network, compaction, bench, reference)
     # Files that have not passed yet never lie in the user's folder.
     with tempfile.TemporaryDirectory(prefix="lth_export_") as name:
         unchecked = pathlib.Path(name)
-        for format_name in wanted:
-            on_format(format_name)
-            rows += bench.rows(compacted.model if compacted else network, format_name,
-                               unchecked / _file_name(format_name), expected)
-        about |= bench.baseline(dense, unchecked)
+        rows = bench.all_rows(compacted.model if compacted else network, wanted, unchecked,
+                              reference, on_format)
+        about |= bench.baseline(dense, unchecked / "dense")
         made = Deployment(folder, manifest.table(dataclasses.replace(
             row, level=about["level"], density=about["density"]) for row in rows), {
             "name": network.name, **about, **_ends(network, names, expected),
             "tolerance": tolerance, "threads": threads,
             "compaction": compacted.summary() if compacted else "",
             "takes_inputs": bool(compacted and compacted.inputs),
-            "reference": _reference(expected),
+            "reference": _reference(expected), "float32_copy": reference.copy,
             "versions": measuring.versions(), "machine": provenance.machine()},
             manifest.outputs_table(rows))
         _place(made, unchecked)
     return made
 
 
-def _check(tolerance: float, compaction: str, threads: int, repeats: int) -> None:
-    if not tolerance >= 0:
+def _check(tolerance: "float | None", compaction: str, threads: int, repeats: int) -> None:
+    if tolerance is not None and not tolerance >= 0:
         raise LotteryError("tolerance must be a number of points, >= 0. "
                            f"Received: {tolerance!r}.")
     check_choice("compaction", compaction, COMPACTIONS)
@@ -180,8 +178,8 @@ def _trained(network: Any, model: Any, train: "Callable[[Any], object] | None") 
     return network
 
 
-def _compact(network: Any, compaction: str, bench: "_Bench",
-             expected: list[Expected]) -> "Compacted | None":
+def _compact(network: Any, compaction: str, bench: Bench,
+             reference: Reference) -> "Compacted | None":
     # Compaction is a gain, not a need: of a network that it fails on, the network itself is
     # exported, and the summary says why.
     if compaction == "none":
@@ -189,9 +187,10 @@ def _compact(network: Any, compaction: str, bench: "_Bench",
     try:
         made = compact(network, take_inputs=compaction == "inputs")
         worst = 0.0 if made.model is network else max(
-            _difference(wanted, found.outputs)
-            for wanted, found in zip(expected, bench.expected(made.model), strict=True))
-        reason = f"its outputs would differ by {worst:.2g} of the largest" * (worst > _EXACT)
+            difference(wanted, found.outputs)
+            for wanted, found in zip(reference.expected, bench.expected(made.model), strict=True))
+        reason = f"its outputs would differ by {worst:.2g} of the largest" * (
+            worst > max(EXACT, reference.rounding))
     except Exception as error:  # A user's layers may raise anything when they are made anew.
         reason = f"compaction raised {type(error).__name__}: {one_line(error)}"
     if not reason:
@@ -219,27 +218,22 @@ def _place(made: Deployment, unchecked: pathlib.Path) -> None:
     # deployment.json is written first: it marks the folder as an export, so that an export
     # killed from here on can be repeated into the same folder.
     made.save()
-    for name in known.FORMATS:
-        path = made.folder / _file_name(name)
-        # The files of an earlier export go, also those that are not made this time: what lies
-        # in the folder is what deployment.json lists.
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
-        if name in made.shipped:
-            shutil.move(unchecked / path.name, path)
+    # The files of an earlier export go, also those that are not made this time: what lies in the
+    # folder is what deployment.json lists.
+    for folder in (made.folder, *(made.folder / name for name in FOLDERS.values())):
+        for name in known.FORMATS:
+            path = folder / file_name(name)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        if folder != made.folder and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+    for file in filter(None, dict.fromkeys(made.rows.file)):
+        path = made.folder / file
+        path.parent.mkdir(exist_ok=True)
+        shutil.move(unchecked / path.name, path)
     atomic.write(made.folder / model_card.FILE, model_card.text(made))
-
-
-def _file_name(name: str) -> str:
-    return f"model_{name}{known.get(name).suffix}"
-
-
-def _difference(expected: Expected, outputs: Array) -> float:
-    # The largest error as a share of the largest output; infinite if the shapes differ.
-    error = checks.compare(expected, outputs).max_error
-    return float("inf") if error is None else error / checks.largest(expected)
 
 
 def _reference(expected: list[Expected]) -> dict[str, Any]:
@@ -266,78 +260,3 @@ def _ends(network: Any, names: Signature, expected: list[Expected]) -> dict[str,
     if names.single:
         return {"input": inputs.popitem()[1], "output": outputs.popitem()[1]}
     return {"inputs": inputs, "outputs": outputs}
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Bench:
-    """Converts, measures and checks each file in the same way.
-
-    Examples, targets, losses and representative examples are in the order of `tf.nest.flatten`: a
-    second build of a network may give its inputs and outputs other names.
-    """
-
-    examples: list[Array]
-    targets: "list[Array | None]"
-    losses: list[Any]
-    representative: "list[Array] | None"
-    tolerance: float
-    threads: int
-    repeats: int
-
-    def expected(self, network: Any) -> list[Expected]:
-        """Returns Keras' outputs for the examples, which files are compared with."""
-        names = signature.of(network)
-        ends = len(names.inputs), len(names.outputs)
-        if ends != (len(self.examples), len(self.losses)):
-            raise LotteryError(
-                f"A network to compare with must have {len(self.examples)} inputs and "
-                f"{len(self.losses)} outputs, as the exported one has. Received: {network.name!r}, "
-                f"which has {ends[0]} and {ends[1]}.")
-        given = names.pack(dict(zip(names.inputs, self.examples, strict=True)))
-        outputs = tf.nest.flatten(network.predict(given, batch_size=_BATCH, verbose=0))
-        return [measures.expected(*each) for each in zip(
-            names.outputs, [self._checked(each, network) for each in outputs], self.targets,
-            self.losses, strict=True)]
-
-    def _checked(self, outputs: Any, network: Any) -> Array:
-        found: Array = np.asarray(outputs, np.float32)
-        if found.shape[:1] != (len(self.examples[0]),):
-            raise LotteryError("Each output of a network to export must have one entry for each "
-                               f"of the {len(self.examples[0])} examples. Received: "
-                               f"{network.name!r}, with an output of shape {found.shape}.")
-        return found
-
-    def baseline(self, dense: Any, folder: pathlib.Path) -> dict[str, Any]:
-        """Measures the dense network as a float32 file; gives its row, or why it has none."""
-        if dense is None:
-            return {"dense": None}
-        try:
-            dense = strip_pruning(dense)
-            row, *_ = self.rows(dense, "float32", folder / "dense.tflite", self.expected(dense))
-        except LotteryError as error:  # It is a comparison: the export goes on without.
-            return {"dense": None, "dense_refused": str(error)}
-        # Its file is not shipped, and the level and density of the export are not its own.
-        plain = {name: value for name, value in dataclasses.asdict(row).items()
-                 if name not in ("level", "density")} | {"file": ""}
-        return {"dense": plain if row.status == SHIPPED else None, "dense_refused": row.reason}
-
-    def rows(self, network: Any, name: str, path: pathlib.Path,
-             expected: list[Expected]) -> list[Row]:
-        """Converts a network, runs the file in each runtime, and compares it with Keras."""
-        wanted, names = known.get(name), signature.of(network)
-        try:
-            known.convert(network, name, path, self._given(self.representative, names))
-        except LotteryError as error:
-            return checks.refused(name, str(error), wanted.route)
-        by_name = {} if names.single else {"takes": names.takes, "outputs": names.outputs}
-        measured = [measuring.measure(path, runtime, self._given(self.examples, names),
-                                      self.threads, repeats=self.repeats, **by_name)
-                    for runtime in wanted.runtimes]
-        return checks.check(name, path, expected, measured, tolerance=self.tolerance,
-                            rounding=wanted.rounding, route=wanted.route)
-
-    def _given(self, arrays: "list[Array] | None", names: Signature) -> Any:
-        # The array of the only input, or arrays by name.
-        if arrays is None or names.single:
-            return arrays and arrays[0]
-        return dict(zip(names.inputs, arrays, strict=True))

@@ -8,9 +8,9 @@
 
 A conversion without an error does not mean that the file works.  Two known problems of the
 ..._sparse formats: TensorFlow's converter stores some kernels in blocks of four inputs, and
-float16_sparse then computes NaN; and the runtime's default delegates (XNNPACK) refuse to load
-sparse int8 kernels.  Both formats are offered all the same, since other networks export well to
-them.  `deployment.checks` judges each file by what it computes.
+float16_sparse then computes NaN; and TF Lite's default interpreter, whose default delegate is
+XNNPACK, refuses to load sparse int8 kernels.  These formats are made on request only, since some
+networks export well to them.  `deployment.checks` judges each file by what it computes.
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -50,26 +51,30 @@ class Format:
       title: a short description.
       suffix: the ending of the file's name; empty for a folder.
       runtimes: the runtimes that are tried, the usual one first (`deployment.measuring`).
-      route: what to use instead when a file of this format is refused.
+      routes: the formats to use instead when a file of this format is refused, the best first,
+        each with what speaks for it.
       needs_representative: whether the conversion needs training examples.
       rounding: the largest error of an output that this precision explains, as a share of the
         largest output; None where only accuracy can tell.
       convert: the function that writes the file.
+      in_float32: whether a network that computes in another precision is converted from a
+        float32 copy, so that the file is compared with what the copy computes.
 
     Example:
       >>> format_ = get("float16")
-      >>> format_.suffix, format_.needs_representative, format_.route
-      ('.tflite', False, 'float32 is exact')
+      >>> format_.suffix, format_.needs_representative, format_.routes
+      ('.tflite', False, {'float32': 'is exact'})
     """
 
     name: str
     title: str
     suffix: str
     runtimes: tuple[str, ...]
-    route: str
+    routes: dict[str, str]
     needs_representative: bool
     rounding: "float | None"
     convert: Conversion
+    in_float32: bool = False
 
 
 FORMATS: dict[str, Format] = {}  # In the order in which messages list them.
@@ -106,6 +111,35 @@ def get(name: str) -> Format:
     """
     check_choice("format", name, FORMATS)
     return FORMATS[name]
+
+
+def route(name: str, works: Callable[[str], bool]) -> str:
+    """Returns what to use instead of a format that was refused, and what speaks for it.
+
+    Args:
+      name: the refused format.
+      works: tells whether a file of a format passes its checks. It is asked about the format's
+        routes, then about theirs, until one works.
+
+    Returns:
+      Such as "float32 is exact"; "" if no format works.
+
+    Example:
+      >>> route("float16", lambda name: True)
+      'float32 is exact'
+      >>> route("float16", lambda name: name == "keras")
+      'keras stores layers and weights and traces no graph'
+    """
+    asked, waiting = {name}, [name]
+    while waiting:
+        for other, merit in get(waiting.pop(0)).routes.items():
+            if other in asked:
+                continue
+            if works(other):
+                return f"{other} {merit}"
+            asked.add(other)
+            waiting.append(other)
+    return ""
 
 
 def convert(model: Any, name: str, path: "str | os.PathLike[str]",
@@ -159,36 +193,36 @@ def convert(model: Any, name: str, path: "str | os.PathLike[str]",
         os.replace(unfinished, path)
 
 
-def _lite(name: str, title: str, route: str, convert_: Conversion,
+def _lite(name: str, title: str, routes: dict[str, str], convert_: Conversion,
           rounding: "float | None") -> None:
     # Registers a TF Lite format: all have the same suffix and runtimes.
-    register(Format(name, title, ".tflite", _LITERT, route, name.startswith("int8"), rounding,
-                    convert_))
+    register(Format(name, title, ".tflite", _LITERT, routes, name.startswith("int8"), rounding,
+                    convert_, in_float32=True))
 
 
 register(Format("keras", "Keras", ".keras", ("keras",),
-                "saved_model stores the computation and loads without your Python classes", False,
-                _FLOAT32_ERROR, converters.keras_file))
+                {"saved_model": "stores the computation and loads without your Python classes"},
+                False, _FLOAT32_ERROR, converters.keras_file))
 register(Format("saved_model", "SavedModel", "", ("tensorflow",),
-                "keras stores layers and weights and traces no graph", False, _FLOAT32_ERROR,
+                {"keras": "stores layers and weights and traces no graph"}, False, _FLOAT32_ERROR,
                 converters.saved_model))
-_lite("float32", "TF Lite float32", "saved_model runs every TensorFlow operation",
+_lite("float32", "TF Lite float32", {"saved_model": "runs every TensorFlow operation"},
       converters.float32, _FLOAT32_ERROR)
-_lite("float32_sparse", "TF Lite float32, sparse", "float32 stores pruned weights as zeros",
+_lite("float32_sparse", "TF Lite float32, sparse", {"float32": "stores pruned weights as zeros"},
       functools.partial(converters.float32, sparse=True), _FLOAT32_ERROR)
-_lite("float16", "TF Lite float16", "float32 is exact", converters.float16, _FLOAT16_ERROR)
+_lite("float16", "TF Lite float16", {"float32": "is exact"}, converters.float16, _FLOAT16_ERROR)
 _lite("float16_sparse", "TF Lite float16, sparse",
-      "float32_sparse leaves pruned weights out; float16 halves the bytes of all weights",
+      {"float32_sparse": "leaves pruned weights out", "float16": "halves the bytes of all weights"},
       functools.partial(converters.float16, sparse=True), _FLOAT16_ERROR)
-_lite("dynamic_int8", "TF Lite dynamic-range int8", "float16 is more precise",
+_lite("dynamic_int8", "TF Lite dynamic-range int8", {"float16": "is more precise"},
       converters.dynamic_int8, _ACCURACY_DECIDES)
 _lite("dynamic_int8_shared", "TF Lite dynamic-range int8, 31 values a unit",
-      "dynamic_int8 uses all 255 values", converters.dynamic_int8_shared, _ACCURACY_DECIDES)
+      {"dynamic_int8": "uses all 255 values"}, converters.dynamic_int8_shared, _ACCURACY_DECIDES)
 _lite("dynamic_int8_sparse", "TF Lite dynamic-range int8, sparse",
-      "dynamic_int8 stores pruned weights as zeros and loads with the default delegates",
+      {"dynamic_int8": "stores pruned weights as zeros and loads in the default interpreter"},
       functools.partial(converters.dynamic_int8, sparse=True), _ACCURACY_DECIDES)
-_lite("int8", "TF Lite int8", "dynamic_int8 measures the ranges of activations at run time",
+_lite("int8", "TF Lite int8", {"dynamic_int8": "measures the ranges of activations at run time"},
       converters.int8, _ACCURACY_DECIDES)
 _lite("int8_sparse", "TF Lite int8, sparse",
-      "int8 stores pruned weights as zeros and loads with the default delegates",
+      {"int8": "stores pruned weights as zeros and loads in the default interpreter"},
       functools.partial(converters.int8, sparse=True), _ACCURACY_DECIDES)

@@ -63,7 +63,9 @@ class Measured:
       peak_memory_bytes: by how much the process' resident memory grew, from before the file was
         loaded to its peak during the first prediction of 32 examples; None where the operating
         system does not report it.
-      batch_1, batch_32: the latency of a call with 1 and with 32 examples.
+      batch: how many examples a call takes; None for any number.
+      batch_1, batch_32: the latency of a call with 1 and with 32 examples; None for a number that
+        the file does not take.
       version: the version of the runtime's package.
     """
 
@@ -72,6 +74,7 @@ class Measured:
     outputs: "Array | Arrays | None" = None
     not_finite: int = 0
     peak_memory_bytes: "int | None" = None
+    batch: "int | None" = None
     batch_1: "Latency | None" = None
     batch_32: "Latency | None" = None
     version: str = ""
@@ -137,7 +140,8 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
         names = found.pop("outputs")
         read = {each: np.load(folder / measuring_process.file_name("outputs", names, each),
                               allow_pickle=False) for each in names}
-    batch_1, batch_32 = (Latency(**found.pop(batch)) for batch in ("batch_1", "batch_32"))
+    batch_1, batch_32 = (Latency(**found.pop(batch)) if batch in found else None
+                         for batch in ("batch_1", "batch_32"))
     return Measured(runtime, outputs=read if len(read) > 1 else read[names[0]],
                     batch_1=batch_1, batch_32=batch_32, **found)
 

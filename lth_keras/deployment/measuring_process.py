@@ -54,6 +54,9 @@ class LiteRT:
       threads: CPU threads of the interpreter.
       names: the names of inputs and outputs, or None for a file with one of each.
       delegates: whether the default delegates (XNNPACK) may run operations.
+
+    Attributes:
+      batch: how many examples a call takes; None for any number.
     """
 
     def __init__(self, path: str, threads: int, names: "Names | None" = None,
@@ -74,6 +77,10 @@ class LiteRT:
             self._inputs, self._outputs = (signature.get_input_details(),
                                            signature.get_output_details())
             _check_named(self._inputs, self._outputs, names)
+        # -1 stands for any number of examples.
+        sizes = {int(size) for detail in self._interpreter.get_input_details()
+                 for size in detail["shape_signature"][:1]}
+        self.batch = sizes.pop() if len(sizes) == 1 and min(sizes) > 0 else None
 
     def give(self, examples: Arrays) -> None:
         """Sets the input batch, quantised with the file's own scale if the file takes integers."""
@@ -81,6 +88,8 @@ class LiteRT:
         for name, detail in self._inputs.items():
             self._interpreter.resize_tensor_input(detail["index"], examples[name].shape)
         self._interpreter.allocate_tensors()
+        # A fused LSTM kernel would go on from the state in which the last call left it.
+        self._interpreter.reset_all_variables()
         for name, detail in self._inputs.items():
             values, dtype = examples[name], detail["dtype"]
             scale, zero = detail["quantization"]
@@ -107,6 +116,8 @@ class LiteRT:
 
 class TensorFlow:
     """Runs the "serving_default" signature of a SavedModel folder in TensorFlow."""
+
+    batch: "int | None" = None  # Any number of examples a call.
 
     def __init__(self, path: str, threads: int, names: "Names | None" = None):
         tf = _tensorflow(threads)
@@ -202,10 +213,13 @@ def _check_named(inputs: Any, outputs: Any, names: Names) -> None:
 
 
 def predict(runtime: Any, examples: Arrays) -> Arrays:
-    """Returns the outputs for all examples, computed in batches of 32; the last may be smaller."""
-    parts = []
-    for start in range(0, len(next(iter(examples.values()))), BATCH):
-        runtime.give({name: np.asarray(values[start:start + BATCH])
+    """Returns the outputs for all examples, computed in batches of 32; the last may be smaller.
+
+    A file that takes a fixed number of examples in a call gets that many at a time.
+    """
+    parts, size = [], runtime.batch or BATCH
+    for start in range(0, len(next(iter(examples.values()))), size):
+        runtime.give({name: np.asarray(values[start:start + size])
                       for name, values in examples.items()})
         runtime.call()
         # Copies: runtimes reuse the buffer.
@@ -283,18 +297,17 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = memory("VmRSS")
     runtime = load(task["path"], task["threads"], names)
-    runtime.give(repeated(examples, BATCH))
-    runtime.call()
-    runtime.outputs()
+    predict(runtime, repeated(examples, BATCH))
     peak = memory("VmHWM")
     outputs = predict(runtime, examples)
     for name, values in outputs.items():
         np.save(folder / file_name("outputs", list(outputs), name), values, allow_pickle=False)
     return {"version": importlib.metadata.version(package), "outputs": list(outputs),
+            "batch": runtime.batch,
             "not_finite": sum(int((~np.isfinite(each)).sum()) for each in outputs.values()),
             "peak_memory_bytes": None if before is None or peak is None else max(0, peak - before),
             **{f"batch_{batch}": latency(runtime, examples, batch, task["repeats"])
-               for batch in (1, BATCH)}}
+               for batch in (1, BATCH) if runtime.batch in (None, batch)}}
 
 
 def file_name(kind: str, names: "list[str]", name: str) -> str:

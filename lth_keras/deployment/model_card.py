@@ -87,6 +87,8 @@ def _what(deployment: Deployment) -> Iterator[str]:
     yield from _measured_in_keras(reference)
     if facts.get("trained_now"):
         yield "- The network was trained from a ticket when it was exported."
+    if facts.get("float32_copy"):
+        yield f"- {facts['float32_copy']['note']}"
     if facts.get("takes_inputs"):
         yield ("- The .keras file contains a layer of lth_keras: `import lth_keras` before you "
                "load it.")
@@ -132,6 +134,10 @@ def _files(deployment: Deployment) -> Iterator[str]:
     if len(deployment.facts["reference"].get("outputs", [])) > 1:
         yield from outputs_table(deployment)
         yield ""
+    single = dict.fromkeys(filter(None, deployment.rows[deployment.rows.batch == 1].file))
+    if single:
+        yield (f"One example at a time, in a batch of one: `{'`, `'.join(single)}`. Call "
+               "`reset_all_variables()` before each: recurrent kernels keep their state.\n")
     threads = deployment.facts["threads"]
     yield ("The largest error is the largest absolute difference of an output from Keras'. Memory "
            "is by how much the process grew when it loaded and ran the file. Latencies are medians "
@@ -333,21 +339,24 @@ def _use(deployment: Deployment) -> Iterator[str]:
     yield ""
     yield f"interpreter = Interpreter(\"{row.file}\"{options})"
     whole = row["format"].startswith("int8")
-    yield from _use_single(deployment.facts["input"], whole) if "input" in deployment.facts else \
-        _use_named(deployment.facts["inputs"], whole)
+    yield from _use_named(deployment.facts["inputs"], whole) if "inputs" in deployment.facts else \
+        _use_single(deployment.facts["input"], whole, row.batch == 1)
     yield "```"
     yield ""
 
 
-def _use_single(input_: dict[str, Any], whole: bool) -> Iterator[str]:
+def _use_single(input_: dict[str, Any], whole: bool, resets: bool) -> Iterator[str]:
     yield "interpreter.allocate_tensors()"
     yield "inputs = interpreter.get_input_details()[0]"
     yield "outputs = interpreter.get_output_details()[0]"
-    yield f"example = np.zeros({_one(input_)}, np.float32)  # Replace by your own example."
+    yield f"example = {_one(input_)}  # Replace by your own example."
     if whole:
         yield "scale, zero = inputs[\"quantization\"]"
-        yield "example = np.clip(np.round(example / scale + zero), -128, 127).astype(np.int8)"
-    yield "interpreter.set_tensor(inputs[\"index\"], example)"
+        yield "if scale:"
+        yield "    example = np.clip(np.round(example / scale + zero), -128, 127)"
+    yield "interpreter.set_tensor(inputs[\"index\"], example.astype(inputs[\"dtype\"]))"
+    if resets:
+        yield "interpreter.reset_all_variables()"
     yield "interpreter.invoke()"
     yield "print(interpreter.get_tensor(outputs[\"index\"]))"
 
@@ -357,21 +366,22 @@ def _use_named(inputs: dict[str, Any], whole: bool) -> Iterator[str]:
     yield "run = interpreter.get_signature_runner()"
     yield "examples = {  # Replace by your own examples."
     for name, each in inputs.items():
-        yield f"    {name!r}: np.zeros({_one(each)}, np.{each['dtype']}),"
+        yield f"    {name!r}: {_one(each)},"
     yield "}"
     if whole:
         yield "for name, details in run.get_input_details().items():"
         yield "    scale, zero = details[\"quantization\"]"
         yield "    if scale:"
-        yield "        example = np.round(examples[name] / scale + zero)"
-        yield "        examples[name] = np.clip(example, -128, 127).astype(np.int8)"
+        yield "        examples[name] = np.clip(examples[name] / scale + zero, -128, 127).round()"
+        yield "    examples[name] = examples[name].astype(details[\"dtype\"])"
     yield "for name, output in run(**examples).items():"
     yield "    print(name, output)"
 
 
 def _one(of: dict[str, Any]) -> str:
-    # The shape of one example; an axis of any length has length 1.
-    return f"({', '.join(str(size or 1) for size in [1, *of['shape']])}{',' * (not of['shape'])})"
+    # One example; an axis of any length has length 1. Files take float32 for any other precision.
+    shape = f"{', '.join(str(size or 1) for size in [1, *of['shape']])}{',' * (not of['shape'])}"
+    return f"np.zeros(({shape}), np.{'float32' if 'float' in of['dtype'] else of['dtype']})"
 
 
 def _limits(deployment: Deployment) -> Iterator[str]:

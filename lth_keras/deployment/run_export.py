@@ -17,7 +17,7 @@ import pandas as pd
 from lth_keras import quiet
 from lth_keras.core.seeding import generator
 from lth_keras.deployment import manifest, trained_networks
-from lth_keras.deployment.manifest import COMPACTIONS, Deployment, REPRESENTATIVE, TOLERANCE
+from lth_keras.deployment.manifest import COMPACTIONS, Deployment, REPRESENTATIVE
 from lth_keras.deployment.trained_networks import TrainedNetwork
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
@@ -33,7 +33,8 @@ class Settings:
     """The settings of an export that change its measurements.
 
     Attributes:
-      tolerance: percentage points of accuracy that a file may lose against Keras, >= 0.
+      tolerance: percentage points of accuracy that a file may lose against Keras, >= 0; None for
+        the default of `lth_keras.export`.
       compaction: one of `manifest.COMPACTIONS`.
       examples: how many test examples files are compared on, counted from the first; None for
         all.
@@ -41,10 +42,10 @@ class Settings:
 
     Example:
       >>> Settings(examples=100)
-      Settings(tolerance=0.1, compaction='units', examples=100, threads=1)
+      Settings(tolerance=None, compaction='units', examples=100, threads=1)
     """
 
-    tolerance: float = TOLERANCE
+    tolerance: "float | None" = None
     compaction: str = COMPACTIONS[0]
     examples: "int | None" = None
     threads: int = 1

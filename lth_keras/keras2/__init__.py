@@ -19,7 +19,8 @@ Read in this order:
    search would leave out.
 8. `contents`, `optimizer_state`: every optimizer, state and variable that a model holds;
    `training_checks`: that a model is trained by what its search rewinds.
-9. `loss_gradient`: the mean gradient of a model's loss, for criteria that need it.
+9. `precision`: runs a model of another precision (mixed_float16, float64) in float32.
+10. `loss_gradient`: the mean gradient of a model's loss, for criteria that need it.
 
 This package imports `core` and `files`; never `experiments`, nor the engine of another Keras.
 """

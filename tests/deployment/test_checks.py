@@ -39,7 +39,7 @@ def expected(reference=REFERENCE, targets=CLASSES, loss=None):
 
 def check(file, *found, classes=CLASSES, **options):
     return checks.check("float32", file, [expected(targets=classes)], found,
-                        **{"route": "saved_model", **options})
+                        **options)
 
 
 def shipped(rows):
@@ -92,7 +92,7 @@ def test_a_single_output_that_is_not_finite_refuses(file, value):
     assert not shipped(rows)
     for row in rows:
         assert row.reason == "1 outputs are NaN or infinite in litert_builtin"
-        assert row.route == "saved_model" and row.file == ""
+        assert row.file == ""
     assert rows[0].not_finite == 0 and rows[1].not_finite == 1 and rows[1].max_error is None
     assert agreement(outputs) == 0.75
 
@@ -131,7 +131,6 @@ def test_what_loads_in_some_runtimes_is_shipped_for_them(file):
     rows = check(file, failed(), measured(runtime="litert_builtin"))
     assert shipped(rows) == ["litert_builtin"]
     assert [row.reason for row in rows] == ["RuntimeError: failed to prepare", ""]
-    assert [row.route for row in rows] == ["saved_model"] * 2
 
 
 def test_what_loads_in_none_is_refused(file):
@@ -191,6 +190,5 @@ def test_a_folder_is_its_files(tmp_path):
 
 
 def test_a_format_without_a_file_is_refused():
-    row, = checks.refused("int8", "int8 needs representative examples.", "dynamic_int8")
+    row, = checks.refused("int8", "int8 needs representative examples.")
     assert (row.status, row.runtime, row.bytes, row.file) == (REFUSED, "", None, "")
-    assert row.route == "dynamic_int8"

@@ -68,11 +68,10 @@ def test_a_truncated_file_is_an_error_and_a_refusal(files, model, tmp_path):
     path, x = tmp_path / "half.tflite", exports.examples(model, 3)
     path.write_bytes((files / "model.tflite").read_bytes()[:4000])
     measured = [measuring.measure(path, runtime, x) for runtime in ("litert", "litert_builtin")]
-    rows = checks.check("float32", path, [Expected("y", model.predict(x, verbose=0))], measured,
-                        route="another")
+    rows = checks.check("float32", path, [Expected("y", model.predict(x, verbose=0))], measured)
     assert [row.runtime for row in rows] == ["litert", "litert_builtin"]
     for row in rows:
-        assert row.status == checks.REFUSED and row.route == "another" and row.bytes == 4000
+        assert row.status == checks.REFUSED and row.bytes == 4000
         assert row.reason and "\n" not in row.reason
 
 
@@ -108,7 +107,7 @@ def test_what_ends_the_runtime_is_a_result(program, said, fake):
     measured = measuring.measure("any.tflite", "litert", np.ones((2, 3)))
     assert re.fullmatch(said, measured.error)
     assert measured.outputs is None
-    row, = checks.refused("float32", measured.error, "")
+    row, = checks.refused("float32", measured.error)
     assert row.status == checks.REFUSED
 
 

@@ -101,4 +101,4 @@ def rows(model, name, folder, measure=None, tolerance=0.1):
     expected = measures.expected("y", reference, reference.argmax(-1), None)
     return checks.check(name, path, [expected],
                         [measure(path, runtime, x) for runtime in format_.runtimes],
-                        tolerance=tolerance, rounding=format_.rounding, route=format_.route)
+                        tolerance=tolerance, rounding=format_.rounding)
