@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from accumulating import BATCH, MODELS, X, Y
+from fits import short_and_long
 from resumed_fits import Death, Dies
 
 import lth_keras as lth
@@ -65,7 +66,7 @@ def test_gradients_that_were_left_over_are_rewound(name):
     assert train(model, batches, 1).first_difference(first) == {}
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", short_and_long(MODELS, ["functional"]))
 def test_a_search_that_was_killed_between_two_steps_ends_in_the_same_bits(name, tmp_path):
     def ended(model, lottery):
         return lottery.tickets, [variable.numpy().tobytes() for variable in model.weights]
@@ -76,7 +77,7 @@ def test_a_search_that_was_killed_between_two_steps_ends_in_the_same_bits(name, 
 
 
 def test_verify_passes_a_model_that_accumulates():
-    report = lth.verify(accumulating.functional, (X, Y), steps=6)
+    report = lth.verify(accumulating.functional, (X, Y), steps=5)
     assert report.ok, str(report)
 
 
@@ -112,7 +113,7 @@ def test_where_a_call_cannot_be_traced_everything_is_the_networks(monkeypatch):
     assert "passed" in network
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", short_and_long(MODELS, ["functional"]))
 def test_gradients_gathered_at_step_k_are_rewound_without_those_of_pruned_weights(name):
     model = wrapped(name)
     train(model, batches_of((X, Y), 6), 1)  # Two steps are left over.

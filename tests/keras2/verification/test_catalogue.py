@@ -92,8 +92,7 @@ NOT_VERIFIED = {
     "several devices": r"(mirrored|workers)\..*"}
 
 
-@pytest.mark.parametrize("name", short_and_long(FITS, ["optimizer.loss scaling of averages",
-                                                       "execution"]))
+@pytest.mark.parametrize("name", short_and_long(FITS, ["execution"]))
 def test_a_fit_of_the_catalogue_passes(name):
     build, data = FITS[name]
     keras.utils.set_random_seed(0)
