@@ -13,7 +13,11 @@ import lth_keras as lth
 from lth_keras.files.ticket import Ticket
 from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2.inspection import model_calls
-from lth_keras.keras2.masking.weight_names import named_variables, named_weights
+from lth_keras.keras2.masking.weight_names import (
+    masked,
+    named_variables,
+    named_weights,
+)
 from lth_keras.keras2.verification.trained import batches_of, compiled_as, train
 
 
@@ -86,14 +90,14 @@ class Odd(keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.dense = keras.layers.Dense(2)
+        self.dense, self.drop = keras.layers.Dense(2), keras.layers.Dropout(0.5, seed=3)
         self.noise = tf.Variable(0.5, trainable=False)
         self.calls = tf.Variable(0, trainable=False)
         self.unused = self.add_weight("unused", (3,), trainable=False)
 
     def call(self, x, training=False):
         self.calls.assign_add(1)
-        return self.dense(x) * (self.noise if training else 1.0)
+        return self.drop(self.dense(x)) * (self.noise if training else 1.0)
 
 
 def test_what_a_call_touches_is_the_networks_and_the_look_changes_nothing():
@@ -103,6 +107,11 @@ def test_what_a_call_touches_is_the_networks_and_the_look_changes_nothing():
     assert list(named_weights(model)) == ["dense/kernel", "dense/bias", "noise", "calls"]
     assert int(model.calls) == calls
     assert [variable is model.unused for variable in optimizer_state.states(model)] == [True]
+    wrapped = lth.prune_low_magnitude(model)
+    (item,), draws = masked(wrapped).values(), model.drop._random_generator
+    seed = draws._seed
+    assert id(model.noise.handle) in model_calls.touched(wrapped)
+    assert draws._seed == seed and not item.weight.constraint.read_to_train
 
 
 def test_where_a_call_cannot_be_traced_everything_is_the_networks(monkeypatch):
