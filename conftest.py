@@ -17,11 +17,21 @@ collect_ignore = ["tests/support", "lth_keras/__init__.py"]
 def pytest_xdist_auto_num_workers(config):
     """One process for single files: a second would load TensorFlow for nothing.
 
-    Otherwise one more than there are cores, which are idle while a test waits for a process that it
-    has started or killed.
+    Otherwise as many as there are cores: a test that waits does so for a process that it has
+    started, which is as busy.
     """
     single = all(path.partition("::")[0].endswith(".py") for path in config.args)
-    return 0 if single or os.cpu_count() == 1 else (os.cpu_count() or 1) + 1
+    return 0 if single or os.cpu_count() == 1 else os.cpu_count() or 1
+
+
+@pytest.fixture(autouse=True)
+def inline_examples(request, monkeypatch):
+    """The examples of `lth.run` train in this process: tests/api/test_run.py starts a worker."""
+    if isinstance(request.node, pytest.DoctestItem) and request.path.match("lth_keras/api/run.py"):
+        import small
+
+        from lth_keras.experiments import clusters
+        monkeypatch.setitem(clusters.BACKENDS, "loky", small.Inline)
 
 
 @pytest.fixture(scope="module")

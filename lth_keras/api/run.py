@@ -113,9 +113,9 @@ class FinishedRun:
         of each replicate was made by pruning the last level, and has not been trained.
 
     Example:
-      >>> found = run("digits", steps=20, rounds=0, replicates=1, jobs=1, verbose=0)
+      >>> found = run("digits", steps=20, rounds=1, replicates=1, jobs=1, verbose=0)
       >>> found.results.level.tolist(), sorted(found.tickets)
-      ([0], [(0, 0), (0, 1)])
+      ([0, 1, 1], [(0, 0), (0, 1), (0, 2)])
     """
 
     def __init__(self, config: Config, workdir: pathlib.Path, data_dir: str | None = None):

@@ -12,6 +12,7 @@ from rich.console import Console
 import lth_keras as lth
 from lth_keras.api import run as api
 from lth_keras.api.run import FinishedRun
+from lth_keras.cli import main
 from lth_keras.deployment.run_export import RunExporter
 from lth_keras.errors import DivergedError, LotteryError, WorkdirError
 from lth_keras.experiments import progress
@@ -33,20 +34,19 @@ print(found.report())
 """
 
 
-def test_a_plain_script_trains_what_the_command_trains(tmp_path):
+def test_a_plain_script_trains_what_the_command_trains(tmp_path, capsys):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "w"], check=True, text=True,
                           capture_output=True, env=environment)
+    assert not done.stderr
     assert done.stdout.count("begins") == 1
     assert "replicate 0, level 1, ticket: early stop" in done.stdout
     assert done.stdout.splitlines()[-1] == str(tmp_path / "w" / "plots" / "report.html")
     # The command finds everything done: it is the same experiment.
-    command = [sys.executable, "-m", "lth_keras", "run", "digits", "--steps", "20", "--rounds",
-               "1", "--replicates", "1", "--seed", "7", "--branches", "ticket", "--workdir",
-               tmp_path / "w"]
-    said = subprocess.run(command, check=True, text=True, capture_output=True,
-                          env=environment).stdout
-    assert "digits: 0 networks to train for 20 steps each" in said
+    assert main._main(main._parse([
+        "lth", "run", "digits", "--steps", "20", "--rounds", "1", "--replicates", "1", "--seed",
+        "7", "--branches", "ticket", "--workdir", str(tmp_path / "w")])) == 0
+    assert "digits: 0 networks to train for 20 steps each" in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -133,41 +133,69 @@ def test_presets_are_listed_with_their_cost(capsys):
 
 # What the process that runs `lth run` has loaded in the end.
 _WATCHED = """
-import sys
+import atexit, sys
 sys.argv = ["lth", *sys.argv[1:]]
 from lth_keras.cli import main as cli
 from lth_keras.files.ticket import Ticket
-code = cli._main(cli._parse(sys.argv))
 heavy = {"tensorflow", "tf_keras", "tensorflow_datasets", "sklearn", "ray", "distributed"}
-print("loaded:", *sorted(heavy & set(sys.modules)))
-sys.exit(code)
+atexit.register(lambda: print("loaded:", *sorted(heavy & set(sys.modules))))
+cli.main()
 """
 
 
-def test_a_search_ends_in_files_table_picture_and_verdict(tmp_path, capsys):
+def stopped(root):
+    """What a search prints that hears Ctrl-C at level 1."""
+    # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
+    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen([sys.executable, "-c", _WATCHED, *SMALL, "--jobs", "1", "--workdir",
+                                str(root)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    signal.signal(signal.SIGINT, heard)
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if "level 1, ticket" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    printed += process.stdout.read()
+    assert process.wait(60) == 130
+    return printed
+
+
+def test_after_ctrl_c_the_same_command_goes_on_to_files_table_picture_and_verdict(
+        finished, tmp_path, capsys, inline):
     root = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", _WATCHED, *SMALL, "--jobs", "1", "--workdir",
-                           str(root)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    *lines, loaded = done.stdout.splitlines()
-    assert loaded == "loaded:"
+    printed = stopped(root)
+    lines = printed.splitlines()
     assert "5 networks to train for 200 steps each" in lines[0]
     assert re.fullmatch(r"[0-9.]+ ms a step in .+, [0-9.]+ of it for validation \(compiled in "
                         r"[0-9.]+ s\): about .+ in all", lines[1])
     assert lines[2].startswith("replicate 0, level 0, ticket: early stop at step ")
-    assert re.search(r"^ +2 +64\.3 ", done.stdout, re.MULTILINE)
-    assert lines[-1].startswith("Inconclusive: one replicate is too few for any statistical test; ")
+    assert "the same command continues from there" in printed and "Traceback" not in printed
+    assert lines[-1] == "loaded:"
+    assert lth(*SMALL, "--workdir", root) == 0
+    text, error = capsys.readouterr()
+    assert not error and "level 0" not in text and "level 2, reinit" in text
+    assert re.search(r"^ +2 +64\.3 ", text, re.MULTILINE)
+    assert text.splitlines()[-1].startswith(
+        "Inconclusive: one replicate is too few for any statistical test; ")
     assert (root / "results.csv").read_text().startswith(",".join(COLUMNS))
     assert {path.name for path in (root / "plots").iterdir()} == {
         "summary.png", "curves.png", "figure_3.png", "figure_4.png", "report.html", "verdict.json"}
-    ticket = Ticket.load(root / "replicate_0" / "level_02" / "ticket.safetensors")
-    assert ticket.level == 2
-    assert lth(*SMALL, "--workdir", root) == 0
+    for level in range(3):
+        here, there = (folder / "replicate_0" / f"level_{level:02d}" / "ticket.safetensors"
+                       for folder in (root, finished))
+        assert Ticket.load(here).level == level and here.read_bytes() == there.read_bytes()
+
+
+def test_a_finished_search_is_not_trained_again_and_one_of_other_settings_refused(
+        finished, capsys):
+    assert lth(*SMALL, "--workdir", finished) == 0
     text = capsys.readouterr().out
     assert "0 networks to train" in text and "ms a step" not in text
-    assert lth(*SMALL, "--workdir", root, "--seed", "1") == 2
+    assert lth(*SMALL, "--workdir", finished, "--seed", "1") == 2
     assert "seed=default there, 1 asked" in capsys.readouterr().err
-    assert lth("report", root) == 0
+    assert lth("report", finished) == 0
 
 
 def test_a_dry_run_says_how_long_it_would_take_and_trains_nothing(tmp_path, capsys, inline):
@@ -203,32 +231,6 @@ def test_flags_reach_the_workers(tmp_path, monkeypatch):
     lth("run", "digits", "--backend", "dask", "--threads", "0", "--resident_mib", "7",
         "--distribute", "mirrored", "--data_dir", "there", "--workdir", tmp_path / "run")
     assert given == [Placement("there", "mirrored", 0, 7)]
-
-
-def test_ctrl_c_leaves_a_workdir_that_the_same_command_continues(
-        finished, tmp_path, capsys, inline):
-    command = [sys.executable, "-m", "lth_keras", *SMALL, "--jobs", "1", "--workdir"]
-    # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
-    heard = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen([*command, str(tmp_path / "stopped")], stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True,
-                               env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    signal.signal(signal.SIGINT, heard)
-    for line in process.stdout:
-        if "level 1, ticket" in line:
-            process.send_signal(signal.SIGINT)
-            break
-    rest = process.stdout.read()
-    assert process.wait(60) == 130
-    assert "the same command continues from there" in rest and "Traceback" not in rest
-    capsys.readouterr()
-    assert lth(*SMALL, "--workdir", tmp_path / "stopped") == 0
-    done = capsys.readouterr().out
-    assert "level 0" not in done and "level 2, reinit" in done
-    for level in range(3):
-        names = [root / "replicate_0" / f"level_{level:02d}" / "ticket.safetensors"
-                 for root in (tmp_path / "stopped", finished)]
-        assert names[0].read_bytes() == names[1].read_bytes()
 
 
 @pytest.fixture(scope="module")

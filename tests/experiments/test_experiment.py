@@ -14,7 +14,6 @@ from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.results import paths, repair, store
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets
-from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.files import atomic
 from lth_keras.files.ticket import Ticket
 
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 @pytest.fixture(scope="module")
 def done(tmp_path_factory, tiny_network):
     root = tmp_path_factory.mktemp("run")
-    return root, run(root, trains=RoundRunner(CONFIG, small.blobs()))
+    return root, run(root)
 
 
 def test_every_training_is_done_once_in_order(done):

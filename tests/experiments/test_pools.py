@@ -14,6 +14,7 @@ import time
 import psutil
 import pytest
 import small
+from fits import short_and_long
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments import pools, worker
@@ -30,14 +31,14 @@ from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.worker import Placement, StepCounter
 from lth_keras.files.ticket import Ticket
 
-CONFIG = presets.get("digits").replace(steps=200, rounds=2, replicates=2, validation_every=10,
+CONFIG = presets.get("digits").replace(steps=200, rounds=1, replicates=2, validation_every=10,
                                        learning_rate=0.01, branches=("ticket", "reinit"))
 PATIENCE = 60  # Seconds after which something is taken never to happen.
 # The pool, its processes, its package, and whether one of the processes is killed.
-POOLS = {"loky": (LocalPool, 2, None, True), "ray": (Ray, 1, "ray", True),
-         "dask": (Dask, 1, "distributed", True)}
-LONG = {"loky, one": (LocalPool, 1, None, False), "ray, two": (Ray, 2, "ray", True),
-        "dask, two": (Dask, 2, "distributed", True)}
+POOLS = {"loky": (LocalPool, 1, None, True), "loky, left alone": (LocalPool, 1, None, False),
+         "loky, two": (LocalPool, 2, None, True), "ray": (Ray, 1, "ray", True),
+         "ray, two": (Ray, 2, "ray", True), "dask": (Dask, 1, "distributed", True),
+         "dask, two": (Dask, 2, "distributed", True)}
 
 
 def until(condition):
@@ -84,11 +85,10 @@ def here(tmp_path_factory):
     return small.contents(root)
 
 
-@pytest.fixture(scope="module", params=[
-    *POOLS, *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
+@pytest.fixture(scope="module", params=short_and_long(POOLS, ["loky"]))
 def done(request, tmp_path_factory):
     """What is left of a run in a pool, in which a process may have been killed."""
-    kind, jobs, package, kills = {**POOLS, **LONG}[request.param]
+    kind, jobs, package, kills = POOLS[request.param]
     if package:
         pytest.importorskip(package)
     store, watch = Store(tmp_path_factory.mktemp(request.param), CONFIG), small.Watch()
@@ -124,14 +124,14 @@ def test_whoever_trains_the_bits_are_the_same(done, here):
 def test_a_killed_process_is_replaced_and_its_training_done_again(done):
     begun = done["watch"].begun
     assert set(begun) == set(done["watch"].ended) == set(trainings(CONFIG))
-    assert len(done["watch"].ended) == 10
+    assert len(done["watch"].ended) == 6
     if isinstance(done["trains"], Killing):
         assert gone(done["trains"].killed)
         assert done["trains"].killed in done["processes"]
 
 
 def test_steps_are_counted_once_in_a_pool(done):
-    assert done["steps"] == 10 * CONFIG.steps
+    assert done["steps"] == 6 * CONFIG.steps
     assert done["watch"].done[-1] == done["steps"]
 
 

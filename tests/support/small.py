@@ -115,9 +115,9 @@ def _runner(settings):
         return RoundRunner(Config.from_json(settings), blobs())
 
 
-def lab(config=CONFIG):
+def lab(config=CONFIG, rounds=CONFIG.rounds):
     """A lab for the configuration; all tests share what it compiles."""
-    one = config.replace(rounds=CONFIG.rounds, replicates=1, branches=CONFIG.branches)
+    one = config.replace(rounds=rounds, replicates=1, branches=CONFIG.branches)
     return _runner(json.dumps(one.to_dict()))
 
 

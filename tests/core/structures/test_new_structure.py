@@ -20,7 +20,6 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import store
 from lth_keras.experiments.results.store import Store
-from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.files.ticket import Ticket
 from lth_keras.keras2.masking import weight_names
 
@@ -186,7 +185,7 @@ def test_a_wrapped_model_is_searched_saved_and_loaded_in_it(word, tmp_path):
 def test_a_run_prunes_in_it(word, tmp_path):
     config = small.CONFIG.replace(structure=word, rounds=rounds_of(word),
                                   fraction=0.3, branches=("ticket", "random_mask"))
-    small.run(tmp_path, config, trains=RoundRunner(config, small.blobs()))
+    small.run(tmp_path, config, trains=small.lab(config, config.rounds))
     ticket = Ticket.load(Store(tmp_path, config).ticket(0, config.rounds))
     assert ticket.provenance["settings"]["structure"] == word
     assert all(whole(mask, word) and not mask.all() for mask in ticket.masks.values())

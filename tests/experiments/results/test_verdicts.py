@@ -245,31 +245,36 @@ def outcomes(runs, **settings):
         ["winning", "not winning", "inconclusive"], fill_value=0.0)
 
 
+RUNS = pytest.mark.parametrize("runs", [80, pytest.param(1000, marks=pytest.mark.long)])
+
+
 @pytest.mark.parametrize("null", [
     {"early": DEFAULT.steps}, {"good": -DEFAULT.accuracy},
     {"reinit": (0.0, 0.0)}], ids=["as late as the margin", "as bad", "as reinit"])
 @pytest.mark.parametrize(("levels", "replicates"), [(1, 5), (4, 8)])
-def test_no_more_runs_win_by_chance_than_the_error_allows(null, levels, replicates):
+@RUNS
+def test_no_more_runs_win_by_chance_than_the_error_allows(null, levels, replicates, runs):
     # All else speaks for the ticket, so that the one test alone has to hold it back.
     best = {"early": -0.3, "good": 0.01, "reinit": (0.5, -0.02)} | null
     if "reinit" in null:
         best |= {"early": 0.0, "good": 0.0}
-    won = outcomes(200, levels=levels, replicates=replicates, **best).winning
-    assert won <= ERROR + 2 * math.sqrt(ERROR / 200)
+    won = outcomes(runs, levels=levels, replicates=replicates, **best).winning
+    assert won <= ERROR + 2 * math.sqrt(ERROR / runs)
 
 
-def test_no_more_runs_lose_by_chance_than_the_error_allows():
+@RUNS
+def test_no_more_runs_lose_by_chance_than_the_error_allows(runs):
     # True at the very edge of the margins, and better than the control by them.
-    lost = outcomes(200, levels=1, replicates=8, early=DEFAULT.steps, good=-DEFAULT.accuracy)
-    assert lost["not winning"] <= ERROR + 2 * math.sqrt(ERROR / 200)
+    lost = outcomes(runs, levels=1, replicates=8, early=DEFAULT.steps, good=-DEFAULT.accuracy)
+    assert lost["not winning"] <= ERROR + 2 * math.sqrt(ERROR / runs)
 
 
 def test_runs_with_an_effect_are_decided():
     effect = {"early": -0.2, "good": 0.003}
-    assert outcomes(60, levels=1, replicates=10, **effect).winning > 0.9
-    assert outcomes(30, levels=4, replicates=10, **effect).winning > 0.9
-    assert outcomes(60, levels=1, replicates=10, early=0.6)["not winning"] > 0.9
+    assert outcomes(30, levels=1, replicates=10, **effect).winning > 0.9
+    assert outcomes(15, levels=4, replicates=10, **effect).winning > 0.9
+    assert outcomes(30, levels=1, replicates=10, early=0.6)["not winning"] > 0.9
 
 
 def test_a_ticket_as_good_as_dense_is_called_so_with_enough_replicates():
-    assert outcomes(40, levels=1, replicates=50).winning > 0.9
+    assert outcomes(20, levels=1, replicates=50).winning > 0.9

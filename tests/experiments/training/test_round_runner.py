@@ -1,10 +1,12 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
 import small
 import tensorflow as tf
 import tf_keras as keras
+from fits import short_and_long
 from small import blobs, CONFIG
 
 from lth_keras.core import criteria
@@ -65,7 +67,9 @@ def test_measuring_changes_nothing():
                for name in one.following.masks)
 
 
-@pytest.mark.parametrize("settings", [{}, {"strategy": "one_shot"}, {"rewind_step": 4}])
+@pytest.mark.parametrize("settings", short_and_long(
+    [{}, {"strategy": "one_shot"}, {"rewind_step": 4}],
+    [{"strategy": "one_shot"}, {"rewind_step": 4}]))
 def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, monkeypatch):
     """Each need is computed by the network of its weights and masks, over the training examples."""
     seen = {}
@@ -133,8 +137,9 @@ def as_images(data):
                                x_test=data.x_test.reshape(-1, 3, 2, 1))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("network", ["tiny", "convolutional"])
+@pytest.mark.parametrize(("network", "policy"), short_and_long(
+    itertools.product(["tiny", "convolutional"], ["mixed_bfloat16", "mixed_float16"]),
+    [("convolutional", "mixed_bfloat16"), ("tiny", "mixed_float16")]))
 def test_two_levels_in_mixed_precision(policy, network, monkeypatch):
     monkeypatch.setitem(models.NETWORKS, "convolutional", tiny_convolutional)
     data = blobs() if network == "tiny" else as_images(blobs())
