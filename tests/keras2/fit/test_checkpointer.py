@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from fits import short_and_long
 from networks import compiled, STEPS, X, Y
 from resumed_fits import Death, Dies, Fits, Logs, network, tickets
 
@@ -32,6 +33,12 @@ FILES = ("state.safetensors", "start.safetensors", "level_00/ticket.safetensors"
 @pytest.fixture(scope="module")
 def fits():
     return Fits(keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.02, 4, 0.8)))
+
+
+@pytest.fixture(scope="module")
+def fits_of_a_rate():
+    """Those of an optimizer whose rate can be set."""
+    return Fits(keras.optimizers.SGD(0.05, momentum=0.9))
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +70,14 @@ def test_the_workdir_holds_the_tickets_and_the_results(fits, whole):
         "state.safetensors"]
 
 
-@pytest.mark.parametrize(("hook", "count", "first"), [
+@pytest.mark.parametrize(("hook", "count", "first"), short_and_long([
     ("on_train_begin", 1, False), ("on_epoch_begin", 1, True), ("on_epoch_begin", 1, False),
     ("on_epoch_begin", 4, True), ("on_epoch_begin", 4, False), ("on_train_batch_begin", 13, False),
     ("on_train_batch_end", 4, False), ("on_test_begin", 3, True), ("on_test_batch_end", 7, False),
     ("on_epoch_end", 3, True), ("on_epoch_end", 6, False), ("on_epoch_end", 9, False),
-    ("on_train_end", 1, True), ("on_train_end", 1, False)])
+    ("on_train_end", 1, True), ("on_train_end", 1, False)],
+    [("on_epoch_begin", 4, True), ("on_test_batch_end", 7, False), ("on_epoch_end", 6, False),
+     ("on_train_end", 1, False)]))
 def test_a_search_killed_in_any_hook_ends_in_the_same_bits(fits, whole, root, *, hook, count,
                                                            first):
     death = [Dies(hook, count)]
@@ -84,9 +93,9 @@ def test_a_search_killed_in_every_epoch_ends_in_the_same_bits(fits, whole, root)
     assert fits.fit(root, Dies("on_train_batch_end", STEPS + 2)) == whole[0]
 
 
-@pytest.mark.parametrize(("call", "writes"), [
+@pytest.mark.parametrize(("call", "writes"), short_and_long([
     ("replace", 1), ("replace", 2), ("replace", 3), ("replace", 4), ("fsync", 5), ("fsync", 7),
-    ("replace", 8), ("replace", 11)])
+    ("replace", 8), ("replace", 11)], [("replace", 1), ("replace", 4), ("fsync", 7)]))
 def test_a_search_killed_while_it_writes_ends_in_the_same_bits(fits, whole, root, monkeypatch, *,
                                                                call, writes):
     original, calls = getattr(os, call), itertools.count(1)
@@ -105,9 +114,11 @@ def test_a_search_killed_while_it_writes_ends_in_the_same_bits(fits, whole, root
     assert not [path for path in root.rglob(".*") if path.name != ".lock"]
 
 
-@pytest.mark.parametrize("options", [
+@pytest.mark.parametrize("options", short_and_long([
     {"steps_per_round": 6}, {"steps_per_round": 10, "rewind_step": 5}, {"rewind_step": 6},
-    {"criterion": "random", "seed": 4}, {"rounds": 0}], ids=str)
+    {"criterion": "random", "seed": 4}, {"rounds": 0}],
+    [{"steps_per_round": 10, "rewind_step": 5}, {"criterion": "random", "seed": 4},
+     {"rounds": 0}]), ids=str)
 def test_a_search_of_any_settings_goes_on_in_the_same_bits(fits, tmp_path, options):
     killed(fits, tmp_path, lambda: options)
 
@@ -117,12 +128,11 @@ def test_a_search_of_any_settings_goes_on_in_the_same_bits(fits, tmp_path, optio
                                     restore_best_weights=True),
     lambda: callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=10)],
     ids=["EarlyStopping", "ReduceLROnPlateau"])
-def test_round_callbacks_go_on_where_they_were(tmp_path, stopping):
-    fits = Fits(keras.optimizers.SGD(0.05, momentum=0.9))
-    expected = killed(fits, tmp_path, lambda: {"round_callbacks": [stopping()],
-                                               "epochs_per_round": 5})
+def test_round_callbacks_go_on_where_they_were(fits_of_a_rate, tmp_path, stopping):
+    expected = killed(fits_of_a_rate, tmp_path, lambda: {"round_callbacks": [stopping()],
+                                                         "epochs_per_round": 5})
     # It did what it does.
-    rate = float(fits.model.optimizer.learning_rate)
+    rate = float(fits_of_a_rate.model.optimizer.learning_rate)
     assert expected.lottery.results.epochs.min() < 5 or rate < 0.04
 
 
@@ -422,8 +432,9 @@ def test_a_second_process_is_refused_and_the_first_goes_on(fits, whole, root):
     assert not second_process()
 
 
-@pytest.mark.parametrize(("number", "reason"), [(errno.ENOSPC, "No space left on device"),
-                                                (errno.EROFS, "Read-only file system")])
+@pytest.mark.parametrize(("number", "reason"), short_and_long(
+    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
+    [(errno.ENOSPC, "No space left on device")]))
 def test_a_disk_that_fills_stops_the_fit_and_the_search_goes_on_later(fits, whole, root,
                                                                        monkeypatch, *, number,
                                                                        reason):

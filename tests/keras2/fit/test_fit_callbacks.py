@@ -93,7 +93,7 @@ def test_a_model_saved_at_any_step_is_sparse_and_complete(ending, first, tmp_pat
         assert networks.strays(loaded) == 0
 
 
-@either_order
+@pytest.mark.parametrize("first", short_and_long([True, False], [False]))
 def test_weights_saved_at_every_batch_are_those_of_the_step(first, tmp_path):
     save = callbacks.ModelCheckpoint(f"{tmp_path}/{{epoch}}_{{batch}}.weights.h5", save_freq=1,
                                      save_weights_only=True)
@@ -106,7 +106,7 @@ def test_weights_saved_at_every_batch_are_those_of_the_step(first, tmp_path):
         assert networks.strays(fresh) == 0
 
 
-@either_order
+@pytest.mark.parametrize("first", short_and_long([True, False], [True]))
 def test_the_best_model_is_the_one_of_the_best_epoch_of_all_levels(first, tmp_path):
     path = f"{tmp_path}/best.keras"
     seen = []
@@ -222,10 +222,11 @@ class Kill(callbacks.Callback):
             raise Killed
 
 
-@either_order
-@pytest.mark.parametrize("save_freq", ["epoch", 2])
-@pytest.mark.parametrize("rounds", [{"epochs_per_round": 2},
-                                    {"epochs_per_round": None, "steps_per_round": 3}])
+@pytest.mark.parametrize(("first", "save_freq", "rounds"), short_and_long(
+    itertools.product([True, False], ["epoch", 2],
+                      [{"epochs_per_round": 2}, {"epochs_per_round": None, "steps_per_round": 3}]),
+    [(True, "epoch", {"epochs_per_round": 2}),
+     (False, 2, {"epochs_per_round": None, "steps_per_round": 3})]))
 def test_a_backup_of_an_interrupted_fit_is_refused(first, save_freq, rounds, tmp_path):
     def fit(*others):
         search, model = lottery(rounds=2, **rounds), compiled()

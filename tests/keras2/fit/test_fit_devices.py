@@ -10,10 +10,12 @@ from processes import finish, started
 @pytest.mark.parametrize(("strategy", "optimizer"), short_and_long(
     [(strategy, optimizer) for strategy in devices.STRATEGIES
      for optimizer in (*devices.OPTIMIZERS, devices.SUBCLASSED)],
-    [("mirrored", devices.SUBCLASSED), ("workers", "average")]))
+    [("mirrored", devices.SUBCLASSED)]))
 def test_two_replicas_find_the_masks_of_one_device(strategy, optimizer, tmp_path):
     devices.compare(strategy, optimizer, tmp_path)
 
 
-def test_a_search_on_two_devices_goes_on_from_a_workdir_in_the_same_bits(tmp_path):
-    finish([started(mirrored.main, tmp_path)], devices.LIMIT)
+@pytest.mark.parametrize("ways", [["killed"], pytest.param(
+    ["killed", "killed again", "stopped"], marks=pytest.mark.long)], ids=len)
+def test_a_search_on_two_devices_goes_on_from_a_workdir_in_the_same_bits(ways, tmp_path):
+    finish([started(mirrored.main, tmp_path, ways)], devices.LIMIT)
