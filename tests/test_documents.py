@@ -117,8 +117,8 @@ def test_the_readme_states_two_commands_for_ci():
 
 def test_the_example_finds_saves_and_trains_a_ticket(tmp_path):
     ticket = tmp_path / "winner.ticket"
-    done = subprocess.run([sys.executable, ROOT / "examples" / "cnn_fit.py", "--rounds=2",
-                           "--epochs=2", f"--ticket={ticket}"],
+    done = subprocess.run([sys.executable, ROOT / "examples" / "cnn_fit.py", "--rounds=1",
+                           "--epochs=1", f"--ticket={ticket}"],
                           capture_output=True, text=True, check=True).stdout
-    assert "density 49.17%" in done and "the ticket trained anew" in done
+    assert "density 70.11%" in done and "the ticket trained anew" in done
     assert ticket.exists()

@@ -12,7 +12,7 @@ from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.round_runner import RoundRunner
 
 # Dense and convolutional; the deep ones take many seconds each, and minutes together.
-SHORT = ("lenet_300_100_momentum", "conv2_dropout")
+SHORT = ("conv2_dropout",)
 
 
 def noise(config):

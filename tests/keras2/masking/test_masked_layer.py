@@ -1,4 +1,5 @@
 import contextlib
+import itertools
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
+from fits import short_and_long
 from networks import ARCHITECTURES, compiled, fit, lottery, OPTIMIZERS, X, Y
 
 import lth_keras as lth
@@ -129,7 +131,8 @@ def train_masked(optimizer, jit=False, epochs=2, **options):
         assert (before != after).any()
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", short_and_long(
+    OPTIMIZERS, ["adamw", "nesterov", "rmsprop", "ftrl", "lion", "averaged", "legacy_adam"]))
 def test_pruned_weights_are_zero_after_every_batch_of_any_optimizer(name):
     train_masked(OPTIMIZERS[name]())
 
@@ -318,8 +321,11 @@ def assert_same(model, loaded):
     assert len(loaded.trainable_weights) == len(model.trainable_weights)
 
 
-@pytest.mark.parametrize("name", ["convolutional", "attention", "nested", "custom"])
-@pytest.mark.parametrize("ending", FORMATS)
+# The convolutional one is loaded from every format in a fresh process too, below.
+@pytest.mark.parametrize(("name", "ending"), short_and_long(
+    itertools.product(["convolutional", "attention", "nested", "custom"], FORMATS),
+    [("attention", ".keras"), ("nested", ".keras"), ("custom", ".keras"), ("nested", ".h5"),
+     ("custom", "")]))
 def test_a_saved_model_loads_with_its_predictions_and_masks(name, ending, tmp_path):
     model = pruned(name)
     model.save(tmp_path / f"model{ending}")

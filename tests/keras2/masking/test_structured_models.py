@@ -198,7 +198,7 @@ def test_what_is_no_policy_is_an_error(policy):
 def test_an_experiment_prunes_in_its_structure_and_so_do_its_controls(structure, rounds):
     config = CONFIG.replace(structure=structure, rounds=rounds,
                             branches=("ticket", "random_mask", "shuffled_mask"))
-    lab = RoundRunner(config, blobs())
+    lab = small.lab(config, rounds)
     first = lab.train(Training(0, 0), StartingPoint()).following
     last = lab.train(Training(0, 1), StartingPoint(first)).following
     assert all(parse(structure).obeys(mask) and not mask.all() for mask in last.masks.values())
@@ -211,7 +211,7 @@ def test_an_experiment_prunes_in_its_structure_and_so_do_its_controls(structure,
 
 def test_a_fraction_of_0_leaves_what_a_structure_fits_not():
     config = CONFIG.replace(structure="2:4", rounds=1, fraction="a:0.5,b:0")
-    ticket = RoundRunner(config, blobs()).train(Training(0, 0), StartingPoint()).following
+    ticket = small.lab(config, rounds=1).train(Training(0, 0), StartingPoint()).following
     assert parse("2:4").obeys(ticket.masks["a/kernel"]) and ticket.masks["b/kernel"].all()
 
 
@@ -270,6 +270,6 @@ def test_a_search_of_another_structure_does_not_go_on(tmp_path):
 
 def test_lth_run_keeps_what_it_was_asked_for(tmp_path):
     config = CONFIG.replace(structure="block_2x1", rounds=1)
-    small.run(tmp_path, config, trains=RoundRunner(config, blobs()))
+    small.run(tmp_path, config, trains=small.lab(config, rounds=1))
     with pytest.raises(LotteryError, match="structure"):
         small.run(tmp_path, config.replace(structure="none"))

@@ -1,5 +1,7 @@
 """Models that are wrapped in place, and those of a class of their own."""
 
+import itertools
+
 import networks
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import subclassed
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
+from fits import short_and_long
 from networks import compiled, fit, lottery, X, Y
 
 import lth_keras as lth
@@ -46,8 +49,9 @@ def test_layers_in_attributes_and_containers_are_wrapped_in_place():
     assert type(model.pair) is not list and model.pair.left is model.pair[0]
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("kind", [subclassed.Everywhere, subclassed.OwnStep])
+@pytest.mark.parametrize(("kind", "jit"), short_and_long(
+    itertools.product([subclassed.Everywhere, subclassed.OwnStep], [False, True]),
+    [(subclassed.Everywhere, True), (subclassed.OwnStep, False)]))
 def test_a_subclassed_model_is_searched_stripped_and_reloaded(kind, jit, tmp_path):
     model = lth.prune_low_magnitude(built(kind))
     search = lottery(rounds=3, epochs_per_round=1)
@@ -368,8 +372,9 @@ def test_a_sequential_model_of_a_class_of_its_own_keeps_its_class():
     assert len(networks.masks(wrapped)) == 2
 
 
-@pytest.mark.parametrize("jit", [False, True])
-@pytest.mark.parametrize("name", subclassed.TIED)
+@pytest.mark.parametrize(("name", "jit"), short_and_long(
+    itertools.product(subclassed.TIED, [False, True]),
+    [*((name, False) for name in subclassed.TIED), ("decoder_first", True)]))
 def test_a_weight_of_two_layers_has_one_mask_that_holds_in_both(name, jit):
     make, expected = subclassed.TIED[name]
     plain = make()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from fits import short_and_long
 from resumed_fits import Death, Dies
 
 import lth_keras as lth
@@ -26,7 +27,8 @@ def wrapped(build):
     return compiled_as(lth.prune_low_magnitude(model), model)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", short_and_long(
+    CASES, ["two optimizers, noise given", "stateful", "add_loss"]))
 def test_a_rewound_level_is_a_fresh_training_of_its_ticket(name):
     build, data = CASES[name]
     batches = batches_of(data, 6)
