@@ -11,8 +11,8 @@ Y = (X @ _DRAW.normal(size=(6, 2))).astype(np.float32)
 DATA = (X, Y)
 
 
-def compiled(model, optimizer="adam"):
-    model.compile(optimizer, "mse")
+def compiled(model, optimizer="adam", **options):
+    model.compile(optimizer, "mse", **options)
     return model
 
 
@@ -134,7 +134,8 @@ def added_loss_own_class():
 
 def stateful():
     return compiled(keras.Sequential([
-        layers.Input((3, 2), batch_size=32), layers.LSTM(4, stateful=True), layers.Dense(2)]))
+        layers.Input((3, 2), batch_size=32), layers.SimpleRNN(4, stateful=True, name="recurrent"),
+        layers.Dense(2)]))
 
 
 class ByType(keras.Model):
