@@ -1,4 +1,5 @@
 import functools
+import itertools
 import tempfile
 
 import exports
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
+from fits import short_and_long
 
 from lth_keras import prune_low_magnitude
 from lth_keras.deployment import checks, converters, formats, measuring_process
@@ -28,8 +30,10 @@ def in_this_process(tmp_path, monkeypatch):
     return functools.partial(exports.trusted, folder=tmp_path)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("name", formats.FORMATS)
+@pytest.mark.parametrize(("name", "network"), short_and_long(
+    itertools.product(formats.FORMATS, NETWORKS),
+    [*((name, "dense") for name in formats.FORMATS),
+     *((name, "convolutional") for name in ("float32", "int8", "dynamic_int8_sparse"))]))
 def test_every_format_computes_the_network(name, network, tmp_path, in_this_process):
     # These files may take the process with them.
     measure = None if name.endswith("_sparse") else in_this_process

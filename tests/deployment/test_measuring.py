@@ -27,7 +27,9 @@ def files(model, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("runtime", "name"), [
-    ("keras", "model.keras"), ("litert", "model.tflite"), ("litert_builtin", "model.tflite"),
+    ("litert", "model.tflite"), ("litert_builtin", "model.tflite"),
+    # That of Keras has its process in test_export too.
+    pytest.param("keras", "model.keras", marks=pytest.mark.long),
     pytest.param("tensorflow", "model", marks=pytest.mark.long)])
 def test_a_file_is_measured_in_a_process_of_its_own(runtime, name, files, model, monkeypatch):
     monkeypatch.chdir(files)
