@@ -1,10 +1,12 @@
-"""lth_keras: finds winning lottery tickets in tf_keras models.
+"""lth_keras: finds winning lottery tickets in Keras models, of tf_keras and of Keras 3.
 
 Its packages, each of which imports only from those above it:
 
     core          functions of NumPy arrays: masks, criteria, fractions, pruning, controls
     files         tickets and other files, which are read as untrusted; atomic writes, locks
-    keras2        tf_keras and tfmot: masked layers, rewinding, a search in one `fit`
+    search        one model pruned and rewound level by level, in one `fit` or in a loop
+    keras2        the engine for tf_keras and tfmot: masked layers, rewinding
+    keras3        the engine for Keras 3, on any backend: masks in the optimizer
     experiments   the papers' experiments: levels x branches x replicates, and their results
     deployment    exports trained networks to other formats, and checks the files
     reports       tables, verdicts, figures, analyses, the HTML page
@@ -36,19 +38,21 @@ if TYPE_CHECKING:
         WorkdirError,
     )
     from lth_keras.files.ticket import Ticket
-    from lth_keras.keras2.fit.callback import LotteryTicketCallback
     from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
     from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
-    from lth_keras.keras2.search import Search
     from lth_keras.keras2.verification.verify import verify
+    from lth_keras.search.fit.callback import LotteryTicketCallback
+    from lth_keras.search.search import Search
+    from lth_keras.search.sparse_models import keep_sparse
 
 _HOMES = {
     "prune_low_magnitude": "keras2.masking.wrap",
     "strip_pruning": "keras2.masking.wrap",
     "compact": "deployment.compaction.compact",
     "LotteryTicketSchedule": "keras2.masking.schedule",
-    "LotteryTicketCallback": "keras2.fit.callback",
-    "Search": "keras2.search",
+    "LotteryTicketCallback": "search.fit.callback",
+    "Search": "search.search",
+    "keep_sparse": "search.sparse_models",
     "Ticket": "files.ticket",
     "export": "deployment.export",
     "run": "api.run",
@@ -72,6 +76,7 @@ __all__ = [
     "WorkdirError",
     "compact",
     "export",
+    "keep_sparse",
     "prune_low_magnitude",
     "run",
     "strip_pruning",
@@ -80,7 +85,10 @@ __all__ = [
 
 # What a package needs from one above it, which it does not import. By name, since an import would
 # load TensorFlow.
-engines.register("tf_keras", "lth_keras.keras2.apply_ticket")
+engines.register("tf_keras", "lth_keras.keras2.engine")
+engines.register("keras", "lth_keras.keras3.engine")
+providers.register(providers.DATA_ORDER, "lth_keras.keras2.data_order", "DataOrder")
+providers.register(providers.DATA_ORDER_OF_KERAS, "lth_keras.keras3.data_order", "DataOrder")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 

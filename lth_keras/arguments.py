@@ -122,3 +122,13 @@ def check_share(name: str, value: Any) -> float:
     if not 0 < share <= 1:
         raise LotteryError(f"{name} must be a number in (0, 1]. Received: {value!r}.")
     return share
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that are not None.
+
+    Example:
+      >>> given(include=None, structure="2:4")
+      {'structure': '2:4'}
+    """
+    return {name: value for name, value in options.items() if value is not None}

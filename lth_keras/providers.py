@@ -13,6 +13,8 @@ from typing import Any
 from lth_keras.errors import LotteryError
 
 REPORT_OF_A_SEARCH = "report of a search"
+DATA_ORDER = "order of a search's data, of tf.data"
+DATA_ORDER_OF_KERAS = "order of a search's data, without TensorFlow"
 
 _PROVIDERS: dict[str, tuple[str, str]] = {}  # Task -> module and the name of its function.
 

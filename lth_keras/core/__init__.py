@@ -21,7 +21,7 @@ Read in this order:
 1. `masks`: what a mask is, its density, the overlap of two.
 2. `fractions`, `criteria`, `pruning`: magnitude pruning, with its rounding and ties.
 3. `structures`, a package of its own: pruning in patterns that hardware can use.
-4. `next_masks`: the whole step, called by `keras2.search` and by `lth run`.
+4. `next_masks`: the whole step, called by `search.search` and by `lth run`.
 5. `controls`: networks to compare a ticket with, made from it (re-initialised, random masks).
 6. `invariants`: checks of what must hold after every step and every rewinding.
 7. `seeding`: random generators derived from seed, replicate, level, branch and purpose.

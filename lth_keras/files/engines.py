@@ -33,7 +33,7 @@ def engine_of(model: Any) -> Any:
     Example:
       >>> import tf_keras as keras
       >>> engine_of(keras.Sequential()).__name__
-      'lth_keras.keras2.apply_ticket'
+      'lth_keras.keras2.engine'
     """
     for kind in type(model).__mro__:
         module = ENGINES.get(kind.__module__.partition(".")[0])

@@ -69,7 +69,7 @@ class State:
       settings: the settings of the search, as JSON values by name.
       epoch: the next epoch to train, in the numbering of `fit`.
       first_epoch: the first epoch that the search trained.
-      round: the current round; see `keras2.fit.round_record.Round.to_dict`.
+      round: the current round; see `search.fit.round_record.Round.to_dict`.
       rows: the rows of the finished levels.
       restored: what each rewinding restored.
       history: Keras' History: "epochs", and "logs" by name.

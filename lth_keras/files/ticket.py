@@ -10,6 +10,7 @@ written, so equal tickets give equal files.  A file is read as untrusted: no pic
 import dataclasses
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,21 @@ def ticket_name(level: int) -> str:
       'level_03/ticket.safetensors'
     """
     return f"level_{level:02d}/ticket.safetensors"
+
+
+def check_fits(ticket: Ticket, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Checks that a ticket is of a model with weights of these names and shapes.
+
+    Raises:
+      TicketError: if it is not; it names those that differ.
+    """
+    here = {name: np.shape(value) for name, value in ticket.weights.items()}
+    wrong = [f"{name!r}: ticket {here.get(name, 'has none')}, "
+             f"model {shapes.get(name, 'has none')}"
+             for name in sorted({*here, *shapes}) if here.get(name) != shapes.get(name)]
+    if wrong:
+        raise TicketError("The model's weights must have the ticket's names and shapes. "
+                          f"Received {len(wrong)} that differ: {'; '.join(wrong[:6])}.")
 
 
 def _check_mask(name: str, mask: Array, weights: Arrays) -> None:

@@ -2,7 +2,7 @@
 
 A workdir is a folder with the files from which a later process continues: the results of an
 `lth run` (`experiments.results.store.Store`), or a search in `fit`
-(`keras2.fit.search_workdir.Workdir`).
+(`search.fit.search_workdir.Workdir`).
 """
 
 import contextlib

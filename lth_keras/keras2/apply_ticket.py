@@ -3,11 +3,9 @@
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from lth_keras.core import masks as mask_arrays
 from lth_keras.errors import TicketError
-from lth_keras.files.ticket import Ticket
+from lth_keras.files.ticket import check_fits, Ticket
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking.weight_names import (
     check_keras2,
@@ -33,7 +31,8 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
                           f"Received: {model.name!r}, which has no weights yet. Start it with "
                           "keras.layers.Input(shape), or call model.build(input_shape).")
     ticket = _without_training(ticket, model)
-    _check_fits(ticket, model)
+    check_fits(ticket, {name: tuple(variable.shape)
+                        for name, variable in named_weights(model).items()})
     # A model without wrappers gets them for exactly the weights that the ticket prunes.
     if not wrappers(model):
         model = wrap_named(model, ticket.masks.keys())
@@ -56,14 +55,3 @@ def _without_training(ticket: Ticket, model: Any) -> Ticket:
     left_out = named_variables(model).keys() - network.keys() - ticket.masks.keys()
     return dataclasses.replace(ticket, weights={
         name: value for name, value in ticket.weights.items() if name not in left_out})
-
-
-def _check_fits(ticket: Ticket, model: Any) -> None:
-    there = {name: tuple(variable.shape) for name, variable in named_weights(model).items()}
-    here = {name: np.shape(value) for name, value in ticket.weights.items()}
-    wrong = [f"{name!r}: ticket {here.get(name, 'has none')}, "
-             f"model {there.get(name, 'has none')}"
-             for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
-    if wrong:
-        raise TicketError("The model's weights must have the ticket's names and shapes. "
-                          f"Received {len(wrong)} that differ: {'; '.join(wrong[:6])}.")

@@ -4,49 +4,21 @@ It is the gradient of the compiled loss with regularisation, averaged over given
 run in inference mode: no dropout is drawn, and no weight, statistic or metric changes.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.core import criteria
 from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking.weight_names import masked
 
-NEEDS = ("gradient", "initial_gradient")  # The needs of a criterion that scoring data can meet.
 _TOGETHER = 256  # Examples in a batch, if arrays are given.
 # Loss scales for float16, tried until all gradients are finite: without a scale small gradients
 # become 0, and with too large a scale large ones become infinite.
 _SCALES = (2.0**12, 2.0**6, 1.0)
-
-
-def provided(scoring_data: Any) -> Collection[str]:
-    """Returns the needs of a criterion that a search can meet with these scoring data.
-
-    Example:
-      >>> provided(None), provided((np.zeros((8, 2)), np.zeros(8)))
-      ((), ('gradient', 'initial_gradient'))
-    """
-    return () if scoring_data is None else NEEDS
-
-
-def check_used(criterion: criteria.CriterionLike, scoring_data: Any) -> None:
-    """Checks that scoring data are given only if the criterion needs them.
-
-    Raises:
-      LotteryError: if they are given and not needed.
-
-    Example:
-      >>> check_used("taylor", (np.zeros((8, 2)), np.zeros(8)))
-    """
-    found = criteria.get(criterion)
-    if scoring_data is not None and not {*NEEDS} & {*found.needs}:
-        raise LotteryError("scoring_data may be given only for criteria that need a gradient, such "
-                           f"as \"taylor\". Received: scoring_data with criterion={found.name!r}. "
-                           "Leave it out.")
 
 
 def batches(scoring_data: Any) -> tf.data.Dataset:

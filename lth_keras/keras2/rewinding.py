@@ -26,50 +26,17 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.masking.weight_names import masked, named_weights, stored_in
-
-
-@dataclasses.dataclass(frozen=True)
-class Restored:
-    """What one rewinding restored.
-
-    Attributes:
-      weights: the number of trained weights (variables).
-      statistics: the number of weights that are not trained, such as batch-norm statistics.
-      slots: the number of optimizer slots.
-      iterations: the optimizer's iteration count after rewinding.
-      learning_rate: the learning rate, or None if a schedule computes it.
-
-    Example:
-      >>> print(Restored(4, 0, 8, 0, 0.001))
-      restored 4 weights, 0 statistics, 8 optimizer slots, iterations 0, learning rate 0.001; data \
-order goes on
-    """
-
-    weights: int
-    statistics: int
-    slots: int
-    iterations: int
-    learning_rate: float | None
-
-    def __str__(self) -> str:
-        rate = "" if self.learning_rate is None else f", learning rate {self.learning_rate:g}"
-        return (f"restored {self.weights} weights, {self.statistics} statistics, "
-                f"{self.slots} optimizer slots, iterations {self.iterations}{rate}; "
-                "data order goes on")
+from lth_keras.search import network
+from lth_keras.search.network import Restored
 
 
 # By variable, and not by model.get_weights(): that list holds masks and pruning steps too, so that
 # restoring it would undo the pruning.
 @dataclasses.dataclass(frozen=True, eq=False)
-class Snapshot:
-    """The state of a model and its optimizer at step k.
+class Snapshot(network.Snapshot):
+    """The state of a tf_keras model and its optimizers at step k.
 
-    Attributes:
-      weights: theta_k: name -> array, for every weight of the model.
-      optimizer: the variables of its optimizers, in their own order, and the states of its layers;
-        see `keras2.optimizer_state.variables`.
-      fresh_slots: for each optimizer that has slots, slot name -> its value in a fresh optimizer.
-      counters: for each optimizer, the integers that it counts in Python attributes.
+    `optimizer` has the variables that `keras2.optimizer_state.variables` lists.
 
     Example:
       >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1, name="fc")])
@@ -80,11 +47,6 @@ class Snapshot:
       >>> bool((model.get_layer("fc").kernel.numpy() == snapshot.weights["fc/kernel"]).all())
       True
     """
-
-    weights: dict[str, Array]
-    optimizer: list[Array]
-    fresh_slots: list[dict[str, float]] = dataclasses.field(default_factory=list)
-    counters: list[dict[str, int]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, model: Any, rewinds: bool = True) -> "Snapshot":

@@ -5,8 +5,8 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core.structures", "core", "files", "keras2.inspection", "keras2.masking", "keras2",
-         "keras2.fit", "keras2.verification",
+ORDER = ("", "core.structures", "core", "files", "search", "search.fit", "keras2.inspection",
+         "keras2.masking", "keras2", "keras2.verification", "keras3",
          "experiments.config", "experiments.results", "experiments.training", "experiments",
          "deployment.compaction", "deployment.comparison", "deployment",
          "reports.plots", "reports.analyses", "reports", "api", "cli")
@@ -14,6 +14,7 @@ ORDER = ("", "core.structures", "core", "files", "keras2.inspection", "keras2.ma
 NEVER = {
     "core": {"files"},
     "files": {"keras2", "experiments"},
+    "search": {"keras2", "keras3", "experiments"},
     "keras2": {"keras3", "experiments"},
     "keras3": {"keras2"},
     "experiments.config": {"keras2", "keras3"},
@@ -21,7 +22,8 @@ NEVER = {
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }
-WITHOUT_TENSORFLOW = ("core", "files", "experiments.config", "experiments.results", "reports")
+WITHOUT_TENSORFLOW = ("core", "files", "search", "experiments.config", "experiments.results",
+                      "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 MOST_FILES = 12

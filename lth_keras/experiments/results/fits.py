@@ -258,7 +258,7 @@ def _number(value: Any) -> Any:
 
 
 def _row(last: Mapping[str, Any]) -> dict[str, Any]:
-    # The row of a finished round, like that of `keras2.fit.round_record.Round.row`, which this
+    # The row of a finished round, like that of `search.fit.round_record.Round.row`, which this
     # package cannot import.
     loss, step = last["best"] or (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},

@@ -6,14 +6,13 @@ so the gradient of a pruned weight is zero and no optimizer moves it.
 
 Read in this order:
 
-1. `weight_names`: names such as "dense/kernel" that stay the same whenever a model is built.
-2. `layer_selection`: which weights are pruned by default, and `include=`, `exclude=`.
-3. `masked_weights`: the masked weight, its masked gradient, and the constraint that keeps zeros.
-4. `masked_layer`: the wrapper, `MaskedLayer`.
-5. `layer_view`: what a model's own code gets when it reads a wrapped layer's weight.
-6. `wrap`: `lth.prune_low_magnitude` and `lth.strip_pruning`. `wrap_weights` inserts the wrappers:
+1. `weight_names`: the weights of a model by name, and those that have masks.
+2. `masked_weights`: the masked weight, its masked gradient, and the constraint that keeps zeros.
+3. `masked_layer`: the wrapper, `MaskedLayer`.
+4. `layer_view`: what a model's own code gets when it reads a wrapped layer's weight.
+5. `wrap`: `lth.prune_low_magnitude` and `lth.strip_pruning`. `wrap_weights` inserts the wrappers:
    it makes a new Sequential or functional model, and changes a subclassed one in place
    (`replace_layers`), after checking that all its weights can be found (`subclass_checks`).
-7. `saving`: saves and loads wrapped models of a user's own class in .keras files.
-8. `schedule`: `lth.LotteryTicketSchedule`, which says when rounds end, also for tfmot's callbacks.
+6. `saving`: saves and loads wrapped models of a user's own class in .keras files.
+7. `schedule`: `lth.LotteryTicketSchedule`, which says when rounds end, also for tfmot's callbacks.
 """

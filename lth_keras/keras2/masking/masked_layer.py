@@ -26,7 +26,6 @@ from lth_keras.core.structures.structure import check_fits
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.pruners import refuse_update_pruning_step
-from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.layer_view import read_masked
 from lth_keras.keras2.masking.masked_weights import (
     mask_penalties,
@@ -35,7 +34,8 @@ from lth_keras.keras2.masking.masked_weights import (
     ZeroConstraint,
 )
 from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
-from lth_keras.keras2.masking.weight_names import slots, Wrapper, wrappers
+from lth_keras.keras2.masking.weight_names import slots, TREE, Wrapper, wrappers
+from lth_keras.search import layer_selection
 
 
 @keras.utils.register_keras_serializable(package="lth_keras")
@@ -49,7 +49,7 @@ class MaskedLayer(Wrapper):
     Args:
       layer: the layer to prune.
       weights_pruned: paths of the weights to prune, such as ["kernel"], or path -> shape. Defaults
-        to those that `keras2.masking.layer_selection` finds when the layer is built.
+        to those that `search.layer_selection` finds when the layer is built.
       asked: whether to prune weights that are left out by default, such as embeddings.
       tied: paths of weights that are shared with another layer, whose wrapper holds the mask.
       block_size, block_pooling_type, sparsity_m_by_n: the structure to prune all its weights in, by
@@ -119,7 +119,7 @@ class MaskedLayer(Wrapper):
     def _link(self) -> None:
         # Finds the weights to prune, once the layer has them, and connects each with its mask.
         if self.weights_pruned is None:
-            chosen, reasons = layer_selection.weights_of(self.layer, self.asked)
+            chosen, reasons = layer_selection.weights_of(self.layer, TREE, self.asked)
             if not chosen:
                 raise LotteryError(f"Layer {self.layer.name!r} has no weight to prune: "
                                    f"{'; '.join(reasons) or 'it has no weights'}.")

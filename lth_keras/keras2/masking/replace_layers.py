@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.keras2.masking.weight_names import HIDDEN, is_graph
+from lth_keras.keras2.masking.weight_names import is_graph, TREE
 
 
 def _same(loss: Any, model: Any) -> Any:
@@ -111,7 +111,7 @@ class _Replacement:
         before, changed = list(vars(owner).items()), {}
         tracked = list(getattr(owner, "_self_tracked_trackables", ()))
         for name, value in before:
-            if HIDDEN.fullmatch(name):
+            if TREE.hidden.fullmatch(name):
                 continue
             new = self._value(value)
             if new is not value:

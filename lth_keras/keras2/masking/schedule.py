@@ -7,10 +7,8 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
-from lth_keras.arguments import check_whole
-from lth_keras.core import fractions
-from lth_keras.core.fractions import Fraction
 from lth_keras.errors import LotteryError
+from lth_keras.search.rounds import Rounds
 
 _NAME = "lth_keras>LotteryTicketSchedule"
 
@@ -18,7 +16,7 @@ _NAME = "lth_keras>LotteryTicketSchedule"
 # Registered, since tfmot's wrapper stores its schedule by class name: under prune_scope() alone an
 # unregistered one fails to load from .h5, and comes back from .keras as a string, without an error.
 @keras.utils.register_keras_serializable(package="lth_keras")
-class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
+class LotteryTicketSchedule(Rounds, tfmot.sparsity.keras.PruningSchedule):
     """The rounds of a search for winning tickets, as a tfmot pruning schedule.
 
     After n rounds the density is about (1 - fraction)^n; the exact number of weights that a round
@@ -48,44 +46,6 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
     """
 
     __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.
-
-    def __init__(self, rounds: int, steps_per_round: int | None = None,
-                 epochs_per_round: int | None = None, fraction: Fraction = 0.2):
-        self.rounds = check_whole("rounds", rounds, 0)
-        if (steps_per_round is None) == (epochs_per_round is None):
-            raise LotteryError(
-                "Exactly one of steps_per_round and epochs_per_round must be given. Received: "
-                f"steps_per_round={steps_per_round!r}, epochs_per_round={epochs_per_round!r}.")
-        self.steps_per_round = steps_per_round if steps_per_round is None \
-            else check_whole("steps_per_round", steps_per_round, 1)
-        self.epochs_per_round = epochs_per_round if epochs_per_round is None \
-            else check_whole("epochs_per_round", epochs_per_round, 1)
-        self.fraction = fractions.check(fraction)
-
-    def density(self, level: int, fraction: float | None = None) -> float:
-        """Returns the density after `level` prunings, in (0, 1]: (1 - fraction)^level.
-
-        It is approximate: each round prunes a whole number of weights.
-
-        Args:
-          level: how many times the network has been pruned, >= 0.
-          fraction: the fraction of one layer, if `self.fraction` is a mapping.
-
-        Raises:
-          LotteryError: if `self.fraction` is a mapping and no fraction is given.
-        """
-        if fraction is None:
-            if isinstance(self.fraction, Mapping):
-                raise LotteryError("density() needs the fraction of one layer if the schedule "
-                                   f"has several. Received: {dict(self.fraction)}.")
-            fraction = self.fraction
-        return (1.0 - fraction) ** level
-
-    def round_over(self, steps: int = 0, epochs: int = 0) -> bool:
-        """Returns whether a round is over after this many steps and whole epochs."""
-        if self.steps_per_round is not None:
-            return steps >= self.steps_per_round
-        return epochs >= (self.epochs_per_round or 0)
 
     @property
     def last_step(self) -> int:
@@ -122,10 +82,7 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
     def get_config(self) -> dict[str, Any]:
         """Returns the schedule as plain data, in the nested form that tfmot's wrappers store."""
         # tfmot's own schedules return this form, and its wrapper reads no other.
-        fraction = dict(self.fraction) if isinstance(self.fraction, Mapping) else self.fraction
-        return {"class_name": _NAME,
-                "config": {"rounds": self.rounds, "steps_per_round": self.steps_per_round,
-                           "epochs_per_round": self.epochs_per_round, "fraction": fraction}}
+        return {"class_name": _NAME, "config": self.settings}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "LotteryTicketSchedule":
@@ -134,17 +91,3 @@ class LotteryTicketSchedule(tfmot.sparsity.keras.PruningSchedule):
         Both forms occur: tfmot's wrapper passes the inner part, Keras the whole.
         """
         return cls(**config.get("config", config))
-
-    # By value: the callback compares its schedule with those of tfmot's wrappers, which a loaded
-    # model has as copies.
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, LotteryTicketSchedule) and \
-            self.get_config() == other.get_config()
-
-    def __hash__(self) -> int:
-        return hash(repr(self.get_config()))
-
-    def __repr__(self) -> str:
-        given = {key: value for key, value in self.get_config()["config"].items()
-                 if value is not None}
-        return f"LotteryTicketSchedule({', '.join(f'{k}={v!r}' for k, v in given.items())})"

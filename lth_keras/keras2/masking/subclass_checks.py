@@ -16,8 +16,8 @@ import tf_keras as keras
 
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.model_calls import call, trace
-from lth_keras.keras2.masking import layer_selection
-from lth_keras.keras2.masking.weight_names import is_graph, parts, slots
+from lth_keras.keras2.masking.weight_names import is_graph, parts, slots, TREE
+from lth_keras.search import layer_selection
 
 _BY_HAND = ("Hold its layer in an attribute, list, tuple or dict of the model, or wrap the layer "
             "where it is made: lth.prune_low_magnitude(keras.layers.Dense(10)).")
@@ -63,7 +63,8 @@ def _check_own_weights(model: Any, pruned: set[int]) -> None:
 def _check_tracked(model: Any) -> None:
     # Wrapping reaches a weight only if an attribute leads to it and Keras tracks it.
     held = [slot.variable for slot in slots(model)]
-    held += [slot.variable for layer, _ in layer_selection.units(model) for slot in slots(layer)]
+    held += [slot.variable for layer, _ in layer_selection.units(model, TREE)
+             for slot in slots(layer)]
     reached = {key for weight in held for key in _ids(weight)} \
         & {key for weight in model.weights for key in _ids(weight)}
     made, read = _made_and_read_in_call(model)

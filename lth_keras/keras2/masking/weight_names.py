@@ -1,15 +1,7 @@
-"""Names every weight of a tf_keras model in the same way whenever the model is built.
-
-Keras numbers layers over a whole process: a model that is built twice has "dense" first and then
-"dense_3".  Tickets need names that stay the same.  Here, layers with automatic names are numbered
-within their model, and a weight is named by the attribute that holds it: "dense/kernel",
-"block/conv2d_1/kernel", "lstm/cell/recurrent_kernel".  Pruning wrappers do not appear in names, so
-a model has the same names with and without them.
-"""
+"""The weights of tf_keras models by name, and those of them that have a mask."""
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
 from typing import Any, TYPE_CHECKING
 
 import tensorflow as tf
@@ -22,6 +14,7 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.model_calls import held_for_training
+from lth_keras.search.layer_tree import LayerTree
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -35,34 +28,6 @@ if TYPE_CHECKING:
         sparsity_m_by_n: tuple[int, int] | None
 else:
     Wrapper = pruning_wrapper.PruneLowMagnitude
-
-# Attributes in which Keras keeps second references to objects that other attributes hold.
-HIDDEN = re.compile(r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
-                    r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers")
-
-
-@dataclasses.dataclass(frozen=True)
-class Slot:
-    """A weight, and the attribute that holds it.
-
-    Attributes:
-      path: the weight's name, relative to the layer that was searched, such as "cell/kernel".
-      owner: the layer that has the attribute.
-      attribute: the name of the attribute.
-      variable: the weight.
-
-    Example:
-      >>> dense = keras.layers.Dense(3)
-      >>> dense.build((None, 2))
-      >>> [(slot.path, slot.attribute) for slot in slots(dense)]
-      [('kernel', 'kernel'), ('bias', 'bias')]
-    """
-
-    path: str
-    owner: Any
-    attribute: str
-    variable: tf.Variable
-
 
 @dataclasses.dataclass(frozen=True)
 class Masked:
@@ -102,6 +67,21 @@ def is_graph(layer: Any) -> bool:
         isinstance(layer, keras.Model) and bool(layer._is_graph_network))
 
 
+def _unwrapped(layer: Any) -> Any:
+    return layer.layer if isinstance(layer, Wrapper) else layer
+
+
+# Hidden are attributes in which Keras keeps second references to objects that others hold.
+TREE = LayerTree(
+    "tf_keras", keras.layers.Layer, keras.Model, keras.metrics.Metric, keras.layers.Wrapper,
+    tf.Variable, is_graph, re.compile(
+        r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
+        r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers"),
+    to_snake_case, _unwrapped)
+slots, parts, named_layers, layer_names = (
+    TREE.slots, TREE.parts, TREE.named_layers, TREE.layer_names)
+
+
 def stored_in(variable: Any) -> Any:
     """Returns the variable that holds a weight: under mixed precision it is seen through a cast."""
     return getattr(variable, "_variable", variable) if hasattr(variable, "true_dtype") else variable
@@ -118,8 +98,10 @@ def check_keras2(model: Any) -> None:
         is_keras3 = any(base.__module__.split(".")[0] == "keras" for base in type(model).__mro__)
         raise LotteryError(
             "A model or layer of tf_keras (Keras 2) is needed. Received: "
-            + (f"{kind}, of Keras 3. Build it with `import tf_keras as keras`, and give it its "
-               "weights: model.set_weights(keras3_model.get_weights())." if is_keras3 else
+            + (f"{kind}, of Keras 3. A search prunes that as it is, without wrapping: model.fit("
+               "..., callbacks=[lth.LotteryTicketCallback(...)]). For all else, build the same "
+               "network with `import tf_keras as keras` and apply the search's ticket to it: "
+               "lottery.ticket.apply(model)." if is_keras3 else
                f"{kind}. Build a model with `import tf_keras as keras`."))
 
 
@@ -133,134 +115,6 @@ def is_built(model: Any) -> bool:
         return bool(model.built)
     held = [layer for _, layer in parts(model)]
     return type(model).call is keras.Model.call and bool(held) and all(map(is_built, held))
-
-
-def slots(layer: Any, prefix: str = "", seen: set[int] | None = None,
-          aliases: bool = False) -> Iterator[Slot]:
-    """Yields each weight of a layer or model, with the attribute that holds it.
-
-    Args:
-      layer: a layer or model.
-      prefix: the beginning of all paths.
-      seen: ids of layers and weights to skip.
-      aliases: whether to yield a weight again for every other attribute that holds it.
-    """
-    # `layer.weights` alone does not tell which attribute a weight is in.
-    seen = set() if seen is None else seen
-    if id(layer) in seen:
-        return
-    seen.add(id(layer))
-    if isinstance(layer, Wrapper):
-        yield from slots(layer.layer, prefix, seen, aliases)
-        return
-    if is_graph(layer):
-        for name, child in named_layers(layer.layers):
-            yield from slots(child, f"{prefix}{name}/", seen, aliases)
-        return
-    own = {id(weight) for weight in layer.weights}
-    for attribute, path, value in _attributes(layer):
-        if isinstance(value, tf.Variable) and id(value) in own \
-                and (aliases or id(value) not in seen):
-            seen.add(id(value))
-            yield Slot(prefix + path, layer, attribute, value)
-        elif isinstance(value, keras.layers.Layer) and not isinstance(value, keras.metrics.Metric):
-            yield from slots(value, f"{prefix}{path}/", seen, aliases)
-
-
-def _attributes(layer: Any) -> Iterator[tuple[str, str, Any]]:
-    # A private attribute is named without its underscore, unless that names something else: Keras'
-    # layers hold some of their weights in private attributes.
-    for attribute, value in vars(layer).items():
-        if HIDDEN.fullmatch(attribute):
-            continue
-        plain = attribute.lstrip("_")
-        path = plain if vars(layer).get(plain, value) is value else attribute
-        yield from ((attribute, *found) for found in _leaves(path, value))
-
-
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    # Layers and weights may be in lists and dicts of any depth: "blocks/0/dense".
-    if isinstance(value, dict):
-        items: Iterable[tuple[Any, Any]] = value.items()
-    elif isinstance(value, (list, tuple)):
-        items = enumerate(value)
-    else:
-        yield path, value
-        return
-    for key, item in items:
-        yield from _leaves(f"{path}/{key}", item)
-
-
-def parts(model: Any) -> list[tuple[str, Any]]:
-    """Returns the layers of a model with their names: of its graph, or of its attributes.
-
-    Example:
-      >>> [name for name, _ in parts(keras.Sequential([keras.layers.Dense(2, name="fc")]))]
-      ['fc']
-    """
-    if is_graph(model):
-        return named_layers(model.layers)
-    return [(path, value) for _, path, value in _attributes(model)
-            if isinstance(value, keras.layers.Layer)
-            and not isinstance(value, keras.metrics.Metric)]
-
-
-def named_layers(layers: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Returns layers of one model with names that are the same whenever it is built.
-
-    Example:
-      >>> [name for name, _ in named_layers([keras.layers.Dense(2), keras.layers.Dense(2)])]
-      ['dense', 'dense_1']
-    """
-    counts: dict[str, int] = {}
-    taken: set[str] = set()
-    named = []
-    for layer in layers:
-        inner = layer.layer if isinstance(layer, Wrapper) else layer
-        name, stem = inner.name, _automatic_stem(inner)
-        if stem:
-            number = counts.get(stem, 0)
-            counts[stem] = number + 1
-            name = f"{stem}_{number}" if number else stem
-        while name in taken:  # The user may have named a layer "dense_1", as an automatic name.
-            name += "_"
-        taken.add(name)
-        named.append((name, layer))
-    return named
-
-
-def layer_names(model: Any) -> dict[int, str]:
-    """The name of every layer in a model that a second build of it repeats, by the layer's id.
-
-    It is the user's own name where the layer has one, else Keras' name numbered within its model;
-    of a layer that an attribute holds, and that has none, it is the attribute: "encoder", "all/0".
-    """
-    found: dict[int, str] = {}
-    waiting = [model]
-    while waiting:
-        holder = waiting.pop()
-        for name, layer in parts(holder):
-            inner = layer.layer if isinstance(layer, Wrapper) else layer
-            if id(inner) not in found:
-                own = is_graph(holder) or _automatic_stem(inner)
-                found[id(inner)] = name if own else inner.name
-                waiting.append(inner)
-    return found
-
-
-def _automatic_stem(layer: Any) -> str | None:
-    if isinstance(layer, keras.layers.Wrapper) and layer.name.endswith(f"_{layer.layer.name}"):
-        inside = _automatic_stem(layer.layer)  # As in "quant_dense_6", of tfmot's quantisation.
-        if inside:
-            prefix: str = layer.name.removesuffix(layer.layer.name)
-            return prefix + inside
-    stems = [to_snake_case(type(layer).__name__)]
-    if isinstance(layer, keras.Model):
-        stems += ["model", "sequential"]
-    for stem in stems:
-        if re.fullmatch(rf"{re.escape(stem)}(_\d+)?", layer.name):
-            return str(stem)
-    return None
 
 
 def wrappers(model: Any) -> list[Wrapper]:
@@ -281,19 +135,8 @@ def named_weights(model: Any) -> dict[str, tf.Variable]:
 
 def named_variables(model: Any) -> dict[str, tf.Variable]:
     """What Keras takes for a model's weights, by name, without masks and the wrappers' counters."""
-    named = {slot.path: slot.variable for slot in slots(model)}
-    known = {id(variable) for variable in named.values()}
-    for wrapper in wrappers(model):
-        known.update(id(variable) for variable in wrapper._non_trainable_weights)
-    for variable in model.weights:  # Those that no attribute leads to.
-        if id(variable) not in known:
-            owner = next((f"{name}/" for name, layer in named_layers(model.layers)
-                          if any(variable is weight for weight in layer.weights)), "")
-            name = owner + variable.name.split(":")[0].rpartition("/")[2]
-            while name in named:
-                name += "_"
-            named[name] = variable
-    return named
+    return TREE.named_weights(model, (variable for wrapper in wrappers(model)
+                                      for variable in wrapper._non_trainable_weights))
 
 
 def masked(model: Any) -> dict[str, Masked]:

@@ -13,11 +13,12 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.pruners import trained_unpruned
-from lth_keras.keras2.masking import layer_selection, saving
-from lth_keras.keras2.masking.layer_selection import Selection, Selector
+from lth_keras.keras2.masking import saving
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.weight_names import check_keras2, Wrapper, wrappers
+from lth_keras.keras2.masking.weight_names import check_keras2, TREE, Wrapper, wrappers
 from lth_keras.keras2.masking.wrap_weights import check_built, unwrap, wrap_names, wrap_weights
+from lth_keras.search import layer_selection
+from lth_keras.search.layer_selection import Selection, Selector
 
 
 def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (),
@@ -88,7 +89,7 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     """
     # All arguments are checked before a model is touched: a subclassed one is changed in place.
     _check_call(include, layer_options)
-    selection = Selection(include, exclude, pruning_policy)
+    selection = Selection(TREE, include, exclude, pruning_policy)
     pruned_in = of_arguments(block_size, block_pooling_type, sparsity_m_by_n, structure)
     layers = list(model) if isinstance(model, (list, tuple)) else [model]
     for layer in layers:
@@ -178,7 +179,7 @@ def _wrap_layer(layer: Any, selection: Selection, structure: Structure,
     # A layer without weights yet finds out when it is built which of them to prune.
     if not layer.built and _may_be_pruned(layer, asked):
         return MaskedLayer(layer, asked=asked, **settings)
-    chosen = layer_selection.weights_of(layer, asked)[0] if layer.built else []
+    chosen = layer_selection.weights_of(layer, TREE, asked)[0] if layer.built else []
     return MaskedLayer(layer, [slot.path for slot in chosen], **settings) if chosen \
         else _with_options(layer, options or {})
 

@@ -10,7 +10,6 @@ import tf_keras as keras
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking import layer_selection
 from lth_keras.keras2.masking.masked_layer import MaskedLayer, MaskedLoss
 from lth_keras.keras2.masking.replace_layers import replace_layers
 from lth_keras.keras2.masking.subclass_checks import check_outputs, check_subclassed, outputs
@@ -19,9 +18,11 @@ from lth_keras.keras2.masking.weight_names import (
     is_graph,
     named_weights,
     slots,
+    TREE,
     Wrapper,
     wrappers,
 )
+from lth_keras.search import layer_selection
 
 
 def wrap_names(model: Any, names: Collection[str],
@@ -62,7 +63,7 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
     masked = {id(weight) for wrapper in wrappers(model) for weight, *_ in wrapper.pruning_vars}
     chosen = {**dict.fromkeys(masked, NONE), **chosen}
     wrapped: dict[int, Any] = {}
-    for layer, _ in layer_selection.units(model):
+    for layer, _ in layer_selection.units(model, TREE):
         used = [slot for slot in slots(layer) if id(slot.variable) in chosen]
         if id(layer) not in wrapped and used and not _has_wrappers(layer):
             wrapped[id(layer)] = _masked_layer(layer, used, masked, chosen)
@@ -148,7 +149,7 @@ def check_built(model: Any) -> None:
         raise LotteryError("A subclassed model must be built before it is wrapped. Received: "
                            f"{type(model).__name__} without weights yet. Call it on a batch, "
                            "model(x), or call model.build(input_shape).")
-    for layer, path in layer_selection.units(model):
+    for layer, path in layer_selection.units(model, TREE):
         # A layer whose class makes no weights need not be built, such as a ReLU never called.
         plain = type(layer).build is keras.layers.Layer.build and not is_graph(model)
         if not (layer.built or plain or isinstance(layer, keras.layers.InputLayer)):

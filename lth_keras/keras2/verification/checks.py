@@ -19,10 +19,10 @@ from lth_keras.keras2 import rewinding as rewind
 from lth_keras.keras2.contents import contents, Held, is_optimizer
 from lth_keras.keras2.masking.weight_names import masked, named_weights, stored_in, wrappers
 from lth_keras.keras2.masking.wrap import strip_pruning
-from lth_keras.keras2.search import Search
 from lth_keras.keras2.verification import stripped
 from lth_keras.keras2.verification.subject import Subject
 from lth_keras.keras2.verification.trained import gradients_seen, train
+from lth_keras.search.search import Search
 
 _EAGERLY = {"run_eagerly": True, "jit_compile": False, "steps_per_execution": 1}
 _NO_GRADIENT = ("a gradient that does not reach it once it is wrapped, as with tf.recompute_grad "
@@ -300,7 +300,7 @@ def _repeats(subject: Subject, first: Recording) -> bool:
 def _slots_moved(search: Search) -> dict[str, str]:
     # Weight name -> the slots that are not fresh in pruned places, which must have had a gradient.
     assert search.theta is not None
-    slots, fresh = search.training.slots(search.theta)
+    slots, fresh = search.network.slots(search.theta)
     found: dict[str, list[str]] = {}
     for (name, slot), values in slots.items():
         if np.any(invariants.moved(values[search.masks[name] == 0], fresh[name, slot])):

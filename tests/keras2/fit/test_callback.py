@@ -14,7 +14,7 @@ from networks import BATCH, compiled, fit, lottery, Spy, State, STEPS, X, Y
 
 import lth_keras as lth
 from lth_keras.errors import InvariantError, LotteryError
-from lth_keras.keras2.fit.round_record import Round
+from lth_keras.search.fit.round_record import Round
 
 layers = keras.layers
 callbacks = keras.callbacks

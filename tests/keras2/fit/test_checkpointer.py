@@ -22,7 +22,7 @@ from resumed_fits import Death, Dies, Fits, Logs, network, tickets
 import lth_keras as lth
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.files import atomic, checksums, state_file, workdir_lock
-from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
+from lth_keras.search.fit.round_callbacks import RoundCallbacks
 
 layers = keras.layers
 callbacks = keras.callbacks
@@ -338,7 +338,8 @@ def test_a_state_of_the_first_format_is_read_which_names_files_by_their_sha256_a
     ({"on_epoch_end": 1}, False), ({"on_epoch_end": None}, False), ({"monitor": "x"}, False),
     ({"monitor": 3}, False), ({"new": 1}, False), ({"wait": [1]}, False)])
 def test_a_callback_is_given_only_what_it_can_have_had(state, fitting):
-    inner = RoundCallbacks([callbacks.EarlyStopping("loss")], compiled(network()), {"epochs": 1})
+    inner = RoundCallbacks(callbacks.CallbackList(
+        [callbacks.EarlyStopping("loss")], model=compiled(network()), epochs=1))
     inner.on_train_begin()
     assert inner.fits([state]) is fitting
     assert not inner.fits([])

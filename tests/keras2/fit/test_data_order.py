@@ -6,7 +6,7 @@ from networks import compiled
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.fit.data_order import DataOrder
+from lth_keras.keras2.data_order import DataOrder
 
 X = np.arange(20, dtype=np.float32)[:, None] * np.ones(6, np.float32)
 MAKERS = {

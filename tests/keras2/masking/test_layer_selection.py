@@ -3,7 +3,8 @@ import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.layer_selection import (
+from lth_keras.keras2.masking.weight_names import TREE
+from lth_keras.search.layer_selection import (
     check_selectors,
     matches,
     Selection,
@@ -29,7 +30,7 @@ def built(layer, shape=(None, 6)):
     (layers.Embedding(6, 2), (None, 3), []),
 ])
 def test_kernels_of_trained_layers_are_prunable(layer, shape, paths):
-    chosen, reasons = weights_of(built(layer, shape))
+    chosen, reasons = weights_of(built(layer, shape), TREE)
     assert [slot.path for slot in chosen] == paths
     assert len(chosen) + len(reasons) == len(layer.weights)
 
@@ -43,19 +44,19 @@ def test_kernels_of_trained_layers_are_prunable(layer, shape, paths):
                                                   "include to prune it all the same"),
 ])
 def test_the_reason_why_a_weight_is_not(layer, shape, reason):
-    assert reason in weights_of(built(layer, shape))[1]
+    assert reason in weights_of(built(layer, shape), TREE)[1]
 
 
 @pytest.mark.parametrize("layer, shape, path", [
     (layers.Embedding(6, 2), (None, 3), "embeddings"),
     (layers.Dense(2, trainable=False), (None, 6), "kernel")])
 def test_what_is_off_by_default_is_prunable_if_asked_for(layer, shape, path):
-    assert [slot.path for slot in weights_of(built(layer, shape), included=True)[0]] == [path]
+    assert [slot.path for slot in weights_of(built(layer, shape), TREE, included=True)[0]] == [path]
 
 
 def test_a_layer_that_writes_into_its_kernel_itself_is_left_out():
     layer = built(layers.SpectralNormalization(layers.Dense(2)), (1, 6))
-    assert weights_of(layer, included=True)[0] == []
+    assert weights_of(layer, TREE, included=True)[0] == []
 
 
 @pytest.mark.parametrize("selector, found", [
@@ -68,13 +69,13 @@ def test_a_selector_is_a_name_a_type_or_a_function(selector, found):
 
 @pytest.mark.parametrize("value", ["dense", layers.Dense, len])
 def test_a_single_selector_is_a_sequence_of_one(value):
-    assert check_selectors(value, "include") == [value]
+    assert check_selectors(value, "include", TREE) == [value]
 
 
 @pytest.mark.parametrize("value", [None, 3, 0.5, [3], ["dense", None], dict])
 def test_what_is_no_selector_is_refused_by_the_arguments_name(value):
     with pytest.raises(LotteryError, match=r"exclude takes .*Received: "):
-        check_selectors(value, "exclude")
+        check_selectors(value, "exclude", TREE)
 
 
 def model():
@@ -85,7 +86,7 @@ def model():
 
 
 def selected(network, **options):
-    selection = Selection(**{"include": (), "exclude": (), **options})
+    selection = Selection(TREE, **{"include": (), "exclude": (), **options})
     chosen = selection.weights(network)
     return [weight.name for weight in network.weights if id(weight) in chosen], selection
 
@@ -121,7 +122,7 @@ def test_a_policy_says_which_layers_are_pruned():
 @pytest.mark.parametrize("policy", [3, tfmot.sparsity.keras.PruneForLatencyOnXNNPack])
 def test_what_is_no_policy_is_refused(policy):
     with pytest.raises(LotteryError, match="must be a tfmot PruningPolicy"):
-        Selection((), (), policy)
+        Selection(TREE, (), (), policy)
 
 
 def test_a_selector_that_means_no_layer_is_refused():
@@ -138,4 +139,4 @@ def test_a_selector_that_means_no_layer_is_refused():
     ({"nested": True}, ["first", "block", "block/inside", "last"]),
     ({"prefix": "x/"}, ["x/first", "x/block/inside", "x/last"])])
 def test_the_layers_of_a_model_that_are_wrapped_as_a_whole(options, paths):
-    assert [path for _, path in units(model(), **options)] == paths
+    assert [path for _, path in units(model(), TREE, **options)] == paths

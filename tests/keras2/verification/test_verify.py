@@ -11,10 +11,11 @@ import tf_keras as keras
 
 import lth_keras as lth
 from lth_keras.errors import InvariantError, LotteryError
-from lth_keras.keras2 import optimizer_state, training_checks
+from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2.masking import masked_layer, wrap_weights
 from lth_keras.keras2.masking.masked_weights import MaskedVariable
 from lth_keras.keras2.verification.trained import batches_of
+from lth_keras.search import training_checks
 
 STEPS = 3
 UNMASKED = ("recompute_grad", "custom_gradient")  # What cannot be masked, and is refused.

@@ -16,23 +16,21 @@ from typing import Any
 from lth_keras.core import criteria
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import DivergedError, WorkdirError
-from lth_keras.keras2 import rewinding
-from lth_keras.keras2.fit import preflight
-from lth_keras.keras2.fit.checkpointer import Checkpointer
-from lth_keras.keras2.fit.data_order import DataOrder
-from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
-from lth_keras.keras2.fit.round_record import Progress, Round
-from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
-from lth_keras.keras2.masking.weight_names import wrappers
-from lth_keras.keras2.search import Search
+from lth_keras.search.fit import preflight
+from lth_keras.search.fit.checkpointer import Checkpointer
+from lth_keras.search.fit.data_order import DataOrder
+from lth_keras.search.fit.round_callbacks import RoundCallbacks
+from lth_keras.search.fit.round_record import Progress, Round
+from lth_keras.search.network import network_of
+from lth_keras.search.rounds import Rounds
+from lth_keras.search.search import Search
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings:
     """The arguments of a search in `fit`; see LotteryTicketCallback."""
 
-    schedule: LotteryTicketSchedule
+    schedule: Rounds
     rewind_step: int
     scope: Scope
     criterion: criteria.CriterionLike
@@ -43,6 +41,7 @@ class SearchSettings:
     round_callbacks: Sequence[Any]
     workdir: "str | os.PathLike[str] | None"
     scoring_data: Any
+    prunes: Mapping[str, Any]
 
     def without_model(self) -> "SearchSettings":
         """Copies them, with round callbacks that know no model, which cannot be pickled."""
@@ -55,13 +54,14 @@ class SearchSettings:
     @property
     def provenance(self) -> dict[str, Any]:
         """The settings that are stored in the tickets."""
-        return {"schedule": self.schedule.get_config()["config"],
+        return {"schedule": self.schedule.settings,
                 "rewind_step": self.rewind_step, **self.facts}
 
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that must be the same to resume a search, as JSON values."""
-        return {**self.provenance, "scope": self.scope, "seed": self.seed,
+        return {**self.provenance, **{name: str(value) for name, value in self.prunes.items()},
+                "scope": self.scope, "seed": self.seed,
                 "criterion": criteria.name_of(self.criterion),
                 "round_callbacks": [type(item).__name__ for item in self.round_callbacks]}
 
@@ -88,12 +88,14 @@ class FitSearch:
 
     def __init__(self, settings: SearchSettings, model: Any, params: Mapping[str, Any],
                  order: DataOrder):
-        preflight.check_model(model, settings.schedule)
-        preflight.check_steps(model, settings.schedule, settings.rewind_step, params.get("steps"))
+        self._network = network_of(model, **settings.prunes)
+        self._network.check_fit(settings.schedule)
+        preflight.check_steps(self._network, settings.schedule, settings.rewind_step,
+                              params.get("steps"))
         self._settings, self._model, self._params, self._order = settings, model, params, order
         self._schedule = settings.schedule
         self._checkpointer = None if settings.workdir is None else \
-            Checkpointer(settings.workdir, model, settings.identity, params["epochs"])
+            Checkpointer(settings.workdir, self._network, settings.identity, params["epochs"])
         self._batches = 0  # Batches of this epoch so far.
         self._next_epoch: int | None = None  # None until an epoch has ended.
         self._first_of_fit = True  # Whether the next epoch is the first of its fit.
@@ -113,16 +115,12 @@ class FitSearch:
             criterion=settings.criterion, seed=settings.seed, check=settings.check,
             facts=settings.provenance,
             take_theta=settings.rewind_step == 0 and found is None, rounds=self._schedule.rounds,
-            scoring_data=settings.scoring_data)
-        for wrapper in wrappers(model):
-            if not isinstance(wrapper, MaskedLayer):
-                # tfmot's own wrapper would prune by itself; after its schedule's last step it
-                # does not.
-                wrapper.pruning_step.assign(self._schedule.last_step)
+            scoring_data=settings.scoring_data, **settings.prunes)
+        self._network.begin_fit(self._schedule)
         self.progress = Progress(Round(0, self.search.density))
-        self._inner = RoundCallbacks(settings.round_callbacks, model, {
+        self._inner = RoundCallbacks(self._network.callback_list(settings.round_callbacks, {
             **self._params,
-            "epochs": self._schedule.epochs_per_round or self._params["epochs"]})
+            "epochs": self._schedule.epochs_per_round or self._params["epochs"]}))
         self._inner.on_train_begin()
         if self._checkpointer is not None and found is not None:
             self.progress = self._checkpointer.restore(self.search, self._inner,
@@ -164,7 +162,7 @@ class FitSearch:
         if not self._ended or self._finished or self._checkpointer is not None \
                 or model is not self._model or self.round.diverged:
             return False
-        preflight.check_steps(model, self._schedule, self._settings.rewind_step,
+        preflight.check_steps(self._network, self._schedule, self._settings.rewind_step,
                               params.get("steps"))
         self._params, self._first_of_fit = params, True
         self._order.begin(self._next_epoch or 0)
@@ -193,7 +191,7 @@ class FitSearch:
         done = self._next_epoch or 0
         if self.progress.first_epoch is None:
             self.progress.first_epoch = done = epoch
-            preflight.check_not_restored(self._model)
+            self._network.check_not_restored()
         self._shift = done - epoch
         preflight.check_epochs(self._schedule, self._params["epochs"] - epoch,
                                self._params.get("steps"), done - self.progress.first_epoch,
@@ -313,7 +311,7 @@ class FitSearch:
 
     def _next_round(self) -> None:
         # With use_ema the round's result are the averaged weights: prune by them.
-        rewinding.finalize(self._model)
+        self._network.finalize()
         self._close_round()
         restored = self.search.prune_and_rewind(self.round.metrics())
         self.progress.restored.append(restored)

@@ -12,7 +12,6 @@ your own calls it like this:
     search.tickets[-1].save("winner.ticket")
 """
 
-import itertools
 import math
 import numbers
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.arguments import check_choice
+from lth_keras.arguments import check_choice, given
 from lth_keras.core import criteria, invariants
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import check as check_fraction
@@ -33,25 +32,17 @@ from lth_keras.core.structures.words import named
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2 import loss_gradient, rewinding
-from lth_keras.keras2.inspection.pruners import note_pruner
-from lth_keras.keras2.loss_gradient import LossGradient
-from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.weight_names import (
-    check_keras2,
-    is_built,
-    masked,
-    named_weights,
-    wrappers,
-)
-from lth_keras.keras2.training_checks import TrainingChecks
+from lth_keras.search import scoring
+from lth_keras.search.network import network_of, Restored, Snapshot
+from lth_keras.search.training_checks import TrainingChecks
 
 
 class Search:
     """Holds the masks, theta_k and tickets of one model while it is pruned level by level.
 
     Args:
-      model: a compiled model with pruning wrappers, ours or tfmot's.
+      model: a compiled model: of tf_keras with pruning wrappers, ours or tfmot's, or of Keras 3 as
+        it is.
       fraction: share of the remaining weights that a round prunes; see LotteryTicketSchedule.
       scope: "layer" compares scores within each weight, "global" among all weights with the same
         fraction.
@@ -65,10 +56,13 @@ class Search:
         `sparsity_m_by_n=(m, n)`: every round then prunes m / rounds of every n weights.
       scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
         finite tf.data.Dataset of such batches.  All of it is used at the end of every round.
+      include, exclude, structure: for a Keras 3 model, what to prune of it, as
+        `lth.prune_low_magnitude` takes them for one of tf_keras.
 
     Attributes:
       level: how many times this search has pruned the model.
       masks: weight name -> uint8 mask of the level in training.
+      network: the model as the search sees it, whichever Keras it is of.
       training: checks that the model is trained by what the search rewinds.
       tickets: the tickets of levels 0 to `level`, once theta_k is captured.
 
@@ -87,9 +81,12 @@ class Search:
     def __init__(self, model: Any, *, fraction: Fraction = 0.2, scope: Scope = "layer",
                  criterion: criteria.CriterionLike = "magnitude", seed: int = 0,
                  check: bool = False, facts: Mapping[str, Any] | None = None,
-                 take_theta: bool = True, rounds: int = 1, scoring_data: Any = None):
+                 take_theta: bool = True, rounds: int = 1, scoring_data: Any = None,
+                 include: Any = None, exclude: Any = None, structure: str | None = None):
         check_choice("scope", scope, SCOPES)
-        _check_model(model)
+        self.network = network = network_of(
+            model, **given(include=include, exclude=exclude, structure=structure))
+        network.check_ready()
         fraction = check_fraction(fraction)
         self.model = model
         self.level = 0
@@ -97,30 +94,21 @@ class Search:
         self._seed = seed
         self._check = check
         self._rewound = False  # Whether the next step is the first after a rewinding.
-        note_pruner(model)
-        self._weights = masked(model)
-        structures = {name: item.structure for name, item in self._weights.items()}
         self._rule = PruningRule.of(
-            [item.prunable for item in self._weights.values()],
-            {name: tuple(item.weight.shape) for name, item in self._weights.items()},
-            fraction=fraction, criterion=criterion, structures=structures, scope=scope,
-            rounds=rounds, provided=loss_gradient.provided(scoring_data), caller="Search")
+            [*network.prunable.values()], network.shapes, fraction=fraction, criterion=criterion,
+            structures=network.structures, scope=scope, rounds=rounds,
+            provided=scoring.provided(scoring_data), caller="Search")
         self._provided = self._providers(scoring_data)
-        # tfmot's own wrapper masks weights in the forward pass, so an optimizer step moves pruned
-        # weights away from zero until the next one; a checkpoint in between would have them.
-        self._tfmots_own = [item for item in self._weights.values()
-                            if not isinstance(item.wrapper, MaskedLayer)]
-        self._theta: rewinding.Snapshot | None = None
-        self.training = TrainingChecks(model, self._weights)
-        self.masks: dict[str, Array] = rewinding.read_masks(model)
-        # Weights that are already pruned stay pruned, so that a search can continue a ticket.
+        self._theta: Snapshot | None = None
+        self.training = TrainingChecks(network)
+        self.masks: dict[str, Array] = network.masks()
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
-                    "criterion": criteria.name_of(criterion), **named(structures),
+                    "criterion": criteria.name_of(criterion), **named(network.structures),
                     **(facts or {})}
         self._provenance = {"versions": provenance.versions(), "settings": settings,
                             "fingerprint": provenance.fingerprint(settings)}
-        for item in self._weights.values():
-            item.weight.assign(item.weight * item.mask)
+        # Weights that are already pruned stay pruned, so that a search can continue a ticket.
+        network.zero_pruned()
         if take_theta:
             self.take_theta()
 
@@ -135,7 +123,7 @@ class Search:
         return self._theta is not None
 
     @property
-    def theta(self) -> rewinding.Snapshot | None:
+    def theta(self) -> Snapshot | None:
         """The state of the model and its optimizer at step k, or None if not captured yet."""
         return self._theta
 
@@ -146,11 +134,11 @@ class Search:
           DivergedError: if a weight is NaN or infinite.
         """
         self.check_finite()
-        self._theta = rewinding.Snapshot.of(self.model)
+        self._theta = self.network.capture()
         self.training.begin()
         self._add_ticket({})
 
-    def resume(self, masks: Mapping[str, Array], theta: rewinding.Snapshot | None,
+    def resume(self, masks: Mapping[str, Array], theta: Snapshot | None,
                tickets: Sequence[Ticket]) -> None:
         """Resumes an earlier search of the same model.
 
@@ -176,20 +164,19 @@ class Search:
           LotteryError: at the first step, if a weight gets its gradient past its mask.
           InvariantError: if a pruned weight is not zero, or its optimizer slots are not fresh.
         """
-        for item in self._tfmots_own:
-            item.weight.assign(item.weight * item.mask)
+        self.network.enforce()
         self.training.gradients_are_masked()
         if self._check:
-            invariants.pruned_are_zero(self._values(), self.masks)
+            invariants.pruned_are_zero(self.network.prunable_weights(), self.masks)
         # Without check once a round too: what reads a weight past its mask does so at every step.
         if self._theta is not None and (self._check or self._rewound):
-            invariants.slots_are_fresh(*self.training.slots(self._theta), self.masks)
+            invariants.slots_are_fresh(*self.network.slots(self._theta), self.masks)
         self._rewound = False
 
     def not_finite(self) -> dict[str, int]:
         """Returns how many values are NaN or infinite, for each weight that has any."""
         counts = {name: int(np.count_nonzero(~np.isfinite(value)))
-                  for name, value in rewinding.read(named_weights(self.model)).items()}
+                  for name, value in self.network.weights().items()}
         return {name: count for name, count in counts.items() if count}
 
     def check_finite(self, loss: float | None = None) -> None:
@@ -211,7 +198,7 @@ class Search:
                 f"{self.level}, NaN or infinite: {', '.join(found[:2])}{more}. Lower the learning "
                 "rate or clip the gradients; the tickets of the levels so far are kept.")
 
-    def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> rewinding.Restored:
+    def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> Restored:
         """Ends a round: prunes the lowest scores, and rewinds the model to theta_k.
 
         Args:
@@ -229,7 +216,7 @@ class Search:
             raise LotteryError("A round must reach rewind_step before it ends. Received: the end "
                                "of the first round without theta_k.")
         self.check_finite()
-        final, theta = self._values(), self._theta.weights
+        final, theta = self.network.prunable_weights(), self._theta.weights
         self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks))
         # A generator for each level, so that a resumed search draws what it would have drawn.
         rng = generator(self._seed, "criterion", level=self.level)
@@ -237,13 +224,13 @@ class Search:
         _, self.masks = self._rule.next_start(theta, before, final, rng, level=self.level,
                                               provided=self._provided)
         # Before the weights are rewound: tfmot's summaries show thresholds of the trained weights.
-        rewinding.assign_masks(self.model, self.masks)
-        restored = self._theta.restore(self.model, self.masks)
+        self.network.assign_masks(self.masks)
+        restored = self.network.restore(self._theta, self.masks)
         self.training.begin_round()
         self._rewound = True
         self.level += 1
         if self._check:
-            now = self._values()
+            now = self.network.prunable_weights()
             invariants.nested(self.masks, before)
             invariants.survivors_are_rewound(now, theta, self.masks)
             invariants.pruned_are_zero(now, self.masks)
@@ -252,40 +239,27 @@ class Search:
 
     def _providers(self, scoring_data: Any) -> Provided:
         # The values that a criterion may need, as functions: they are computed only if it does.
-        loss_gradient.check_used(self._rule.criterion, scoring_data)
+        scoring.check_used(self._rule.criterion, scoring_data)
         if scoring_data is None:
             return {}
-        batches, gradient = loss_gradient.batches(scoring_data), LossGradient(self.model)
-        gradient.mean(itertools.islice(batches, 1))  # An error here comes before hours of training.
+        gradient = self.network.loss_gradient(scoring_data)
 
         def at_theta() -> Arrays:
             assert self._theta is not None
             # The trained weights are put back afterwards: other callbacks may still read them.
-            now = rewinding.read(named_weights(self.model))
-            rewinding.assign(self.model, self._theta.weights, self.masks)
+            now = self.network.weights()
+            self.network.assign(self._theta.weights, self.masks)
             try:
-                return gradient.mean(batches)
+                return gradient()
             finally:
-                rewinding.assign(self.model, now, self.masks)
-        return {"gradient": lambda: gradient.mean(batches), "initial_gradient": at_theta}
-
-    def _values(self) -> dict[str, Array]:
-        return rewinding.read({name: item.weight for name, item in self._weights.items()})
+                self.network.assign(now, self.masks)
+        return {"gradient": gradient, "initial_gradient": at_theta}
 
     def _add_ticket(self, metrics: Mapping[str, Any]) -> None:
         # All tickets share the arrays of theta_k: only masks take memory.
         assert self._theta is not None
         self.tickets.append(Ticket(self._theta.weights, self.masks, self.level,
                                    {**self._provenance, "pruned_after": _finite(metrics)}))
-
-
-def _check_model(model: Any) -> None:
-    check_keras2(model)
-    if not wrappers(model) or not is_built(model) or getattr(model, "optimizer", None) is None:
-        raise LotteryError("A search needs a model that is built, wrapped by "
-                           "lth.prune_low_magnitude and compiled, at least with an optimizer. "
-                           f"Received: {model.name!r}, which is not. Call "
-                           "model.compile(optimizer).")
 
 
 def _finite(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,33 +5,28 @@ the model, or weights were trained past their masks, the next round would silent
 training that it should repeat.  So each of these is an error, as early as it can be noticed.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from lth_keras.core.masks import Arrays
 from lth_keras.errors import LotteryError
-from lth_keras.keras2 import optimizer_state, rewinding
-from lth_keras.keras2.masking.masked_weights import ZeroConstraint
-from lth_keras.keras2.masking.weight_names import Masked
+from lth_keras.search.network import Network
 
 
 class TrainingChecks:
     """Observes how the model of a search is trained.
 
     Args:
-      model: the wrapped and compiled model.
-      weights: its prunable weights by name.
+      network: the model, compiled.
     """
 
-    def __init__(self, model: Any, weights: Mapping[str, Masked]):
-        self._model, self._weights = model, weights
+    def __init__(self, network: Network):
+        self._network = network
         # The steps of all optimizers at the beginning of the round; None if it was not observed.
         self._iterations: int | None = None
         self._compiled: tuple[Any, ...] | None = None
         self._gradients_seen = False
-        self._slots: dict[int, frozenset[str]] = {}  # The slots to check, by the optimizer's id.
 
     def begin(self, mid_round: bool = False) -> None:
         """Notes how the model is compiled, at theta_k or where an earlier search is resumed.
@@ -39,18 +34,14 @@ class TrainingChecks:
         Args:
           mid_round: whether the search is resumed within a round, whose beginning was not observed.
         """
-        self._compiled = self._as_compiled()
+        self._compiled = self._network.compiled()
         self.begin_round()
         if mid_round:
             self._iterations = None
 
     def begin_round(self) -> None:
         """Notes how many steps the optimizers have taken at the beginning of a round."""
-        self._iterations = optimizer_state.iterations(self._model)
-
-    def _as_compiled(self) -> tuple[Any, ...]:
-        # Compiling again makes another optimizer; freezing a layer changes the trainable variables.
-        return (id(self._model.optimizer), *map(id, self._model.trainable_variables))
+        self._iterations = self._network.iterations()
 
     def compiled_as_before(self) -> None:
         """Checks that the model was not compiled again since theta_k, nor layers frozen.
@@ -58,12 +49,12 @@ class TrainingChecks:
         Raises:
           LotteryError: if so.
         """
-        if self._compiled is not None and self._as_compiled() != self._compiled:
+        if self._compiled is not None and self._network.compiled() != self._compiled:
             raise LotteryError(
                 "A model must stay as it was compiled until its search ends, or a round cannot be "
-                f"rewound. Received: {self._model.name!r}, compiled again, or with layers frozen "
-                "or unfrozen, since theta_k was captured. Begin a new search instead; a learning "
-                "rate may change: model.optimizer.learning_rate.assign(...).")
+                f"rewound. Received: {self._network.model.name!r}, compiled again, or with layers "
+                "frozen or unfrozen, since theta_k was captured. Begin a new search instead; a "
+                "learning rate may change: model.optimizer.learning_rate.assign(...).")
 
     def gradients_are_masked(self) -> None:
         """Checks, after the first step, that every weight read for training got a masked gradient.
@@ -79,10 +70,7 @@ class TrainingChecks:
         # Only once: a compiled step calls `note_gradient` when it is traced, and later steps do
         # not.
         self._gradients_seen = True
-        missed = sorted({item.wrapper.layer.name for item in self._weights.values()
-                         if isinstance(item.weight.constraint, ZeroConstraint)
-                         and item.weight.constraint.read_to_train
-                         and not item.weight.constraint.has_gradient})
+        missed = self._network.unreached()
         if missed:
             raise LotteryError(
                 "Every weight that is pruned must get its gradient through its mask. Received: a "
@@ -102,35 +90,9 @@ class TrainingChecks:
           LotteryError: if weights have changed, but no known optimizer has taken a step.
         """
         moved = [name for name, value in final.items() if np.any(value != start[name])]
-        if moved and optimizer_state.iterations(self._model) == self._iterations:
+        if moved and self._network.iterations() == self._iterations:
             raise LotteryError(
                 "A search must know the optimizer that trains, or it cannot rewind it. Received: "
                 f"weights that have moved ({', '.join(moved[:2])}), and no step of the model's "
                 "optimizers. Compile the model with the optimizer, or hold it in an attribute of "
                 "the model, before the search begins.")
-
-    def slots(self, theta: rewinding.Snapshot) -> tuple[dict[tuple[str, str], Any],
-                                                       dict[tuple[str, str], float]]:
-        """Returns the optimizers' slots of prunable weights, and their fresh values.
-
-        Slots that change without a gradient (`optimizer_state.slots_by_weight`) are left out.
-
-        Args:
-          theta: the model at theta_k.
-
-        Returns:
-          (weight, slot) -> array, and (weight, slot) -> the value of a slot that was never updated.
-        """
-        slots, fresh = {}, {}
-        for optimizer, values in zip(optimizer_state.stepping(self._model), theta.fresh_slots,
-                                     strict=True):
-            if id(optimizer) not in self._slots:
-                self._slots[id(optimizer)] = optimizer_state.slots_by_weight(optimizer)
-            for name, item in self._weights.items():
-                if not isinstance(item.weight.constraint, ZeroConstraint):
-                    continue  # tfmot's own wrapper does not mask gradients.
-                for slot, variable in optimizer_state.slots_of(optimizer, item.weight).items():
-                    if slot in values and slot in self._slots[id(optimizer)]:
-                        slots[name, slot] = rewinding.stored(variable)
-                        fresh[name, slot] = values[slot]
-        return slots, fresh

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.keras2.rewinding import Restored
+from lth_keras.search.network import Restored
 
 
 @dataclasses.dataclass

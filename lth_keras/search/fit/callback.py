@@ -7,21 +7,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-import tf_keras as keras
 
 from lth_keras import providers
+from lth_keras.arguments import given
 from lth_keras.core import criteria
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
+from lth_keras.files.engines import engine_of
 from lth_keras.files.json_checks import as_json
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2.fit import model_identity, preflight
-from lth_keras.keras2.fit.data_order import DataOrder
-from lth_keras.keras2.fit.fit_search import FitSearch, SearchSettings
-from lth_keras.keras2.inspection.pruners import note_pruner
-from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
-from lth_keras.keras2.rewinding import Restored
+from lth_keras.search.fit import preflight
+from lth_keras.search.fit.data_order import DataOrder
+from lth_keras.search.fit.fit_search import FitSearch, SearchSettings
+from lth_keras.search.fit.hooks import Hooks
+from lth_keras.search.network import network_of, Restored
+from lth_keras.search.rounds import Rounds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +36,7 @@ class _Found:
     history: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-class LotteryTicketCallback(keras.callbacks.Callback):
+class LotteryTicketCallback(Hooks):
     """Trains, prunes and rewinds a model level by level, within one `model.fit`.
 
     Level 0 trains the dense network.  After each of `rounds` rounds the weights with the lowest
@@ -71,6 +72,11 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         bit if the order of the data depends only on seed and epoch; see docs/resuming.md.
       scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
         finite tf.data.Dataset of such batches, such as a part of the training data.
+      include, exclude: for a Keras 3 model, names, types or functions of layers to prune although
+        they are left out by default, and to keep dense.  A model of tf_keras is told so when it
+        is wrapped.
+      structure: for a Keras 3 model, the word of a structure, such as "2:4"; see
+        `core.structures`.
 
     Attributes:
       results: a pandas DataFrame with one row for each level: level, density, steps, epochs,
@@ -81,7 +87,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
       restored: what each rewinding restored.
       epochs: the number of epochs to pass to `fit`, if rounds are counted in epochs.
       order: makes data sets for `fit` whose order depends only on seed and epoch:
-        `lottery.order.batches(x, y, batch_size=64)`; see `keras2.fit.data_order`.
+        `lottery.order.batches(x, y, batch_size=64)`; see
+        `search.fit.data_order`.
 
     After the fit, `report()` writes a page with tables, figures and the verdict.
 
@@ -108,31 +115,30 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     Reference: Frankle & Carbin, ICLR 2019, section 1; arXiv:1903.01611 for rewind_step > 0.
     """
 
-    def __init__(self, schedule: LotteryTicketSchedule | None = None, *,
+    def __init__(self, schedule: Rounds | None = None, *,
                  rounds: int | None = None, epochs_per_round: int | None = None,
                  steps_per_round: int | None = None, fraction: Fraction | None = None,
                  rewind_step: int = 0, scope: Scope = "layer",
                  criterion: criteria.CriterionLike = "magnitude",
                  round_callbacks: Sequence[Any] = (), seed: int = 0, check: bool = False,
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None,
-                 workdir: "str | os.PathLike[str] | None" = None, scoring_data: Any = None):
-        super().__init__()
+                 workdir: "str | os.PathLike[str] | None" = None, scoring_data: Any = None,
+                 include: Any = None, exclude: Any = None, structure: str | None = None):
         # Checked here as far as possible without a model; the rest when `fit` begins.
         self.schedule = preflight.schedule_of(schedule, {
             "rounds": rounds, "epochs_per_round": epochs_per_round,
             "steps_per_round": steps_per_round, "fraction": fraction})
         preflight.check_options(rewind_step, scope, criterion, scoring_data)
-        preflight.check_round_callbacks(round_callbacks)
         self.rewind_step = rewind_step
         self.workdir = workdir
         self.order = DataOrder(seed)
         self._settings = SearchSettings(
             self.schedule, rewind_step, scope, criterion, seed, check, verbose,
-            dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data)
+            dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data,
+            given(include=include, exclude=exclude, structure=structure))
         self._fit_search: FitSearch | None = None
         self._kept = _Found()
         self._histories: list[Any] = []  # Each fit has its own.
-        self._supports_tf_logs = True  # Batch logs are not read, so need not be copied.
 
     @property
     def epochs(self) -> int:
@@ -221,8 +227,8 @@ class LotteryTicketCallback(keras.callbacks.Callback):
     def set_model(self, model: Any) -> None:
         """Takes the model of a fit, and notes that something prunes it."""
         super().set_model(model)
-        if isinstance(model, keras.Model):  # Before the first hook of any callback of this fit.
-            note_pruner(model)
+        if model is not None:  # Before the first hook of any callback of this fit.
+            engine_of(model).announce_search(model)
 
     def on_train_begin(self, logs: Any = None) -> None:
         history = [self.model.history] if getattr(self.model, "history", None) else []
@@ -277,7 +283,7 @@ class LotteryTicketCallback(keras.callbacks.Callback):
         for history in self._histories:
             for name, values in history.history.items():
                 logs.setdefault(name, []).extend(values)
-        settings = as_json({**self._settings.identity, **model_identity.of(self.model)})
+        settings = as_json({**self._settings.identity, **network_of(self.model).identity()})
         return dataclasses.replace(self._found, settings=settings, history=logs)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,10 +8,8 @@ parameter, embedding or activation slope.  `include` adds layers that are left o
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import tf_keras as keras
-
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.weight_names import is_graph, layer_names, parts, Slot, slots
+from lth_keras.search.layer_tree import LayerTree, Slot
 
 Selector = str | type | Callable[[Any], bool]
 
@@ -31,11 +29,13 @@ _OFF_BY_DEFAULT = {
 }
 
 
-def weights_of(layer: Any, included: bool = False) -> tuple[list[Slot], list[str]]:
+def weights_of(layer: Any, tree: LayerTree,
+               included: bool = False) -> tuple[list[Slot], list[str]]:
     """Finds the prunable weights of a layer.
 
     Args:
       layer: a built layer.
+      tree: the layers of its Keras.
       included: whether `include` selects the layer.
 
     Returns:
@@ -49,16 +49,16 @@ def weights_of(layer: Any, included: bool = False) -> tuple[list[Slot], list[str
     """
     chosen: list[Slot] = []
     reasons: list[str] = []
-    if isinstance(layer, keras.layers.SpectralNormalization):
+    if "SpectralNormalization" in _own_classes(layer, tree):
         return [], ["a SpectralNormalization, which writes into its layer's kernel itself"]
     trained = {id(weight) for weight in layer.trainable_weights}
     if callable(getattr(layer, "get_prunable_weights", None)):
         named = {id(weight) for weight in layer.get_prunable_weights()}
-        chosen = [slot for slot in slots(layer) if id(slot.variable) in named]
+        chosen = [slot for slot in tree.slots(layer) if id(slot.variable) in named]
         return chosen, [f"{slot.path} is not among its get_prunable_weights()"
-                        for slot in slots(layer) if id(slot.variable) not in named]
-    for slot in slots(layer):
-        reason = _reason(slot, id(slot.variable) in trained, included)
+                        for slot in tree.slots(layer) if id(slot.variable) not in named]
+    for slot in tree.slots(layer):
+        reason = _reason(slot, tree, id(slot.variable) in trained, included)
         if reason:
             reasons.append(f"{slot.path} is {reason}")
         else:
@@ -66,26 +66,31 @@ def weights_of(layer: Any, included: bool = False) -> tuple[list[Slot], list[str
     return chosen, reasons
 
 
-def _reason(slot: Slot, trained: bool, included: bool) -> str | None:
-    if slot.variable.shape.rank is None or slot.variable.shape.rank < 2:
-        return f"of rank {slot.variable.shape.rank}"
-    if slot.attribute.lstrip("_") in _NOT_KERNELS and not (included and _is_users(slot.owner)):
+def _reason(slot: Slot, tree: LayerTree, trained: bool, included: bool) -> str | None:
+    shape = slot.variable.shape
+    rank = shape.rank if hasattr(shape, "rank") else len(shape)
+    if rank is None or rank < 2:
+        return f"of rank {rank}"
+    own = _own_classes(slot.owner, tree)
+    # A layer of a user's own class. One that derives from a layer of Keras, such as Dense, counts
+    # as Keras': its attributes have Keras' names.
+    is_users = not own - {"Layer", "Model", "LayerVersionSelector"}
+    if slot.attribute.lstrip("_") in _NOT_KERNELS and not (included and is_users):
         return "no kernel"
     if included:
         return None
-    for base in type(slot.owner).__mro__:
-        if base.__name__ in _OFF_BY_DEFAULT and base.__module__.startswith("tf_keras"):
-            return _OFF_BY_DEFAULT[base.__name__]
+    for name, why in _OFF_BY_DEFAULT.items():
+        if name in own:
+            return why
     if not trained:
         return "not trained: name its layer in include to prune it all the same"
     return None
 
 
-def _is_users(layer: Any) -> bool:
-    # Whether the class is a user's own. One that derives from a layer of Keras, such as Dense,
-    # counts as Keras': its attributes have Keras' names.
-    return not any(base.__module__.startswith("tf_keras") and base.__name__ not in
-                   ("Layer", "Model", "LayerVersionSelector") for base in type(layer).__mro__)
+def _own_classes(layer: Any, tree: LayerTree) -> set[str]:
+    """The names of the classes of Keras' own among those of a layer."""
+    return {base.__name__ for base in type(layer).__mro__
+            if base.__module__.partition(".")[0] == tree.package}
 
 
 def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[Selector]:
@@ -110,12 +115,13 @@ def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[S
     return [selector for selector in selectors if means(selector)]
 
 
-def check_selectors(value: Any, name: str) -> Sequence[Selector]:
+def check_selectors(value: Any, name: str, tree: LayerTree) -> Sequence[Selector]:
     """Returns `include` or `exclude` as a sequence of selectors.
 
     Args:
       value: the value of the argument: one selector, or several.
       name: the name of the argument, for the message.
+      tree: the layers of this Keras.
 
     Raises:
       LotteryError: if a selector is not a name, a layer type or a function.
@@ -132,8 +138,8 @@ def check_selectors(value: Any, name: str) -> Sequence[Selector]:
         if not (isinstance(selector, str) or callable(selector)):
             raise LotteryError(f"{name} takes layer names, layer types and functions of a layer. "
                                f"Received: {selector!r}.")
-        if isinstance(selector, type) and not issubclass(selector, keras.layers.Layer):
-            raise LotteryError(f"{name} takes types of tf_keras layers. "
+        if isinstance(selector, type) and not issubclass(selector, tree.layer):
+            raise LotteryError(f"{name} takes types of {tree.package} layers. "
                                f"Received: {selector.__module__}.{selector.__qualname__}.")
     return selectors
 
@@ -145,12 +151,14 @@ class Selection:
     policy override `include`, which overrides the defaults.
 
     Args:
+      tree: the layers of the model's Keras.
       include, exclude, policy: as `lth.prune_low_magnitude` takes them.
     """
 
-    def __init__(self, include: Any, exclude: Any, policy: Any = None):
-        self._include = check_selectors(include, "include")
-        self._exclude = check_selectors(exclude, "exclude")
+    def __init__(self, tree: LayerTree, include: Any, exclude: Any, policy: Any = None):
+        self._tree = tree
+        self._include = check_selectors(include, "include", tree)
+        self._exclude = check_selectors(exclude, "exclude", tree)
         methods = ("ensure_model_supports_pruning", "allow_pruning")
         is_policy = not isinstance(policy, type) and all(
             callable(getattr(policy, name, None)) for name in methods)
@@ -206,12 +214,12 @@ class Selection:
         # The layers that share a weight vote on it: variable id -> (strength, whether to prune).
         # An exclusion counts more than an inclusion, and that more than a default.
         votes: dict[int, tuple[int, bool]] = {}
-        self._names = layer_names(model)
+        self._names = self._tree.layer_names(model)
         unprunable: dict[int, tuple[Selector, list[str]]] = {}
         effective: set[int] = set()
         for layer, name, included, excluded in self._layers(model, "", False, False):
             reason = "excluded" if excluded else self.forbidden_by_policy(layer)
-            chosen, reasons = ([], [reason]) if reason else weights_of(layer, included)
+            chosen, reasons = ([], [reason]) if reason else weights_of(layer, self._tree, included)
             yes = {id(slot.variable) for slot in chosen}
             for selector in matches(layer, self._include, self._names.get(id(layer), "")):
                 if chosen or excluded:
@@ -219,7 +227,7 @@ class Selection:
                 else:
                     unprunable.setdefault(id(selector), (selector, []))[1].append(
                         f"{name}: {'; '.join(reasons) or 'it has no weights'}")
-            for slot in slots(layer):
+            for slot in self._tree.slots(layer):
                 key = id(slot.variable)
                 strength = 3 if reason else 2 if key in yes and included else key not in yes
                 votes[key] = max(votes.get(key, (-1, False)), (int(strength), key in yes))
@@ -235,9 +243,9 @@ class Selection:
 
     def _layers(self, model: Any, prefix: str, included: bool,
                 excluded: bool) -> Iterator[tuple[Any, str, bool, bool]]:
-        for layer, path in units(model, prefix, deep=False):
+        for layer, path in units(model, self._tree, prefix, deep=False):
             now = included | self.is_included(layer), excluded | self.is_excluded(layer)
-            if is_opened(layer, model):
+            if is_opened(layer, model, self._tree):
                 yield from self._layers(layer, f"{path}/", *now)
             else:
                 yield layer, path, *now
@@ -251,25 +259,26 @@ class Selection:
         unused = [selector for selector in (*self._include, *self._exclude)
                   if id(selector) not in self._used]
         if unused:
-            names = {key: name for model in models if isinstance(model, keras.Model)
-                     for key, name in layer_names(model).items()}
+            names = {key: name for model in models
+                     if isinstance(model, self._tree.model)
+                     for key, name in self._tree.layer_names(model).items()}
             lines = [f"{names.get(id(layer), layer.name)} ({type(layer).__name__})"
-                     for model in models for layer, _ in units(model, nested=True)]
+                     for model in models for layer, _ in units(model, self._tree, nested=True)]
             raise LotteryError(f"include and exclude must name layers of the model. Received: "
                                f"{unused}. Layers: {', '.join(lines)}.")
 
 
-def is_opened(layer: Any, model: Any) -> bool:
+def is_opened(layer: Any, model: Any, tree: LayerTree) -> bool:
     """Whether the layers inside a layer of a model are wrapped one by one, not all together.
 
     They are in nested Sequential and functional models, and in a subclassed model inside another.
     A subclassed model inside a Sequential or functional model is wrapped as a whole, like any
     layer.
     """
-    return is_graph(layer) or (isinstance(layer, keras.Model) and not is_graph(model))
+    return tree.is_graph(layer) or (isinstance(layer, tree.model) and not tree.is_graph(model))
 
 
-def units(model: Any, prefix: str = "", deep: bool = True,
+def units(model: Any, tree: LayerTree, prefix: str = "", deep: bool = True,
           nested: bool = False) -> Iterator[tuple[Any, str]]:
     """Yields the layers of a model that are wrapped as a whole, with their paths.
 
@@ -277,6 +286,7 @@ def units(model: Any, prefix: str = "", deep: bool = True,
 
     Args:
       model: a model, or a single layer.
+      tree: the layers of its Keras.
       prefix: the beginning of all paths.
       deep: whether to yield the layers of nested models instead of the nested models.
       nested: whether to yield nested models as well.
@@ -284,17 +294,17 @@ def units(model: Any, prefix: str = "", deep: bool = True,
     Example:
       >>> inner = keras.Sequential([keras.layers.Dense(2, name="one")], name="inner")
       >>> model = keras.Sequential([inner, keras.layers.Dense(1, name="two")])
-      >>> [path for _, path in units(model)]
+      >>> [path for _, path in units(model, TREE)]
       ['inner/one', 'two']
     """
-    if not isinstance(model, keras.Model):
+    if not isinstance(model, tree.model):
         yield model, model.name
         return
-    for name, layer in parts(model):
-        if isinstance(layer, keras.layers.InputLayer):
+    for name, layer in tree.parts(model):
+        if type(layer).__name__ == "InputLayer":
             continue
-        opened = is_opened(layer, model)
+        opened = is_opened(layer, model, tree)
         if not (opened and deep) or nested:
             yield layer, prefix + name
         if opened and deep:
-            yield from units(layer, f"{prefix}{name}/", deep, nested)
+            yield from units(layer, tree, f"{prefix}{name}/", deep, nested)

@@ -1,22 +1,18 @@
 """Checks before a search in `fit`, so that what cannot work is an error before any training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import tf_keras as keras
 
 from lth_keras.arguments import check_choice, check_whole
 from lth_keras.core import criteria
 from lth_keras.core.pruning import SCOPES
 from lth_keras.errors import LotteryError
-from lth_keras.keras2 import loss_gradient
-from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
-from lth_keras.keras2.masking.weight_names import check_keras2, wrappers
+from lth_keras.search import scoring
+from lth_keras.search.network import Network
+from lth_keras.search.rounds import Rounds
 
 
-def schedule_of(schedule: LotteryTicketSchedule | None,
-                parts: Mapping[str, Any]) -> LotteryTicketSchedule:
+def schedule_of(schedule: Rounds | None, parts: Mapping[str, Any]) -> Rounds:
     """Returns the schedule, or makes it from its parts.
 
     Raises:
@@ -26,7 +22,7 @@ def schedule_of(schedule: LotteryTicketSchedule | None,
       >>> schedule_of(None, {"rounds": 2, "epochs_per_round": 5, "fraction": None}).rounds
       2
     """
-    if not (schedule is None or isinstance(schedule, LotteryTicketSchedule)):
+    if not (schedule is None or isinstance(schedule, Rounds)):
         raise LotteryError(
             "A search prunes at the end of each round, by a LotteryTicketSchedule or its parts: "
             "LotteryTicketCallback(rounds=10, epochs_per_round=5, fraction=0.2). Received: "
@@ -37,7 +33,7 @@ def schedule_of(schedule: LotteryTicketSchedule | None,
                            f"epochs_per_round=5. Received: schedule={schedule!r}, {given}.")
     if schedule is None and "rounds" not in given:
         raise LotteryError(f"rounds must be given. Received: {given}.")
-    return schedule or LotteryTicketSchedule(**given)
+    return schedule or Rounds(**given)
 
 
 def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLike,
@@ -52,60 +48,17 @@ def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLik
     """
     check_whole("rewind_step", rewind_step, 0)
     check_choice("scope", scope, SCOPES)
-    criteria.check_needs(criterion, loss_gradient.provided(scoring_data), "LotteryTicketCallback")
-    loss_gradient.check_used(criterion, scoring_data)
+    criteria.check_needs(criterion, scoring.provided(scoring_data), "LotteryTicketCallback")
+    scoring.check_used(criterion, scoring_data)
 
 
-def check_round_callbacks(callbacks: Sequence[Any]) -> None:
-    """Checks that what is to see every round as a training of its own are callbacks of tf_keras.
-
-    Raises:
-      LotteryError: if one is not, such as a callback of Keras 3.
-    """
-    for callback in callbacks:
-        if not isinstance(callback, keras.callbacks.Callback):
-            kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
-            raise LotteryError("round_callbacks must be callbacks of tf_keras (Keras 2). Received: "
-                               f"{kind}. Make them with `import tf_keras as keras`: "
-                               "keras.callbacks.EarlyStopping(...).")
-
-
-def check_model(model: Any, schedule: LotteryTicketSchedule) -> None:
-    """Checks that the model is wrapped and built, and that tfmot's wrappers have this schedule.
-
-    Raises:
-      LotteryError: if it is not.
-    """
-    check_keras2(model)
-    found = wrappers(model)
-    if not found:
-        raise LotteryError("LotteryTicketCallback needs a model with pruning wrappers. "
-                           f"Received: {model.name!r}, in which no layer is wrapped. Call "
-                           "model = lth.prune_low_magnitude(model), then compile it.")
-    for wrapper in found:
-        # Some layers create their weights in their first call only, after they are "built".
-        masked = not isinstance(wrapper, MaskedLayer) or wrapper.linked
-        if not (wrapper.built and masked):
-            raise LotteryError("The model must be built before fit, so that its initial weights "
-                               f"can be captured. Received: {wrapper.name!r} without weights. "
-                               "Call the model on one batch, or model.build(input_shape).")
-        if not isinstance(wrapper, MaskedLayer) and wrapper.pruning_schedule != schedule:
-            raise LotteryError(
-                "A model wrapped by tfmot must have the callback's schedule, so that tfmot does "
-                "not prune by itself. Received: "
-                f"{wrapper.name!r} with {wrapper.pruning_schedule!r}, callback with {schedule!r}. "
-                "Use tfmot.sparsity.keras.prune_low_magnitude(model, pruning_schedule=schedule) "
-                "and LotteryTicketCallback(schedule).")
-
-
-def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
-                steps: int | None) -> None:
+def check_steps(network: Network, schedule: Rounds, rewind_step: int, steps: int | None) -> None:
     """Checks that Keras calls the callback at every step at which it must act.
 
     With steps_per_execution=100, Keras calls callbacks after every 100th step of an epoch only.
 
     Args:
-      model: the compiled model, for its steps_per_execution.
+      network: the compiled model, for its steps_per_execution.
       schedule: the schedule of the search.
       rewind_step: k of theta_k.
       steps: steps in an epoch, or None if Keras does not know them.
@@ -120,22 +73,20 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
     if length is not None and rewind_step >= length:
         raise LotteryError(f"rewind_step must lie inside the first round of {length} steps. "
                            f"Received: rewind_step={rewind_step}.")
-    if (schedule.steps_per_round is not None or rewind_step) \
-            and getattr(model, "autotune_steps_per_execution", False):
+    # Keras runs steps_per_execution steps in one call, but ends the last call of an epoch early.
+    execution = network.steps_per_execution()
+    if execution is None and (schedule.steps_per_round is not None or rewind_step):
         raise LotteryError(
             "With steps_per_execution='auto', Keras may skip the end of a round. Received: "
             f"steps_per_execution='auto', steps_per_round={schedule.steps_per_round}, "
             f"rewind_step={rewind_step}. Count rounds in epochs with rewind_step=0, or compile "
             "with a number for steps_per_execution.")
-    # Keras runs steps_per_execution steps in one call, but ends the last call of an epoch early.
-    execution = int(model._steps_per_execution.numpy()) if model._steps_per_execution is not None \
-        else 1
     ends = [] if schedule.steps_per_round is None else \
         [schedule.steps_per_round * number for number in range(1, schedule.rounds + 2)]
     for name, moments in (("rewind_step", [rewind_step]), ("steps_per_round", ends)):
         for moment in moments:
             within = moment if steps is None else moment % steps
-            if within % execution:
+            if within % (execution or 1):
                 every = "" if steps is None else f" in epochs of {steps} steps"
                 raise LotteryError(
                     f"Keras calls callbacks every steps_per_execution={execution} steps{every}, so "
@@ -144,31 +95,11 @@ def check_steps(model: Any, schedule: LotteryTicketSchedule, rewind_step: int,
                     f"which would act at step {moment}.")
 
 
-def check_not_restored(model: Any) -> None:
-    """Checks that keras.callbacks.BackupAndRestore has not restored an interrupted fit.
-
-    Its backup has the weights and masks, but neither theta_k nor the level: the search would take
-    a sparse network for the dense one.
-
-    Raises:
-      LotteryError: if it has.
-    """
-    # BackupAndRestore leaves no public trace of having restored a model.
-    state = getattr(model, "_training_state", None)
-    backups = getattr(state, "read_checkpoint_manager", None)
-    if backups is not None and backups.latest_checkpoint:
-        raise LotteryError(
-            "A search cannot be resumed from a backup of BackupAndRestore, which has neither "
-            "theta_k nor the level. Received: a model restored from "
-            f"{backups.latest_checkpoint!r}. Delete the backup, start with a fresh model, and use "
-            "LotteryTicketCallback(workdir=...) to resume searches.")
-
-
-def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | None:
+def epochs_needed(schedule: Rounds, steps: int | None) -> int | None:
     """Returns the number of epochs of a whole search, or None if it depends on unknown data.
 
     Example:
-      >>> epochs_needed(LotteryTicketSchedule(rounds=2, steps_per_round=100), steps=50)
+      >>> epochs_needed(Rounds(rounds=2, steps_per_round=100), steps=50)
       6
     """
     if schedule.epochs_per_round is not None:
@@ -178,7 +109,7 @@ def epochs_needed(schedule: LotteryTicketSchedule, steps: int | None) -> int | N
     return -(-(schedule.rounds + 1) * (schedule.steps_per_round or 0) // steps)
 
 
-def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None, done: int = 0,
+def check_epochs(schedule: Rounds, epochs: int, steps: int | None, done: int = 0,
                  whole: bool = True) -> None:
     """Checks that `fit` was given no more epochs than the search takes.
 
@@ -193,7 +124,7 @@ def check_epochs(schedule: LotteryTicketSchedule, epochs: int, steps: int | None
       LotteryError: if it was not.
 
     Example:
-      >>> check_epochs(LotteryTicketSchedule(rounds=2, epochs_per_round=5), epochs=15, steps=None)
+      >>> check_epochs(Rounds(rounds=2, epochs_per_round=5), epochs=15, steps=None)
     """
     # With too few epochs the search would end before its last level, after all of its training.
     needed = epochs_needed(schedule, steps)

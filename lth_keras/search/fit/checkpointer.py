@@ -11,22 +11,18 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.files.state_file import RewindPoint, State
 from lth_keras.files.workdir_lock import STATE
-from lth_keras.keras2 import rewinding
-from lth_keras.keras2.fit import model_identity
-from lth_keras.keras2.fit.round_callbacks import RoundCallbacks
-from lth_keras.keras2.fit.round_record import Progress, Round
-from lth_keras.keras2.fit.search_workdir import Workdir
-from lth_keras.keras2.masking.weight_names import masked, named_weights, replicas_own
-from lth_keras.keras2.random_generators import generators, unkept
-from lth_keras.keras2.rewinding import Restored, Snapshot
-from lth_keras.keras2.search import Search
-
-_NOT_ALONE = ("With workdir=, nothing else may restore a fit. Received: a BackupAndRestore beside "
-              "the LotteryTicketCallback; leave it out.")
+from lth_keras.search.fit.round_callbacks import RoundCallbacks
+from lth_keras.search.fit.round_record import Progress, Round
+from lth_keras.search.fit.search_workdir import Workdir
+from lth_keras.search.network import Network, Restored, Snapshot
+from lth_keras.search.search import Search
 
 
 class Checkpointer:
@@ -34,7 +30,7 @@ class Checkpointer:
 
     Args:
       root: the workdir.
-      model: the model, wrapped and compiled.
+      network: the model, ready for a search.
       settings: the settings of the search, as JSON values by name.
       last_epoch: the `epochs` of this fit.
 
@@ -43,35 +39,30 @@ class Checkpointer:
       WorkdirError: if the workdir cannot be used, is damaged or holds another search.
     """
 
-    def __init__(self, root: Any, model: Any, settings: Mapping[str, Any], last_epoch: int):
-        _check_alone(model)
-        self._model = model
+    def __init__(self, root: Any, network: Network, settings: Mapping[str, Any], last_epoch: int):
+        self._network = network
         self._last_epoch = last_epoch
-        self._asked_for_epoch = False
-        self._workdir = Workdir(root, {**settings, **model_identity.of(model)})
+        self._workdir = Workdir(root, {**settings, **network.identity()})
         try:
-            self._other_variables = [*(generator.state for generator in generators(model)),
-                            *replicas_own(model)]
-            here = model_identity.captured(model, self._other_variables)
+            self._beside = network.beside()
+            here = self._here()
             self._found = self._workdir.read(_largest(here))
-            rule = self._found and model_identity.broken_rule(self._found, here)
+            rule = self._found and broken_rule(self._found, here)
             if rule:
                 raise self._foreign(rule)
             if self.epoch is not None and self.epoch > last_epoch:
                 raise self._foreign(f"its epoch must be one of this fit's {last_epoch}")
+            self._saved = self.epoch
+            self._finished = False
+            self._warned = False
+            network.hold_start(self)
         except BaseException:
             self._workdir.close()
             raise
-        self._saved = self.epoch
-        self._finished = False
-        self._warned = False
         _warn_of("draws random numbers by operations whose state cannot be saved, so a resumed "
                  "search draws others; call tf_keras.backend.experimental."
                  "enable_tf_random_generator() before the model is made",
-                 unkept(model))
-        # `fit` asks the object in this attribute for its first epoch; BackupAndRestore uses it too.
-        model._training_state = self
-        self._fit = model.history  # Identifies this fit: each fit has its own History.
+                 [*network.unkept_draws()])
 
     @property
     def epoch(self) -> int | None:
@@ -93,26 +84,24 @@ class Checkpointer:
           WorkdirError: if it had other round callbacks.
         """
         assert self._found is not None
-        state, start, model = self._found, self._found.start, self._model
+        state, start, network = self._found, self._found.start, self._network
         if not inner.fits(state.callbacks):
             raise self._foreign("its round callbacks must be those of this fit")
         # Including the optimizer's learning rate and counters, so that schedules continue.
-        Snapshot(state.weights, state.optimizer, [], state.counters).restore_all(model)
-        for name, item in masked(model).items():
-            item.mask.assign(state.masks[name].astype(item.mask.dtype.as_numpy_dtype))
-            item.threshold.assign(state.thresholds[name])
-        for variable, value in zip(self._other_variables, state.draws, strict=True):
+        network.restore_all(Snapshot(state.weights, state.optimizer, [], state.counters))
+        network.assign_masks(state.masks)
+        network.assign_thresholds(state.thresholds)
+        for variable, value in zip(self._beside, state.draws, strict=True):
             variable.assign(value)
         # In the model's order, not that of the file: random criteria draw weight by weight.
-        prunable = list(masked(model))
-        theta = None if start is None else Snapshot(
-            {name: start.weights[name] for name in named_weights(model)}, start.optimizer,
-            rewinding.fresh_slots(model), start.counters)
+        theta = None if start is None else network.snapshot(
+            {name: start.weights[name] for name in network.weights()}, start.optimizer,
+            start.counters)
         # All tickets of a search share one copy of theta_k.
-        search.resume({name: state.masks[name] for name in prunable}, theta,
+        search.resume({name: state.masks[name] for name in network.prunable}, theta,
                      [] if theta is None else [dataclasses.replace(
                          ticket, weights=theta.weights,
-                         masks={name: ticket.masks[name] for name in prunable})
+                         masks={name: ticket.masks[name] for name in network.prunable})
                          for ticket in state.tickets])
         inner.restore(state.callbacks)
         record = Round.from_dict(state.round)
@@ -135,29 +124,33 @@ class Checkpointer:
         return (f"continues at epoch {state.epoch}, in level {state.round['level']}, as a fit that "
                 f"was never stopped{bits}")
 
-    def maybe_load_initial_counters_from_ckpt(
-            self, steps_per_epoch: int | None, initial_epoch: int, mode: Any) -> tuple[int, int]:
-        """Returns the first epoch and step of `fit`, which calls this method.
+    def first_epoch(self, initial_epoch: int | None) -> int | None:
+        """Returns the first epoch of `fit`, which asks for it.
+
+        Args:
+          initial_epoch: the one that the user asked for, or None if that is not known.
 
         Raises:
           LotteryError: if `fit` was given another initial_epoch than when the search began.
         """
-        self._asked_for_epoch = True
-        self._model._training_state = None  # The next fit of the model must not use it.
-        if self._found is None or self._model.history is not self._fit:
-            return initial_epoch, 0
+        if self._found is None:
+            return initial_epoch
         state = self._found
-        if initial_epoch != state.first_epoch:
+        if initial_epoch not in (state.first_epoch, None):
             self.close()
             raise LotteryError("A search that is resumed from a workdir finds its epoch by itself: "
                                f"give the same initial_epoch={state.first_epoch} as at its start. "
                                f"Received: initial_epoch={initial_epoch}.")
-        history = self._model.history
-        history.epoch[:] = state.history["epochs"]
-        history.history.update({name: list(values)
-                                for name, values in state.history["logs"].items()})
-        self._found = None  # Frees its arrays, which the model has now.
-        return (self._last_epoch if self._finished else state.epoch), 0
+        return self._last_epoch if self._finished else state.epoch
+
+    def begin(self) -> None:
+        """Gives Keras' History of this fit, which has begun, the logs of the search so far."""
+        if self._found is not None:
+            history = self._network.model.history
+            history.epoch[:] = self._found.history["epochs"]
+            history.history.update({name: list(values) for name, values
+                                    in self._found.history["logs"].items()})
+            self._found = None  # Frees its arrays, which the model has now.
 
     def save(self, epoch: int, progress: Progress, search: Search,
              inner: RoundCallbacks) -> None:
@@ -173,8 +166,8 @@ class Checkpointer:
           LotteryError: if another callback has determined where `fit` begins.
           WorkdirError: if the last save could not be written.
         """
-        if not self._asked_for_epoch:
-            raise LotteryError(_NOT_ALONE)
+        self._network.check_start(self)
+        self.begin()
         if epoch == self._saved or self._finished:
             return
         if not self._warned and inner.unkept():
@@ -189,18 +182,18 @@ class Checkpointer:
 
     def finish(self, rows: list[dict[str, Any]]) -> None:
         """Waits until the last save is written, writes results.csv and releases the workdir."""
+        self.begin()  # If the search was finished, no epoch has begun.
         self._workdir.finish(rows)
 
     def close(self) -> None:
         """Releases the workdir and the model."""
-        if getattr(self._model, "_training_state", None) is self:
-            self._model._training_state = None
+        self._network.release_start(self)
         self._workdir.close()
 
     def _capture(self, epoch: int, progress: Progress, search: Search,
                  inner: RoundCallbacks) -> State:
         assert progress.first_epoch is not None
-        history = self._model.history
+        history = self._network.model.history
         logs = {name: [_plain(name, value) for value in values]
                 for name, values in history.history.items()}
         # The first state lists no other files: it is written before any of them, so that files of a
@@ -211,23 +204,22 @@ class Checkpointer:
             round=progress.round.to_dict(), rows=list(progress.rows),
             restored=[dataclasses.asdict(item) for item in progress.restored],
             history={"epochs": list(history.epoch), "logs": logs}, callbacks=inner.state(),
-            **model_identity.captured(self._model, self._other_variables),
+            **self._here(),
             start=None if theta is None else RewindPoint(
                 theta.weights, theta.optimizer, theta.counters),
             tickets=() if theta is None else [*search.tickets])
 
+    def _here(self) -> dict[str, Any]:
+        """What a `State` holds of the model, by the state's own names."""
+        now = self._network.capture(rewinds=False)
+        return {"weights": now.weights, "masks": self._network.masks(),
+                "thresholds": self._network.thresholds(), "optimizer": now.optimizer,
+                "draws": [self._network.stored(variable) for variable in self._beside],
+                "counters": now.counters}
+
     def _foreign(self, rule: str) -> WorkdirError:
         return WorkdirError(f"{self._workdir.root / STATE}: {rule}. Received: others. Use another "
                             "workdir.")
-
-
-def _check_alone(model: Any) -> None:
-    # A Checkpointer there is left over from a fit that was interrupted before it began.
-    if not isinstance(getattr(model, "_training_state", None), (Checkpointer, type(None))):
-        raise LotteryError(_NOT_ALONE)
-    if model.distribute_strategy.extended._in_multi_worker_mode():
-        raise LotteryError("workdir= needs a fit in one process. Received: a fit under "
-                           f"{type(model.distribute_strategy).__name__}, in several.")
 
 
 def _largest(here: Mapping[str, Any]) -> int:
@@ -250,3 +242,32 @@ def _warn_of(what: str, names: list[str]) -> None:
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         warnings.warn(f"{', '.join(names[:5])}{more}: {what}.", stacklevel=3)
+
+
+def broken_rule(state: State, here: Mapping[str, Any]) -> str | None:
+    """Returns the rule that a state breaks if it cannot be of this model; None if it can.
+
+    Args:
+      state: the state in a workdir.
+      here: what a state would hold of the model now.
+    """
+    files: list[Any] = [state, *state.tickets, *([state.start] if state.start else [])]
+    if not all(_shapes_and_types(vars(file)[name]) == _shapes_and_types(here[name])
+               for file in files for name in here.keys() & vars(file)):
+        return "its arrays must be those of the model and its optimizer"
+    masks = state.tickets[-1].masks if state.tickets else here["masks"]
+    if not all(np.array_equal(state.masks[name], mask) for name, mask in masks.items()) \
+            or state.round["density"] != mask_arrays.density(masks):
+        return "its masks must be those of its level"
+    if state.first_epoch > state.epoch:
+        return "its epoch must not be before its first"
+    return None
+
+
+def _shapes_and_types(part: Any) -> Any:
+    # The names, shapes and types of arrays by name, arrays in order, or counters.
+    if isinstance(part, Mapping):
+        return {name: _shapes_and_types(item) for name, item in part.items()}
+    if isinstance(part, list):
+        return [*map(_shapes_and_types, part)]
+    return (part.shape, part.dtype) if isinstance(part, np.ndarray) else type(part)

@@ -9,37 +9,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
 
 # Text is left out: it might be a path, which is another one when the search is resumed.
 _PLAIN = (type(None), bool, int, float)
-_GIVEN = ("model", "params", "validation_data")  # Attributes that Keras sets on every callback.
+# Attributes that Keras sets on every callback.
+_GIVEN = ("model", "_model", "params", "validation_data")
 
 
-class RoundCallbacks(keras.callbacks.CallbackList):
+class RoundCallbacks:
     """Callbacks to which every round looks like a training of its own.
 
+    Every hook of Keras is passed on to them.
+
     Args:
-      callbacks: Keras callbacks.
-      model: the model in training.
-      params: the parameters that Keras gives to callbacks, for one round.
+      callbacks: Keras' own list of the callbacks; see `Network.callback_list`.
 
     Example:
+      >>> import tf_keras as keras
       >>> stopping = keras.callbacks.EarlyStopping("loss", patience=3)
-      >>> callbacks = RoundCallbacks([stopping], keras.Sequential())
+      >>> callbacks = RoundCallbacks(keras.callbacks.CallbackList([stopping], model=keras.Model()))
       >>> callbacks.on_train_begin()
       >>> stopping.wait = 2
       >>> callbacks.state()
       [{'wait': 2}]
     """
 
-    def __init__(self, callbacks: Sequence[Any] = (), model: Any = None,
-                 params: Mapping[str, Any] | None = None):
-        super().__init__(list(callbacks), model=model, **(params or {}))
+    def __init__(self, callbacks: Any):
+        self._list = callbacks
         self._begun: list[dict[str, Any]] = []
 
+    def __getattr__(self, hook: str) -> Any:
+        return getattr(self._list, hook)
+
     def on_train_begin(self, logs: Any = None) -> None:
-        super().on_train_begin(logs)
+        """Begins a round."""
+        self._list.on_train_begin(logs)
         self._begun = [_attributes(callback) for callback in self.callbacks]
 
     def state(self) -> list[dict[str, Any]]:

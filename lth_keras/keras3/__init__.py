@@ -1,0 +1,18 @@
+"""Finds tickets in Keras 3 models, on the TensorFlow, JAX and torch backends.
+
+    model -> weights: what is prunable -> gradient_masks: in its optimizer -> engine -> search
+
+Nothing is wrapped: the masks are in the optimizer, and the model stays the user's own.
+
+Read in this order:
+
+1. `weights`: the weights of a model by the names that tf_keras gives them, and which are prunable.
+2. `gradient_masks`: gradients of pruned weights become zero where an optimizer takes them in.
+3. `model_masks`: the masks of a model, in all its optimizers, also when it is compiled again.
+4. `optimizer_state`: the optimizers that a model holds, and all that they change.
+5. `data_order`: what `lottery.order` makes where TensorFlow is not installed.
+6. `engine`: a model as `search.network.Network`; `lth.Ticket.apply` and `lth.keep_sparse`.
+
+This package imports `core`, `files` and `search`; never `experiments`, nor the engine of another
+Keras, nor TensorFlow, JAX or torch: what it computes goes through Keras.
+"""

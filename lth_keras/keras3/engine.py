@@ -1,0 +1,320 @@
+"""The engine for Keras 3: an ordinary model as `search.network.Network`, and tickets for it."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from lth_keras.core import masks as mask_arrays
+from lth_keras.core.fractions import Prunable
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.structure import Structure
+from lth_keras.core.structures.words import of_arguments
+from lth_keras.errors import LotteryError, TicketError
+from lth_keras.files.ticket import check_fits, Ticket
+from lth_keras.keras3 import optimizer_state
+from lth_keras.keras3.model_masks import ModelMasks
+from lth_keras.keras3.weights import check_keras3, described, named_weights, prunable_weights
+from lth_keras.search import model_identity
+from lth_keras.search.network import FitStart, Network, Restored, Slots, Snapshot
+from lth_keras.search.rounds import Rounds
+
+_NOT_ALONE = ("With workdir=, nothing else may restore a fit. Received: a BackupAndRestore beside "
+              "the LotteryTicketCallback; leave it out.")
+
+
+def network(model: Any, **options: Any) -> "PlainNetwork":
+    """The network of a Keras 3 model; see `PlainNetwork`."""
+    return PlainNetwork(model, **options)
+
+
+def apply_ticket(ticket: Ticket, model: Any) -> Any:
+    """Assigns a ticket's weights and masks to a model, which trains on sparse; see `Ticket.apply`.
+
+    Raises:
+      TicketError: if weights differ in name or shape. The model is not changed then.
+    """
+    _check_built(model, TicketError)
+    variables = named_weights(model)
+    check_fits(ticket, {name: tuple(variable.shape) for name, variable in variables.items()})
+    for name, value in mask_arrays.apply(ticket.weights, ticket.masks).items():
+        variables[name].assign(value)
+    found = ModelMasks.of(model)
+    if found is not None and set(found.names) != set(ticket.masks):
+        raise TicketError(
+            "The model and the ticket must have the same prunable weights. Received: prunable in "
+            f"the ticket only {sorted(set(ticket.masks) - set(found.names))}, in the model only "
+            f"{sorted(set(found.names) - set(ticket.masks))}. Build the model anew.")
+    (found or ModelMasks(model, ticket.masks)).assign(ticket.masks)
+    return model
+
+
+def keep_sparse(model: Any) -> Any:
+    """Keeps the zeros of a sparse model in every training from now on; see `lth.keep_sparse`."""
+    _check_built(model, LotteryError)
+    found = ModelMasks.of(model) or ModelMasks(model, prunable_weights(model))
+    variables = named_weights(model)
+    found.assign({name: _stored(variables[name]) != 0 for name in found.names})
+    return model
+
+
+def announce_search(model: Any) -> None:
+    """Does nothing: a model that is not wrapped expects no search."""
+
+
+class PlainNetwork(Network):
+    """A Keras 3 model, which is not wrapped, as `search.network.Network`.
+
+    Args:
+      model: a built model. If it has masks already, the same weights are pruned.
+      include: names, types or functions of layers to prune although they are left out by default.
+      exclude: names, types or functions of layers to keep dense.
+      structure: the word of the structure in which weights are pruned; see `core.structures`.
+    """
+
+    def __init__(self, model: Any, include: Any = (), exclude: Any = (),
+                 structure: str | None = None):
+        _check_built(model, LotteryError)
+        self.model = model
+        masks = ModelMasks.of(model)
+        chosen = described(model, masks.names) if masks and not (include or exclude) \
+            else prunable_weights(model, include, exclude)
+        if masks is not None and set(masks.names) != set(chosen):
+            raise LotteryError(
+                "A model that is pruned must go on with the same weights. Received: masks of "
+                f"{', '.join(masks.names)}, asked for {', '.join(chosen)}. Leave include and "
+                "exclude out, or build the model anew.")
+        self._masks = masks or ModelMasks(model, chosen)
+        self._variables = named_weights(model)
+        self._weights = {name: self._variables[name] for name in chosen}
+        self.prunable: Mapping[str, Prunable] = chosen
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(variable.shape) for name, variable in self._weights.items()}
+        self.structures: Mapping[str, Structure] = dict.fromkeys(
+            chosen, of_arguments(structure=structure))
+        self._starts_at: int | None = None  # The epoch at which a resumed fit was told to begin.
+
+    def check_ready(self) -> None:
+        if getattr(self.model, "optimizer", None) is None:
+            raise LotteryError("A search needs a model that is compiled, at least with an "
+                               f"optimizer. Received: {self.model.name!r}, which is not. Call "
+                               "model.compile(optimizer).")
+        self._masks.attach()
+
+    # Weights and masks.
+
+    def weights(self) -> dict[str, Array]:
+        return self._read(self._variables)
+
+    def weight_types(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return {name: (tuple(variable.shape), str(variable.dtype))
+                for name, variable in self._variables.items()}
+
+    def prunable_weights(self) -> dict[str, Array]:
+        return self._read(self._weights)
+
+    def masks(self) -> dict[str, Array]:
+        return self._masks.read()
+
+    def assign(self, weights: Arrays, masks: Arrays) -> None:
+        self._sync()
+        for name, value in mask_arrays.apply(weights, masks).items():
+            self._variables[name].assign(value)
+        self._masks.assign(masks)
+
+    def assign_masks(self, masks: Arrays) -> None:
+        self._sync()
+        self._masks.assign(masks)
+
+    def zero_pruned(self) -> None:
+        self._sync()
+        self._masks.zero_pruned()
+
+    def enforce(self) -> None:
+        pass  # The optimizer has done so.
+
+    # The state of a training.
+
+    def capture(self, rewinds: bool = True) -> Snapshot:
+        self._sync()
+        return Snapshot(self.weights(), [_stored(variable) for variable in self._beside_weights()],
+                        self._fresh_slots() if rewinds else [])
+
+    def snapshot(self, weights: Mapping[str, Array], optimizer: list[Array],
+                 counters: list[dict[str, int]]) -> Snapshot:
+        return Snapshot(dict(weights), optimizer, self._fresh_slots(), counters)
+
+    def restore_all(self, snapshot: Snapshot) -> None:
+        self._sync()
+        for name, value in snapshot.weights.items():
+            self._variables[name].assign(value)
+        for variable, value in zip(self._same_variables(snapshot), snapshot.optimizer, strict=True):
+            variable.assign(value)
+
+    def restore(self, snapshot: Snapshot, masks: Arrays) -> Restored:
+        # A momentum left in the slot of a pruned weight would move it away from zero again.
+        self._sync()
+        for name, value in mask_arrays.apply(snapshot.weights, masks).items():
+            self._variables[name].assign(value)
+        slots = {id(slot): (masks[name], fresh.get(kind, 0.0))
+                 for optimizer, fresh in zip(optimizer_state.stepping(self.model),
+                                             snapshot.fresh_slots, strict=True)
+                 for name, weight in self._weights.items()
+                 for kind, slot in optimizer_state.slots_of(optimizer, weight).items()}
+        saved = self._same_variables(snapshot)
+        for variable, value in zip(saved, snapshot.optimizer, strict=True):
+            mask, fresh = slots.get(id(variable), (None, 0.0))
+            variable.assign(value if mask is None
+                            else np.where(mask != 0, value, value.dtype.type(fresh)))
+        trained = len(self.model.trainable_variables)
+        all_slots = {id(slot) for optimizer in optimizer_state.stepping(self.model)
+                     for weight in self.model.trainable_variables
+                     for slot in optimizer_state.slots_of(optimizer, weight).values()}
+        return Restored(
+            trained, len(self._variables) - trained + len(optimizer_state.states(self.model)),
+            sum(id(variable) in all_slots for variable in saved),
+            max(int(_stored(optimizer._iterations)) for optimizer
+                in optimizer_state.stepping(self.model)), self._learning_rate())
+
+    def beside(self) -> list[Any]:
+        return optimizer_state.seed_states(self.model)
+
+    def stored(self, variable: Any) -> Array:
+        self._sync()
+        return _stored(variable)
+
+    def thresholds(self) -> dict[str, Array]:
+        return {}
+
+    def assign_thresholds(self, thresholds: Arrays) -> None:
+        pass
+
+    # How the model is trained.
+
+    def compiled(self) -> tuple[Any, ...]:
+        return (id(self.model.optimizer), *map(id, self.model.trainable_variables))
+
+    def iterations(self) -> int:
+        self._sync()
+        return optimizer_state.iterations(self.model)
+
+    def unreached(self) -> list[str]:
+        return []  # Gradients are masked in the optimizer, however they were computed.
+
+    def slots(self, theta: Snapshot) -> Slots:
+        self._sync()
+        slots, fresh = {}, {}
+        for optimizer, values in zip(optimizer_state.stepping(self.model), theta.fresh_slots,
+                                     strict=True):
+            for name, weight in self._weights.items():
+                for kind, variable in optimizer_state.slots_of(optimizer, weight).items():
+                    if kind in values:
+                        slots[name, kind] = _stored(variable)
+                        fresh[name, kind] = values[kind]
+        return slots, fresh
+
+    def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
+        raise LotteryError("A criterion that needs a gradient is not supported for Keras 3 models "
+                           "yet. Received: scoring_data. Use criterion='magnitude'.")
+
+    # One `fit`.
+
+    def check_fit(self, schedule: Rounds) -> None:
+        self.check_ready()
+
+    def begin_fit(self, schedule: Rounds) -> None:
+        pass
+
+    def steps_per_execution(self) -> int | None:
+        return int(self.model.steps_per_execution or 1)
+
+    def check_not_restored(self) -> None:
+        if self.model._initial_epoch not in (None, 0, self._starts_at):
+            raise LotteryError(
+                "A search cannot be resumed from a backup of BackupAndRestore, which has neither "
+                "theta_k nor the level. Received: a model restored to epoch "
+                f"{self.model._initial_epoch}. Delete the backup, start with a fresh model, and "
+                "use LotteryTicketCallback(workdir=...) to resume searches.")
+
+    def finalize(self) -> None:
+        self._sync()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def callback_list(self, callbacks: Sequence[Any], params: Mapping[str, Any]) -> Any:
+        for callback in callbacks:
+            if not isinstance(callback, keras.callbacks.Callback):
+                kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
+                raise LotteryError(
+                    "round_callbacks must be callbacks of Keras 3, as the model is. Received: "
+                    f"{kind}. Make them with `import keras`: keras.callbacks.EarlyStopping(...).")
+        return keras.callbacks.CallbackList(list(callbacks), model=self.model, **params)
+
+    def hold_start(self, starts: FitStart) -> None:
+        epoch = starts.first_epoch(None)
+        if epoch is not None:
+            self.model._initial_epoch = self._starts_at = epoch
+
+    def check_start(self, starts: FitStart) -> None:
+        if self.model._initial_epoch not in (None, 0, self._starts_at):
+            raise LotteryError(_NOT_ALONE)
+        self.model._initial_epoch = None  # For this fit alone.
+
+    def release_start(self, starts: FitStart) -> None:
+        self.model._initial_epoch = None
+
+    # What makes a model the same in another process.
+
+    def identity(self) -> dict[str, Any]:
+        return model_identity.of(self, bool(self.model.jit_compile))
+
+    def unkept_draws(self) -> Iterable[str]:
+        return ()
+
+    def _sync(self) -> None:
+        # On JAX, `fit` holds the state of a training outside the variables.
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+
+    def _read(self, variables: Mapping[str, Any]) -> dict[str, Array]:
+        self._sync()
+        return {name: _stored(variable) for name, variable in variables.items()}
+
+    def _beside_weights(self) -> list[Any]:
+        return optimizer_state.variables(self.model, self._masks.variables)
+
+    def _same_variables(self, snapshot: Snapshot) -> list[Any]:
+        found = self._beside_weights()
+        if [tuple(variable.shape) for variable in found] \
+                != [value.shape for value in snapshot.optimizer]:
+            raise LotteryError(
+                "A model must keep its optimizers and what it trains from theta_k on, or it cannot "
+                f"be rewound. Received: {self.model.name!r}, which had {len(snapshot.optimizer)} "
+                f"variables beside its weights at step k and has {len(found)} now, or of other "
+                "shapes. Do not compile it again, freeze or unfreeze layers, or make variables "
+                "within a search; begin a new search instead.")
+        return found
+
+    def _fresh_slots(self) -> list[dict[str, float]]:
+        return [optimizer_state.fresh_slots(optimizer)
+                for optimizer in optimizer_state.stepping(self.model)]
+
+    def _learning_rate(self) -> float | None:
+        # A schedule has no value of its own: it follows from the iteration count.
+        rate = getattr(optimizer_state.stepping(self.model)[0], "_learning_rate", None)
+        return float(_stored(rate)) if isinstance(rate, keras.Variable) else None
+
+
+def _stored(variable: Any) -> Array:
+    # The variable's own value: under mixed precision a layer sees it cast.
+    value = np.array(keras.ops.convert_to_numpy(variable.value))
+    value.setflags(write=False)  # All tickets share theta_k, and criteria receive it.
+    return value
+
+
+def _check_built(model: Any, error: type[LotteryError]) -> None:
+    check_keras3(model)
+    if not model.built or not model.weights:
+        raise error("A model must be built before its weights are pruned. Received: "
+                    f"{model.name!r}, which has no weights yet. Start it with keras.Input(shape), "
+                    "or call it on one batch.")

@@ -1,0 +1,103 @@
+"""The masks of a Keras 3 model: in each of its optimizers, also when it is compiled again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from lth_keras.core import masks as mask_arrays
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.keras3 import optimizer_state
+from lth_keras.keras3.gradient_masks import leave_out, OptimizerMasks
+from lth_keras.keras3.weights import named_weights
+
+_HELD = "_lth_keras_masks"  # The attribute of a model that holds its masks; Keras saves it not.
+
+
+class ModelMasks:
+    """The masks of a model's weights.
+
+    Args:
+      model: a built model.
+      names: the names of the weights that have masks.
+
+    Attributes:
+      names: the names of the weights that have masks, in the order of the model.
+
+    Example:
+      >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="fc")])
+      >>> model.compile("sgd", "mse")
+      >>> masks = ModelMasks(model, ["fc/kernel"])
+      >>> masks.assign({"fc/kernel": np.array([[1], [0]], np.uint8)})
+      >>> masks.read()["fc/kernel"].tolist(), ModelMasks.of(model) is masks
+      ([[1], [0]], True)
+    """
+
+    def __init__(self, model: Any, names: "list[str] | Mapping[str, Any]"):
+        self._model = model
+        weights = {name: variable for name, variable in named_weights(model).items()
+                   if name in names}
+        self._weights = weights
+        self.names = list(weights)
+        self._masks: dict[str, Array] = {
+            name: np.ones(tuple(variable.shape), np.uint8) for name, variable in weights.items()}
+        self._attached: dict[int, OptimizerMasks] = {}  # By the optimizer's id.
+        compile_model = model.compile
+
+        def compile(*arguments: Any, **options: Any) -> None:
+            compile_model(*arguments, **options)
+            self.attach()
+        # In the instance, past Keras' own tracking: the model keeps its class and its files.
+        vars(model).update({_HELD: self, "compile": compile})
+        self.attach()
+
+    @staticmethod
+    def of(model: Any) -> "ModelMasks | None":
+        """The masks that a model has, or None."""
+        found: ModelMasks | None = vars(model).get(_HELD)
+        return found
+
+    @property
+    def variables(self) -> frozenset[int]:
+        """The ids of all variables that are masks."""
+        return frozenset(id(variable) for attached in self._attached.values()
+                         for variable in attached.variables.values())
+
+    def attach(self) -> None:
+        """Gives the masks to every optimizer of the model that does not have them yet."""
+        optimizers = optimizer_state.optimizers(self._model)
+        stepping = optimizer_state.stepping(self._model)
+        new = [optimizer for optimizer in stepping if id(optimizer) not in self._attached]
+        for optimizer in new:
+            attached = self._attached[id(optimizer)] = OptimizerMasks(optimizer, self._weights)
+            attached.assign(self._masks)
+        if not new:
+            return
+        masks = [variable for attached in self._attached.values()
+                 for variable in attached.variables.values()]
+        for optimizer in optimizers:
+            if optimizer not in stepping:
+                leave_out(optimizer, masks)
+        # A step that was compiled before knows nothing of them.
+        if getattr(self._model, "train_function", None) is not None:
+            if hasattr(self._model, "_record_training_state_sharding_spec"):  # JAX.
+                self._model._record_training_state_sharding_spec()
+            self._model.make_train_function(force=True)
+
+    def read(self) -> dict[str, Array]:
+        """The masks by weight name, uint8."""
+        return dict(self._masks)
+
+    def assign(self, masks: Arrays) -> None:
+        """Sets the masks; weights are not changed."""
+        self._masks = {name: np.asarray(masks[name] != 0, np.uint8) for name in self.names}
+        for attached in self._attached.values():
+            attached.assign(self._masks)
+
+    def zero_pruned(self) -> None:
+        """Sets pruned weights to zero."""
+        values = {name: keras.ops.convert_to_numpy(variable.value)
+                  for name, variable in self._weights.items()}
+        for name, value in mask_arrays.apply(values, self._masks).items():
+            self._weights[name].assign(value)

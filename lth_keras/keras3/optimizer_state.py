@@ -1,0 +1,186 @@
+"""The optimizers that a Keras 3 model holds, and all that they change beside its weights.
+
+A model of the user's own may train with several optimizers, as a GAN does.  A search masks,
+rewinds and keeps them all.
+"""
+
+import collections
+import functools
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+# What leads back to other layers, or out of the model.
+_PASSED_BY = frozenset({
+    "_inbound_nodes", "_outbound_nodes", "_tracker", "history", "train_function", "test_function",
+    "predict_function", "_compile_config", "_distribute_strategy"})
+
+
+def optimizers(model: Any) -> list[Any]:
+    """Every optimizer that a model holds, each followed by those that it wraps.
+
+    Args:
+      model: a compiled model; its own optimizer comes first, then those that its attributes,
+        lists, dicts, layers and functions lead to.
+
+    Example:
+      >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+      >>> model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()), "mse")
+      >>> [type(optimizer).__name__ for optimizer in optimizers(model)]
+      ['LossScaleOptimizer', 'Adam']
+    """
+    found: dict[int, Any] = {}
+    for optimizer in (model.optimizer, *_held(model)):
+        if optimizer is not None:
+            for part in _chain(optimizer):
+                found.setdefault(id(part), part)
+    return list(found.values())
+
+
+def stepping(model: Any) -> list[Any]:
+    """The optimizers that have slots: those that wrap no other."""
+    return [optimizer for optimizer in optimizers(model) if not _inner(optimizer)]
+
+
+def build(model: Any) -> None:
+    """Makes the variables of every optimizer that has none yet, so that they can be captured."""
+    for optimizer in (model.optimizer, *_held(model)):
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+
+
+def variables(model: Any, masks: "frozenset[int] | set[int]" = frozenset()) -> list[Any]:
+    """All that training changes beside weights: counters, learning rates, slots, states.
+
+    Metrics are left out, which begin anew with every epoch, and the states of random generators,
+    which go on.
+
+    Args:
+      model: a compiled model.
+      masks: ids of variables that are masks.
+
+    Example:
+      >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+      >>> model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
+      >>> len(variables(model))  # Iterations, learning rate, two momentums.
+      4
+    """
+    build(model)
+    found: dict[int, Any] = {}
+    for optimizer in optimizers(model):
+        # `optimizer.variables` of one that wraps others has theirs too.
+        found.update((id(variable), variable) for variable in optimizer._variables
+                     if id(variable) not in masks)
+    found.update((id(variable), variable) for variable in states(model))
+    return list(found.values())
+
+
+def states(model: Any) -> list[Any]:
+    """The variables of a model's layers that are neither weights nor seeds, such as RNN states."""
+    seeds = {id(variable) for variable in seed_states(model)}
+    found = [variable for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)
+             for variable in keras.tree.flatten(layer.states)]
+    return [variable for variable in found
+            if isinstance(variable, keras.Variable) and id(variable) not in seeds]
+
+
+def seed_states(model: Any) -> list[Any]:
+    """The states of the random generators that a model's layers draw from."""
+    found = {id(generator.state): generator.state for layer in model._flatten_layers()
+             for generator in layer._seed_generators}
+    return list(found.values())
+
+
+def iterations(model: Any) -> int:
+    """How many steps the optimizers of a model have taken, together."""
+    return sum(int(keras.ops.convert_to_numpy(optimizer._iterations))
+               for optimizer in stepping(model))
+
+
+def slots_of(optimizer: Any, weight: Any) -> dict[str, Any]:
+    """The optimizer's variables for one weight, of the weight's shape: moments, averages.
+
+    Example:
+      >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+      >>> model.compile("adam", "mse")
+      >>> model.optimizer.build(model.trainable_variables)
+      >>> sorted(slots_of(model.optimizer, model.trainable_variables[0]))
+      ['_momentums', '_velocities']
+    """
+    # Slots are in lists, one for each kind, with an element for each weight that the optimizer
+    # was built for.
+    index = optimizer._trainable_variables_indices.get(optimizer._var_key(weight))
+    if index is None:
+        return {}
+    count = len(optimizer._trainable_variables)
+    groups = {name: value[index] for name, value in vars(optimizer).items()
+              if name not in ("_variables", "_trainable_variables")
+              and isinstance(value, (list, tuple)) and len(value) == count}
+    return {name: slot for name, slot in groups.items()
+            if isinstance(slot, keras.Variable) and tuple(slot.shape) == tuple(weight.shape)}
+
+
+def fresh_slots(optimizer: Any) -> dict[str, float]:
+    """The initial value of each kind of slot of a weight that is zero: mostly 0.
+
+    Example:
+      >>> fresh_slots(keras.optimizers.Adagrad(initial_accumulator_value=0.5))
+      {'_accumulators': 0.5}
+    """
+    try:
+        fresh = type(optimizer).from_config(optimizer.get_config())
+        still = keras.Variable(np.zeros((1, 1), np.float32))
+        fresh.build([still])
+    except Exception:  # A user's optimizer may not support from_config; 0 is used for its slots.
+        return {}
+    return {name: float(keras.ops.convert_to_numpy(slot).item())
+            for name, slot in slots_of(fresh, still).items()}
+
+
+def _inner(optimizer: Any) -> list[Any]:
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return [inner] if inner is not None else list(getattr(optimizer, "_inner_optimizers", ()))
+
+
+def _chain(optimizer: Any) -> Iterator[Any]:
+    # An optimizer, and those that it wraps.
+    yield optimizer
+    for inner in _inner(optimizer):
+        yield from _chain(inner)
+
+
+def _held(model: Any) -> list[Any]:
+    """The optimizers that attributes, lists, dicts, layers and functions of a model lead to."""
+    found, seen = [], {id(model)}
+    waiting: collections.deque[Any] = collections.deque([model])
+    while waiting:
+        value = waiting.popleft()
+        if isinstance(value, keras.optimizers.Optimizer):
+            found.append(value)
+            continue
+        for part in _parts(value):
+            if id(part) not in seen and isinstance(part, (
+                    keras.optimizers.Optimizer, keras.layers.Layer, list, tuple, dict,
+                    functools.partial, types.FunctionType, types.MethodType)):
+                seen.add(id(part))
+                waiting.append(part)
+    return found
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, types.MethodType):
+        return [value.__func__, value.__self__]
+    if isinstance(value, types.FunctionType):
+        # A name of a closure that is not bound yet has an empty cell.
+        cells = [cell for cell in value.__closure__ or () if cell != types.CellType()]
+        return [cell.cell_contents for cell in cells]
+    return [part for name, part in list(vars(value).items()) if name not in _PASSED_BY]

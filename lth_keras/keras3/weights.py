@@ -1,0 +1,128 @@
+"""The weights of Keras 3 models by name, and which of them can be pruned."""
+
+import re
+from collections.abc import Collection
+from typing import Any
+
+import keras
+
+from lth_keras.core.fractions import Prunable
+from lth_keras.errors import LotteryError
+from lth_keras.search.layer_selection import Selection, units
+from lth_keras.search.layer_tree import LayerTree
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether a layer is a Sequential or functional model."""
+    return isinstance(layer, (keras.Sequential, keras.src.models.functional.Functional))
+
+
+TREE = LayerTree(
+    "keras", keras.layers.Layer, keras.Model, keras.metrics.Metric, keras.layers.Wrapper,
+    keras.Variable, is_graph, re.compile(
+        r"_self_.*|_layers|_(non_)?trainable_variables|_seed_generators|_metrics|_losses|_functional"
+        r"|_inbound_nodes|_outbound_nodes|_operations.*|_losses_override|_tracker"),
+    keras.src.utils.naming.to_snake_case,
+    # What tf_keras calls otherwise.
+    renamed={(f"DepthwiseConv{rank}D", "kernel"): "depthwise_kernel" for rank in (1, 2)})
+
+
+def check_keras3(model: Any) -> None:
+    """Checks that an object is a model of Keras 3.
+
+    Raises:
+      LotteryError: if it is not.
+    """
+    if not isinstance(model, keras.Model):
+        raise LotteryError("A model of Keras 3 is needed. Received: "
+                           f"{type(model).__module__}.{type(model).__qualname__}. Put the layer "
+                           "into a model: keras.Sequential([keras.Input(shape), layer]).")
+
+
+def named_weights(model: Any) -> dict[str, Any]:
+    """Every weight of a built model by name; states of recurrent layers are not weights.
+
+    Example:
+      >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="fc")])
+      >>> list(named_weights(model))
+      ['fc/kernel', 'fc/bias']
+    """
+    states = {id(variable) for layer in model._flatten_layers()
+              if isinstance(layer, keras.layers.RNN)
+              for variable in keras.tree.flatten(layer.states)}
+    return {name: variable for name, variable in TREE.named_weights(model).items()
+            if id(variable) not in states}
+
+
+def prunable_weights(model: Any, include: Any = (), exclude: Any = ()) -> dict[str, Prunable]:
+    """The weights of a built model that are pruned, by name, in the order of its layers.
+
+    Args:
+      model: a built model.
+      include: names, types or functions of layers to prune although they are left out by default.
+      exclude: names, types or functions of layers to keep dense.
+
+    Raises:
+      LotteryError: if there are none, or an entry matches no layer.
+
+    Example:
+      >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="fc")])
+      >>> prunable_weights(model)["fc/kernel"].layer_type
+      'Dense'
+    """
+    selection = Selection(TREE, include, exclude)
+    chosen = selection.weights(model)
+    selection.check_used(model)
+    if not chosen:
+        raise LotteryError("A search needs a layer with weights that can be pruned. Received: "
+                           f"{model.name!r} without any. {'; '.join(selection.reasons)}.")
+    return described(model, [name for name, variable in named_weights(model).items()
+                             if id(variable) in chosen])
+
+
+def described(model: Any, names: Collection[str]) -> dict[str, Prunable]:
+    """What layer each of some weights is of, by the weight's name, in the order of the model."""
+    outputs = {id(layer) for layer in _output_layers(model)}
+    known = TREE.layer_names(model)
+    owners = {id(slot.variable): layer for layer, _ in units(model, TREE)
+              for slot in TREE.slots(layer)}
+    found = {}
+    for name, variable in named_weights(model).items():
+        if name in names:
+            layer = owners.get(id(variable), model)
+            found[name] = Prunable(name, known.get(id(layer), layer.name), type(layer).__name__,
+                                   id(layer) in outputs)
+    return found
+
+
+def _output_layers(model: Any) -> list[Any]:
+    # From each output back through layers without kernels, such as activations, to the first with
+    # a kernel: that is the output layer, for which the papers prune a smaller fraction.
+    if not is_graph(model) or not model.built:
+        return []
+    if isinstance(model, keras.Sequential):
+        for layer in reversed(model.layers):
+            if is_graph(layer):
+                return _output_layers(layer)
+            if any(len(weight.shape) > 1 for weight in layer.weights):
+                return [layer]
+        return []
+    inputs: dict[int, list[Any]] = {}
+    for nodes in model._nodes_by_depth.values():  # A shared layer has nodes elsewhere too.
+        for node in nodes:
+            inputs.setdefault(id(node.operation), []).extend(node.input_tensors)
+    found: dict[int, Any] = {}
+    seen: set[int] = set()
+    waiting = list(keras.tree.flatten(model.outputs))
+    while waiting:
+        layer = waiting.pop()._keras_history.operation
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        if is_graph(layer):
+            found.update((id(inside), inside) for inside in _output_layers(layer))
+        elif any(len(weight.shape) > 1 for weight in getattr(layer, "weights", ())):
+            found[id(layer)] = layer
+        else:
+            waiting += inputs.get(id(layer), [])
+    return list(found.values())

@@ -1,0 +1,226 @@
+"""What a search needs of a model, whichever Keras it is of.
+
+`Network` is a model as a search sees it: weights and masks by name, in NumPy, and what has to be
+captured, restored and checked.  Each engine has one: `keras2.engine`, `keras3.engine`.  The rest
+of this package trains nothing and knows no Keras; it finds the network of a model by the model's
+class (`files.engines`).
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from lth_keras.core.fractions import Prunable
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.structure import Structure
+from lth_keras.files.engines import engine_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """What one rewinding restored.
+
+    Attributes:
+      weights: the number of trained weights (variables).
+      statistics: the number of weights that are not trained, such as batch-norm statistics.
+      slots: the number of optimizer slots.
+      iterations: the optimizer's iteration count after rewinding.
+      learning_rate: the learning rate, or None if a schedule computes it.
+
+    Example:
+      >>> print(Restored(4, 0, 8, 0, 0.001))
+      restored 4 weights, 0 statistics, 8 optimizer slots, iterations 0, learning rate 0.001; data \
+order goes on
+    """
+
+    weights: int
+    statistics: int
+    slots: int
+    iterations: int
+    learning_rate: float | None
+
+    def __str__(self) -> str:
+        rate = "" if self.learning_rate is None else f", learning rate {self.learning_rate:g}"
+        return (f"restored {self.weights} weights, {self.statistics} statistics, "
+                f"{self.slots} optimizer slots, iterations {self.iterations}{rate}; "
+                "data order goes on")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The state of a model and its optimizers at one step, such as theta_k.
+
+    Attributes:
+      weights: name -> array, for every weight of the model.
+      optimizer: the variables of its optimizers, in their own order, and the states of its layers.
+      fresh_slots: for each optimizer that has slots, slot name -> its value in a fresh optimizer.
+      counters: for each optimizer, the integers that it counts in Python attributes.
+    """
+
+    weights: dict[str, Array]
+    optimizer: list[Array]
+    fresh_slots: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    counters: list[dict[str, int]] = dataclasses.field(default_factory=list)
+
+
+Slots = tuple[dict[tuple[str, str], Array], dict[tuple[str, str], float]]
+
+
+class Network(Protocol):
+    """A model as a search sees it.
+
+    Attributes:
+      model: the model.
+      prunable: weight name -> the weight's name and layer, for every prunable weight, in the
+        order of the model.
+      shapes: weight name -> shape, for the same weights.
+      structures: weight name -> the structure in which the weight is pruned.
+    """
+
+    model: Any
+    prunable: Mapping[str, Prunable]
+    shapes: Mapping[str, tuple[int, ...]]
+    structures: Mapping[str, Structure]
+
+    def check_ready(self) -> None:
+        """Raises LotteryError unless the model is built, compiled, and can be pruned."""
+
+    # Weights and masks.
+
+    def weights(self) -> dict[str, Array]:
+        """Copies of all weights by name; masks are not weights."""
+
+    def weight_types(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """The shape and number type of every weight by name."""
+
+    def prunable_weights(self) -> dict[str, Array]:
+        """Copies of the prunable weights by name."""
+
+    def masks(self) -> dict[str, Array]:
+        """The masks by weight name, uint8."""
+
+    def assign(self, weights: Arrays, masks: Arrays) -> None:
+        """Assigns weights and masks; pruned weights are set to zero."""
+
+    def assign_masks(self, masks: Arrays) -> None:
+        """Assigns masks; weights are not changed."""
+
+    def zero_pruned(self) -> None:
+        """Sets pruned weights to zero, whatever moved them."""
+
+    def enforce(self) -> None:
+        """Sets pruned weights to zero if the step that just ran may have moved them."""
+
+    # The state of a training.
+
+    def capture(self, rewinds: bool = True) -> Snapshot:
+        """Captures the model and its optimizers; builds the optimizers if necessary.
+
+        Args:
+          rewinds: whether it is to be restored with masks, which needs `fresh_slots`.
+        """
+
+    def snapshot(self, weights: Mapping[str, Array], optimizer: list[Array],
+                 counters: list[dict[str, int]]) -> Snapshot:
+        """Makes a snapshot from a file's arrays, to be restored with masks."""
+
+    def restore(self, snapshot: Snapshot, masks: Arrays) -> Restored:
+        """Rewinds: pruned weights are zero, and their slots as in a fresh optimizer."""
+
+    def restore_all(self, snapshot: Snapshot) -> None:
+        """Restores everything as it was captured, without masks."""
+
+    def beside(self) -> list[Any]:
+        """Variables that a resumed search needs and that no snapshot has: random states."""
+
+    def stored(self, variable: Any) -> Array:
+        """A copy of a variable's value."""
+
+    def thresholds(self) -> dict[str, Array]:
+        """What the model's own summaries show of each prunable weight; may be empty."""
+
+    def assign_thresholds(self, thresholds: Arrays) -> None:
+        """Assigns what `thresholds` gave."""
+
+    # How the model is trained.
+
+    def compiled(self) -> tuple[Any, ...]:
+        """What is other once the model is compiled again, or its layers frozen or unfrozen."""
+
+    def iterations(self) -> int:
+        """How many steps the model's optimizers have taken, together."""
+
+    def unreached(self) -> list[str]:
+        """Layers whose pruned weights were read in a training step without a masked gradient."""
+
+    def slots(self, theta: Snapshot) -> Slots:
+        """The optimizers' slots of prunable weights, and their values where nothing moved."""
+
+    def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
+        """A function that computes the mean gradient of the loss over the data.
+
+        One batch of them is tried at once, so that an error comes before any training.
+        """
+
+    # One `fit`.
+
+    def check_fit(self, schedule: Any) -> None:
+        """Raises LotteryError unless `fit` can search with this schedule."""
+
+    def begin_fit(self, schedule: Any) -> None:
+        """Prepares the model for the steps of a search."""
+
+    def steps_per_execution(self) -> "int | None":
+        """After how many steps Keras calls callbacks; None if Keras chooses the number itself."""
+
+    def check_not_restored(self) -> None:
+        """Raises LotteryError if Keras' own BackupAndRestore has restored the fit."""
+
+    def finalize(self) -> None:
+        """Ends a training as `fit` does: with use_ema, weights become their averages."""
+
+    def callback_list(self, callbacks: Sequence[Any], params: Mapping[str, Any]) -> Any:
+        """Keras' own list that calls the hooks of callbacks."""
+
+    def hold_start(self, starts: "FitStart") -> None:
+        """Lets `starts` say with which epoch the fit that begins now is to begin.
+
+        Raises:
+          LotteryError: if something else restores the fit.
+        """
+
+    def check_start(self, starts: "FitStart") -> None:
+        """Raises LotteryError if the fit began with another epoch than `starts` said."""
+
+    def release_start(self, starts: "FitStart") -> None:
+        """Undoes `hold_start`."""
+
+    # What makes a model the same in another process.
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the bits of the model's training: JSON values by name."""
+
+    def unkept_draws(self) -> Iterable[str]:
+        """The names of layers whose random draws cannot be kept."""
+
+
+class FitStart(Protocol):
+    """Says with which epoch a fit begins."""
+
+    def first_epoch(self, initial_epoch: int | None) -> int | None:
+        """The epoch to begin with, if the user asked for `initial_epoch`, or None for that one."""
+
+
+def network_of(model: Any, **options: Any) -> Network:
+    """The network of a model, by the engine that is registered for its class.
+
+    Args:
+      model: the model.
+      **options: what to prune, for an engine that does not wrap layers: include, exclude,
+        structure.
+
+    Raises:
+      LotteryError: if it is of no Keras that this package knows, or takes no such options.
+    """
+    found: Network = engine_of(model).network(model, **options)
+    return found

@@ -1,0 +1,59 @@
+"""A search of a Keras 3 model that is killed and goes on from its workdir: the same bits."""
+
+import itertools
+
+import keras
+import networks3 as networks
+import numpy as np
+import pytest
+
+from lth_keras.keras3.weights import named_weights
+
+
+class Death(BaseException):
+    """Stands for the end of the process."""
+
+
+class Dies(keras.callbacks.Callback):
+    """Ends the process, as it were, in a call of one hook."""
+
+    def __init__(self, hook, count):
+        super().__init__()
+        calls = itertools.count(1)
+
+        def die(*arguments, **options):
+            if next(calls) == count:
+                raise Death
+        setattr(self, hook, die)
+
+
+def searched(root, *others):
+    """A search to its end, or to the death of its process; then None."""
+    model, x, y = networks.compiled("convolutional")
+    search = networks.lottery(workdir=root, round_callbacks=[
+        keras.callbacks.EarlyStopping("loss", patience=1)])
+    try:
+        history = networks.fit(model, x, y, search, *others, validation_data=(x[:16], y[:16]))
+    except Death:
+        return None
+    weights = {name: np.asarray(keras.ops.convert_to_numpy(variable.value)).tobytes()
+               for name, variable in named_weights(model).items()}
+    return (search.results.drop(columns="seconds").to_csv(), weights, history.history,
+            history.epoch, [ticket.to_bytes() for ticket in search.tickets])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return searched(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize(("hook", "count"), [
+    ("on_epoch_begin", 1), ("on_train_batch_end", 6), ("on_epoch_end", 3), ("on_epoch_begin", 6)])
+def test_a_search_that_is_killed_ends_in_the_same_bits(hook, count, whole, tmp_path):
+    assert searched(tmp_path, Dies(hook, count)) is None
+    assert searched(tmp_path) == whole
+    assert searched(tmp_path) == whole  # It is finished: nothing is trained.
+
+
+def test_a_workdir_changes_nothing(whole):
+    assert searched(None) == whole

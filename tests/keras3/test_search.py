@@ -1,0 +1,211 @@
+"""A search in `fit` of ordinary Keras 3 models, on the backend that KERAS_BACKEND names."""
+
+import subprocess
+import sys
+
+import keras
+import networks3 as networks
+import numpy as np
+import pytest
+from networks3 import CLASSES, IMAGES
+
+import lth_keras as lth
+from lth_keras.errors import LotteryError
+from lth_keras.keras3 import optimizer_state
+from lth_keras.keras3.model_masks import ModelMasks
+from lth_keras.keras3.weights import named_weights
+
+
+def values(model):
+    return {name: keras.ops.convert_to_numpy(variable.value)
+            for name, variable in named_weights(model).items()}
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [
+    *((name, "AdamW") for name in networks.MODELS),
+    *(("convolutional", optimizer) for optimizer in networks.OPTIMIZERS if optimizer != "AdamW")])
+def test_pruned_weights_are_zero_after_every_batch(name, optimizer):
+    model, x, y = networks.compiled(name, optimizer)
+    search = networks.lottery()
+    seen = networks.Violations(search)
+    networks.fit(model, x, y, search, seen)
+    assert (seen.count, seen.batches) == (0, 3 * 2 * networks.STEPS)
+    assert search.results.density.round(1).tolist() == [1.0, 0.6, 0.4]
+    final = values(model)
+    for weight, mask in search.ticket.masks.items():
+        assert not final[weight][mask == 0].any() and final[weight][mask != 0].all()
+
+
+def test_a_rewound_level_is_a_fresh_training_of_its_ticket():
+    model, x, y = networks.compiled("transformer")
+    search = networks.lottery(rounds=1)
+    networks.fit(model, x, y, search)
+    fresh, _, _ = networks.compiled("transformer")
+    search.ticket.apply(fresh)
+    fresh.fit(x, y, batch_size=networks.BATCH, epochs=2, shuffle=False, verbose=0)
+    found = values(model)
+    for name, value in values(fresh).items():
+        np.testing.assert_array_equal(found[name], value, name)
+
+
+def test_survivors_begin_a_level_with_their_initial_values_and_fresh_slots():
+    model, x, y = networks.compiled("convolutional")
+    initial = values(model)
+    seen = []
+
+    class First(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if search._fit_search.round.steps == 0 and search._fit_search.round.level:
+                network = search._fit_search.search.network
+                seen.append((network.weights(), network.capture(rewinds=False)))
+    search = networks.lottery()
+    networks.fit(model, x, y, search, First())
+    assert len(seen) == 2
+    for level, (weights, state) in enumerate(seen, 1):
+        for name, value in initial.items():
+            mask = search.tickets[level].masks.get(name, 1)
+            np.testing.assert_array_equal(weights[name], value * mask, name)
+        # Iterations and slots are at their beginning; the learning rate stays.
+        assert not any(value.any() for value in state.optimizer if value.ndim)
+
+
+def test_nothing_is_compiled_again_when_masks_change():
+    traces = []
+
+    class Counting(keras.layers.Layer):
+        def call(self, inputs):
+            traces.append(None)
+            return inputs
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(), Counting(),
+                              keras.layers.Dense(10)])
+    model.compile("adam", networks.LOGITS)
+    model.fit(IMAGES, CLASSES, batch_size=networks.BATCH, verbose=0, epochs=1)
+    dense = len(traces)
+    search = networks.lottery(check=False)
+    networks.fit(model, IMAGES, CLASSES, search)
+    one_more = len(traces) - dense
+    search = networks.lottery(check=False, rounds=4)
+    networks.fit(model, IMAGES, CLASSES, search)
+    eager = keras.backend.backend() == "torch"  # Nothing is compiled there.
+    assert eager or (len(traces) - dense - one_more <= 1 and one_more <= 2)
+
+
+PLAIN = """
+import sys
+import keras, numpy as np
+model = keras.models.load_model(sys.argv[1] + "/model.keras")
+data = np.load(sys.argv[1] + "/data.npz")
+assert np.array_equal(model.predict(data["x"], verbose=0), data["predicted"])
+zeros = [np.asarray(keras.ops.convert_to_numpy(w)) == 0 for w in model.trainable_weights]
+model.fit(data["x"], data["y"], verbose=0)
+assert "lth_keras" not in sys.modules
+"""
+
+
+def test_the_saved_model_is_a_plain_one_and_loads_without_the_package(tmp_path):
+    model, x, y = networks.compiled("convolutional")
+    networks.fit(model, x, y, networks.lottery(rounds=1))
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "data.npz", x=x[:8], y=y[:8],
+             predicted=model.predict(x[:8], verbose=0))
+    subprocess.run([sys.executable, "-c", PLAIN, str(tmp_path)], check=True)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.optimizer.variables) == len(optimizer_state.variables(
+        model, ModelMasks.of(model).variables))
+
+
+def test_a_loaded_sparse_model_keeps_its_zeros_if_asked(tmp_path):
+    model, x, y = networks.compiled("convolutional")
+    search = networks.lottery(rounds=1)
+    networks.fit(model, x, y, search)
+    model.save(tmp_path / "model.keras")
+    for keeps in (False, True):
+        loaded = keras.models.load_model(tmp_path / "model.keras")
+        if keeps:
+            assert lth.keep_sparse(loaded) is loaded
+        loaded.fit(x, y, batch_size=networks.BATCH, verbose=0)
+        zeros = [int((values(loaded)[name] == 0).sum()) for name in search.ticket.masks]
+        wanted = [int((mask == 0).sum()) for mask in search.ticket.masks.values()]
+        assert (zeros == wanted) is keeps
+
+
+def test_a_model_that_is_compiled_again_stays_sparse():
+    model, x, y = networks.compiled("convolutional")
+    search = networks.lottery(rounds=1)
+    networks.fit(model, x, y, search)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), networks.LOGITS)
+    model.fit(x, y, batch_size=networks.BATCH, verbose=0)
+    for name, mask in search.ticket.masks.items():
+        assert not values(model)[name][mask == 0].any()
+
+
+def test_include_exclude_and_structure_are_said_to_the_callback():
+    model, x, y = networks.compiled("recurrent")
+    search = networks.lottery(include="Embedding", exclude=[keras.layers.Dense], structure="2:4",
+                              rounds=1)
+    with pytest.raises(LotteryError, match="2:4"):
+        networks.fit(model, x, y, search)
+    model, x, y = networks.compiled("recurrent")
+    search = networks.lottery(include="Embedding", exclude=[keras.layers.Dense])
+    networks.fit(model, x, y, search)
+    assert {name.split("/")[0] for name in search.ticket.masks} == {"embedding", "bidirectional"}
+    with pytest.raises(LotteryError, match="must name layers of the model. Received: .'nowhere'"):
+        networks.fit(*networks.compiled("recurrent"), networks.lottery(exclude="nowhere"))
+
+
+def test_a_tf_keras_model_is_told_so_when_it_is_wrapped():
+    pytest.importorskip("tf_keras")
+    import networks as networks2
+    model = networks2.compiled(lth.prune_low_magnitude(networks2.mlp()))
+    with pytest.raises(LotteryError, match=r"lth.prune_low_magnitude\(model, exclude=...\)"):
+        model.fit(networks2.X, networks2.Y, verbose=0, callbacks=[networks.lottery(exclude="a")])
+
+
+def test_two_optimizers_of_a_models_own_are_masked_and_rewound():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("its train_step is written for TensorFlow")
+    import tensorflow as tf
+
+    class Two(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = keras.layers.Dense(8), keras.layers.Dense(10)
+            self.optimizers = {"one": keras.optimizers.Adam(0.01),
+                               "two": [keras.optimizers.SGD(0.1, momentum=0.9)]}
+
+        def call(self, inputs):
+            return self.two(self.one(keras.ops.reshape(inputs, (-1, 64))))
+
+        def train_step(self, data):
+            x, y = data
+            with tf.GradientTape(persistent=True) as tape:
+                loss = self.compute_loss(x, y, self(x))
+            for layer, optimizer in ((self.one, self.optimizers["one"]),
+                                     (self.two, self.optimizers["two"][0])):
+                weights = layer.trainable_weights
+                optimizer.apply(tape.gradient(loss, weights), weights)
+            return {"loss": loss}
+    keras.utils.set_random_seed(0)
+    model = Two()
+    model.compile("sgd", networks.LOGITS)
+    search = networks.lottery()
+    seen = networks.Violations(search)
+    networks.fit(model, IMAGES, CLASSES, search, seen)
+    assert seen.count == 0 and search.ticket.density < 0.4
+    assert search.restored[0].slots == 10 and search.restored[0].iterations == 0
+
+
+def test_early_stopping_ends_a_round_and_not_the_search():
+    model, x, y = networks.compiled("convolutional")
+    search = networks.lottery(epochs_per_round=4, round_callbacks=[
+        keras.callbacks.EarlyStopping("loss", patience=0, min_delta=100)])
+    networks.fit(model, x, y, search)
+    assert search.results.epochs.tolist() == [2, 2, 2]
+
+
+def test_criteria_that_need_a_gradient_are_refused_before_training():
+    model, x, y = networks.compiled("convolutional")
+    with pytest.raises(LotteryError, match="not supported for Keras 3 models yet"):
+        networks.fit(model, x, y, networks.lottery(criterion="taylor", scoring_data=(x, y)))
+    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 0
