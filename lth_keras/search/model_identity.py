@@ -1,6 +1,7 @@
 """Describes a compiled model, to recognise it in another process."""
 
 import json
+import re
 import weakref
 from typing import Any
 
@@ -42,7 +43,15 @@ def _config(optimizer: Any) -> dict[str, Any]:
         config = optimizer.get_config()
     except Exception:  # An optimizer of the user's own need not have one.
         return {}
-    return {f"optimizer.{name}": _described(value) for name, value in config.items()}
+    # Keras 3 numbers the names of optimizers over the whole process.
+    return {f"optimizer.{name}": _described(value) for name, value in _unnumbered(config).items()}
+
+
+def _unnumbered(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: re.sub(r"_\d+$", "", item) if name == "name" and isinstance(item, str)
+                else _unnumbered(item) for name, item in value.items()}
+    return [*map(_unnumbered, value)] if isinstance(value, (list, tuple)) else value
 
 
 def _described(value: Any) -> Any:

@@ -77,6 +77,7 @@ def compiled(name, optimizer="AdamW"):
     keras.utils.set_random_seed(3)
     make, x, y, loss = MODELS[name]
     model = make()
+    model(x[:1])  # A subclassed model has no weights before.
     model.compile(OPTIMIZERS[optimizer](), loss, metrics=["mae"] if loss == "mse" else ["accuracy"])
     return model, x, y
 

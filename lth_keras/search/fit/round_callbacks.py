@@ -13,7 +13,8 @@ import numpy as np
 # Text is left out: it might be a path, which is another one when the search is resumed.
 _PLAIN = (type(None), bool, int, float)
 # Attributes that Keras sets on every callback.
-_GIVEN = ("model", "_model", "params", "validation_data")
+# Keras 3 sets `monitor_op` when a callback first compares, from its `mode`.
+_GIVEN = ("model", "_model", "params", "validation_data", "monitor_op")
 
 
 class RoundCallbacks:
