@@ -42,9 +42,11 @@ def weights_of(layer: Any, tree: LayerTree,
       The slots of its prunable weights, and for each other weight a line with the reason.
 
     Example:
+      >>> import tf_keras as keras
+      >>> from lth_keras.keras2.masking.weight_names import TREE
       >>> layer = keras.layers.Dense(3)
       >>> layer.build((None, 2))
-      >>> [slot.path for slot in weights_of(layer)[0]], weights_of(layer)[1]
+      >>> [slot.path for slot in weights_of(layer, TREE)[0]], weights_of(layer, TREE)[1]
       (['kernel'], ['bias is of rank 1'])
     """
     chosen: list[Slot] = []
@@ -103,6 +105,7 @@ def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[S
         whole process, says "dense_3".  Only this name is the same when the model is built again.
 
     Example:
+      >>> import tf_keras as keras
       >>> matches(keras.layers.Dense(1, name="head"), ["head", "Conv2D", keras.layers.Dense])
       ['head', <class 'tf_keras.src.layers.core.dense.Dense'>]
     """
@@ -127,7 +130,8 @@ def check_selectors(value: Any, name: str, tree: LayerTree) -> Sequence[Selector
       LotteryError: if a selector is not a name, a layer type or a function.
 
     Example:
-      >>> check_selectors("head", "exclude")
+      >>> from lth_keras.keras2.masking.weight_names import TREE
+      >>> check_selectors("head", "exclude", TREE)
       ['head']
     """
     if value is None or isinstance(value, (int, float)):
@@ -292,6 +296,8 @@ def units(model: Any, tree: LayerTree, prefix: str = "", deep: bool = True,
       nested: whether to yield nested models as well.
 
     Example:
+      >>> import tf_keras as keras
+      >>> from lth_keras.keras2.masking.weight_names import TREE
       >>> inner = keras.Sequential([keras.layers.Dense(2, name="one")], name="inner")
       >>> model = keras.Sequential([inner, keras.layers.Dense(1, name="two")])
       >>> [path for _, path in units(model, TREE)]

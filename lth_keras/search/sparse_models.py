@@ -24,7 +24,7 @@ def keep_sparse(model: Any) -> Any:
     Example:
       >>> import keras
       >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-      >>> model.layers[0].kernel.assign([[0.0], [1.0]])
+      >>> _ = model.layers[0].kernel.assign([[0.0], [1.0]])
       >>> model.compile("sgd", "mse")
       >>> keep_sparse(model) is model
       True

@@ -233,8 +233,8 @@ def test_a_model_that_is_not_built_is_refused_with_what_to_do():
 
 @pytest.mark.parametrize("model", [object(), "model", np.ones(3)])
 def test_what_is_no_model_of_a_known_engine_is_refused_with_what_to_do(model):
-    with pytest.raises(TicketError, match=r"one of tf_keras\. Received: an object of .* arrays in "
-                                          r"ticket\.weights"):
+    with pytest.raises(TicketError, match=r"one of tf_keras, keras\. Received: an object of .* "
+                                          r"arrays in ticket\.weights"):
         small().apply(model)
 
 
