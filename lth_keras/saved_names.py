@@ -55,7 +55,7 @@ def make_known(package: types.ModuleType) -> None:
         vars(package)[name] = saved
     for name in _EARLIER_MODULES:
         sys.modules[f"{package.__name__}.{name}"] = package
-    if "tf_keras" in sys.modules:
+    if sys.modules.get("tf_keras") is not None:
         _register(importlib.import_module("tf_keras"))  # Which waits, if a thread still loads it.
     else:
         sys.meta_path.insert(0, _AfterImport())

@@ -195,7 +195,7 @@ def test_two_optimizers_of_a_models_own_are_masked_and_rewound():
     seen = networks.Violations(search)
     networks.fit(model, IMAGES, CLASSES, search, seen)
     assert seen.count == 0 and search.ticket.density < 0.4
-    assert search.restored[0].slots == 10 and search.restored[0].iterations == 0
+    assert search.restored[0].slots == 12 and search.restored[0].iterations == 0
 
 
 def test_early_stopping_ends_a_round_and_not_the_search():
