@@ -214,6 +214,15 @@ class PlainNetwork(Network):
                         fresh[name, kind] = values[kind]
         return slots, fresh
 
+    def check_trained(self, final: Arrays, masks: Arrays) -> None:
+        moved = [name for name, mask in masks.items() if final[name][mask == 0].any()]
+        if moved:
+            raise LotteryError(
+                "Whatever trains a model must do so through its optimizers, which have the masks. "
+                f"Received: pruned weights that are not zero in {', '.join(moved[:3])}, at the end "
+                "of a round. Hold every optimizer in an attribute of the model before the search "
+                "begins, and assign nothing to its kernels in train_step or in other callbacks.")
+
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
         raise LotteryError("A criterion that needs a gradient is not supported for Keras 3 models "
                            "yet. Received: scoring_data. Use criterion='magnitude'.")

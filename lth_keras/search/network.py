@@ -156,6 +156,13 @@ class Network(Protocol):
     def slots(self, theta: Snapshot) -> Slots:
         """The optimizers' slots of prunable weights, and their values where nothing moved."""
 
+    def check_trained(self, final: Arrays, masks: Arrays) -> None:
+        """Checks, at the end of a round, that nothing trained the model past its masks.
+
+        Raises:
+          LotteryError: if something did, and the engine cannot keep it from doing so.
+        """
+
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
         """A function that computes the mean gradient of the loss over the data.
 

@@ -198,6 +198,18 @@ def test_two_optimizers_of_a_models_own_are_masked_and_rewound():
     assert search.restored[0].slots == 12 and search.restored[0].iterations == 0
 
 
+def test_what_trains_past_the_masks_is_refused_at_the_end_of_its_round():
+    model, x, y = networks.compiled("convolutional")
+
+    class Regrows(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 3:
+                kernel = self.model.layers[-1].kernel
+                kernel.assign(keras.ops.ones_like(kernel))
+    with pytest.raises(LotteryError, match="pruned weights that are not zero in dense_1/kernel"):
+        networks.fit(model, x, y, networks.lottery(check=False), Regrows())
+
+
 def test_early_stopping_ends_a_round_and_not_the_search():
     model, x, y = networks.compiled("convolutional")
     search = networks.lottery(epochs_per_round=4, round_callbacks=[
