@@ -137,7 +137,7 @@ def _mask_like(weight: Any, name: str) -> Any:
 
 
 def _masked(value: Any, mask: Any) -> Any:
-    if hasattr(value, "indices") and hasattr(value, "values"):  # The rows of an embedding that
+    if hasattr(value, "dense_shape"):  # The rows of an embedding that
         rows = keras.ops.take(mask, value.indices, axis=0)      # occur in the batch.
         return type(value)(_masked(value.values, rows), value.indices, value.dense_shape)
     value = keras.ops.convert_to_tensor(value)

@@ -21,6 +21,8 @@ TREE = LayerTree(
     "keras", keras.layers.Layer, keras.Model, keras.metrics.Metric, keras.layers.Wrapper,
     keras.Variable, is_graph, re.compile(
         r"_self_.*|_layers|_(non_)?trainable_variables|_seed_generators|_metrics|_losses|_functional"
+        # Of torch, where each layer is a torch.nn.Module too.
+        r"|_modules|_parameters|_buffers|_?torch_params"
         r"|_inbound_nodes|_outbound_nodes|_operations.*|_losses_override|_tracker"),
     keras.src.utils.naming.to_snake_case,
     # What tf_keras calls otherwise.
