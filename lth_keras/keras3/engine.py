@@ -1,5 +1,6 @@
 """The engine for Keras 3: an ordinary model as `search.network.Network`, and tickets for it."""
 
+import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -178,7 +179,8 @@ class PlainNetwork(Network):
                 in optimizer_state.stepping(self.model)), self._learning_rate())
 
     def beside(self) -> list[Any]:
-        return optimizer_state.seed_states(self.model)
+        torch = [_TorchDraws()] if keras.backend.backend() == "torch" else []
+        return [*optimizer_state.seed_states(self.model), *torch]
 
     def stored(self, variable: Any) -> Array:
         self._sync()
@@ -312,6 +314,18 @@ class PlainNetwork(Network):
         # A schedule has no value of its own: it follows from the iteration count.
         rate = getattr(optimizer_state.stepping(self.model)[0], "_learning_rate", None)
         return float(_stored(rate)) if isinstance(rate, keras.Variable) else None
+
+
+class _TorchDraws:
+    """The state of torch's own generator, which layers of the torch backend draw from."""
+
+    @property
+    def value(self) -> Any:
+        return importlib.import_module("torch").get_rng_state()
+
+    def assign(self, value: Array) -> None:
+        torch = importlib.import_module("torch")
+        torch.set_rng_state(torch.from_numpy(np.array(value)))
 
 
 def _stored(variable: Any) -> Array:

@@ -163,7 +163,8 @@ class LayerTree:
     def _attributes(self, layer: Any) -> Iterator[tuple[str, str, Any]]:
         # A private attribute is named without its underscore, unless that names something else:
         # Keras' layers hold some of their weights in private attributes.
-        for attribute, value in vars(layer).items():
+        # On the torch backend, layers within a layer are among its torch modules instead.
+        for attribute, value in {**vars(layer), **vars(layer).get("_modules", {})}.items():
             if self.hidden.fullmatch(attribute):
                 continue
             plain = attribute.lstrip("_")
