@@ -187,6 +187,11 @@ class Ticket:
             lines.append(f"{name:{width}}  {np.shape(weight)!s:<8} {kept:>6} {share:>9}")
         return "\n".join(lines)
 
+    def __repr__(self) -> str:
+        # Without the arrays, which would fill screens in a notebook; `summary` says more.
+        return (f"<Ticket of level {self.level}: {mask_arrays.kept(self.masks):,} of "
+                f"{mask_arrays.size(self.masks):,} prunable weights kept>")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ticket) and all(
             _same(mine, theirs) for mine, theirs in ((self.weights, other.weights),

@@ -105,6 +105,14 @@ def test_what_a_user_can_mend_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1 and "Received:" in error
 
 
+def test_the_folder_that_holds_workdirs_is_answered_with_their_names(capsys, elsewhere, inline):
+    for name in ("two", "one"):
+        (elsewhere / "runs" / name).mkdir(parents=True)
+        (elsewhere / "runs" / name / "config.json").write_text("{}")
+    assert lth("report", "runs") == 2
+    assert "Received: runs. Workdirs in it: runs/one, runs/two." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [[], ["run"], ["report"], ["analyse"], ["presets"]])
 def test_help_is_complete(command, capsys):
     assert lth(*command, "--help") == 0

@@ -30,6 +30,10 @@ def same(one, other):
         == (bits(other.weights), bits(other.masks), other.level, other.provenance)
 
 
+def test_a_ticket_that_is_shown_says_how_many_weights_it_keeps_and_no_arrays():
+    assert repr(SMALL) == "<Ticket of level 1: 1 of 2 prunable weights kept>"
+
+
 def digest(head, tensors):
     """The digest as the format defines it, written again."""
     text = json.dumps(head, sort_keys=True, separators=(",", ":"))

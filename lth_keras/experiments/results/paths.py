@@ -200,8 +200,10 @@ def read_marked(root: pathlib.Path, path: pathlib.Path, mark: str) -> bytes:
 def require(root: pathlib.Path) -> None:
     """Raises WorkdirError if a folder is not the workdir of a run that has begun."""
     if not os.path.lexists(root / "config.json"):
+        inside = sorted(str(path.parent) for path in root.glob("*/config.json"))[:5]
+        hint = f" Workdirs in it: {', '.join(inside)}." if inside else ""
         raise WorkdirError("A workdir is a folder that `lth run` made, with a config.json. "
-                           f"Received: {root}.")
+                           f"Received: {root}.{hint}")
 
 
 def read_config(root: pathlib.Path, asked: "Config | None" = None) -> Config:

@@ -100,7 +100,8 @@ def check_keras2(model: Any) -> None:
             "A model or layer of tf_keras (Keras 2) is needed. Received: "
             + (f"{kind}, of Keras 3. A search prunes that as it is, without wrapping: model.fit("
                "..., callbacks=[lth.LotteryTicketCallback(...)]). For all else, build the same "
-               "network with `import tf_keras as keras` and apply the search's ticket to it: "
+               "network with `import tf_keras as keras` and give it the trained weights, "
+               "model.set_weights(yours.get_weights()), or the ticket to train anew, "
                "lottery.ticket.apply(model)." if is_keras3 else
                f"{kind}. Build a model with `import tf_keras as keras`."))
 

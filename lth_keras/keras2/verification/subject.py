@@ -35,6 +35,10 @@ class Subject:
 
     def __init__(self, build: Callable[[], Any], wrap: Callable[[Any], Any], batches: list[Any],
                  seed: int):
+        if isinstance(build, keras.layers.Layer) or not callable(build):
+            raise LotteryError(
+                "build must be a function without arguments that returns a new compiled model at "
+                f"every call. Received: {build!r:.100}.")
         self._build, self._wrap = build, wrap
         self.batches, self.seed = batches, seed
         self.name = ""

@@ -45,7 +45,8 @@ def verify(build: Callable[[], Any], data: Any, steps: int = 20, *,
       The report: print it; `ok` says whether all is well, `findings` what is not.
 
     Raises:
-      LotteryError: if the model cannot be wrapped, is not compiled, or the data are none.
+      LotteryError: if build is not a function, the model cannot be wrapped or is not compiled, or
+        the data are none.
       InvariantError: with `strict`, if a check fails.
 
     Example:

@@ -258,7 +258,8 @@ class FitSearch:
             self._checkpointer.finish(self.progress.rows)
         if not self._finished:
             more = "" if self._checkpointer is not None else \
-                "Call fit again with the same callback to go on with it. "
+                "Call fit again with the same callback to go on with it; fit(epochs=" \
+                "lottery.epochs) trains a whole search at once. "
             warnings.warn(f"fit ended before the search did: at level {self.round.level} of "
                           f"{self._schedule.rounds}, after {self.round.steps} steps of its round. "
                           f"{more}A callback that should end only a round, such as EarlyStopping, "

@@ -29,8 +29,9 @@ def schedule_of(schedule: Rounds | None, parts: Mapping[str, Any]) -> Rounds:
             f"{type(schedule).__name__}.")
     given = {name: value for name, value in parts.items() if value is not None}
     if (schedule is None) == (not given):
+        received = f"schedule={schedule!r} and {given}" if given else "neither"
         raise LotteryError("Either schedule or its parts must be given, such as rounds=10, "
-                           f"epochs_per_round=5. Received: schedule={schedule!r}, {given}.")
+                           f"epochs_per_round=5. Received: {received}.")
     if schedule is None and "rounds" not in given:
         raise LotteryError(f"rounds must be given. Received: {given}.")
     return schedule or Rounds(**given)

@@ -537,7 +537,7 @@ def test_the_callback_is_quiet_in_evaluate_before_any_fit():
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    ({}, "Either schedule or its parts"),
+    ({}, "Either schedule or its parts .*Received: neither"),
     ({"schedule": lth.LotteryTicketSchedule(1, 2), "rounds": 1}, "Either schedule or its parts"),
     ({"schedule": lth.LotteryTicketSchedule(1, 2), "fraction": 0.1}, "Either schedule"),
     ({"epochs_per_round": 1}, "rounds must be given"),

@@ -174,6 +174,11 @@ def test_what_cannot_be_checked_is_refused(build, data, says):
         lth.verify(build, data, STEPS)
 
 
+def test_a_model_in_place_of_a_function_that_makes_it_is_refused():
+    with pytest.raises(LotteryError, match="build must be a function .*Received: <tf_keras"):
+        lth.verify(dense(), (networks.X, networks.Y))
+
+
 def test_names_that_a_second_build_does_not_repeat_are_refused():
     names = iter(("one", "other", "third"))
 
