@@ -47,12 +47,10 @@ def provider(task: str) -> Callable[..., Any]:
       >>> provider("tea")
       Traceback (most recent call last):
         ...
-      lth_keras.errors.LotteryError: A task must have a provider: report of a search. Received: \
-'tea'.
+      lth_keras.errors.LotteryError: A task must have a provider. Received: 'tea'.
     """
     if task not in _PROVIDERS:
-        raise LotteryError(f"A task must have a provider: {', '.join(_PROVIDERS)}. "
-                           f"Received: {task!r}.")
+        raise LotteryError(f"A task must have a provider. Received: {task!r}.")
     module, function = _PROVIDERS[task]
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found

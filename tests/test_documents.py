@@ -115,6 +115,7 @@ def test_the_readme_states_two_commands_for_ci():
                      'python -m pip install -e ".[test]" && python -m pytest']
 
 
+@pytest.mark.thorough
 def test_the_example_finds_saves_and_trains_a_ticket(tmp_path):
     ticket = tmp_path / "winner.ticket"
     done = subprocess.run([sys.executable, ROOT / "examples" / "cnn_fit.py", "--rounds=1",

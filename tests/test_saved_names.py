@@ -19,6 +19,8 @@ from lth_keras import saved_names
 from lth_keras.deployment.compaction.gather_layer import GatherFeatures
 from lth_keras.experiments.training.optimizers import CoupledSGD, Rate
 
+pytestmark = pytest.mark.thorough
+
 SAVED = saved_names.HOMES
 # Files that version 0.1.0 wrote (.h5 in gzip), and what their models predict for X.
 FILES = pathlib.Path(__file__).parent / "data" / "version_0_1_0"

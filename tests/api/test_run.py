@@ -34,6 +34,7 @@ print(found.report())
 """
 
 
+@pytest.mark.thorough
 def test_a_plain_script_trains_what_the_command_trains(tmp_path, capsys):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", SCRIPT, tmp_path / "w"], check=True, text=True,

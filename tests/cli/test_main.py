@@ -170,6 +170,7 @@ def stopped(root):
     return printed
 
 
+@pytest.mark.thorough
 def test_after_ctrl_c_the_same_command_goes_on_to_files_table_picture_and_verdict(
         finished, tmp_path, capsys, inline):
     root = tmp_path / "run"

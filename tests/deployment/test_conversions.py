@@ -15,6 +15,8 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.training import models
 from lth_keras.keras2 import precision
 
+pytestmark = pytest.mark.thorough
+
 layers = keras.layers
 RECURRENT = {
     "LSTM": lambda: [layers.Input((3, 4)), layers.LSTM(3)],

@@ -17,6 +17,8 @@ from lth_keras.deployment.export import export
 from lth_keras.errors import LotteryError
 from lth_keras.reports import deployment_tables
 
+pytestmark = pytest.mark.thorough
+
 layers = keras.layers
 N = 40
 

@@ -9,6 +9,8 @@ import sys
 import pytest
 import small
 
+pytestmark = pytest.mark.thorough
+
 # Two logical CPUs can only be made before TensorFlow is used.
 _PROGRAM = """
 import dataclasses, json, os, sys

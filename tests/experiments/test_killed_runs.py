@@ -20,6 +20,8 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.results import repair
 from lth_keras.files import atomic
 
+pytestmark = pytest.mark.thorough
+
 COMMAND = [sys.executable, "-m", "lth_keras", "run", "digits", "--steps", "40", "--rounds", "3",
            "--replicates", "2", "--set", "validation_every=10", "--workdir"]
 CONFIG = presets.get("digits").replace(steps=40, rounds=3, replicates=2, validation_every=10)

@@ -114,6 +114,7 @@ def done(request, tmp_path_factory):
     return left
 
 
+@pytest.mark.thorough
 def test_whoever_trains_the_bits_are_the_same(done, here):
     results, files = small.contents(done["root"])
     assert results == here[0]
@@ -121,6 +122,7 @@ def test_whoever_trains_the_bits_are_the_same(done, here):
     assert [path for path in files if files[path] != here[1][path]] == []
 
 
+@pytest.mark.thorough
 def test_a_killed_process_is_replaced_and_its_training_done_again(done):
     begun = done["watch"].begun
     assert set(begun) == set(done["watch"].ended) == set(trainings(CONFIG))
@@ -130,16 +132,19 @@ def test_a_killed_process_is_replaced_and_its_training_done_again(done):
         assert done["trains"].killed in done["processes"]
 
 
+@pytest.mark.thorough
 def test_steps_are_counted_once_in_a_pool(done):
     assert done["steps"] == 6 * CONFIG.steps
     assert done["watch"].done[-1] == done["steps"]
 
 
+@pytest.mark.thorough
 def test_every_process_is_measured(done):
     assert len(done["speeds"]) == getattr(done["trains"], "slots", 1)
     assert all(speed.step >= 0 and speed.compilation > 0 for speed in done["speeds"])
 
 
+@pytest.mark.thorough
 def test_an_error_of_the_settings_reaches_the_caller_with_its_text(done):
     for error in done["errors"]:
         assert type(error) is LotteryError
@@ -147,6 +152,7 @@ def test_an_error_of_the_settings_reaches_the_caller_with_its_text(done):
         assert "digits has 1,437" in str(error) and "\n" not in str(error)
 
 
+@pytest.mark.thorough
 def test_close_leaves_no_process_behind(done):
     assert until(lambda: not [child for child in done["after"] if not gone(child.pid)])
 
@@ -197,14 +203,17 @@ def orphans(tmp_path_factory):
     return ended, alive, before, [*temporary.glob("lth_*")]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_trains_ends_when_its_starter_died(orphans):
     assert orphans[0]
 
 
+@pytest.mark.thorough
 def test_a_worker_that_waits_ends_when_its_starter_died(orphans):
     assert not orphans[1]
 
 
+@pytest.mark.thorough
 def test_the_temporary_folder_of_a_starter_that_died_goes_with_its_workers(orphans):
     assert len(orphans[2]) == 1 and not orphans[3]
 

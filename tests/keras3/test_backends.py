@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.thorough
+
 HERE = pathlib.Path(__file__).parent
 
 

@@ -103,6 +103,7 @@ assert "lth_keras" not in sys.modules
 """
 
 
+@pytest.mark.thorough
 def test_the_saved_model_is_a_plain_one_and_loads_without_the_package(tmp_path):
     model, x, y = networks.compiled("convolutional")
     networks.fit(model, x, y, networks.lottery(rounds=1))
@@ -140,6 +141,7 @@ def test_a_model_that_is_compiled_again_stays_sparse():
         assert not values(model)[name][mask == 0].any()
 
 
+@pytest.mark.thorough
 def test_include_exclude_and_structure_are_said_to_the_callback():
     model, x, y = networks.compiled("recurrent")
     search = networks.lottery(structure="2:4", rounds=1)

@@ -6,6 +6,8 @@ import pytest
 from fits import short_and_long
 from processes import finish, started
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.parametrize(("strategy", "optimizer"), short_and_long(
     [(strategy, optimizer) for strategy in devices.STRATEGIES

@@ -42,6 +42,7 @@ def test_a_loop_finds_the_tickets_of_fit(way, optimizer):
         assert_same_bits([*ours.weights.values()], [*theirs.weights.values()])
 
 
+@pytest.mark.thorough
 def test_steps_between_rounds_are_not_traced_again():
     model = lth.prune_low_magnitude(networks.mlp())
     optimizer = keras.optimizers.Adam()

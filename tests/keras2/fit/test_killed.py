@@ -9,6 +9,8 @@ import killed
 import pytest
 from processes import PROCESSES, started
 
+pytestmark = pytest.mark.thorough
+
 KILLS = 30  # For each seed of the long form.
 
 

@@ -367,6 +367,7 @@ def test_weights_files_hold_the_masks(tmp_path):
         assert_same(model, fresh)
 
 
+@pytest.mark.thorough
 def test_a_fresh_process_loads_every_format_after_import_lth_keras(tmp_path):
     model = pruned("convolutional")
     inputs = networks.inputs_for(model)

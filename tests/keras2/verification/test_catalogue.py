@@ -16,6 +16,8 @@ from networks import X, Y
 
 import lth_keras as lth
 
+pytestmark = pytest.mark.thorough
+
 FAST = ["many", "dropout"]
 
 

@@ -13,6 +13,8 @@ from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.verification.trained import batches_of, compiled_as, train
 
+pytestmark = pytest.mark.thorough
+
 NOISE = np.random.default_rng(1).normal(size=(64, 3)).astype(np.float32)
 CASES = {"two optimizers": faults.FAULTS["two optimizers"],
          "two optimizers, noise given": (faults.gan, (faults.X, NOISE)),

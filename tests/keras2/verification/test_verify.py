@@ -43,6 +43,7 @@ def broken(report):
     return {finding.check for finding in report.findings}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in faults.FAULTS if name not in UNMASKED])
 def test_a_model_of_the_kind_that_once_went_wrong_passes(name):
     report = found(name)
@@ -78,6 +79,7 @@ def test_a_layer_that_recomputes_trains_where_the_layer_within_is_wrapped():
     assert "rewinding" not in broken(report) and "pruning" not in broken(report), str(report)
 
 
+@pytest.mark.thorough
 def test_an_optimizer_that_is_not_rewound_is_named(monkeypatch):
     monkeypatch.setattr(optimizer_state, "optimizers", lambda model: [model.optimizer])
     monkeypatch.setattr(training_checks.TrainingChecks, "optimizer_is_known", lambda *given: None)
@@ -94,6 +96,7 @@ def test_weights_that_no_known_optimizer_moved_are_refused(monkeypatch):
     assert "must know the optimizer that trains" in str(report)
 
 
+@pytest.mark.thorough
 def test_a_state_that_goes_over_to_the_next_round_is_named(monkeypatch):
     monkeypatch.setattr(optimizer_state, "states", lambda model: [])
     report = found("stateful")
