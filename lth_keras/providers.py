@@ -44,13 +44,14 @@ def provider(task: str) -> Callable[..., Any]:
       LotteryError: if nobody has registered for it.
 
     Example:
-      >>> provider("tea")
+      >>> provider("tea")  # doctest: +IGNORE_EXCEPTION_DETAIL
       Traceback (most recent call last):
         ...
-      lth_keras.errors.LotteryError: A task must have a provider. Received: 'tea'.
+      lth_keras.errors.LotteryError: A task must have a provider: ... Received: 'tea'.
     """
     if task not in _PROVIDERS:
-        raise LotteryError(f"A task must have a provider. Received: {task!r}.")
+        raise LotteryError(f"A task must have a provider: {', '.join(_PROVIDERS)}. "
+                           f"Received: {task!r}.")
     module, function = _PROVIDERS[task]
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found

@@ -48,7 +48,8 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("hook", "count"), [
-    ("on_epoch_begin", 1), ("on_train_batch_end", 6), ("on_epoch_end", 3), ("on_epoch_begin", 6)])
+    ("on_train_batch_end", 6), *(pytest.param(*case, marks=pytest.mark.thorough) for case in [
+        ("on_epoch_begin", 1), ("on_epoch_end", 3), ("on_epoch_begin", 6)])])
 def test_a_search_that_is_killed_ends_in_the_same_bits(hook, count, whole, tmp_path):
     assert searched(tmp_path, Dies(hook, count)) is None
     assert searched(tmp_path) == whole

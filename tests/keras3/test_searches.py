@@ -36,6 +36,38 @@ def test_pruned_weights_are_zero_after_every_batch(name, optimizer):
         assert not final[weight][mask == 0].any() and final[weight][mask != 0].all()
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [
+    "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Ftrl", "Lamb", "Lion", "Muon",
+    "Nadam", "RMSprop", "SGD", "ScheduleFreeAdamW"])
+def test_every_optimizer_of_keras_leaves_pruned_weights_at_zero(name):
+    assert issubclass(getattr(keras.optimizers, name), keras.optimizers.Optimizer)
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten(),
+                              keras.layers.Dense(8, "relu"), keras.layers.Dense(10)])
+    model.compile(getattr(keras.optimizers, name)(0.01), networks.LOGITS)
+    search = networks.lottery()
+    seen = networks.Violations(search)
+    networks.fit(model, IMAGES, CLASSES, search, seen)
+    assert (seen.count, seen.batches) == (0, 3 * 2 * networks.STEPS)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model, x, y = networks.compiled("convolutional", "momentum")
+    finally:
+        keras.config.set_dtype_policy(before)
+    search = networks.lottery()
+    seen = networks.Violations(search)
+    networks.fit(model, x, y, search, seen)
+    assert seen.count == 0
+    assert {value.dtype for value in search.ticket.weights.values()} == {np.dtype(np.float32)}
+
+
 def test_a_rewound_level_is_a_fresh_training_of_its_ticket():
     model, x, y = networks.compiled("transformer")
     search = networks.lottery(rounds=1)

@@ -71,6 +71,7 @@ def test_a_ticket_applies_to_the_other_and_computes_the_same(source, tickets):
                                rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.thorough
 def test_a_model_with_a_ticket_trains_on_sparse(tickets):
     model = tickets["tf_keras"].apply(network(keras))
     model.fit(X, Y, verbose=0, epochs=2)
