@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -117,18 +117,26 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
         unchecked = pathlib.Path(name)
         rows = bench.all_rows(compacted.model if compacted else network, wanted, unchecked,
                               reference, on_format)
-        about |= bench.baseline(dense, unchecked / "dense")
-        made = Deployment(folder, manifest.table(dataclasses.replace(
-            row, level=about["level"], density=about["density"]) for row in rows), {
-            "name": network.name, **about, **_ends(network, names, expected),
-            "tolerance": tolerance, "threads": threads,
-            "compaction": compacted.summary() if compacted else "",
-            "takes_inputs": bool(compacted and compacted.inputs),
-            "reference": _reference(expected), "float32_copy": reference.copy,
-            "versions": measuring.versions(), "machine": provenance.machine()},
-            manifest.outputs_table(rows))
+        made = _deployment(folder, rows, {
+            "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
+            **_ends(network, names, expected), "tolerance": tolerance, "threads": threads,
+            **_compaction(compacted), "reference": _reference(expected),
+            "float32_copy": reference.copy})
         _place(made, unchecked)
     return made
+
+
+def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, Any]) -> Deployment:
+    table = manifest.table(dataclasses.replace(
+        row, level=about["level"], density=about["density"]) for row in rows)
+    return Deployment(folder, table, {
+        **about, "versions": measuring.versions(), "machine": provenance.machine()},
+        manifest.outputs_table(rows))
+
+
+def _compaction(compacted: Any) -> dict[str, Any]:
+    return {"compaction": compacted.summary() if compacted else "",
+            "takes_inputs": bool(compacted and compacted.inputs)}
 
 
 def _check(tolerance: "float | None", compaction: str, threads: int, repeats: int) -> None:
