@@ -61,7 +61,7 @@ class OptimizerMasks:
           masks: weight name -> 0/1 array.
         """
         for name, variable in self.variables.items():
-            variable.assign(np.asarray(masks[name] != 0, np.uint8))
+            variable.assign(np.asarray(masks[name] != 0))
 
     def _masked_apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         optimizer = self._optimizer
@@ -132,7 +132,7 @@ def mixes_elements(optimizer: Any) -> bool:
 
 
 def _mask_like(weight: Any, name: str) -> Any:
-    return keras.Variable(np.ones(weight.shape, np.uint8), dtype="uint8", trainable=False,
+    return keras.Variable(np.ones(weight.shape, bool), dtype="bool", trainable=False,
                           name=f"{name.replace('/', '_')}_mask")
 
 
@@ -142,4 +142,4 @@ def _masked(value: Any, mask: Any) -> Any:
         return type(value)(_masked(value.values, rows), value.indices, value.dense_shape)
     value = keras.ops.convert_to_tensor(value)
     # Not a product: a gradient of a pruned weight that is not finite is left out too.
-    return keras.ops.where(keras.ops.cast(mask, "bool"), value, keras.ops.zeros_like(value))
+    return keras.ops.where(keras.ops.convert_to_tensor(mask), value, keras.ops.zeros_like(value))

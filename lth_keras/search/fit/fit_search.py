@@ -205,7 +205,8 @@ class FitSearch:
             self._next_round()
             self._model.reset_metrics()
             self._inner.on_epoch_begin(0)
-        self._inner.on_train_batch_begin(batch)
+        if self._inner.callbacks:
+            self._inner.on_train_batch_begin(batch)
 
     def end_batch(self, batch: int, logs: Any) -> None:
         """Handles the end of a batch, or of the steps of one execution."""
@@ -217,8 +218,9 @@ class FitSearch:
         if not self.search.has_theta and self.round.steps >= self._settings.rewind_step:
             with self._divergence_recorded():
                 self.search.take_theta()
-        with self._round_ends_on_request():
-            self._inner.on_train_batch_end(batch, logs)
+        if self._inner.callbacks:  # Keras' models take long to set an attribute, every batch.
+            with self._round_ends_on_request():
+                self._inner.on_train_batch_end(batch, logs)
         self._end_round_if(self._schedule.round_over(steps=self.round.steps))
         if self._checkpointer is not None:
             self._checkpointer.check()
