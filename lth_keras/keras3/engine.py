@@ -94,6 +94,7 @@ class PlainNetwork(Network):
             name: tuple(variable.shape) for name, variable in self._weights.items()}
         self.structures: Mapping[str, Structure] = dict.fromkeys(
             chosen, of_arguments(structure=structure))
+        self._by_weight: dict[int, frozenset[str]] = {}  # Slots that are compared, by optimizer.
         self._starts_at: int | None = None  # The epoch at which a resumed fit was told to begin.
 
     def check_ready(self) -> None:
@@ -209,9 +210,11 @@ class PlainNetwork(Network):
         slots, fresh = {}, {}
         for optimizer, values in zip(optimizer_state.stepping(self.model), theta.fresh_slots,
                                      strict=True):
+            if id(optimizer) not in self._by_weight:
+                self._by_weight[id(optimizer)] = optimizer_state.slots_by_weight(optimizer)
             for name, weight in self._weights.items():
                 for kind, variable in optimizer_state.slots_of(optimizer, weight).items():
-                    if kind in values:
+                    if kind in values and kind in self._by_weight[id(optimizer)]:
                         slots[name, kind] = _stored(variable)
                         fresh[name, kind] = values[kind]
         return slots, fresh

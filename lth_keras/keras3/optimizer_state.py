@@ -140,6 +140,33 @@ def fresh_slots(optimizer: Any) -> dict[str, float]:
             for name, slot in slots_of(fresh, still).items()}
 
 
+def slots_by_weight(optimizer: Any) -> frozenset[str]:
+    """Returns the slots that stay as they are where a weight is zero and gets no gradient.
+
+    Most do.  Adafactor makes up its second moments from means of rows and columns, and so of other
+    weights.
+
+    Example:
+      >>> sorted(slots_by_weight(keras.optimizers.Adam()))
+      ['_momentums', '_velocities']
+      >>> sorted(slots_by_weight(keras.optimizers.Adafactor()))
+      []
+    """
+    only_one = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
+    try:
+        fresh = type(optimizer).from_config(
+            optimizer.get_config() | {"gradient_accumulation_steps": None})
+        weight = keras.Variable(only_one)
+        fresh.build([weight])
+        before = {name: keras.ops.convert_to_numpy(slot)
+                  for name, slot in slots_of(fresh, weight).items()}
+        fresh.apply([keras.ops.convert_to_tensor(only_one)], [weight])
+    except Exception:  # An optimizer of the user's own, of which nothing is known.
+        return frozenset()
+    return frozenset(name for name, slot in slots_of(fresh, weight).items() if np.array_equal(
+        keras.ops.convert_to_numpy(slot)[only_one == 0], before[name][only_one == 0]))
+
+
 def _inner(optimizer: Any) -> list[Any]:
     inner = getattr(optimizer, "inner_optimizer", None)
     return [inner] if inner is not None else list(getattr(optimizer, "_inner_optimizers", ()))
