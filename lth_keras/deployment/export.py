@@ -110,7 +110,6 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
                    by_default=formats is None or tuple(formats) == DEFAULT)
     # Of the network before compaction, so that the checks cover compaction too.
     reference = bench.reference(network)
-    expected = reference.expected
     compacted = _compact(network, compaction, bench, reference)
     # Files that have not passed yet never lie in the user's folder.
     with tempfile.TemporaryDirectory(prefix="lth_export_") as name:
@@ -119,8 +118,8 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
                               reference, on_format)
         made = _deployment(folder, rows, {
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
-            **_ends(network, names, expected), "tolerance": tolerance, "threads": threads,
-            **_compaction(compacted), "reference": _reference(expected),
+            **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
+            **_compaction(compacted), "reference": _reference(reference.expected),
             "float32_copy": reference.copy})
         _place(made, unchecked)
     return made
