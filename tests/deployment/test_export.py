@@ -283,6 +283,7 @@ def test_a_workdirs_level_is_exported_with_the_dense_network(root, tmp_path, mon
     assert facts["density"] == source.density and facts["preset"] == "digits"
 
 
+@pytest.mark.thorough
 def test_a_ticket_file_is_trained_and_exported(root, tmp_path, monkeypatch, capsys):
     ticket = root / "replicate_1" / "level_01" / "ticket.safetensors"
     code = lth_command(monkeypatch, "export", ticket, "--formats", "float32", "--out",
@@ -298,6 +299,7 @@ def test_the_best_level_is_chosen_and_said(root, tmp_path, monkeypatch, capsys):
     assert f"best: level {trained_networks.best_level(root, 1)}" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path, monkeypatch,
                                                                   capsys):
     command = ["export", root, "--formats", "float32,float32_sparse", "--out", tmp_path / "out",
@@ -321,6 +323,7 @@ def test_a_budget_chooses_among_all_levels_and_measures_each_once(root, tmp_path
         capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_a_survey_of_another_machine_is_made_anew(root, monkeypatch, tmp_path):
     monkeypatch.setattr("lth_keras.cli.report.DEFAULT", ("float32",))
     folders = (root / "deployment").glob

@@ -58,6 +58,7 @@ def test_the_output_layer_is_the_same():
     assert [name for name, weight in theirs.items() if weight.output] == ["dense_1/kernel"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("source", ["tf_keras", "keras"])
 def test_a_ticket_applies_to_the_other_and_computes_the_same(source, tickets):
     ticket = tickets[source]

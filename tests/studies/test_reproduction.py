@@ -363,6 +363,7 @@ def test_replicates_are_added_to_those_that_are_kept(tmp_path):
     assert "    lth run 0\n    lth run 2\n" in page and "12 trained networks, 4 replicates" in page
 
 
+@pytest.mark.thorough
 def test_the_page_is_what_the_kept_results_say():
     assert (ROOT / "docs" / "reproduction.md").read_text() == reproduction.page(
         ROOT / "studies" / "results")

@@ -132,6 +132,7 @@ def test_pieces_of_any_size_give_the_same_bits(steps, monkeypatch):
     assert same(*(each.train(plan_for(each, steps=15)) for each in trainers()))
 
 
+@pytest.mark.thorough
 def test_weights_are_the_same_bits_and_metrics_equal_to_rounding_whatever_is_validated():
     one, other = (each.train(plan_for(each, validation=np.arange(40, 53), train=np.arange(39)))
                   for each in trainers_of_vectors())
@@ -140,6 +141,7 @@ def test_weights_are_the_same_bits_and_metrics_equal_to_rounding_whatever_is_val
     assert all((one.weights[name] == other.weights[name]).all() for name in one.weights)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("together", short_and_long([4, 5], [5]))
 def test_validation_in_portions_gives_the_same_bits(together, monkeypatch):
     # 16 validation and test and 32 training examples: portions that divide them or do not.
@@ -152,6 +154,7 @@ def test_validation_in_portions_gives_the_same_bits(together, monkeypatch):
         assert one.result[name] == pytest.approx(expected[name], rel=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("resident_mib", [0, 1])
 def test_data_mapped_from_a_file_give_the_same_bits_and_one_compilation_serves_a_search(
         resident_mib, tmp_path, monkeypatch):

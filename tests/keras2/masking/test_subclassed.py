@@ -73,6 +73,7 @@ def test_a_subclassed_model_is_searched_stripped_and_reloaded(kind, jit, tmp_pat
                                   predictions)
 
 
+@pytest.mark.thorough
 def test_a_ticket_of_a_subclassed_model_applies_to_a_fresh_one(tmp_path):
     search = lottery(rounds=1, epochs_per_round=1)
     fit(compiled(lth.prune_low_magnitude(built(subclassed.Everywhere))), search)
