@@ -1,9 +1,6 @@
-"""Data sets whose order depends only on a seed and the number of the epoch.
+"""What `lottery.order` makes of tf.data: data sets with an order of their own for each epoch.
 
-`fit` shuffles arrays, and tf.data reshuffles, with a random state that a new process does not
-have.  Here epoch 7 has the same batches in the same order whether or not epochs 0 to 6 were trained
-in the same process, so that a resumed search continues bit for bit.  tf.data reads the epoch from
-a variable, so nothing is traced again from epoch to epoch.
+tf.data reads the number of the epoch from a variable, so nothing is traced again in the next epoch.
 """
 
 from typing import Any
@@ -16,32 +13,16 @@ from lth_keras.errors import LotteryError
 
 
 class DataOrder:
-    """Makes data sets with a new order in each epoch; a callback has one, `lottery.order`.
+    """Makes tf.data.Datasets with a new order in each epoch; see `search.fit.data_order`.
 
     Args:
       seed: a whole number that determines all orders.
-
-    Example:
-      >>> import numpy as np
-      >>> order = DataOrder(seed=0)
-      >>> data = order.batches(np.arange(6), batch_size=4)
-      >>> epochs = []
-      >>> for number in (0, 1, 0):
-      ...     order.begin(number)
-      ...     epochs.append(np.concatenate(list(data.as_numpy_iterator())).tolist())
-      >>> epochs[0] == epochs[2] != epochs[1], sorted(epochs[1])
-      (True, [0, 1, 2, 3, 4, 5])
     """
 
     def __init__(self, seed: int):
         self._key = int(generator(seed, "data_order").integers(2**62))
         self._epoch = 0
         self._variable: tf.Variable | None = None
-
-    @property
-    def used(self) -> bool:
-        """Whether a data set was made with this order."""
-        return self._variable is not None
 
     def begin(self, epoch: int) -> None:
         """Sets the epoch whose order the next iterations have; the callback calls this in `fit`.

@@ -22,12 +22,11 @@ import tf_keras as keras
 
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.errors import LotteryError
 from lth_keras.keras2 import optimizer_state
 from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.masking.weight_names import masked, named_weights, stored_in
 from lth_keras.search import network
-from lth_keras.search.network import Restored
+from lth_keras.search.network import check_same_variables, Restored
 
 
 # By variable, and not by model.get_weights(): that list holds masks and pruning steps too, so that
@@ -112,14 +111,7 @@ class Snapshot(network.Snapshot):
           LotteryError: if the model has others now.
         """
         found = optimizer_state.variables(model)
-        if [tuple(variable.shape) for variable in found] \
-                != [value.shape for value in self.optimizer]:
-            raise LotteryError(
-                "A model must keep its optimizers and what it trains from theta_k on, or it cannot "
-                f"be rewound. Received: {model.name!r}, which had {len(self.optimizer)} variables "
-                f"beside its weights at step k and has {len(found)} now, or of other shapes. Do "
-                "not compile it again, freeze or unfreeze layers, or make variables within a "
-                "search; begin a new search instead.")
+        check_same_variables(model.name, found, self)
         return found
 
 

@@ -18,7 +18,14 @@ from lth_keras.keras3 import optimizer_state
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3, described, named_weights, prunable_weights
 from lth_keras.search import model_identity
-from lth_keras.search.network import FitStart, Network, Restored, Slots, Snapshot
+from lth_keras.search.network import (
+    check_same_variables,
+    FitStart,
+    Network,
+    Restored,
+    Slots,
+    Snapshot,
+)
 from lth_keras.search.rounds import Rounds
 
 _NOT_ALONE = ("With workdir=, nothing else may restore a fit. Received: a BackupAndRestore beside "
@@ -299,14 +306,7 @@ class PlainNetwork(Network):
 
     def _same_variables(self, snapshot: Snapshot) -> list[Any]:
         found = self._beside_weights()
-        if [tuple(variable.shape) for variable in found] \
-                != [value.shape for value in snapshot.optimizer]:
-            raise LotteryError(
-                "A model must keep its optimizers and what it trains from theta_k on, or it cannot "
-                f"be rewound. Received: {self.model.name!r}, which had {len(snapshot.optimizer)} "
-                f"variables beside its weights at step k and has {len(found)} now, or of other "
-                "shapes. Do not compile it again, freeze or unfreeze layers, or make variables "
-                "within a search; begin a new search instead.")
+        check_same_variables(self.model.name, found, snapshot)
         return found
 
     def _fresh_slots(self) -> list[dict[str, float]]:

@@ -68,6 +68,9 @@ class ModelMasks:
         """Gives the masks to every optimizer of the model that does not have them yet."""
         optimizers = optimizer_state.optimizers(self._model)
         stepping = optimizer_state.stepping(self._model)
+        # One that the model no longer has, since it was compiled again, is let go with its slots.
+        self._attached = {id(optimizer): self._attached[id(optimizer)] for optimizer in stepping
+                          if id(optimizer) in self._attached}
         new = [optimizer for optimizer in stepping if id(optimizer) not in self._attached]
         for optimizer in new:
             attached = self._attached[id(optimizer)] = OptimizerMasks(optimizer, self._weights)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.structure import Structure
+from lth_keras.errors import LotteryError
 from lth_keras.files.engines import engine_of
 
 
@@ -61,6 +62,27 @@ class Snapshot:
     optimizer: list[Array]
     fresh_slots: list[dict[str, float]] = dataclasses.field(default_factory=list)
     counters: list[dict[str, int]] = dataclasses.field(default_factory=list)
+
+
+def check_same_variables(name: str, found: Sequence[Any], snapshot: Snapshot) -> None:
+    """Checks that what training changes beside weights is what a snapshot has the values of.
+
+    Args:
+      name: the model's name.
+      found: the variables as they are now.
+      snapshot: what was captured.
+
+    Raises:
+      LotteryError: if there are others now, or of other shapes.
+    """
+    if [tuple(variable.shape) for variable in found] \
+            != [value.shape for value in snapshot.optimizer]:
+        raise LotteryError(
+            "A model must keep its optimizers and what it trains from theta_k on, or it cannot be "
+            f"rewound. Received: {name!r}, which had {len(snapshot.optimizer)} variables beside "
+            f"its weights at step k and has {len(found)} now, or of other shapes. Do not compile "
+            "it again, freeze or unfreeze layers, or make variables within a search; begin a new "
+            "search instead.")
 
 
 Slots = tuple[dict[tuple[str, str], Array], dict[tuple[str, str], float]]
