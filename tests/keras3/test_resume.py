@@ -1,30 +1,12 @@
 """A search of a Keras 3 model that is killed and goes on from its workdir: the same bits."""
 
-import itertools
-
 import keras
 import networks3 as networks
 import numpy as np
 import pytest
+from dying import Death, Dies
 
 from lth_keras.keras3.weights import named_weights
-
-
-class Death(BaseException):
-    """Stands for the end of the process."""
-
-
-class Dies(keras.callbacks.Callback):
-    """Ends the process, as it were, in a call of one hook."""
-
-    def __init__(self, hook, count):
-        super().__init__()
-        calls = itertools.count(1)
-
-        def die(*arguments, **options):
-            if next(calls) == count:
-                raise Death
-        setattr(self, hook, die)
 
 
 def searched(root, *others):

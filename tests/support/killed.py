@@ -1,37 +1,27 @@
-"""A fit with a workdir that is to be killed, as a process of its own."""
+"""A fit with a workdir that is to be killed, as a process of its own, on any engine.
+
+Nothing here imports a Keras before `main` does: on JAX it is a process of its own that chooses.
+"""
 
 import hashlib
+import importlib
 import os
 import pathlib
-import signal
 
 import numpy as np
-import tf_keras as keras
+from dying import Dies, kill
 
 import lth_keras as lth
+from lth_keras.search.fit.hooks import Hooks
 
+ENGINES = ("tf_keras", "tensorflow", "jax")  # Keras 2, and Keras 3 on each of these backends.
 UNITS, EPOCHS, ROUNDS = 384, 4, 3
 
 
-class Dies(keras.callbacks.Callback):
-    """Kills the process in a call of a hook, or of os.fsync or os.replace, which every file
-    that is written goes through."""
-
-    def __init__(self, moment, count):
-        super().__init__()
-        die = at(count)
-        if moment.startswith("on_"):
-            setattr(self, moment, lambda *arguments, **options: die())
-        else:
-            original = getattr(os, moment)
-            setattr(os, moment, lambda *arguments: die() or original(*arguments))
-
-
-class Begun(keras.callbacks.Callback):
+class Begun(Hooks):
     """Says when training begins."""
 
     def __init__(self, say):
-        super().__init__()
         self._say = say
 
     def on_train_batch_end(self, batch, logs=None):
@@ -40,24 +30,26 @@ class Begun(keras.callbacks.Callback):
             self._say = None
 
 
-def at(count):
-    """A function that kills the process when it is called for the last of so many times."""
-    left = [count]
+def keras_of(engine):
+    """The Keras of an engine; its backend is chosen when it is imported first."""
+    if engine == "tf_keras":
+        keras = importlib.import_module("tf_keras")
+        keras.backend.experimental.enable_tf_random_generator()
+        return keras
+    os.environ["KERAS_BACKEND"] = engine
+    keras = importlib.import_module("keras")
+    assert keras.backend.backend() == engine
+    return keras
 
-    def die():
-        left[0] -= 1
-        if not left[0]:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return die
 
-
-def network():
+def network(keras):
     layers = keras.layers
     keras.utils.set_random_seed(1)
-    keras.backend.experimental.enable_tf_random_generator()
-    model = lth.prune_low_magnitude(keras.Sequential([
+    model = keras.Sequential([
         layers.Input((12,)), layers.Dense(UNITS, "relu"), layers.BatchNormalization(),
-        layers.Dropout(0.2), layers.Dense(UNITS, "relu"), layers.Dense(2)]))
+        layers.Dropout(0.2), layers.Dense(UNITS, "relu"), layers.Dense(2)])
+    if keras.__name__ == "tf_keras":
+        model = lth.prune_low_magnitude(model)
     rate = keras.optimizers.schedules.ExponentialDecay(0.003, 20, 0.9)
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), "mse", metrics=["mae"])
     return model
@@ -67,12 +59,13 @@ def digest(arrays):
     return hashlib.sha256(b"".join(np.asarray(array).tobytes() for array in arrays)).hexdigest()
 
 
-def search(workdir, *others):
+def search(engine, workdir, *others):
     """Searches to the end; returns what came of it, without times."""
+    keras = keras_of(engine)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(96, 12)).astype(np.float32)
     y = np.tanh(x @ rng.normal(size=(12, 2))).astype(np.float32)
-    model = network()
+    model = network(keras)
     stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
     lottery = lth.LotteryTicketCallback(
         rounds=ROUNDS, epochs_per_round=EPOCHS, fraction=0.3, rewind_step=7, check=True,
@@ -85,9 +78,10 @@ def search(workdir, *others):
             "results": lottery.results.drop(columns="seconds").to_csv(),
             "history": history.history, "epochs": history.epoch,
             "weights": digest(model.get_weights()),
-            "optimizer": digest(variable.numpy() for variable in model.optimizer.variables)}
+            "optimizer": digest(map(np.asarray, model.optimizer.variables))}
 
 
-def main(pipe, workdir, *moment):
+def main(pipe, engine, workdir, *moment):
     """A process: says "begun" when training begins, and in the end what the search came to."""
-    pipe.send(search(workdir, Begun(pipe.send), *([Dies(*moment)] if moment else [])))
+    others = [Dies(*moment, kill)] if moment else []
+    pipe.send(search(engine, workdir, Begun(pipe.send), *others))

@@ -2,7 +2,8 @@
 
 import devices
 import tf_keras as keras
-from resumed_fits import Dies, Fits, Logs, tickets
+from dying import Dies
+from resumed_fits import Fits, Logs, tickets
 
 
 def main(folder, ways):

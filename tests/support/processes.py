@@ -1,14 +1,15 @@
-"""Processes made from one that has imported TensorFlow and no more: each begins in a moment."""
+"""Processes made from one that has imported TensorFlow and no more, or nothing at all."""
 
 import multiprocessing
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["killed", "devices"])  # Which import all that their tests need.
+PROCESSES.set_forkserver_preload(["tf_keras", "killed", "devices"])  # All that their tests need.
+FRESH = multiprocessing.get_context("spawn")  # It takes seconds, and may choose Keras' backend.
 
 
-def started(function, *arguments):
+def started(function, *arguments, fresh=False):
     """A process that calls a function of a module, and ends with exit code 0 if that returns."""
-    process = PROCESSES.Process(target=function, args=arguments)
+    process = (FRESH if fresh else PROCESSES).Process(target=function, args=arguments)
     process.start()
     return process
 

@@ -1,10 +1,9 @@
 """Fits of one small model that are killed in a hook and go on from their workdir."""
 
-import itertools
-
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from dying import Death
 from networks import BATCH, compiled, STEPS, X, Y
 from tf_keras.src.backend import RandomGenerator
 
@@ -15,23 +14,6 @@ from lth_keras.keras2.rewinding import Snapshot
 
 layers = keras.layers
 callbacks = keras.callbacks
-
-
-class Death(BaseException):
-    """Stands for the end of the process."""
-
-
-class Dies(callbacks.Callback):
-    """Ends the process, as it were, in a call of one hook."""
-
-    def __init__(self, hook, count):
-        super().__init__()
-        calls = itertools.count(1)
-
-        def die(*arguments, **options):
-            if next(calls) == count:
-                raise Death
-        setattr(self, hook, die)
 
 
 def network():

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from dying import Death, Dies
 from fits import short_and_long
 from networks import compiled, STEPS, X, Y
-from resumed_fits import Death, Dies, Fits, Logs, network, tickets
+from resumed_fits import Fits, Logs, network, tickets
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError, WorkdirError

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from accumulating import BATCH, MODELS, X, Y
+from dying import Death, Dies
 from fits import short_and_long
-from resumed_fits import Death, Dies
 
 import lth_keras as lth
 from lth_keras.files.ticket import Ticket

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
+from dying import Death, Dies
 from fits import short_and_long
-from resumed_fits import Death, Dies
 
 import lth_keras as lth
 from lth_keras.keras2 import optimizer_state

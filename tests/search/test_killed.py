@@ -1,4 +1,4 @@
-"""Processes killed by SIGKILL, and what the next one makes of what they left."""
+"""Processes killed by SIGKILL, and what the next one makes of what they left, on every engine."""
 
 import pathlib
 import random
@@ -17,9 +17,11 @@ KILLS = 30  # For each seed of the long form.
 class Fit:
     """A process that searches in a workdir, killed by itself at a moment if one is given."""
 
-    def __init__(self, workdir, *moment):
+    def __init__(self, engine, workdir, *moment):
         self.pipe, theirs = PROCESSES.Pipe(duplex=False)
-        self.process = started(killed.main, theirs, workdir, *moment)
+        # The process that others are made from has Keras 3 on TensorFlow.
+        self.process = started(killed.main, theirs, engine, workdir, *moment,
+                               fresh=engine == "jax")
         theirs.close()
 
     def hear(self):
@@ -43,44 +45,52 @@ def unfinished(workdir):
     return list(pathlib.Path(workdir).rglob(".*.safetensors.*"))
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("killed")
+@pytest.fixture(scope="module", params=killed.ENGINES)
+def engine(request):
+    pytest.importorskip(request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def never_killed(folder):
+def folder(engine, tmp_path_factory):
+    return tmp_path_factory.mktemp(f"killed_{engine}")
+
+
+@pytest.fixture(scope="module")
+def never_killed(engine, folder):
     """What a search comes to that was never killed."""
-    return Fit(folder / "whole").end()
+    return Fit(engine, folder / "whole").end()
 
 
-def test_a_search_that_is_killed_ends_in_the_same_bits(folder, never_killed):
+def test_a_search_that_is_killed_ends_in_the_same_bits(engine, folder, never_killed):
     workdir = folder / "killed"
     # When theta_k and its ticket are saved and the state is not.
-    assert Fit(workdir, "replace", 5).end() is None
+    assert Fit(engine, workdir, "replace", 5).end() is None
     assert len(unfinished(workdir)) == 1
     assert (workdir / "level_00" / "ticket.safetensors").exists()
-    assert Fit(workdir).end() == never_killed
+    assert Fit(engine, workdir).end() == never_killed
     assert not unfinished(workdir)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_search_that_is_killed_at_any_moment_ends_in_the_same_bits(folder, never_killed, seed):
+def test_a_search_that_is_killed_at_any_moment_ends_in_the_same_bits(
+        engine, folder, never_killed, seed):
     draw, kills, writing, searches = random.Random(seed), 0, 0, 0
     while kills < KILLS:
         workdir, result = folder / f"random_{seed}_{searches}", None
         while result is None:
-            fit = Fit(workdir)
+            fit = Fit(engine, workdir)
             kill_at_random(fit, workdir, draw)
             result = fit.end()
             if result is None:
                 kills += 1
                 writing += bool(unfinished(workdir))
-                print(f"{kills} kills, {writing} while a file was being written", flush=True)
+                print(f"{engine}: {kills} kills, {writing} while a file was being written",
+                      flush=True)
         assert result == never_killed
         searches += 1
-        print(f"{searches} searches ended in the bits of one never killed", flush=True)
+        print(f"{engine}: {searches} searches ended in the bits of one never killed", flush=True)
     assert writing >= KILLS / 10
 
 
