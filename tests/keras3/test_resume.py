@@ -40,3 +40,17 @@ def test_a_search_that_is_killed_ends_in_the_same_bits(hook, count, whole, tmp_p
 
 def test_a_workdir_changes_nothing(whole):
     assert searched(None) == whole
+
+
+def test_a_search_that_ended_before_its_last_epoch_is_finished_and_its_model_trains_on(tmp_path):
+    def fitted():
+        model, x, y = networks.compiled("convolutional")
+        stopping = keras.callbacks.EarlyStopping("loss", min_delta=100, patience=1)
+        search = networks.lottery(workdir=tmp_path, epochs_per_round=4, round_callbacks=[stopping])
+        return model, networks.fit(model, x, y, search).history["loss"], search.results.epochs
+    _, losses, epochs = fitted()
+    assert len(losses) == 6 and epochs.tolist() == [2, 2, 2]  # Of twelve epochs.
+    model, again, epochs = fitted()
+    assert again == losses and epochs.tolist() == [2, 2, 2]
+    _, x, y = networks.compiled("convolutional")
+    assert model.fit(x, y, epochs=2, verbose=0).epoch == [0, 1]

@@ -32,6 +32,7 @@ class Checkpointer:
       root: the workdir.
       network: the model, ready for a search.
       settings: the settings of the search, as JSON values by name.
+      rounds: how many rounds the whole search has.
       last_epoch: the `epochs` of this fit.
 
     Raises:
@@ -39,7 +40,8 @@ class Checkpointer:
       WorkdirError: if the workdir cannot be used, is damaged or holds another search.
     """
 
-    def __init__(self, root: Any, network: Network, settings: Mapping[str, Any], last_epoch: int):
+    def __init__(self, root: Any, network: Network, settings: Mapping[str, Any], rounds: int,
+                 last_epoch: int):
         self._network = network
         self._last_epoch = last_epoch
         self._workdir = Workdir(root, {**settings, **network.identity()})
@@ -53,9 +55,10 @@ class Checkpointer:
             if self.epoch is not None and self.epoch > last_epoch:
                 raise self._foreign(f"its epoch must be one of this fit's {last_epoch}")
             self._saved = self.epoch
-            self._finished = False
+            found = self._found and Round.from_dict(self._found.round)
+            self._finished = bool(found and found.over and found.level == rounds)
             self._warned = False
-            network.hold_start(self)
+            network.hold_start(self)  # It may ask for the first epoch at once.
         except BaseException:
             self._workdir.close()
             raise
@@ -69,13 +72,12 @@ class Checkpointer:
         """The next epoch of the search in the workdir, or None if there is none."""
         return None if self._found is None else self._found.epoch
 
-    def restore(self, search: Search, inner: RoundCallbacks, rounds: int) -> Progress:
+    def restore(self, search: Search, inner: RoundCallbacks) -> Progress:
         """Restores the search in the workdir.
 
         Args:
           search: a new search of the model, without theta_k.
           inner: the round callbacks, after their `on_train_begin`.
-          rounds: how many rounds the whole search has.
 
         Returns:
           How far the search has come.
@@ -104,10 +106,8 @@ class Checkpointer:
                          masks={name: ticket.masks[name] for name in network.prunable})
                          for ticket in state.tickets])
         inner.restore(state.callbacks)
-        record = Round.from_dict(state.round)
-        self._finished = record.over and record.level == rounds
-        return Progress(record, list(state.rows), [Restored(**item) for item in state.restored],
-                        state.first_epoch)
+        return Progress(Round.from_dict(state.round), list(state.rows),
+                        [Restored(**item) for item in state.restored], state.first_epoch)
 
     def says(self, ordered: bool) -> str:
         """Says in a line where the search continues, and whether its bits will be the same.
@@ -183,6 +183,7 @@ class Checkpointer:
     def finish(self, rows: list[dict[str, Any]]) -> None:
         """Waits until the last save is written, writes results.csv and releases the workdir."""
         self.begin()  # If the search was finished, no epoch has begun.
+        self._network.release_start(self)
         self._workdir.finish(rows)
 
     def close(self) -> None:

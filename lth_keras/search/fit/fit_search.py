@@ -95,7 +95,8 @@ class FitSearch:
         self._settings, self._model, self._params, self._order = settings, model, params, order
         self._schedule = settings.schedule
         self._checkpointer = None if settings.workdir is None else \
-            Checkpointer(settings.workdir, self._network, settings.identity, params["epochs"])
+            Checkpointer(settings.workdir, self._network, settings.identity,
+                         self._schedule.rounds, params["epochs"])
         self._batches = 0  # Batches of this epoch so far.
         self._next_epoch: int | None = None  # None until an epoch has ended.
         self._first_of_fit = True  # Whether the next epoch is the first of its fit.
@@ -123,8 +124,7 @@ class FitSearch:
             "epochs": self._schedule.epochs_per_round or self._params["epochs"]}))
         self._inner.on_train_begin()
         if self._checkpointer is not None and found is not None:
-            self.progress = self._checkpointer.restore(self.search, self._inner,
-                                                       self._schedule.rounds)
+            self.progress = self._checkpointer.restore(self.search, self._inner)
             if settings.rewind_step == 0 and not self.search.has_theta:
                 self.search.take_theta()
             self._say(f"{settings.workdir}: {self._checkpointer.says(self._order.used)}")
