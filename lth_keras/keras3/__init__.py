@@ -11,8 +11,10 @@ Read in this order:
 3. `model_masks`: the masks of a model, in all its optimizers, also when it is compiled again.
 4. `optimizer_state`: the optimizers that a model holds, and all that they change.
 5. `data_order`: what `lottery.order` makes where TensorFlow is not installed.
-6. `engine`: a model as `search.network.Network`; `lth.Ticket.apply` and `lth.keep_sparse`.
+6. `loss_gradient`: the gradient of the loss over given data, which some criteria need.
+7. `engine`: a model as `search.network.Network`; `lth.Ticket.apply` and `lth.keep_sparse`.
 
 This package imports `core`, `files` and `search`; never `experiments`, nor the engine of another
-Keras, nor TensorFlow, JAX or torch: what it computes goes through Keras.
+Keras.  What it computes goes through Keras, on whatever backend that has; only gradients of a loss
+need the backend itself.
 """

@@ -1,6 +1,7 @@
 """The engine for Keras 3: an ordinary model as `search.network.Network`, and tickets for it."""
 
 import importlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError, TicketError
 from lth_keras.files.ticket import check_fits, Ticket
-from lth_keras.keras3 import optimizer_state
+from lth_keras.keras3 import loss_gradient, optimizer_state
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3, described, named_weights, prunable_weights
 from lth_keras.search import model_identity
@@ -236,8 +237,15 @@ class PlainNetwork(Network):
                 "begins, and assign nothing to its kernels in train_step or in other callbacks.")
 
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
-        raise LotteryError("A criterion that needs a gradient is not supported for Keras 3 models "
-                           "yet. Received: scoring_data. Use criterion='magnitude'.")
+        batches = loss_gradient.batches(scoring_data)
+        gradient = loss_gradient.LossGradient(self.model, self._weights)
+
+        def mean(data: Iterable[Any]) -> dict[str, Array]:
+            # A pruned weight gets no gradient, here as in training.
+            self._sync()
+            return mask_arrays.apply(gradient.mean(data), self.masks())
+        mean(itertools.islice(batches, 1))  # An error here comes before hours of training.
+        return lambda: mean(batches)
 
     # One `fit`.
 

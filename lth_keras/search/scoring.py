@@ -1,11 +1,18 @@
 """Data for criteria that need a gradient of the loss, such as "taylor"."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lth_keras.core import criteria
+from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 
+TOGETHER = 256  # Examples in a batch, if arrays are given.
+# Loss scales for float16, tried until all gradients are finite: without a scale small gradients
+# become 0, and with too large a scale large ones become infinite.
+HALF_PRECISION_SCALES = (2.0**12, 2.0**6, 1.0)
 NEEDS = ("gradient", "initial_gradient")  # The needs of a criterion that scoring data can meet.
 
 
@@ -33,3 +40,61 @@ def check_used(criterion: criteria.CriterionLike, scoring_data: Any) -> None:
         raise LotteryError("scoring_data may be given only for criteria that need a gradient, such "
                            f"as \"taylor\". Received: scoring_data with criterion={found.name!r}. "
                            "Leave it out.")
+
+
+def check_finite(repeats_forever: bool) -> None:
+    """Raises LotteryError if a data set of scoring data never ends."""
+    if repeats_forever:
+        raise LotteryError("scoring_data must be finite, since all of it is used in every "
+                           "round. Received: a data set that repeats forever. Limit it with "
+                           "dataset.take(batches).")
+
+
+def mean_gradient(names: Collection[str], batches: Iterable[tuple[int, Callable[[float], Arrays]]],
+                  scales: Sequence[float] = (1.0,)) -> dict[str, Array]:
+    """The mean of the gradients of a loss over batches of examples.
+
+    Args:
+      names: the names of the weights.
+      batches: for each batch its number of examples, and a function from a loss scale to weight
+        name -> gradient of the batch's scaled loss; without the weights that the loss does not
+        depend on.
+      scales: loss scales to try in turn, until all gradients of a batch are finite.
+
+    Returns:
+      Weight name -> array of the weight's shape, float64.
+
+    Raises:
+      LotteryError: if the loss does not depend on a weight, or there are no examples.
+
+    Example:
+      >>> one, three = ({"w": np.array([value])} for value in (1.0, 3.0))
+      >>> mean_gradient(["w"], [(3, lambda scale: one), (1, lambda scale: three)])
+      {'w': array([1.5])}
+    """
+    totals: dict[str, Any] = dict.fromkeys(names, 0.0)
+    examples = 0
+    for count, gradient in batches:
+        examples += count
+        for name, value in _unscaled(names, gradient, scales).items():
+            totals[name] = totals[name] + count * value
+    if not examples:
+        raise LotteryError("scoring_data must hold at least one example. Received: none.")
+    return {name: total / examples for name, total in totals.items()}
+
+
+def _unscaled(names: Collection[str], gradient: Callable[[float], Arrays],
+              scales: Sequence[float]) -> Mapping[str, Array]:
+    # The largest scale first: most batches need no second attempt.
+    for scale in scales:
+        found = {name: np.asarray(value, np.float64) / scale
+                 for name, value in gradient(scale).items()}
+        if all(np.isfinite(value).all() for value in found.values()):
+            break
+    missed = [name for name in names if name not in found]
+    if missed:
+        raise LotteryError("A criterion that needs a gradient needs a compiled loss that "
+                           "depends on every prunable weight. Received: a loss that does not "
+                           f"depend on {', '.join(missed)}. Compile the model with "
+                           "loss=....")
+    return found

@@ -55,7 +55,8 @@ class Search:
       rounds: the number of rounds, >= 1. It matters only if the model was wrapped with
         `sparsity_m_by_n=(m, n)`: every round then prunes m / rounds of every n weights.
       scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
-        finite tf.data.Dataset of such batches.  All of it is used at the end of every round.
+        finite tf.data.Dataset of such batches; for a Keras 3 model also a keras.utils.PyDataset or
+        a torch DataLoader.  All of it is used at the end of every round.
       include, exclude, structure: for a Keras 3 model, what to prune of it, as
         `lth.prune_low_magnitude` takes them for one of tf_keras.
 

@@ -252,10 +252,3 @@ def test_early_stopping_ends_a_round_and_not_the_search():
         keras.callbacks.EarlyStopping("loss", patience=0, min_delta=100)])
     networks.fit(model, x, y, search)
     assert search.results.epochs.tolist() == [2, 2, 2]
-
-
-def test_criteria_that_need_a_gradient_are_refused_before_training():
-    model, x, y = networks.compiled("convolutional")
-    with pytest.raises(LotteryError, match="not supported for Keras 3 models yet"):
-        networks.fit(model, x, y, networks.lottery(criterion="taylor", scoring_data=(x, y)))
-    assert int(keras.ops.convert_to_numpy(model.optimizer.iterations)) == 0

@@ -71,7 +71,8 @@ class LotteryTicketCallback(Hooks):
         fit is killed, running the same script again resumes it.  The result is the same bit for
         bit if the order of the data depends only on seed and epoch; see docs/resuming.md.
       scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
-        finite tf.data.Dataset of such batches, such as a part of the training data.
+        finite tf.data.Dataset of such batches, such as a part of the training data; for a Keras 3
+        model also a keras.utils.PyDataset or a torch DataLoader.
       include, exclude: for a Keras 3 model, names, types or functions of layers to prune although
         they are left out by default, and to keep dense.  A model of tf_keras is told so when it
         is wrapped.
