@@ -1,5 +1,6 @@
 """What the documents say runs: their programs, their commands, their links, their counts."""
 
+import os
 import pathlib
 import re
 import shlex
@@ -58,6 +59,22 @@ def test_the_guides_program_runs(tmp_path, monkeypatch, capsys):
     run_as_one_program("docs/guide.md", tmp_path, monkeypatch)
     said = capsys.readouterr().out
     assert "level 2, density 0.36, loss " in said and "[1.0, 0.8, 0.64" in said
+
+
+@pytest.mark.thorough
+def test_the_guides_loop_on_jax_runs_and_is_compiled_once():
+    pytest.importorskip("jax")
+    program, = blocks("docs/guide.md", "py")  # Not "python": it is a program of its own.
+    counted = program.replace("def loss_of(", "traces = []\n\n\ndef loss_of(").replace(
+        "    outputs, others = ", "    traces.append(search.level)\n    outputs, others = ")
+    shows = "assert set(traces) == {0}, traces\nprint([int((weight == 0).sum()) for weight in " \
+            "search.network.prunable_weights().values()])\n"
+    done = subprocess.run([sys.executable, "-c", counted + shows], capture_output=True, text=True,
+                          check=False, env={**os.environ, "KERAS_BACKEND": "jax",
+                                            "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "level 2, density 0.36, loss 0." in done.stdout
+    assert done.stdout.splitlines()[-1] == "[4096, 640]"
 
 
 @pytest.mark.long

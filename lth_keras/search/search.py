@@ -219,7 +219,7 @@ class Search:
         self.check_finite()
         final, theta = self.network.prunable_weights(), self._theta.weights
         self.network.check_trained(final, self.masks)
-        self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks))
+        self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks), self.level)
         # A generator for each level, so that a resumed search draws what it would have drawn.
         rng = generator(self._seed, "criterion", level=self.level)
         before = self.masks

@@ -5,6 +5,7 @@ the model, or weights were trained past their masks, the next round would silent
 training that it should repeat.  So each of these is an error, as early as it can be noticed.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -79,20 +80,31 @@ class TrainingChecks:
                 "self.dense = lth.prune_low_magnitude(keras.layers.Dense(8)); if the loss does not "
                 "depend on it, leave it dense: prune_low_magnitude(model, exclude=...).")
 
-    def optimizer_is_known(self, final: Arrays, start: Arrays) -> None:
+    def optimizer_is_known(self, final: Arrays, start: Arrays, level: int = 0) -> None:
         """Checks, at the end of a round, that an optimizer that the search rewinds trained it.
+
+        Warns if nothing has trained it since the last rewinding.
 
         Args:
           final: the prunable weights at the end of the round.
           start: the prunable weights at its beginning.
+          level: the level of the round.
 
         Raises:
           LotteryError: if weights have changed, but no known optimizer has taken a step.
         """
         moved = [name for name, value in final.items() if np.any(value != start[name])]
-        if moved and self._network.iterations() == self._iterations:
+        if self._network.iterations() != self._iterations:
+            return
+        if moved:
             raise LotteryError(
                 "A search must know the optimizer that trains, or it cannot rewind it. Received: "
                 f"weights that have moved ({', '.join(moved[:2])}), and no step of the model's "
                 "optimizers. Compile the model with the optimizer, or hold it in an attribute of "
                 "the model, before the search begins.")
+        if level:  # Level 0 may well be pruned at initialisation.
+            warnings.warn(
+                f"Nothing has trained the model at level {level}: its weights and its optimizer's "
+                "steps are as they were when the level began. If your loop holds variables as "
+                "values, as with stateless_apply, assign them to the model before it is pruned.",
+                stacklevel=4)
