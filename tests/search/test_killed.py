@@ -36,7 +36,8 @@ class Fit:
         said = self.hear()
         said = self.hear() if said == "begun" else said
         self.process.join()
-        assert self.process.exitcode == (0 if said else -signal.SIGKILL)
+        # Killed after its last word, it has searched to the end all the same.
+        assert self.process.exitcode == -signal.SIGKILL or (said and self.process.exitcode == 0)
         return said
 
 
