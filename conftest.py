@@ -39,7 +39,7 @@ def tiny_network():
     """The network "tiny", known by name to a module's tests."""
     import small
 
-    from lth_keras.experiments.training import models
+    from lth_keras.experiments.training.networks import NETWORKS
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.NETWORKS, "tiny", small.tiny)
+        patch.setitem(NETWORKS, "tiny", small.tiny)
         yield

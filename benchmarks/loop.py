@@ -11,9 +11,10 @@ from benchmarks.timing import milliseconds, Stopwatch, WARM_UP
 from lth_keras import prune_low_magnitude
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.training import models
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.trainer import Trainer, TrainingSpec
+from lth_keras.experiments.training.spec import TrainingSpec
+from lth_keras.experiments.training_keras2 import models
+from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.keras2.masking.weight_names import masked
 
 

@@ -15,7 +15,7 @@ import tf_keras as keras
 import lth_keras as lth
 from benchmarks.loop import config
 from benchmarks.task import BATCH, Job
-from lth_keras.experiments.training import models
+from lth_keras.experiments.training_keras2 import models
 
 EPOCHS = 6  # Two rounds of three.
 PAIRS = 5

@@ -22,8 +22,9 @@ import lth_keras as lth
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import StartingPoint
-from lth_keras.experiments.training import datasets, models
-from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training import datasets
+from lth_keras.experiments.training_keras2 import models
+from lth_keras.experiments.training_keras2.engine import round_runner
 
 layers = keras.layers
 TOLERANCE = 1e-3  # Of logits: the largest difference to what Keras predicts.
@@ -34,7 +35,7 @@ def lenet(structure: str, fraction: str, rounds: str, steps: str) -> tuple[Any, 
     """LeNet-300-100 searched and trained on MNIST, without wrappers; density and accuracy."""
     config = presets.get("lenet_300_100").replace(
         structure=structure, rounds=rounds, steps=steps, fraction=fraction.replace("/", ","))
-    runner, start = RoundRunner(config, datasets.load("mnist")), StartingPoint()
+    runner, start = round_runner(config, datasets.load("mnist")), StartingPoint()
     for level in range(config.rounds + 1):
         outcome = runner.train(Training(0, level), start)
         start = StartingPoint(outcome.following)

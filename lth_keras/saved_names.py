@@ -20,8 +20,8 @@ HOMES = {
     "MaskedLayer": "keras2.masking.masked_layer",
     "LotteryTicketSchedule": "keras2.masking.schedule",
     "GatherFeatures": "deployment.compaction.gather_layer",
-    "Rate": "experiments.training.optimizers",
-    "CoupledSGD": "experiments.training.optimizers",
+    "Rate": "experiments.training_keras2.optimizers",
+    "CoupledSGD": "experiments.training_keras2.optimizers",
     "WrappedModel": "keras2.masking.saving",
 }
 # Version 0.1.0 wrote other names: of one class, and of the modules.

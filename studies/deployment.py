@@ -80,7 +80,7 @@ def export(results: pathlib.Path, name: str) -> None:
     from lth_keras.deployment.export import export
     keras.utils.set_random_seed(0)
     shape = (28, 28) if name.startswith("lenet") else (32, 32, 3)
-    model = networks.get(name)(shape, 10)
+    model = networks.get(name)(shape, 10, keras=keras)
     for variable in model.trainable_weights:
         if len(variable.shape) > 1:
             values = variable.numpy()

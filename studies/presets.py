@@ -55,12 +55,12 @@ def shortened(config: Config, steps: int) -> Config:
 
 def train(config: Config, steps: int) -> pd.DataFrame:
     """The rows of a short run: of its dense network, and of the ticket of level 1."""
-    from lth_keras.experiments.training.round_runner import RoundRunner
+    from lth_keras.experiments.training_keras2.engine import round_runner
     whole, short = datasets.load(config.dataset), shortened(config, steps)
     some = datasets.Data(*(part[:EXAMPLES["train"]] for part in (whole.x_train, whole.y_train)),
                      *(part[:EXAMPLES["test"]] for part in (whole.x_test, whole.y_test)),
                      whole.classes)
-    lab, start, rows = RoundRunner(short, some), StartingPoint(), []
+    lab, start, rows = round_runner(short, some), StartingPoint(), []
     for level in range(2):
         outcome = lab.train(Training(0, level), start)
         trained = outcome.trained

@@ -17,7 +17,7 @@ import tf_keras as keras
 import lth_keras
 from lth_keras import saved_names
 from lth_keras.deployment.compaction.gather_layer import GatherFeatures
-from lth_keras.experiments.training.optimizers import CoupledSGD, Rate
+from lth_keras.experiments.training_keras2.optimizers import CoupledSGD, Rate
 
 pytestmark = pytest.mark.thorough
 

@@ -31,7 +31,8 @@ BEST = "best"
 
 def run(preset: "str | Config", *, scale: float | None = None,
         workdir: "str | os.PathLike[str] | None" = None, jobs: int | None = None,
-        threads: int | None = None, backend: str = "loky", distribute: str = "none",
+        threads: int | None = None, together: int | None = None, backend: str = "loky",
+        distribute: str = "none",
         data_dir: str | None = None, resident_mib: int = Placement.resident_mib,
         on_divergence: str = "stop", repair: bool = False, verbose: int = 1,
         **settings: Any) -> "FinishedRun":
@@ -49,10 +50,13 @@ def run(preset: "str | Config", *, scale: float | None = None,
       jobs: how many networks to train at the same time, each in its own process, >= 1. Defaults to
         the number of cores.
       threads: CPU threads of each process, >= 1, or 0 for all cores. Defaults to 1.
+      together: how many networks each process trains at the same time, as one program, >= 1: with
+        engine="keras" on JAX. By default one on a CPU; on a GPU or TPU one for each replicate, or
+        as many as fit into its memory.
       backend: "loky" for processes on this machine, "ray" or "dask" for a cluster.
       distribute: the devices that train one network: "none" (the first device), "mirrored" (all
         GPUs) or "tpu".
-      data_dir: folder of tensorflow-datasets.
+      data_dir: folder of tensorflow-datasets, or a file that `lth data prepare` wrote.
       resident_mib: training data larger than this many MiB are streamed to the device.
       on_divergence: what to do if a loss or weights become NaN or infinite: "stop", or "continue"
         with the trainings that do not depend on it.
@@ -88,11 +92,11 @@ def run(preset: "str | Config", *, scale: float | None = None,
     config = (config if scale is None else config.scaled(scale)).replace(**settings)
     alone = distribute != "none"  # One training uses all devices, so there is one process.
     for name, value, least in (("jobs", jobs, 1), ("threads", threads, 0),
-                               ("resident_mib", resident_mib, 0)):
+                               ("together", together, 1), ("resident_mib", resident_mib, 0)):
         if value is not None and (type(value) is not int or value < least):
             raise LotteryError(f"{name} must be a whole number >= {least}. Received: {value!r}.")
     placement = Placement(data_dir, distribute, threads if threads is not None else 0 if alone
-                          else 1, resident_mib)
+                          else 1, resident_mib, together)
     options = RunOptions(placement, jobs if jobs is not None else 1 if alone else None, backend,
                          on_divergence, repair, again="the same call with this workdir")
     root = pathlib.Path(tempfile.mkdtemp(prefix="lth_run_") if workdir is None else workdir)

@@ -3,7 +3,7 @@
 Read in this order:
 
 1. `main`: the parser, the commands and the exit codes.
-2. `run`, `report`, `analyse`, `export`: one module for each command, with its flags.
+2. `run`, `report`, `analyse`, `export`, `data`: one module for each command, with its flags.
 3. `listing`: the lists that `lth presets` and `lth run --help` print.
 4. `flags`: converts and checks the values of flags.
 

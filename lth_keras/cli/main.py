@@ -16,7 +16,7 @@ from absl.flags import argparse_flags
 from rich.console import Console
 
 from lth_keras.arguments import meant
-from lth_keras.cli import analyse, export, report, run
+from lth_keras.cli import analyse, data, export, report, run
 from lth_keras.cli.listing import run_help, show_presets
 from lth_keras.errors import DivergedError, LotteryError
 
@@ -64,6 +64,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
                               "table, CSV files and a figure.", epilog=analyse.HELP))
     export.add_flags(command("export", "Exports a ticket's trained network to Keras, SavedModel "
                              "and TF Lite files, and checks every file.", epilog=export.HELP))
+    data.add_flags(command("data", "Writes a data set to one file, for machines without "
+                           "TensorFlow.", epilog=data.HELP))
     command("presets", "Lists the presets, their sizes and how many steps they train.")
     return top, commands.choices
 
@@ -93,6 +95,8 @@ def _main(arguments: argparse.Namespace) -> int:
             report.run(arguments, console)
         elif arguments.command == "export":
             return export.run(arguments, console)
+        elif arguments.command == "data":
+            data.run(arguments, console)
         elif arguments.command == "analyse":
             analyse.run(arguments, console)
         else:

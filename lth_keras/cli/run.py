@@ -20,7 +20,8 @@ from lth_keras.reports import report
 _Default = TypeVar("_Default", bound=int | None)
 
 # The settings that have a flag of their own; --set takes all settings.
-_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches", "margin")
+_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches", "margin",
+          "engine")
 
 
 def add_flags(run: argparse.ArgumentParser) -> None:
@@ -34,13 +35,18 @@ def add_flags(run: argparse.ArgumentParser) -> None:
                                      "(default: 1)")
     run.add_argument("--workdir", help="folder for the results (default: "
                                        "runs/PRESET-FINGERPRINT)")
-    run.add_argument("--data_dir", help="folder of tensorflow-datasets (default: "
-                                        "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
+    run.add_argument("--data_dir", help="folder of tensorflow-datasets, or a file that `lth "
+                                        "data prepare` wrote (default: $TFDS_DATA_DIR, or "
+                                        "~/tensorflow_datasets)")
     run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
                      help="change any setting listed below; may be given several times")
     run.add_argument("--jobs", help="how many networks to train at the same time, each in its own "
                                     "process (default: the number of cores or cluster workers; 1 "
-                                    "with --distribute)")
+                                    "with --distribute, and with --engine keras on JAX if there is "
+                                    "a GPU or TPU)")
+    run.add_argument("--together", help="how many networks each process trains at the same time, "
+                     "as one program: with --engine keras on JAX (default: on a GPU or TPU the "
+                     "number of replicates, or as many as fit into its memory; 1 elsewhere)")
     run.add_argument("--threads", help="CPU threads of each process; 0 for all cores (default: 1; "
                                        "all cores with --distribute)")
     run.add_argument("--backend", default="loky", help="where the processes run: loky for this "
@@ -75,7 +81,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)
     placement = Placement(arguments.data_dir, distribute,
                           _whole(arguments, "threads", 0, default=0 if alone else 1),
-                          _whole(arguments, "resident_mib", 0, default=Placement.resident_mib))
+                          _whole(arguments, "resident_mib", 0, default=Placement.resident_mib),
+                          _whole(arguments, "together", 1, default=None))
     options = RunOptions(placement, jobs, flags.choice("backend", arguments.backend,
                                                        (*clusters.BACKENDS,)),
                          flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),

@@ -53,7 +53,7 @@ class TrainedNetwork:
           data: the data set of the run, which determines the shapes of input and output.
         """
         # Imported here: `lth export --help` and the checks of arguments load no TensorFlow.
-        from lth_keras.experiments.training import models
+        from lth_keras.experiments.training_keras2 import models
         from lth_keras.keras2.masking.weight_names import named_weights
         model = models.build(self.config, data.input_shape, data.classes)
         for name, variable in named_weights(model).items():
@@ -183,9 +183,9 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
         return _source(config, training, contents, path)
     say(f"{path} holds the weights before training. Training it first, for {config.steps:,} "
         f"step{'s'[:config.steps != 1]} with the settings of {config.preset}.")
-    from lth_keras.experiments.training.round_runner import RoundRunner
+    from lth_keras.experiments.training_keras2.engine import round_runner
     # The run itself may have been told to keep no trained weights.
-    trained = RoundRunner(config.replace(keep_trained="tickets"), data(config)).train(
+    trained = round_runner(config.replace(keep_trained="tickets"), data(config)).train(
         training, StartingPoint(contents)).trained
     if trained is None:
         raise LotteryError("A network to export must have finite weights. Received: "

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.pools import environment, LocalPool, Pool, translated
+from lth_keras.experiments.pools import LocalPool, Pool, translated
 
 _TIMEOUT = 10  # Seconds to wait for a cluster to accept a connection.
 
@@ -39,7 +39,7 @@ class Ray(Pool):
     def _connect(self, **local: Any) -> None:
         if self._ours:
             self._ray.init(log_to_driver=False, logging_level="ERROR",
-                           runtime_env={"env_vars": environment()}, **local)
+                           runtime_env={"env_vars": self._environment}, **local)
 
     def _cores(self) -> int:
         return int(self._ray.cluster_resources()["CPU"]) if self._ray.is_initialized() \
@@ -74,7 +74,7 @@ class Dask(Pool):
         if self._client is None:
             self._cluster = self._distributed.LocalCluster(
                 n_workers=self.slots, threads_per_worker=1, dashboard_address="127.0.0.1:0",
-                env=environment(), silence_logs=logging.CRITICAL)
+                env=self._environment, silence_logs=logging.CRITICAL)
             self._client = self._distributed.Client(self._cluster)
 
     def _cores(self) -> int:

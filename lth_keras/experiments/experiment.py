@@ -13,6 +13,7 @@ Trainings that are finished in the workdir are not repeated, so resuming is the 
 """
 
 import concurrent.futures
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -22,12 +23,14 @@ from lth_keras.core.masks import density
 from lth_keras.errors import InvariantError, LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import (
+    chain,
     repeats_from_k,
+    span,
     stands_on,
     takes_from,
     Training,
 )
-from lth_keras.experiments.pools import ATTEMPTS, InProcess, WorkerDiedError
+from lth_keras.experiments.pools import ATTEMPTS, Group, InProcess, WorkerDiedError
 from lth_keras.experiments.remaining import refuse_diverged, unfinished
 from lth_keras.experiments.results.outcome import Outcome, StartingPoint
 from lth_keras.experiments.results.store import Store, write_results
@@ -40,14 +43,15 @@ class Workers(Protocol):
     """Something that trains: this process, or worker processes here or on other machines.
 
     Attributes:
-      slots: how many trainings can run at the same time.
+      slots: how many groups of trainings can run at the same time.
+      together: how many trainings a group can have, >= 1.
     """
 
     slots: int
+    together: int
 
-    def submit(self, training: Training,
-               start: StartingPoint) -> "concurrent.futures.Future[Outcome]":
-        """Starts a training; its future raises WorkerDiedError if its process ended too early."""
+    def submit(self, group: Group) -> "concurrent.futures.Future[list[Outcome]]":
+        """Starts trainings; the future raises WorkerDiedError if their process ended too early."""
 
     def steps(self) -> int:
         """Returns the number of steps that all trainings have done so far."""
@@ -98,45 +102,51 @@ class Experiment:
         """
         self.store.begin()
         waiting = unfinished(self.config, self.store)
-        running: dict[concurrent.futures.Future[Outcome], Training] = {}
+        running: dict[concurrent.futures.Future[list[Outcome]], list[Training]] = {}
         attempts: Counter[Training] = Counter()
         while waiting or running:
             while ready := self._ready(waiting, len(running)):
-                waiting.remove(ready)
-                attempts[ready] += 1
+                waiting = [training for training in waiting if training not in ready]
+                attempts.update(ready)
                 running[self._start(ready)] = ready
             if not running:  # Nothing runs and nothing is ready: the run would wait forever.
                 raise InvariantError("A level's ticket must be made before it is trained. "
                                      f"Received: none for {waiting[0]}.")
             done, _ = concurrent.futures.wait(running, _POLL, concurrent.futures.FIRST_COMPLETED)
             self.watch.steps(self.workers.steps())
-            ended = {running.pop(future): future for future in list(running) if future in done}
-            failed: dict[Training, Exception] = {}
-            changed = False
-            for training, future in ended.items():
-                # Finished trainings are stored before one that diverged or failed ends the run.
-                try:
-                    changed |= self._keep(training, future.result())
-                except Exception as failure:
-                    failed[training] = failure
+            ended = {future: running.pop(future) for future in list(running) if future in done}
+            # Finished trainings are stored before one that diverged or failed ends the run.
+            changed, failed = self._keep_all(ended)
             if self.on_divergence == "stop":
-                refuse_diverged(self.store, [*ended])
+                refuse_diverged(self.store, [*itertools.chain(*ended.values())])
             # A divergence ends a chain of levels, and a new ticket may replace those above it.
             if changed:
+                busy = {*itertools.chain(*running.values()), *failed}
                 waiting = [other for other in unfinished(self.config, self.store)
-                           if other not in running.values() and other not in failed]
+                           if other not in busy]
             for training, error in failed.items():
                 _refuse_failed(training, error, attempts[training])
                 waiting.insert(0, training)
         write_results(self.store.root)
 
-    def _ready(self, waiting: list[Training], running: int) -> "Training | None":
-        # The first training that can start now: the one it depends on is finished.
+    def _ready(self, waiting: list[Training], running: int) -> list[Training]:
+        # The trainings to start now, all of as many steps: those they depend on are finished.
         free = [training for training in waiting
                 if (base := stands_on(self.config, training)) is None or self.store.is_done(base)]
-        return free[0] if free and running < self.workers.slots else None
+        if not free or running >= self.workers.slots:
+            return []
+        if self.workers.together > 1:  # Level by level, or one replicate would run ahead.
+            free.sort(key=lambda training: (
+                training.level, training != chain(self.config, training.replicate, training.level),
+                training.branch, training.branch_index, training.replicate))
+        steps = span(self.config, free[0])
+        return [training for training in free
+                if span(self.config, training) == steps][:self.workers.together]
 
-    def _start(self, training: Training) -> "concurrent.futures.Future[Outcome]":
+    def _start(self, group: list[Training]) -> "concurrent.futures.Future[list[Outcome]]":
+        return self.workers.submit([(training, self._begun(training)) for training in group])
+
+    def _begun(self, training: Training) -> StartingPoint:
         read, replicate = self.store.read_ticket, training.replicate
         ticket, mark = read(replicate, training.level) if training.level else (None, None)
         taken = {other.level: self.store.read_trained(other)
@@ -145,7 +155,20 @@ class Experiment:
         theta = read(replicate, 1)[0] if repeats_from_k(self.config, training) else None
         self._starts[training] = start = StartingPoint(ticket, mark, taken, theta)
         self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
-        return self.workers.submit(training, start)
+        return start
+
+    def _keep_all(self, ended: Mapping["concurrent.futures.Future[list[Outcome]]", list[Training]]
+                  ) -> tuple[bool, dict[Training, Exception]]:
+        # Returns whether the list of remaining trainings has changed, and what failed.
+        changed, failed = False, dict[Training, Exception]()
+        for future, group in ended.items():
+            try:
+                for training, outcome in zip(group, future.result(), strict=True):
+                    changed |= self._keep(training, outcome)
+            except Exception as failure:
+                failed.update((training, failure) for training in group
+                              if not self.store.is_done(training))
+        return changed, failed
 
     def _keep(self, training: Training, outcome: Outcome) -> bool:
         # Returns whether the list of remaining trainings has changed.

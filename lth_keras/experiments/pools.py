@@ -26,12 +26,15 @@ import joblib
 from joblib.externals import loky
 
 from lth_keras.errors import LotteryError
-from lth_keras.experiments import parcels, worker
+from lth_keras.experiments import devices, parcels, worker
 from lth_keras.experiments.config import trainings
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.worker import Placement
+
+# Trainings that run at the same time in one process, with their starting points.
+Group = Sequence[tuple[Training, StartingPoint]]
 
 ATTEMPTS = 3  # How often a training or a measurement is tried if its process dies.
 
@@ -51,6 +54,7 @@ class InProcess:
 
     def __init__(self, runner: Any):
         self._runner = runner
+        self.together: int = runner.trainer.together if hasattr(runner, "trainer") else 1
         self._done = 0
 
     @classmethod
@@ -61,17 +65,17 @@ class InProcess:
         """
         return cls(worker.load_runner(config, placement or Placement()))
 
-    def submit(self, training: Training, start: StartingPoint) -> "Future[Outcome]":
+    def submit(self, group: Group) -> "Future[list[Outcome]]":
         """Trains, and returns a future that is already done."""
-        future: Future[Outcome] = Future()
-        future.set_result(self._runner.train(training, start, self._count))
+        future: Future[list[Outcome]] = Future()
+        future.set_result(self._runner.train_together(group, self._count))
         return future
 
     def steps(self) -> int:
         """The number of steps done so far."""
         return self._done
 
-    def _count(self, steps: int) -> None:
+    def _count(self, place: int, steps: int) -> None:
         self._done += steps
 
 
@@ -92,20 +96,23 @@ class Pool:
         # level can run side by side.
         most = min(len(waiting), config.replicates * max(
             len(trainings.at_level(config, 0, level)) for level in range(config.rounds + 1)))
-        self.slots = min(most, jobs or self._cores())
+        self.slots = min(most, jobs or self._processes(config))
+        self.together = placement.together or 1  # More if a measurement finds that more fit.
         # As JSON, since a worker keeps its model by it: see worker._kept_runner.
         self._task = json.dumps(config.to_dict()), placement
+        self._environment = worker.environment(config, placement)
         self._counter = worker.StepCounter(config)
 
-    def submit(self, training: Training, start: StartingPoint) -> "Future[Outcome]":
-        """Starts a training in a free process."""
-        slot = self._counter.slot(training)
-        future = self._call(worker.train, *self._task, training, start, slot)
+    def submit(self, group: Group) -> "Future[list[Outcome]]":
+        """Starts trainings in a free process."""
+        slots = [self._counter.slot(training) for training, _ in group]
+        future = self._call(worker.train, *self._task, group, slots)
 
-        def finish(done: "Future[Outcome]") -> None:
+        def finish(done: "Future[list[Outcome]]") -> None:
             # A training that failed keeps the steps it has counted, until it is tried again.
             if done.exception() is None:
-                self._counter.finish(training)
+                for training, _ in group:
+                    self._counter.finish(training)
         future.add_done_callback(finish)
         return future
 
@@ -130,6 +137,7 @@ class Pool:
                           [self._call(worker.measure, *self._task) for _ in range(self.slots)]]
                          for _ in range(2))
         compilation = max(speed.compilation for speed in first)
+        self.together = min(speed.together for speed in second)
         return [dataclasses.replace(speed, compilation=compilation) for speed in second]
 
     def steps(self) -> int:
@@ -139,6 +147,10 @@ class Pool:
     def close(self) -> None:
         """Ends the processes, even if they are still training."""
         raise NotImplementedError
+
+    def _processes(self, config: Config) -> int:
+        # An accelerator is used by one process, which trains networks together.
+        return 1 if devices.has_accelerator(config) else self._cores()
 
     def _cores(self) -> int:
         # Not os.cpu_count(): a container may have fewer cores than its machine.
@@ -158,7 +170,7 @@ class LocalPool(Pool):
     def _start(self) -> Any:
         return loky.ProcessPoolExecutor(self.slots, initializer=worker.exit_with_parent,
                                         initargs=(os.getpid(), self._counter.folder),
-                                        env=environment())
+                                        env=self._environment)
 
     def _call(self, function: Callable[..., Any], *arguments: Any) -> "Future[Any]":
         folder = self._counter.folder
@@ -175,16 +187,6 @@ class LocalPool(Pool):
     def close(self) -> None:
         """Ends the processes, even if they are still training."""
         self._executor.shutdown(wait=True, kill_workers=True)
-
-
-def environment() -> dict[str, str]:
-    """Returns the environment variables that every worker process gets.
-
-    Example:
-      >>> environment()
-      {'TF_CPP_MIN_LOG_LEVEL': '3'}
-    """
-    return {"TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def translated(inner: "Future[Any]", deaths: Any,

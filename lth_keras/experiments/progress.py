@@ -88,6 +88,9 @@ def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Confi
       >>> speed = Speed(compilation=2.0, step=1e-3, validation=0.1, evaluation=0.0)
       >>> print(estimate([speed], [Training(0, 0)], config))
       2.00 ms a step in one process, 1.00 of it for validation (compiled in 2.0 s): about 2 s in all
+      >>> print(estimate([Speed(2.0, 1e-3, 0.1, 0.0, together=5)], [Training(0, 0)], config))
+      2.00 ms a step of 5 networks in one process, 1.00 of it for validation (compiled in 2.0 s): \
+about 2 s in all
     """
     # The slowest process decides when the run ends.
     speed = max(speeds, key=lambda measured: measured.step)
@@ -101,11 +104,12 @@ def estimate(speeds: Sequence[Speed], waiting: Sequence[Training], config: Confi
             # The tickets of a replicate can only be trained one after another.
             chains[training.replicate] = chains.get(training.replicate, 0.0) + seconds
     # A run takes as long as all work shared among the processes, or as its longest chain.
-    total = max(everything / len(speeds), *chains.values(), 0.0)
+    total = max(everything / len(speeds) / speed.together, *chains.values(), 0.0)
+    networks = f" of {speed.together} networks" if speed.together > 1 else ""
     processes = "in one process" if len(speeds) == 1 else f"in each of {len(speeds)} processes"
-    return (f"{1e3 * (speed.step + validation):.2f} ms a step {processes}, {1e3 * validation:.2f} "
-            f"of it for validation (compiled in {speed.compilation:.1f} s): about "
-            f"{duration(total)} in all")
+    return (f"{1e3 * (speed.step + validation):.2f} ms a step{networks} {processes}, "
+            f"{1e3 * validation:.2f} of it for validation (compiled in {speed.compilation:.1f} s): "
+            f"about {duration(total)} in all")
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ this module too, does not load it.
 import contextlib
 import dataclasses
 import functools
+import importlib
 import os
 import pathlib
 import shutil
@@ -14,17 +15,19 @@ import signal
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lth_keras import quiet
 from lth_keras.core.masks import Array
-from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import steps_of, Training, trainings
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
+from lth_keras.experiments.training import datasets
 
+ENGINES = {"tf_keras": "training_keras2", "keras": "training_keras3"}
 DEVICES = ("none", "mirrored", "tpu")  # One device; all GPUs of this machine; a TPU.
 
 
@@ -37,6 +40,9 @@ class Placement:
       distribute: the devices that train one network, one of DEVICES.
       threads: CPU threads of a process, >= 1; 0 for all cores.
       resident_mib: data larger than this many MiB are streamed to the device.
+      together: how many networks one process trains at the same time, >= 1; None to let the device
+        decide. With Keras 3 on JAX, they are one program, and the last bits of results depend on
+        their number as they do on the device.
 
     Example:
       >>> Placement(threads=2).distribute
@@ -47,6 +53,7 @@ class Placement:
     distribute: str = "none"
     threads: int = 1
     resident_mib: int = 2048
+    together: "int | None" = None
 
 
 class StepCounter:
@@ -89,20 +96,27 @@ _MORE = 1000  # A repair may train levels beyond the configuration's rounds.
 _one_at_a_time = threading.Lock()  # A cluster may call from several threads; there is one model.
 
 
-def train(config: str, placement: Placement, training: Training, start: StartingPoint,
-          slot: tuple[str, int]) -> Outcome:
-    """Runs one training, and counts its steps in the file and index of `StepCounter.slot`."""
-    path, place = slot
-    counts: Array = np.zeros(place + 1, np.int64)
+def train(config: str, placement: Placement, group: Sequence[tuple[Training, StartingPoint]],
+          slots: Sequence[tuple[str, int]]) -> list[Outcome]:
+    """Runs trainings at the same time.
+
+    Args:
+      config: the settings, as JSON.
+      placement: the data, devices and threads.
+      group: trainings with their starting points.
+      slots: for each, the file and index of `StepCounter.slot` in which its steps are counted.
+    """
+    path, places = slots[0][0], [place for _, place in slots]
+    counts: Array = np.zeros(max(places) + 1, np.int64)
     with contextlib.suppress(OSError):  # The file does not exist on another machine.
         counts = np.memmap(path, np.int64, "r+")
-    counts[place] = 0  # A training that is tried again starts from its first step.
+    counts[places] = 0  # A training that is tried again starts from its first step.
 
-    def count(steps: int) -> None:
-        counts[place] += steps
+    def count(number: int, steps: int) -> None:
+        counts[places[number]] += steps
     with _one_at_a_time:
-        outcome: Outcome = _kept_runner(config, placement).train(training, start, count)
-        return outcome
+        outcomes: list[Outcome] = _kept_runner(config, placement).train_together(group, count)
+        return outcomes
 
 
 def measure(config: str, placement: Placement) -> Speed:
@@ -113,15 +127,11 @@ def measure(config: str, placement: Placement) -> Speed:
 
 
 def evaluator(config: Config, placement: Placement) -> Any:
-    """Makes the `training.evaluator.Evaluator` of a configuration in this process."""
-    with quiet.loading():
-        import tensorflow as tf
-
-        from lth_keras.experiments.training import datasets
-        from lth_keras.experiments.training.evaluator import Evaluator
-        _set_threads(placement.threads, tf.config.threading)
-    return Evaluator(config, datasets.load(config.dataset, placement.data_dir),
-                     placement.resident_mib)
+    """Makes what evaluates the test error of a configuration's network, in this process."""
+    engine = _engine(config)
+    engine.start(config, placement.threads)
+    return engine.evaluator_of(config, datasets.load(config.dataset, placement.data_dir),
+                               placement.resident_mib)
 
 
 def load_runner(config: Config, placement: Placement) -> Any:
@@ -130,56 +140,45 @@ def load_runner(config: Config, placement: Placement) -> Any:
     Raises:
       LotteryError: if the settings do not fit the network or the data set, or a device is missing.
     """
-    with quiet.loading():
-        import tensorflow as tf
+    engine = _engine(config)
+    return engine.round_runner(config, datasets.load(config.dataset, placement.data_dir),
+                               placement.distribute, placement.resident_mib, placement.together)
 
-        from lth_keras.experiments.training import datasets
-        from lth_keras.experiments.training.round_runner import RoundRunner
-    return RoundRunner(config, datasets.load(config.dataset, placement.data_dir),
-                       _distribution(placement.distribute, tf), placement.resident_mib)
+
+def environment(config: Config, placement: Placement) -> dict[str, str]:
+    """Returns the environment variables that every worker process gets.
+
+    Example:
+      >>> from lth_keras.experiments.config import presets
+      >>> environment(presets.get("digits"), Placement())
+      {'TF_CPP_MIN_LOG_LEVEL': '3'}
+    """
+    found = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if config.engine == "keras":
+        found["KERAS_BACKEND"] = config.keras_backend
+        # By default JAX reserves most of a GPU's memory, which several processes may share.
+        found["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        if config.keras_backend == "jax" and placement.threads:
+            # How many threads JAX uses on a CPU can be told to it in no other way.
+            found["NPROC"] = str(placement.threads)
+            eigen = "--xla_cpu_multi_thread_eigen=false" if placement.threads == 1 else ""
+            found["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {eigen}".strip()
+    return found
 
 
 @functools.lru_cache(maxsize=1)
 def _kept_runner(config: str, placement: Placement) -> Any:
     # One runner for all trainings of a process, so that it compiles once. The configuration comes
     # as JSON since it must be hashable to be a cache key.
+    settings = Config.from_json(config)
+    _engine(settings).start(settings, placement.threads)
+    return load_runner(settings, placement)
+
+
+def _engine(config: Config) -> Any:
+    # Loads TensorFlow, or the backend of Keras 3.
     with quiet.loading():
-        import tensorflow as tf
-        _set_threads(placement.threads, tf.config.threading)
-        # By default TensorFlow reserves all memory of a GPU, which several processes may share.
-        for device in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(device, True)
-    return load_runner(Config.from_json(config), placement)
-
-
-def _set_threads(threads: int, settings: Any) -> None:
-    # A cluster's worker may have trained for an earlier run, with other threads.
-    before = settings.get_intra_op_parallelism_threads()
-    if before == threads:
-        return
-    try:
-        settings.set_intra_op_parallelism_threads(threads)
-        settings.set_inter_op_parallelism_threads(threads)
-    except RuntimeError:  # TensorFlow has already started its threads in an earlier run.
-        raise LotteryError("threads (--threads) must stay what the cluster's workers were started "
-                           f"with, {before or 'all'}. Received: {threads or 'all'}. Restart the "
-                           "workers to change it.") from None
-
-
-def _distribution(name: str, tf: Any) -> Any:
-    # None stands for the current strategy, which is the default device.
-    if name == "mirrored":
-        return tf.distribute.MirroredStrategy()
-    if name == "tpu":
-        try:
-            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
-        except ValueError as error:
-            raise LotteryError("distribute=\"tpu\" (--distribute tpu) needs a TPU. Received: "
-                               f"TensorFlow finds none ({error}).") from None
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        return tf.distribute.TPUStrategy(resolver)
-    return None
+        return importlib.import_module(f"lth_keras.experiments.{ENGINES[config.engine]}.engine")
 
 
 def exit_with_parent(parent: int, folder: str) -> None:

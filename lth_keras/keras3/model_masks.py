@@ -59,6 +59,11 @@ class ModelMasks:
         return found
 
     @property
+    def attached(self) -> list[OptimizerMasks]:
+        """The masks in each optimizer of the model."""
+        return list(self._attached.values())
+
+    @property
     def variables(self) -> frozenset[int]:
         """The ids of all variables that are masks."""
         return frozenset(id(variable) for attached in self._attached.values()

@@ -14,8 +14,9 @@ from lth_keras.cli import analyse, main
 from lth_keras.experiments import clusters
 from lth_keras.experiments.results import repair
 from lth_keras.experiments.results.store import Store
-from lth_keras.experiments.training import datasets, models
-from lth_keras.experiments.training.evaluator import Evaluator
+from lth_keras.experiments.training import datasets
+from lth_keras.experiments.training_keras2 import models
+from lth_keras.experiments.training_keras2.evaluator import Evaluator
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader

@@ -12,7 +12,7 @@ from lth_keras.deployment import formats, measuring
 from lth_keras.deployment.export import export
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.training import models
+from lth_keras.experiments.training_keras2 import models
 from lth_keras.keras2 import precision
 
 pytestmark = pytest.mark.thorough

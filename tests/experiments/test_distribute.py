@@ -23,16 +23,17 @@ import small
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.training import models
-from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training.networks import NETWORKS
+from lth_keras.experiments.training_keras2 import models
+from lth_keras.experiments.training_keras2.engine import round_runner
 
-models.NETWORKS["tiny"] = small.tiny
+NETWORKS["tiny"] = small.tiny
 said = {}
 
 
 def search(distribution, resident_mib, **changes):
     config = small.CONFIG.replace(**changes)
-    lab = RoundRunner(config, small.blobs(), distribution, resident_mib)
+    lab = round_runner(config, small.blobs(), distribution, resident_mib)
     assert lab._trainer.feed._program.compiled == (distribution is None)
     final, train = [], lab._trainer.train
 

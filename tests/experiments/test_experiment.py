@@ -70,18 +70,18 @@ class Spying:
 
     def __init__(self, lab, monkeypatch):
         self._lab, self.starts, self.final = lab, {}, {}
-        train = lab._trainer.train
+        train = lab.trainer.train
 
-        def spy(plan, on_interval):
-            self.starts[self._now] = plan
-            trained = train(plan, on_interval)
+        def spy(plans, on_interval):
+            self.starts[self._now], = plans
+            trained, = train(plans, on_interval)
             self.final[self._now] = trained.weights
-            return trained
-        monkeypatch.setattr(lab._trainer, "train", spy)
+            return [trained]
+        monkeypatch.setattr(lab.trainer, "train", spy)
 
-    def train(self, training, ticket, on_interval):
-        self._now = training
-        return self._lab.train(training, ticket, on_interval)
+    def train_together(self, group, on_interval):
+        (self._now, _), = group
+        return self._lab.train_together(group, on_interval)
 
 
 def test_pruned_are_the_smallest_trained_weights(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results.outcome import Speed, StartingPoint
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.training import datasets
-from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training_keras2 import engine
 from lth_keras.experiments.worker import Placement, StepCounter
 from lth_keras.files.ticket import Ticket
 
@@ -53,13 +53,13 @@ class Killing:
     """A pool one of whose processes is killed in the middle of the fourth training."""
 
     def __init__(self, pool):
-        self.slots, self.steps, self._pool = pool.slots, pool.steps, pool
+        self.slots, self.steps, self.together, self._pool = pool.slots, pool.steps, 1, pool
         self.submitted, self.killed = [], None
 
-    def submit(self, training, start):
+    def submit(self, group):
         before = self.steps()
-        future = self._pool.submit(training, start)
-        self.submitted.append(training)
+        future = self._pool.submit(group)
+        self.submitted += [training for training, _ in group]
         if len(self.submitted) == 4:
             assert until(lambda: self.steps() > before) and not future.done()
             self.killed = random.Random(0).choice(sorted(self.processes))
@@ -81,7 +81,7 @@ def gone(pid):
 @pytest.fixture(scope="module")
 def here(tmp_path_factory):
     root = tmp_path_factory.mktemp("here")
-    small.run(root, CONFIG, trains=RoundRunner(CONFIG, datasets.load("digits")))
+    small.run(root, CONFIG, trains=engine.round_runner(CONFIG, datasets.load("digits")))
     return small.contents(root)
 
 
@@ -103,7 +103,7 @@ def done(request, tmp_path_factory):
         left["steps"], left["trains"], left["watch"] = pool.steps(), trains, watch
         bad = CONFIG.replace(validation_size=100_000)
         pool._task = json.dumps(bad.to_dict()), Placement()
-        for wrong in (pool.measure, pool.submit(Training(0, 0), StartingPoint()).result):
+        for wrong in (pool.measure, pool.submit([(Training(0, 0), StartingPoint())]).result):
             with pytest.raises(LotteryError) as caught:
                 wrong()
             left.setdefault("errors", []).append(caught.value)
@@ -306,11 +306,11 @@ class Counting:
     def __init__(self, tally):
         self._counter, self.totals = tally, []
 
-    def train(self, training, ticket, on_interval):
+    def train_together(self, group, on_interval):
         for _ in range(3):
-            on_interval(10)
+            on_interval(0, 10)
             self.totals.append(self._counter.total())
-        return "outcome"
+        return ["outcome"]
 
 
 def test_steps_are_seen_while_a_training_runs(monkeypatch):
@@ -318,11 +318,12 @@ def test_steps_are_seen_while_a_training_runs(monkeypatch):
     lab = Counting(tally)
     monkeypatch.setattr(worker, "_kept_runner", lambda config, placement: lab)
     for _ in range(2):  # The second time it begins anew.
-        assert worker.train("", Placement(), Training(0, 1), None,
-                          tally.slot(Training(0, 1))) == "outcome"
+        assert worker.train("", Placement(), [(Training(0, 1), None)],
+                            [tally.slot(Training(0, 1))]) == ["outcome"]
     assert lab.totals == [10, 20, 30] * 2
     # A worker on another machine does not find the file, and trains all the same.
-    assert worker.train("", Placement(), Training(0, 1), None, ("/nowhere/steps", 3)) == "outcome"
+    assert worker.train("", Placement(), [(Training(0, 1), None)],
+                        [("/nowhere/steps", 3)]) == ["outcome"]
     assert tally.total() == 30
 
 
@@ -348,9 +349,9 @@ def test_a_worker_that_has_trained_keeps_its_threads():
         def get_intra_op_parallelism_threads(self):
             return 1
 
-    worker._set_threads(1, Settings())
+    engine._set_threads(1, Settings())
     with pytest.raises(LotteryError, match=r"\(--threads\) must stay .* 1. Received: 2. Restart"):
-        worker._set_threads(2, Settings())
+        engine._set_threads(2, Settings())
 
 
 @pytest.mark.parametrize("deaths, ends", [(0, True), (2, True), (3, False)])

@@ -54,15 +54,18 @@ class Workers:
       choose: a function (running trainings) -> {training: outcome or error} of those that end.
     """
 
+    together = 1
+
     def __init__(self, slots, choose):
         self.slots, self._choose = slots, choose
-        self.submitted, self.tickets, self.together, self._running = [], [], [], {}
+        self.submitted, self.tickets, self.at_once, self._running = [], [], [], {}
 
-    def submit(self, training, start):
+    def submit(self, group):
+        (training, start), = group
         self.submitted.append(training)
         self.tickets.append(start.ticket)
         self._running[training] = concurrent.futures.Future()
-        self.together.append(list(self._running))
+        self.at_once.append(list(self._running))
         assert len(self._running) <= self.slots
         return self._running[training]
 
@@ -73,8 +76,10 @@ class Workers:
         done = []
         for training, result in ended.items():
             done.append(self._running.pop(training))
-            kind = "set_exception" if isinstance(result, Exception) else "set_result"
-            getattr(done[-1], kind)(result)
+            if isinstance(result, Exception):
+                done[-1].set_exception(result)
+            else:
+                done[-1].set_result([result])
         return done, None
 
     def steps(self):
@@ -132,7 +137,7 @@ def test_every_training_is_done_once_whatever_ends_first(run, slots, choose):
     workers, error = run(slots, choose)
     assert error is None
     assert sorted(map(str, workers.submitted)) == sorted(map(str, trainings(CONFIG)))
-    assert max(map(len, workers.together)) <= slots
+    assert max(map(len, workers.at_once)) <= slots
     assert len(store.results(workers.store.root)) == len(workers.submitted) == 14
     assert set(workers.watch.ended) == set(trainings(CONFIG))
     for training, given in zip(workers.submitted, workers.tickets, strict=True):
@@ -154,7 +159,7 @@ def test_nothing_starts_before_its_ticket_is_made(run, choose):
 
     workers, _ = run(50, watched)
     begun = set()
-    for training, now in zip(workers.submitted, workers.together, strict=True):
+    for training, now in zip(workers.submitted, workers.at_once, strict=True):
         begun.add(training)
         assert training.level == 0 or Training(training.replicate, training.level - 1) not in now
     assert made == {(replicate, level) for replicate in (0, 1) for level in (1, 2, 3, 4)}
@@ -162,12 +167,12 @@ def test_nothing_starts_before_its_ticket_is_made(run, choose):
 
 def test_a_levels_ticket_and_control_run_side_by_side(run):
     workers, _ = run(2, first, CONFIG.replace(replicates=1))
-    assert [Training(0, 1), Training(0, 1, "reinit")] in workers.together
+    assert [Training(0, 1), Training(0, 1, "reinit")] in workers.at_once
 
 
 def test_no_slot_is_idle_while_something_can_be_trained(run):
     workers, _ = run(4, everything)
-    assert [len(now) for now in workers.together] == [1, 2, *[1, 2, 3, 4] * 3]
+    assert [len(now) for now in workers.at_once] == [1, 2, *[1, 2, 3, 4] * 3]
 
 
 def test_steps_are_told_as_a_total(run):
@@ -193,7 +198,7 @@ def test_a_training_whose_worker_died_is_tried_again_first(run, deaths):
                if other != victim)
     tried = [place for place, training in enumerate(workers.submitted) if training == victim]
     for place, running in zip(tried[1:], at, strict=True):
-        assert workers.together[place - 1] == running  # Nothing was begun since it died.
+        assert workers.at_once[place - 1] == running  # Nothing was begun since it died.
     assert len(store.results(workers.store.root)) == 14
 
 

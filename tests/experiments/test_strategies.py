@@ -46,19 +46,20 @@ class Spying:
     def __init__(self, lab):
         self._lab, self.plans, self.trained = lab, {}, {}
 
-    def train(self, training, start, on_interval):
-        trainer = self._lab._trainer
+    def train_together(self, group, on_interval):
+        trainer = self._lab.trainer
         train = trainer.train
 
-        def spy(plan, on_interval):
-            self.plans[training] = plan
-            self.trained[training] = train(plan, on_interval)
-            return self.trained[training]
+        def spy(plans, on_interval):
+            trained = train(plans, on_interval)
+            for (training, _), plan, result in zip(group, plans, trained, strict=True):
+                self.plans[training], self.trained[training] = plan, result
+            return trained
         trainer.train = spy
         try:
-            return self._lab.train(training, start, on_interval)
+            return self._lab.train_together(group, on_interval)
         finally:
-            trainer.train = train
+            del trainer.train
 
 
 @pytest.fixture(scope="module", params=SETTINGS)
@@ -122,8 +123,8 @@ def test_theta_k_is_what_k_steps_of_training_give(tmp_path):
     plan = whole.plans[Training(0, 0)]
     assert plan.rewind_step == 4
     # A training of four steps of the same schedule.
-    start = stopped._lab._plan(Training(0, 0), plan.weights, plan.masks)
-    four = stopped._lab._trainer.train(dataclasses.replace(start, steps=4))
+    start = stopped._lab._spec(Training(0, 0), plan.weights, plan.masks)
+    four, = stopped._lab.trainer.train([dataclasses.replace(start, steps=4)], lambda *_: None)
     assert same(four.weights, whole.trained[Training(0, 0)].rewound)
 
 

@@ -4,7 +4,7 @@ import functools
 
 from lth_keras.core.fractions import count, resolve
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.training import models
+from lth_keras.experiments.training_keras2 import models
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 

@@ -7,7 +7,8 @@ import pathlib
 # A package imports from those before it and from itself; the modules at the top from each other.
 ORDER = ("", "core.structures", "core", "files", "search", "search.fit", "keras2.inspection",
          "keras2.masking", "keras2", "keras2.verification", "keras3",
-         "experiments.config", "experiments.results", "experiments.training", "experiments",
+         "experiments.config", "experiments.results", "experiments.training",
+         "experiments.training_keras2", "experiments.training_keras3", "experiments",
          "deployment.compaction", "deployment.comparison", "deployment",
          "reports.plots", "reports.analyses", "reports", "api", "cli")
 # What the order alone would allow.  Each holds for all that a package reaches, however far.
@@ -19,6 +20,9 @@ NEVER = {
     "keras3": {"keras2"},
     "experiments.config": {"keras2", "keras3"},
     "experiments.results": {"keras2", "keras3"},
+    "experiments.training": {"keras2", "keras3"},
+    "experiments.training_keras2": {"keras3"},
+    "experiments.training_keras3": {"keras2", "experiments.training_keras2"},
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }

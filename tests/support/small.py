@@ -16,10 +16,9 @@ from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.pools import InProcess, Pool
 from lth_keras.experiments.results import store
 from lth_keras.experiments.results.store import Store
-from lth_keras.experiments.training import round_runner
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.round_runner import RoundRunner
-from lth_keras.experiments.training.trainer import Trainer
+from lth_keras.experiments.training_keras2 import engine
+from lth_keras.experiments.training_keras2.trainer import Trainer
 
 CONFIG = Config(preset="test", network="tiny", dataset="blobs", steps=12, rounds=2, replicates=1,
                 validation_every=4, validation_size=10, batch_size=8,
@@ -65,13 +64,13 @@ class Stopping:
     def __init__(self, lab, validations):
         self._lab, self._left = lab, validations
 
-    def train(self, training, start, on_interval):
-        def count(steps):
-            on_interval(steps)
+    def train_together(self, group, on_interval):
+        def count(place, steps):
+            on_interval(place, steps)
             self._left -= 1
             if self._left < 0:
                 raise KeyboardInterrupt
-        return self._lab.train(training, start, count)
+        return self._lab.train_together(group, count)
 
 
 class Inline(Pool):
@@ -111,8 +110,8 @@ def _runner(settings):
             _trainers[compiled_by] = Trainer(*arguments)
         return _trainers[compiled_by]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(round_runner, "Trainer", trainer)
-        return RoundRunner(Config.from_json(settings), blobs())
+        patch.setattr(engine, "Trainer", trainer)
+        return engine.round_runner(Config.from_json(settings), blobs())
 
 
 def lab(config=CONFIG, rounds=CONFIG.rounds):
@@ -127,13 +126,14 @@ class Diverging:
     def __init__(self, lab, diverges):
         self._lab, self._diverges = lab, diverges
 
-    def train(self, training, start, on_interval):
-        outcome = self._lab.train(training, start, on_interval)
+    def train_together(self, group, on_interval):
+        outcome, = self._lab.train_together(group, on_interval)
+        (training, _), = group
         if training not in self._diverges:
-            return outcome
+            return [outcome]
         result = {name: outcome.result[name] for name in ("density", "seconds")}
-        return dataclasses.replace(outcome, result={**result, "diverged_at_step": 8},
-                                   following=None, trained=None)
+        return [dataclasses.replace(outcome, result={**result, "diverged_at_step": 8},
+                                    following=None, trained=None)]
 
 
 def run(root, config=CONFIG, stop_after=None, trains=None, on_divergence="stop"):

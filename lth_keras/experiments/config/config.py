@@ -24,6 +24,7 @@ from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRAT
 from lth_keras.files.provenance import fingerprint
 
 DATA_ORDERS = ("fresh", "same")
+ENGINES = ("tf_keras", "keras")
 OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
@@ -34,7 +35,7 @@ NOT_SETTABLE = frozenset({"preset", "scale"})
 _CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
     "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
-    "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT}
+    "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT, "engine": ENGINES}
 _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
           "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
           "warmup_steps": 0}
@@ -123,6 +124,11 @@ class Config:
         str(margins.DEFAULT))
     dtype_policy: str = _field(
         f"precision of the computation, one of {', '.join(DTYPE_POLICIES)}", "float32")
+    engine: str = _field("what trains the networks: tf_keras (Keras 2, with tfmot's wrappers) or "
+                         "keras (Keras 3, on any of its backends)", "tf_keras")
+    keras_backend: str = _field(
+        "backend of engine=keras, one of jax, tensorflow and torch (default: KERAS_BACKEND, or "
+        "the first of them that is installed)", "")
 
     def __post_init__(self) -> None:
         # Types first: the later checks compute with the values. A frozen dataclass can be changed
@@ -136,6 +142,7 @@ class Config:
         for name in ("learning_rate_drops", "measured_steps"):
             object.__setattr__(self, name, validation.rising_steps(
                 name, getattr(self, name), self.steps))
+        object.__setattr__(self, "keras_backend", validation.keras_backend(self))
         validation.check_names(self)
         validation.check_criterion(self)
         object.__setattr__(self, "fraction", fractions.check(self.fraction))

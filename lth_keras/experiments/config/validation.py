@@ -4,6 +4,8 @@ Each check takes a `Config` and raises a LotteryError with the rule and the valu
 run when a `Config` is made, so that no wrong setting is found only after hours of training.
 """
 
+import importlib.util
+import os
 import re
 from typing import Any
 
@@ -16,6 +18,7 @@ from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
 _MOST_REPLICATES = 1_000_000  # Far above any real run.
 PROVIDED = ("gradient", "initial_gradient")  # The needs of a criterion that `lth run` can meet.
+BACKENDS = ("jax", "tensorflow", "torch")  # Of Keras 3; the first that is there is the default.
 OWN = "own"  # Stands for the initializers that the network's layers have themselves.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
 
@@ -32,6 +35,24 @@ def check_names(config: Any) -> None:
         if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
             raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
                                f"Received: {value!r:.100}.")
+
+
+def keras_backend(config: Any) -> str:
+    """Returns the backend of Keras 3 that a configuration is trained on, or "" with tf_keras.
+
+    Raises:
+      LotteryError: if a backend is given with tf_keras, is unknown, or none is installed.
+    """
+    asked = config.keras_backend
+    if config.engine != "keras":
+        if asked:
+            raise LotteryError("keras_backend is a setting of engine=keras. Received: "
+                               f"keras_backend={asked!r:.50} with engine={config.engine}.")
+        return ""
+    installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
+    chosen = asked or os.environ.get("KERAS_BACKEND") or (installed or ("none",))[0]
+    check_choice("keras_backend", chosen, BACKENDS)
+    return str(chosen)
 
 
 def check_criterion(config: Any) -> None:

@@ -55,6 +55,8 @@ class Speed:
       step: seconds for a training step.
       validation: seconds for a validation.
       evaluation: seconds for the evaluations at the end of a training, estimated from that.
+      together: how many networks the process trains at the same time. The seconds are those of
+        all of them, but for `compilation`.
 
     Example:
       >>> Speed(compilation=2.0, step=0.001, validation=0.03, evaluation=0.2).step
@@ -65,3 +67,4 @@ class Speed:
     step: float
     validation: float
     evaluation: float
+    together: int = 1

@@ -2,10 +2,12 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import logging
 import pathlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from lth_keras import quiet
 from lth_keras.arguments import check_choice
 from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.training import prepared_data
 
 Loader = Callable[["str | None"], "Data"]
 
@@ -86,8 +89,8 @@ def load(name: str, data_dir: "str | None" = None) -> Data:
 
     Args:
       name: the name of a registered data set, such as "digits", "mnist" or "cifar10".
-      data_dir: the folder of tensorflow-datasets. Defaults to TFDS_DATA_DIR, or
-        ~/tensorflow_datasets.
+      data_dir: the folder of tensorflow-datasets; or a file that `lth data prepare` wrote, or a
+        folder with such a file NAME.npz. Defaults to TFDS_DATA_DIR, or ~/tensorflow_datasets.
 
     Raises:
       LotteryError: if the name is unknown, or the data has not been prepared; the message says how
@@ -118,22 +121,25 @@ def digits(data_dir: "str | None" = None) -> Data:
 
 @register("mnist")
 def mnist(data_dir: "str | None" = None) -> Data:
-    """Loads MNIST from tensorflow-datasets: 60,000 and 10,000 images of 28x28 pixels."""
+    """Loads MNIST: 60,000 and 10,000 images of 28x28 pixels."""
     return _from_tfds("mnist", data_dir)
 
 
 @register("cifar10")
 def cifar10(data_dir: "str | None" = None) -> Data:
-    """Loads CIFAR-10 from tensorflow-datasets: 50,000 and 10,000 images of 32x32x3."""
+    """Loads CIFAR-10: 50,000 and 10,000 images of 32x32x3."""
     return _from_tfds("cifar10", data_dir)
 
 
 def _from_tfds(name: str, data_dir: "str | None") -> Data:
+    prepared = prepared_data.find(name, data_dir)
+    if prepared is not None:
+        return _of(prepared_data.read(prepared, name))
     # Without a network, tfds.load("mnist") retries for more than three minutes and then prints a
     # hundred lines of traceback. A user should get one clear line at once, so the prepared files
     # are looked for first, and warnings about clouds that cannot be reached are hidden.
     with quiet.logs(logging.WARNING), contextlib.redirect_stderr(io.StringIO()):
-        import tensorflow_datasets as tfds
+        tfds = _tensorflow_datasets(name)
         builder = tfds.builder(name, data_dir=data_dir)
         folder = pathlib.Path(str(builder.data_path))
         if not (folder / "dataset_info.json").exists():
@@ -150,4 +156,18 @@ def _from_tfds(name: str, data_dir: "str | None") -> Data:
                                ) from None
     (x_train, y_train), (x_test, y_test) = (
         (part["image"], part["label"].astype(np.int32)) for part in parts)
-    return Data(x_train, y_train, x_test, y_test, builder.info.features["label"].num_classes)
+    return _of({"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test})
+
+
+def _of(arrays: dict[str, Array]) -> Data:
+    return Data(**arrays, classes=int(arrays["y_train"].max()) + 1)
+
+
+def _tensorflow_datasets(name: str) -> Any:
+    try:
+        return importlib.import_module("tensorflow_datasets")
+    except ImportError:
+        raise LotteryError(
+            f"{name} must be given where tensorflow-datasets is not installed. Received: no file. "
+            f"Write one elsewhere with `lth data prepare {name} --out {name}.npz`, and name it "
+            "with data_dir (--data_dir).") from None

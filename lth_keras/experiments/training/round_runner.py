@@ -12,11 +12,10 @@ learning-rate schedule continues from step k.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.fractions import count
@@ -32,54 +31,43 @@ from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, 
 from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.results.record import DENSITY
-from lth_keras.experiments.training import data_feed, models
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.program import EVALUATED_TOGETHER
-from lth_keras.experiments.training.trainer import Trained, Trainer, TrainingSpec
+from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2 import rewinding
-from lth_keras.keras2.loss_gradient import LossGradient
-from lth_keras.keras2.masking.weight_names import masked
-from lth_keras.keras2.masking.wrap import prune_low_magnitude
 
 
 class RoundRunner:
-    """Runs the rounds of a configuration, on a model that is compiled once.
+    """Runs the rounds of a configuration, on a network that is compiled once.
 
     Args:
       config: the settings.
       data: the data set that the settings name.
-      distribution: a tf.distribute.Strategy to train under. Defaults to the current one.
-      resident_mib: data larger than this many MiB are streamed to the device.
+      make_trainer: makes what trains the network, once it is known that the data fit.
+
+    Attributes:
+      trainer: what trains the network.
 
     Raises:
       LotteryError: if the settings do not fit the network or the data set.
     """
 
-    def __init__(self, config: Config, data: Data,
-                 distribution: "tf.distribute.Strategy | None" = None,
-                 resident_mib: int = data_feed.RESIDENT_MIB):
+    def __init__(self, config: Config, data: Data, make_trainer: Callable[[], NetworkTrainer]):
         self._config = config
         self._structure = parse(config.structure)
         self._strategy = STRATEGIES[config.strategy]
         self._retraining = RETRAININGS[config.retraining]
         self._examples = len(data.y_train)
-        self._data = data
         _check_examples(config, self._examples)
-        with (distribution or tf.distribute.get_strategy()).scope():
-            self._model = prune_low_magnitude(
-                models.build(config, data.input_shape, data.classes))
-            models.compile_model(self._model, config)
-        self._rule = _pruning_rule(config, self._model)
-        self._loss_gradient = LossGradient(self._model)
-        self._trainer = Trainer(self._model, data, config.augmentation, resident_mib)
+        self.trainer = make_trainer()
+        self._rule = _pruning_rule(config, self.trainer)
 
     def measure(self) -> Speed:
         """Compiles the training program and measures its speed with the dense network."""
         training = Training(0, 0)
         ticket = self._first_ticket(0)
-        return self._trainer.measure(self._plan(training, ticket.weights, ticket.masks))
+        return self.trainer.measure(self._spec(training, ticket.weights, ticket.masks))
 
     def train(self, training: Training, start: StartingPoint,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:
@@ -90,18 +78,38 @@ class RoundRunner:
           start: the ticket to start from; without one, at level 0, initial weights are drawn.
           on_interval: called after each validation with the number of steps since the last.
         """
-        drawn = self._first_ticket(training.replicate) if start.ticket is None else None
-        ticket = drawn or start.ticket
-        assert ticket is not None
+        return self.train_together([(training, start)],
+                                   lambda place, steps: on_interval(steps))[0]
+
+    def train_together(self, group: Sequence[tuple[Training, StartingPoint]],
+                       on_interval: OnInterval = lambda place, steps: None) -> list[Outcome]:
+        """Runs rounds and controls, each as `train` does, at the same time if the engine can.
+
+        Args:
+          group: trainings that do not depend on each other, with their starting points.
+          on_interval: called after each validation of a training, with its place in the group and
+            the number of steps since its last validation.
+        """
+        begun = [self._begun(training, start) for training, start in group]
+        trained = self.trainer.train([spec for _, spec in begun], on_interval)
+        return [self._outcome(training, start, ticket, spec.masks, result)
+                for (training, start), (ticket, spec), result
+                in zip(group, begun, trained, strict=True)]
+
+    def _begun(self, training: Training, start: StartingPoint) -> tuple[Ticket, TrainingSpec]:
+        ticket = start.ticket or self._first_ticket(training.replicate)
         # A ticket file may list its weights in another order. Random numbers and ties under
         # global pruning depend on the order, so it is made the model's.
         ticket = dataclasses.replace(ticket, masks={
-            name: ticket.masks[name] for name in masked(self._model)})
+            name: ticket.masks[name] for name in self.trainer.prunable})
         weights, masks = self._begin(training, ticket, start)
-        trained = self._trainer.train(self._plan(training, weights, masks), on_interval)
+        return ticket, self._spec(training, weights, masks)
+
+    def _outcome(self, training: Training, start: StartingPoint, ticket: Ticket, masks: Arrays,
+                 trained: Trained) -> Outcome:
         result = {"density": density(masks), **trained.result, **{
             f"{DENSITY}{name}": density({name: mask}) for name, mask in masks.items()}}
-        outcome = Outcome(result, trained.curve, drawn)
+        outcome = Outcome(result, trained.curve, None if start.ticket else ticket)
         if trained.diverged:
             return outcome
         # The last level of a structure by rounds (M:N) cannot be pruned further. All other runs
@@ -122,8 +130,8 @@ class RoundRunner:
     def _first_ticket(self, replicate: int) -> Ticket:
         # The dense network: theta_0 with masks of ones.
         training = Training(replicate, 0)
-        drawn = models.initial_weights(self._model, self._rng(training, "init"))
-        masks = ones({name: np.shape(drawn[name]) for name in masked(self._model)})
+        drawn = self.trainer.initial_weights(self._rng(training, "init"))
+        masks = ones(self.trainer.shapes)
         return Ticket(drawn, masks, 0, self._provenance(training, pruned_after={}))
 
     def _has_taken(self, training: Training, start: StartingPoint) -> bool:
@@ -135,7 +143,7 @@ class RoundRunner:
                start: StartingPoint) -> tuple[Arrays, Arrays]:
         # Returns the weights and masks to train from.
         if training.branch in CONTROLS:
-            fresh = models.initial_weights(self._model, self._rng(training, "init"))
+            fresh = self.trainer.initial_weights(self._rng(training, "init"))
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
                 self._structure)
@@ -143,7 +151,7 @@ class RoundRunner:
             return self._strategy.begin(ticket.weights, _weights(start.taken)), ticket.masks
         return (start.theta or ticket).weights, ticket.masks
 
-    def _plan(self, training: Training, weights: Arrays, masks: Arrays) -> TrainingSpec:
+    def _spec(self, training: Training, weights: Arrays, masks: Arrays) -> TrainingSpec:
         config, (train, validation) = self._config, self._split(training.replicate)
         # data_order="same" repeats the dense network's order of examples at every level; a
         # repetition of the ticket has another order, in which alone it differs.
@@ -182,11 +190,7 @@ class RoundRunner:
 
     def _gradient(self, training: Training, weights: Arrays, masks: Arrays) -> Arrays:
         # The mean over all training examples, not augmented: it must not depend on random draws.
-        rewinding.assign(self._model, weights, masks)
-        indices, _ = self._split(training.replicate)
-        portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
-        return self._loss_gradient.mean((self._data.x_train[chosen], self._data.y_train[chosen])
-                                        for chosen in portions)
+        return self.trainer.loss_gradient(weights, masks, self._split(training.replicate)[0])
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
         # Training and validation examples: one split for all levels and branches of a replicate,
@@ -227,13 +231,12 @@ def _check_examples(config: Config, examples: int) -> None:
             f"batch_size={config.batch_size}.")
 
 
-def _pruning_rule(config: Config, model: Any) -> PruningRule:
+def _pruning_rule(config: Config, trainer: NetworkTrainer) -> PruningRule:
     # Rounds that would prune everything are found here, not after days of training.
-    weights, structure = masked(model), parse(config.structure)
-    shapes = {name: tuple(item.weight.shape) for name, item in weights.items()}
+    shapes, structure = trainer.shapes, parse(config.structure)
     rule = PruningRule.of(
-        [item.prunable for item in weights.values()], shapes, fraction=config.fraction,
-        criterion=config.criterion, structures=dict.fromkeys(weights, structure),
+        [*trainer.prunable.values()], shapes, fraction=config.fraction,
+        criterion=config.criterion, structures=dict.fromkeys(shapes, structure),
         scope=config.scope, rounds=config.rounds, provided=validation.PROVIDED, caller="lth run")
     if structure.by_rounds or not all(rule.fractions.values()):
         return rule  # What keeps a weight at every level.

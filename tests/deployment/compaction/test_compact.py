@@ -490,7 +490,7 @@ def test_models_that_cannot_be_built_again_are_returned_as_they_are():
 @pytest.mark.parametrize(("take_inputs", "wrapped"), [(True, True), (False, False)])
 def test_a_wrapped_model_is_stripped_saved_loaded_and_converted(tmp_path, take_inputs, wrapped):
     precision("float32")
-    model = networks.get("lenet_30_20")((6, 6), 4)
+    model = networks.get("lenet_30_20")((6, 6), 4, keras=keras)
     if wrapped:
         model = lth.prune_low_magnitude(model)
         for layer in model.layers:
@@ -536,7 +536,7 @@ def test_gathering_needs_positions(positions):
 
 def _pruned_network(name, how, shape, density=0.05):
     # Its last layer is in float32 always.
-    model = networks.get(name)(shape, 10)
+    model = networks.get(name)(shape, 10, keras=keras)
     rng = np.random.default_rng(0)
     for weight in model.weights:
         value = weight.numpy()

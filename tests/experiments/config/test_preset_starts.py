@@ -9,7 +9,7 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training_keras2.engine import round_runner
 
 # Dense and convolutional; the deep ones take many seconds each, and minutes together.
 SHORT = ("conv2_dropout",)
@@ -40,7 +40,7 @@ def shortened(config):
     for name in presets.PRESETS])
 def test_a_preset_trains_is_pruned_as_in_the_paper_and_stays_sparse(name):
     config = presets.get(name)
-    lab = RoundRunner(shortened(config), noise(config))
+    lab = round_runner(shortened(config), noise(config))
     trained, train = [], lab._trainer.train
 
     def spy(plan, *others):

@@ -320,11 +320,11 @@ def test_a_ticket_remade_to_other_bits_takes_what_followed_with_it(trained, tmp_
     class Another:
         """A lab whose level 0 ends otherwise, as on another machine."""
 
-        def train(self, training, ticket, on_interval):
-            outcome = small.lab().train(training, ticket, on_interval)
-            if training.level == 0:
+        def train_together(self, group, on_interval):
+            outcome, = small.lab().train_together(group, on_interval)
+            if outcome.drawn:
                 outcome.following.weights["a/bias"] = np.ones(8, np.float32)
-            return outcome
+            return [outcome]
     root = tmp_path / "run"
     shutil.copytree(trained, root)
     flip(root / FILES[4])

@@ -15,7 +15,7 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import StartingPoint
-from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training_keras2.engine import round_runner
 from lth_keras.keras2.masking import weight_names
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 
@@ -217,7 +217,7 @@ def test_a_fraction_of_0_leaves_what_a_structure_fits_not():
 
 def test_rounds_that_leave_no_block_are_an_error_before_training():
     with pytest.raises(LotteryError, match="prune all weights at level 2"):
-        RoundRunner(CONFIG.replace(structure="block_3x4", fraction=0.75, rounds=2), blobs())
+        round_runner(CONFIG.replace(structure="block_3x4", fraction=0.75, rounds=2), blobs())
 
 
 @pytest.mark.parametrize(("settings", "said"), [

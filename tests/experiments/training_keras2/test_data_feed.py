@@ -10,11 +10,12 @@ import tf_keras as keras
 from fits import short_and_long
 
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.training import data_feed, program
-from lth_keras.experiments.training.data_feed import Interval, Resident, Streamed
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.models import initial_weights
-from lth_keras.experiments.training.trainer import Trainer, TrainingSpec
+from lth_keras.experiments.training.spec import Interval, TrainingSpec
+from lth_keras.experiments.training_keras2 import data_feed, program
+from lth_keras.experiments.training_keras2.data_feed import Resident, Streamed
+from lth_keras.experiments.training_keras2.models import initial_weights
+from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.keras2.masking.weight_names import masked, named_weights
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 

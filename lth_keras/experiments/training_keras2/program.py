@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.training.augmentation import AUGMENTATIONS
 from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training_keras2.augmentation import AUGMENTATIONS
 from lth_keras.keras2.masking.masked_weights import fixed_masks
 from lth_keras.keras2.masking.weight_names import wrappers
 
@@ -53,7 +53,7 @@ class Program:
       model: a compiled model, built under the tf.distribute strategy that it is trained with.
       data: the data set that it is trained on.
       augmentation: the name of an augmentation, one of
-        `experiments.training.augmentation.AUGMENTATIONS`.
+        `training_keras2.augmentation.AUGMENTATIONS`.
 
     Attributes:
       compiled: whether XLA compiles it.

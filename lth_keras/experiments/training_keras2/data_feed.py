@@ -16,7 +16,8 @@ import tensorflow as tf
 
 from lth_keras.core.masks import Array
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.program import Batches, Logs, Program
+from lth_keras.experiments.training.spec import Interval
+from lth_keras.experiments.training_keras2.program import Batches, Logs, Program
 
 RESIDENT_MIB = 2048
 # Bytes of examples that are streamed together: large enough that the cost of a call of the program
@@ -24,34 +25,10 @@ RESIDENT_MIB = 2048
 _PIECE = 64 * 2**20
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Interval:
-    """The steps between two validations.
-
-    Attributes:
-      first: the number of steps before this interval.
-      count: the number of steps in it.
-      indices: the indices of their examples, shape (rows, batch_size), rows >= count. Rows past
-        `count` are not used: all intervals have one shape, so that the program is compiled once.
-
-    Example:
-      >>> Interval(first=100, count=50, indices=np.zeros((100, 60), int)).last
-      150
-    """
-
-    first: int
-    count: int
-    indices: Array
-
-    @property
-    def last(self) -> int:
-        """The number of the last step, counted from 1."""
-        return self.first + self.count
-
-    def batches(self, seed: int) -> Batches:
-        """Returns the interval as the arguments of the program."""
-        values = self.indices, self.count, self.first, (seed, 0)
-        return Batches(*(tf.constant(value, tf.int32) for value in values))
+def batches(interval: Interval, seed: int) -> Batches:
+    """Returns an interval as the arguments of the program."""
+    values = interval.indices, interval.count, interval.first, (seed, 0)
+    return Batches(*(tf.constant(value, tf.int32) for value in values))
 
 
 def make(program: Program, data: Data, resident_mib: int = RESIDENT_MIB) -> "Resident | Streamed":
@@ -81,7 +58,8 @@ class Resident:
               seed: int) -> Iterator[tuple[Interval, Logs]]:
         """Trains and validates, interval by interval; yields each interval's metrics."""
         for interval in intervals:
-            yield interval, self.interval(interval.batches(seed), tf.constant(validation, tf.int32))
+            yield interval, self.interval(batches(interval, seed),
+                                          tf.constant(validation, tf.int32))
 
     def evaluate(self, part: str, indices: Array) -> Logs:
         """Returns the metrics over examples of the "train" or "test" part."""
@@ -132,7 +110,7 @@ class Streamed:
             if piece.first == interval.first:
                 model.reset_metrics()
             rows = np.arange(len(y)).reshape(piece.indices.shape)
-            self.interval(x, y, dataclasses.replace(piece, indices=rows).batches(seed))
+            self.interval(x, y, batches(dataclasses.replace(piece, indices=rows), seed))
             if piece.last == interval.last:
                 logs = dict(model.get_metrics_result())
                 validated = self._metrics_over(held_out)

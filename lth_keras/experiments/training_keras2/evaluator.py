@@ -5,9 +5,9 @@ import numpy as np
 from lth_keras.core.masks import Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.training import data_feed, models
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.program import Program
+from lth_keras.experiments.training_keras2 import data_feed, models
+from lth_keras.experiments.training_keras2.program import Program
 from lth_keras.keras2.masking.weight_names import named_weights
 
 

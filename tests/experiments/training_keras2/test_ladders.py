@@ -5,7 +5,7 @@ from ladders import ladder, weights
 
 from lth_keras.core.fractions import resolve
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.training import models
+from lth_keras.experiments.training.networks import NETWORKS
 
 # Kernel weights: all, and those of convolutions that are pruned (Frankle & Carbin 2019, figure 2).
 # For Conv-6 the paper says 1.7 million; the layers that it lists have 2,261,184.
@@ -33,7 +33,7 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_has_the_papers_weights(name):
     found, sizes = weights(name, "mnist" if name == "lenet_300_100" else "cifar10")
     convolutions = sum(sizes[item.name] for item in found if item.layer_type == "Conv2D"

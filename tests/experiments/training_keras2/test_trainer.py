@@ -5,10 +5,11 @@ import pytest
 import tf_keras as keras
 
 from lth_keras.core import masks
-from lth_keras.experiments.training import trainer
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.models import initial_weights
-from lth_keras.experiments.training.trainer import intervals, Trainer, TrainingSpec
+from lth_keras.experiments.training.spec import intervals, TrainingSpec
+from lth_keras.experiments.training_keras2 import trainer
+from lth_keras.experiments.training_keras2.models import initial_weights
+from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking.weight_names import named_weights
 from lth_keras.keras2.masking.wrap import prune_low_magnitude

@@ -3,8 +3,8 @@ import pytest
 import tensorflow as tf
 
 from lth_keras.experiments.config import config
-from lth_keras.experiments.training import augmentation
-from lth_keras.experiments.training.augmentation import AUGMENTATIONS, flip_crop
+from lth_keras.experiments.training_keras2 import augmentation
+from lth_keras.experiments.training_keras2.augmentation import AUGMENTATIONS, flip_crop
 
 SHAPES = [(5, 7), (5, 7, 3), (1, 1), (32, 32, 3)]
 

@@ -6,8 +6,8 @@ import tf_keras as keras
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import CONSTANT
-from lth_keras.experiments.training import models
-from lth_keras.experiments.training.optimizers import (
+from lth_keras.experiments.training_keras2 import models
+from lth_keras.experiments.training_keras2.optimizers import (
     begin_schedule_at,
     build_optimizer,
     CoupledSGD,

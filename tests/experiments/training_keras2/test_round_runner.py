@@ -15,8 +15,8 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import StartingPoint
-from lth_keras.experiments.training import models
-from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training.networks import NETWORKS
+from lth_keras.experiments.training_keras2.engine import round_runner
 
 layers = keras.layers
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -26,17 +26,17 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 def test_data_too_small_for_the_settings_is_an_error(settings):
     config = dataclasses.replace(CONFIG, **settings)
     with pytest.raises(LotteryError, match="must leave examples.*blobs has 50"):
-        RoundRunner(config, blobs())
+        round_runner(config, blobs())
 
 
 def test_a_fraction_for_a_layer_that_is_not_there_is_an_error_before_training():
     with pytest.raises(LotteryError, match="matched by \\['c'\\]"):
-        RoundRunner(CONFIG.replace(fraction="c:0.2,default:0.1"), blobs())
+        round_runner(CONFIG.replace(fraction="c:0.2,default:0.1"), blobs())
 
 
 def test_fractions_that_leave_no_weight_are_an_error_before_training():
     with pytest.raises(LotteryError, match="prune all weights at level 2"):
-        RoundRunner(CONFIG.replace(fraction=0.95, rounds=2), blobs())
+        round_runner(CONFIG.replace(fraction=0.95, rounds=2), blobs())
 
 
 def test_the_first_training_draws_the_ticket_and_a_later_one_is_given_it():
@@ -59,7 +59,7 @@ def test_steps_are_told_as_they_are_done():
 
 
 def test_measuring_changes_nothing():
-    used, fresh = RoundRunner(CONFIG, blobs()), small.lab()
+    used, fresh = round_runner(CONFIG, blobs()), small.lab()
     assert min(dataclasses.astuple(used.measure())) >= 0
     one, two = (lab.train(Training(0, 0), StartingPoint()) for lab in (used, fresh))
     assert one.curve.equals(two.curve)
@@ -79,10 +79,10 @@ def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, mon
         return np.abs(final)
 
     monkeypatch.setitem(criteria.CRITERIA, "note", Criterion("note", note, validation.PROVIDED))
-    lab = RoundRunner(CONFIG.replace(criterion="note", **settings), blobs())
+    lab = round_runner(CONFIG.replace(criterion="note", **settings), blobs())
     first = lab.train(Training(0, 0), StartingPoint())
     lab.train(Training(0, 1), StartingPoint(first.following, taken={0: first.trained}))
-    network, train = lab._model, np.sort(np.setdiff1d(np.arange(50), lab._split(0)[1]))
+    network, train = lab.trainer.model, np.sort(np.setdiff1d(np.arange(50), lab._split(0)[1]))
     dense = dict.fromkeys(first.following.masks, 1)
 
     def expected(weights, masks, name):
@@ -141,15 +141,15 @@ def as_images(data):
     itertools.product(["tiny", "convolutional"], ["mixed_bfloat16", "mixed_float16"]),
     [("convolutional", "mixed_bfloat16"), ("tiny", "mixed_float16")]))
 def test_two_levels_in_mixed_precision(policy, network, monkeypatch):
-    monkeypatch.setitem(models.NETWORKS, "convolutional", tiny_convolutional)
+    monkeypatch.setitem(NETWORKS, "convolutional", tiny_convolutional)
     data = blobs() if network == "tiny" else as_images(blobs())
-    lab = RoundRunner(CONFIG.replace(dtype_policy=policy, network=network), data)
-    trained, train = [], lab._trainer.train
+    lab = round_runner(CONFIG.replace(dtype_policy=policy, network=network), data)
+    trained, train = [], lab.trainer._trainer.train
 
     def spy(plan, on_interval):
         trained.append((plan, train(plan, on_interval)))
         return trained[-1][1]
-    monkeypatch.setattr(lab._trainer, "train", spy)
+    monkeypatch.setattr(lab.trainer._trainer, "train", spy)
     first = lab.train(Training(0, 0), StartingPoint())
     lab.train(Training(0, 1), StartingPoint(first.following))
     assert not keras.mixed_precision.global_policy().name.startswith("mixed")
@@ -159,9 +159,9 @@ def test_two_levels_in_mixed_precision(policy, network, monkeypatch):
             assert result.weights[name].dtype == np.float32
             assert not result.weights[name][mask == 0].any()
             assert (result.weights[name][mask == 1] != plan.weights[name][mask == 1]).any()
-    inner = lab._model.layers[0]
+    inner = lab.trainer.model.layers[0]
     assert inner.layer.compute_dtype == policy.removeprefix("mixed_")
-    assert lab._model(data.x_test).dtype == tf.float32
-    scaled = isinstance(lab._model.optimizer, keras.mixed_precision.LossScaleOptimizer)
+    assert lab.trainer.model(data.x_test).dtype == tf.float32
+    scaled = isinstance(lab.trainer.model.optimizer, keras.mixed_precision.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
     assert first.following.masks["b/kernel"].sum() < first.following.masks["b/kernel"].size

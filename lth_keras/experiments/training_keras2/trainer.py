@@ -1,93 +1,35 @@
 """Trains one network from its initial weights to its last step; the same model serves many times.
 
-`experiments.training.program` compiles the steps and the validation; `Trainer` decides what goes in
-and keeps what comes out.  The test set is evaluated at the step of minimum validation loss, at the
+`training_keras2.program` compiles the steps and the validation; `Trainer` decides what goes in and
+keeps what comes out.  The test set is evaluated at the step of minimum validation loss, at the
 last step, and at `measured_steps`.
 """
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.results.outcome import Speed
-from lth_keras.experiments.training import data_feed, optimizers
-from lth_keras.experiments.training.data_feed import Interval
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.program import Program
+from lth_keras.experiments.training.spec import (
+    Interval,
+    intervals,
+    is_finite,
+    Trained,
+    TrainingRecord,
+    TrainingSpec,
+)
+from lth_keras.experiments.training_keras2 import data_feed, optimizers
+from lth_keras.experiments.training_keras2.program import Program
 from lth_keras.keras2 import random_generators, rewinding
 from lth_keras.keras2.masking.weight_names import named_weights
 
 _MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainingSpec:
-    """Everything that one training depends on.
-
-    Attributes:
-      weights: name -> array, the initial value of every weight.
-      masks: weight name -> 0/1 array.
-      train: indices of the training examples in the data set's training part.
-      validation: indices of the examples held out for validation, in the same part.
-      order: the random generator of the data order.
-      steps: the number of the last optimizer step.
-      validation_every: steps between validations.
-      batch_size: examples in a step.
-      seed: seeds augmentation and dropout, in [0, 2**31).
-      first: the step that `weights` belong to; the steps after it are trained.
-      rate_first: the step at which the learning-rate schedule begins.
-      rate_stretch: how many steps are trained for each step of the learning-rate schedule.
-      rewind_step: the step whose weights are captured during training, or 0 for none.
-      measured_steps: steps at which the test accuracy is measured.
-    """
-
-    weights: Arrays
-    masks: Arrays
-    train: Array
-    validation: Array
-    order: np.random.Generator
-    steps: int
-    validation_every: int
-    batch_size: int
-    seed: int = 0
-    first: int = 0
-    rate_first: int = 0
-    rate_stretch: float = 1.0
-    rewind_step: int = 0
-    measured_steps: tuple[int, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
-    """The result of one training.
-
-    Attributes:
-      weights: name -> array at the last step.
-      curve: a table with one row for each validation: the step, loss and metrics over the
-        interval before it, and the same of the validation examples with the prefix "val_".
-      result: diverged_at_step, the validation at which a loss or weight was NaN or infinite and
-        training stopped, or None.  If None, also early_stop_step (the step of minimum validation
-        loss; the first of equal ones), val_loss_min, for each metric test_METRIC_early_stop,
-        test_METRIC_final and train_METRIC_final (accuracies in [0, 1]), and
-        test_accuracy_step_N for each measured step N.  Always: seconds.
-      rewound: the weights at `TrainingSpec.rewind_step`, if it is not 0.
-    """
-
-    weights: dict[str, Array]
-    curve: pd.DataFrame
-    result: dict[str, Any]
-    rewound: "dict[str, Array] | None" = None
-
-    @property
-    def diverged(self) -> bool:
-        """Whether a loss or a weight became NaN or infinite."""
-        return self.result["diverged_at_step"] is not None
 
 
 class Trainer:
@@ -100,7 +42,7 @@ class Trainer:
       model: a compiled classifier or regressor, with or without pruning wrappers.
       data: the data set.
       augmentation: the name of an augmentation of the training examples, one of
-        `experiments.training.augmentation.AUGMENTATIONS`.
+        `training_keras2.augmentation.AUGMENTATIONS`.
       resident_mib: data of at most this many MiB are moved to the device whole; larger data are
         streamed to it.
 
@@ -131,33 +73,26 @@ class Trainer:
         began = time.perf_counter()
         self._start(plan)
         variables = named_weights(self._model)
-        rows: list[dict[str, float]] = []
-        best: tuple[float, int] = (np.inf, 0)
-        best_weights: dict[str, Array] = {}
+        record = TrainingRecord()
+        best: dict[str, Array] = {}
         rewound: dict[str, Array] | None = None
-        steps: dict[str, float] = {}
+        measures: dict[str, float] = {}
         for interval, logs in self.feed.train(intervals(plan), plan.validation, plan.seed):
-            rows.append({"step": interval.last, **_floats(logs)})
+            improved = record.add(interval.last, _floats(logs))
             on_interval(interval.count)
-            if not np.isfinite(list(rows[-1].values())).all():
+            if record.stopped:
                 break
             # Only the weights are kept: the test set is evaluated at the end, once.
-            if rows[-1]["val_loss"] < best[0]:
-                best, best_weights = (rows[-1]["val_loss"],
-                                      interval.last), rewinding.read(variables)
+            if improved:
+                best = rewinding.read(variables)
             if interval.last == plan.rewind_step:
                 rewound = rewinding.read(variables)
             if interval.last in plan.measured_steps:
-                steps |= self._measures("test", self._test, f"test_{{}}_step_{interval.last}")
+                measures |= self._measures("test", self._test, f"test_{{}}_step_{interval.last}")
         final = rewinding.read(variables)
-        # The last interval's metrics are a mean: weights may be NaN that they do not show yet.
-        finite = all(np.isfinite(value).all() for value in final.values()) \
-            and np.isfinite(list(rows[-1].values())).all()
-        measures = {**self._evaluated(plan, variables, best_weights), **steps} if finite else {}
-        result = {"diverged_at_step": None, "early_stop_step": best[1], "val_loss_min": best[0],
-                  **measures} if finite else {"diverged_at_step": int(rows[-1]["step"])}
-        return Trained(final, pd.DataFrame(rows),
-                       {**result, "seconds": round(time.perf_counter() - began, 3)}, rewound)
+        if not record.stopped and is_finite(final):
+            measures = self._evaluated(plan, variables, best) | measures
+        return record.trained(final, measures, time.perf_counter() - began, rewound)
 
     def _evaluated(self, plan: TrainingSpec, variables: Any, best: Arrays) -> dict[str, float]:
         measures = {**self._measures("test", self._test, "test_{}_final"),
@@ -234,31 +169,3 @@ def _generators(model: Any) -> list[Any]:
             "enable_tf_random_generator(), so that the seed decides what they draw. Received: "
             f"{name!r}.")
     return random_generators.generators(model)
-
-
-def intervals(plan: TrainingSpec) -> Iterator[Interval]:
-    """Yields the examples of each validation interval.
-
-    Each epoch is a new permutation of the training examples.  A batch may hold the end of one
-    epoch and the beginning of the next, so that all batches are full.
-
-    Yields:
-      Intervals of `validation_every` rows of indices, from step `first` on. The last one may use
-      only some of its rows.
-
-    Example:
-      >>> plan = TrainingSpec({}, {}, np.arange(6), np.arange(2), np.random.default_rng(0),
-      ...                     steps=5, validation_every=2, batch_size=3)
-      >>> [(each.first, each.count, each.indices.shape) for each in intervals(plan)]
-      [(0, 2, (2, 3)), (2, 2, (2, 3)), (4, 1, (2, 3))]
-    """
-    # Also the steps before `first` are drawn, so that a training that starts at step k sees the
-    # same batches after k as the dense network.
-    rows, waiting = plan.validation_every, np.empty(0, np.int64)
-    for first in range(0, plan.steps, rows):
-        while len(waiting) < rows * plan.batch_size:
-            waiting = np.concatenate([waiting, plan.order.permutation(plan.train)])
-        taken, waiting = np.split(waiting, [rows * plan.batch_size])
-        if first >= plan.first:
-            yield Interval(first, min(rows, plan.steps - first),
-                           taken.reshape(rows, plan.batch_size))

@@ -4,7 +4,9 @@ import tf_keras as keras
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import presets
-from lth_keras.experiments.training import models, networks
+from lth_keras.experiments.training import networks
+from lth_keras.experiments.training.networks import NETWORKS
+from lth_keras.experiments.training_keras2 import models
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 
@@ -104,7 +106,7 @@ def test_dropout_is_refused_by_a_network_that_does_not_take_it(monkeypatch):
         network("mine", dropout=0.5)
 
 
-@pytest.mark.parametrize("name", models.NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_initial_weights_of_every_network_can_be_drawn_and_logits_are_float32(name):
     config = presets.get("digits").replace(network=name, dtype_policy="mixed_bfloat16")
     model = models.build(config, (32, 32, 3), 10)
@@ -124,7 +126,7 @@ def test_networks_are_made_with_generators_that_seeds_decide():
         seen.append(enabled())
         raise KeyError("stop")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(models.NETWORKS, "noisy", noisy)
+        patch.setitem(NETWORKS, "noisy", noisy)
         with pytest.raises(KeyError):
             models.build(presets.get("digits").replace(network="noisy"), (8, 8), 10)
     assert seen == [True] and enabled() == before

@@ -1,1 +1,0 @@
-"""The compiled interval on a machine that has JAX and not TensorFlow."""

@@ -1,0 +1,48 @@
+"""What a round needs of whatever trains its networks, with either Keras."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from lth_keras.core.fractions import Prunable
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.experiments.results.outcome import Speed
+from lth_keras.experiments.training.spec import Trained, TrainingSpec
+
+# Called after each validation, with the place of a training in its group and the number of steps
+# since the training's last validation.
+OnInterval = Callable[[int, int], None]
+
+
+class NetworkTrainer(Protocol):
+    """Trains a network of one architecture, compiled once, from any weights and masks.
+
+    Attributes:
+      prunable: weight name -> the weight's name and layer, for every prunable weight, in the order
+        of the model.
+      shapes: weight name -> shape, for the same weights.
+      together: how many trainings it runs at the same time, >= 1.
+    """
+
+    prunable: Mapping[str, Prunable]
+    shapes: Mapping[str, tuple[int, ...]]
+    together: int
+
+    def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
+        """Draws theta_0: a value for every weight of the network, by name."""
+
+    def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
+        """Trains networks, each from its own weights and masks and with a fresh optimizer."""
+
+    def measure(self, spec: TrainingSpec) -> Speed:
+        """Compiles the training, and measures its speed."""
+
+    def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        """Computes the mean gradient of the loss for every prunable weight.
+
+        Args:
+          weights: name -> array, for every weight.
+          masks: weight name -> 0/1 array.
+          indices: the training examples over which it is the mean; they are not augmented.
+        """

@@ -1,0 +1,141 @@
+"""The engine for tf_keras: trains the networks of `lth run` in tfmot's pruning wrappers."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lth_keras.core.fractions import Prunable
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.results.outcome import Speed
+from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.round_runner import RoundRunner
+from lth_keras.experiments.training.spec import Trained, TrainingSpec
+from lth_keras.experiments.training_keras2 import data_feed, evaluator, models
+from lth_keras.experiments.training_keras2.program import EVALUATED_TOGETHER
+from lth_keras.experiments.training_keras2.trainer import Trainer
+from lth_keras.keras2 import rewinding
+from lth_keras.keras2.loss_gradient import LossGradient
+from lth_keras.keras2.masking.weight_names import masked
+from lth_keras.keras2.masking.wrap import prune_low_magnitude
+
+
+class WrappedNetworkTrainer(NetworkTrainer):
+    """Trains a configuration's network as a wrapped tf_keras model.
+
+    Args:
+      config: the settings.
+      data: the data set that the settings name.
+      distribution: a tf.distribute.Strategy to train under. Defaults to the current one.
+      resident_mib: data larger than this many MiB are streamed to the device.
+    """
+
+    together = 1
+
+    def __init__(self, config: Config, data: Data,
+                 distribution: "tf.distribute.Strategy | None" = None,
+                 resident_mib: int = data_feed.RESIDENT_MIB):
+        self._data = data
+        with (distribution or tf.distribute.get_strategy()).scope():
+            self.model = prune_low_magnitude(
+                models.build(config, data.input_shape, data.classes))
+            models.compile_model(self.model, config)
+        found = masked(self.model)
+        self.prunable: Mapping[str, Prunable] = {
+            name: item.prunable for name, item in found.items()}
+        self.shapes: Mapping[str, tuple[int, ...]] = {
+            name: tuple(item.weight.shape) for name, item in found.items()}
+        self._gradient = LossGradient(self.model)
+        self._trainer = Trainer(self.model, data, config.augmentation, resident_mib)
+
+    def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
+        return models.initial_weights(self.model, rng)
+
+    def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
+        return [self._trainer.train(spec, functools.partial(on_interval, place))
+                for place, spec in enumerate(specs)]
+
+    def measure(self, spec: TrainingSpec) -> Speed:
+        return self._trainer.measure(spec)
+
+    def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        rewinding.assign(self.model, weights, masks)
+        portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
+        return self._gradient.mean((self._data.x_train[chosen], self._data.y_train[chosen])
+                                   for chosen in portions)
+
+
+def start(config: Config, threads: int) -> None:
+    """Prepares this process for training: its threads, and the memory of GPUs.
+
+    Raises:
+      LotteryError: if TensorFlow runs with another number of threads already.
+    """
+    _set_threads(threads, tf.config.threading)
+    # By default TensorFlow reserves all memory of a GPU, which several processes may share.
+    for device in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(device, True)
+
+
+def round_runner(config: Config, data: Data, distribution: Any = None,
+                 resident_mib: int = data_feed.RESIDENT_MIB,
+                 together: int | None = None) -> RoundRunner:
+    """Makes the runner of a configuration's rounds.
+
+    Args:
+      config: the settings.
+      data: the data set that the settings name.
+      distribution: "mirrored", "tpu", a tf.distribute.Strategy, or None or "none" for the current
+        one.
+      resident_mib: data larger than this many MiB are streamed to the device.
+      together: how many networks one program trains: None or 1.
+
+    Raises:
+      LotteryError: if the settings do not fit the network or the data set, or a device is missing.
+    """
+    if together not in (None, 1):
+        raise LotteryError("together (--together) must be 1 with tf_keras, which trains one "
+                           f"network in a process. Received: {together}. Use jobs (--jobs), or "
+                           "engine=keras (--engine keras).")
+    return RoundRunner(config, data, lambda: WrappedNetworkTrainer(
+        config, data, _distribution(distribution), resident_mib))
+
+
+def evaluator_of(config: Config, data: Data, resident_mib: int) -> evaluator.Evaluator:
+    """Makes what evaluates the test error of given weights."""
+    return evaluator.Evaluator(config, data, resident_mib)
+
+
+def _set_threads(threads: int, settings: Any) -> None:
+    # A cluster's worker may have trained for an earlier run, with other threads.
+    before = settings.get_intra_op_parallelism_threads()
+    if before == threads:
+        return
+    try:
+        settings.set_intra_op_parallelism_threads(threads)
+        settings.set_inter_op_parallelism_threads(threads)
+    except RuntimeError:  # TensorFlow has already started its threads in an earlier run.
+        raise LotteryError("threads (--threads) must stay what the cluster's workers were started "
+                           f"with, {before or 'all'}. Received: {threads or 'all'}. Restart the "
+                           "workers to change it.") from None
+
+
+def _distribution(name: Any) -> Any:
+    # None stands for the current strategy, which is the default device.
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    if name == "tpu":
+        try:
+            resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        except ValueError as error:
+            raise LotteryError("distribute=\"tpu\" (--distribute tpu) needs a TPU. Received: "
+                               f"TensorFlow finds none ({error}).") from None
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    return None if name == "none" else name

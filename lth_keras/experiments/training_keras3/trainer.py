@@ -1,0 +1,249 @@
+"""Trains networks of one architecture with Keras 3, several of them at the same time on JAX.
+
+Trainings of equal length, which begin at the same step, run side by side.  A program always trains
+`together` networks, so that it is compiled once: what is missing is filled with copies, whose
+results are not used.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core.fractions import Prunable
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.results.outcome import Speed
+from lth_keras.experiments.training.datasets import Data, scaled
+from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.spec import (
+    Interval,
+    intervals,
+    is_finite,
+    Trained,
+    TrainingRecord,
+    TrainingSpec,
+)
+from lth_keras.experiments.training_keras3 import optimizers
+from lth_keras.experiments.training_keras3.models import KERAS
+from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
+from lth_keras.keras3.engine import PlainNetwork
+
+_MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
+
+
+class PlainNetworkTrainer(NetworkTrainer):
+    """Trains a configuration's network as an ordinary Keras 3 model.
+
+    Args:
+      config: the settings.
+      data: the data set that the settings name.
+      resident_mib: the largest size of a data set that is moved to a device whole, in MiB.
+      together: how many networks to train at the same time, >= 1; None to let the device decide.
+
+    Raises:
+      LotteryError: if the settings do not fit the network, the data set or the backend.
+    """
+
+    def __init__(self, config: Config, data: Data, resident_mib: int,
+                 together: int | None = None):
+        if config.augmentation != "none" and data.x_train.ndim not in (3, 4):
+            raise LotteryError(f"augmentation={config.augmentation} needs images of shape (height, "
+                               "width) or (height, width, channels). Received: examples of shape "
+                               f"{data.input_shape}.")
+        size = data.x_train.nbytes + data.x_test.nbytes
+        if config.keras_backend == "jax" and size > resident_mib * 2**20:
+            raise LotteryError("A data set must fit into the device's memory with keras_backend="
+                               f"jax. Received: {size / 2**20:,.0f} MiB, with resident_mib="
+                               f"{resident_mib:,}. Raise resident_mib (--resident_mib), or use "
+                               "engine=tf_keras, which streams data.")
+        self._data = data
+        self.model = compiled_model(config, data)
+        self._layout = ModelLayout(self.model)
+        self.prunable: Mapping[str, Prunable] = self._layout.prunable
+        self.shapes: Mapping[str, tuple[int, ...]] = self._layout.shapes
+        self._program = program_of(self.model, self._layout, data, config, together)
+        self.together: int = self._program.together
+
+    def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
+        return KERAS.initial_weights(self.model, rng)
+
+    def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
+        results: dict[int, Trained] = {}
+        for group in self._groups(specs):
+            trained = self._train([specs[place] for place in group], _Places(group, on_interval))
+            results.update(zip(group, trained, strict=True))
+        return [results[place] for place in range(len(specs))]
+
+    def _groups(self, specs: Sequence[TrainingSpec]) -> list[list[int]]:
+        # Places in `specs` of trainings that can run side by side.
+        alike: dict[Any, list[int]] = {}
+        for place, spec in enumerate(specs):
+            alike.setdefault((spec.steps, spec.first, spec.rate_first, spec.rate_stretch),
+                             []).append(place)
+        return [places[begin:begin + self.together] for places in alike.values()
+                for begin in range(0, len(places), self.together)]
+
+    def _train(self, specs: Sequence[TrainingSpec], on_interval: "_Places") -> list[Trained]:
+        began = time.perf_counter()
+        self._begin(specs)
+        records = [TrainingRecord() for _ in specs]
+        rewound: list[dict[str, Array] | None] = [None] * len(specs)
+        measures: list[dict[str, float]] = [{} for _ in specs]
+        waiting: tuple[Interval, Any] | None = None
+        for interval, indices in _side_by_side(specs, self.together):
+            logs = self._interval(interval, indices, specs)
+            # The metrics of the interval before are read while the device computes this one.
+            if waiting and self._noted(waiting, records, on_interval):
+                break
+            waiting = interval, logs
+            for place, spec in enumerate(specs):
+                if interval.last == spec.rewind_step:
+                    rewound[place] = self._program.weights()[place]
+                if interval.last in spec.measured_steps:
+                    measures[place] |= self._measures(
+                        place, self._program.evaluate("test"), f"test_{{}}_step_{interval.last}")
+        if waiting:
+            self._noted(waiting, records, on_interval)
+        final = self._program.weights()[:len(specs)]
+        if any(not record.stopped and is_finite(weights)
+               for record, weights in zip(records, final, strict=True)):
+            for place, evaluated in enumerate(self._evaluated(specs)):
+                measures[place] = evaluated | measures[place]
+        seconds = time.perf_counter() - began
+        return [record.trained(weights, found, seconds, kept) for record, weights, found, kept
+                in zip(records, final, measures, rewound, strict=True)]
+
+    def _begin(self, specs: Sequence[TrainingSpec]) -> None:
+        filled = _filled(specs, self.together)
+        self._program.begin(
+            [self._layout.state(spec.weights, spec.masks, spec.seed) for spec in filled],
+            [spec.seed for spec in filled])
+        self._validation = np.stack([spec.validation for spec in filled]).astype(np.int32)
+
+    def _interval(self, interval: Interval, indices: Array,
+                  specs: Sequence[TrainingSpec]) -> Any:
+        return self._program.interval(indices, self._validation, Steps(
+            interval.count, interval.first, specs[0].rate_first, specs[0].rate_stretch))
+
+    def _noted(self, waiting: tuple[Interval, Any], records: Sequence[TrainingRecord],
+               on_interval: "_Places") -> bool:
+        # Whether all trainings have stopped.
+        interval, logs = waiting
+        values = {name: np.asarray(logs[name]) for name in _ordered(logs)}
+        for place, record in enumerate(records):
+            if not record.stopped:
+                record.add(interval.last, {name: float(value[place])
+                                           for name, value in values.items()})
+                on_interval(place, interval.count)
+        return all(record.stopped for record in records)
+
+    def _evaluated(self, specs: Sequence[TrainingSpec]) -> list[dict[str, float]]:
+        train = np.stack([spec.train for spec in _filled(specs, self.together)]).astype(np.int32)
+        logs = {"test_{}_final": self._program.evaluate("test"),
+                "train_{}_final": self._program.evaluate("train", train),
+                "test_{}_early_stop": self._program.evaluate("test", best=True)}
+        return [{key: value for name, each in logs.items()
+                 for key, value in self._measures(place, each, name).items()}
+                for place in range(len(specs))]
+
+    def _measures(self, place: int, logs: Any, name: str) -> dict[str, float]:
+        # Metrics of one network under the names of columns in results.csv.
+        return {name.format(metric): float(np.asarray(logs[metric])[place])
+                for metric in _ordered(logs)}
+
+    def measure(self, spec: TrainingSpec) -> Speed:
+        self._begin([spec])
+        interval, indices = next(_side_by_side([spec], self.together))
+
+        def seconds(count: int) -> float:
+            began = time.perf_counter()
+            logs = self._interval(Interval(0, count, interval.indices), indices, [spec])
+            for value in logs.values():
+                np.asarray(value)  # Waits until the device is done.
+            return time.perf_counter() - began
+
+        first, short = seconds(1), min(seconds(1), seconds(1))
+        # As in `training_keras2.trainer`: more steps until they show beside the validation.
+        count, taken = 1, short
+        while count < len(interval.indices) and taken - short < _MEASURED / 2:
+            count = min(2 * count, len(interval.indices))
+            taken = seconds(count)
+            if taken - short >= _MEASURED / 2:
+                taken = min(taken, seconds(count))
+        step = max(0.0, taken - short) / max(1, count - 1)
+        validation = max(0.0, short - step)
+        evaluated = 2 * len(self._data.y_test) + len(spec.train)
+        return Speed(max(0.0, first - short), step, validation,
+                     validation * evaluated / len(spec.validation), self.together)
+
+    def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        network = PlainNetwork(self.model)
+        network.assign({**network.weights(), **weights}, masks)
+        x, y = scaled(self._data.x_train[indices]), self._data.y_train[indices]
+        return dict(network.loss_gradient((x, y))())
+
+
+class _Places:
+    # Tells the places of a group's trainings in the list that was asked for.
+
+    def __init__(self, group: Sequence[int], on_interval: OnInterval):
+        self._group, self._on_interval = group, on_interval
+
+    def __call__(self, place: int, steps: int) -> None:
+        self._on_interval(self._group[place], steps)
+
+
+def compiled_model(config: Config, data: Data) -> Any:
+    """Builds and compiles a configuration's network, with all the variables of its training."""
+    model = KERAS.build(config, data.input_shape, data.classes)
+    KERAS.compile(model, optimizers.build_optimizer(config))
+    # Keras makes the variables of metrics with the first batch.
+    model.test_on_batch(scaled(data.x_test[:1]), data.y_test[:1])
+    model.reset_metrics()
+    return model
+
+
+def program_of(model: Any, layout: ModelLayout, data: Data, config: Config,
+               together: int | None = None) -> Any:
+    """Makes the program that trains a model on the backend of a configuration.
+
+    Args:
+      model: a compiled model.
+      layout: where its weights lie in its state.
+      data: the data set.
+      config: the settings keras_backend, augmentation and replicates are used.
+      together: how many networks to train at the same time, >= 1; None to let the device decide.
+
+    Raises:
+      LotteryError: if several networks are asked for, and the backend trains one at a time.
+    """
+    if config.keras_backend == "jax":
+        from lth_keras.experiments.training_keras3 import jax_devices
+        return jax_devices.program(model, layout, data, config, together)
+    if together not in (None, 1):
+        raise LotteryError("together (--together) must be 1 unless keras_backend is jax. Received: "
+                           f"{together} on {config.keras_backend}. Use --jobs, or --set "
+                           "keras_backend=jax.")
+    from lth_keras.experiments.training_keras3.stepwise_program import StepwiseProgram
+    return StepwiseProgram(model, layout, data, config.augmentation)
+
+
+def _ordered(logs: Any) -> list[str]:
+    # As Keras orders metrics: JAX sorts them by name.
+    return sorted(logs, key=lambda name: (name.startswith("val_"), not name.endswith("loss")))
+
+
+def _filled(specs: Sequence[TrainingSpec], together: int) -> list[TrainingSpec]:
+    return [*specs, *[specs[-1]] * (together - len(specs))]
+
+
+def _side_by_side(specs: Sequence[TrainingSpec],
+                  together: int) -> Iterator[tuple[Interval, Array]]:
+    # Each interval of the first training, with the indices of all: (networks, rows, batch).
+    for each in zip(*map(intervals, specs), strict=True):
+        indices = [interval.indices for interval in each]
+        indices += indices[-1:] * (together - len(indices))
+        yield each[0], np.stack(indices).astype(np.int32)
