@@ -92,8 +92,8 @@ def build_optimizer(config: Config) -> Any:
 
     Example:
       >>> from lth_keras.experiments.config import presets
-      >>> build_optimizer(presets.get("vgg19")).name
-      'coupled_sgd'
+      >>> build_optimizer(presets.get("vgg19")).momentum
+      0.9
     """
     rate: Any = config.learning_rate
     if config.warmup_steps or config.learning_rate_drops:

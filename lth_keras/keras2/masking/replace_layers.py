@@ -167,9 +167,17 @@ def _forget_others_nodes(model: Any) -> None:
     mine: dict[int, bool] = {}
 
     def is_mine(node: Any) -> bool:
-        if id(node) not in mine:
-            mine[id(node)] = id(node.layer) in inputs if node.is_input else \
-                all(is_mine(parent) for parent in node.parent_nodes)
+        # Not by recursion: a model may be deeper than Python's stack.
+        waiting = [node]
+        while waiting:
+            last = waiting[-1]
+            unknown = [] if last.is_input else [
+                parent for parent in last.parent_nodes if id(parent) not in mine]
+            waiting += unknown
+            if not unknown:
+                mine[id(last)] = id(last.layer) in inputs if last.is_input else \
+                    all(mine[id(parent)] for parent in last.parent_nodes)
+                waiting.pop()
         return mine[id(node)]
     for depth, nodes in list(model._nodes_by_depth.items()):
         for node in nodes:

@@ -10,7 +10,7 @@ from lth_keras.core import criteria
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.pruning import SCOPES
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config import config, presets
+from lth_keras.experiments.config import config, presets, validation
 from lth_keras.experiments.config.config import Config, DATA_ORDERS, KEPT, OPTIMIZERS
 from lth_keras.experiments.config.strategies import RETRAININGS, STRATEGIES
 
@@ -24,8 +24,10 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "augmentation": "flip_crop", "dtype_policy": "mixed_bfloat16", "strategy": "one_shot",
          "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
-         "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4"}
-NEEDS = {"momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
+         "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4",
+         "engine": "keras", "keras_backend": "torch"}
+NEEDS = {"keras_backend": {"engine": "keras", "keras_backend": "jax"},
+         "momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
          "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
 
 
@@ -94,6 +96,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
         "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
+        "engine": "tf_keras", "keras_backend": "",
             "structure": "none", "margin": "accuracy:0.002,steps:0.19,loss:0.01"}
 
 
@@ -309,3 +312,26 @@ def test_a_configuration_does_not_keep_the_callers_mapping():
 @pytest.mark.parametrize("field", dataclasses.fields(Config), ids=lambda field: field.name)
 def test_every_field_says_what_it_is(field):
     assert field.metadata["help"].strip()
+
+
+def test_the_backend_is_as_asked_or_that_of_the_environment_or_one_that_is_installed(monkeypatch):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(validation.importlib.util, "find_spec",
+                        lambda name: name in ("tensorflow", "torch") or None)
+    assert CONFIG.replace(engine="keras").keras_backend == "tensorflow"
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    found = CONFIG.replace(engine="keras")
+    assert found.keras_backend == "torch"
+    monkeypatch.setenv("KERAS_BACKEND", "jax")  # What is stored does not change.
+    assert Config.from_json(json.dumps(found.to_dict())) == found
+    assert CONFIG.replace(engine="keras", keras_backend="tensorflow").keras_backend == "tensorflow"
+    assert CONFIG.keras_backend == ""
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"keras_backend": "jax"}, "Received: keras_backend='jax' with engine=tf_keras"),
+    ({"engine": "keras", "keras_backend": "numpy"}, "keras_backend must be one of jax, tensorflow"),
+    ({"engine": "keras2"}, "engine must be one of tf_keras, keras")])
+def test_engines_and_backends_that_are_none_are_refused(settings, message):
+    with pytest.raises(LotteryError, match=message):
+        CONFIG.replace(**settings)

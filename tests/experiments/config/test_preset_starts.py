@@ -41,12 +41,12 @@ def shortened(config):
 def test_a_preset_trains_is_pruned_as_in_the_paper_and_stays_sparse(name):
     config = presets.get(name)
     lab = round_runner(shortened(config), noise(config))
-    trained, train = [], lab._trainer.train
+    trained, train = [], lab.trainer._trainer.train
 
     def spy(plan, *others):
         trained.append((plan, train(plan, *others)))
         return trained[-1][1]
-    lab._trainer.train = spy
+    lab.trainer._trainer.train = spy
     ticket = lab.train(Training(0, 0), StartingPoint()).following
     lab.train(Training(0, 1), StartingPoint(ticket))
     assert ticket.level == 1

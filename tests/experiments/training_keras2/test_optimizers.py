@@ -112,7 +112,7 @@ def network():
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_training_with_masks_is_the_steps_by_hand(policy):
     config = SGD.replace(dtype_policy=policy)
-    with models._keras_settings(policy):
+    with models._settings(policy):
         model, other = network(), network()
     models.compile_model(model, config)
     other.set_weights(model.get_weights())

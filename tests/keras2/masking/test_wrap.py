@@ -281,3 +281,19 @@ def test_spectral_normalization_is_left_as_it_is():
     plain = keras.Sequential([layers.Input((4,)), layers.SpectralNormalization(layers.Dense(3)),
                               layers.Dense(2)])
     assert list(weight_names.masked(lth.prune_low_magnitude(plain))) == ["dense/kernel"]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kind", [keras, keras_3])
+def test_a_model_may_be_deeper_than_pythons_stack(kind):
+    x = inputs = kind.layers.Input((2,))
+    x = kind.layers.Dense(2, name="first")(x)
+    for _ in range(600):
+        x = kind.layers.Activation("linear")(x)
+    model = kind.Model(inputs, kind.layers.Dense(1, name="last")(x))
+    if kind is keras:
+        model = lth.prune_low_magnitude(model)
+        assert len(lth.strip_pruning(model).layers) == len(model.layers)
+    model.compile("sgd", "mse")
+    search = lth.Search(model, rounds=1)
+    assert set(search.masks) == {"first/kernel", "last/kernel"}
