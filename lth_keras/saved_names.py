@@ -19,7 +19,7 @@ from typing import Any
 HOMES = {
     "MaskedLayer": "keras2.masking.masked_layer",
     "LotteryTicketSchedule": "keras2.masking.schedule",
-    "GatherFeatures": "deployment.compaction.gather_layer",
+    "GatherFeatures": "deployment.models.gather_layer",
     "Rate": "experiments.training_keras2.optimizers",
     "CoupledSGD": "experiments.training_keras2.optimizers",
     "WrappedModel": "keras2.masking.saving",

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from lth_keras.deployment import formats, manifest, measuring, model_card
+from lth_keras.deployment import manifest, measuring, model_card
+from lth_keras.deployment.conversion import formats
 from lth_keras.deployment.manifest import Deployment, SHIPPED
 from lth_keras.experiments.training import networks
 from lth_keras.files import atomic, provenance

@@ -2,7 +2,7 @@ import pytest
 
 from lth_keras.arguments import check_choice, one_line
 from lth_keras.core import criteria
-from lth_keras.deployment import formats
+from lth_keras.deployment.conversion import formats
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import config, presets
 from lth_keras.experiments.training import networks

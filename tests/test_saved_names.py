@@ -16,7 +16,7 @@ import tf_keras as keras
 
 import lth_keras
 from lth_keras import saved_names
-from lth_keras.deployment.compaction.gather_layer import GatherFeatures
+from lth_keras.deployment.models.gather_layer import GatherFeatures
 from lth_keras.experiments.training_keras2.optimizers import CoupledSGD, Rate
 
 pytestmark = pytest.mark.thorough
@@ -152,7 +152,7 @@ def test_layers_load_and_files_of_version_0_1_0_go_on_training_sparse(imports, n
 
 def test_a_layer_of_an_earlier_name_is_known():
     kept = {"class_name": "Take", "registered_name": "lth_keras>Take",
-            "module": "lth_keras.deployment.compaction.gather_layer",
+            "module": "lth_keras.deployment.models.gather_layer",
             "config": {"positions": [0, 2]}}
     assert isinstance(keras.saving.deserialize_keras_object(kept), GatherFeatures)
 

@@ -29,6 +29,8 @@ HELP = f"""formats (default: {', '.join(DEFAULT)}):
   int8                                 TF Lite, everything in 8 bits, ranges measured on training
                                        examples
 made on request:
+  onnx                                 ONNX in float32, checked in onnxruntime: pip install
+                                       'lth_keras[onnx]'
   float16_sparse                       float16 with pruned weights left out
   dynamic_int8_sparse, int8_sparse     the same in 8 bits; TF Lite's default interpreter does not
                                        load them: they lie in litert_without_default_delegates/"""
@@ -190,7 +192,7 @@ def _formats(text: "str | None") -> tuple[str, ...]:
     # Checked before anything is trained or converted, though it costs loading TensorFlow.
     names = tuple(dict.fromkeys(text.split(",")))
     with quiet.loading():
-        from lth_keras.deployment import formats
+        from lth_keras.deployment.conversion import formats
     for name in names:
         formats.get(name)
     return names

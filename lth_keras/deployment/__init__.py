@@ -5,17 +5,18 @@
 Read in this order:
 
 1. `export`: `lth.export`, from a model in memory to a folder of checked files.
-2. `comparison`: the data that files are compared on, by the names of inputs and outputs, and the
+2. `models`: what is asked of a model, answered alike for tf_keras and for Keras 3.
+3. `comparison`: the data that files are compared on, by the names of inputs and outputs, and the
    measure that fits the loss of each output.
-3. `compaction`: removes units without connections; the outputs stay the same (`lth.compact`).
-4. `formats`: the registry of formats; `converters` writes the files.
-5. `measuring`: loads each file in a process of its own (`measuring_process`) and returns its
+4. `compaction`: removes units without connections; the outputs stay the same (`lth.compact`).
+5. `conversion`: the registry of formats, and what writes their files.
+6. `measuring`: loads each file in a process of its own (`measuring_process`) and returns its
    outputs, latency and memory, or that the runtime crashed.
-6. `checks`: compares a file's outputs with Keras' and decides whether the file is shipped;
+7. `checks`: compares a file's outputs with Keras' and decides whether the file is shipped;
    `bench` does this with each format, and names what to use instead of one that is refused.
-7. `manifest`: the result of an export as data; `model_card`: the same as a README.md.
-8. `trained_networks`, `run_export`: what `lth export` does: loads networks from a workdir or a
+8. `manifest`: the result of an export as data; `model_card`: the same as a README.md.
+9. `trained_networks`, `run_export`: what `lth export` does: loads networks from a workdir or a
    ticket, and exports one level or all.
 
-To add a format, write a converter and call `formats.register`.
+To add a format, write a converter and call `conversion.formats.register`.
 """

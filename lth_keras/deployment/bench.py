@@ -10,18 +10,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from lth_keras.core.masks import Array
 from lth_keras.deployment import checks, manifest, measuring
-from lth_keras.deployment import formats as known
 from lth_keras.deployment.comparison import measures, signature
 from lth_keras.deployment.comparison.measures import Expected
 from lth_keras.deployment.comparison.signature import Signature
+from lth_keras.deployment.conversion import formats as known
 from lth_keras.deployment.manifest import Row, SHIPPED
+from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.errors import LotteryError
-from lth_keras.keras2 import precision
-from lth_keras.keras2.masking.wrap import strip_pruning
 
 _BATCH = 256  # Examples in a call of Keras' own predict; changes speed alone.
 # A runtime that is not what users load a file in by default -> the folder of the files that it
@@ -29,6 +27,9 @@ _BATCH = 256  # Examples in a call of Keras' own predict; changes speed alone.
 FOLDERS = {"litert_builtin": "litert_without_default_delegates"}
 # The error that sums in another order explain, as a share of the largest output.
 EXACT = 1e-3
+# The error that another precision explains, as a share of the largest output: float16 has 11 bits
+# of mantissa, bfloat16 8, which are eight times as coarse.
+_PRECISIONS = {"float16": 2e-2, "bfloat16": 0.16}
 
 
 def _with_routes(rows: list[Row], attempt: Callable[[str], list[Row]]) -> list[Row]:
@@ -109,12 +110,13 @@ class Bench:
 
     def reference(self, network: Any) -> Reference:
         """Returns Keras' outputs of a network and, if it has another precision, of its copy."""
-        expected, other = self.expected(network), precision.other(network)
+        kind, expected = kind_of(network), self.expected(network)
+        other = kind.precision(network)
         if other is None:
             return Reference(expected, expected)
-        with precision.in_float32(network) as same:
+        with kind.in_float32(network) as same:
             of_copy = self.expected(same)
-        rounding = max(EXACT, precision.largest_error(other))
+        rounding = max(EXACT, _PRECISIONS.get(other, 0.0))
         found = [checks.compare(wanted, each.outputs)
                  for wanted, each in zip(expected, of_copy, strict=True)]
         # Where a measure tells what may be lost, it decides, as for int8.
@@ -130,7 +132,7 @@ class Bench:
 
     def expected(self, network: Any) -> list[Expected]:
         """Returns Keras' outputs for the examples, which files are compared with."""
-        names = signature.of(network)
+        names, kind = signature.of(network), kind_of(network)
         ends = len(names.inputs), len(names.outputs)
         if ends != (len(self.examples), len(self.losses)):
             raise LotteryError(
@@ -138,8 +140,8 @@ class Bench:
                 f"{len(self.losses)} outputs, as the exported one has. Received: {network.name!r}, "
                 f"which has {ends[0]} and {ends[1]}.")
         given = names.pack(dict(zip(names.inputs, self.examples, strict=True)))
-        outputs = tf.nest.flatten(network.predict(given, batch_size=_BATCH, verbose=0))
-        return [measures.expected(*each) for each in zip(
+        outputs = kind.predict(network, given, _BATCH)
+        return [measures.expected(*each, kind) for each in zip(
             names.outputs, [self._checked(each, network) for each in outputs], self.targets,
             self.losses, strict=True)]
 
@@ -156,8 +158,10 @@ class Bench:
         if dense is None:
             return {"dense": None}
         try:
-            dense = strip_pruning(dense)
-            row, *_ = self.rows(dense, "float32", folder, self.reference(dense))
+            dense = kind_of(dense).bare(dense)
+            reference = self.reference(dense)
+            with known.converter(dense) as convert:
+                row, *_ = self.rows(dense, "float32", folder, reference, convert)
         except LotteryError as error:  # It is a comparison: the export goes on without.
             return {"dense": None, "dense_refused": str(error)}
         # Its file is not shipped, and the level and density of the export are not its own.
@@ -165,22 +169,33 @@ class Bench:
                  if name not in ("level", "density")} | {"file": ""}
         return {"dense": plain if row.status == SHIPPED else None, "dense_refused": row.reason}
 
-    def rows(self, network: Any, name: str, folder: pathlib.Path,
-             reference: Reference) -> list[Row]:
-        """Converts a network, runs the file in each runtime, and compares it with Keras."""
+    def rows(self, network: Any, name: str, folder: pathlib.Path, reference: Reference,
+             convert: Callable[..., None]) -> list[Row]:
+        """Converts a network, runs the file in each runtime, and compares it with Keras.
+
+        Args:
+          network: the network.
+          name: the format's name.
+          folder: the folder for the file.
+          reference: what Keras computes.
+          convert: converts the network (`formats.converter`).
+        """
         wanted, names = known.get(name), signature.of(network)
         path = folder / file_name(name)
         if wanted.in_float32 and reference.refused:
             return checks.refused(name, "it is made from a float32 copy of the network, and "
                                   f"{reference.refused}")
         try:
-            known.convert(network, name, path, self._given(self.representative, names))
+            convert(name, path, self._given(self.representative, names))
         except LotteryError as error:
             return checks.refused(name, str(error))
-        by_name = {} if names.single else {"takes": names.takes, "outputs": names.outputs}
+        kind = kind_of(network)
+        by_name: dict[str, Any] = {} if names.single else {
+            "takes": names.takes, "outputs": names.outputs}
         measured = [measuring.measure(path, runtime, self._given(self.examples, names),
-                                      self.threads, repeats=self.repeats, **by_name)
-                    for runtime in wanted.runtimes]
+                                      self.threads, repeats=self.repeats, **by_name,
+                                      **kind.loading(network) if runtime == kind.runtime else {})
+                    for runtime in known.runtimes(name, network)]
         rounding, expected = wanted.rounding, reference.of_copy
         if not wanted.in_float32:
             expected = reference.expected
@@ -192,10 +207,12 @@ class Bench:
                  reference: Reference, on_format: Callable[[str], None]) -> list[Row]:
         """Makes and checks a file of each format, and names what to use instead of the refused."""
         rows: list[Row] = []
-        for name in names:
-            on_format(name)
-            rows += self.rows(network, name, folder, reference)
-        return _with_routes(rows, lambda name: self.rows(network, name, folder, reference))
+        with known.converter(network) as convert:
+            for name in names:
+                on_format(name)
+                rows += self.rows(network, name, folder, reference, convert)
+            return _with_routes(
+                rows, lambda name: self.rows(network, name, folder, reference, convert))
 
     def _placed(self, rows: list[Row]) -> list[Row]:
         # A file that the usual runtime does not load lies in a folder that says which one does;

@@ -1,7 +1,7 @@
 """`lth.export`: writes a trained network in several formats and ships the files that work.
 
 1. Compact: remove the units that have no connections left (`deployment.compaction.compact`).
-2. Convert: write a file of each format (`deployment.formats`).
+2. Convert: write a file of each format (`deployment.conversion.formats`).
 3. Measure: load each file in its own runtime and process (`deployment.measuring`).
 4. Check: compare its outputs with Keras' on held-out examples (`deployment.checks`), by the
    measure that fits the loss of each output (`deployment.comparison`).
@@ -20,18 +20,18 @@ import numpy as np
 from lth_keras.arguments import check_choice, check_whole, one_line
 from lth_keras.core.masks import density
 from lth_keras.deployment import checks, manifest, measuring, model_card
-from lth_keras.deployment import formats as known
 from lth_keras.deployment.bench import Bench, difference, EXACT, file_name, FOLDERS, Reference
 from lth_keras.deployment.compaction.compact import compact, Compacted
 from lth_keras.deployment.comparison import held_out, measures, signature
 from lth_keras.deployment.comparison.measures import Expected
 from lth_keras.deployment.comparison.signature import Signature
+from lth_keras.deployment.conversion import formats as known
 from lth_keras.deployment.manifest import COMPACTIONS, DEFAULT, Deployment
+from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic, provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.keras2.masking.weight_names import check_keras2, is_graph, masked
-from lth_keras.keras2.masking.wrap import strip_pruning
 
 
 def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
@@ -44,9 +44,9 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     """Exports a trained network to several formats, and ships the files that pass their checks.
 
     Args:
-      network: a trained tf_keras model, with or without pruning wrappers, or a Ticket. A subclassed
-        model may have any call; it is called on an example if it is not built, and if it is
-        wrapped it is stripped in place, as by `strip_pruning`.
+      network: a trained model of Keras 3 on any backend; one of tf_keras, with or without pruning
+        wrappers; or a Ticket. A subclassed model may have any call; it is called on an example if
+        it is not built, and if it is wrapped it is stripped in place, as by `strip_pruning`.
       out: the folder for the files: a new one, or one that holds an earlier export, which is
         replaced.
       data: held-out examples and their targets (x, y), as `model.evaluate` takes them: arrays, or
@@ -54,8 +54,8 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
         with Keras on them, by a measure that fits the compiled loss of each output: accuracy,
         squared or absolute error, or the loss itself (`comparison.measures`). Without targets
         (None), or without a loss that says what they are, only outputs are compared.
-      formats: names from `deployment.formats.FORMATS`. Defaults to `manifest.DEFAULT`, without
-        "int8" if `representative` is None.
+      formats: names from `deployment.conversion.formats.FORMATS`. Defaults to `manifest.DEFAULT`,
+        without "int8" if `representative` is None.
       representative: about 200 training examples, in the structure of x, from which "int8" measures
         the range of each tensor.
       tolerance: points that a file may lose against Keras, >= 0: percentage points of accuracy, or
@@ -105,7 +105,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     about = {**_about(network), **(facts or {})}
     trained = _trained(network, model, train)
     losses = measures.losses(trained, names.outputs)
-    network = strip_pruning(trained)
+    network = kind_of(trained).bare(trained)
     bench = Bench(examples, targets, losses, representative, tolerance, threads, repeats,
                    by_default=formats is None or tuple(formats) == DEFAULT)
     # Of the network before compaction, so that the checks cover compaction too.
@@ -120,16 +120,18 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
             **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
             **_compaction(compacted), "reference": _reference(reference.expected),
-            "float32_copy": reference.copy})
+            "float32_copy": reference.copy}, kind_of(network))
         _place(made, unchecked)
     return made
 
 
-def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, Any]) -> Deployment:
+def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, Any],
+                kind: ModelKind) -> Deployment:
     table = manifest.table(dataclasses.replace(
         row, level=about["level"], density=about["density"]) for row in rows)
     return Deployment(folder, table, {
-        **about, "versions": measuring.versions(), "machine": provenance.machine()},
+        **about, "keras": kind.title, "backend": kind.backend,
+        "versions": {**measuring.versions(), **kind.versions()}, "machine": provenance.machine()},
         manifest.outputs_table(rows))
 
 
@@ -151,7 +153,7 @@ def _about(network: Any) -> dict[str, Any]:
     # The level and density to report; a model that was never wrapped has neither.
     if isinstance(network, Ticket):
         return {"level": network.level, "density": network.density}
-    kept = {name: item.mask.numpy() for name, item in masked(network).items()}
+    kept = kind_of(network).masks(network)
     return {"level": None, "density": density(kept) if kept else None}
 
 
@@ -163,7 +165,7 @@ def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | No
             raise LotteryError("model and train may be given with a Ticket only, which still has "
                                f"to be trained. Received: {type(network).__name__} and "
                                f"{'model' if model is not None else 'train'}.")
-        check_keras2(network)
+        kind_of(network).check(network)
         return network
     if model is None or train is None:
         missing = "model" if model is None else "train"
@@ -172,7 +174,7 @@ def _architecture(network: Any, model: Any, train: "Callable[[Any], object] | No
             "it is exported: give model, a freshly built copy of its network, and train, a "
             "function that compiles and fits that model. Received: a ticket of level "
             f"{network.level} without {missing}.")
-    check_keras2(model)
+    kind_of(model).check(model)
     return model
 
 
@@ -259,10 +261,14 @@ def _reference(expected: list[Expected]) -> dict[str, Any]:
 def _ends(network: Any, names: Signature, expected: list[Expected]) -> dict[str, Any]:
     # The shapes and types of what goes in and comes out, for the card. A subclassed network has no
     # symbolic outputs: what it computed shows their shapes.
-    ends = network.outputs if is_graph(network) else [each.outputs for each in expected]
-    inputs = {name: {"shape": list(spec.shape[1:]), "dtype": spec.dtype.name}
+    kind = kind_of(network)
+    ends = kind.tree.flatten(kind.structure(network)[1]) if kind.is_graph(network) else \
+        [each.outputs for each in expected]
+    inputs = {name: {"shape": list(spec.shape[1:]), "dtype": spec.dtype}
               for name, spec in names.inputs.items()}
-    outputs = {each.name: {"shape": list(end.shape[1:]), "dtype": end.dtype.name}
+    # Keras 3 has names for types, TensorFlow and NumPy have types with names.
+    outputs = {each.name: {"shape": list(end.shape[1:]),
+                           "dtype": getattr(end.dtype, "name", end.dtype)}
                for each, end in zip(expected, ends, strict=True)}
     if names.single:
         return {"input": inputs.popitem()[1], "output": outputs.popitem()[1]}

@@ -21,9 +21,6 @@ SHIPPED, REFUSED = "shipped", "refused"
 COMPACTIONS = ("units", "inputs", "none")  # What is removed before a network is converted.
 # Points that a file may lose against Keras: of accuracy, or of what else fits the loss.
 TOLERANCE = 0.1
-# Training examples from which int8 measures the ranges of activations. TensorFlow's guide advises
-# 100 to 500; more take time and change little.
-REPRESENTATIVE = 200
 # Left out, and made when they are asked for by name: float16_sparse, which computes NaN for some
 # networks, and dynamic_int8_sparse and int8_sparse, which the default interpreter does not load.
 DEFAULT = ("keras", "saved_model", "float32", "float32_sparse", "float16", "dynamic_int8",

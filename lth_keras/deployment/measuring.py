@@ -1,7 +1,9 @@
 """Measures a file's outputs, latency and memory in the runtime that will load it.
 
     keras             tf_keras, from a .keras file
+    keras3            Keras 3, from a .keras file, on the backend that the model had
     tensorflow        TensorFlow, from a SavedModel folder
+    onnxruntime       onnxruntime, from an ONNX file
     litert            ai-edge-litert with its default delegates (XNNPACK), from a TF Lite file
     litert_builtin    ai-edge-litert without its default delegates
 
@@ -9,6 +11,7 @@ Each file is loaded in a process of its own (`measuring_process`), so a runtime 
 file ends that process, and the crash is reported as a result.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -82,7 +85,8 @@ class Measured:
 
 def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arrays",
             threads: int = 1, *, repeats: int = REPEATS, timeout: float = 600.0,
-            takes: Any = None, outputs: Sequence[str] = ()) -> Measured:
+            takes: Any = None, outputs: Sequence[str] = (), backend: str = "",
+            modules: Sequence[str] = ()) -> Measured:
     """Loads a file in a runtime, predicts examples, and measures latency and memory.
 
     To compare the latencies of several files, measure them one after another on a machine that
@@ -90,7 +94,7 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
 
     Args:
       path: a file, or a SavedModel folder.
-      runtime: "keras", "tensorflow", "litert" or "litert_builtin".
+      runtime: one of `measuring_process.RUNTIMES`, as listed above.
       examples: at least one, shape (examples, ...), as the network takes them; of a network with
         several inputs or outputs, the name of each input -> array. For a file that takes integers
         they are quantised with the scale stored in the file.
@@ -101,6 +105,8 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
       takes: if examples go by name, the structure that the network is called on, with names in
         place of arrays (`comparison.signature.Signature`).
       outputs: if examples go by name, the names of the outputs.
+      backend: for "keras3", the backend that computes; by default that of KERAS_BACKEND.
+      modules: for "keras3", the modules of the file's own classes, which are imported first.
 
     Returns:
       What was measured. A file that does not load, crashes the runtime or takes too long has an
@@ -123,6 +129,10 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
                            f"Received: threads={threads}, repeats={repeats}.")
     task = {"path": os.path.abspath(path), "runtime": runtime, "threads": threads,
             "repeats": repeats}
+    if backend:
+        task["backend"] = backend
+    if modules:
+        task |= {"modules": list(modules), "sys_path": sys.path}
     if isinstance(examples, dict):
         task["names"] = {"inputs": list(examples), "outputs": list(outputs), "takes": takes}
     with tempfile.TemporaryDirectory(prefix="lth_keras.") as name:
@@ -148,8 +158,11 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
 
 def versions() -> dict[str, str]:
     """Returns the versions of the packages that change what is measured."""
-    litert = importlib.metadata.version("ai-edge-litert")
-    return {**provenance.versions(), "ai-edge-litert": litert}
+    found = {}
+    for package in ("ai-edge-litert", "onnxruntime"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return {**provenance.versions(), **found}
 
 
 def _run(folder: pathlib.Path, threads: int, timeout: float) -> "str | None":
@@ -158,8 +171,9 @@ def _run(folder: pathlib.Path, threads: int, timeout: float) -> "str | None":
         # `python -m` puts the working folder first on the import path: a numpy.py in the user's
         # folder must not be imported, so the process runs in the folder of its own task.
         done = subprocess.run([sys.executable, "-m", measuring_process.__name__, str(folder)],
-                              cwd=folder, env=_environment(threads), timeout=timeout,
-                              stdin=subprocess.DEVNULL, capture_output=True, check=False)
+                              cwd=folder, env=_environment(threads, _backend(folder)),
+                              timeout=timeout, stdin=subprocess.DEVNULL, capture_output=True,
+                              check=False)
     except subprocess.TimeoutExpired:
         return f"It took more than {timeout:g} seconds."
     # A runtime may crash while it is unloaded, after the result was written: that is no failure.
@@ -172,10 +186,21 @@ def _run(folder: pathlib.Path, threads: int, timeout: float) -> "str | None":
     return one_line(f"The runtime ended with exit code {done.returncode}{last}")
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _backend(folder: pathlib.Path) -> str:
+    return str(json.loads((folder / "task.json").read_text()).get("backend", ""))
+
+
+def _environment(threads: int, backend: str = "") -> dict[str, str]:
     # No GPU: a file is measured on what a phone or a small server has, and TensorFlow would
     # otherwise reserve the memory of the GPU that the parent process uses.
     package = pathlib.Path(lth_keras.__file__).parent.parent
     paths = [str(package), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3",
-            "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": str(threads)}
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "TF_CPP_MIN_LOG_LEVEL": "3",
+             "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": str(threads)}
+    if backend:
+        found["KERAS_BACKEND"] = backend
+    if backend == "jax":
+        found["JAX_PLATFORMS"] = "cpu"
+        if threads == 1:  # XLA takes all cores or one.
+            found["XLA_FLAGS"] = f"{found.get('XLA_FLAGS', '')} --xla_cpu_multi_thread_eigen=false"
+    return found

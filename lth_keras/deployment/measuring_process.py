@@ -169,6 +169,109 @@ class Keras(TensorFlow):
             call(_packed(names["takes"], batch))), strict=True))
 
 
+class Keras3:
+    """Runs a .keras file in Keras 3, loaded in safe mode, compiled as `predict` does.
+
+    The backend is the one that KERAS_BACKEND names; torch computes without gradients.
+    """
+
+    batch: "int | None" = None  # Any number of examples a call.
+
+    def __init__(self, path: str, threads: int, names: "Names | None" = None):
+        import keras
+        self._keras = keras
+        self._names = names or {"inputs": [ONLY], "outputs": [ONLY], "takes": ONLY}
+        makers = {"tensorflow": _in_tensorflow, "jax": _in_jax, "torch": _in_torch}
+        self._function = makers[keras.backend.backend()](path, threads)
+
+    def give(self, examples: Arrays) -> None:
+        """Sets the input batch."""
+        self._batch = _packed(self._names["takes"], {
+            name: self._keras.ops.convert_to_tensor(np.array(values))
+            for name, values in examples.items()})
+
+    def call(self) -> None:
+        """Computes the outputs of the batch; this is what is timed."""
+        self._result = self._function(self._batch)
+
+    def outputs(self) -> Arrays:
+        """Returns the outputs of the last call, as float32."""
+        flat = [np.asarray(self._keras.ops.convert_to_numpy(each), np.float32)
+                for each in self._keras.tree.flatten(self._result)]
+        return dict(zip(self._names["outputs"], flat, strict=True))
+
+
+def _in_tensorflow(path: str, threads: int) -> Callable[[Any], Any]:
+    tf = _tensorflow(threads)
+    model = _loaded(path)
+    function: Callable[[Any], Any] = tf.function(
+        lambda batch: model(batch, training=False), autograph=False)
+    return function
+
+
+def _in_jax(path: str, threads: int) -> Callable[[Any], Any]:
+    import jax
+    model = _loaded(path)
+    weights = [[variable.value for variable in variables] for variables in (
+        model.trainable_variables, model.non_trainable_variables)]
+    # The weights are arguments, as in `predict`: as constants they would be compiled in.
+    call = jax.jit(lambda weights, batch: model.stateless_call(
+        *weights, batch, training=False)[0])
+    return lambda batch: jax.block_until_ready(call(weights, batch))
+
+
+def _in_torch(path: str, threads: int) -> Callable[[Any], Any]:
+    import torch
+    torch.set_num_threads(threads)
+    model = _loaded(path)
+
+    def call(batch: Any) -> Any:
+        with torch.no_grad():
+            return model(batch, training=False)
+    return call
+
+
+def _loaded(path: str) -> Any:
+    import keras
+    return keras.models.load_model(path, compile=False)
+
+
+class Onnx:
+    """Runs an ONNX file in onnxruntime, on the CPU."""
+
+    batch: "int | None" = None  # Any number of examples a call.
+
+    def __init__(self, path: str, threads: int, names: "Names | None" = None):
+        import onnxruntime
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = threads
+        options.log_severity_level = 3  # Errors alone.
+        self._session = onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"])
+        inputs, outputs = ([each.name for each in ends] for ends in (
+            self._session.get_inputs(), self._session.get_outputs()))
+        if names is None:
+            _check_single(inputs, outputs)
+            self._inputs, self._outputs = {ONLY: inputs[0]}, {ONLY: outputs[0]}
+        else:
+            _check_named(inputs, outputs, names)
+            self._inputs, self._outputs = ({name: name for name in ends}
+                                           for ends in (inputs, outputs))
+
+    def give(self, examples: Arrays) -> None:
+        """Sets the input batch."""
+        self._batch = {own: np.array(examples[name]) for name, own in self._inputs.items()}
+
+    def call(self) -> None:
+        """Computes the outputs of the batch; this is what is timed."""
+        self._result = self._session.run(list(self._outputs.values()), self._batch)
+
+    def outputs(self) -> Arrays:
+        """Returns the outputs of the last call, as float32."""
+        return {name: np.asarray(values, np.float32)
+                for name, values in zip(self._outputs, self._result, strict=True)}
+
+
 def _packed(takes: Any, tensors: "dict[str, Any]") -> Any:
     # Tensors by name in the structure that a model takes.
     if isinstance(takes, dict):
@@ -188,6 +291,8 @@ RUNTIMES: dict[str, tuple[Callable[[str, int, "Names | None"], Any], str, str]] 
     "litert": (LiteRT, "ai_edge_litert.interpreter", "ai-edge-litert"),
     "litert_builtin": (_builtin, "ai_edge_litert.interpreter", "ai-edge-litert"),
     "keras": (Keras, "tf_keras", "tf_keras"),
+    "keras3": (Keras3, "keras", "keras"),
+    "onnxruntime": (Onnx, "onnxruntime", "onnxruntime"),
     "tensorflow": (TensorFlow, "tensorflow", "tensorflow"),
 }
 
@@ -281,8 +386,9 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
     """Measures a file.
 
     Args:
-      task: a dict of "path", "runtime", "threads" and "repeats", and of "names" if there are
-        several inputs or outputs.
+      task: a dict of "path", "runtime", "threads" and "repeats"; of "names" if there are several
+        inputs or outputs; of "modules", which are imported first from "sys_path", if the file
+        needs a user's classes.
       folder: holds the examples; the outputs are written here.
 
     Returns:
@@ -290,6 +396,9 @@ def run(task: "dict[str, Any]", folder: pathlib.Path) -> "dict[str, Any]":
     """
     load, module, package = RUNTIMES[task["runtime"]]
     importlib.import_module(module)  # Before memory is read: it is the file that is measured.
+    sys.path += task.get("sys_path", [])
+    for each in task.get("modules", []):
+        importlib.import_module(each)
     names = task.get("names")
     examples = _load(folder, names["inputs"] if names else [ONLY])
     # Writing 5 resets VmHWM, which would otherwise hold the peak of importing the runtime.

@@ -16,7 +16,8 @@ from lth_keras.deployment.manifest import Deployment, SHIPPED, with_route
 
 FILE = "README.md"
 RUNTIMES = {"litert": "ai-edge-litert", "litert_builtin": "ai-edge-litert without its default "
-             "delegates", "keras": "tf_keras", "tensorflow": "TensorFlow"}
+             "delegates", "keras": "tf_keras", "keras3": "Keras 3", "tensorflow": "TensorFlow",
+            "onnxruntime": "onnxruntime"}
 
 
 def text(deployment: Deployment) -> str:
@@ -47,7 +48,7 @@ def _head(deployment: Deployment) -> Iterator[str]:
     facts, reference = deployment.facts, deployment.facts["reference"]
     dataset = facts.get("dataset")
     yield "---"
-    yield "library_name: tf-keras"
+    yield f"library_name: {'keras' if facts.get('keras') == 'Keras 3' else 'tf-keras'}"
     yield f"tags: {json.dumps(['lottery-ticket-hypothesis', 'pruning', 'sparse', 'tflite'])}"
     if dataset:
         yield f"datasets: {json.dumps([dataset])}"
@@ -322,27 +323,47 @@ def _said(value: Any) -> str:
 
 
 def _use(deployment: Deployment) -> Iterator[str]:
-    # A program for the first TF Lite file that was shipped: what most readers need, and complete.
-    rows = deployment.rows
-    files = rows[(rows.status == SHIPPED) & rows.runtime.str.startswith("litert")]
+    # A program for the first TF Lite file that was shipped, or else the ONNX file: what most
+    # readers need, and complete.
+    rows = deployment.rows[deployment.rows.status == SHIPPED]
+    lite = rows[rows.runtime.str.startswith("litert")]
+    files = rows[rows.runtime == "onnxruntime"] if lite.empty else lite
     if files.empty:
         return
-    row = files.iloc[0]
-    options = "" if row.runtime == "litert" else \
-        ",\n    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"
-    names = "Interpreter" if row.runtime == "litert" else "Interpreter, OpResolverType"
+    program = _use_onnx if lite.empty else _use_lite
     yield "## How to use it"
     yield ""
     yield "```python"
     yield "import numpy as np"
+    yield from program(deployment.facts, files.iloc[0])
+    yield "```"
+    yield ""
+
+
+def _use_lite(facts: dict[str, Any], row: "pd.Series[Any]") -> Iterator[str]:
+    options = "" if row.runtime == "litert" else \
+        ",\n    experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES"
+    names = "Interpreter" if row.runtime == "litert" else "Interpreter, OpResolverType"
     yield f"from ai_edge_litert.interpreter import {names}"
     yield ""
     yield f"interpreter = Interpreter(\"{row.file}\"{options})"
     whole = row["format"].startswith("int8")
-    yield from _use_named(deployment.facts["inputs"], whole) if "inputs" in deployment.facts else \
-        _use_single(deployment.facts["input"], whole, row.batch == 1)
-    yield "```"
+    yield from _use_named(facts["inputs"], whole) if "inputs" in facts else \
+        _use_single(facts["input"], whole, row.batch == 1)
+
+
+def _use_onnx(facts: dict[str, Any], row: "pd.Series[Any]") -> Iterator[str]:
+    yield "import onnxruntime"
     yield ""
+    yield f"session = onnxruntime.InferenceSession(\"{row.file}\")"
+    yield "examples = {  # Replace by your own examples."
+    if "inputs" in facts:
+        yield from (f"    {name!r}: {_one(each)}," for name, each in facts["inputs"].items())
+    else:
+        yield f"    session.get_inputs()[0].name: {_one(facts['input'])},"
+    yield "}"
+    yield "for output, values in zip(session.get_outputs(), session.run(None, examples)):"
+    yield "    print(output.name, values)"
 
 
 def _use_single(input_: dict[str, Any], whole: bool, resets: bool) -> Iterator[str]:

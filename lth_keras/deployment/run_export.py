@@ -17,7 +17,8 @@ import pandas as pd
 from lth_keras import quiet
 from lth_keras.core.seeding import generator
 from lth_keras.deployment import manifest, trained_networks
-from lth_keras.deployment.manifest import COMPACTIONS, Deployment, REPRESENTATIVE
+from lth_keras.deployment.comparison.held_out import REPRESENTATIVE
+from lth_keras.deployment.manifest import COMPACTIONS, Deployment
 from lth_keras.deployment.trained_networks import TrainedNetwork
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config

@@ -24,6 +24,18 @@ def register(package: str, module: str) -> None:
     ENGINES[package] = module
 
 
+def package_of(model: Any) -> "str | None":
+    """Returns the package of a registered engine that a model's class comes from, or None.
+
+    Example:
+      >>> import tf_keras as keras
+      >>> package_of(keras.Sequential()), package_of([])
+      ('tf_keras', None)
+    """
+    tops = (kind.__module__.partition(".")[0] for kind in type(model).__mro__)
+    return next((top for top in tops if top in ENGINES), None)
+
+
 def engine_of(model: Any) -> Any:
     """Imports and returns the module that works with a model.
 
@@ -35,10 +47,9 @@ def engine_of(model: Any) -> Any:
       >>> engine_of(keras.Sequential()).__name__
       'lth_keras.keras2.engine'
     """
-    for kind in type(model).__mro__:
-        module = ENGINES.get(kind.__module__.partition(".")[0])
-        if module is not None:
-            return importlib.import_module(module)
+    package = package_of(model)
+    if package is not None:
+        return importlib.import_module(ENGINES[package])
     raise TicketError(f"A model must be one of {', '.join(ENGINES)}. Received: an object of "
                       f"{type(model).__module__}.{type(model).__qualname__}. Build the model "
                       "with one of these, or use the arrays in ticket.weights and ticket.masks.")

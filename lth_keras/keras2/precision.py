@@ -15,9 +15,6 @@ from lth_keras.errors import LotteryError
 from lth_keras.keras2.masking.weight_names import is_graph
 
 _OTHERS = ("float16", "bfloat16", "float64")
-# The largest error that a precision explains, as a share of the largest output: float16 has 11
-# bits of mantissa, bfloat16 8, which are eight times as coarse.
-_ERRORS = {"float16": 2e-2, "bfloat16": 0.16}
 
 
 def other(model: Any) -> "str | None":
@@ -35,16 +32,6 @@ def other(model: Any) -> "str | None":
     """
     found = {layer.compute_dtype for layer in _layers(model)}
     return next((name for name in ("bfloat16", "float16", "float64") if name in found), None)
-
-
-def largest_error(precision: "str | None") -> float:
-    """Returns the error that a precision explains, as a share of the largest output.
-
-    Example:
-      >>> largest_error("float16"), largest_error(None)
-      (0.02, 0.0)
-    """
-    return _ERRORS.get(precision or "", 0.0)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,12 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.deployment import formats, measuring
+from lth_keras.deployment import bench, measuring
+from lth_keras.deployment.conversion import formats
 from lth_keras.deployment.export import export
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.training_keras2 import models
-from lth_keras.keras2 import precision
 
 pytestmark = pytest.mark.thorough
 
@@ -164,7 +164,7 @@ def test_a_subclassed_model_is_switched_to_float32_and_back(tmp_path):
 
 
 def test_a_copy_that_is_another_network_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(precision, "largest_error", lambda name: -1)
+    monkeypatch.setitem(bench._PRECISIONS, "float16", -1)
     monkeypatch.setattr("lth_keras.deployment.bench.EXACT", 0.0)
     model = network(layers.Input((4,)), layers.Dense(3, dtype="mixed_float16"))
     made = made_of(model, tmp_path, "float32")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lth_keras.deployment import converters
+from lth_keras.deployment.conversion import converters
 
 WEIGHTS = arrays.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 4)),
                         elements=st.floats(-10, 10, width=32).filter(

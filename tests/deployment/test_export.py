@@ -194,7 +194,7 @@ def test_tensorflow_can_still_warn_after_an_export(made, capsys):
 
 
 def test_a_format_that_loses_too_much_is_refused_and_not_there(tmp_path, monkeypatch):
-    from lth_keras.deployment import converters, formats
+    from lth_keras.deployment.conversion import converters, formats
 
     def spoiled(model, path, representative=None):
         other = keras.models.clone_model(model)
@@ -335,7 +335,7 @@ def test_a_survey_of_another_machine_is_made_anew(root, monkeypatch, tmp_path):
 
 
 def test_a_refused_format_that_was_asked_for_is_exit_code_1(root, tmp_path, monkeypatch, capsys):
-    from lth_keras.deployment import formats
+    from lth_keras.deployment.conversion import formats
     monkeypatch.setitem(formats.FORMATS, "float16", formats.dataclasses.replace(
         formats.get("float16"), convert=lambda *arguments: 1 / 0))
     command = ["export", root, "--level", "1", "--formats", "float16,float32", "--examples", "30",
@@ -392,6 +392,6 @@ def test_flags_of_the_deployment_report_go_with_it_alone(root, flags, said, monk
 
 def test_the_help_names_every_format():
     from lth_keras.cli import export as deploy
-    from lth_keras.deployment import formats
+    from lth_keras.deployment.conversion import formats
     for name in formats.FORMATS:
         assert name in deploy.HELP or name.removesuffix("_sparse") in deploy.HELP

@@ -12,7 +12,8 @@ from ai_edge_litert.interpreter import Interpreter
 from rich.console import Console
 
 import lth_keras as lth
-from lth_keras.deployment import converters, formats, manifest, model_card
+from lth_keras.deployment import manifest, model_card
+from lth_keras.deployment.conversion import converters, formats
 from lth_keras.deployment.export import export
 from lth_keras.errors import LotteryError
 from lth_keras.reports import deployment_tables

@@ -8,8 +8,9 @@ import exports
 import numpy as np
 import pytest
 
-from lth_keras.deployment import checks, formats, measuring, measuring_process
+from lth_keras.deployment import checks, measuring, measuring_process
 from lth_keras.deployment.comparison.measures import Expected
+from lth_keras.deployment.conversion import formats
 from lth_keras.errors import LotteryError
 
 

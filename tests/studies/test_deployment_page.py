@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from deployments import made, REFUSED, row
 
-from lth_keras.deployment import formats, manifest
+from lth_keras.deployment import manifest
+from lth_keras.deployment.conversion import formats
 from lth_keras.experiments.training import networks
 
 ROOT = pathlib.Path(__file__).parents[2]

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import tf_keras as keras
 
-from lth_keras.deployment import checks, formats, measuring, measuring_process
+from lth_keras.deployment import checks, measuring, measuring_process
 from lth_keras.deployment.comparison import measures
+from lth_keras.deployment.conversion import formats
 
 layers = keras.layers
 

@@ -9,7 +9,8 @@ ORDER = ("", "core.structures", "core", "files", "search", "search.fit", "keras2
          "keras2.masking", "keras2", "keras2.verification", "keras3",
          "experiments.config", "experiments.results", "experiments.training",
          "experiments.training_keras2", "experiments.training_keras3", "experiments",
-         "deployment.compaction", "deployment.comparison", "deployment",
+         "deployment.models", "deployment.compaction", "deployment.comparison",
+         "deployment.conversion", "deployment",
          "reports.plots", "reports.analyses", "reports", "api", "cli")
 # What the order alone would allow.  Each holds for all that a package reaches, however far.
 NEVER = {

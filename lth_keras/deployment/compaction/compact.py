@@ -10,16 +10,14 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tf_keras as keras
-from tf_keras.src.engine.functional import Functional
 
 from lth_keras.deployment.compaction import channels, model_graph, rebuild
 from lth_keras.deployment.compaction.channels import Analysis, Channelwise, Flags, Linear
 from lth_keras.deployment.compaction.model_graph import Graph
 from lth_keras.deployment.compaction.rebuild import Part
+from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.weight_names import is_graph, wrappers
-from lth_keras.keras2.masking.wrap import strip_pruning
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,18 +64,20 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     differs.  What cannot be removed exactly stays, and `left` says why.
 
     Args:
-      model: a built tf_keras model, with or without pruning wrappers.  It is not changed, except
-        that `strip_pruning` is applied to a wrapped one.
-      take_inputs: whether to insert a `GatherFeatures` layer where unused inputs cannot be removed
-        upstream, such as pixels.  The kernel gets smaller, but gathering costs time.
+      model: a built model of Keras 3, or of tf_keras with or without pruning wrappers.  It is not
+        changed, except that `strip_pruning` is applied to a wrapped one.
+      take_inputs: whether to select features by their positions where unused inputs cannot be
+        removed upstream, such as pixels.  The kernel gets smaller, but gathering costs time.  In a
+        tf_keras model this is a layer of this package, in one of Keras 3 an operation of Keras.
 
     Returns:
       A `Compacted` with the new model, Sequential or functional, with the same inputs, outputs and
-      names of layers.  Layers of unknown types, and models within the model, are shared with the
+      names of layers.  It is not compiled; one of Keras 3 is kept sparse by `lth.keep_sparse`.
+      Layers of unknown types, and models within the model, are shared with the
       given model.  A subclassed model is returned as it is, since its graph is its Python code.
 
     Raises:
-      LotteryError: if `model` is not a tf_keras model, or is not built.
+      LotteryError: if `model` is not a Keras model, or is not built.
 
     Example: the second of three units has no input, the third no output.
       >>> import numpy as np, tf_keras as keras
@@ -92,12 +92,13 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
       >>> small.model.get_weights()[-1]
       array([2.], dtype=float32)
     """
-    _check(model)
-    reason = _not_rebuildable(model)
+    kind = kind_of(model)
+    _check(model, kind)
+    reason = _not_rebuildable(model, kind)
     if reason:
         count = model.count_params()
         return Compacted(model, {}, {}, (reason,), (count, count))
-    bare = strip_pruning(model) if wrappers(model) else model
+    bare = kind.bare(model) if kind.is_wrapped(model) else model
     read = model_graph.read(bare)
     # Reads the graph as operations on channels, finds what is needed, and rebuilds each layer.
     found = channels.analyse(read.widths, read.operations)
@@ -113,25 +114,24 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
                      (bare.count_params(), small.count_params()))
 
 
-def _check(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        kind = f"{type(model).__module__}.{type(model).__qualname__}"
-        raise LotteryError("The model must be a tf_keras (Keras 2) model. Received: "
-                           f"{kind}. Use import tf_keras as keras.")
+def _check(model: Any, kind: ModelKind) -> None:
+    if not isinstance(model, kind.keras.Model):
+        raise LotteryError("A model is needed. Received: a layer, "
+                           f"{type(model).__module__}.{type(model).__qualname__}.")
     if not model.built:
         raise LotteryError("A model must be built before it is compacted. Received: "
                            f"{type(model).__name__} without weights. Call it on a batch, "
                            "model(x), or call model.build(input_shape).")
 
 
-def _not_rebuildable(model: Any) -> str:
+def _not_rebuildable(model: Any, kind: ModelKind) -> str:
     # The reason why a model cannot be rebuilt from its layers, or "". A call() of its own may do
     # anything with them.
-    kind = type(model)
-    if not is_graph(model) or not model.inputs:
+    if not kind.is_graph(model) or not model.inputs:
         return f"{model.name}: is left as it is, since the graph of a subclassed model is its code"
-    if kind.call not in (keras.Sequential.call, Functional.call):
-        return f"{model.name}: is left as it is, since {kind.__name__} has a call() of its own"
+    if kind.has_own_call(model):
+        return (f"{model.name}: is left as it is, since {type(model).__name__} has a call() of its "
+                "own")
     return ""
 
 
@@ -141,8 +141,8 @@ def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, t
     for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
         if isinstance(operation, (Linear, Channelwise)) and part.weights:
             kept = found.kept[operation.target]
-            if not kept.all() and not isinstance(node.layer, (keras.layers.BatchNormalization,
-                                                              keras.layers.PReLU)):
+            name = kind_of(node.layer).known_as(node.layer)
+            if not kept.all() and name not in ("BatchNormalization", "PReLU"):
                 removed[node.layer.name] = (len(kept), int(kept.sum()))
         if isinstance(operation, Linear) and part.positions is not None:
             inputs[node.layer.name] = (read.widths[operation.source], len(part.positions))

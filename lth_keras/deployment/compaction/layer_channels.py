@@ -1,7 +1,8 @@
 """Describes each kind of Keras layer as an operation on channels (`channels`).
 
 To support another kind of layer, write a reader, which is a function from a `Call` to an operation
-or to the reason why there is none, and add it to READERS.
+or to the reason why there is none, and add it to READERS.  Both Kerases are read by the same
+readers: what differs between them is asked of the call's `kind`.
 """
 
 import dataclasses
@@ -9,19 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 from lth_keras.deployment.compaction.channels import Channelwise, Floats, Linear, Operation
-from lth_keras.deployment.compaction.gather_layer import GatherFeatures
-
-layers = keras.layers
-_ELEMENTWISE = {
-    getattr(keras.activations, name) for name in (
-        "linear", "relu", "sigmoid", "tanh", "softplus", "softsign", "elu", "selu", "gelu",
-        "swish", "mish", "exponential", "hard_sigmoid")
-} | {tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.silu,
-     tf.nn.softplus, tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.sigmoid, tf.tanh, tf.identity}
+from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.deployment.models.model_kind import ModelKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,20 +34,31 @@ class Call:
     shapes: tuple[tuple[int, int], ...]
     shape: tuple[int, int]
 
+    @property
+    def kind(self) -> ModelKind:
+        """What knows the layer's Keras."""
+        return kind_of(self.layer)
+
+    def weight(self, name: str) -> Any:
+        """A weight of the layer by tf_keras' name of it, float64; None if the layer has none."""
+        value = self.kind.weight(self.layer, name)
+        return None if value is None else value.astype(np.float64)
+
 
 def read(call: Call) -> "Operation | str":
     """Returns the operation of a call, or the reason why it is not known.
 
     Example:
-      >>> dense = layers.Dense(2)
+      >>> import keras
+      >>> dense = keras.layers.Dense(2)
       >>> dense.build((None, 3))
       >>> read(Call(dense, (0,), 1, ((2, 3),), (2, 2))).kernel.shape
       (1, 3, 2)
-      >>> read(Call(layers.Softmax(), (0,), 1, ((2, 3),), (2, 3)))
+      >>> read(Call(keras.layers.Softmax(), (0,), 1, ((2, 3),), (2, 3)))
       'what a Softmax does to each channel is not known here'
     """
     layer = call.layer
-    reader = READERS.get(type(layer))  # By exact type: a subclass may do anything.
+    reader = READERS.get(call.kind.known_as(layer))  # A subclass may do anything.
     if reader is None:
         return f"what a {type(layer).__name__} does to each channel is not known here"
     if getattr(layer, "data_format", None) == "channels_first":
@@ -65,31 +68,41 @@ def read(call: Call) -> "Operation | str":
     return reader(call)
 
 
-def elementwise(activation: Any) -> bool:
+def elementwise(kind: ModelKind, activation: Any) -> bool:
     """Returns whether an activation is known to work on each element separately.
 
     Example:
-      >>> elementwise(keras.activations.relu), elementwise(keras.activations.softmax)
-      (True, False)
+      >>> import keras
+      >>> kind = kind_of(keras.layers.Layer())
+      >>> [elementwise(kind, getattr(keras.activations, name)) for name in ("relu", "softmax")]
+      [True, False]
     """
-    return activation in _ELEMENTWISE if callable(activation) else activation is None
+    return activation in kind.elementwise if callable(activation) else activation is None
 
 
-def _activation(layer: Any) -> "Callable[[Floats], Floats] | None":
-    if not elementwise(layer.activation):
+def _activation(call: Call) -> "Callable[[Floats], Floats] | None":
+    kind, activation = call.kind, call.layer.activation
+    if not elementwise(kind, activation):
         return None
-    return lambda values: np.asarray(layer.activation(tf.constant(values, tf.float64)))
+    if activation is None:
+        return lambda values: values
+    return lambda values: np.asarray(kind.array(activation(kind.tensor(values))), np.float64)
 
 
-def _bias(layer: Any, size: int) -> Floats:
-    return np.asarray(layer.bias, np.float64) if layer.use_bias else np.zeros(size)
+def _bias(call: Call, size: int) -> Floats:
+    bias = call.weight("bias")
+    return np.zeros(size) if bias is None else np.asarray(bias)
 
 
-def _dense(call: Call) -> Operation:
-    layer = call.layer
-    kernel = np.asarray(layer.kernel)[None]
-    return Linear(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
-                  _activation(layer), padded=False)
+_ADAPTED = "its kernel is not a weight of floating-point numbers alone"  # LoRA, or quantised.
+
+
+def _dense(call: Call) -> "Operation | str":
+    kernel = call.kind.weight(call.layer, "kernel")
+    if kernel is None:
+        return _ADAPTED
+    return Linear(call.sources[0], call.target, kernel[None], _bias(call, kernel.shape[-1]),
+                  _activation(call), padded=False)
 
 
 def _convolution(call: Call) -> "Operation | str":
@@ -97,9 +110,12 @@ def _convolution(call: Call) -> "Operation | str":
     # With groups, an output reads the channels of its group only.
     if layer.groups > 1:
         return "it convolves groups of channels"
-    kernel = np.asarray(layer.kernel).reshape(-1, *layer.kernel.shape[-2:])
-    return Linear(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
-                  _activation(layer), padded=_padded(layer))
+    kernel = call.kind.weight(layer, "kernel")
+    if kernel is None:
+        return _ADAPTED
+    kernel = kernel.reshape(-1, *kernel.shape[-2:])
+    return Linear(call.sources[0], call.target, kernel, _bias(call, kernel.shape[-1]),
+                  _activation(call), padded=_padded(layer))
 
 
 def _padded(layer: Any) -> bool:
@@ -110,25 +126,24 @@ def _padded(layer: Any) -> bool:
 def _separable(call: Call) -> Operation:
     # A depthwise and a pointwise convolution compute the same as one convolution with the product
     # of their kernels.
-    layer = call.layer
-    depthwise = np.asarray(layer.depthwise_kernel, np.float64)
+    depthwise = call.weight("depthwise_kernel")
     depthwise = depthwise.reshape(-1, *depthwise.shape[-2:])
     _, channels, multiplier = depthwise.shape
-    pointwise = np.asarray(layer.pointwise_kernel, np.float64).reshape(channels, multiplier, -1)
+    pointwise = call.weight("pointwise_kernel").reshape(channels, multiplier, -1)
     kernel = np.einsum("pim,imo->pio", depthwise, pointwise)
-    return Linear(call.sources[0], call.target, kernel, _bias(layer, kernel.shape[-1]),
-                  _activation(layer), padded=_padded(layer), merges=False)
+    return Linear(call.sources[0], call.target, kernel, _bias(call, kernel.shape[-1]),
+                  _activation(call), padded=_padded(call.layer), merges=False)
 
 
 def _depthwise(call: Call) -> "Operation | str":
     # Each output channel reads one input channel; depth_multiplier outputs read the same one.
     layer = call.layer
-    activation = _activation(layer)
+    activation = _activation(call)
     if activation is None:
         return "its activation is not known to work elementwise"
     outputs = call.shape[1]
-    kernel = np.asarray(layer.depthwise_kernel, np.float64).reshape(-1, outputs)
-    bias, total, unread = _bias(layer, kernel.shape[1]), kernel.sum(axis=0), ~kernel.any(axis=0)
+    kernel = call.weight("depthwise_kernel").reshape(-1, outputs)
+    bias, total, unread = _bias(call, kernel.shape[1]), kernel.sum(axis=0), ~kernel.any(axis=0)
     origin = np.arange(outputs) // layer.depth_multiplier
 
     def constants(values: list[Floats]) -> Floats:
@@ -184,26 +199,27 @@ def _by_value(call: Call, varies: Any = True, **options: Any) -> Operation:
         value, = values
         unknown = np.isnan(value) & varies
         asked = np.where(np.isnan(value), 0.0, value).reshape([1] * (call.shape[0] - 1) + [-1])
-        answer = call.layer(tf.constant(asked), **options)
-        found = np.reshape(tf.cast(answer, tf.float64), (-1, len(value)))[0]
+        answer = call.kind.array(call.layer(call.kind.tensor(asked), **options))
+        found = np.reshape(answer.astype(np.float64), (-1, len(value)))[0]
         return np.where(unknown, np.nan, found)
     return dataclasses.replace(_same(call), constants=constants)
 
 
 def _activated(call: Call) -> "Operation | str":
-    if elementwise(call.layer.activation):
+    if elementwise(call.kind, call.layer.activation):
         return _by_value(call)
     return "its activation is not known to work elementwise"
 
 
 def _normalised(call: Call) -> "Operation | str":
     layer = call.layer
-    if list(layer.axis) != [call.shape[0] - 1]:
+    if [axis % call.shape[0] for axis in np.atleast_1d(layer.axis)] != [call.shape[0] - 1]:
         return "its channels are not on the last axis"
-    if layer.renorm or getattr(layer, "virtual_batch_size", None):
+    if getattr(layer, "renorm", False) or getattr(layer, "virtual_batch_size", None):
         return "it renormalises or has virtual batches"
     # A channel with gamma = 0 is constant, whatever its input is.
-    varies = np.asarray(layer.gamma) != 0 if layer.scale else True
+    gamma = call.weight("gamma")
+    varies = True if gamma is None else gamma != 0
     return _by_value(call, varies, training=False)
 
 
@@ -213,7 +229,7 @@ def _rescaled(call: Call) -> "Operation | str":
 
 
 def _prelu(call: Call) -> Operation:
-    alpha = np.asarray(call.layer.alpha, np.float64)
+    alpha = call.weight("alpha")
     alpha = alpha.reshape(-1, alpha.shape[-1])
     slope = np.where((alpha == alpha[0]).all(axis=0), alpha[0], np.nan)
 
@@ -248,33 +264,37 @@ def _concatenated(call: Call) -> "Operation | str":
     return Channelwise(call.sources, call.target, tuple(origins), np.concatenate)
 
 
-READERS: "dict[type, Callable[[Call], Operation | str]]" = {
-    layers.Dense: _dense,
-    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
-    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
-    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _depthwise),
-    layers.BatchNormalization: _normalised,
-    layers.Activation: _activated,
-    **dict.fromkeys((layers.ReLU, layers.LeakyReLU, layers.ELU, layers.ThresholdedReLU),
-                    _by_value),
-    layers.PReLU: _prelu,
-    layers.Rescaling: _rescaled,
-    **dict.fromkeys((layers.Dropout, layers.AlphaDropout), _dropout),
-    **dict.fromkeys((getattr(layers, name) for name in (
+# By the name of Keras' own class; an operation of Keras 3, such as that of x + y, by "ops." before
+# it.  Not every layer is in both Kerases.
+READERS: "dict[str, Callable[[Call], Operation | str]]" = {
+    "Dense": _dense,
+    **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolution),
+    **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
+    **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
+    "BatchNormalization": _normalised,
+    "Activation": _activated,
+    **dict.fromkeys(("ReLU", "LeakyReLU", "ELU", "ThresholdedReLU"), _by_value),
+    **dict.fromkeys((f"ops.{name}" for name in (
+        "Relu", "Relu6", "LeakyRelu", "Sigmoid", "Softplus", "Softsign", "Silu", "Elu", "Selu",
+        "Gelu", "HardSigmoid", "HardSilu", "Tanh")), _by_value),
+    "PReLU": _prelu,
+    "Rescaling": _rescaled,
+    **dict.fromkeys(("Dropout", "AlphaDropout"), _dropout),
+    **dict.fromkeys((
         "Identity", "ActivityRegularization", "GaussianNoise", "GaussianDropout", "Flatten",
         "RepeatVector", *(f"{kind}{axes}D" for axes in (1, 2, 3) for kind in (
             "SpatialDropout", "MaxPooling", "AveragePooling", "GlobalMaxPooling",
-            "GlobalAveragePooling", "Cropping")))), _same),
-    **dict.fromkeys((layers.UpSampling1D, layers.UpSampling2D, layers.UpSampling3D), _upsampling),
-    **dict.fromkeys((layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D), _padding),
-    GatherFeatures: _gathered,
-    layers.Reshape: _reshape,
-    layers.Permute: _permute,
-    layers.Add: _merge(lambda values: np.sum(values, axis=0)),
-    layers.Subtract: _merge(lambda values: values[0] - values[1]),
-    layers.Multiply: _merge(_product),
-    layers.Average: _merge(lambda values: np.mean(values, axis=0)),
-    layers.Maximum: _merge(lambda values: np.max(values, axis=0)),
-    layers.Minimum: _merge(lambda values: np.min(values, axis=0)),
-    layers.Concatenate: _concatenated,
+            "GlobalAveragePooling", "Cropping"))), _same),
+    **dict.fromkeys(("UpSampling1D", "UpSampling2D", "UpSampling3D"), _upsampling),
+    **dict.fromkeys(("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D"), _padding),
+    "GatherFeatures": _gathered,
+    "Reshape": _reshape,
+    "Permute": _permute,
+    **dict.fromkeys(("Add", "ops.Add"), _merge(lambda values: np.sum(values, axis=0))),
+    **dict.fromkeys(("Subtract", "ops.Subtract"), _merge(lambda values: values[0] - values[1])),
+    **dict.fromkeys(("Multiply", "ops.Multiply"), _merge(_product)),
+    "Average": _merge(lambda values: np.mean(values, axis=0)),
+    **dict.fromkeys(("Maximum", "ops.Maximum"), _merge(lambda values: np.max(values, axis=0))),
+    **dict.fromkeys(("Minimum", "ops.Minimum"), _merge(lambda values: np.min(values, axis=0))),
+    "Concatenate": _concatenated,
 }

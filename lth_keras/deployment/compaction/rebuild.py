@@ -4,8 +4,6 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 from lth_keras.core.masks import Array
 from lth_keras.deployment.compaction import channels
@@ -18,12 +16,12 @@ from lth_keras.deployment.compaction.channels import (
     Operation,
     Places,
 )
-from lth_keras.deployment.compaction.gather_layer import GatherFeatures
 from lth_keras.deployment.compaction.model_graph import Graph
+from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.deployment.models.model_kind import Node
 
-layers = keras.layers
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+_SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
+_DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,9 +30,9 @@ class Part:
 
     Attributes:
       layer: the new layer, or the old one if nothing changes.
-      weights: attribute -> value of the new layer's weights, assigned when it is built.
-      positions: the positions of its input that it reads, through a GatherFeatures before it; None
-        if it reads all.
+      weights: tf_keras' name -> value of the new layer's weights, assigned when it is built.
+      positions: the positions of its input that it reads, which are gathered before it; None if it
+        reads all.
     """
 
     layer: Any
@@ -49,7 +47,7 @@ def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool)
       layer: a layer of the model that was analysed.
       operation: the layer's operation on channels.
       found: the analysis.
-      gather_inputs: whether a GatherFeatures may be inserted before it.
+      gather_inputs: whether its inputs may be gathered before it.
     """
     if isinstance(operation, Opaque):
         return Part(layer)
@@ -66,7 +64,7 @@ def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool)
         if (rows != there).any():
             positions = np.flatnonzero(rows[there])
     weights = _linear_weights(layer, operation, found, rows)
-    size = {"units" if isinstance(layer, layers.Dense) else "filters":
+    size = {"units" if kind_of(layer).known_as(layer) == "Dense" else "filters":
             int(found.kept[operation.target].sum())}
     return Part(_again(layer, **size, use_bias="bias" in weights), weights, positions)
 
@@ -78,36 +76,40 @@ def unread(operation: Linear, found: Analysis) -> Flags:
 
 
 def _again(layer: Any, **changes: Any) -> Any:
-    # A layer's config stores the shape of its input, which may have fewer channels now.
-    config = {**layer.get_config(), **changes}
-    config.pop("batch_input_shape", None)
-    return type(layer).from_config(config)
+    kind = kind_of(layer)
+    if not isinstance(layer, kind.keras.layers.Layer):
+        return layer  # An operation, such as that of x + y, is of any size.
+    return type(layer).from_config({**kind.config(layer), **changes})
 
 
 def _resized(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Any]:
     # The arguments of a layer that count or name channels, whose numbers have changed.
-    if isinstance(layer, GatherFeatures):
+    name = kind_of(layer).known_as(layer)
+    if name == "GatherFeatures":
         there = np.cumsum(found.kept[operation.sources[0]]) - 1
         return {"positions": there[operation.origins[0]][found.kept[operation.target]].tolist()}
-    if not isinstance(layer, layers.Reshape) or layer.target_shape[-1] == -1:
+    if name != "Reshape" or layer.target_shape[-1] == -1:
         return {}
     size = int(found.kept[operation.target].sum())
     return {"target_shape": (*layer.target_shape[:-1], size)}
 
 
 def _channelwise_weights(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Array]:
-    kept = found.kept[operation.target]
-    if isinstance(layer, _DEPTHWISE):
-        kernel = np.asarray(layer.depthwise_kernel)[..., found.kept[operation.sources[0]], :]
-        bias = {"bias": np.asarray(layer.bias)[kept]} if layer.use_bias else {}
-        return {"depthwise_kernel": kernel, **bias}
-    if isinstance(layer, layers.PReLU):
-        alpha = np.asarray(layer.alpha)
+    kept, kind = found.kept[operation.target], kind_of(layer)
+    name = kind.known_as(layer)
+    if name in _DEPTHWISE:
+        kernel, bias = kind.weight(layer, "depthwise_kernel"), kind.weight(layer, "bias")
+        assert kernel is not None
+        return {"depthwise_kernel": kernel[..., found.kept[operation.sources[0]], :],
+                **({} if bias is None else {"bias": bias[kept]})}
+    if name == "PReLU":
+        alpha = kind.weight(layer, "alpha")
+        assert alpha is not None
         return {"alpha": alpha[..., kept] if alpha.shape[-1] == len(kept) else alpha}
-    if isinstance(layer, layers.BatchNormalization):
-        names = ("gamma", "beta", "moving_mean", "moving_variance")
-        return {name: np.asarray(getattr(layer, name))[kept] for name in names
-                if getattr(layer, name) is not None}
+    if name == "BatchNormalization":
+        held = {each: kind.weight(layer, each)
+                for each in ("gamma", "beta", "moving_mean", "moving_variance")}
+        return {each: value[kept] for each, value in held.items() if value is not None}
     return {}
 
 
@@ -117,11 +119,12 @@ def _linear_weights(layer: Any, operation: Linear, found: Analysis,
     constants, live = found.constants[operation.source], found.live[operation.target]
     kernel, bias = channels.folded(operation, constants, live)
     weights: dict[str, Array] = {}
-    if isinstance(layer, _SEPARABLE):
+    kind = kind_of(layer)
+    if kind.known_as(layer) in _SEPARABLE:
         # Its kernel is a product of two weights, so the folded kernel cannot be stored; zeros can.
-        depthwise = np.array(layer.depthwise_kernel)
+        depthwise = np.array(kind.weight(layer, "depthwise_kernel"))
         depthwise[..., unread(operation, found), :] = 0
-        pointwise = np.array(layer.pointwise_kernel)
+        pointwise = np.array(kind.weight(layer, "pointwise_kernel"))
         pointwise[..., ~live] = 0
         weights["depthwise_kernel"] = depthwise[..., rows, :]
         weights["pointwise_kernel"] = \
@@ -143,31 +146,34 @@ def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
       graph: its graph.
       parts: the replacement of each node's layer.
     """
-    if isinstance(model, keras.Sequential):
-        new = _sequential(model, graph, parts)
-    else:
-        new = _functional(model, graph, parts)
+    kind = kind_of(model)
+    gathers = [piece for piece in parts if piece.positions is not None]
+    plain = not gathers or kind.gather_layer([0], "any", gathers[0].layer) is not None
+    new = (_sequential if plain and isinstance(model, kind.keras.Sequential) else _functional)(
+        model, graph, parts)
     # Layers have their weights only now that they have been called.
     for piece in parts:
         for name, value in piece.weights.items():
-            variable = getattr(piece.layer, name)
-            variable.assign(value.astype(variable.dtype.as_numpy_dtype))
+            kind.assign(kind.variable(piece.layer, name), value)
     return new
 
 
 def _sequential(model: Any, graph: Graph, parts: list[Part]) -> Any:
-    new = keras.Sequential(name=model.name)
+    kind = kind_of(model)
+    new = kind.keras.Sequential(name=model.name)
     for node, piece in zip(graph.nodes, parts, strict=True):
         if node.is_input:
-            new.add(layers.InputLayer.from_config(node.layer.get_config()))
+            new.add(_input(node))
             continue
         if piece.positions is not None:
-            new.add(_gather(model, piece))
+            new.add(kind.gather_layer(piece.positions.tolist(), _free_name(model, piece),
+                                      piece.layer))
         new.add(piece.layer)
     return new
 
 
 def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
+    kind = kind_of(model)
     tensors: dict[int, Any] = {}
 
     def new(value: Any) -> Any:
@@ -175,22 +181,26 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
 
     for node, piece in zip(graph.nodes, parts, strict=True):
         if node.is_input:
-            made = layers.InputLayer.from_config(node.layer.get_config()).output
+            made = _input(node).output
         else:
-            args = tf.nest.map_structure(new, node.call_args)
+            args = kind.tree.map_structure(new, node.args)
             if piece.positions is not None:
-                args = [_gather(model, piece)(args[0]), *args[1:]]
-            made = piece.layer(*args, **tf.nest.map_structure(new, node.call_kwargs))
-        olds, news = tf.nest.flatten(node.outputs), tf.nest.flatten(made)
-        tensors.update((id(old), tensor) for old, tensor in zip(olds, news, strict=True))
-    return keras.Model(tf.nest.map_structure(new, model._nested_inputs),
-                       tf.nest.map_structure(new, model._nested_outputs), name=model.name)
+                args = [kind.gather(args[0], piece.positions.tolist(), _free_name(model, piece),
+                                    piece.layer), *args[1:]]
+            made = piece.layer(*args, **kind.tree.map_structure(new, node.kwargs))
+        tensors.update((id(old), tensor) for old, tensor in zip(
+            node.outputs, kind.tree.flatten(made), strict=True))
+    inputs, outputs = (kind.tree.map_structure(new, form) for form in kind.structure(model))
+    return kind.keras.Model(inputs, outputs, name=model.name)
 
 
-def _gather(model: Any, piece: Part) -> Any:
+def _input(node: Node) -> Any:
+    return type(node.layer).from_config(node.layer.get_config())
+
+
+def _free_name(model: Any, piece: Part) -> str:
     # Names of layers must be unique: underscores are added until the name is free.
-    assert piece.positions is not None
     name, taken = f"{piece.layer.name}_inputs", {layer.name for layer in model.layers}
     while name in taken:
         name += "_"
-    return GatherFeatures(piece.positions.tolist(), name=name, dtype=piece.layer._dtype_policy)
+    return name

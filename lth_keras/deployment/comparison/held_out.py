@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tf_keras as keras
 
 from lth_keras.arguments import one_line
 from lth_keras.core.masks import Array
 from lth_keras.deployment.comparison.signature import Signature
+from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.deployment.models.model_kind import flatten
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.weight_names import is_graph
+
+# Training examples from which int8 measures the ranges of activations. TensorFlow's guide advises
+# 100 to 500; more take time and change little.
+REPRESENTATIVE = 200
 
 
 def check_pair(data: Any) -> tuple[Any, Any]:
@@ -43,10 +46,11 @@ def build(model: Any, given: Any) -> None:
     Raises:
       LotteryError: if the model raises an error; the message quotes it.
     """
-    if (is_graph(model) and model.inputs) or model.save_spec() is not None:
+    kind = kind_of(model)
+    if kind.is_called(model):
         return
     try:
-        model(_first(given), training=False)
+        kind.call(model, _first(given))
     except Exception as error:  # A user's code may raise anything.
         raise LotteryError(
             "A model that is not built yet must take the examples in data, on whose first one it "
@@ -59,9 +63,7 @@ def _first(given: Any) -> Any:
         return {name: _first(part) for name, part in given.items()}
     if _is_list(given):
         return [_first(part) for part in given]
-    first = np.asarray(given)[:1]
-    # As fit casts what NumPy makes of Python's numbers.
-    return tf.constant(first.astype(keras.backend.floatx()) if first.dtype == np.float64 else first)
+    return np.asarray(given)[:1]
 
 
 def _is_list(given: Any) -> bool:
@@ -84,7 +86,8 @@ def inputs(given: Any, signature: Signature, what: str = "data") -> list[Array]:
         differ.
 
     Example:
-      >>> spec = tf.TensorSpec((None, 2), "float32")
+      >>> from lth_keras.deployment.models.model_kind import Spec
+      >>> spec = Spec((None, 2), "float32")
       >>> two = Signature({"a": spec, "b": spec}, ["a", "b"], "sum")
       >>> [array.tolist() for array in inputs({"b": np.ones((1, 2)), "a": np.zeros((1, 2))}, two)]
       [[[0.0, 0.0]], [[1.0, 1.0]]]
@@ -92,14 +95,14 @@ def inputs(given: Any, signature: Signature, what: str = "data") -> list[Array]:
     found = _by_name(given, signature.takes, f"{what} must hold examples for each input")
     arrays = []
     for name, spec in signature.inputs.items():
-        examples, expected = np.asarray(found[name]), tuple(spec.shape[1:])
+        examples, expected = np.asarray(found[name]), spec.shape[1:]
         if examples.ndim != len(expected) + 1 or not len(examples) or any(
                 want is not None and want != got
                 for want, got in zip(expected, examples.shape[1:], strict=True)):
             whose = "the network's input" if len(found) == 1 else f"input {name!r}: its"
             raise LotteryError(f"{what} must hold at least one example of {whose} shape, "
                                f"{expected}. Received: shape {examples.shape}.")
-        arrays.append(examples.astype(spec.dtype.as_numpy_dtype))
+        arrays.append(examples.astype(spec.numpy_type))
     counts = {name: len(array) for name, array in zip(signature.inputs, arrays, strict=True)}
     if len(set(counts.values())) > 1:
         raise LotteryError(f"{what} must hold the same number of examples for every input. "
@@ -140,7 +143,7 @@ def targets(given: Any, signature: Signature, count: int) -> "list[Array | None]
 
 
 def _by_name(given: Any, form: Any, rule: str) -> dict[str, Any]:
-    names = tf.nest.flatten(form)
+    names = flatten(form)
     if isinstance(given, dict) and set(given) == set(names):
         return given
     if len(names) == 1 and not isinstance(given, dict):

@@ -26,6 +26,8 @@ import numpy as np
 
 from lth_keras.arguments import one_line
 from lth_keras.core.masks import Array
+from lth_keras.deployment.models import kinds
+from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
 
 _BATCH = 256  # Examples in a call of a user's loss.
@@ -111,7 +113,8 @@ def register(*losses: str) -> Callable[[Maker], Maker]:
     return add
 
 
-def expected(name: str, outputs: Array, targets: "Array | None", loss: Any) -> Expected:
+def expected(name: str, outputs: Array, targets: "Array | None", loss: Any,
+             kind: "ModelKind | None" = None) -> Expected:
     """Returns what a file must compute for an output, with the measure that fits its loss.
 
     Args:
@@ -120,6 +123,7 @@ def expected(name: str, outputs: Array, targets: "Array | None", loss: Any) -> E
       targets: their targets, or None.
       loss: the loss that the output was trained with: a name, function or object as `compile`
         takes it; None if it is not known.
+      kind: what knows the Keras of the loss; without it, that is tf_keras.
 
     Raises:
       LotteryError: if the targets do not fit the outputs; the message says which shapes do.
@@ -133,7 +137,7 @@ def expected(name: str, outputs: Array, targets: "Array | None", loss: Any) -> E
         return Expected(name, outputs, note="no targets were given")
     try:
         measure = _without_loss(targets, outputs) if loss is None else _of_loss(
-            loss, targets, outputs)
+            loss, targets, outputs, kind or kinds.named("tf_keras"))
     except LotteryError as error:
         raise LotteryError(f"{error} It is the output {name!r}.") from None
     note = "" if measure else "the model is not compiled with a loss for it"
@@ -162,20 +166,19 @@ def losses(model: Any, names: tuple[str, ...]) -> list[Any]:
     return [given] * len(names)
 
 
-def _of_loss(loss: Any, targets: Array, outputs: Array) -> "Measure | None":
-    import tf_keras as keras  # Only here: the tables of a finished export need no TensorFlow.
-    loss = keras.losses.get(loss) if isinstance(loss, str) else loss
+def _of_loss(loss: Any, targets: Array, outputs: Array, kind: ModelKind) -> "Measure | None":
+    loss = kind.keras.losses.get(loss) if isinstance(loss, str) else loss
     name, settings = _keras_own(loss)
     maker = MEASURES.get(name)
     made = maker(settings, targets, outputs) if maker else None
-    return made or _loss_itself(loss, targets, outputs)
+    return made or _loss_itself(loss, targets, outputs, kind)
 
 
 def _keras_own(loss: Any) -> tuple[str, dict[str, Any]]:
     # The name and settings of a loss that Keras itself defines; ("", {}) for a user's own.
     function = getattr(loss, "fn", loss)
     makers = [function] if function is loss else [function, type(loss)]
-    if all(getattr(part, "__module__", "").startswith("tf_keras.") for part in makers):
+    if all(getattr(part, "__module__", "").startswith(("tf_keras.", "keras.")) for part in makers):
         return getattr(function, "__name__", ""), dict(getattr(loss, "_fn_kwargs", {}))
     return "", {}
 
@@ -217,22 +220,17 @@ def _examples(targets: Array) -> tuple[int, ...]:
     return tuple(range(max(1, targets.ndim - 1)))
 
 
-def _loss_itself(loss: Any, targets: Array, outputs: Array) -> Measure:
+def _loss_itself(loss: Any, targets: Array, outputs: Array, kind: ModelKind) -> Measure:
     name = str(getattr(loss, "name", None) or getattr(loss, "__name__", type(loss).__name__))
     if targets.ndim == 1 and outputs.ndim == 2:
         targets = targets[:, None]  # As fit does.
 
     def value(values: Array, _: Array) -> float:
-        import tensorflow as tf
         total = 0.0
         for start in range(0, len(values), _BATCH):
             part = slice(start, start + _BATCH)
             try:
-                # As fit gives them to a loss: numbers of the outputs' own type.
-                wanted = tf.constant(targets[part])
-                if wanted.dtype.is_floating:
-                    wanted = tf.cast(wanted, tf.float32)
-                losses_ = np.asarray(loss(wanted, tf.constant(values[part], tf.float32)))
+                losses_ = kind.loss(loss, targets[part], values[part])
             except Exception as error:  # A user's code may raise anything.
                 raise LotteryError(
                     f"The loss {name} must take the targets in data. Received: targets of shape "

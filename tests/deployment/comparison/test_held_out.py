@@ -6,9 +6,10 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.deployment.comparison import held_out, signature
+from lth_keras.deployment.models.model_kind import Spec
 from lth_keras.errors import LotteryError
 
-SPEC = tf.TensorSpec((None, 2), tf.float32)
+SPEC = Spec((None, 2), "float32")
 A, B = np.full((3, 2), 1.0), np.full((3, 2), 2.0)
 
 

@@ -1,4 +1,4 @@
-"""Writes a trained model to a Keras, SavedModel or TF Lite file, without changing the model.
+"""Writes a trained model to a SavedModel or TF Lite file by TensorFlow; the model stays as it is.
 
 How dynamic_int8_shared makes files that compress better: an int8 file takes one byte for each
 weight, but how well it compresses depends on how many different values there are.  TensorFlow's
@@ -16,17 +16,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tf_keras as keras
 
 from lth_keras.core.masks import Array
 from lth_keras.deployment.comparison import signature
-from lth_keras.deployment.manifest import REPRESENTATIVE
+from lth_keras.deployment.comparison.held_out import REPRESENTATIVE
+from lth_keras.deployment.comparison.signature import Signature
+from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.masking.weight_names import is_graph, stored_in
-from lth_keras.keras2.precision import in_float32
-
-# A converter takes the model, the path of the file, and representative examples or None.
-Conversion = Callable[[Any, pathlib.Path, "Array | None"], None]
 
 # Leaves zeros out of the file. LeNet-300-100 at 3.6% of its weights takes 61 kB instead of 1,066.
 _SPARSE = tf.lite.Optimize.EXPERIMENTAL_SPARSITY
@@ -36,26 +32,12 @@ VALUES = 15
 _MOST_INT8 = 127
 
 
-def keras_file(model: Any, path: pathlib.Path, representative: "Array | None" = None) -> None:
-    """Writes a .keras file with the network and its weights, without optimizer and loss.
-
-    Example:
-      >>> import tempfile
-      >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
-      >>> with tempfile.TemporaryDirectory() as folder:
-      ...     keras_file(model, pathlib.Path(folder) / "model.keras")
-      ...     keras.models.load_model(f"{folder}/model.keras", compile=False).output_shape
-      (None, 3)
-    """
-    _copy(model).save(path)
-
-
 def saved_model(model: Any, path: pathlib.Path, representative: "Array | None" = None) -> None:
     """Writes a SavedModel folder for inference, with the signature "serving_default"."""
     # model.save() would also write the optimizer and the training functions.
-    archive = keras.export.ExportArchive()
+    archive = kind_of(model).keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serve", *signature.inference(model, signature.of(model)))
+    archive.add_endpoint("serve", *inference(model, signature.of(model)))
     archive.write_out(str(path))
 
 
@@ -65,6 +47,7 @@ def float32(model: Any, path: pathlib.Path, representative: "Array | None" = Non
 
     Example:
       >>> import tempfile
+      >>> import tf_keras as keras
       >>> from lth_keras.quiet import everything
       >>> model = keras.Sequential([keras.layers.Input((4,)), keras.layers.Dense(3)])
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -105,17 +88,18 @@ def dynamic_int8_shared(model: Any, path: pathlib.Path,
       LotteryError: if the model is subclassed: its weights are rounded in a copy, and Keras can
         copy only Sequential and functional models.
     """
-    if not is_graph(model):
+    kind = kind_of(model)
+    if not kind.is_graph(model):
         raise LotteryError("The model must be Sequential or functional, since its weights are "
                            f"rounded in a copy. Received: a {type(model).__name__}.")
-    with in_float32(model) as single:
-        copy = _copy(single)
+    with kind.in_float32(model) as single:
+        copy = kind.copy(single)
     # Layers within layers too: the public `layers` does not list those.
-    for layer in copy._flatten_layers(include_self=False):
-        for attribute, round_ in _ROUNDED.items():
-            variable = getattr(layer, attribute, None)
-            if isinstance(variable, tf.Variable) and variable.dtype.is_floating:
-                variable.assign(round_(variable.numpy()))
+    for layer in kind.layers(copy):
+        for weight, round_ in _ROUNDED.items():
+            variable = kind.variable(layer, weight)
+            if variable is not None:
+                kind.assign(variable, round_(kind.array(variable)))
     dynamic_int8(copy, path)
 
 
@@ -227,7 +211,31 @@ class _Weights(tf.Module):
 
     def __init__(self, model: Any):
         super().__init__()
-        self.held = [stored_in(variable) for variable in model.variables]
+        self.held = kind_of(model).stored(model)
+
+
+def inference(model: Any, names: Signature, by_name: bool = False) -> tuple[Any, list[Any]]:
+    """Returns a `tf.function` that computes a model's outputs, and the specs of its arguments.
+
+    If there are several inputs or outputs, the function takes and returns dicts by name, so that a
+    file made of it has these names.
+
+    Args:
+      model: a model that TensorFlow computes.
+      names: its signature.
+      by_name: whether it does so with one input and output too.
+    """
+    single = names.single and not by_name
+    # autograph=False, since autograph leaves generated files in the system's temporary folder.
+    specs = {name: tf.TensorSpec(spec.shape, spec.dtype, spec.name if single else name)
+             for name, spec in names.inputs.items()}
+    if single:
+        return tf.function(functools.partial(model.__call__, training=False), autograph=False), \
+            [names.pack(specs)]
+
+    def call(inputs: dict[str, Any]) -> dict[str, Any]:
+        return names.by_name(model(names.pack(inputs), training=False))
+    return tf.function(call, autograph=False), [specs]
 
 
 def _lite(model: Any, path: pathlib.Path, optimizations: list[Any],
@@ -251,10 +259,13 @@ def _lite(model: Any, path: pathlib.Path, optimizations: list[Any],
       RuntimeError: if TF Lite has no kernel for an operation; the message names it and its layer.
     """
     failures: list[Exception] = []
-    with in_float32(model) as single:
-        for batch in (1,) if _recurrent(single) and not whole else (None, 1):
-            with _unrolled(single) if whole else contextlib.nullcontext():
-                converter, specs = _converter(single, batch, _token_inputs(single) * whole)
+    kind = kind_of(model)
+    with kind.in_float32(model) as single:
+        # Where a loop has a state, TensorFlow's converter must know the size of the batch.
+        stateful = kind.loops(single) and not kind.unrolls and not whole
+        for batch in (1,) if stateful else (None, 1):
+            with kind.unrolled(single) if whole or kind.unrolls else contextlib.nullcontext():
+                converter, specs = _converter(single, batch, kind.token_inputs(single) * whole)
             graph = converter._funcs[0].graph
             if whole:
                 _check_no_loops(graph)
@@ -283,7 +294,7 @@ def _named(error: Exception, graph: Any, model: str) -> Exception:
 
 def _converter(model: Any, batch: "int | None", tokens: list[str]) -> tuple[Any, Any]:
     names = signature.of(model)
-    function, arguments = signature.inference(model, names)
+    function, arguments = inference(model, names)
     specs = tf.nest.map_structure(functools.partial(_lite_spec, batch, tokens), arguments)
     # Without names in the file its inputs and outputs could not be told apart. TensorFlow drops
     # them if it cannot save the model's own functions, so it is given the weights alone; the file
@@ -291,28 +302,6 @@ def _converter(model: Any, batch: "int | None", tokens: list[str]) -> tuple[Any,
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [function.get_concrete_function(*specs)], _Weights(model))
     return converter, tf.nest.flatten(specs)[0] if names.single else specs[0]
-
-
-def _recurrent(model: Any) -> list[Any]:
-    # The layers that are loops; an unrolled one has no loop and no state.
-    return [layer for layer in model._flatten_layers()
-            if isinstance(layer, keras.layers.RNN) and not layer.unroll]
-
-
-@contextlib.contextmanager
-def _unrolled(model: Any) -> Iterator[None]:
-    # Recurrent layers are computed step after step, without a loop, while a `with` block runs.
-    # Keras' fused kernels are loops too.
-    changed = {"unroll": True, "_could_use_gpu_kernel": False}
-    layers = [(layer, {name: getattr(layer, name) for name in changed if hasattr(layer, name)})
-              for layer in _recurrent(model)]
-    try:
-        for layer, before in layers:
-            vars(layer).update({name: changed[name] for name in before})
-        yield
-    finally:
-        for layer, before in layers:
-            vars(layer).update(before)
 
 
 def _check_no_loops(graph: Any) -> None:
@@ -326,31 +315,9 @@ def _check_no_loops(graph: Any) -> None:
                 f"measured within one. Received: {node.name}, a loop that cannot be unrolled.")
 
 
-def _token_inputs(model: Any) -> list[str]:
-    # The inputs of floats that go to embeddings alone: whole numbers, by Keras' default dtype.
-    if not is_graph(model):
-        return []
-    users: dict[int, list[Any]] = {}
-    for layer in model.layers:
-        for node in layer.inbound_nodes:
-            for tensor in () if node.is_input else tf.nest.flatten(node.keras_inputs):
-                users.setdefault(id(tensor), []).append(layer)
-    return [tensor.name for tensor in model.inputs if all(
-        isinstance(layer, keras.layers.Embedding) for layer in users.get(id(tensor), [None]))]
-
-
 def _lite_spec(batch: "int | None", tokens: list[str], spec: Any) -> Any:
     # TF Lite computes in float32, whatever the precision of the numbers that Keras is given.
     shape = spec.shape if batch is None else [batch, *spec.shape[1:]]
     floating = tf.int32 if spec.name in tokens else tf.float32
     return tf.TensorSpec(shape, floating if spec.dtype.is_floating else spec.dtype, spec.name)
 
-
-def _copy(model: Any) -> Any:
-    # Returns a copy that is not compiled, so that no optimizer state is written to the file. Keras
-    # cannot copy subclassed models: they are returned as they are.
-    if not is_graph(model):
-        return model
-    copy = keras.models.clone_model(model)
-    copy.set_weights(model.get_weights())
-    return copy

@@ -1,0 +1,34 @@
+"""Writes a trained model to an ONNX file, from the graph that TensorFlow computes it by.
+
+The extra "onnx" installs tf2onnx, which translates the graph, and onnxruntime, which files are
+checked in: `pip install 'lth_keras[onnx]'`.
+"""
+
+import pathlib
+from typing import Any
+
+from lth_keras.core.masks import Array
+from lth_keras.deployment.comparison import signature
+from lth_keras.deployment.conversion.converters import inference
+from lth_keras.deployment.models.kinds import kind_of
+
+# The version of ONNX' operators: the newest that tf2onnx writes, and onnxruntime reads since 1.14.
+OPSET = 18
+
+
+def onnx_file(model: Any, path: pathlib.Path, representative: "Array | None" = None) -> None:
+    """Writes an ONNX file in the network's own precision, for batches of any size.
+
+    Inputs and outputs have the names that Keras gives them (`comparison.signature`).
+    """
+    import onnx
+    import tf2onnx
+    with kind_of(model).in_float32(model) as single:
+        # tf2onnx names inputs and outputs that have no name by operations of the graph.
+        function, specs = inference(single, signature.of(single), by_name=True)
+        written, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=OPSET)
+    for end in (*written.graph.input, *written.graph.output):
+        size = end.type.tensor_type.shape.dim
+        if size and not size[0].HasField("dim_value"):
+            size[0].dim_param = "batch"
+    onnx.save(written, path)

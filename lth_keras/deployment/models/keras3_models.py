@@ -1,0 +1,291 @@
+"""The models of Keras 3, on any backend, for an export."""
+
+import contextlib
+import importlib.metadata
+import itertools
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.deployment.models.model_kind import (
+    attributes_set,
+    ModelKind,
+    Node,
+    packed,
+    paths,
+    Spec,
+)
+from lth_keras.keras3 import weights
+from lth_keras.keras3.model_masks import ModelMasks
+from lth_keras.keras3.weights import check_keras3, is_graph
+
+_NAMES = ("linear", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softplus", "softsign",
+          "elu", "celu", "selu", "gelu", "silu", "mish", "exponential", "hard_sigmoid", "hard_silu",
+          "hard_tanh", "squareplus", "log_sigmoid", "soft_shrink", "hard_shrink", "tanh_shrink",
+          "sparse_plus", "sparse_sigmoid")
+# As for tf_keras (`keras2.precision`): float16 has 11 bits of mantissa, bfloat16 8.
+_COARSEST_FIRST = ("bfloat16", "float16", "float64")
+_NOT_OWN = ("keras", "torch", "builtins", "abc")
+# What a subclassed model was called on: Keras keeps the shapes, but not the types.
+_TAKEN: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
+
+
+class Keras3(ModelKind):
+    """The models of Keras 3."""
+
+    keras, tree = keras, keras.tree
+    title, runtime = "Keras 3", "keras3"
+    unrolls = True  # Its loops have no kernel in TF Lite.
+    elementwise = frozenset(getattr(module, name) for module in (keras.activations, keras.ops)
+                            for name in _NAMES if hasattr(module, name))
+
+    @property
+    def backend(self) -> str:
+        return str(keras.backend.backend())
+
+    def check(self, model: Any) -> None:
+        check_keras3(model)
+
+    def versions(self) -> dict[str, str]:
+        return {name: importlib.metadata.version(name) for name in ("keras", self.backend)}
+
+    def loading(self, model: Any) -> dict[str, Any]:
+        return {"backend": self.backend, "modules": own_modules(model)}
+
+    def is_graph(self, model: Any) -> bool:
+        return _functional(model) is not None
+
+    def has_own_call(self, model: Any) -> bool:
+        return type(model).call not in (keras.Sequential.call,
+                                        keras.src.models.functional.Functional.call)
+
+    def masks(self, model: Any) -> Arrays:
+        found = ModelMasks.of(model)
+        return dict(found.read()) if found else {}
+
+    def is_wrapped(self, model: Any) -> bool:
+        return False
+
+    def bare(self, model: Any) -> Any:
+        return model
+
+    def named_weights(self, model: Any) -> dict[str, Any]:
+        return weights.named_weights(model)
+
+    # What it takes, returns and computes.
+
+    def is_called(self, model: Any) -> bool:
+        return _functional(model) is not None or model in _TAKEN
+
+    def call(self, model: Any, example: Any) -> None:
+        # As fit casts what NumPy makes of Python's numbers.
+        given = keras.tree.map_structure(
+            lambda part: part.astype(keras.config.floatx()) if part.dtype == np.float64 else part,
+            example)
+        model(keras.tree.map_structure(keras.ops.convert_to_tensor, given), training=False)
+        if _functional(model) is None:
+            self.remember(model, keras.tree.map_structure(
+                lambda part: Spec((None, *part.shape[1:]), str(part.dtype)), given))
+
+    def remember(self, model: Any, taken: Any) -> None:
+        """Notes what a subclassed model takes: specs in its structure."""
+        _TAKEN[model] = taken
+
+    def ends(self, model: Any) -> "tuple[Any, list[Spec], Any] | None":
+        graph = _functional(model)
+        if graph is not None:
+            inputs = [_spec(tensor, tensor._keras_history.operation.name)
+                      for tensor in graph.inputs]
+            return (_named(graph._inputs_struct, [spec.name for spec in inputs], "input"), inputs,
+                    _named(graph._outputs_struct, _unique(graph.output_names), "output"))
+        taken = _TAKEN.get(model) or _from_build(model)
+        if taken is None:
+            return None
+        symbolic = keras.tree.map_structure(
+            lambda spec: keras.KerasTensor(spec.shape, spec.dtype), taken)
+        returned = keras.backend.compute_output_spec(
+            lambda inputs: model(inputs, training=False), symbolic)
+        return (_named(taken, None, "input"), keras.tree.flatten(taken),
+                _named(returned, None, "output"))
+
+    def predict(self, model: Any, given: Any, batch: int) -> list[Any]:
+        return [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(
+            model.predict(given, batch_size=batch, verbose=0))]
+
+    def loss(self, loss: Any, targets: Array, outputs: Array) -> Array:
+        if np.issubdtype(targets.dtype, np.floating):
+            targets = targets.astype(np.float32)
+        found: Array = keras.ops.convert_to_numpy(loss(
+            keras.ops.convert_to_tensor(targets),
+            keras.ops.convert_to_tensor(outputs.astype(np.float32))))
+        return found
+
+    # In float32.
+
+    def precision(self, model: Any) -> "str | None":
+        found = {layer.compute_dtype for layer in self.layers(model)}
+        return next((name for name in _COARSEST_FIRST if name in found), None)
+
+    @contextlib.contextmanager
+    def in_float32(self, model: Any) -> Iterator[Any]:
+        # A layer takes its precision from its policy in each call, and casts its weights to it.
+        layers = [layer for layer in self.layers(model) if layer.compute_dtype in _COARSEST_FIRST]
+        # `predict` keeps its compiled function, which has the precision of its first call.
+        compiled, model.predict_function = getattr(model, "predict_function", None), None
+        policies = [layer._dtype_policy for layer in layers]
+        try:
+            for layer in layers:
+                layer._dtype_policy = keras.dtype_policies.DTypePolicy("float32")
+            yield model
+        finally:
+            for layer, policy in zip(layers, policies, strict=True):
+                layer._dtype_policy = policy
+            model.predict_function = compiled
+
+    # What a file by TensorFlow needs.
+
+    def stored(self, model: Any) -> list[Any]:
+        return [variable.value for variable in model.variables]
+
+    def loops(self, model: Any) -> list[Any]:
+        return [layer for layer in self.layers(model)
+                if isinstance(layer, keras.layers.RNN) and not layer.unroll]
+
+    @contextlib.contextmanager
+    def unrolled(self, model: Any) -> Iterator[None]:
+        with attributes_set(self.loops(model), {"unroll": True, "use_cudnn": False}):
+            yield
+
+    def token_inputs(self, model: Any) -> list[str]:
+        graph = _functional(model)
+        if graph is None:
+            return []
+        readers: dict[int, list[Any]] = {}
+        for node in self.nodes(model):
+            for tensor in node.inputs:
+                readers.setdefault(id(tensor), []).append(node.layer)
+        return [tensor._keras_history.operation.name for tensor in graph.inputs if all(
+            isinstance(layer, keras.layers.Embedding)
+            for layer in readers.get(id(tensor), [None]))]
+
+    # Its graph, layers and weights.
+
+    def structure(self, model: Any) -> tuple[Any, Any]:
+        graph = _functional(model)
+        return graph._inputs_struct, graph._outputs_struct
+
+    def nodes(self, model: Any) -> list[Node]:
+        by_depth = _functional(model)._nodes_by_depth
+        return [_described(node) for depth in sorted(by_depth, reverse=True)
+                for node in by_depth[depth]]
+
+    def gather(self, tensor: Any, positions: list[int], name: str, like: Any) -> Any:
+        # An operation of Keras, so that the file loads without this package.
+        return keras.ops.take(tensor, positions, axis=-1)
+
+    def gather_layer(self, positions: list[int], name: str, like: Any) -> Any:
+        return None
+
+    def config(self, layer: Any) -> dict[str, Any]:
+        return dict(layer.get_config())
+
+    def known_as(self, layer: Any) -> str:
+        kind, name = type(layer), type(layer).__name__
+        if getattr(keras.layers, name, None) is kind:
+            return name
+        ops = keras.src.ops
+        own = any(getattr(module, name, None) is kind for module in (ops.numpy, ops.nn))
+        return f"ops.{name}" if own else ""
+
+    def variable(self, layer: Any, weight: str) -> Any:
+        # What tf_keras calls the depthwise_kernel of a DepthwiseConv2D is its kernel here.
+        if isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
+            weight = {"depthwise_kernel": "kernel", "kernel": ""}.get(weight, weight)
+        held = getattr(layer, weight, None)
+        return held if isinstance(held, keras.Variable) and "float" in str(held.dtype) else None
+
+    def array(self, variable: Any) -> Array:
+        found: Array = keras.ops.convert_to_numpy(variable)
+        return found
+
+    def assign(self, variable: Any, value: Array) -> None:
+        variable.assign(value.astype(np.dtype(variable.dtype)))
+
+    def tensor(self, values: Array) -> Any:
+        # Without 64 bits JAX warns about each array that has them.
+        width = "float32" if self.backend == "jax" else "float64"
+        return keras.ops.convert_to_tensor(np.asarray(values, width))
+
+
+def own_modules(model: Any) -> list[str]:
+    """The modules of the classes in a model that are not Keras' own, but for the script itself."""
+    found = dict.fromkeys(kind.__module__ for layer in model._flatten_layers()
+                          for kind in type(layer).__mro__
+                          if kind.__module__.partition(".")[0] not in _NOT_OWN)
+    return [name for name in found if name != "__main__"]
+
+
+def _functional(model: Any) -> Any:
+    # The graph of a Sequential or functional model; None if there is none, or not yet.
+    if isinstance(model, keras.Sequential):
+        return model._functional
+    return model if is_graph(model) else None
+
+
+def _spec(tensor: Any, name: str) -> Spec:
+    return Spec(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype), name)
+
+
+def _from_build(model: Any) -> Any:
+    # What Keras keeps of a subclassed model that was called: shapes. Its type is that of most.
+    shapes = getattr(model, "_build_shapes_dict", None)
+    if not shapes or not getattr(model, "_called", False) or len(shapes) > 1:
+        return None
+
+    def specs(form: Any) -> Any:
+        if isinstance(form, dict):
+            return {key: specs(part) for key, part in form.items()}
+        if form and isinstance(form, (list, tuple)) and isinstance(form[-1], (list, tuple, dict)):
+            return [specs(part) for part in form]
+        return Spec((None, *form[1:]), model.input_dtype)
+    return specs(next(iter(shapes.values())))
+
+
+def _named(nested: Any, of_layers: "list[str] | None", kind: str) -> Any:
+    # By the names of layers where Keras has them; else by keys, and by places from 1 on.
+    form = keras.tree.map_structure(lambda _: 0, nested)
+    found = list(paths(form))
+    if of_layers is not None and not isinstance(form, dict) and all(
+            len(path) < 2 for path, _ in found):
+        return packed(form, of_layers)
+    return packed(form, [_numbered(path or (0,), kind) for path, _ in found])
+
+
+def _numbered(path: tuple[Any, ...], kind: str) -> str:
+    parts = path if isinstance(path[0], str) else (kind, *path)
+    return "_".join(part if isinstance(part, str) else str(part + 1) for part in parts)
+
+
+def _unique(names: list[str]) -> list[str]:
+    # A layer that is called twice may give two outputs.
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{count}" for count in itertools.count(1))
+        found.append(next(each for each in (name, *itertools.islice(numbered, len(names)))
+                          if each not in found))
+    return found
+
+
+def _described(node: Any) -> Node:
+    arguments = node.arguments
+    inputs = list(arguments.keras_tensors)
+    return Node(node.operation, tuple(arguments.args), dict(arguments.kwargs), inputs,
+                list(node.outputs), node.is_input,
+                any(getattr(tensor, "_keras_mask", None) is not None for tensor in inputs))
+
+
+KIND = Keras3()

@@ -1,0 +1,316 @@
+"""The protocol between an export and a Keras: `ModelKind`, and what it describes a model with."""
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core.masks import Array, Arrays
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """The shape and type of an input, for any number of examples.
+
+    Attributes:
+      shape: the lengths of its axes, of which the first is that of the examples; None for any.
+      dtype: the name of its type, such as "float32".
+      name: the name of its tensor in the model.
+
+    Example:
+      >>> Spec((None, 4), "bfloat16").floating, Spec((None, 4), "int32").floating
+      (True, False)
+    """
+
+    shape: tuple["int | None", ...]
+    dtype: str
+    name: str = ""
+
+    @property
+    def floating(self) -> bool:
+        """Whether it holds floating-point numbers."""
+        return "float" in self.dtype
+
+    @property
+    def numpy_type(self) -> "np.dtype[Any]":
+        """Its type in NumPy."""
+        return np.dtype(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One call in the graph of a model: of a layer, or of an operation of Keras 3.
+
+    Attributes:
+      layer: what is called.
+      args, kwargs: what it is called with, symbolic tensors and anything else.
+      inputs: the tensors among them.
+      outputs: the tensors that it returns.
+      is_input: whether it is an input of the model.
+      masked: whether an input has a mask, such as that of an Embedding.
+    """
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: list[Any]
+    outputs: list[Any]
+    is_input: bool
+    masked: bool
+
+
+class ModelKind(abc.ABC):
+    """The models of one Keras.
+
+    Attributes:
+      keras: the package.
+      tree: its functions of nested structures, `flatten` and `map_structure`.
+      title: its name for messages.
+      runtime: the runtime that loads its .keras files (`deployment.measuring`).
+      unrolls: whether TF Lite has no kernel for its loops, so that recurrent layers are unrolled.
+      elementwise: its activations that work on each element separately.
+    """
+
+    keras: Any
+    tree: Any
+    title: str
+    runtime: str
+    unrolls: bool
+    elementwise: frozenset[Any]
+
+    @property
+    @abc.abstractmethod
+    def backend(self) -> str:
+        """What computes: "tensorflow", "jax" or "torch"."""
+
+    # What a model is.
+
+    @abc.abstractmethod
+    def check(self, model: Any) -> None:
+        """Checks that an object is a model that can be exported.
+
+        Raises:
+          LotteryError: if it is not.
+        """
+
+    def versions(self) -> dict[str, str]:
+        """The versions of packages beside those that every result names."""
+        return {}
+
+    def loading(self, model: Any) -> dict[str, Any]:
+        """What the runtime of its .keras files needs to be told (`measuring.measure`)."""
+        return {}
+
+    @abc.abstractmethod
+    def is_graph(self, model: Any) -> bool:
+        """Whether it is a Sequential or functional model."""
+
+    @abc.abstractmethod
+    def has_own_call(self, model: Any) -> bool:
+        """Whether the class of a Sequential or functional model has a call() of its own."""
+
+    def layers(self, model: Any) -> list[Any]:
+        """The model and all layers in it, those within layers too."""
+        return list(model._flatten_layers())
+
+    @abc.abstractmethod
+    def masks(self, model: Any) -> Arrays:
+        """The masks of a pruned model by the names of its weights; {} of one without."""
+
+    @abc.abstractmethod
+    def is_wrapped(self, model: Any) -> bool:
+        """Whether layers are in pruning wrappers."""
+
+    @abc.abstractmethod
+    def bare(self, model: Any) -> Any:
+        """The model without pruning wrappers."""
+
+    @abc.abstractmethod
+    def named_weights(self, model: Any) -> dict[str, Any]:
+        """Every weight of a model's network by name: what a ticket holds."""
+
+    # What it takes, returns and computes.
+
+    @abc.abstractmethod
+    def is_called(self, model: Any) -> bool:
+        """Whether it is known what the model takes and returns."""
+
+    @abc.abstractmethod
+    def call(self, model: Any, example: Any) -> None:
+        """Calls a model on an example, arrays in the structure that it takes."""
+
+    @abc.abstractmethod
+    def ends(self, model: Any) -> "tuple[Any, list[Spec], Any] | None":
+        """What a model takes and returns: names in its structure, specs, names in its structure.
+
+        Returns:
+          Names in place of tensors; the specs are in the order of `flatten`. None if the model was
+          never called.
+        """
+
+    @abc.abstractmethod
+    def predict(self, model: Any, given: Any, batch: int) -> list[Any]:
+        """The outputs for all examples, in the order of `flatten`, computed in batches."""
+
+    @abc.abstractmethod
+    def loss(self, loss: Any, targets: Array, outputs: Array) -> Array:
+        """The loss of outputs, as `fit` computes it."""
+
+    # In float32, and copies.
+
+    @abc.abstractmethod
+    def precision(self, model: Any) -> "str | None":
+        """The coarsest precision other than float32 that a layer computes in; None if none does."""
+
+    @abc.abstractmethod
+    def in_float32(self, model: Any) -> contextlib.AbstractContextManager[Any]:
+        """Provides a model of the same weights that computes in float32, for a `with` block."""
+
+    def copy(self, model: Any) -> Any:
+        """A copy that is not compiled; a subclassed model itself, which Keras cannot copy."""
+        if not self.is_graph(model):
+            return model
+        copy = self.keras.models.clone_model(model)
+        copy.set_weights(model.get_weights())
+        return copy
+
+    # What a file by TensorFlow needs.
+
+    @abc.abstractmethod
+    def stored(self, model: Any) -> list[Any]:
+        """The `tf.Variable`s that hold the weights of a model that TensorFlow computes."""
+
+    @abc.abstractmethod
+    def loops(self, model: Any) -> list[Any]:
+        """The recurrent layers that are computed in a loop."""
+
+    @abc.abstractmethod
+    def unrolled(self, model: Any) -> contextlib.AbstractContextManager[None]:
+        """Computes recurrent layers step after step, without a loop, while a `with` block runs."""
+
+    @abc.abstractmethod
+    def token_inputs(self, model: Any) -> list[str]:
+        """The inputs of floats that go to embeddings alone: whole numbers, by Keras' default."""
+
+    # Its graph, layers and weights.
+
+    @abc.abstractmethod
+    def structure(self, model: Any) -> tuple[Any, Any]:
+        """The symbolic inputs and outputs of a Sequential or functional model, as it has them."""
+
+    @abc.abstractmethod
+    def nodes(self, model: Any) -> list[Node]:
+        """The calls that an output of a model depends on, each after those that it reads."""
+
+    @abc.abstractmethod
+    def gather(self, tensor: Any, positions: list[int], name: str, like: Any) -> Any:
+        """Selects features of a symbolic tensor by their positions on its last axis.
+
+        Args:
+          tensor: the tensor.
+          positions: the indices of the features.
+          name: a name for a layer that does so.
+          like: the layer that reads the result.
+        """
+
+    @abc.abstractmethod
+    def gather_layer(self, positions: list[int], name: str, like: Any) -> Any:
+        """A layer that does what `gather` does; None if this Keras has none that it can load."""
+
+    @abc.abstractmethod
+    def config(self, layer: Any) -> dict[str, Any]:
+        """The arguments that a layer was made with, without the shape of its input."""
+
+    @abc.abstractmethod
+    def known_as(self, layer: Any) -> str:
+        """The name of a layer's class if it is Keras' own, "ops.Add" of an operation; else ""."""
+
+    @abc.abstractmethod
+    def variable(self, layer: Any, weight: str) -> Any:
+        """The floating-point variable that holds a weight of a layer; None if there is none.
+
+        Args:
+          layer: a layer.
+          weight: tf_keras' name of the weight, such as "depthwise_kernel".
+        """
+
+    @abc.abstractmethod
+    def array(self, variable: Any) -> Array:
+        """The value of a variable or tensor."""
+
+    @abc.abstractmethod
+    def assign(self, variable: Any, value: Array) -> None:
+        """Gives a variable a value, cast to its type."""
+
+    def weight(self, layer: Any, name: str) -> "Array | None":
+        """A weight of a layer by tf_keras' name of it; None if the layer has none."""
+        held = self.variable(layer, name)
+        return None if held is None else self.array(held)
+
+    @abc.abstractmethod
+    def tensor(self, values: Array) -> Any:
+        """An array as a tensor of the backend, float64 where there is one."""
+
+
+@contextlib.contextmanager
+def attributes_set(objects: Sequence[Any], values: dict[str, Any]) -> Iterator[None]:
+    """Sets those of the attributes that each object has, past what watches them, for a block."""
+    before = [{name: getattr(each, name) for name in values if hasattr(each, name)}
+              for each in objects]
+    try:
+        for each, held in zip(objects, before, strict=True):
+            vars(each).update({name: values[name] for name in held})
+        yield
+    finally:
+        for each, held in zip(objects, before, strict=True):
+            vars(each).update(held)
+
+
+def flatten(form: Any) -> list[Any]:
+    """The leaves of nested lists, tuples and dicts; those of a dict in the order of its keys.
+
+    Example:
+      >>> flatten([{"b": 1, "a": 2}, 3])
+      [2, 1, 3]
+    """
+    return [leaf for _, leaf in paths(form)]
+
+
+def paths(form: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """The leaves of nested lists, tuples and dicts, each after its keys and indices.
+
+    Example:
+      >>> list(paths({"a": [5, 6]}))
+      [(('a', 0), 5), (('a', 1), 6)]
+    """
+    if isinstance(form, dict):
+        items: Any = [(key, form[key]) for key in sorted(form)]
+    elif isinstance(form, (list, tuple)):
+        items = enumerate(form)
+    else:
+        yield path, form
+        return
+    for key, part in items:
+        yield from paths(part, (*path, key))
+
+
+def packed(form: Any, leaves: Sequence[Any]) -> Any:
+    """The same structure with other leaves, given in the order of `flatten`; lists for tuples.
+
+    Example:
+      >>> packed([{"b": 1, "a": 2}, 3], "xyz")
+      [{'b': 'y', 'a': 'x'}, 'z']
+    """
+    rest = iter(leaves)
+
+    def filled(part: Any) -> Any:
+        if isinstance(part, dict):
+            made = {key: filled(part[key]) for key in sorted(part)}
+            return {key: made[key] for key in part}
+        if isinstance(part, (list, tuple)):
+            return [filled(each) for each in part]
+        return next(rest)
+    return filled(form)
