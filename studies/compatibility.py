@@ -2,10 +2,12 @@
 
     python studies/compatibility.py                      all that was not tried yet
     python studies/compatibility.py models --jobs 4      the cases of tests/support/compat_models.py
+    python studies/compatibility.py keras3 --sides jax   Keras 3 models on one backend
     python studies/compatibility.py --again tied         those again whose name has "tied" in it
 
-Each case runs with this package and with stock tfmot, in processes apart, with a time limit.
-Results lie in a folder, so a run that was stopped goes on where it was.
+Each case runs with this package and with stock tfmot, or on each backend that is installed, in
+processes apart, with a time limit.  Results lie in a folder, so a run that was stopped goes on
+where it was.
 """
 
 import argparse
@@ -24,13 +26,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "compatibility.md"
 TESTS = HERE.parent / "tests" / "support"
-PARTS = {"models": "Models", "fits": "Fits"}
-VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "numpy")
+PARTS = {"models": "Models", "fits": "Fits", "keras3": "Keras 3 models"}
+BACKENDS = ("tensorflow", "jax", "torch")  # Of Keras 3: a process has one.
+VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "jax", "torch",
+            "numpy")
 LENGTH = 160  # Of an error in the table.
 WORKS, NOT_RUN, NO_CASE = "works", "not run", "-"  # Cells of the table.
 CASES_A_PROCESS = 20  # TensorFlow takes long to start, and never gives memory back.
@@ -44,7 +49,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600, help="seconds for a case")
     parser.add_argument("--again", help="run cases again whose name has this in it")
     parser.add_argument("--only", default="", help="run only cases whose name has this in it")
-    parser.add_argument("--sides", nargs="+", default=["ours", "stock"], help="ours, stock")
+    parser.add_argument("--sides", nargs="+", default=["ours", "stock", *BACKENDS],
+                        help="ours, stock, tensorflow, jax, torch")
     parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "build/compatibility")
     parser.add_argument("--output", type=pathlib.Path, default=PAGE)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
@@ -53,16 +59,14 @@ def main() -> None:
         _work()
         return
     options.results.mkdir(parents=True, exist_ok=True)
-    catalogue = {part: cases for part, cases in load().items()
-                 if not options.parts or part in options.parts}
-    run(catalogue, options)
+    run(load(options.parts or PARTS), options)
     options.output.write_text(page(load(), options.results))
 
 
-def load() -> dict[str, dict[str, Any]]:
+def load(parts: Iterable[str] = tuple(PARTS)) -> dict[str, dict[str, Any]]:
     """The catalogues that there are: part -> name -> case."""
     sys.path[:0] = [str(TESTS), str(HERE.parent)]
-    found = {part: f"compat_{part}" for part in PARTS}
+    found = {part: f"compat_{part}" for part in parts}
     return {part: importlib.import_module(module).CASES for part, module in found.items()
             if importlib.util.find_spec(module)}
 
@@ -70,12 +74,16 @@ def load() -> dict[str, dict[str, Any]]:
 def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
     """Runs the cases without a result, several at a time."""
     waiting = []
-    for part, cases in catalogue.items():
-        for name, case in cases.items():
-            for side in options.sides:
+    for side in options.sides:  # One after another: a process has one backend.
+        if side in BACKENDS and importlib.util.find_spec(side) is None:
+            print(f"{side} is not installed: left out", flush=True)
+            continue
+        for part, cases in catalogue.items():
+            for name, case in cases.items():
                 path = _path(options.results, part, name, side)
                 again = options.again is not None and options.again in name
-                if options.only in name and getattr(case, side) and (again or not path.exists()):
+                if options.only in name and attempt_of(case, side) \
+                        and (again or not path.exists()):
                     waiting.append((path, part, name, side))
     workers = threading.local()
 
@@ -93,6 +101,13 @@ def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace) -> No
                   flush=True)
 
 
+def attempt_of(case: Any, side: str) -> Callable[[], None] | None:
+    """What tries a case with one side; None if there is nothing to try."""
+    run: Callable[[], None] | None
+    run = getattr(case, "run" if side in BACKENDS else side, None)
+    return run
+
+
 def _path(results: pathlib.Path, part: str, name: str, side: str) -> pathlib.Path:
     return results / f"{part}.{name}.{side}.json"
 
@@ -108,11 +123,13 @@ class Worker:
         self._limit = limit
         self._process: subprocess.Popen[str] | None = None
         self._left = 0
+        self._backend = ""
 
     def run(self, part: str, name: str, side: str) -> str:
         """The first line of a case's error, or nothing if it works."""
-        if self._process is None or self._left == 0:
-            self._start()
+        backend = side if side in BACKENDS else ""
+        if self._process is None or self._left == 0 or backend != self._backend:
+            self._start(backend)
         assert self._process and self._process.stdin and self._process.stdout
         self._left -= 1
         self._process.stdin.write(f"{json.dumps([part, name, side])}\n")
@@ -128,23 +145,26 @@ class Worker:
         late = time.monotonic() - started > self._limit
         return f"not done in {self._limit:g} s" if late else f"the process ended with {code}"
 
-    def _start(self) -> None:
+    def _start(self, backend: str) -> None:
         if self._process and self._process.stdin:
             self._process.stdin.close()  # It ends when there is nothing to read.
             self._process.wait()
-        self._left = CASES_A_PROCESS
+        self._left, self._backend = CASES_A_PROCESS, backend
+        chosen = {"KERAS_BACKEND": backend} if backend else {}
         self._process = subprocess.Popen(
             [sys.executable, __file__, "--worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+            stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, **chosen, "TF_CPP_MIN_LOG_LEVEL": "3"})
 
 
 def _work() -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # A case may print.
-    catalogue = load()
     for line in sys.stdin:
         part, name, side = json.loads(line)
         try:
-            getattr(catalogue[part][name], side)()
+            attempt = attempt_of(load([part])[part][name], side)
+            assert attempt is not None
+            attempt()
             said = ""
         except Exception as error:
             said = first_line(error)
@@ -176,12 +196,21 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
              "[tests/support/compat_models.py](../tests/support/compat_models.py) and its like.",
              ""]
     for part, cases in catalogue.items():
-        rows = [_row(results, part, name, case) for name, case in cases.items()]
-        limits = {_limit(part, case) for case in cases.values() if case.limit}
-        lines += [f"## {PARTS[part]}", "", _MEANING[part], _counts(rows, limits), "",
-                  "| model or feature | stock tfmot | lth_keras |", "|---|---|---|",
+        on_backends = part == "keras3"
+        columns = {side: side for side in BACKENDS} if on_backends else \
+            {"stock": "stock tfmot", "ours": "lth_keras"}
+        rows = [[case.title, *(_result(results, part, name, case, side) for side in columns)]
+                for name, case in cases.items()]
+        limits = {_limit(part, case, side) for case in cases.values() for side in columns} - {""}
+        lines += [f"## {PARTS[part]}", "", _MEANING[part],
+                  _counts_of_backends(rows, limits) if on_backends else _counts(rows, limits), "",
+                  f"| model or feature | {' | '.join(columns.values())} |",
+                  "|---|" + "---|" * len(columns),
                   *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS)
+    installed = {name for name in VERSIONS
+                 if importlib.util.find_spec(name.replace("-", "_"))}
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS
+                         if name in installed)
     lines += [f"Python {platform.python_version()}, {versions}; {datetime.date.today()}."]
     return "\n".join(lines) + "\n"
 
@@ -197,14 +226,19 @@ _MEANING = {
               "pruned weights are exactly zero.\n",
     "fits": "A feature of training works if the search, or tfmot's pruning, runs with it and "
             "keeps what it promises.\n",
+    "keras3": "A Keras 3 model works on a backend if it is searched for three rounds with every "
+              "invariant checked, has no pruned weight that is not zero after any batch, begins "
+              "each level with all weights, states and the optimizer bit for bit as at step 0, and "
+              "if its .keras file knows nothing of lth_keras and loads with identical predictions. "
+              " A network of keras.applications is searched for one round of one step.\n",
 }
 
 
-def _row(results: pathlib.Path, part: str, name: str, case: Any) -> list[str]:
-    ours, stock = (_said(_path(results, part, name, side)) for side in ("ours", "stock"))
-    if ours == WORKS and case.limit:
-        ours = _limit(part, case)
-    return [case.title, stock if case.stock else NO_CASE, ours]
+def _result(results: pathlib.Path, part: str, name: str, case: Any, side: str) -> str:
+    if attempt_of(case, side) is None:
+        return NO_CASE
+    said = _said(_path(results, part, name, side))
+    return (said == WORKS and _limit(part, case, side)) or said
 
 
 def _said(path: pathlib.Path) -> str:
@@ -222,13 +256,29 @@ def _counts(rows: list[list[str]], limits: set[str]) -> str:
             f"{len(stock)}: {stock_works} work, {stock_ran - stock_works} fail.")
 
 
+def _counts_of_backends(rows: list[list[str]], limits: set[str]) -> str:
+    lines = []
+    for number, backend in enumerate(BACKENDS, 1):
+        cells = [row[number] for row in rows]
+        ran, works = len(cells) - cells.count(NOT_RUN), cells.count(WORKS)
+        limited = sum(cell in limits for cell in cells)
+        lines.append(f"On {backend} {ran} of {len(cells)} cases were run: {works} work, {limited} "
+                     f"have the limit stated, {ran - works - limited} fail.")
+    return "  ".join(lines)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _limit(part: str, case: Any) -> str:
+def _limit(part: str, case: Any, side: str) -> str:
+    """What the table says of a case that behaves as it is to; empty if it just works."""
+    if side in BACKENDS:
+        return str(case.limits.get(side, ""))
+    if side == "stock" or not case.limit:
+        return ""
     # A model's limit is of one form or another; a feature's is that it is refused.
-    return f"works; {case.limit}" if part == "models" else case.limit
+    return f"works; {case.limit}" if part == "models" else str(case.limit)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ Read in this order:
 1. `weights`: the weights of a model by the names that tf_keras gives them, and which are prunable.
 2. `gradient_masks`: gradients of pruned weights become zero where an optimizer takes them in.
 3. `model_masks`: the masks of a model, in all its optimizers, also when it is compiled again.
-4. `optimizer_state`: the optimizers that a model holds, and all that they change.
+4. `held`: the optimizers and variables that a model holds, also where Keras does not track them;
+   `optimizer_state`: all that a training changes beside weights.
 5. `data_order`: what `lottery.order` makes where TensorFlow is not installed.
 6. `loss_gradient`: the gradient of the loss over given data, which some criteria need.
 7. `engine`: a model as `search.network.Network`; `lth.Ticket.apply` and `lth.keep_sparse`.

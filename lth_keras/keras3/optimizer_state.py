@@ -4,19 +4,13 @@ A model of the user's own may train with several optimizers, as a GAN does.  A s
 rewinds and keeps them all.
 """
 
-import collections
-import functools
-import types
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
-# What leads back to other layers, or out of the model.
-_PASSED_BY = frozenset({
-    "_inbound_nodes", "_outbound_nodes", "_tracker", "history", "train_function", "test_function",
-    "predict_function", "_compile_config", "_distribute_strategy"})
+from lth_keras.keras3 import held
 
 
 def optimizers(model: Any) -> list[Any]:
@@ -33,7 +27,7 @@ def optimizers(model: Any) -> list[Any]:
       ['LossScaleOptimizer', 'Adam']
     """
     found: dict[int, Any] = {}
-    for optimizer in (model.optimizer, *_held(model)):
+    for optimizer in (model.optimizer, *held.optimizers(model)):
         if optimizer is not None:
             for part in _chain(optimizer):
                 found.setdefault(id(part), part)
@@ -47,7 +41,7 @@ def stepping(model: Any) -> list[Any]:
 
 def build(model: Any) -> None:
     """Makes the variables of every optimizer that has none yet, so that they can be captured."""
-    for optimizer in (model.optimizer, *_held(model)):
+    for optimizer in (model.optimizer, *held.optimizers(model)):
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
 
@@ -79,19 +73,18 @@ def variables(model: Any, masks: "frozenset[int] | set[int]" = frozenset()) -> l
 
 
 def states(model: Any) -> list[Any]:
-    """The variables of a model's layers that are neither weights nor seeds, such as RNN states."""
+    """What training changes beside weights and seeds: RNN states, and what Keras does not track."""
     seeds = {id(variable) for variable in seed_states(model)}
     found = [variable for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)
              for variable in keras.tree.flatten(layer.states)]
-    return [variable for variable in found
-            if isinstance(variable, keras.Variable) and id(variable) not in seeds]
+    return [*(variable for variable in found
+              if isinstance(variable, keras.Variable) and id(variable) not in seeds),
+            *held.untracked(model)]
 
 
 def seed_states(model: Any) -> list[Any]:
     """The states of the random generators that a model's layers draw from."""
-    found = {id(generator.state): generator.state for layer in model._flatten_layers()
-             for generator in layer._seed_generators}
-    return list(found.values())
+    return [generator.state for generator in held.seed_generators(model)]
 
 
 def iterations(model: Any) -> int:
@@ -177,37 +170,3 @@ def _chain(optimizer: Any) -> Iterator[Any]:
     yield optimizer
     for inner in _inner(optimizer):
         yield from _chain(inner)
-
-
-def _held(model: Any) -> list[Any]:
-    """The optimizers that attributes, lists, dicts, layers and functions of a model lead to."""
-    found, seen = [], {id(model)}
-    waiting: collections.deque[Any] = collections.deque([model])
-    while waiting:
-        value = waiting.popleft()
-        if isinstance(value, keras.optimizers.Optimizer):
-            found.append(value)
-            continue
-        for part in _parts(value):
-            if id(part) not in seen and isinstance(part, (
-                    keras.optimizers.Optimizer, keras.layers.Layer, list, tuple, dict,
-                    functools.partial, types.FunctionType, types.MethodType)):
-                seen.add(id(part))
-                waiting.append(part)
-    return found
-
-
-def _parts(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    if isinstance(value, functools.partial):
-        return [value.func, *value.args, *value.keywords.values()]
-    if isinstance(value, types.MethodType):
-        return [value.__func__, value.__self__]
-    if isinstance(value, types.FunctionType):
-        # A name of a closure that is not bound yet has an empty cell.
-        cells = [cell for cell in value.__closure__ or () if cell != types.CellType()]
-        return [cell.cell_contents for cell in cells]
-    return [part for name, part in list(vars(value).items()) if name not in _PASSED_BY]

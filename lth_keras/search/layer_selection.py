@@ -60,12 +60,20 @@ def weights_of(layer: Any, tree: LayerTree,
         return chosen, [f"{slot.path} is not among its get_prunable_weights()"
                         for slot in tree.slots(layer) if id(slot.variable) not in named]
     for slot in tree.slots(layer):
-        reason = _reason(slot, tree, id(slot.variable) in trained, included)
+        reason = _lora(slot) or _reason(slot, tree, id(slot.variable) in trained, included)
         if reason:
             reasons.append(f"{slot.path} is {reason}")
         else:
             chosen.append(slot)
     return chosen, reasons
+
+
+def _lora(slot: Slot) -> str | None:
+    # Neither the frozen kernel, to which a product is added, nor the product's factors.
+    if not getattr(slot.owner, "lora_enabled", False):
+        return None
+    return ("of a layer with LoRA, which computes with its kernel and a product that has no zeros; "
+            "train it first, then save and load the model")
 
 
 def _reason(slot: Slot, tree: LayerTree, trained: bool, included: bool) -> str | None:

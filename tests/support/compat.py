@@ -1,7 +1,7 @@
 """What a line of docs/compatibility.md is made of: a thing users have, tried for real."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,3 +21,22 @@ class Case:
     ours: Callable[[], None]
     stock: Callable[[], None] | None
     limit: str = ""
+
+
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+@dataclasses.dataclass(frozen=True)
+class BackendCase:
+    """A Keras 3 model, with this package, on the backend that a process has.
+
+    Attributes:
+      title: what the table calls it; as in the catalogue of tf_keras where that has it too.
+      run: raises if it does not work.  Where there is a limit, it checks instead that the refusal
+        is the clear one, or that a dense model fails too.
+      limits: backend -> the reason why it does not work there; without those where it does.
+    """
+
+    title: str
+    run: Callable[[], None]
+    limits: Mapping[str, str] = dataclasses.field(default_factory=dict)
