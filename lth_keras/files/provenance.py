@@ -5,24 +5,30 @@ import importlib.metadata
 import os
 import pathlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lth_keras.errors import LotteryError
 from lth_keras.files.checksums import canonical_json
 
-_PACKAGES = ("lth_keras", "tensorflow", "tf-keras", "tensorflow-model-optimization", "numpy")
+# What results depend on beside lth_keras and NumPy, by the Keras that trains.
+TF_KERAS = ("tensorflow", "tf-keras", "tensorflow-model-optimization")
+KERAS = {"jax": ("keras", "jax", "jaxlib"), "tensorflow": ("keras", "tensorflow"),
+         "torch": ("keras", "torch")}
 
 
-def versions() -> dict[str, str]:
+def versions(packages: Sequence[str] = TF_KERAS) -> dict[str, str]:
     """Returns the versions of the packages that results depend on.
+
+    Args:
+      packages: the packages beside lth_keras and NumPy, such as `TF_KERAS`, `KERAS["jax"]`.
 
     Example:
       >>> sorted(versions())[:2]
       ['lth_keras', 'numpy']
     """
     found = {}
-    for package in _PACKAGES:
+    for package in ("lth_keras", *packages, "numpy"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:  # Run from a source tree.

@@ -11,6 +11,7 @@ from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
+from lth_keras.files import provenance
 from lth_keras.keras2 import apply_ticket as tickets
 from lth_keras.keras2 import loss_gradient, optimizer_state, rewinding
 from lth_keras.keras2.inspection.pruners import note_pruner
@@ -66,6 +67,7 @@ class WrappedNetwork(Network):
         check_keras2(model)
         note_pruner(model)
         self.model = model
+        self.packages = provenance.TF_KERAS
         self._weights = masked(model)
         self.prunable: Mapping[str, Prunable] = {
             name: item.prunable for name, item in self._weights.items()}

@@ -14,6 +14,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError, TicketError
+from lth_keras.files import provenance
 from lth_keras.files.ticket import check_fits, Ticket
 from lth_keras.keras3 import loss_gradient, optimizer_state
 from lth_keras.keras3.model_masks import ModelMasks
@@ -94,6 +95,7 @@ class PlainNetwork(Network):
                 "A model that is pruned must go on with the same weights. Received: masks of "
                 f"{', '.join(masks.names)}, asked for {', '.join(chosen)}. Leave include and "
                 "exclude out, or build the model anew.")
+        self.packages = provenance.KERAS.get(keras.backend.backend(), ("keras",))
         self._masks = masks or ModelMasks(model, chosen)
         self._variables = named_weights(model)
         self._weights = {name: self._variables[name] for name in chosen}

@@ -97,12 +97,14 @@ class Network(Protocol):
         order of the model.
       shapes: weight name -> shape, for the same weights.
       structures: weight name -> the structure in which the weight is pruned.
+      packages: the packages whose versions decide what a training computes.
     """
 
     model: Any
     prunable: Mapping[str, Prunable]
     shapes: Mapping[str, tuple[int, ...]]
     structures: Mapping[str, Structure]
+    packages: Sequence[str]
 
     def check_ready(self) -> None:
         """Raises LotteryError unless the model is built, compiled, and can be pruned."""

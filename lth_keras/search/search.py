@@ -106,7 +106,8 @@ class Search:
         settings = {"fraction": fraction, "scope": scope, "seed": seed,
                     "criterion": criteria.name_of(criterion), **named(network.structures),
                     **(facts or {})}
-        self._provenance = {"versions": provenance.versions(), "settings": settings,
+        self._provenance = {"versions": provenance.versions(self.network.packages),
+                            "settings": settings,
                             "fingerprint": provenance.fingerprint(settings)}
         # Weights that are already pruned stay pruned, so that a search can continue a ticket.
         network.zero_pruned()

@@ -11,7 +11,7 @@ from small import Watch
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.experiments import experiment
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import Training, trainings
+from lth_keras.experiments.config.trainings import span, Training, trainings
 from lth_keras.experiments.experiment import Experiment, WorkerDiedError
 from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results import paths, store
@@ -307,3 +307,50 @@ def test_more_rounds_go_on_from_the_last_ticket(run):
     run(1, config=CONFIG.replace(rounds=1))
     workers, _ = run(1)
     assert {training.level for training in workers.submitted} == {2, 3}
+
+
+class Grouping(Workers):
+    """Trains groups, one at a time; all of a group end together."""
+
+    def __init__(self, together):
+        super().__init__(1, None)
+        self.together, self.groups = together, []
+
+    def submit(self, group):
+        self.groups.append([training for training, _ in group])
+        future = concurrent.futures.Future()
+        future.set_result([outcome(training) for training, _ in group])
+        return future
+
+    def steps(self):
+        return 0
+
+
+@pytest.mark.parametrize("together", [1, 2, 3, 4, 100])
+def test_groups_are_filled_level_by_level_with_trainings_of_as_many_steps(tmp_path, together):
+    config = CONFIG.replace(replicates=3, rounds=2, branches=("ticket", "reinit", "scratch"))
+    workers = Grouping(together)
+    Experiment(config, Store(tmp_path, config), Watch(), workers).run()
+    trained = [training for group in workers.groups for training in group]
+    assert sorted(trained, key=str) == sorted(trainings(config), key=str)
+    for group in workers.groups:
+        assert 0 < len(group) <= together
+        assert len({span(config, training) for training in group}) == 1
+    if together == 3:  # Every program is full: no replicate runs ahead.
+        assert [len(group) for group in workers.groups] == [3] * 7
+        assert [{training.branch for training in group} for group in workers.groups][:3] == [
+            {"ticket"}, {"ticket"}, {"reinit"}]
+
+
+def test_a_group_whose_process_died_is_trained_again(tmp_path):
+    class Dying(Grouping):
+        def submit(self, group):
+            future = super().submit(group)
+            if len(self.groups) == 2:
+                future = concurrent.futures.Future()
+                future.set_exception(WorkerDiedError("killed"))
+            return future
+    config = CONFIG.replace(replicates=2, rounds=1, branches=("ticket",))
+    workers = Dying(2)
+    Experiment(config, Store(tmp_path, config), Watch(), workers).run()
+    assert workers.groups[1] == workers.groups[2] and len(workers.groups) == 3

@@ -1,7 +1,7 @@
 """What a round needs of whatever trains its networks, with either Keras."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,11 +23,13 @@ class NetworkTrainer(Protocol):
         of the model.
       shapes: weight name -> shape, for the same weights.
       together: how many trainings it runs at the same time, >= 1.
+      provenance: what decides the bits of its trainings beside their settings, for tickets.
     """
 
     prunable: Mapping[str, Prunable]
     shapes: Mapping[str, tuple[int, ...]]
     together: int
+    provenance: Mapping[str, Any]
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         """Draws theta_0: a value for every weight of the network, by name."""

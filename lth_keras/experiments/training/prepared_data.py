@@ -82,6 +82,8 @@ def read(path: "str | os.PathLike[str]", name: str) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as found:
             held = str(found["name"])
             arrays = {key: found[key] for key in _ARRAYS}
+    except LotteryError:
+        raise
     except OSError as error:
         raise LotteryError(f"A prepared data set must be readable. Received: {path} "
                            f"({error.strerror or error}). {again}") from None

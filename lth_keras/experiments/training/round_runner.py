@@ -34,7 +34,6 @@ from lth_keras.experiments.results.record import DENSITY
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
-from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
 
 
@@ -206,7 +205,7 @@ class RoundRunner:
                          branch_index=training.branch_index)
 
     def _provenance(self, training: Training, **measured: dict[str, Any]) -> dict[str, Any]:
-        return {"versions": provenance.versions(), "settings": self._config.identity,
+        return {**self.trainer.provenance, "settings": self._config.identity,
                 "fingerprint": self._config.fingerprint, "seed": self._config.seed,
                 "replicate": training.replicate, "dataset": self._config.dataset,
                 **measured}

@@ -19,6 +19,7 @@ from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.experiments.training_keras2 import data_feed, evaluator, models
 from lth_keras.experiments.training_keras2.program import EVALUATED_TOGETHER
 from lth_keras.experiments.training_keras2.trainer import Trainer
+from lth_keras.files import provenance
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.weight_names import masked
@@ -41,6 +42,7 @@ class WrappedNetworkTrainer(NetworkTrainer):
                  distribution: "tf.distribute.Strategy | None" = None,
                  resident_mib: int = data_feed.RESIDENT_MIB):
         self._data = data
+        self.provenance: Mapping[str, Any] = {"versions": provenance.versions()}
         with (distribution or tf.distribute.get_strategy()).scope():
             self.model = prune_low_magnitude(
                 models.build(config, data.input_shape, data.classes))

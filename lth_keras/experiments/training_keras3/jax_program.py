@@ -56,6 +56,7 @@ class JaxProgram:
 
     Attributes:
       together: how many networks are trained at the same time.
+      provenance: what decides the last bits of results: the kind of device, and `together`.
       has_convolutions: whether the step convolves.
     """
 
@@ -64,6 +65,7 @@ class JaxProgram:
         self._model, self._layout = model, layout
         self._augment, self._draws = AUGMENTATIONS[augmentation], augmentation != "none"
         self.together = together
+        self.provenance = {"device": str(jax.devices()[0].device_kind), "together": together}
         self._map = _mapping(together, mapped)
         self._everywhere, self._by_network = _shardings(together)
         self._train = self._placed(data.x_train), self._placed(data.y_train)

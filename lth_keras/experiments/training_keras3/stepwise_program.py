@@ -4,7 +4,7 @@ It has the methods of `jax_program.JaxProgram`, for one network: arrays have an 
 for it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -32,7 +32,7 @@ class StepwiseProgram:
     """
 
     together = 1
-    has_convolutions = False  # What only decides how several networks are trained.
+    provenance: Mapping[str, Any] = {}  # Versions alone decide the bits.
 
     def __init__(self, model: Any, layout: ModelLayout, data: Data, augmentation: str = "none"):
         self._model, self._layout, self._data = model, layout, data

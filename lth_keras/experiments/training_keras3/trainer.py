@@ -29,6 +29,7 @@ from lth_keras.experiments.training.spec import (
 from lth_keras.experiments.training_keras3 import optimizers
 from lth_keras.experiments.training_keras3.models import KERAS
 from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
+from lth_keras.files import provenance
 from lth_keras.keras3.engine import PlainNetwork
 
 _MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
@@ -66,6 +67,9 @@ class PlainNetworkTrainer(NetworkTrainer):
         self.shapes: Mapping[str, tuple[int, ...]] = self._layout.shapes
         self._program = program_of(self.model, self._layout, data, config, together)
         self.together: int = self._program.together
+        self.provenance: Mapping[str, Any] = {
+            "versions": provenance.versions(provenance.KERAS[config.keras_backend]),
+            **self._program.provenance}
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return KERAS.initial_weights(self.model, rng)
