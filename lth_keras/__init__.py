@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from lth_keras.files.ticket import Ticket
     from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
     from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
-    from lth_keras.keras2.verification.verify import verify
     from lth_keras.search.fit.callback import LotteryTicketCallback
     from lth_keras.search.search import Search
     from lth_keras.search.sparse_models import keep_sparse
+    from lth_keras.search.verification.verify import verify
 
 _HOMES = {
     "prune_low_magnitude": "keras2.masking.wrap",
@@ -56,7 +56,7 @@ _HOMES = {
     "Ticket": "files.ticket",
     "export": "deployment.export",
     "run": "api.run",
-    "verify": "keras2.verification.verify",
+    "verify": "search.verification.verify",
     "LotteryError": "errors",
     "TicketError": "errors",
     "WorkdirError": "errors",
@@ -89,6 +89,10 @@ engines.register("tf_keras", "lth_keras.keras2.engine")
 engines.register("keras", "lth_keras.keras3.engine")
 providers.register(providers.DATA_ORDER, "lth_keras.keras2.data_order", "DataOrder")
 providers.register(providers.DATA_ORDER_OF_KERAS, "lth_keras.keras3.data_order", "DataOrder")
+providers.register(providers.VERIFIED["tf_keras"], "lth_keras.keras2.verification.wrapped_subject",
+                   "WrappedSubject")
+providers.register(providers.VERIFIED["keras"], "lth_keras.keras3.verification.plain_subject",
+                   "PlainSubject")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 

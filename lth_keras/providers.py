@@ -15,6 +15,9 @@ from lth_keras.errors import LotteryError
 REPORT_OF_A_SEARCH = "report of a search"
 DATA_ORDER = "order of a search's data, of tf.data"
 DATA_ORDER_OF_KERAS = "order of a search's data, without TensorFlow"
+# Package of a model -> who builds and trains it for `lth.verify`.
+VERIFIED = {"tf_keras": "verification of a tf_keras model",
+            "keras": "verification of a Keras 3 model"}
 
 _PROVIDERS: dict[str, tuple[str, str]] = {}  # Task -> module and the name of its function.
 

@@ -26,6 +26,13 @@ CHECKS = {
     "pruning": "pruned weights stay zero and get no gradient, and the others train",
     "stripping": "stripped, saved and loaded, it predicts the same, and nothing of ours is left",
 }
+# The same for a model of Keras 3, which is not wrapped.
+CHECKS_OF_KERAS_3 = {
+    "masking": "with masks that prune nothing, it trains as the model does without masks",
+    "rewinding": CHECKS["rewinding"],
+    "pruning": CHECKS["pruning"],
+    "saving": "saved and loaded, it predicts the same, and nothing of ours is in its file",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Finding:
     """A fault that a check has found.
 
     Attributes:
-      check: the check, one of `CHECKS`.
+      check: the check, such as one of `CHECKS`.
       variable: the name of the weight that is wrong, or "predictions", "loss" and the like.
       says: what is wrong with it.
       step: the first optimizer step after which it is wrong, counted from 1; 0 if it is before
@@ -68,6 +75,7 @@ class Verification:
       findings: the faults, in the order of the checks; empty if the model passes.
       skipped: check -> the reason why it was skipped.
       notes: further information, such as kernels that stay dense.
+      checks: the checks in their order: name -> what must hold.
 
     Example:
       >>> report = Verification("small", 5, skipped={"stripping": "the model cannot be called"})
@@ -81,6 +89,7 @@ of ours is left', '      the model cannot be called'])
     findings: tuple[Finding, ...] = ()
     skipped: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    checks: Mapping[str, str] = dataclasses.field(default_factory=lambda: CHECKS)
 
     @property
     def ok(self) -> bool:
@@ -98,7 +107,7 @@ of ours is left', '      the model cannot be called'])
 
     def __str__(self) -> str:
         lines = [f"{self.model}, {self.steps} steps: " + ("passed" if self.ok else "FAILED")]
-        for check, rule in CHECKS.items():
+        for check, rule in self.checks.items():
             found = [finding for finding in self.findings if finding.check == check]
             state = "FAILED" if found else "skipped" if check in self.skipped else "passed"
             lines.append(f"  {check:<10} {state:<8} {rule}")

@@ -13,8 +13,7 @@ Read in this order:
    runs a model of another precision (mixed_float16, float64) in float32.
 6. `engine`: a wrapped model as `search.network.Network`; `apply_ticket`: `lth.Ticket.apply`.
 7. `data_order`: what `lottery.order` makes of tf.data.
-8. `verification`: `lth.verify`, which trains a model for a few steps in four ways and names what a
-   search would leave out.
+8. `verification`: what `lth.verify` needs of a wrapped model.
 
 This package imports `core`, `files` and `search`; never `experiments`, nor the engine of another
 Keras.

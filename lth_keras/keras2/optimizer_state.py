@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from lth_keras.keras2.contents import contents, Held, is_optimizer
+from lth_keras.keras2.contents import contents, is_optimizer
 from lth_keras.keras2.masking.weight_names import named_weights, stored_in, wrappers
+from lth_keras.search.contents import Held
 
 
 def optimizers(model: Any) -> list[Any]:

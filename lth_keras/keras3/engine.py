@@ -239,7 +239,7 @@ class PlainNetwork(Network):
                 "begins, and assign nothing to its kernels in train_step or in other callbacks.")
 
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
-        batches = loss_gradient.batches(scoring_data)
+        batches = loss_gradient.scoring_batches(scoring_data)
         gradient = loss_gradient.LossGradient(self.model, self._weights)
 
         def mean(data: Iterable[Any]) -> dict[str, Array]:

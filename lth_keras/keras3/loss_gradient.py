@@ -25,7 +25,13 @@ _WANTED = ("scoring_data must be (x, y), (x, y, sample_weight), a tf.data.Datase
            "keras.utils.PyDataset or a torch DataLoader. Received: ")
 
 
-def batches(scoring_data: Any) -> Any:
+def is_data_set(data: Any) -> bool:
+    """Whether data come as batches: a tf.data.Dataset, PyDataset or torch DataLoader."""
+    return isinstance(data, keras.utils.PyDataset) or _is_a(data, "tensorflow", "data.Dataset") \
+        or _is_a(data, "torch", "utils.data.DataLoader")
+
+
+def scoring_batches(scoring_data: Any) -> Any:
     """Returns batches of scoring data, which can be iterated over any number of times.
 
     Args:
@@ -37,28 +43,39 @@ def batches(scoring_data: Any) -> Any:
       LotteryError: for anything else.
 
     Example:
-      >>> [len(x) for x, y in batches((np.zeros((300, 2)), np.zeros(300)))]
+      >>> [len(x) for x, y in scoring_batches((np.zeros((300, 2)), np.zeros(300)))]
       [256, 44]
     """
     if isinstance(scoring_data, keras.utils.PyDataset):
         scoring.check_finite(scoring_data.num_batches is None)
-        return scoring_data
-    if _is_a(scoring_data, "tensorflow", "data.Dataset"):
+    elif _is_a(scoring_data, "tensorflow", "data.Dataset"):
         scoring.check_finite(int(scoring_data.cardinality()) == -1)
-        return scoring_data if keras.backend.backend() == "tensorflow" \
-            else _Again(scoring_data.as_numpy_iterator)
-    if _is_a(scoring_data, "torch", "utils.data.DataLoader"):
-        return scoring_data
-    if not isinstance(scoring_data, tuple) or len(scoring_data) not in (2, 3):
-        raise LotteryError(f"{_WANTED}{type(scoring_data).__name__}.")
-    arrays = keras.tree.map_structure(_array, scoring_data)
+        if keras.backend.backend() != "tensorflow":
+            return _Again(scoring_data.as_numpy_iterator)
+    elif not is_data_set(scoring_data):
+        if not isinstance(scoring_data, tuple) or len(scoring_data) not in (2, 3):
+            raise LotteryError(f"{_WANTED}{type(scoring_data).__name__}.")
+        return batches(scoring_data, scoring.TOGETHER)
+    return scoring_data
+
+
+def batches(structure: Any, size: int) -> list[Any]:
+    """Cuts a structure of arrays into batches of examples.
+
+    Args:
+      structure: arrays of one length, in tuples, lists and dicts.
+      size: the number of examples in a batch; the last may have fewer.
+
+    Raises:
+      LotteryError: if the arrays differ in length.
+    """
+    arrays = keras.tree.map_structure(_array, structure)
     shapes = [array.shape for array in keras.tree.flatten(arrays)]
     sizes = {shape[0] if shape else 0 for shape in shapes}
     if len(sizes) != 1:
-        raise LotteryError("The arrays of scoring_data must have the same length. Received: shapes "
+        raise LotteryError("The arrays of data must have the same length. Received: shapes "
                            f"{shapes}.")
-    parts = [slice(start, start + scoring.TOGETHER)
-             for start in range(0, sizes.pop(), scoring.TOGETHER)]
+    parts = [slice(start, start + size) for start in range(0, sizes.pop(), size)]
     return [keras.tree.map_structure(operator.itemgetter(part), arrays) for part in parts]
 
 

@@ -16,6 +16,8 @@ Read in this order:
    from a workdir.
 8. `sparse_models`: `lth.keep_sparse`, for sparse models that train on.
 9. `model_identity`: what makes a model the same in another process.
+10. `contents`: every optimizer and variable that a model holds; `verification`: `lth.verify`, which
+    trains a model for a few steps in four ways and names what a search would leave out.
 
 This package imports `core` and `files`; it never imports an engine or Keras, but finds the engine
 of a model by the model's class.

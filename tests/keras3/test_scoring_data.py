@@ -10,7 +10,7 @@ import pytest
 import lth_keras as lth
 from lth_keras.core.criteria import Criterion
 from lth_keras.errors import LotteryError
-from lth_keras.keras3.loss_gradient import batches, LossGradient
+from lth_keras.keras3.loss_gradient import LossGradient, scoring_batches
 from lth_keras.keras3.weights import named_weights
 
 layers = keras.layers
@@ -41,7 +41,7 @@ def by_hand(kernel, x=X, y=Y):
 def mean(model, data=(X, Y)):
     weights = {name: variable for name, variable in named_weights(model).items()
                if variable.trainable}
-    return LossGradient(model, weights).mean(batches(data))
+    return LossGradient(model, weights).mean(scoring_batches(data))
 
 
 class Batches(keras.utils.PyDataset):
@@ -201,7 +201,7 @@ def test_a_search_in_fit_prunes_what_costs_least_by_it():
             def on_epoch_end(self, epoch, logs=None, found=found, criterion=criterion):
                 if epoch == 1:  # Listed before the search: it sees the end of the first round.
                     gradient = LossGradient(self.model, named(self.model)).mean(
-                        batches((networks.IMAGES, networks.CLASSES)))
+                        scoring_batches((networks.IMAGES, networks.CLASSES)))
                     found["scores"] = {name: np.abs(
                         gradient[name] * keras.ops.convert_to_numpy(variable.value))
                         for name, variable in named(self.model).items()}

@@ -5,8 +5,9 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core.structures", "core", "files", "search", "search.fit", "keras2.inspection",
-         "keras2.masking", "keras2", "keras2.verification", "keras3",
+ORDER = ("", "core.structures", "core", "files", "search", "search.fit",
+         "search.verification", "keras2.inspection", "keras2.masking", "keras2",
+         "keras2.verification", "keras3", "keras3.verification",
          "experiments.config", "experiments.results", "experiments.training",
          "experiments.training_keras2", "experiments.training_keras3", "experiments",
          "deployment.models", "deployment.compaction", "deployment.comparison",

@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -57,18 +56,6 @@ def predictions(model: Any, batch: Any) -> list[Any]:
     model.reset_states()  # Otherwise a stateful layer would begin where the last call ended.
     return [tf.cast(out, tf.float64).numpy() if tf.as_dtype(out.dtype).is_floating else out.numpy()
             for out in tf.nest.flatten(model(x, training=False), expand_composites=True)]
-
-
-def same(one: list[Any], other: list[Any]) -> bool:
-    """Whether predictions are equal up to rounding.
-
-    Example:
-      >>> same([np.array([1.0])], [np.array([1.0 + 1e-7])]), same([np.array([1.0])], [])
-      (True, False)
-    """
-    return len(one) == len(other) and all(
-        mine.shape == theirs.shape and np.allclose(mine, theirs, 1e-5, 1e-6, equal_nan=True)
-        for mine, theirs in zip(one, other, strict=True))
 
 
 def _is_ours(value: Any) -> bool:
