@@ -14,10 +14,9 @@ from lth_keras.arguments import one_line
 from lth_keras.core.masks import Array
 from lth_keras.core.verification import CHECKS_OF_KERAS_3, cut, Finding, Recording
 from lth_keras.errors import LotteryError
-from lth_keras.keras3 import optimizer_state
-from lth_keras.keras3.verification.contents import CONTENTS, stored
 from lth_keras.keras3.engine import PlainNetwork
 from lth_keras.keras3.model_masks import ModelMasks
+from lth_keras.keras3.verification.contents import CONTENTS, stored
 from lth_keras.keras3.verification.recorded import batches_of, train, weights_now
 from lth_keras.keras3.weights import check_keras3, named_weights
 from lth_keras.search.search import Search
@@ -80,7 +79,10 @@ class PlainSubject(Subject):
     def predictions(self, model: Any) -> list[Any] | None:
         x = keras.utils.unpack_x_y_sample_weight(self.batches[0])[0]
         x = keras.tree.map_structure(keras.ops.convert_to_tensor, x)
-        fresh = [(state, keras.ops.zeros_like(state)) for state in optimizer_state.states(model)]
+        fresh = [(state, keras.ops.zeros(state.shape, state.dtype))
+                 for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)
+                 for state in keras.tree.flatten(layer.states)
+                 if isinstance(state, keras.Variable)]
         try:
             # A model that consists of others, such as a GAN, need not have a call.
             with keras.StatelessScope(fresh):

@@ -10,8 +10,8 @@ import numpy as np
 from lth_keras.core.masks import Array
 from lth_keras.core.verification import Recording
 from lth_keras.errors import LotteryError
-from lth_keras.keras3.verification.contents import stored
 from lth_keras.keras3.loss_gradient import batches, is_data_set
+from lth_keras.keras3.verification.contents import stored
 from lth_keras.keras3.weights import named_weights
 
 BATCH = 32  # The batch size for arrays, which is the default of `fit`.
