@@ -15,9 +15,11 @@ from benchmarks.search import search
 from benchmarks.start import start
 from benchmarks.steps import fit, steps
 from benchmarks.structures import structures
+from benchmarks.together import together
 
 SECTIONS = {"steps": steps, "fit": fit, "search": search, "memory": memory, "start": start,
-            "growth": growth, "saves": saves, "structures": structures}
+            "growth": growth, "saves": saves, "structures": structures,
+            "together": together}
 
 
 def main() -> None:

@@ -54,6 +54,10 @@ def last_line(text: str) -> str:
 def worker(name: str, options: Mapping[str, object], quick: bool) -> dict[str, float]:
     """The figures of one contender."""
     flags = [f"--{key}={value}" for key, value in options.items()]
-    done = run(module("benchmarks.worker", name, *flags, *["--quick"][:quick]))
-    figures: dict[str, float] = json.loads(last_line(done.output))
-    return figures
+    return figures(module("benchmarks.worker", name, *flags, *["--quick"][:quick]))
+
+
+def figures(command: Sequence[str]) -> dict[str, float]:
+    """The figures that a command prints, as JSON in its last line."""
+    found: dict[str, float] = json.loads(last_line(run(command).output))
+    return found

@@ -14,8 +14,8 @@ _VALIDATED = {"validated": "with validation", "plain": "without validation"}
 # A contender and its threads, 0 for all cores; what the first is named is the reference.
 _Contender = tuple[str, int]
 _LOOPS: tuple[_Contender, ...] = (
-    ("loop_masked", 0), ("loop_dense", 0), ("jax_loop", 0), ("torch_loop", 0),
-    ("loop_masked", 1), ("loop_dense", 1), ("jax_loop", 1))
+    ("loop_masked", 0), ("loop_dense", 0), ("loop_keras3", 0), ("jax_loop", 0), ("torch_loop", 0),
+    ("loop_masked", 1), ("loop_dense", 1), ("loop_keras3", 1), ("jax_loop", 1))
 _FITS: tuple[_Contender, ...] = (
     ("fit_callback", 0), ("fit_dense", 0), ("fit_dense_plain", 0), ("tfmot_guide", 0),
     ("tfmot_guide_xla", 0), ("tfmot_every_10", 0), ("loop_masked", 0))

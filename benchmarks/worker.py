@@ -23,6 +23,7 @@ HOMES = {
     "tfmot_guide_xla": "fits",
     "tfmot_every_10": "fits",
     "saved_fits": "saved_fits",
+    "loop_keras3": "keras3_loop",
     "jax_loop": "jax_loop",
     "torch_loop": "torch_loop",
 }

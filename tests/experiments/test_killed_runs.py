@@ -30,9 +30,12 @@ PATIENCE = 300  # Seconds after which a run is taken to hang.
 TOOK = 20  # Seconds that a run takes, about.
 
 
-def start(root, jobs):
-    return subprocess.Popen([*COMMAND, str(root), "--jobs", str(jobs)], stdout=subprocess.DEVNULL,
-                            stderr=subprocess.PIPE, text=True)
+ON_JAX = ("--engine", "keras", "--set", "keras_backend=jax", "--together", "2")
+
+
+def start(root, jobs, more=()):
+    return subprocess.Popen([*COMMAND, str(root), "--jobs", str(jobs), *more],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def writing(root):
@@ -104,12 +107,12 @@ def kept(root):
     return results, contents
 
 
-def search(root, ways, seed, jobs):
+def search(root, ways, seed, jobs, more=()):
     """Runs to the end, killed once in each of the ways; counts what was killed."""
     rng, counts = random.Random(seed), collections.Counter()
     ways = list(ways)
     while True:
-        process = start(root, jobs)
+        process = start(root, jobs, more)
         try:
             way = ways.pop(0) if ways else None
             if way and moment(process, way, root, rng) and kill(process, way, rng):
@@ -138,6 +141,14 @@ def test_a_run_killed_while_it_writes_ends_in_the_same_bits(tmp_path, whole):
     assert counts["writing"]
     assert kept(tmp_path) == whole
     assert repair.check(tmp_path, CONFIG) == []
+
+
+def test_networks_trained_together_on_jax_end_in_the_same_bits_when_they_are_killed(tmp_path):
+    pytest.importorskip("jax")
+    search(tmp_path / "whole", [], 0, 1, ON_JAX)
+    counts = search(tmp_path / "killed", ["writing", "worker"], 0, 1, ON_JAX)
+    assert counts["writing"] and counts["worker"]
+    assert kept(tmp_path / "killed") == kept(tmp_path / "whole")
 
 
 @pytest.mark.long

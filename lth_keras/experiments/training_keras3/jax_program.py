@@ -56,7 +56,8 @@ class JaxProgram:
 
     Attributes:
       together: how many networks are trained at the same time.
-      provenance: what decides the last bits of results: the kind of device, and `together`.
+      mapped: "vmap" or "map".
+      provenance: what decides the last bits of results: the device, `together` and `mapped`.
       has_convolutions: whether the step convolves.
     """
 
@@ -65,14 +66,16 @@ class JaxProgram:
         self._model, self._layout = model, layout
         self._augment, self._draws = AUGMENTATIONS[augmentation], augmentation != "none"
         self.together = together
-        self.provenance = {"device": str(jax.devices()[0].device_kind), "together": together}
+        self.mapped = mapped
+        self.provenance = {"device": str(jax.devices()[0].device_kind), "together": together,
+                           "mapped": mapped}
         self._map = _mapping(together, mapped)
         self._everywhere, self._by_network = _shardings(together)
         self._train = self._placed(data.x_train), self._placed(data.y_train)
         self._test = self._placed(data.x_test), self._placed(data.y_test)
         self._test_indices = np.broadcast_to(np.arange(len(data.y_test), dtype=np.int32),
                                              (together, len(data.y_test)))
-        self.has_convolutions = self._convolves()
+        self.has_convolutions = "convolution" in self._lowered(1).as_text()
         self._looped = not (self.has_convolutions and jax.default_backend() == "cpu")
         compiled = functools.partial(jax.jit, donate_argnums=(0,))
         # In all of them the networks' own arguments come first.
@@ -167,6 +170,10 @@ class JaxProgram:
         return int(sizes.argument_size_in_bytes + sizes.output_size_in_bytes
                    + sizes.temp_size_in_bytes - sizes.alias_size_in_bytes)
 
+    def flops(self, batch_size: int) -> float:
+        """The floating-point operations of a step of one network, before XLA simplifies it."""
+        return float(self._lowered(batch_size).cost_analysis()["flops"])
+
     # The functions below are compiled, for one network each.
 
     def _one_step(self, state: NetworkState, seed: Any, rows: Any, number: Any,
@@ -234,12 +241,11 @@ class JaxProgram:
     def _shared(self, tree: Any) -> Any:
         return jax.device_put(tree, self._by_network)
 
-    def _convolves(self) -> bool:
+    def _lowered(self, batch_size: int) -> Any:
         state = jax.tree.map(jnp.asarray, self._layout.fresh)
-        one = jax.jit(self._one_step).lower(
-            state, np.uint32(0), np.zeros((1, 1), np.int32), 0, (
+        return jax.jit(self._one_step).lower(
+            state, np.uint32(0), np.zeros((1, batch_size), np.int32), 0, (
                 *self._train, Steps(np.int32(1), np.int32(0), np.float32(0), np.float32(1))))
-        return "convolution" in one.as_text()
 
 
 def _mapping(together: int, mapped: str) -> Any:

@@ -44,6 +44,10 @@ class PlainNetworkTrainer(NetworkTrainer):
       resident_mib: the largest size of a data set that is moved to a device whole, in MiB.
       together: how many networks to train at the same time, >= 1; None to let the device decide.
 
+    Attributes:
+      model: the model whose steps are compiled; its own weights are not those that are trained.
+      program: the compiled steps and evaluation.
+
     Raises:
       LotteryError: if the settings do not fit the network, the data set or the backend.
     """
@@ -65,11 +69,11 @@ class PlainNetworkTrainer(NetworkTrainer):
         self._layout = ModelLayout(self.model)
         self.prunable: Mapping[str, Prunable] = self._layout.prunable
         self.shapes: Mapping[str, tuple[int, ...]] = self._layout.shapes
-        self._program = program_of(self.model, self._layout, data, config, together)
-        self.together: int = self._program.together
+        self.program = program_of(self.model, self._layout, data, config, together)
+        self.together: int = self.program.together
         self.provenance: Mapping[str, Any] = {
             "versions": provenance.versions(provenance.KERAS[config.keras_backend]),
-            **self._program.provenance}
+            **self.program.provenance}
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return KERAS.initial_weights(self.model, rng)
@@ -105,13 +109,13 @@ class PlainNetworkTrainer(NetworkTrainer):
             waiting = interval, logs
             for place, spec in enumerate(specs):
                 if interval.last == spec.rewind_step:
-                    rewound[place] = self._program.weights()[place]
+                    rewound[place] = self.program.weights()[place]
                 if interval.last in spec.measured_steps:
                     measures[place] |= self._measures(
-                        place, self._program.evaluate("test"), f"test_{{}}_step_{interval.last}")
+                        place, self.program.evaluate("test"), f"test_{{}}_step_{interval.last}")
         if waiting:
             self._noted(waiting, records, on_interval)
-        final = self._program.weights()[:len(specs)]
+        final = self.program.weights()[:len(specs)]
         if any(not record.stopped and is_finite(weights)
                for record, weights in zip(records, final, strict=True)):
             for place, evaluated in enumerate(self._evaluated(specs)):
@@ -122,14 +126,14 @@ class PlainNetworkTrainer(NetworkTrainer):
 
     def _begin(self, specs: Sequence[TrainingSpec]) -> None:
         filled = _filled(specs, self.together)
-        self._program.begin(
+        self.program.begin(
             [self._layout.state(spec.weights, spec.masks, spec.seed) for spec in filled],
             [spec.seed for spec in filled])
         self._validation = np.stack([spec.validation for spec in filled]).astype(np.int32)
 
     def _interval(self, interval: Interval, indices: Array,
                   specs: Sequence[TrainingSpec]) -> Any:
-        return self._program.interval(indices, self._validation, Steps(
+        return self.program.interval(indices, self._validation, Steps(
             interval.count, interval.first, specs[0].rate_first, specs[0].rate_stretch))
 
     def _noted(self, waiting: tuple[Interval, Any], records: Sequence[TrainingRecord],
@@ -146,9 +150,9 @@ class PlainNetworkTrainer(NetworkTrainer):
 
     def _evaluated(self, specs: Sequence[TrainingSpec]) -> list[dict[str, float]]:
         train = np.stack([spec.train for spec in _filled(specs, self.together)]).astype(np.int32)
-        logs = {"test_{}_final": self._program.evaluate("test"),
-                "train_{}_final": self._program.evaluate("train", train),
-                "test_{}_early_stop": self._program.evaluate("test", best=True)}
+        logs = {"test_{}_final": self.program.evaluate("test"),
+                "train_{}_final": self.program.evaluate("train", train),
+                "test_{}_early_stop": self.program.evaluate("test", best=True)}
         return [{key: value for name, each in logs.items()
                  for key, value in self._measures(place, each, name).items()}
                 for place in range(len(specs))]

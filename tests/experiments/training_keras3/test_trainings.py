@@ -268,9 +268,9 @@ def test_steps_one_by_one_are_those_of_the_loop():
     images = blobs((12, 12))
     one = PlainNetworkTrainer(config(network="tiny_convolutional"), images, 100, 1)
     each = spec(one)
-    assert not one._program._looped  # On a CPU.
+    assert not one.program._looped  # On a CPU.
     stepped, = trained(one, each)
-    one._program._looped = True
+    one.program._looped = True
     close(stepped, trained(one, each)[0])
 
 
@@ -279,7 +279,7 @@ def test_networks_one_after_another_in_one_program_are_those_side_by_side():
     from lth_keras.experiments.training_keras3.jax_program import JaxProgram
     side_by_side = trainer(TOGETHER)
     in_turn = PlainNetworkTrainer(config(), DATA, 100, TOGETHER)
-    in_turn._program = JaxProgram(in_turn.model, in_turn._layout, DATA, together=TOGETHER,
+    in_turn.program = JaxProgram(in_turn.model, in_turn._layout, DATA, together=TOGETHER,
                                   mapped="map")
     specs = [spec(in_turn, seed) for seed in range(TOGETHER)]
     for one, other in zip(trained(side_by_side, *specs), trained(in_turn, *specs), strict=True):
@@ -287,10 +287,29 @@ def test_networks_one_after_another_in_one_program_are_those_side_by_side():
 
 
 @on_jax
+@pytest.mark.parametrize("quicker", ["vmap", "map"])
+def test_several_with_convolutions_are_trained_in_the_quicker_way(monkeypatch, quicker):
+    from lth_keras.experiments.training_keras3 import jax_devices
+    seconds, timed = jax_devices._seconds, []
+
+    def taken(program, *others):
+        timed.append(seconds(program, *others))
+        return program.mapped != quicker
+    monkeypatch.setattr(jax_devices, "_seconds", taken)
+    images, settings = blobs((12, 12)), {"network": "tiny_convolutional"}
+    one = PlainNetworkTrainer(config(**settings), images, 100, 2)
+    assert one.program.mapped == quicker and len(timed) == 2 and min(timed) > 0
+    alone = trainer(data=images, **settings)
+    specs = [spec(alone, seed) for seed in range(2)]
+    for found, each in zip(trained(one, *specs), specs, strict=True):
+        close(found, trained(alone, each)[0])
+
+
+@on_jax
 def test_as_many_are_trained_as_a_device_has_memory_for(monkeypatch):
     from lth_keras.experiments.training_keras3 import jax_devices
     one = trainer(TOGETHER)
-    need = one._program.bytes(4, 8, 10)
+    need = one.program.bytes(4, 8, 10)
 
     class Device:
         def memory_stats(self):
@@ -300,6 +319,8 @@ def test_as_many_are_trained_as_a_device_has_memory_for(monkeypatch):
     made = []
 
     class Program:
+        has_convolutions = False
+
         def __init__(self, *_, together, **__):
             self.together = together
             made.append(together)
