@@ -5,6 +5,8 @@ from benchmarks.networks_together import COUNTS, NETWORKS
 from benchmarks.options import Options
 from benchmarks.rows import Row, row
 
+_LONGEST = 1000.0  # Milliseconds of a step, after which more networks tell nothing new.
+
 
 def together(options: Options) -> list[Row]:
     """Milliseconds a step and network, with the floors of arithmetic and memory."""
@@ -23,7 +25,7 @@ def together(options: Options) -> list[Row]:
                 options.say(f"{network}, {count} together, round {turn + 1}: "
                             f"{turns[-1]['step']:.2f} ms a step")
             if len(turns) < options.repeats:
-                break  # More would take longer still, or more memory than there is.
+                break  # More would take more memory than there is.
             each = [turn["step"] / count for turn in turns]
             alone = alone or each
             floors = turns[-1]
@@ -32,4 +34,6 @@ def together(options: Options) -> list[Row]:
                 against=alone, reference="1 together", setting=str(floors["device"]),
                 note=f"for {count} together, floors of {floors['arithmetic']:.3g} ms by "
                      f"arithmetic, {floors['memory']:.3g} ms by memory, of {each[-1] * count:.3g}"))
+            if turns[-1]["step"] > _LONGEST:
+                break
     return found
