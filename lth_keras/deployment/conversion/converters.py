@@ -22,6 +22,7 @@ from lth_keras.deployment.comparison import signature
 from lth_keras.deployment.comparison.held_out import REPRESENTATIVE
 from lth_keras.deployment.comparison.signature import Signature
 from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
 
 # Leaves zeros out of the file. LeNet-300-100 at 3.6% of its weights takes 61 kB instead of 1,066.
@@ -260,6 +261,8 @@ def _lite(model: Any, path: pathlib.Path, optimizations: list[Any],
     """
     failures: list[Exception] = []
     kind = kind_of(model)
+    if kind.unrolls:
+        _check_fixed_length(model, kind)
     with kind.in_float32(model) as single:
         # Where a loop has a state, TensorFlow's converter must know the size of the batch.
         stateful = kind.loops(single) and not kind.unrolls and not whole
@@ -302,6 +305,16 @@ def _converter(model: Any, batch: "int | None", tokens: list[str]) -> tuple[Any,
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [function.get_concrete_function(*specs)], _Weights(model))
     return converter, tf.nest.flatten(specs)[0] if names.single else specs[0]
+
+
+def _check_fixed_length(model: Any, kind: ModelKind) -> None:
+    inputs = signature.of(model).inputs
+    if kind.loops(model) and any(None in spec.shape[1:] for spec in inputs.values()):
+        raise LotteryError(
+            "TF Lite has no kernel for the loop of a recurrent layer of Keras 3, which is computed "
+            "step after step instead: sequences must have a fixed length. Received: "
+            f"{', '.join(f'{name} of shape {spec.shape}' for name, spec in inputs.items())}. Build "
+            "the model again with keras.Input((steps, features)), and give it these weights.")
 
 
 def _check_no_loops(graph: Any) -> None:

@@ -10,6 +10,7 @@ ends when its input does, so it never outlives the one that started it.
 
 import importlib
 import json
+import operator
 import os
 import pathlib
 import sys
@@ -47,16 +48,18 @@ def load(folder: pathlib.Path) -> Any:
     described = json.loads((folder / "model.json").read_text())
     sys.path += [each for each in described["path"] if each not in sys.path]
     try:
-        for name in described["modules"]:
-            importlib.import_module(name)
+        modules = {name: importlib.import_module(name) for name in described["modules"]}
         import keras
+        own = [operator.attrgetter(name)(modules[module]) for module, name in described["classes"]]
         # The file was written a moment ago by this user's own process: a Lambda in it may run.
-        model = keras.models.load_model(folder / "model.keras", compile=False, safe_mode=False)
+        model = keras.models.load_model(
+            folder / "model.keras", compile=False, safe_mode=False,
+            custom_objects={keras.saving.get_registered_name(each): each for each in own})
     except Exception as error:  # A user's code may raise anything.
         raise LotteryError(
             "A model of another backend must load with the TensorFlow backend to be converted. "
-            f"Received: {type(error).__name__}: {one_line(error)}. Let Keras find its classes, in "
-            "modules that can be imported, and write them with keras.ops.") from None
+            f"Received: {type(error).__name__}: {one_line(error).rstrip('.')}. Let Keras find its "
+            "classes, in modules that can be imported, and write them with keras.ops.") from None
     from lth_keras.deployment.models.keras3_models import KIND
     from lth_keras.deployment.models.model_kind import flatten, packed, Spec
     specs = {name: Spec(tuple(spec["shape"]), spec["dtype"], spec["name"])

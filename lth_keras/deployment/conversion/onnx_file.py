@@ -7,6 +7,8 @@ checked in: `pip install 'lth_keras[onnx]'`.
 import pathlib
 from typing import Any
 
+import numpy as np
+
 from lth_keras.core.masks import Array
 from lth_keras.deployment.comparison import signature
 from lth_keras.deployment.conversion.converters import inference
@@ -26,9 +28,19 @@ def onnx_file(model: Any, path: pathlib.Path, representative: "Array | None" = N
     with kind_of(model).in_float32(model) as single:
         # tf2onnx names inputs and outputs that have no name by operations of the graph.
         function, specs = inference(single, signature.of(single), by_name=True)
-        written, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=OPSET)
+        written, _ = tf2onnx.convert.from_function(
+            function, input_signature=specs, opset=OPSET, custom_op_handlers={"Erfc": (_erfc, [])})
     for end in (*written.graph.input, *written.graph.output):
         size = end.type.tensor_type.shape.dim
         if size and not size[0].HasField("dim_value"):
             size[0].dim_param = "batch"
     onnx.save(written, path)
+
+
+def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
+    # The gelu of Keras 3 computes erfc, which tf2onnx does not know and ONNX has as 1 - erf.
+    one = graph.make_const(f"{name}/one", np.array(1, np.float32))
+    node.type = "Erf"
+    minus = graph.insert_new_node_on_output("Neg", node.output[0], name=f"{name}/minus")
+    graph.insert_new_node_on_output(
+        "Add", minus.output[0], inputs=[minus.output[0], one.output[0]], name=f"{name}/from_one")

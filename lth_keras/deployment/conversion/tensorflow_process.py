@@ -74,24 +74,32 @@ class TensorFlowProcess:
     """A process with the TensorFlow backend that has loaded a model; ends with a `with` block.
 
     Args:
-      model: a Keras 3 model of another backend. Its classes must be importable there: as
-        registered with Keras by their modules, which are imported first.
+      model: a Keras 3 model of another backend. Its classes must lie in modules that can be
+        imported there; they need not be registered with Keras.
 
     Raises:
-      LotteryError: if a class is defined in the script itself, which cannot be imported.
+      LotteryError: if it cannot be saved, or a class is defined in the script itself or in a
+        function, which cannot be imported.
     """
 
     def __init__(self, model: Any):
         kind = kind_of(model)
         self._backend = kind.backend
         self._stack = contextlib.ExitStack()
-        _check_importable(kind.layers(model), self._backend)
+        classes = _importable(kind.layers(model), self._backend)
         self._folder = pathlib.Path(self._stack.enter_context(
             tempfile.TemporaryDirectory(prefix="lth_keras.")))
-        kind.copy(model).save(self._folder / "model.keras")
+        try:
+            kind.copy(model).save(self._folder / "model.keras")
+        except Exception as error:  # A user's get_config may raise anything.
+            raise LotteryError(
+                f"A model of the {self._backend} backend must be one that Keras can save, since it "
+                f"is loaded anew with TensorFlow. Received: {model.name}, of which saving raised "
+                f"{type(error).__name__}: {one_line(error)}") from None
         names = signature.of(model)
         (self._folder / "model.json").write_text(json.dumps({
-            "modules": kind.loading(model)["modules"], "path": sys.path, "takes": names.takes,
+            "modules": kind.loading(model)["modules"], "classes": classes,
+            "path": sys.path, "takes": names.takes,
             "inputs": {name: dataclasses.asdict(spec) for name, spec in names.inputs.items()}}))
         self._process: subprocess.Popen[str] | None = None
 
@@ -155,11 +163,16 @@ class TensorFlowProcess:
         return f"{ended}{': ' + one_line(said[-1]) if said else ''}."
 
 
-def _check_importable(layers: list[Any], backend: str) -> None:
-    for layer in layers:
-        if type(layer).__module__ == "__main__":
+def _importable(layers: list[Any], backend: str) -> list[tuple[str, str]]:
+    # The module and name of each class that is not Keras' own.
+    found = dict.fromkeys((type(layer).__module__, type(layer).__qualname__) for layer in layers
+                          if not type(layer).__module__.startswith("keras."))
+    for module, name in found:
+        if module == "__main__" or "<locals>" in name:
+            where = "a function" if "<locals>" in name else "the script itself, or in a notebook"
             raise LotteryError(
                 f"A model of the {backend} backend is loaded anew with TensorFlow, in a process "
                 "that must be able to import its classes. Received: "
-                f"{type(layer).__qualname__}, which is defined in the script itself or in a "
-                "notebook. Put it into a module of its own, and import it from there.")
+                f"{name}, which is defined in {where}. Put it into a module of its own, and import "
+                "it from there.")
+    return list(found)

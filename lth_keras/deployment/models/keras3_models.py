@@ -19,6 +19,7 @@ from lth_keras.deployment.models.model_kind import (
     paths,
     Spec,
 )
+from lth_keras.errors import LotteryError
 from lth_keras.keras3 import weights
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3, is_graph
@@ -107,7 +108,7 @@ class Keras3(ModelKind):
             return None
         symbolic = keras.tree.map_structure(
             lambda spec: keras.KerasTensor(spec.shape, spec.dtype), taken)
-        returned = keras.backend.compute_output_spec(
+        returned = keras.src.backend.compute_output_spec(
             lambda inputs: model(inputs, training=False), symbolic)
         return (_named(taken, None, "input"), keras.tree.flatten(taken),
                 _named(returned, None, "output"))
@@ -132,19 +133,28 @@ class Keras3(ModelKind):
 
     @contextlib.contextmanager
     def in_float32(self, model: Any) -> Iterator[Any]:
-        # A layer takes its precision from its policy in each call, and casts its weights to it.
+        # A layer takes its precision from its policy in each call.
         layers = [layer for layer in self.layers(model) if layer.compute_dtype in _COARSEST_FIRST]
+        others = any(layer.variable_dtype != "float32" for layer in layers)
         # `predict` keeps its compiled function, which has the precision of its first call.
         compiled, model.predict_function = getattr(model, "predict_function", None), None
         policies = [layer._dtype_policy for layer in layers]
         try:
             for layer in layers:
                 layer._dtype_policy = keras.dtype_policies.DTypePolicy("float32")
-            yield model
+            # Mixed precision has float32 weights, which are used as they are.
+            yield self._copied(model) if others else model
         finally:
             for layer, policy in zip(layers, policies, strict=True):
                 layer._dtype_policy = policy
             model.predict_function = compiled
+
+    def _copied(self, model: Any) -> Any:
+        if not self.is_graph(model):
+            raise LotteryError("A subclassed model must have float32 weights to be converted. "
+                               f"Received: {model.name}, with weights of another precision. Build "
+                               "it again in float32, and give it these weights by set_weights.")
+        return self.copy(model)
 
     # What a file by TensorFlow needs.
 
@@ -237,7 +247,8 @@ def _functional(model: Any) -> Any:
 
 
 def _spec(tensor: Any, name: str) -> Spec:
-    return Spec(tuple(tensor.shape), keras.backend.standardize_dtype(tensor.dtype), name)
+    # A Sequential model without an Input has that of its first batch: any other number works too.
+    return Spec((None, *tensor.shape[1:]), keras.backend.standardize_dtype(tensor.dtype), name)
 
 
 def _from_build(model: Any) -> Any:
