@@ -10,7 +10,7 @@ Its packages, each of which imports only from those above it:
     experiments   the papers' experiments: levels x branches x replicates, and their results
     deployment    exports trained networks to other formats, and checks the files
     reports       tables, verdicts, figures, analyses, the HTML page
-    api           an experiment from Python: `lth.run`
+    api           an experiment from Python: `lth.run`; a model for the other Keras: `lth.convert`
     cli           the command `lth`
 
 The public names are listed in `__all__`.  Each is loaded when it is first used, so `import
@@ -27,6 +27,7 @@ from lth_keras._version import __version__ as __version__
 from lth_keras.files import engines
 
 if TYPE_CHECKING:
+    from lth_keras.api.convert import convert
     from lth_keras.api.run import run
     from lth_keras.deployment.compaction.compact import compact
     from lth_keras.deployment.export import export
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "prune_low_magnitude": "keras2.masking.wrap",
     "strip_pruning": "keras2.masking.wrap",
+    "convert": "api.convert",
     "compact": "deployment.compaction.compact",
     "LotteryTicketSchedule": "keras2.masking.schedule",
     "LotteryTicketCallback": "search.fit.callback",
@@ -75,6 +77,7 @@ __all__ = [
     "TicketError",
     "WorkdirError",
     "compact",
+    "convert",
     "export",
     "keep_sparse",
     "prune_low_magnitude",

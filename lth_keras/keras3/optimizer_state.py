@@ -17,7 +17,7 @@ def optimizers(model: Any) -> list[Any]:
     """Every optimizer that a model holds, each followed by those that it wraps.
 
     Args:
-      model: a compiled model; its own optimizer comes first, then those that its attributes,
+      model: a model; its own optimizer comes first, if it has one, then those that its attributes,
         lists, dicts, layers and functions lead to.
 
     Example:
@@ -27,7 +27,7 @@ def optimizers(model: Any) -> list[Any]:
       ['LossScaleOptimizer', 'Adam']
     """
     found: dict[int, Any] = {}
-    for optimizer in (model.optimizer, *held.optimizers(model)):
+    for optimizer in (getattr(model, "optimizer", None), *held.optimizers(model)):
         if optimizer is not None:
             for part in _chain(optimizer):
                 found.setdefault(id(part), part)
@@ -41,7 +41,7 @@ def stepping(model: Any) -> list[Any]:
 
 def build(model: Any) -> None:
     """Makes the variables of every optimizer that has none yet, so that they can be captured."""
-    for optimizer in (model.optimizer, *held.optimizers(model)):
+    for optimizer in (getattr(model, "optimizer", None), *held.optimizers(model)):
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
 

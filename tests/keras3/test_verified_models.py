@@ -155,6 +155,8 @@ def test_a_compiled_step_that_draws_without_a_seed_is_repeated_too():
 def test_a_state_that_goes_over_to_the_next_round_is_named(monkeypatch):
     report = verified(stateful, SEQUENCES)
     assert report.ok, str(report)
+    if BACKEND == "jax":
+        return  # Where Keras drops the states after a step.
     monkeypatch.setattr(optimizer_state, "states", lambda model: [])
     report = verified(stateful, SEQUENCES)
     assert "rewinding" in broken(report)
