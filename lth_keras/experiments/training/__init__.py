@@ -9,9 +9,10 @@ Read in this order:
    set in one file.
 2. `networks`, `models`: the papers' networks by name; builds, compiles and initialises them.
 3. `spec`: what one training depends on, its batches, and what it leaves.
-4. `network_trainer`: what a round needs of an engine: `experiments.training_keras2`,
+4. `speed`: how fast a process trains.
+5. `network_trainer`: what a round needs of an engine: `experiments.training_keras2`,
    `experiments.training_keras3`.
-5. `round_runner`: one round, from ticket to ticket.
+6. `round_runner`: one round, from ticket to ticket.
 
 This package imports `core`, `files`, `search`, and of `experiments` only `config` and `results`.
 """

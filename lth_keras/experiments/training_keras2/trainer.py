@@ -24,12 +24,11 @@ from lth_keras.experiments.training.spec import (
     TrainingRecord,
     TrainingSpec,
 )
+from lth_keras.experiments.training.speed import measured
 from lth_keras.experiments.training_keras2 import data_feed, optimizers
 from lth_keras.experiments.training_keras2.program import Program
 from lth_keras.keras2 import random_generators, rewinding
 from lth_keras.keras2.masking.weight_names import named_weights
-
-_MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
 
 
 class Trainer:
@@ -118,21 +117,8 @@ class Trainer:
                 _floats(logs)  # Reading the metrics waits until the device is done.
             return time.perf_counter() - began
 
-        first, short = seconds(1), min(seconds(1), seconds(1))
-        # The interval ends with a validation, which may take longer than many steps: double the
-        # steps until their time shows beside it.  The last count is measured twice, so that a
-        # pause of the machine is not mistaken for it.
-        count, taken = 1, short
-        while count < len(indices) and taken - short < _MEASURED / 2:
-            count = min(2 * count, len(indices))
-            taken = seconds(count)
-            if taken - short >= _MEASURED / 2:
-                taken = min(taken, seconds(count))
-        step = max(0.0, taken - short) / max(1, count - 1)
-        validation = max(0.0, short - step)
         evaluated = 2 * len(self._test) + len(plan.train)
-        return Speed(max(0.0, first - short), step, validation,
-                     evaluation=validation * evaluated / len(plan.validation))
+        return measured(seconds, len(indices), evaluated / len(plan.validation))
 
     @property
     def compilations(self) -> int:

@@ -26,6 +26,7 @@ from lth_keras.experiments.training_keras3.network_states import ModelLayout, Ne
 from lth_keras.experiments.training_keras3.optimizers import scheduled
 
 EVALUATED_TOGETHER = 1000  # Examples in a test step; more take memory and save no time.
+_LEAST_EVALUATED = 50  # For each of several networks.
 
 Logs = dict[str, Any]  # Metric -> float32, or an array with one for each network.
 
@@ -213,7 +214,10 @@ class JaxProgram:
 
     def _one_evaluation(self, weights: Any, indices: Any, x: Any, y: Any) -> Logs:
         trainable, others = weights
-        together = min(len(indices), EVALUATED_TOGETHER)
+        # The activations of convolutions take most of a device's memory.
+        most = max(_LEAST_EVALUATED, EVALUATED_TOGETHER // self.together) \
+            if self.has_convolutions else EVALUATED_TOGETHER
+        together = min(len(indices), most)
         whole = len(indices) // together
 
         def test(metrics: Any, rows: Any) -> Any:

@@ -26,13 +26,12 @@ from lth_keras.experiments.training.spec import (
     TrainingRecord,
     TrainingSpec,
 )
+from lth_keras.experiments.training.speed import measured
 from lth_keras.experiments.training_keras3 import optimizers
 from lth_keras.experiments.training_keras3.models import KERAS
 from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
 from lth_keras.files import provenance
 from lth_keras.keras3.engine import PlainNetwork
-
-_MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
 
 
 class PlainNetworkTrainer(NetworkTrainer):
@@ -89,8 +88,8 @@ class PlainNetworkTrainer(NetworkTrainer):
         # Places in `specs` of trainings that can run side by side.
         alike: dict[Any, list[int]] = {}
         for place, spec in enumerate(specs):
-            alike.setdefault((spec.steps, spec.first, spec.rate_first, spec.rate_stretch),
-                             []).append(place)
+            alike.setdefault((spec.steps, spec.first, spec.rate_first, spec.rate_stretch,
+                              spec.measured_steps), []).append(place)
         return [places[begin:begin + self.together] for places in alike.values()
                 for begin in range(0, len(places), self.together)]
 
@@ -107,12 +106,16 @@ class PlainNetworkTrainer(NetworkTrainer):
             if waiting and self._noted(waiting, records, on_interval):
                 break
             waiting = interval, logs
-            for place, spec in enumerate(specs):
-                if interval.last == spec.rewind_step:
-                    rewound[place] = self.program.weights()[place]
-                if interval.last in spec.measured_steps:
+            kept = [place for place, spec in enumerate(specs)
+                    if interval.last == spec.rewind_step]
+            now = self.program.weights() if kept else []
+            for place in kept:
+                rewound[place] = now[place]
+            if interval.last in specs[0].measured_steps:
+                tested = self.program.evaluate("test")
+                for place in range(len(specs)):
                     measures[place] |= self._measures(
-                        place, self.program.evaluate("test"), f"test_{{}}_step_{interval.last}")
+                        place, tested, f"test_{{}}_step_{interval.last}")
         if waiting:
             self._noted(waiting, records, on_interval)
         final = self.program.weights()[:len(specs)]
@@ -173,19 +176,9 @@ class PlainNetworkTrainer(NetworkTrainer):
                 np.asarray(value)  # Waits until the device is done.
             return time.perf_counter() - began
 
-        first, short = seconds(1), min(seconds(1), seconds(1))
-        # As in `training_keras2.trainer`: more steps until they show beside the validation.
-        count, taken = 1, short
-        while count < len(interval.indices) and taken - short < _MEASURED / 2:
-            count = min(2 * count, len(interval.indices))
-            taken = seconds(count)
-            if taken - short >= _MEASURED / 2:
-                taken = min(taken, seconds(count))
-        step = max(0.0, taken - short) / max(1, count - 1)
-        validation = max(0.0, short - step)
         evaluated = 2 * len(self._data.y_test) + len(spec.train)
-        return Speed(max(0.0, first - short), step, validation,
-                     validation * evaluated / len(spec.validation), self.together)
+        return measured(seconds, len(interval.indices), evaluated / len(spec.validation),
+                        self.together)
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         network = PlainNetwork(self.model)

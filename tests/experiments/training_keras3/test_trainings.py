@@ -187,6 +187,18 @@ def test_a_training_that_diverges_says_so_and_ends():
     assert len(found.curve) < 3 or found.result["diverged_at_step"] == 12
 
 
+def test_theta_k_and_measured_steps_are_those_of_shorter_trainings():
+    one = trainer(TOGETHER)
+    specs = [spec(one, seed, rewind_step=8, measured_steps=(4, 8))
+             for seed in range(TOGETHER)]
+    shorter = [anew(each, steps=8, rewind_step=0, measured_steps=()) for each in specs]
+    for whole, part in zip(trained(one, *specs), trained(one, *shorter), strict=True):
+        for name, value in part.weights.items():
+            assert_array_equal(whole.rewound[name], value)
+        assert whole.result["test_accuracy_step_8"] == part.result["test_accuracy_final"]
+        assert "test_accuracy_step_4" in whole.result and part.rewound is None
+
+
 def test_what_is_drawn_depends_on_the_seed_alone():
     images = blobs((12, 12))
     for settings, data in (({"dropout": 0.5}, DATA),
