@@ -12,6 +12,7 @@ from typing import Any
 
 from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
+from lth_keras.experiments import worker
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
@@ -183,9 +184,9 @@ def from_file(path: "str | os.PathLike[str]", data: Callable[[Config], Any],
         return _source(config, training, contents, path)
     say(f"{path} holds the weights before training. Training it first, for {config.steps:,} "
         f"step{'s'[:config.steps != 1]} with the settings of {config.preset}.")
-    from lth_keras.experiments.training_keras2.engine import round_runner
     # The run itself may have been told to keep no trained weights.
-    trained = round_runner(config.replace(keep_trained="tickets"), data(config)).train(
+    trained = worker.engine_of(config).round_runner(
+        config.replace(keep_trained="tickets"), data(config)).train(
         training, StartingPoint(contents)).trained
     if trained is None:
         raise LotteryError("A network to export must have finite weights. Received: "

@@ -12,6 +12,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -128,7 +129,7 @@ def measure(config: str, placement: Placement) -> Speed:
 
 def evaluator(config: Config, placement: Placement) -> Any:
     """Makes what evaluates the test error of a configuration's network, in this process."""
-    engine = _engine(config)
+    engine = engine_of(config)
     engine.start(config, placement.threads)
     return engine.evaluator_of(config, datasets.load(config.dataset, placement.data_dir),
                                placement.resident_mib)
@@ -140,7 +141,7 @@ def load_runner(config: Config, placement: Placement) -> Any:
     Raises:
       LotteryError: if the settings do not fit the network or the data set, or a device is missing.
     """
-    engine = _engine(config)
+    engine = engine_of(config)
     return engine.round_runner(config, datasets.load(config.dataset, placement.data_dir),
                                placement.distribute, placement.resident_mib, placement.together)
 
@@ -171,12 +172,18 @@ def _kept_runner(config: str, placement: Placement) -> Any:
     # One runner for all trainings of a process, so that it compiles once. The configuration comes
     # as JSON since it must be hashable to be a cache key.
     settings = Config.from_json(config)
-    _engine(settings).start(settings, placement.threads)
+    engine_of(settings).start(settings, placement.threads)
     return load_runner(settings, placement)
 
 
-def _engine(config: Config) -> Any:
-    # Loads TensorFlow, or the backend of Keras 3.
+def engine_of(config: Config) -> Any:
+    """Returns the module that trains a configuration's networks, and loads its Keras.
+
+    The backend of Keras 3 is that of the configuration, unless this process runs on another
+    already, which the engine then refuses.
+    """
+    if config.engine == "keras" and "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = config.keras_backend
     with quiet.loading():
         return importlib.import_module(f"lth_keras.experiments.{ENGINES[config.engine]}.engine")
 
