@@ -39,7 +39,8 @@ def program(model: Any, layout: ModelLayout, data: Data, config: Config,
     if together is None:
         together = 1 if jax.default_backend() == "cpu" else _that_fit(of, config)
     found = of(together)
-    if together == 1 or not found.has_convolutions:
+    # On a CPU, convolutions within a loop are many times slower.
+    if together == 1 or not found.has_convolutions or jax.default_backend() == "cpu":
         return found
     return min((found, of(together, "map")), key=lambda one: _seconds(one, layout, config))
 

@@ -308,6 +308,7 @@ def test_several_with_convolutions_are_trained_in_the_quicker_way(monkeypatch, q
         timed.append(seconds(program, *others))
         return program.mapped != quicker
     monkeypatch.setattr(jax_devices, "_seconds", taken)
+    monkeypatch.setattr(jax_devices.jax, "default_backend", lambda: "gpu")
     images, settings = blobs((12, 12)), {"network": "tiny_convolutional"}
     one = PlainNetworkTrainer(config(**settings), images, 100, 2)
     assert one.program.mapped == quicker and len(timed) == 2 and min(timed) > 0
