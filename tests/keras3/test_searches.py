@@ -252,3 +252,15 @@ def test_early_stopping_ends_a_round_and_not_the_search():
         keras.callbacks.EarlyStopping("loss", patience=0, min_delta=100)])
     networks.fit(model, x, y, search)
     assert search.results.epochs.tolist() == [2, 2, 2]
+
+
+@pytest.mark.thorough
+def test_the_report_names_the_backend_and_speaks_of_no_wrapping(tmp_path):
+    model, x, y = networks.compiled("transformer")
+    search = networks.lottery(rounds=1, workdir=tmp_path / "search")
+    networks.fit(model, x, y, search, validation_data=(x[:16], y[:16]))
+    page = search.report(tmp_path / "report").read_text()
+    trained_with = page.partition("Trained with")[2][:200]
+    assert keras.backend.backend() in trained_with and "keras 3." in trained_with
+    assert "tf-keras" not in trained_with
+    assert "wrap" not in page.partition("<body")[2].lower().replace("text-wrap", "")
