@@ -8,6 +8,7 @@ from rich.console import Console
 
 from benchmarks import machine, process, rows, tables
 from benchmarks.growth import growth
+from benchmarks.keras3 import keras3
 from benchmarks.memory import memory
 from benchmarks.options import Options
 from benchmarks.saves import saves
@@ -17,8 +18,8 @@ from benchmarks.steps import fit, steps
 from benchmarks.structures import structures
 from benchmarks.together import together
 
-SECTIONS = {"steps": steps, "fit": fit, "search": search, "memory": memory, "start": start,
-            "growth": growth, "saves": saves, "structures": structures,
+SECTIONS = {"steps": steps, "fit": fit, "keras3": keras3, "search": search, "memory": memory,
+            "start": start, "growth": growth, "saves": saves, "structures": structures,
             "together": together}
 
 

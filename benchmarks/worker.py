@@ -22,6 +22,8 @@ HOMES = {
     "tfmot_guide": "fits",
     "tfmot_guide_xla": "fits",
     "tfmot_every_10": "fits",
+    "fit_keras3_tensorflow": "fits_keras3",
+    "fit_keras3_jax": "fits_keras3",
     "saved_fits": "saved_fits",
     "loop_keras3": "keras3_loop",
     "jax_loop": "jax_loop",

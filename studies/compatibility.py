@@ -206,12 +206,13 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
                   _counts_of_backends(rows, limits) if on_backends else _counts(rows, limits), "",
                   f"| model or feature | {' | '.join(columns.values())} |",
                   "|---|" + "---|" * len(columns),
-                  *(f"| {' | '.join(map(_cell, row))} |" for row in rows), ""]
+                  *(f"| {' | '.join(map(_cell, row))} |" for row in rows), "",
+                  *_when(results, part)]
     installed = {name for name in VERSIONS
                  if importlib.util.find_spec(name.replace("-", "_"))}
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS
                          if name in installed)
-    lines += [f"Python {platform.python_version()}, {versions}; {datetime.date.today()}."]
+    lines += [f"Python {platform.python_version()}, {versions}."]
     return "\n".join(lines) + "\n"
 
 
@@ -232,6 +233,12 @@ _MEANING = {
               "if its .keras file knows nothing of lth_keras and loads with identical predictions. "
               " A network of keras.applications is searched for one round of one step.\n",
 }
+
+
+def _when(results: pathlib.Path, part: str) -> list[str]:
+    times = [path.stat().st_mtime for path in results.glob(f"{part}.*.json")]
+    days = [str(datetime.date.fromtimestamp(moment)) for moment in sorted(times)]
+    return [f"Run {' to '.join(dict.fromkeys((days[0], days[-1])))}.", ""] if days else []
 
 
 def _result(results: pathlib.Path, part: str, name: str, case: Any, side: str) -> str:

@@ -259,7 +259,9 @@ def one_round(name: str) -> None:
     """One round of one step, and a step of the ticket: its zeros are exact."""
     keras.utils.set_random_seed(0)
     model = application(name)
-    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), networks3.LOGITS, run_eagerly=True)
+    # Compiling takes longer than a step; on JAX each operation would be compiled for itself.
+    model.compile(keras.optimizers.SGD(1e-3, momentum=0.9), networks3.LOGITS,
+                  run_eagerly=keras.backend.backend() != "jax")
     search = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, fraction=0.5, verbose=0)
     seen, rewound = networks3.Violations(search), Rewound(search)
     model.fit(draws(2, *model.input_shape[1:])(), np.array([1, 2]), epochs=2, verbose=0,

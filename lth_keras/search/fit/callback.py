@@ -223,6 +223,14 @@ class LotteryTicketCallback(Hooks):
             "versions": versions}, self.workdir, out, margin)
         return path
 
+    @property
+    def async_safe(self) -> bool:
+        """Whether Keras 3 may call the hooks for the end of a batch late, from other threads.
+
+        Waiting for a batch before the next one is prepared takes longer.
+        """
+        return self._settings.takes_late_batches
+
     # Keras' hooks, in the order in which a training calls them.
 
     def set_model(self, model: Any) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import dataclasses
 import os
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -50,6 +51,17 @@ class SearchSettings:
             bare.append(copy.copy(callback))
             vars(bare[-1])["model"] = None
         return dataclasses.replace(self, round_callbacks=tuple(bare))
+
+    @property
+    def takes_late_batches(self) -> bool:
+        """Whether nothing has to be done at the end of a batch, so that Keras may report it late.
+
+        What has to be done after a step can then wait for the next batch, or the epoch's end.
+        """
+        hooks = ("on_batch_end", "on_train_batch_end", "on_test_batch_end")
+        return not self.check and self.schedule.steps_per_round is None and all(
+            getattr(getattr(callback, hook, None), "_is_default", False)
+            for callback in self.round_callbacks for hook in hooks)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -98,6 +110,8 @@ class FitSearch:
             Checkpointer(settings.workdir, self._network, settings.identity,
                          self._schedule.rounds, params["epochs"])
         self._batches = 0  # Batches of this epoch so far.
+        self._reported: list[int] = []  # Batches of this epoch that ended, as other threads say.
+        self._thread = threading.get_ident()  # That of the fit.
         self._next_epoch: int | None = None  # None until an epoch has ended.
         self._first_of_fit = True  # Whether the next epoch is the first of its fit.
         self._shift = 0  # From Keras' number of an epoch in its fit to that in the search.
@@ -175,7 +189,7 @@ class FitSearch:
             self._begin_fit(epoch)
         epoch += self._shift
         self.search.training.compiled_as_before()
-        self._batches = 0
+        self._batches, self._reported, self._thread = 0, [], threading.get_ident()
         self._order.begin(epoch)
         # Saved here and not in on_epoch_end, where callbacks after this one have yet to act.
         self._save(epoch)
@@ -200,6 +214,7 @@ class FitSearch:
 
     def begin_batch(self, batch: int) -> None:
         """Handles the beginning of a batch, or of the steps of one execution."""
+        self._count(batch)
         # A round that is counted in steps may end within an epoch.
         if self.round.over:
             self._next_round()
@@ -211,22 +226,35 @@ class FitSearch:
     def end_batch(self, batch: int, logs: Any) -> None:
         """Handles the end of a batch, or of the steps of one execution."""
         # With steps_per_execution, `batch` is the last of several that ran.
-        self.round.steps += batch + 1 - self._batches
-        self._batches = batch + 1
+        if threading.get_ident() != self._thread:
+            # Keras 3 reports from other threads, in any order, if all callbacks take that.
+            self._reported.append(batch + 1)
+            return
         self.round.loss = (logs or {}).get("loss")
-        self.search.enforce()
-        if not self.search.has_theta and self.round.steps >= self._settings.rewind_step:
-            with self._divergence_recorded():
-                self.search.take_theta()
+        self._count(batch + 1)
         if self._inner.callbacks:  # Keras' models take long to set an attribute, every batch.
             with self._round_ends_on_request():
                 self._inner.on_train_batch_end(batch, logs)
         self._end_round_if(self._schedule.round_over(steps=self.round.steps))
+
+    def _count(self, batches: int) -> None:
+        """Does what is due after a step, once this epoch has had so many batches."""
+        # Keras 3 counts the last execution of an epoch as a whole one, though it ends early.
+        batches = min(batches, self._params.get("steps") or batches)
+        if batches <= self._batches:
+            return
+        self.round.steps += batches - self._batches
+        self._batches = batches
+        self.search.enforce()
+        if not self.search.has_theta and self.round.steps >= self._settings.rewind_step:
+            with self._divergence_recorded():
+                self.search.take_theta()
         if self._checkpointer is not None:
             self._checkpointer.check()
 
     def end_epoch(self, epoch: int, logs: dict[str, Any]) -> None:
         """Handles the end of an epoch, after its validation; adds level and density to its logs."""
+        self._count(max(self._reported, default=0))
         logs.update(level=self.round.level, density=self.round.density)
         self.round.end_epoch(logs)
         with self._round_ends_on_request():
@@ -270,6 +298,8 @@ class FitSearch:
 
     def test(self, hook: str, *arguments: Any) -> None:
         """Passes one of Keras' hooks for validation on to the round's callbacks."""
+        if threading.get_ident() != self._thread:
+            return  # None of them has this hook, or Keras would call it from its own thread.
         getattr(self._inner, hook)(*arguments)
 
     def close(self) -> None:
