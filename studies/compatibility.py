@@ -206,7 +206,8 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
                   _counts_of_backends(rows, limits) if on_backends else _counts(rows, limits), "",
                   f"| model or feature | {' | '.join(columns.values())} |",
                   "|---|" + "---|" * len(columns),
-                  *(f"| {' | '.join(map(_cell, row))} |" for row in rows), "",
+                  *(f"| {' | '.join(map(_cell, row))} |" for row in rows
+                    if not on_backends or {*row[1:]} != {NOT_RUN}), "",
                   *_when(results, part)]
     installed = {name for name in VERSIONS
                  if importlib.util.find_spec(name.replace("-", "_"))}
