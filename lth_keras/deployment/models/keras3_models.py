@@ -219,7 +219,7 @@ class Keras3(ModelKind):
         return held if isinstance(held, keras.Variable) and "float" in str(held.dtype) else None
 
     def array(self, variable: Any) -> Array:
-        found: Array = keras.ops.convert_to_numpy(variable)
+        found: Array = np.array(keras.ops.convert_to_numpy(variable))  # Of torch it is a view.
         return found
 
     def assign(self, variable: Any, value: Array) -> None:

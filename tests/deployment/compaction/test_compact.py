@@ -99,6 +99,8 @@ def called(model, x):
 
 def check(model, take_inputs=False, within=1e-10):
     """Compacts a model, and holds its promises against it."""
+    if is_keras3() and keras.backend.backend() != "tensorflow":
+        within = max(within, 1e-5)  # JAX has no float64; Keras normalises batches without on torch.
     before = model.get_weights()
     done = lth.compact(model, take_inputs)
     for old, weight in zip(before, model.get_weights(), strict=True):
