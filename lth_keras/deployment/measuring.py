@@ -29,7 +29,7 @@ import numpy as np
 import lth_keras
 from lth_keras.arguments import check_choice, one_line
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.deployment import measuring_process
+from lth_keras.deployment import measuring_process, runtimes
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 
@@ -94,7 +94,7 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
 
     Args:
       path: a file, or a SavedModel folder.
-      runtime: one of `measuring_process.RUNTIMES`, as listed above.
+      runtime: one of `runtimes.RUNTIMES`, as listed above.
       examples: at least one, shape (examples, ...), as the network takes them; of a network with
         several inputs or outputs, the name of each input -> array. For a file that takes integers
         they are quantised with the scale stored in the file.
@@ -120,8 +120,8 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
       >>> measured.error.partition("'")[0]
       'ValueError: Could not open '
     """
-    check_choice("runtime", runtime, measuring_process.RUNTIMES)
-    arrays = examples if isinstance(examples, dict) else {measuring_process.ONLY: examples}
+    check_choice("runtime", runtime, runtimes.RUNTIMES)
+    arrays = examples if isinstance(examples, dict) else {runtimes.ONLY: examples}
     if not all(map(len, arrays.values())):
         raise LotteryError("examples must hold at least one example. Received: none.")
     if threads < 1 or repeats < 1:

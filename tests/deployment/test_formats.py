@@ -10,7 +10,7 @@ from ai_edge_litert.interpreter import Interpreter
 from fits import short_and_long
 
 from lth_keras import prune_low_magnitude
-from lth_keras.deployment import checks, measuring_process
+from lth_keras.deployment import checks, measuring_process, runtimes
 from lth_keras.deployment.conversion import converters, formats
 from lth_keras.errors import LotteryError
 
@@ -24,7 +24,7 @@ def in_this_process(tmp_path, monkeypatch):
     def tensorflow(threads):
         import tensorflow
         return tensorflow
-    monkeypatch.setattr(measuring_process, "_tensorflow", tensorflow)
+    monkeypatch.setattr(runtimes, "_tensorflow", tensorflow)
     # One call is enough where no time is asserted.
     monkeypatch.setattr(measuring_process, "REPEAT_SECONDS", 0)
     monkeypatch.setattr(measuring_process, "WARM_UP_SECONDS", 1e-9)
