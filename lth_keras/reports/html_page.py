@@ -86,7 +86,7 @@ def render(runs: Sequence[Run], pictures: Sequence[Picture], left_out: Sequence[
         (pathlib.Path(__file__).parent / "html_page.html").read_text(encoding="utf-8"))
     return template.render(title=", ".join(run.label for run in runs), pictures=pictures,
                            left_out=left_out, runs=[_of(run) for run in runs],
-                           versions=provenance.versions())
+                           versions=provenance.versions(("pandas", "scipy")))
 
 
 def write(path: pathlib.Path, content: "bytes | str") -> None:
