@@ -201,7 +201,8 @@ def _networks(kept: list[Deployment]) -> Iterator[str]:
     yield f"| format | {' | '.join(names)} |"
     yield f"|---|{'---:|' * len(names)}"
     shipped = rows[rows.status == SHIPPED].groupby(["format", "network"]).first()
-    for name in formats.FORMATS:
+    tried = set(rows["format"])  # A format may be newer than what is kept.
+    for name in filter(tried.__contains__, formats.FORMATS):
         cells = [_cell(shipped.loc[name, network]) if (name, network) in shipped.index
                  else "refused" for network in names]
         yield f"| {name} | {' | '.join(cells)} |"

@@ -134,7 +134,8 @@ def cifar10(data_dir: "str | None" = None) -> Data:
 def _from_tfds(name: str, data_dir: "str | None") -> Data:
     prepared = prepared_data.find(name, data_dir)
     if prepared is not None:
-        return _of(prepared_data.read(prepared, name))
+        arrays = prepared_data.read(prepared, name)
+        return Data(**arrays, classes=int(arrays["y_train"].max()) + 1)
     # Without a network, tfds.load("mnist") retries for more than three minutes and then prints a
     # hundred lines of traceback. A user should get one clear line at once, so the prepared files
     # are looked for first, and warnings about clouds that cannot be reached are hidden.
@@ -156,11 +157,7 @@ def _from_tfds(name: str, data_dir: "str | None") -> Data:
                                ) from None
     (x_train, y_train), (x_test, y_test) = (
         (part["image"], part["label"].astype(np.int32)) for part in parts)
-    return _of({"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test})
-
-
-def _of(arrays: dict[str, Array]) -> Data:
-    return Data(**arrays, classes=int(arrays["y_train"].max()) + 1)
+    return Data(x_train, y_train, x_test, y_test, builder.info.features["label"].num_classes)
 
 
 def _tensorflow_datasets(name: str) -> Any:

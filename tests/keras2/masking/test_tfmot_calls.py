@@ -121,10 +121,7 @@ def keras3_model():
 
 
 @pytest.mark.parametrize("call", [
-    prune, lth.strip_pruning,
-    lambda model: lth.export(model, "out", data=(np.ones((4, 4), np.float32), None)),
-    lambda model: lth.verify(lambda: model, np.ones((4, 4)))],
-    ids=["prune_low_magnitude", "strip_pruning", "export", "verify"])
+    prune, lth.strip_pruning], ids=["prune_low_magnitude", "strip_pruning"])
 def test_a_keras_3_model_is_named_with_what_to_do(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LotteryError, match=r"of Keras 3. A search prunes that as it is"):
