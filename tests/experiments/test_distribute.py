@@ -34,13 +34,13 @@ said = {}
 def search(distribution, resident_mib, **changes):
     config = small.CONFIG.replace(**changes)
     lab = round_runner(config, small.blobs(), distribution, resident_mib)
-    assert lab._trainer.feed._program.compiled == (distribution is None)
-    final, train = [], lab._trainer.train
+    assert lab.trainer._trainer.feed._program.compiled == (distribution is None)
+    final, train = [], lab.trainer._trainer.train
 
     def spy(plan, on_interval):
         final.append(train(plan, on_interval))
         return final[-1]
-    lab._trainer.train = spy
+    lab.trainer._trainer.train = spy
     first = lab.train(Training(0, 0), StartingPoint())
     second = lab.train(Training(0, 1), StartingPoint(first.following))
     control = lab.train(Training(0, 1, "reinit"), StartingPoint(first.following))
