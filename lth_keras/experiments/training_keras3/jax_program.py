@@ -141,10 +141,9 @@ class JaxProgram:
         held = self._best if best else self._state
         return dict(self._evaluate((held.trainable, held.others), rows, x, y))
 
-    def weights(self, best: bool = False) -> list[dict[str, Array]]:
-        """The weights of each network by name, now or at the least validation loss."""
-        held = self._best if best else self._state
-        trainable, others = jax.device_get((held.trainable, held.others))
+    def weights(self) -> list[dict[str, Array]]:
+        """The weights of each network by name."""
+        trainable, others = jax.device_get((self._state.trainable, self._state.others))
         return [self._layout.weights([value[number] for value in trainable],
                                      [value[number] for value in others])
                 for number in range(self.together)]

@@ -91,9 +91,9 @@ class StepwiseProgram:
             self._assign(now)
         return logs
 
-    def weights(self, best: bool = False) -> list[dict[str, Array]]:
+    def weights(self) -> list[dict[str, Array]]:
         """The network's weights by name, in a list; see `JaxProgram.weights`."""
-        state = self._best if best and self._best is not None else self._read()
+        state = self._read()
         return [self._layout.weights(state.trainable, state.others)]
 
     def _assign(self, state: NetworkState) -> None:
