@@ -65,7 +65,7 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "digits", "--set", "fraction=a:b"], "fraction must be a number, or such as"),
     (["run", "digits", "--set", "dataset=nope"], "dataset must be one of digits, mnist, cifar10."),
     (["run", "digits", "--set", "network=nope"],
-     "network must be one of lenet_300_100, conv2, conv4, conv6, vgg16, vgg19, resnet18, resn"),
+     "network must be one of lenet_300_100, conv2, conv4, conv6, lenet5, vgg16, vgg19, resn"),
     (["run", "digits", "--set", "network=resnet18", "--set", "dropout=0.5"],
      "dropout must be 0 unless the network has hidden dense layers, as lenet_300_100, conv2"),
     (["run", "digits", "--set", "criterion=nope"],

@@ -7,7 +7,8 @@ Read in this order:
 
 1. `datasets`: digits, MNIST and CIFAR-10, with training and test examples; `prepared_data`: a data
    set in one file.
-2. `networks`, `models`: the papers' networks by name; builds, compiles and initialises them.
+2. `networks`, `deep_networks`, `network_layers`, `models`: the papers' networks by name; builds,
+   compiles and initialises them.
 3. `spec`: what one training depends on, its batches, and what it leaves.
 4. `speed`: how fast a process trains.
 5. `network_trainer`: what a round needs of an engine: `experiments.training_keras2`,

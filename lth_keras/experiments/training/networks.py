@@ -1,9 +1,10 @@
 """The networks of the papers, as functions of an example's shape and the number of classes.
 
-Kernels are initialised from a Glorot normal distribution (Frankle & Carbin 2019, figure 2), biases
-with zeros; normalisation is Keras' default.  Every layer with weights has a name, since fractions
-and tickets refer to layers by name.  The same function builds a network with tf_keras and with
-Keras 3: it is told which.
+LeNets and convolutional networks are here, VGGs and ResNets in `deep_networks`.  Kernels are
+initialised from a Glorot normal distribution (Frankle & Carbin 2019, figure 2) and biases with
+zeros, but where a network says otherwise; normalisation is Keras' default.  Every layer with
+weights has a name, since fractions and tickets refer to layers by name.  The same function builds
+a network with tf_keras and with Keras 3: it is told which.
 """
 
 import functools
@@ -13,6 +14,8 @@ from typing import Any
 
 from lth_keras.arguments import meant
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.training import deep_networks
+from lth_keras.experiments.training.network_layers import classifier, conv
 
 # (input_shape, classes) -> model that outputs logits. A network with hidden dense layers may take
 # `dropout` too, and one that either Keras can build takes `keras`.
@@ -71,29 +74,6 @@ def get(name: str) -> Network:
                        f"as lenet_150_50. Received: {name!r}.{meant(name, NETWORKS)}")
 
 
-def _dense(keras: Any, units: int, name: str, activation: "str | None" = "relu") -> Any:
-    # Logits are float32 also under mixed precision: float16 loses too much of a softmax.
-    return keras.layers.Dense(units, activation, kernel_initializer="glorot_normal", name=name,
-                              dtype=None if activation else "float32")
-
-
-def _conv(keras: Any, filters: int, size: int, name: str, **options: Any) -> Any:
-    # Zero padding keeps the size of the image, as in all of the papers' networks.
-    return keras.layers.Conv2D(filters, size, padding="same", kernel_initializer="glorot_normal",
-                               name=name, **options)
-
-
-def _classifier(keras: Any, units: tuple[int, ...], classes: int,
-                dropout: float) -> list[Any]:
-    # Flattened features through hidden dense layers fc1, fc2, ... to logits.
-    layers = [keras.layers.Flatten()]
-    for number, size in enumerate(units, start=1):
-        layers.append(_dense(keras, size, f"fc{number}"))
-        if dropout:
-            layers.append(keras.layers.Dropout(dropout, name=f"fc{number}_dropout"))
-    return [*layers, _dense(keras, classes, f"fc{len(units) + 1}", activation=None)]
-
-
 @register("lenet_300_100")
 def lenet_300_100(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0, *,
                   keras: Any) -> Any:
@@ -114,7 +94,7 @@ def lenet_300_100(input_shape: tuple[int, ...], classes: int, dropout: float = 0
 def _lenet(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0, *, keras: Any,
            name: str, widths: tuple[int, int]) -> Any:
     return keras.Sequential([keras.layers.Input(input_shape),
-                             *_classifier(keras, widths, classes, dropout)], name=name)
+                             *classifier(keras, widths, classes, dropout)], name=name)
 
 
 @register("conv2")
@@ -170,115 +150,37 @@ def _convolutional(keras: Any, filters: tuple[int, ...], input_shape: tuple[int,
                    classes: int, dropout: float) -> Any:
     layers = [keras.layers.Input(input_shape)]
     for pair, count in enumerate(filters):
-        layers += [_conv(keras, count, 3, f"conv{2 * pair + 1}", activation="relu"),
-                   _conv(keras, count, 3, f"conv{2 * pair + 2}", activation="relu"),
+        layers += [conv(keras, count, 3, f"conv{2 * pair + 1}", activation="relu"),
+                   conv(keras, count, 3, f"conv{2 * pair + 2}", activation="relu"),
                    keras.layers.MaxPooling2D()]
-    return keras.Sequential([*layers, *_classifier(keras, (256, 256), classes, dropout)],
+    return keras.Sequential([*layers, *classifier(keras, (256, 256), classes, dropout)],
                             name=f"conv{2 * len(filters)}")
 
 
-@register("vgg16")
-def vgg16(input_shape: tuple[int, ...], classes: int, *, keras: Any) -> Any:
-    """VGG-16 for small images: 14,715,584 kernel weights on 32x32x3 images of ten classes.
+@register("lenet5")
+def lenet5(input_shape: tuple[int, ...], classes: int, dropout: float = 0.0, *,
+           keras: Any) -> Any:
+    """LeNet-5: 430,500 prunable weights on 28x28 images of ten classes.
 
-    13 convolutions, each followed by batch normalisation, then an average over the image instead
-    of dense layers (Liu et al. 2019, section 6; Simonyan & Zisserman 2015, column D).
-
-    Example:
-      >>> import tf_keras
-      >>> model = vgg16((32, 32, 3), 10, keras=tf_keras)
-      >>> sum(layer.name.endswith("_norm") for layer in model.layers)
-      13
-    """
-    return _vgg(keras, "vgg16", (2, 2, 3, 3, 3), input_shape, classes)
-
-
-@register("vgg19")
-def vgg19(input_shape: tuple[int, ...], classes: int, *, keras: Any) -> Any:
-    """VGG-19 for small images: 20,024,000 kernel weights on 32x32x3 images of ten classes.
-
-    16 convolutions, each followed by batch normalisation, then an average over the image instead
-    of dense layers (Frankle & Carbin 2019, figure 2; Simonyan & Zisserman 2015, column E).
+    Two convolutions of 20 and 50 filters of 5x5 without padding, each followed by max pooling, and
+    a dense layer of 500 units: the network of Caffe's examples that papers on pruning call LeNet-5
+    (Han et al. 2015; the first, LeCun et al. 1998, has 6 and 16 filters).  Here convolutions too
+    have a ReLU, as in most of them.
 
     Example:
       >>> import tf_keras
-      >>> model = vgg19((32, 32, 3), 10, keras=tf_keras)
-      >>> sum(layer.name.endswith("_norm") for layer in model.layers)
-      16
+      >>> lenet5((28, 28, 1), 10, keras=tf_keras).count_params()  # 580 biases are not pruned.
+      431080
     """
-    return _vgg(keras, "vgg19", (2, 2, 4, 4, 4), input_shape, classes)
-
-
-def _vgg(keras: Any, name: str, convolutions: tuple[int, ...], input_shape: tuple[int, ...],
-         classes: int) -> Any:
-    # `convolutions` holds the number of convolutions of each stage; max pooling is between stages.
-    layers = [keras.layers.Input(input_shape)]
-    for stage, count in enumerate(convolutions, start=1):
-        if stage > 1:
-            layers.append(keras.layers.MaxPooling2D())
-        for number in range(1, count + 1):
-            conv = f"stage{stage}_conv{number}"
-            # No bias: the normalisation after it would subtract it again.
-            layers += [_conv(keras, min(512, 32 * 2**stage), 3, conv, use_bias=False),
-                       keras.layers.BatchNormalization(name=f"{conv}_norm"), keras.layers.ReLU()]
-    return keras.Sequential([*layers, keras.layers.GlobalAveragePooling2D(),
-                             _dense(keras, classes, "fc", activation=None)], name=name)
-
-
-# "Resnet-18" is the paper's name for the network that He et al. call ResNet-20.
-@register("resnet18")
-def resnet18(input_shape: tuple[int, ...], classes: int, *, keras: Any) -> Any:
-    """The paper's Resnet-18: 20 layers and 270,896 kernel weights on 32x32x3 images.
-
-    Three stages of three blocks with 16, 32 and 64 filters (Frankle & Carbin 2019, figure 2;
-    He et al. 2016, section 4.2, with 1x1 convolutions as the shortcuts between stages).
-
-    Example:
-      >>> import tf_keras
-      >>> resnet18((32, 32, 3), 10, keras=tf_keras).output_shape
-      (None, 10)
-    """
-    return _resnet(keras, "resnet18", 3, input_shape, classes)
-
-
-@register("resnet56")
-def resnet56(input_shape: tuple[int, ...], classes: int, *, keras: Any) -> Any:
-    """ResNet-56: 56 layers and 851,504 kernel weights on 32x32x3 images of ten classes.
-
-    resnet18 with nine blocks in each stage (Liu et al. 2019; He et al. 2016, section 4.2).
-
-    Example:
-      >>> import tf_keras
-      >>> names = [layer.name for layer in resnet56((32, 32, 3), 10, keras=tf_keras).layers]
-      >>> sum(name.endswith(("_conv1", "_conv2")) for name in names)
-      54
-    """
-    return _resnet(keras, "resnet56", 9, input_shape, classes)
-
-
-def _resnet(keras: Any, name: str, blocks: int, input_shape: tuple[int, ...],
-            classes: int) -> Any:
     layers = keras.layers
+    return keras.Sequential([
+        layers.Input(input_shape),
+        conv(keras, 20, 5, "conv1", padding="valid", activation="relu"), layers.MaxPooling2D(),
+        conv(keras, 50, 5, "conv2", padding="valid", activation="relu"), layers.MaxPooling2D(),
+        *classifier(keras, (500,), classes, dropout)], name="lenet5")
 
-    def normalised(x: Any, name: str) -> Any:
-        return layers.BatchNormalization(name=f"{name}_norm")(x)
 
-    def block(x: Any, filters: int, strides: int, name: str) -> Any:
-        y = _conv(keras, filters, 3, f"{name}_conv1", strides=strides, use_bias=False)(x)
-        y = layers.ReLU()(normalised(y, f"{name}_conv1"))
-        y = _conv(keras, filters, 3, f"{name}_conv2", use_bias=False)(y)
-        y = normalised(y, f"{name}_conv2")
-        # Between stages, the shortcut is a 1x1 convolution that halves the image.
-        if strides > 1:
-            x = _conv(keras, filters, 1, f"{name}_shortcut", strides=strides, use_bias=False)(x)
-            x = normalised(x, f"{name}_shortcut")
-        return layers.ReLU()(layers.Add()([x, y]))
-
-    image = layers.Input(input_shape)
-    x = layers.ReLU()(normalised(_conv(keras, 16, 3, "conv", use_bias=False)(image), "conv"))
-    for stage, filters in enumerate((16, 32, 64), start=1):
-        for number in range(1, blocks + 1):
-            x = block(x, filters, 2 if stage > 1 and number == 1 else 1,
-                      f"stage{stage}_block{number}")
-    logits = _dense(keras, classes, "fc", activation=None)(layers.GlobalAveragePooling2D()(x))
-    return keras.Model(image, logits, name=name)
+for _network in (deep_networks.vgg16, deep_networks.vgg19, deep_networks.resnet18,
+                 deep_networks.resnet56, deep_networks.vgg16_fc512, deep_networks.resnet56_padded,
+                 deep_networks.resnet110_padded):
+    register(_network.__name__)(_network)

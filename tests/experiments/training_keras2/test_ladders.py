@@ -12,7 +12,9 @@ from lth_keras.experiments.training.networks import NETWORKS
 WEIGHTS = {"lenet_300_100": (266_200, 0), "conv2": (4_300_992, 38_592),
            "conv4": (2_425_024, 259_776), "conv6": (2_261_184, 1_144_512),
            "resnet18": (270_896, 267_696), "vgg19": (20_024_000, 20_018_880),
-           "vgg16": (14_715_584, 14_710_464), "resnet56": (851_504, 850_864)}
+           "vgg16": (14_715_584, 14_710_464), "resnet56": (851_504, 850_864),
+           "lenet5": (430_500, 25_500), "vgg16_fc512": (14_977_728, 14_710_464),
+           "resnet56_padded": (848_944, 848_304), "resnet110_padded": (1_719_856, 1_719_216)}
 
 # Preset -> round -> P_m in percent, as the paper's text states it.  For Conv-6 it states 26.4 and
 # 15.1, which no count of its layers gives.
@@ -35,7 +37,7 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_has_the_papers_weights(name):
-    found, sizes = weights(name, "mnist" if name == "lenet_300_100" else "cifar10")
+    found, sizes = weights(name, "mnist" if name.startswith("lenet") else "cifar10")
     convolutions = sum(sizes[item.name] for item in found if item.layer_type == "Conv2D"
                        and not (name == "resnet18" and "shortcut" in item.layer))
     assert (sum(sizes.values()), convolutions) == WEIGHTS[name]

@@ -93,9 +93,9 @@ def test_dropout_drops_its_share_of_the_hidden_units():
     np.testing.assert_allclose(kept[kept > 0], 2 * whole[kept > 0], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet56", "vgg16", "vgg19"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet56", "vgg16", "vgg19", "vgg16_fc512"])
 def test_dropout_is_refused_by_a_network_without_hidden_dense_layers(name):
-    with pytest.raises(LotteryError, match="as lenet_300_100, conv2, conv4, conv6 have. "
+    with pytest.raises(LotteryError, match="conv2, conv4, conv6, lenet5 have. "
                                            f"Received: dropout=0.5 with {name}"):
         network(name, dropout=0.5)
 
