@@ -5,6 +5,7 @@ Its packages, each of which imports only from those above it:
     core          functions of NumPy arrays: masks, criteria, fractions, pruning, controls
     files         tickets and other files, which are read as untrusted; atomic writes, locks
     search        one model pruned and rewound level by level, in one `fit` or in a loop
+    costs         parameters, multiply-adds and activations of a model, by layer: `lth.profile`
     keras2        the engine for tf_keras and tfmot: masked layers, rewinding
     keras3        the engine for Keras 3, on any backend: masks in the optimizer
     experiments   the papers' experiments: levels x branches x replicates, and their results
@@ -29,6 +30,7 @@ from lth_keras.files import engines
 if TYPE_CHECKING:
     from lth_keras.api.convert import convert
     from lth_keras.api.run import run
+    from lth_keras.costs.profile import profile
     from lth_keras.deployment.compaction.compact import compact
     from lth_keras.deployment.export import export
     from lth_keras.errors import (
@@ -57,6 +59,7 @@ _HOMES = {
     "keep_sparse": "search.sparse_models",
     "Ticket": "files.ticket",
     "export": "deployment.export",
+    "profile": "costs.profile",
     "run": "api.run",
     "verify": "search.verification.verify",
     "LotteryError": "errors",
@@ -80,6 +83,7 @@ __all__ = [
     "convert",
     "export",
     "keep_sparse",
+    "profile",
     "prune_low_magnitude",
     "run",
     "strip_pruning",
@@ -96,6 +100,8 @@ providers.register(providers.VERIFIED["tf_keras"], "lth_keras.keras2.verificatio
                    "WrappedSubject")
 providers.register(providers.VERIFIED["keras"], "lth_keras.keras3.verification.plain_subject",
                    "PlainSubject")
+providers.register(providers.MODEL_RUN["tf_keras"], "lth_keras.keras2.model_run", "TfKerasRun")
+providers.register(providers.MODEL_RUN["keras"], "lth_keras.keras3.model_run", "Keras3Run")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 

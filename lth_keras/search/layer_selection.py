@@ -17,7 +17,7 @@ Selector = str | type | Callable[[Any], bool]
 # them: the biases of MultiHeadAttention and GRU have rank 2.  The names are also applied to users'
 # layers, unless `include` selects the layer.  Only whole names count: an "alpha_kernel" is a
 # kernel.
-_NOT_KERNELS = frozenset({"bias", "gamma", "beta", "alpha", "moving_mean", "moving_variance"})
+NOT_KERNELS = frozenset({"bias", "gamma", "beta", "alpha", "moving_mean", "moving_variance"})
 _OFF_BY_DEFAULT = {
     "Embedding": "an embedding, off by default: name it in include",
     "PReLU": "an activation's slope",
@@ -85,7 +85,7 @@ def _reason(slot: Slot, tree: LayerTree, trained: bool, included: bool) -> str |
     # A layer of a user's own class. One that derives from a layer of Keras, such as Dense, counts
     # as Keras': its attributes have Keras' names.
     is_users = not own - {"Layer", "Model", "LayerVersionSelector"}
-    if slot.attribute.lstrip("_") in _NOT_KERNELS and not (included and is_users):
+    if slot.attribute.lstrip("_") in NOT_KERNELS and not (included and is_users):
         return "no kernel"
     if included:
         return None

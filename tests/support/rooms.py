@@ -6,7 +6,7 @@ import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
 ORDER = ("", "core.structures", "core", "files", "search", "search.fit",
-         "search.verification", "keras2.inspection", "keras2.masking", "keras2",
+         "search.verification", "costs", "keras2.inspection", "keras2.masking", "keras2",
          "keras2.verification", "keras3", "keras3.verification",
          "experiments.config", "experiments.results", "experiments.training",
          "experiments.training_keras2", "experiments.training_keras3", "experiments",
@@ -18,6 +18,7 @@ NEVER = {
     "core": {"files"},
     "files": {"keras2", "experiments"},
     "search": {"keras2", "keras3", "experiments"},
+    "costs": {"keras2", "keras3", "experiments"},
     "keras2": {"keras3", "experiments"},
     "keras3": {"keras2"},
     "experiments.config": {"keras2", "keras3"},
@@ -28,8 +29,8 @@ NEVER = {
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }
-WITHOUT_TENSORFLOW = ("core", "files", "search", "experiments.config", "experiments.results",
-                      "reports")
+WITHOUT_TENSORFLOW = ("core", "files", "search", "costs", "experiments.config",
+                      "experiments.results", "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 MOST_FILES = 12

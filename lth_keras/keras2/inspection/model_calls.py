@@ -31,7 +31,7 @@ def call(model: Any, make: Callable[[tf.TensorSpec], Any], training: bool = Fals
         args, kwargs = tf.nest.map_structure(of_spec, model._saved_model_arg_spec)
         return model(*args, **{**kwargs, **mode})
     if model._build_input_shape is not None:  # Built by build(), which calls it like this too.
-        return model.call(_of_shape(model._build_input_shape, make), **mode)
+        return model.call(of_shape(model._build_input_shape, make), **mode)
     return None
 
 
@@ -53,7 +53,7 @@ def touched(model: Any) -> frozenset[int] | None:
     for training in (False, True):
         graph = tf.__internal__.FuncGraph("call")
         try:
-            with _undisturbed(model), graph.as_default():
+            with undisturbed(model), graph.as_default():
                 if trace(model, training) is None:
                     return None
         except Exception:  # The call may need inputs that only the user can make.
@@ -113,7 +113,7 @@ def _untouched(models: Iterable[Any], own: Mapping[int, Any]) -> frozenset[int]:
 
 
 @contextlib.contextmanager
-def _undisturbed(model: Any) -> Iterator[None]:
+def undisturbed(model: Any) -> Iterator[None]:
     """Puts back what a call notes in Python: the seeds drawn, and which weights it has trained."""
     noted = [thing for layer in model._flatten_layers() for thing in (
         vars(layer).get("_random_generator"), *vars(layer).get("_constraints", {}).values())
@@ -126,9 +126,10 @@ def _undisturbed(model: Any) -> Iterator[None]:
             vars(thing).update(values)
 
 
-def _of_shape(shape: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
+def of_shape(shape: Any, make: Callable[[tf.TensorSpec], Any]) -> Any:
+    """Inputs of the shapes that a model was built with, in the structure that they have."""
     if isinstance(shape, dict):
-        return {key: _of_shape(part, make) for key, part in shape.items()}
+        return {key: of_shape(part, make) for key, part in shape.items()}
     if isinstance(shape, list) and not all(size is None or isinstance(size, int) for size in shape):
-        return [_of_shape(part, make) for part in shape]
+        return [of_shape(part, make) for part in shape]
     return make(tf.TensorSpec(shape, keras.backend.floatx()))
