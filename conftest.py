@@ -1,11 +1,21 @@
 """What all tests and doctests share: processes, a quiet TensorFlow, generated cases that repeat."""
 
+import gc
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
 
+# Collections of garbage would go time and again over the 700,000 objects that imports make.
+gc.disable()
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # What JAX has compiled once, no test or process that a test starts compiles again.
+    _compiled = tempfile.TemporaryDirectory(prefix="compiled", ignore_cleanup_errors=True)
+    os.environ.update({"JAX_COMPILATION_CACHE_DIR": _compiled.name,
+                       "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                       "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"})
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
 
@@ -22,6 +32,13 @@ def pytest_xdist_auto_num_workers(config):
     """
     single = all(path.partition("::")[0].endswith(".py") for path in config.args)
     return 0 if single or os.cpu_count() == 1 else os.cpu_count() or 1
+
+
+def pytest_collection_finish():
+    """What is loaded by now stays; from here on, garbage is collected of what tests make."""
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 10)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -39,6 +39,7 @@ def test_the_readme_is_short_enough_to_be_read():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 130
 
 
+@pytest.mark.thorough
 def test_the_readmes_program_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
     run_as_one_program("README.md", tmp_path, monkeypatch)
     printed, = (text for text in blocks("README.md", "") if "val_accuracy" in text)

@@ -78,6 +78,8 @@ class Contents:
         # Breadth first, so that the path in messages is the shortest, and without recursion, since
         # lists of objects may be linked deeper than Python's limit.
         seen = {id(model)}
+        # By classes, of which there are few: whether their objects are searched.
+        entered: dict[tuple[type, type], bool] = {}
         waiting: collections.deque[Held] = collections.deque([Held("", model, (), self.kinds)])
         while waiting:
             held = waiting.popleft()
@@ -87,7 +89,12 @@ class Contents:
             if self.is_optimizer(held.value):
                 yield held
             for step, value in self._parts(held.value):
-                if id(value) not in seen and self._is_entered(value):
+                if id(value) in seen:
+                    continue
+                classes = type(value), value.__class__  # An object may pass for another class's.
+                if classes not in entered:
+                    entered[classes] = self._is_entered(value)
+                if entered[classes]:
                     seen.add(id(value))
                     owners = held.owners if isinstance(held.value, (list, tuple, dict)) \
                         else (*held.owners, held.value)

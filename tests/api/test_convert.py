@@ -119,18 +119,30 @@ def values(model):
             for name, variable in named_weights(model).items()}
 
 
-@pytest.mark.parametrize("name", [
-    name if name in ("dense", "functional") else pytest.param(name, marks=pytest.mark.thorough)
-    for name in MODELS])
+NAMES = [name if name in ("dense", "functional") else
+         pytest.param(name, marks=pytest.mark.thorough) for name in MODELS]
+
+
+def tolerance(name):
+    return 1e-2 if name == "half" else 1e-5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_that_was_never_pruned_predicts_the_same_and_gets_no_masks(name):
+    plain = spread(MODELS[name]())
+    ours = lth.convert(plain)
+    check_same(plain, ours, tolerance(name))
+    assert ModelMasks.of(ours) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_it_predicts_the_same_with_the_same_weights_and_masks(name):
     plain = spread(MODELS[name]())
-    tolerance = 1e-2 if name == "half" else 1e-5
-    check_same(plain, lth.convert(plain), tolerance)
     wrapped = lth.prune_low_magnitude(plain, include="EinsumDense" if name == "normalised" else ())
     wrapped.compile("adam", "mse")
     lth.Search(wrapped, fraction=0.5).prune_and_rewind()
     ours = lth.convert(wrapped)
-    check_same(wrapped, ours, tolerance)
+    check_same(wrapped, ours, tolerance(name))
     theirs = rewinding.read(weight_names.named_weights(wrapped))
     assert values(ours).keys() == theirs.keys()
     for weight, value in theirs.items():
@@ -159,10 +171,6 @@ def test_it_trains_on_sparse_and_a_ticket_of_the_one_fits_the_other(stripped):
         assert not values(model)[name][mask == 0].any() and values(model)[name].any()
     search.tickets[0].apply(lth.convert(dense()))
     search.tickets[1].apply(model)
-
-
-def test_a_model_that_was_never_pruned_gets_no_masks():
-    assert ModelMasks.of(lth.convert(dense())) is None
 
 
 # Code of the user's own.
@@ -285,10 +293,13 @@ def test_what_has_no_counterpart_is_named(build, custom_objects, said):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_models_are_converted_to_another_backend(backend):
+@pytest.mark.parametrize("which", [
+    "same_weights_and_masks and (dense or half or recurrent or functional or [conv) or trains_on",
+    pytest.param("predicts_the_same", marks=pytest.mark.long)], ids=["some", "all"])
+def test_models_are_converted_to_another_backend(which, backend):
     pytest.importorskip(backend)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-m", "",
-         "-k", "predicts_the_same or trains_on"], capture_output=True, text=True, check=False,
+         "-k", which], capture_output=True, text=True, check=False,
         env={**os.environ, "KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stdout[-5000:]

@@ -6,7 +6,9 @@ import pytest
 FAST = ["many", "sparse", "applications.MobileNetV2"]
 
 
-@pytest.mark.parametrize("name", FAST)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=pytest.mark.thorough) if name.startswith("applications.") else name
+    for name in FAST])
 def test_it_is_searched_stripped_saved_and_loaded(name):
     compat_models.CASES[name].ours()
 

@@ -43,19 +43,23 @@ def tickets():
     return {"tf_keras": found(wrapped), "keras": found(network(keras))}
 
 
-def test_both_name_prune_and_shape_the_same_weights(tickets):
+def test_both_name_prune_and_shape_the_same_weights_and_have_the_same_output_layer():
+    from lth_keras.keras2.masking import weight_names
+    theirs, ours = lth.prune_low_magnitude(network(tf_keras)), network(keras)
+    one, other = ({name: tuple(value.shape) for name, value in named.items()}
+                  for named in (weight_names.named_weights(theirs), named_weights(ours)))
+    assert one == other
+    prunable = {name: item.prunable for name, item in weight_names.masked(theirs).items()}
+    assert prunable_weights(ours) == prunable
+    assert [name for name, weight in prunable.items() if weight.output] == ["dense_1/kernel"]
+
+
+@pytest.mark.thorough
+def test_tickets_of_both_hold_the_same_weights_and_masks(tickets):
     first, second = tickets.values()
     assert {name: value.shape for name, value in first.weights.items()} \
         == {name: value.shape for name, value in second.weights.items()}
     assert list(first.masks) == list(second.masks)
-
-
-def test_the_output_layer_is_the_same():
-    from lth_keras.keras2.masking.weight_names import masked
-    theirs = {name: item.prunable for name, item
-              in masked(lth.prune_low_magnitude(network(tf_keras))).items()}
-    assert prunable_weights(network(keras)) == theirs
-    assert [name for name, weight in theirs.items() if weight.output] == ["dense_1/kernel"]
 
 
 @pytest.mark.thorough
@@ -80,6 +84,7 @@ def test_a_model_with_a_ticket_trains_on_sparse(tickets):
         assert not keras.ops.convert_to_numpy(named_weights(model)[name].value)[mask == 0].any()
 
 
+@pytest.mark.thorough
 def test_a_ticket_of_another_network_changes_nothing(tickets):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     before = model.get_weights()

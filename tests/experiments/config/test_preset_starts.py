@@ -36,7 +36,7 @@ def shortened(config):
 
 
 @pytest.mark.parametrize("name", [
-    name if name in SHORT else pytest.param(name, marks=pytest.mark.long)
+    pytest.param(name, marks=pytest.mark.thorough if name in SHORT else pytest.mark.long)
     for name in presets.PRESETS])
 def test_a_preset_trains_is_pruned_as_in_the_paper_and_stays_sparse(name):
     config = presets.get(name)

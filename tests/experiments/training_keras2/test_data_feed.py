@@ -174,6 +174,7 @@ def test_data_mapped_from_a_file_give_the_same_bits_and_one_compilation_serves_a
     assert reading.compilations == 1
 
 
+@pytest.mark.thorough
 def test_pixels_are_the_floats_that_they_stand_for():
     data = pixels()
     floats = dataclasses.replace(data, x_train=data.x_train / np.float32(255),
@@ -193,6 +194,7 @@ def test_the_seed_decides_all_that_is_drawn(number):
     assert not first.curve.equals(other.curve)
 
 
+@pytest.mark.thorough
 def test_augmentation_alone_follows_the_seed():
     each = trainer_of_vectors(pixels(), augmentation="flip_crop")
     first, other, again = (each.train(plan_for(each, seed=seed)) for seed in (3, 4, 3))

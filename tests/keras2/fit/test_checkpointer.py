@@ -87,6 +87,7 @@ def test_a_search_killed_in_any_hook_ends_in_the_same_bits(fits, whole, root, *,
     assert tickets(root) == tickets(whole[1])
 
 
+@pytest.mark.thorough
 def test_a_search_killed_in_every_epoch_ends_in_the_same_bits(fits, whole, root):
     for _ in range(8):
         assert fits.fit(root, Dies("on_train_batch_end", STEPS + 2)) is None
@@ -127,7 +128,8 @@ def test_a_search_of_any_settings_goes_on_in_the_same_bits(fits, tmp_path, optio
 @pytest.mark.parametrize("stopping", [
     lambda: callbacks.EarlyStopping("val_loss", patience=1, min_delta=0.01,
                                     restore_best_weights=True),
-    lambda: callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=10)],
+    pytest.param(lambda: callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=10),
+                 marks=pytest.mark.thorough)],
     ids=["EarlyStopping", "ReduceLROnPlateau"])
 def test_round_callbacks_go_on_where_they_were(fits_of_a_rate, tmp_path, stopping):
     expected = killed(fits_of_a_rate, tmp_path, lambda: {"round_callbacks": [stopping()],
