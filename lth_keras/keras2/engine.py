@@ -14,6 +14,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 from lth_keras.keras2 import apply_ticket as tickets
 from lth_keras.keras2 import loss_gradient, optimizer_state, rewinding
+from lth_keras.keras2.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
 from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.masked_weights import ZeroConstraint

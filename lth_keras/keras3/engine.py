@@ -17,6 +17,7 @@ from lth_keras.errors import LotteryError, TicketError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import check_fits, Ticket
 from lth_keras.keras3 import loss_gradient, optimizer_state
+from lth_keras.keras3.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3, described, named_weights, prunable_weights
 from lth_keras.search import model_identity

@@ -5,7 +5,7 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core.structures", "core", "files", "search", "search.fit",
+ORDER = ("", "core.structures", "core", "files", "graph", "search", "search.fit",
          "search.verification", "costs", "keras2.inspection", "keras2.masking", "keras2",
          "keras2.verification", "keras3", "keras3.verification",
          "experiments.config", "experiments.results", "experiments.training",
@@ -17,6 +17,7 @@ ORDER = ("", "core.structures", "core", "files", "search", "search.fit",
 NEVER = {
     "core": {"files"},
     "files": {"keras2", "experiments"},
+    "graph": {"keras2", "keras3", "experiments"},
     "search": {"keras2", "keras3", "experiments"},
     "costs": {"keras2", "keras3", "experiments"},
     "keras2": {"keras3", "experiments"},
@@ -29,7 +30,7 @@ NEVER = {
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }
-WITHOUT_TENSORFLOW = ("core", "files", "search", "costs", "experiments.config",
+WITHOUT_TENSORFLOW = ("core", "files", "graph", "search", "costs", "experiments.config",
                       "experiments.results", "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}

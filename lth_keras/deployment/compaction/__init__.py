@@ -6,9 +6,9 @@ has no effect: both can be removed without changing the predictions.
 Read in this order:
 
 1. `channels`: finds which channels are constant, needed or not needed, on arrays only.
-2. `layer_channels`: describes what each kind of Keras layer does to channels.
-3. `model_graph`: reads a model as a list of such operations.
-4. `rebuild`: makes the smaller layers and the model, which gathers features where a layer reads
+2. `rebuild`: makes the smaller layers and the model, which gathers features where a layer reads
    only a part of its input.
-5. `compact`: all of it, with sentences that say what could not be removed and why.
+3. `compact`: all of it, with sentences that say what could not be removed and why.
+
+What each kind of layer does to channels is read by `graph`.
 """

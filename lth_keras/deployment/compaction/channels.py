@@ -1,85 +1,26 @@
-"""Finds the channels of a network that are constant, that belong together, and that are needed.
+"""Finds the channels of a network that are constant, and those that are needed.
 
-A channel is an index on the last axis of a tensor: a unit of a dense layer, a filter of a
-convolution, a feature of an input.  It is constant if it has the same value for all examples and
-at all positions.  There are three kinds of operations on channels: `Linear` computes weighted sums
-over channels (dense layers, convolutions), `Channelwise` works on each channel separately
-(activations, normalisation, pooling, additions), and of an `Opaque` operation nothing is known.
-
-Tensors are given by their index in a list.  Constants are float64 arrays, with NaN for channels
-that vary.
+A channel is constant if it has the same value for all examples and at all positions.  The
+operations on channels, and which channels can only be removed together, are those of
+`graph.operations`.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
-Places = npt.NDArray[np.intp]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Linear:
-    """An operation whose outputs are weighted sums of inputs, with a bias and an activation.
-
-    Attributes:
-      source: the tensor that it reads.
-      target: the tensor that it makes.
-      kernel: weights, shape (positions, inputs, outputs); a dense layer has one position.
-      bias: biases, float64, shape (outputs,).
-      activation: the elementwise activation, applied to an array of constants; None if it mixes
-        channels, as softmax does.
-      padded: whether the kernel may reach beyond the border, where it reads zeros.
-      merges: whether its kernel can have any value; that of a separable convolution cannot.
-    """
-
-    source: int
-    target: int
-    kernel: npt.NDArray[Any]
-    bias: Floats
-    activation: "Callable[[Floats], Floats] | None"
-    padded: bool
-    merges: bool = True
-
-    @functools.cached_property
-    def reads(self) -> Flags:
-        """Whether there is a connection, shape (inputs, outputs)."""
-        return np.asarray((self.kernel != 0).any(axis=0))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Channelwise:
-    """An operation that computes each output channel from one channel of each input.
-
-    These channels can only be removed together.
-
-    Attributes:
-      sources: the tensors that it reads.
-      target: the tensor that it makes.
-      origins: for each source, the input channel of each output channel, or -1 for none.
-      constants: computes the outputs' constants from the inputs' constants.
-    """
-
-    sources: tuple[int, ...]
-    target: int
-    origins: tuple[Places, ...]
-    constants: Callable[[list[Floats]], Floats]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Opaque:
-    """An unknown operation: all its inputs are needed, and its outputs vary and stay."""
-
-    sources: tuple[int, ...]
-    targets: tuple[int, ...]
-
-
-Operation = Linear | Channelwise | Opaque
+from lth_keras.graph.operations import (
+    Channelwise,
+    Flags,
+    Floats,
+    Linear,
+    Opaque,
+    Operation,
+    tied_channels,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,6 +47,7 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
       operations: the operations, each after those whose outputs it reads.
 
     Example: of two units the second has no weight to the output, and the first reads one input.
+      >>> from lth_keras.graph.operations import Linear, Opaque
       >>> def dense(source, target, kernel):
       ...     kernel = np.asarray(kernel, float)[None]
       ...     return Linear(source, target, kernel, np.zeros(kernel.shape[-1]), lambda x: x, False)
@@ -115,7 +57,7 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
       [[True, True], [True, False], [True]]
     """
     values = _constants(widths, operations)
-    groups = _groups(widths, operations)
+    groups = tied_channels(widths, operations)
     # Constants go forwards, needs go backwards. `live` is indexed by groups of channels that can
     # only be removed together; a group's number is that of its first channel.
     live = np.zeros(sum(widths), bool)
@@ -168,6 +110,8 @@ def foldable(operation: Linear, constants: Floats) -> Flags:
       >>> foldable(dense, np.array([3.0, np.nan])).tolist()
       [True, False]
     """
+    if not operation.folds:
+        return np.zeros(len(constants), bool)
     return constants == 0 if operation.padded else ~np.isnan(constants)
 
 
@@ -234,24 +178,3 @@ def _constant_outputs(operation: Linear, constants: Floats) -> Floats:
         total = operation.bias + _value(operation, constants, known)
         found[still] = operation.activation(total[still])
     return found
-
-
-def _groups(widths: Sequence[int], operations: Sequence[Operation]) -> list[Places]:
-    # Channels that can only be removed together form a group. Every channel starts with its own
-    # number, and the lowest number of a group spreads to all its channels.
-    starts = np.concatenate([[0], np.cumsum(widths)[:-1]])
-    label = np.arange(sum(widths))
-    pairs = []
-    for operation in operations:
-        if isinstance(operation, Channelwise):
-            for source, origin in zip(operation.sources, operation.origins, strict=True):
-                there = np.flatnonzero(origin >= 0)
-                pairs.append((starts[source] + origin[there], starts[operation.target] + there))
-    before = None
-    while before is None or (label != before).any():
-        before = label.copy()
-        for one, other in (*pairs, *reversed(pairs)):
-            lowest = np.minimum(label[one], label[other])
-            np.minimum.at(label, one, lowest)
-            np.minimum.at(label, other, lowest)
-    return [label[start:start + width] for start, width in zip(starts, widths, strict=True)]

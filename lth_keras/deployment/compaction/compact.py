@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.deployment.compaction import channels, model_graph, rebuild
-from lth_keras.deployment.compaction.channels import Analysis, Channelwise, Flags, Linear
-from lth_keras.deployment.compaction.model_graph import Graph
+from lth_keras.deployment.compaction import channels, rebuild
+from lth_keras.deployment.compaction.channels import Analysis
 from lth_keras.deployment.compaction.rebuild import Part
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
+from lth_keras.graph import model_graph
+from lth_keras.graph.model_graph import Graph
+from lth_keras.graph.operations import Channelwise, Flags, Linear
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,9 +106,9 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     found = channels.analyse(read.widths, read.operations)
     # A shared layer has several nodes in the graph, but is rebuilt once.
     done: dict[int, Part] = {}
-    for node, operation in zip(read.nodes, read.operations, strict=False):
+    for node, operations in zip(read.nodes, read.calls, strict=True):
         if id(node.layer) not in done:
-            done[id(node.layer)] = rebuild.part(node.layer, operation, found, take_inputs)
+            done[id(node.layer)] = rebuild.part(node.layer, operations, found, take_inputs)
     parts = [done[id(node.layer)] for node in read.nodes]
     small = rebuild.rebuilt(bare, read, parts)
     removed, inputs = _sizes(read, found, parts)
@@ -138,28 +140,32 @@ def _not_rebuildable(model: Any, kind: ModelKind) -> str:
 def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, tuple[int, int]],
                                                                      dict[str, tuple[int, int]]]:
     removed, inputs = {}, {}
-    for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
-        if isinstance(operation, (Linear, Channelwise)) and part.weights:
-            kept = found.kept[operation.target]
-            name = kind_of(node.layer).known_as(node.layer)
-            if not kept.all() and name not in ("BatchNormalization", "PReLU"):
-                removed[node.layer.name] = (len(kept), int(kept.sum()))
-        if isinstance(operation, Linear) and part.positions is not None:
-            inputs[node.layer.name] = (read.widths[operation.source], len(part.positions))
+    for node, operations, part in zip(read.nodes, read.calls, parts, strict=True):
+        name = kind_of(node.layer).known_as(node.layer)
+        for operation in operations:
+            if isinstance(operation, (Linear, Channelwise)) and part.weights:
+                kept = found.kept[operation.target]
+                # Of attention, the number of heads.
+                if not kept.all() and name not in ("BatchNormalization", "PReLU") \
+                        and node.layer.name not in removed:
+                    removed[node.layer.name] = (len(kept), int(kept.sum()))
+            if isinstance(operation, Linear) and part.positions is not None:
+                inputs[node.layer.name] = (read.widths[operation.source], len(part.positions))
     return removed, inputs
 
 
 def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
     left = [f"{name}: {reason}, so its channels are kept" for name, reason in read.left.items()]
-    for node, operation, part in zip(read.nodes, read.operations, parts, strict=False):
-        if isinstance(operation, Linear):
-            reasons = _left_of_linear(read, operation, found, part)
-        elif isinstance(operation, Channelwise):
-            reasons = _left_of_channelwise(operation, found)
-        else:
-            continue
-        left += [f"{node.layer.name}: {reason}" for reason in reasons]
-    return left
+    for node, operations, part in zip(read.nodes, read.calls, parts, strict=True):
+        for operation in operations:
+            if isinstance(operation, Linear):
+                reasons = _left_of_linear(read, operation, found, part)
+            elif isinstance(operation, Channelwise):
+                reasons = _left_of_channelwise(operation, found)
+            else:
+                continue
+            left += [f"{node.layer.name}: {reason}" for reason in reasons]
+    return list(dict.fromkeys(left))  # Several operations of a layer may say the same.
 
 
 def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part) -> list[str]:

@@ -1,27 +1,32 @@
 """Builds a model again, with smaller layers that lack the channels that are not needed."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lth_keras.core.masks import Array
 from lth_keras.deployment.compaction import channels
-from lth_keras.deployment.compaction.channels import (
-    Analysis,
+from lth_keras.deployment.compaction.channels import Analysis
+from lth_keras.deployment.models.kinds import kind_of
+from lth_keras.graph.layer_kind import Node
+from lth_keras.graph.model_graph import Graph
+from lth_keras.graph.operations import (
     Channelwise,
     Flags,
+    Held,
     Linear,
     Opaque,
     Operation,
     Places,
+    Tied,
 )
-from lth_keras.deployment.compaction.model_graph import Graph
-from lth_keras.deployment.models.kinds import kind_of
-from lth_keras.deployment.models.model_kind import Node
 
 _SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
-_DEPTHWISE = ("DepthwiseConv1D", "DepthwiseConv2D")
+# The argument of a layer that counts what it makes.
+_SIZES = {"Dense": "units", "LSTM": "units", "GRU": "units", "SimpleRNN": "units",
+          "Embedding": "output_dim"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,20 +45,32 @@ class Part:
     positions: "Places | None" = None
 
 
-def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool) -> Part:
+def part(layer: Any, operations: Sequence[Operation], found: Analysis,
+         gather_inputs: bool) -> Part:
     """Makes the replacement of a layer.
 
     Args:
       layer: a layer of the model that was analysed.
-      operation: the layer's operation on channels.
+      operations: the layer's operations on channels.
       found: the analysis.
       gather_inputs: whether its inputs may be gathered before it.
     """
-    if isinstance(operation, Opaque):
+    first = operations[0]
+    if len(operations) == 1 and isinstance(first, Linear) and first.folds:
+        return _folded(layer, first, found, gather_inputs)
+    if isinstance(operations[-1], Opaque):
         return Part(layer)
-    if isinstance(operation, Channelwise):
-        return Part(_again(layer, **_resized(layer, operation, found)),
-                    _channelwise_weights(layer, operation, found))
+    weights = _sliced(layer, operations, found)
+    return Part(_again(layer, **_resized(layer, operations, found)), weights)
+
+
+def unread(operation: Linear, found: Analysis) -> Flags:
+    """Returns which input channels a linear operation does not read, with constants in its bias."""
+    return ~channels.inputs(operation, found.constants[operation.source],
+                            found.live[operation.target])
+
+
+def _folded(layer: Any, operation: Linear, found: Analysis, gather_inputs: bool) -> Part:
     # `there`: channels that exist in the new model; `rows`: those that this layer will read.
     there = found.kept[operation.source]
     rows, positions = there, None
@@ -64,15 +81,12 @@ def part(layer: Any, operation: Operation, found: Analysis, gather_inputs: bool)
         if (rows != there).any():
             positions = np.flatnonzero(rows[there])
     weights = _linear_weights(layer, operation, found, rows)
-    size = {"units" if kind_of(layer).known_as(layer) == "Dense" else "filters":
-            int(found.kept[operation.target].sum())}
-    return Part(_again(layer, **size, use_bias="bias" in weights), weights, positions)
-
-
-def unread(operation: Linear, found: Analysis) -> Flags:
-    """Returns which input channels a linear operation does not read, with constants in its bias."""
-    return ~channels.inputs(operation, found.constants[operation.source],
-                            found.live[operation.target])
+    changes = {**_resized(layer, [operation], found), "use_bias": "bias" in weights}
+    if kind_of(layer).known_as(layer) == "EinsumDense":
+        del changes["use_bias"]
+        if "bias" in weights and layer.bias_axes is None:
+            changes["bias_axes"] = layer.equation[-1]
+    return Part(_again(layer, **changes), weights, positions)
 
 
 def _again(layer: Any, **changes: Any) -> Any:
@@ -82,35 +96,45 @@ def _again(layer: Any, **changes: Any) -> Any:
     return type(layer).from_config({**kind.config(layer), **changes})
 
 
-def _resized(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Any]:
+def _resized(layer: Any, operations: Sequence[Operation], found: Analysis) -> dict[str, Any]:
     # The arguments of a layer that count or name channels, whose numbers have changed.
-    name = kind_of(layer).known_as(layer)
+    name, last = kind_of(layer).known_as(layer), operations[-1]
+    assert not isinstance(last, Opaque)
+    target = last.tensors[1] if isinstance(last, Tied) else last.target
+    size = int(found.kept[target].sum())
     if name == "GatherFeatures":
-        there = np.cumsum(found.kept[operation.sources[0]]) - 1
-        return {"positions": there[operation.origins[0]][found.kept[operation.target]].tolist()}
-    if name != "Reshape" or layer.target_shape[-1] == -1:
+        assert isinstance(last, Channelwise)
+        there = np.cumsum(found.kept[last.sources[0]]) - 1
+        return {"positions": there[last.origins[0]][found.kept[target]].tolist()}
+    if name == "Reshape":
+        fixed = layer.target_shape[-1] != -1
+        return {"target_shape": (*layer.target_shape[:-1], size)} if fixed else {}
+    if name == "MultiHeadAttention":
+        heads = next(each for each in operations if isinstance(each, Linear)).target
+        return {"num_heads": int(found.kept[heads].sum())} | (
+            {} if layer._output_shape is None else {"output_shape": size})
+    linear = next((each for each in operations if isinstance(each, Linear)), None)
+    if linear is None:
         return {}
-    size = int(found.kept[operation.target].sum())
-    return {"target_shape": (*layer.target_shape[:-1], size)}
+    if name == "EinsumDense":
+        return {"output_shape": (*np.atleast_1d(layer.partial_output_shape)[:-1].tolist(), size)}
+    return {_SIZES.get(name, "filters"): int(found.kept[linear.target].sum())}
 
 
-def _channelwise_weights(layer: Any, operation: Channelwise, found: Analysis) -> dict[str, Array]:
-    kept, kind = found.kept[operation.target], kind_of(layer)
-    name = kind.known_as(layer)
-    if name in _DEPTHWISE:
-        kernel, bias = kind.weight(layer, "depthwise_kernel"), kind.weight(layer, "bias")
-        assert kernel is not None
-        return {"depthwise_kernel": kernel[..., found.kept[operation.sources[0]], :],
-                **({} if bias is None else {"bias": bias[kept]})}
-    if name == "PReLU":
-        alpha = kind.weight(layer, "alpha")
-        assert alpha is not None
-        return {"alpha": alpha[..., kept] if alpha.shape[-1] == len(kept) else alpha}
-    if name == "BatchNormalization":
-        held = {each: kind.weight(layer, each)
-                for each in ("gamma", "beta", "moving_mean", "moving_variance")}
-        return {each: value[kept] for each, value in held.items() if value is not None}
-    return {}
+def _sliced(layer: Any, operations: Sequence[Operation], found: Analysis) -> dict[str, Array]:
+    # The weights without the indices of channels that are gone.
+    kind, kept = kind_of(layer), dict[str, Array]()
+    for operation in operations:
+        for held in getattr(operation, "holds", ()):
+            value = kept.get(held.weight, kind.weight(layer, held.weight))
+            if value is not None:
+                kept[held.weight] = np.compress(_there(held, found), value, held.axis)
+    return kept
+
+
+def _there(held: Held, found: Analysis) -> Flags:
+    there = found.kept[held.tensor]
+    return there if held.channels is None else there[held.channels]
 
 
 def _linear_weights(layer: Any, operation: Linear, found: Analysis,
@@ -130,10 +154,12 @@ def _linear_weights(layer: Any, operation: Linear, found: Analysis,
         weights["pointwise_kernel"] = \
             pointwise[..., np.repeat(rows, layer.depth_multiplier), :][..., columns]
     else:
-        shape = (*getattr(layer, "kernel_size", ()), rows.sum(), columns.sum())
-        weights["kernel"] = kernel[:, rows][:, :, columns].reshape(shape)
+        kernel = kernel[:, rows][:, :, columns]
+        if kind.known_as(layer).endswith("Transpose"):
+            kernel = np.swapaxes(kernel, 1, 2)
+        weights["kernel"] = kernel.reshape(*getattr(layer, "kernel_size", ()), *kernel.shape[1:])
     # A layer without a bias gets one if constants were added to it.
-    if layer.use_bias or bias[columns].any():
+    if kind.weight(layer, "bias") is not None or bias[columns].any():
         weights["bias"] = bias[columns]
     return weights
 

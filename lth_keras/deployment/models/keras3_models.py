@@ -14,20 +14,16 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.deployment.models.model_kind import (
     attributes_set,
     ModelKind,
-    Node,
     packed,
     paths,
     Spec,
 )
 from lth_keras.errors import LotteryError
 from lth_keras.keras3 import weights
+from lth_keras.keras3.graph import functional, Keras3Layers
 from lth_keras.keras3.model_masks import ModelMasks
-from lth_keras.keras3.weights import check_keras3, is_graph
+from lth_keras.keras3.weights import check_keras3
 
-_NAMES = ("linear", "relu", "relu6", "leaky_relu", "sigmoid", "tanh", "softplus", "softsign",
-          "elu", "celu", "selu", "gelu", "silu", "mish", "exponential", "hard_sigmoid", "hard_silu",
-          "hard_tanh", "squareplus", "log_sigmoid", "soft_shrink", "hard_shrink", "tanh_shrink",
-          "sparse_plus", "sparse_sigmoid")
 # As for tf_keras (`keras2.precision`): float16 has 11 bits of mantissa, bfloat16 8.
 _COARSEST_FIRST = ("bfloat16", "float16", "float64")
 _NOT_OWN = ("keras", "torch", "builtins", "abc")
@@ -35,15 +31,11 @@ _NOT_OWN = ("keras", "torch", "builtins", "abc")
 _TAKEN: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
 
-class Keras3(ModelKind):
+class Keras3(Keras3Layers, ModelKind):
     """The models of Keras 3."""
 
-    keras, tree = keras, keras.tree
     title, runtime = "Keras 3", "keras3"
     unrolls = True  # Its loops have no kernel in TF Lite.
-    elementwise = frozenset(getattr(module, name) for module in (keras.activations, keras.ops)
-                            for name in _NAMES if hasattr(module, name))
-
     @property
     def backend(self) -> str:
         return str(keras.backend.backend())
@@ -56,9 +48,6 @@ class Keras3(ModelKind):
 
     def loading(self, model: Any) -> dict[str, Any]:
         return {"backend": self.backend, "modules": own_modules(model)}
-
-    def is_graph(self, model: Any) -> bool:
-        return _functional(model) is not None
 
     def has_own_call(self, model: Any) -> bool:
         return type(model).call not in (keras.Sequential.call,
@@ -80,7 +69,7 @@ class Keras3(ModelKind):
     # What it takes, returns and computes.
 
     def is_called(self, model: Any) -> bool:
-        return _functional(model) is not None or model in _TAKEN
+        return functional(model) is not None or model in _TAKEN
 
     def call(self, model: Any, example: Any) -> None:
         # As fit casts what NumPy makes of Python's numbers.
@@ -88,7 +77,7 @@ class Keras3(ModelKind):
             lambda part: part.astype(keras.config.floatx()) if part.dtype == np.float64 else part,
             example)
         model(keras.tree.map_structure(keras.ops.convert_to_tensor, given), training=False)
-        if _functional(model) is None:
+        if functional(model) is None:
             self.remember(model, keras.tree.map_structure(
                 lambda part: Spec((None, *part.shape[1:]), str(part.dtype)), given))
 
@@ -97,7 +86,7 @@ class Keras3(ModelKind):
         _TAKEN[model] = taken
 
     def ends(self, model: Any) -> "tuple[Any, list[Spec], Any] | None":
-        graph = _functional(model)
+        graph = functional(model)
         if graph is not None:
             inputs = [_spec(tensor, tensor._keras_history.operation.name)
                       for tensor in graph.inputs]
@@ -171,7 +160,7 @@ class Keras3(ModelKind):
             yield
 
     def token_inputs(self, model: Any) -> list[str]:
-        graph = _functional(model)
+        graph = functional(model)
         if graph is None:
             return []
         readers: dict[int, list[Any]] = {}
@@ -184,15 +173,6 @@ class Keras3(ModelKind):
 
     # Its graph, layers and weights.
 
-    def structure(self, model: Any) -> tuple[Any, Any]:
-        graph = _functional(model)
-        return graph._inputs_struct, graph._outputs_struct
-
-    def nodes(self, model: Any) -> list[Node]:
-        by_depth = _functional(model)._nodes_by_depth
-        return [_described(node) for depth in sorted(by_depth, reverse=True)
-                for node in by_depth[depth]]
-
     def gather(self, tensor: Any, positions: list[int], name: str, like: Any) -> Any:
         # An operation of Keras, so that the file loads without this package.
         return keras.ops.take(tensor, positions, axis=-1)
@@ -203,32 +183,8 @@ class Keras3(ModelKind):
     def config(self, layer: Any) -> dict[str, Any]:
         return dict(layer.get_config())
 
-    def known_as(self, layer: Any) -> str:
-        kind, name = type(layer), type(layer).__name__
-        if getattr(keras.layers, name, None) is kind:
-            return name
-        ops = keras.src.ops
-        own = any(getattr(module, name, None) is kind for module in (ops.numpy, ops.nn))
-        return f"ops.{name}" if own else ""
-
-    def variable(self, layer: Any, weight: str) -> Any:
-        # What tf_keras calls the depthwise_kernel of a DepthwiseConv2D is its kernel here.
-        if isinstance(layer, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)):
-            weight = {"depthwise_kernel": "kernel", "kernel": ""}.get(weight, weight)
-        held = getattr(layer, weight, None)
-        return held if isinstance(held, keras.Variable) and "float" in str(held.dtype) else None
-
-    def array(self, variable: Any) -> Array:
-        found: Array = np.array(keras.ops.convert_to_numpy(variable))  # Of torch it is a view.
-        return found
-
     def assign(self, variable: Any, value: Array) -> None:
         variable.assign(value.astype(np.dtype(variable.dtype)))
-
-    def tensor(self, values: Array) -> Any:
-        # Without 64 bits JAX warns about each array that has them.
-        width = "float32" if self.backend == "jax" else "float64"
-        return keras.ops.convert_to_tensor(np.asarray(values, width))
 
 
 def own_modules(model: Any) -> list[str]:
@@ -237,13 +193,6 @@ def own_modules(model: Any) -> list[str]:
                           for kind in type(layer).__mro__
                           if kind.__module__.partition(".")[0] not in _NOT_OWN)
     return [name for name in found if name != "__main__"]
-
-
-def _functional(model: Any) -> Any:
-    # The graph of a Sequential or functional model; None if there is none, or not yet.
-    if isinstance(model, keras.Sequential):
-        return model._functional
-    return model if is_graph(model) else None
 
 
 def _spec(tensor: Any, name: str) -> Spec:
@@ -289,14 +238,6 @@ def _unique(names: list[str]) -> list[str]:
         found.append(next(each for each in (name, *itertools.islice(numbered, len(names)))
                           if each not in found))
     return found
-
-
-def _described(node: Any) -> Node:
-    arguments = node.arguments
-    inputs = list(arguments.keras_tensors)
-    return Node(node.operation, tuple(arguments.args), dict(arguments.kwargs), inputs,
-                list(node.outputs), node.is_input,
-                any(getattr(tensor, "_keras_mask", None) is not None for tensor in inputs))
 
 
 KIND = Keras3()

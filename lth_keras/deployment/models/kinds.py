@@ -4,8 +4,7 @@ import importlib
 from typing import Any
 
 from lth_keras.deployment.models.model_kind import ModelKind
-from lth_keras.errors import LotteryError
-from lth_keras.files import engines
+from lth_keras.graph.kinds import package_of
 
 # Top-level package of a model's class -> the module that has its KIND.
 _MODULES = {"tf_keras": "lth_keras.deployment.models.tf_keras_models",
@@ -23,12 +22,7 @@ def kind_of(model: Any) -> ModelKind:
       >>> kind_of(keras.Sequential()).title, kind_of(tf_keras.layers.Dense(1)).title
       ('Keras 3', 'tf_keras')
     """
-    package = engines.package_of(model)
-    if package is None or package not in _MODULES:
-        raise LotteryError("The model must be one of Keras 3 or of tf_keras (Keras 2). Received: "
-                           f"{type(model).__module__}.{type(model).__qualname__}. Build it with "
-                           "import keras, or import tf_keras as keras.")
-    return named(package)
+    return named(package_of(model))
 
 
 def named(package: str) -> ModelKind:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.graph.layer_kind import LayerKind
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,46 +41,18 @@ class Spec:
         return np.dtype(self.dtype)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Node:
-    """One call in the graph of a model: of a layer, or of an operation of Keras 3.
-
-    Attributes:
-      layer: what is called.
-      args, kwargs: what it is called with, symbolic tensors and anything else.
-      inputs: the tensors among them.
-      outputs: the tensors that it returns.
-      is_input: whether it is an input of the model.
-      masked: whether an input has a mask, such as that of an Embedding.
-    """
-
-    layer: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    inputs: list[Any]
-    outputs: list[Any]
-    is_input: bool
-    masked: bool
-
-
-class ModelKind(abc.ABC):
+class ModelKind(LayerKind):
     """The models of one Keras.
 
     Attributes:
-      keras: the package.
-      tree: its functions of nested structures, `flatten` and `map_structure`.
       title: its name for messages.
       runtime: the runtime that loads its .keras files (`deployment.measuring`).
       unrolls: whether TF Lite has no kernel for its loops, so that recurrent layers are unrolled.
-      elementwise: its activations that work on each element separately.
     """
 
-    keras: Any
-    tree: Any
     title: str
     runtime: str
     unrolls: bool
-    elementwise: frozenset[Any]
 
     @property
     @abc.abstractmethod
@@ -103,10 +76,6 @@ class ModelKind(abc.ABC):
     def loading(self, model: Any) -> dict[str, Any]:
         """What the runtime of its .keras files needs to be told (`measuring.measure`)."""
         return {}
-
-    @abc.abstractmethod
-    def is_graph(self, model: Any) -> bool:
-        """Whether it is a Sequential or functional model."""
 
     @abc.abstractmethod
     def has_own_call(self, model: Any) -> bool:
@@ -198,14 +167,6 @@ class ModelKind(abc.ABC):
     # Its graph, layers and weights.
 
     @abc.abstractmethod
-    def structure(self, model: Any) -> tuple[Any, Any]:
-        """The symbolic inputs and outputs of a Sequential or functional model, as it has them."""
-
-    @abc.abstractmethod
-    def nodes(self, model: Any) -> list[Node]:
-        """The calls that an output of a model depends on, each after those that it reads."""
-
-    @abc.abstractmethod
     def gather(self, tensor: Any, positions: list[int], name: str, like: Any) -> Any:
         """Selects features of a symbolic tensor by their positions on its last axis.
 
@@ -225,34 +186,8 @@ class ModelKind(abc.ABC):
         """The arguments that a layer was made with, without the shape of its input."""
 
     @abc.abstractmethod
-    def known_as(self, layer: Any) -> str:
-        """The name of a layer's class if it is Keras' own, "ops.Add" of an operation; else ""."""
-
-    @abc.abstractmethod
-    def variable(self, layer: Any, weight: str) -> Any:
-        """The floating-point variable that holds a weight of a layer; None if there is none.
-
-        Args:
-          layer: a layer.
-          weight: tf_keras' name of the weight, such as "depthwise_kernel".
-        """
-
-    @abc.abstractmethod
-    def array(self, variable: Any) -> Array:
-        """The value of a variable or tensor."""
-
-    @abc.abstractmethod
     def assign(self, variable: Any, value: Array) -> None:
         """Gives a variable a value, cast to its type."""
-
-    def weight(self, layer: Any, name: str) -> "Array | None":
-        """A weight of a layer by tf_keras' name of it; None if the layer has none."""
-        held = self.variable(layer, name)
-        return None if held is None else self.array(held)
-
-    @abc.abstractmethod
-    def tensor(self, values: Array) -> Any:
-        """An array as a tensor of the backend, float64 where there is one."""
 
 
 @contextlib.contextmanager

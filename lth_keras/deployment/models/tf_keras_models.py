@@ -15,36 +15,24 @@ from lth_keras.deployment.models.gather_layer import GatherFeatures
 from lth_keras.deployment.models.model_kind import (
     attributes_set,
     ModelKind,
-    Node,
     packed,
     Spec,
 )
 from lth_keras.keras2 import precision
+from lth_keras.keras2.graph import TfKerasLayers
 from lth_keras.keras2.masking import weight_names
 from lth_keras.keras2.masking.weight_names import check_keras2, is_graph, masked, wrappers
 from lth_keras.keras2.masking.wrap import strip_pruning
 
-_ELEMENTWISE = {
-    getattr(keras.activations, name) for name in (
-        "linear", "relu", "sigmoid", "tanh", "softplus", "softsign", "elu", "selu", "gelu",
-        "swish", "mish", "exponential", "hard_sigmoid")
-} | {tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.silu,
-     tf.nn.softplus, tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.sigmoid, tf.tanh, tf.identity}
 
-
-class TfKeras(ModelKind):
+class TfKeras(TfKerasLayers, ModelKind):
     """The models of tf_keras."""
 
-    keras, tree = keras, tf.nest
     title, runtime, backend = "tf_keras", "keras", "tensorflow"
     unrolls = False  # TF Lite has fused kernels for them.
-    elementwise = frozenset(_ELEMENTWISE)
 
     def check(self, model: Any) -> None:
         check_keras2(model)
-
-    def is_graph(self, model: Any) -> bool:
-        return is_graph(model)
 
     def has_own_call(self, model: Any) -> bool:
         return type(model).call not in (keras.Sequential.call, Functional.call)
@@ -134,22 +122,6 @@ class TfKeras(ModelKind):
 
     # Its graph, layers and weights.
 
-    def structure(self, model: Any) -> tuple[Any, Any]:
-        return model._nested_inputs, model._nested_outputs
-
-    def nodes(self, model: Any) -> list[Node]:
-        # Without nodes that only a loss or metric reads (add_loss): no output depends on them.
-        waiting = [_node_of(tensor) for tensor in tf.nest.flatten((model.outputs, model.inputs))]
-        needed: set[int] = set()
-        while waiting:
-            node = waiting.pop()
-            if id(node) not in needed:
-                needed.add(id(node))
-                waiting += node.parent_nodes
-        depths = sorted(model._nodes_by_depth, reverse=True)
-        return [_described(node) for depth in depths for node in model._nodes_by_depth[depth]
-                if id(node) in needed]
-
     def gather(self, tensor: Any, positions: list[int], name: str, like: Any) -> Any:
         return self.gather_layer(positions, name, like)(tensor)
 
@@ -161,23 +133,8 @@ class TfKeras(ModelKind):
         config.pop("batch_input_shape", None)
         return config
 
-    def known_as(self, layer: Any) -> str:
-        name = type(layer).__name__
-        own = GatherFeatures if name == "GatherFeatures" else getattr(keras.layers, name, None)
-        return name if own is type(layer) else ""
-
-    def variable(self, layer: Any, weight: str) -> Any:
-        held = getattr(layer, weight, None)
-        return held if isinstance(held, tf.Variable) and held.dtype.is_floating else None
-
-    def array(self, variable: Any) -> Array:
-        return np.asarray(variable)
-
     def assign(self, variable: Any, value: Array) -> None:
         variable.assign(value.astype(variable.dtype.as_numpy_dtype))
-
-    def tensor(self, values: Array) -> Any:
-        return tf.constant(values, tf.float64)
 
 
 def _named(nested: Any, of_layers: "list[str] | None", numbered: Any) -> Any:
@@ -196,18 +153,6 @@ def _cast(example: Array) -> Any:
     # As fit casts what NumPy makes of Python's numbers.
     return tf.constant(example.astype(keras.backend.floatx())
                        if example.dtype == np.float64 else example)
-
-
-def _node_of(tensor: Any) -> Any:
-    history = tensor._keras_history
-    return history.layer._inbound_nodes[history.node_index]
-
-
-def _described(node: Any) -> Node:
-    inputs = list(node.keras_inputs)
-    return Node(node.layer, tuple(node.call_args), dict(node.call_kwargs), inputs,
-                tf.nest.flatten(node.outputs), node.is_input,
-                any(getattr(tensor, "_keras_mask", None) is not None for tensor in inputs))
 
 
 KIND = TfKeras()

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from lth_keras.deployment.compaction import channels, layer_channels, model_graph, rebuild
-from lth_keras.deployment.compaction.channels import Channelwise, Linear, Opaque
-from lth_keras.deployment.compaction.layer_channels import Call
+from lth_keras.deployment.compaction import channels, rebuild
+from lth_keras.graph import model_graph, registry
+from lth_keras.graph.call import Call
+from lth_keras.graph.operations import Channelwise, Linear, Opaque
 
 layers = keras.layers
 
@@ -33,8 +34,8 @@ def test_the_layers_built_again_have_the_channels_that_are_kept():
     graph = model_graph.read(built)
     found = channels.analyse(graph.widths, graph.operations)
     assert [kept.tolist() for kept in found.kept] == [[True] * 2, [True, False, False], [True]]
-    parts = [rebuild.part(node.layer, operation, found, gather_inputs=False)
-             for node, operation in zip(graph.nodes, graph.operations, strict=False)]
+    parts = [rebuild.part(node.layer, operations, found, gather_inputs=False)
+             for node, operations in zip(graph.nodes, graph.calls, strict=True)]
     assert parts[0].layer is graph.nodes[0].layer and not parts[0].weights
     assert parts[1].layer.units == 1 and parts[1].positions is None
     np.testing.assert_array_equal(parts[1].weights["kernel"], [[1], [1]])
@@ -49,22 +50,22 @@ def test_the_layers_built_again_have_the_channels_that_are_kept():
     (layers.Concatenate(), (1, 2), 3, [[0, -1, -1], [-1, 0, 1]])])
 def test_the_channels_that_an_output_channel_is_made_of(layer, widths, width, origins):
     rank = 3 if isinstance(layer, layers.Flatten) else 2
-    found = layer_channels.read(Call(layer, tuple(range(len(widths))), 9,
-                                     tuple((rank, each) for each in widths), (2, width)))
+    found, = registry.read(Call(layer, tuple(range(len(widths))), 9,
+                                tuple((rank, each) for each in widths), (2, width)))
     assert isinstance(found, Channelwise) and found.target == 9
     assert [each.tolist() for each in found.origins] == origins
 
 
 def test_zero_times_anything_is_zero_and_padding_keeps_zeros_alone():
     pair = [np.array([0.0, 2.0, np.nan]), np.array([np.nan, 3.0, 1.0])]
-    read = layer_channels.read
-    product = read(Call(layers.Multiply(), (0, 1), 2, ((2, 3),) * 2, (2, 3)))
+    read = registry.read
+    product, = read(Call(layers.Multiply(), (0, 1), 2, ((2, 3),) * 2, (2, 3)))
     np.testing.assert_array_equal(product.constants(pair), [0, 6, np.nan])
-    padded = read(Call(layers.ZeroPadding2D(), (0,), 1, ((4, 3),), (4, 3)))
+    padded, = read(Call(layers.ZeroPadding2D(), (0,), 1, ((4, 3),), (4, 3)))
     np.testing.assert_array_equal(padded.constants(pair[:1]), [0, np.nan, np.nan])
 
 
 def test_a_subclass_of_a_known_layer_is_not_known():
     class Own(layers.ReLU):
         pass
-    assert "what a Own does" in layer_channels.read(Call(Own(), (0,), 1, ((2, 3),), (2, 3)))
+    assert "what a Own does" in registry.read(Call(Own(), (0,), 1, ((2, 3),), (2, 3)))

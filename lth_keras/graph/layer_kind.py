@@ -1,0 +1,89 @@
+"""The protocol between a model's graph and a Keras: `LayerKind`, and what it describes."""
+
+import abc
+import dataclasses
+from typing import Any
+
+from lth_keras.core.masks import Array
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Node:
+    """One call in the graph of a model: of a layer, or of an operation of Keras 3.
+
+    Attributes:
+      layer: what is called, without a pruning wrapper.
+      args, kwargs: what it is called with, symbolic tensors and anything else.
+      inputs: the tensors among them.
+      outputs: the tensors that it returns.
+      is_input: whether it is an input of the model.
+      masked: whether an input has a mask, such as that of an Embedding.
+    """
+
+    layer: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    inputs: list[Any]
+    outputs: list[Any]
+    is_input: bool
+    masked: bool
+
+
+class LayerKind(abc.ABC):
+    """The layers of one Keras.
+
+    Attributes:
+      keras: the package.
+      tree: its functions of nested structures, `flatten` and `map_structure`.
+      elementwise: its activations that work on each element separately.
+    """
+
+    keras: Any
+    tree: Any
+    elementwise: frozenset[Any]
+
+    @abc.abstractmethod
+    def is_graph(self, model: Any) -> bool:
+        """Whether it is a Sequential or functional model."""
+
+    @abc.abstractmethod
+    def structure(self, model: Any) -> tuple[Any, Any]:
+        """The symbolic inputs and outputs of a Sequential or functional model, as it has them."""
+
+    @abc.abstractmethod
+    def nodes(self, model: Any) -> list[Node]:
+        """The calls that an output of a model depends on, each after those that it reads."""
+
+    @abc.abstractmethod
+    def known_as(self, layer: Any) -> str:
+        """The name of a layer's class if it is Keras' own, "ops.Add" of an operation; else ""."""
+
+    @abc.abstractmethod
+    def held(self, layer: Any, weight: str) -> Any:
+        """The floating-point variable that a layer's own attribute holds; None if there is none."""
+
+    @abc.abstractmethod
+    def array(self, variable: Any) -> Array:
+        """The value of a variable or tensor."""
+
+    @abc.abstractmethod
+    def tensor(self, values: Array) -> Any:
+        """An array as a tensor of the backend, float64 where there is one."""
+
+    def variable(self, layer: Any, weight: str) -> Any:
+        """The floating-point variable that holds a weight of a layer; None if there is none.
+
+        Args:
+          layer: a layer.
+          weight: tf_keras' name of the weight, such as "depthwise_kernel"; "cell.kernel" of one in
+            a layer within the layer.
+        """
+        *inner, name = weight.split(".")
+        for attribute in inner:
+            layer = getattr(layer, attribute, None)
+        return None if layer is None else self.held(layer, name)
+
+    def weight(self, layer: Any, name: str) -> "Array | None":
+        """A weight of a layer by tf_keras' name of it; None if the layer has none."""
+        found = self.variable(layer, name)
+        return None if found is None else self.array(found)

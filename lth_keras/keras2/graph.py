@@ -1,0 +1,76 @@
+"""The layers and graphs of tf_keras, with or without pruning wrappers, for `graph`."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.core.masks import Array
+from lth_keras.graph.layer_kind import LayerKind, Node
+from lth_keras.keras2.masking.weight_names import is_graph, Wrapper
+
+_ELEMENTWISE = {
+    getattr(keras.activations, name) for name in (
+        "linear", "relu", "sigmoid", "tanh", "softplus", "softsign", "elu", "selu", "gelu",
+        "swish", "mish", "exponential", "hard_sigmoid")
+} | {tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.silu,
+     tf.nn.softplus, tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.sigmoid, tf.tanh, tf.identity}
+
+
+class TfKerasLayers(LayerKind):
+    """The layers of tf_keras."""
+
+    keras, tree = keras, tf.nest
+    elementwise = frozenset(_ELEMENTWISE)
+
+    def is_graph(self, model: Any) -> bool:
+        return is_graph(model)
+
+    def structure(self, model: Any) -> tuple[Any, Any]:
+        return model._nested_inputs, model._nested_outputs
+
+    def nodes(self, model: Any) -> list[Node]:
+        # Without nodes that only a loss or metric reads (add_loss): no output depends on them.
+        waiting = [_node_of(tensor) for tensor in tf.nest.flatten((model.outputs, model.inputs))]
+        needed: set[int] = set()
+        while waiting:
+            node = waiting.pop()
+            if id(node) not in needed:
+                needed.add(id(node))
+                waiting += node.parent_nodes
+        depths = sorted(model._nodes_by_depth, reverse=True)
+        return [_described(node) for depth in depths for node in model._nodes_by_depth[depth]
+                if id(node) in needed]
+
+    def known_as(self, layer: Any) -> str:
+        kind, name = type(layer), type(layer).__name__
+        # This package's own layers have its name for their module.
+        own = getattr(keras.layers, name, None) is kind or kind.__module__ == "lth_keras"
+        return name if own else ""
+
+    def held(self, layer: Any, weight: str) -> Any:
+        found = getattr(layer, weight, None)
+        return found if isinstance(found, tf.Variable) and found.dtype.is_floating else None
+
+    def array(self, variable: Any) -> Array:
+        return np.asarray(variable)
+
+    def tensor(self, values: Array) -> Any:
+        return tf.constant(values, tf.float64)
+
+
+def _node_of(tensor: Any) -> Any:
+    history = tensor._keras_history
+    return history.layer._inbound_nodes[history.node_index]
+
+
+def _described(node: Any) -> Node:
+    inputs, layer = list(node.keras_inputs), node.layer
+    bare = layer.layer if isinstance(layer, Wrapper) else layer
+    return Node(bare, tuple(node.call_args), dict(node.call_kwargs), inputs,
+                tf.nest.flatten(node.outputs), node.is_input,
+                any(getattr(tensor, "_keras_mask", None) is not None for tensor in inputs))
+
+
+LAYERS = TfKerasLayers()

@@ -1,0 +1,56 @@
+"""What is masked computes what the smaller network does, on every kind of model."""
+
+import filters
+import keras as keras3
+import numpy as np
+import pytest
+import tf_keras
+
+LIBRARIES = {"tf_keras": tf_keras, "keras3": keras3}
+
+
+def check(model, criterion):
+    found = filters.network(filters.disturb(model))
+    masks = filters.pruned(found, criterion)
+    x = filters.batch(model)
+    masked = found.model.predict(x, verbose=0)
+    small = filters.compacted(found)
+    np.testing.assert_allclose(small.model.predict(x, verbose=0), masked, rtol=1e-5,
+                               atol=2e-6 * max(1, np.abs(masked).max()))
+    # Nothing that is masked is left, and nothing else is gone.
+    gone = sum(int(np.count_nonzero(mask == 0)) for mask in masks.values())
+    before, after = (sum(int(np.prod(each.shape)) for each in one.trainable_variables)
+                     for one in (model, small.model))
+    assert gone and after == before - gone
+    return small
+
+
+@pytest.mark.parametrize("criterion", ["l1", "random"])
+@pytest.mark.parametrize("name", filters.SMALL)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_smaller_network_computes_the_same(library, name, criterion):
+    if criterion == "random" and name not in ("residual", "sequences"):
+        pytest.skip("two models are enough for a second criterion")
+    keras = LIBRARIES[library]
+    keras.utils.set_random_seed(1)
+    check(filters.SMALL[name](keras), criterion)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("criterion", ["l1", "random"])
+@pytest.mark.parametrize("name", filters.APPLICATIONS)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_an_application_computes_the_same_with_half_of_its_filters(library, name, criterion):
+    keras = LIBRARIES[library]
+    keras.utils.set_random_seed(1)
+    check(filters.application(keras, name), criterion)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["vgg16", "resnet56"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_the_papers_networks_compute_the_same(library, name):
+    from lth_keras.experiments.training.networks import get
+    keras = LIBRARIES[library]
+    keras.utils.set_random_seed(1)
+    check(get(name)((32, 32, 3), 10, keras=keras), "l1")
