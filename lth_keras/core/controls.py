@@ -169,7 +169,7 @@ def random_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Ge
       >>> {name: int(values.sum()) for name, values in drawn.items()}
       {'a': 2, 'b': 1}
     """
-    return fresh, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
+    return fresh, structure.shuffled_together(masks, rng)
 
 
 @register("random_mask_global", "random mask, layers together", drawn=True, mask="free")
@@ -199,7 +199,7 @@ def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
 def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                   structure: Structure = NONE) -> tuple[Arrays, Arrays]:
     """The ticket's weights; its masks shuffled in each layer (Frankle et al., ICLR 2021)."""
-    return weights, {name: structure.shuffled(mask, rng) for name, mask in masks.items()}
+    return weights, structure.shuffled_together(masks, rng)
 
 
 @register("magnitude_at_init", "largest at initialisation", drawn=False, mask="free")

@@ -19,6 +19,9 @@ can provide it (`check_needs`), and compute it only for criteria that need it.
 
 To add a criterion, write such a function and `register` it.  Its name then works in the callback,
 in presets and on the command line.
+
+Where filters are pruned (structure="filters"), a unit's score is the mean of its filters' scores,
+unless the criterion has a way of its own to score units (`core.unit_criteria`).
 """
 
 import dataclasses
@@ -34,13 +37,15 @@ from lth_keras.errors import LotteryError
 Score = Callable[..., Array]
 
 # What a criterion can need -> what it is, and who provides it. Each is an array of the weight's
-# shape.
+# shape, if it does not say otherwise.
 NEEDS: dict[str, str] = {
     "mask": "the weight's mask in the round that ends, uint8; provided by all searches",
     "gradient": "the loss's mean gradient at the trained weights; provided by lth run, over its "
                 "training examples, and by Search and LotteryTicketCallback with "
                 "scoring_data=(x, y)",
     "initial_gradient": "the same gradient at theta_k with the round's masks; provided by the same",
+    "activation": "of a kernel that makes filters, the mean of what each gives to the next layers, "
+                  "without its sign, shape (filters,); provided by the same",
 }
 
 
@@ -52,6 +57,9 @@ class Criterion:
       name: the name that is stored in settings and tickets.
       score: a function (initial, final, rng) -> scores that takes each of its needs by name too.
       needs: what it needs, usually keys of NEEDS.
+      score_units: a function (units, rng) -> scores of the units of a group, which takes each of
+        its needs by name too; see `core.unit_criteria`. None if single weights are scored alone.
+      units_only: whether it cannot score single weights.
 
     Raises:
       LotteryError: if the function's arguments are not those that are declared.
@@ -66,15 +74,23 @@ class Criterion:
     name: str
     score: Score
     needs: tuple[str, ...] = ()
+    score_units: "Score | None" = None
+    units_only: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", tuple(self.needs))
-        taken, required = _named_arguments(self.score)
+        if self.score_units is not None:
+            self._check_arguments(self.score_units, 2, "(units, rng)")
+        if not self.units_only:
+            self._check_arguments(self.score, 3, "(initial, final, rng)")
+
+    def _check_arguments(self, score: Score, first: int, said: str) -> None:
+        taken, required = _named_arguments(score, first)
         wrong = [need for need in self.needs if taken is not None and need not in taken]
         wrong += [name for name in required if name not in self.needs]
         if wrong:
             raise LotteryError(
-                "A criterion must take (initial, final, rng) and, by name, exactly what it "
+                f"A criterion must take {said} and, by name, exactly what it "
                 f"declares. Received: {self.name!r} with needs={self.needs}, where "
                 f"{', '.join(map(repr, wrong))} is only declared or only an argument. Use "
                 "register(name, needs=(...)).")
@@ -90,8 +106,8 @@ CriterionLike = str | Criterion | Score
 CRITERIA: dict[str, Criterion] = {}
 
 
-def _named_arguments(score: Score) -> tuple["set[str] | None", list[str]]:
-    # Returns the arguments after the first three: those that can be given by name (None if any
+def _named_arguments(score: Score, count: int) -> tuple["set[str] | None", list[str]]:
+    # Returns the arguments after the first few: those that can be given by name (None if any
     # name can), and those that must be.
     try:
         parameters = list(inspect.signature(score).parameters.values())
@@ -100,7 +116,7 @@ def _named_arguments(score: Score) -> tuple["set[str] | None", list[str]]:
     if any(item.kind is item.VAR_KEYWORD for item in parameters):
         return None, []
     first = [item for item in parameters if item.kind in (
-        item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)][:3]
+        item.POSITIONAL_ONLY, item.POSITIONAL_OR_KEYWORD)][:count]
     more = [item for item in parameters if item not in first and item.kind is not
             item.VAR_POSITIONAL]
     return {item.name for item in more}, [item.name for item in more if item.default is item.empty]

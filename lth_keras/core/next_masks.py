@@ -13,12 +13,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from lth_keras.core import criteria, fractions
+from lth_keras.core import criteria, fractions, unit_criteria
 from lth_keras.core.fractions import Fraction, Prunable
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.core.pruning import prune, Scope
+from lth_keras.core.pruning import prune, prune_units, Scope
+from lth_keras.core.structures.coupled import kept_units, spread_units, UnitGroup
+from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import check_structures, Structure
+from lth_keras.errors import LotteryError
 
 Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for each weight name.
 
@@ -29,7 +32,8 @@ class PruningRule:
 
     Attributes:
       criterion: scores the weights.
-      fractions: weight name -> share of the remaining weights that a round prunes, in [0, 1).
+      fractions: weight name -> share of the remaining weights that a round prunes, in [0, 1). If
+        filters are pruned: of the kernels that make them, the share of the remaining filters.
       structures: weight name -> structure in which the weight is pruned.
       scope: "layer" or "global": among which weights scores are compared; see `core.pruning`.
       rounds: how many times the network is pruned altogether.
@@ -77,12 +81,25 @@ class PruningRule:
             if the criterion is unknown or needs what is not provided, or if a weight cannot be
             pruned in its structure.
         """
-        resolved = fractions.resolve(fraction, weights)
         # All checks are here, before training, where an error costs nothing.
-        structures = structures or dict.fromkeys(resolved, NONE)
-        check_structures(structures, shapes, resolved, scope, rounds)
+        structures = structures or dict.fromkeys((weight.name for weight in weights), NONE)
+        groups = _groups(structures)
+        makers = {member.weight for group in groups for member in group.filters}
+        resolved = fractions.resolve(fraction, [
+            weight for weight in weights if not groups or weight.name in makers])
+        for group in groups:
+            _fraction_of(group, resolved)
+        check_structures({name: structures[name] for name in resolved}, shapes, resolved, scope,
+                         rounds)
         criterion = criteria.check_needs(criterion, provided, caller)
+        for structure in {*structures.values()}:
+            unit_criteria.check(criterion, structure)
         return cls(criterion, resolved, structures, scope, rounds)
+
+    @property
+    def groups(self) -> tuple[UnitGroup, ...]:
+        """The groups of filters that are pruned; none if single weights or blocks are."""
+        return _groups(self.structures)
 
     def next_start(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
                    *, level: int = 0, survivors: "Arrays | None" = None,
@@ -113,9 +130,38 @@ class PruningRule:
         # and once for all weights.
         providers: Provided = {**(provided or {}), "mask": lambda: masks}
         needed = {need: providers[need]() for need in self.criterion.needs}
+        reset = theta if survivors is None else survivors
+        if self.groups:
+            return reset, self._next_units(theta, masks, trained, rng, needed)
         scores = {name: self.criterion(theta[name], trained[name], rng, **{
             need: arrays[name] for need, arrays in needed.items()}) for name in masks}
         # level + 1: the structure's share of this round depends on which round it is.
-        return theta if survivors is None else survivors, prune(
-            scores, masks, self.fractions, self.scope, self.structures,
-            level=level + 1, rounds=self.rounds)
+        return reset, prune(scores, masks, self.fractions, self.scope, self.structures,
+                            level=level + 1, rounds=self.rounds)
+
+    def _next_units(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
+                    needed: Mapping[str, Arrays]) -> dict[str, Array]:
+        groups = self.groups
+        scores = [unit_criteria.score_units(
+            self.criterion, group, initial=theta, final=trained, masks=masks, rng=rng,
+            needed=needed) for group in groups]
+        units = prune_units(scores, kept_units(groups, masks),
+                            [_fraction_of(group, self.fractions) for group in groups], self.scope)
+        return spread_units(groups, units, masks)
+
+
+def _groups(structures: Mapping[str, Structure]) -> tuple[UnitGroup, ...]:
+    # All weights of a network share one structure if its filters are pruned.
+    return next((structure.groups for structure in structures.values()
+                 if isinstance(structure, Filters)), ())
+
+
+def _fraction_of(group: UnitGroup, resolved: Mapping[str, float]) -> float:
+    found = {resolved[member.weight] for member in group.filters}
+    if len(found) > 1 and 0.0 not in found:
+        raise LotteryError("Layers whose outputs are added are pruned together, so they need one "
+                           f"fraction. Received: {', '.join(group.layers)} with "
+                           f"{', '.join(f'{each:g}' for each in sorted(found))}.")
+    # A layer that stays dense keeps all filters of its group.
+    return min(found)
+

@@ -11,7 +11,7 @@ keep a weight remain.  Structures by rounds, such as m of every n weights, say t
 level prunes (`core.structures`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, Literal
 
 import numpy as np
@@ -86,6 +86,64 @@ def prune(scores: Arrays, masks: Arrays, fraction: float | Mapping[str, float],
     return {name: pruned[name] for name in masks}
 
 
+def prune_units(scores: Sequence[Array], kept: Sequence[Array], fractions: Sequence[float],
+                scope: Scope = "layer") -> list[Array]:
+    """The units of the next level, of each group; a group always keeps at least one.
+
+    Args:
+      scores: of each group, an array of a number for each unit; the lowest are pruned.
+      kept: of each group, a 0/1 array of the same shape.
+      fractions: of each group, the share of its remaining units to prune, in [0, 1).
+      scope: "layer" compares the units of each group; "global" those of all groups that share a
+        fraction, except the best of each group, which stays.
+
+    Returns:
+      Of each group, a uint8 array, nested in the one given.
+
+    Raises:
+      LotteryError: if a score is NaN.
+
+    Example:
+      >>> scores = [np.array([1.0, 2, 3, 4]), np.array([0.5, 0.6])]
+      >>> kept = [np.ones(4, np.uint8), np.ones(2, np.uint8)]
+      >>> [units.tolist() for units in prune_units(scores, kept, [0.5, 0.5])]
+      [[0, 0, 1, 1], [0, 1]]
+      >>> [units.tolist() for units in prune_units(scores, kept, [0.5, 0.5], "global")]
+      [[0, 0, 1, 1], [0, 1]]
+    """
+    check_choice("scope", scope, SCOPES)
+    for values, units in zip(scores, kept, strict=True):
+        if np.isnan(values[units != 0]).any():
+            raise LotteryError("Scores must not be NaN. Received: NaN among the kept units; did "
+                               "the round diverge?")
+    together: dict[object, list[int]] = {}
+    for place, fraction in enumerate(fractions):
+        if fraction:
+            together.setdefault(place if scope == "layer" else fraction, []).append(place)
+    found: list[Array] = [(units != 0).astype(np.uint8) for units in kept]
+    for places in together.values():
+        remaining = sum(int(np.count_nonzero(found[place])) for place in places)
+        free = {str(place): np.where(_best(scores[place], found[place]), 0, found[place])
+                for place in places}
+        number = min(count(fractions[places[0]], remaining),
+                     sum(int(np.count_nonzero(units)) for units in free.values()))
+        left = _without_lowest({name: scores[int(name)] for name in free}, free, number)
+        for place in places:
+            stays = (left[str(place)] != 0) | _best(scores[place], found[place])
+            found[place] = stays.astype(np.uint8)
+    return found
+
+
+def _best(scores: Array, kept: Array) -> "np.ndarray[Any, np.dtype[np.bool_]]":
+    # True for the kept unit with the highest score, of equal ones the last.
+    there = np.flatnonzero(kept)
+    best = np.zeros(kept.shape, bool)
+    if there.size:
+        values = scores[there]
+        best[there[np.flatnonzero(values == values.max())[-1]]] = True
+    return best
+
+
 def _for_each_mask(what: str, value: Any, masks: Arrays) -> dict[str, Any]:
     values = dict(value) if isinstance(value, Mapping) else dict.fromkeys(masks, value)
     if set(values) != set(masks):
@@ -96,10 +154,16 @@ def _for_each_mask(what: str, value: Any, masks: Arrays) -> dict[str, Any]:
 
 def _prune_together(scores: Arrays, kept: Arrays, fraction: float) -> dict[str, Array]:
     # Scores and 0/1 arrays of units -> which are kept, those of all weights compared.
+    remaining = sum(int(np.count_nonzero(units)) for units in kept.values())
+    return _without_lowest(scores, kept, count(fraction, remaining))
+
+
+def _without_lowest(scores: Arrays, kept: Arrays, number: int) -> dict[str, Array]:
+    # The same without so many of the lowest, those of all arrays compared.
     flat = np.concatenate([(units != 0).ravel() for units in kept.values()])
     positions = np.flatnonzero(flat)
     values = np.concatenate([np.ravel(scores[name]) for name in kept])[positions]
-    flat[positions[_lowest(values, count(fraction, len(positions)))]] = False
+    flat[positions[_lowest(values, number)]] = False
     parts = np.split(flat, np.cumsum([np.size(units) for units in kept.values()])[:-1])
     return {name: part.reshape(np.shape(units)).astype(np.uint8)
             for (name, units), part in zip(kept.items(), parts, strict=True)}

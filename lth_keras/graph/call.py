@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.core.masks import Array
 from lth_keras.graph.kinds import kind_of
 from lth_keras.graph.layer_kind import LayerKind
-from lth_keras.graph.operations import Floats, Held
+from lth_keras.graph.operations import Floats, Held, Places
 
 
 def _no_more(width: int) -> int:
@@ -60,11 +59,11 @@ class Call:
             return lambda values: values
         return lambda values: np.asarray(kind.array(activation(kind.tensor(values))), np.float64)
 
-    def inputs(self, weight: str, axis: int, channels: "Array | None" = None) -> Held:
+    def inputs(self, weight: str, axis: int, channels: "Places | None" = None) -> Held:
         """An axis of a weight along the channels of its first source."""
         return Held(weight, axis, self.sources[0], channels)
 
-    def outputs(self, weight: str, axis: int, channels: "Array | None" = None) -> Held:
+    def outputs(self, weight: str, axis: int, channels: "Places | None" = None) -> Held:
         """An axis of a weight along the channels of its target."""
         return Held(weight, axis, self.target, channels)
 

@@ -9,9 +9,11 @@ import tf_keras as keras
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
+from lth_keras.graph.coupling import couple
 from lth_keras.keras2 import apply_ticket as tickets
 from lth_keras.keras2 import loss_gradient, optimizer_state, rewinding
 from lth_keras.keras2.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
@@ -21,6 +23,7 @@ from lth_keras.keras2.masking.masked_weights import ZeroConstraint
 from lth_keras.keras2.masking.weight_names import (
     check_keras2,
     is_built,
+    Masked,
     masked,
     named_weights,
     replicas_own,
@@ -61,6 +64,32 @@ def announce_search(model: Any) -> None:
     note_pruner(model)
 
 
+def structures_of(model: Any, weights: Mapping[str, Masked]) -> dict[str, Structure]:
+    """The structure of each weight; where filters are pruned, all share the network's groups.
+
+    Args:
+      model: a wrapped model.
+      weights: its masked weights by name.
+
+    Raises:
+      LotteryError: if the masks are not those of the groups.
+    """
+    found = {name: item.structure for name, item in weights.items()}
+    makers = {id(weights[name].weight) for name, each in found.items() if each.coupled}
+    if not makers:
+        return found
+    coupling = couple(model, {id(variable): name for name, variable in named_weights(
+        model).items()}, makers)
+    if coupling.weights != set(weights):
+        raise LotteryError(
+            "A model whose filters are pruned must have a mask for all that hangs on them, and for "
+            "no other weight. Received: masked, but on no filter "
+            f"{sorted(set(weights) - coupling.weights)}; without a mask "
+            f"{sorted(coupling.weights - set(weights))}. Wrap the model as a whole, by "
+            'lth.prune_low_magnitude(model, structure="filters").')
+    return dict.fromkeys(weights, Filters.of(coupling.groups))
+
+
 class WrappedNetwork(Network):
     """A tf_keras model with pruning wrappers, as `search.network.Network`."""
 
@@ -74,8 +103,7 @@ class WrappedNetwork(Network):
             name: item.prunable for name, item in self._weights.items()}
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(item.weight.shape) for name, item in self._weights.items()}
-        self.structures: Mapping[str, Structure] = {
-            name: item.structure for name, item in self._weights.items()}
+        self.structures = structures_of(model, self._weights)
         # tfmot's own wrapper masks weights in the forward pass, so an optimizer step moves pruned
         # weights away from zero until the next one; a checkpoint in between would have them.
         self._stray = [item for item in self._weights.values()

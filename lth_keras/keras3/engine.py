@@ -19,7 +19,13 @@ from lth_keras.files.ticket import check_fits, Ticket
 from lth_keras.keras3 import loss_gradient, optimizer_state
 from lth_keras.keras3.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
 from lth_keras.keras3.model_masks import ModelMasks
-from lth_keras.keras3.weights import check_keras3, described, named_weights, prunable_weights
+from lth_keras.keras3.weights import (
+    check_keras3,
+    described,
+    in_structure,
+    named_weights,
+    prunable_weights,
+)
 from lth_keras.search import model_identity
 from lth_keras.search.network import (
     check_same_variables,
@@ -88,9 +94,12 @@ class PlainNetwork(Network):
                  structure: str | None = None):
         _check_built(model, LotteryError)
         self.model = model
-        masks = ModelMasks.of(model)
-        chosen = described(model, masks.names) if masks and not (include or exclude) \
-            else prunable_weights(model, include, exclude)
+        masks, asked = ModelMasks.of(model), of_arguments(structure=structure)
+        if masks and not (include or exclude or asked.coupled):
+            chosen = described(model, masks.names)
+            structures = dict.fromkeys(chosen, asked)
+        else:
+            chosen, structures = in_structure(model, include, exclude, asked)
         if masks is not None and set(masks.names) != set(chosen):
             raise LotteryError(
                 "A model that is pruned must go on with the same weights. Received: masks of "
@@ -103,8 +112,7 @@ class PlainNetwork(Network):
         self.prunable: Mapping[str, Prunable] = chosen
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(variable.shape) for name, variable in self._weights.items()}
-        self.structures: Mapping[str, Structure] = dict.fromkeys(
-            chosen, of_arguments(structure=structure))
+        self.structures: Mapping[str, Structure] = structures
         self._by_weight: dict[int, frozenset[str]] = {}  # Slots that are compared, by optimizer.
         self._starts_at: int | None = None  # The epoch at which a resumed fit was told to begin.
 

@@ -7,7 +7,10 @@ from typing import Any
 import keras
 
 from lth_keras.core.fractions import Prunable
+from lth_keras.core.structures.filters import Filters
+from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
+from lth_keras.graph.coupling import couple
 from lth_keras.search.layer_selection import Selection, units
 from lth_keras.search.layer_tree import LayerTree
 
@@ -80,6 +83,31 @@ def prunable_weights(model: Any, include: Any = (), exclude: Any = ()) -> dict[s
                            f"{model.name!r} without any. {'; '.join(selection.reasons)}.")
     return described(model, [name for name, variable in named_weights(model).items()
                              if id(variable) in chosen])
+
+
+def in_structure(model: Any, include: Any, exclude: Any, structure: Structure
+                 ) -> tuple[dict[str, Prunable], dict[str, Structure]]:
+    """The weights of a built model that get masks, and the structure that each is pruned in.
+
+    Where filters are pruned, these are the kernels that make them and all that hangs on them.
+
+    Args:
+      model: a built model.
+      include: as for `prunable_weights`.
+      exclude: as for `prunable_weights`.
+      structure: what was asked for.
+
+    Raises:
+      LotteryError: if there are none, or nothing can be pruned in the structure.
+    """
+    kernels = prunable_weights(model, include, exclude)
+    if not structure.coupled:
+        return kernels, dict.fromkeys(kernels, structure)
+    variables = named_weights(model)
+    found = couple(model, {id(variable): name for name, variable in variables.items()},
+                   {id(variables[name]) for name in kernels})
+    chosen = described(model, found.weights)
+    return chosen, dict.fromkeys(chosen, Filters.of(found.groups))
 
 
 def described(model: Any, names: Collection[str]) -> dict[str, Prunable]:

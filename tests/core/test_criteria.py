@@ -11,13 +11,17 @@ weights = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=4, max_si
                      elements=st.floats(-10, 10, width=32))
 
 
+# Those that score whole filters alone have tests of their own: test_unit_criteria.
+SINGLE = [name for name, criterion in criteria.CRITERIA.items() if not criterion.units_only]
+
+
 def needed(name, final):
     """An array for each need of a criterion."""
     return {need: np.linspace(-2, 2, final.size).reshape(final.shape)
             for need in criteria.get(name).needs}
 
 
-@pytest.mark.parametrize("name", criteria.CRITERIA)
+@pytest.mark.parametrize("name", SINGLE)
 @given(final=weights)
 def test_scores_have_the_weights_shape_and_no_nan(name, final):
     initial, rng = np.ones_like(final), np.random.default_rng(0)
@@ -28,7 +32,7 @@ def test_scores_have_the_weights_shape_and_no_nan(name, final):
     assert not np.isnan(scores).any()
 
 
-@pytest.mark.parametrize("name", criteria.CRITERIA)
+@pytest.mark.parametrize("name", SINGLE)
 def test_scores_repeat_with_the_generator(name):
     final = np.linspace(-1, 1, 12).reshape(3, 4)
     first, second = (criteria.get(name)(-final, final, np.random.default_rng(7),
@@ -48,7 +52,7 @@ def test_random_scores_are_draws_from_the_generator_given():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(LotteryError, match="Received: 'size'. Allowed: magnitude, random, taylor"):
+    with pytest.raises(LotteryError, match="Received: 'size'. Allowed: .*magnitude, random, t"):
         criteria.get("size")
 
 
@@ -57,7 +61,7 @@ def test_a_function_is_its_own_criterion():
     assert criteria.name_of(len) == "len"
 
 
-@pytest.mark.parametrize("name", criteria.CRITERIA)
+@pytest.mark.parametrize("name", SINGLE)
 def test_a_registered_criterion_is_written_down_by_its_name(name):
     assert criteria.name_of(name) == criteria.name_of(criteria.get(name)) == name
 

@@ -32,11 +32,13 @@ class Structure:
       needs: which weights it can prune, for messages.
       by_rounds: whether the level and the number of rounds determine how many weights are pruned.
         The fraction of a round is then ignored, except that 0 keeps a weight dense.
+      coupled: whether its units lie in several weights, as filters do; see `filters`.
     """
 
     word: ClassVar[str]
     needs: ClassVar[str] = "other weights"
     by_rounds: ClassVar[bool] = False
+    coupled: ClassVar[bool] = False
 
     @classmethod
     def from_word(cls, word: str) -> "Structure | None":
@@ -157,6 +159,16 @@ class Structure:
             alike = np.flatnonzero(sizes == size)
             units[alike] = rng.permutation(units[alike])
         return self.spread(units, np.ones_like(mask))
+
+    def shuffled_together(self, masks: Mapping[str, Array],
+                          rng: np.random.Generator) -> dict[str, Array]:
+        """Returns random masks of a network in the structure, each as `shuffled` makes it.
+
+        Args:
+          masks: weight name -> 0/1 array.
+          rng: the random generator.
+        """
+        return {name: self.shuffled(mask, rng) for name, mask in masks.items()}
 
 
 def check_structures(structures: Mapping[str, Structure],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from lth_keras.core.structures.blocks import Blocks
+from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.m_by_n import MByN
 from lth_keras.core.structures.single_weights import NONE, SingleWeights
 from lth_keras.core.structures.structure import Structure
@@ -51,7 +52,7 @@ def register(kind: Kind) -> Kind:
     return kind
 
 
-for _kind in (SingleWeights, MByN, Blocks):
+for _kind in (SingleWeights, MByN, Blocks, Filters):
     register(_kind)
 
 

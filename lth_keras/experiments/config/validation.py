@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from lth_keras.arguments import check_choice
-from lth_keras.core import criteria
+from lth_keras.core import criteria, unit_criteria
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
@@ -68,7 +68,8 @@ def check_criterion(config: Any) -> None:
                            f"stored in the workdir. Received: {config.criterion!r}. Register "
                            "your own with lth_keras.core.criteria.register.")
     check_choice("criterion", config.criterion, tuple(criteria.CRITERIA))
-    criteria.check_needs(config.criterion, PROVIDED, "lth run")
+    unit_criteria.check(criteria.check_needs(config.criterion, PROVIDED, "lth run"),
+                        parse(config.structure))
 
 
 def check_ranges(config: Any) -> None:

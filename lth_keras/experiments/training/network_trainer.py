@@ -7,6 +7,7 @@ import numpy as np
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.structure import Structure
 from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 
@@ -22,12 +23,14 @@ class NetworkTrainer(Protocol):
       prunable: weight name -> the weight's name and layer, for every prunable weight, in the order
         of the model.
       shapes: weight name -> shape, for the same weights.
+      structures: weight name -> the structure that the weight is pruned in, for the same weights.
       together: how many trainings it runs at the same time, >= 1.
       provenance: what decides the bits of its trainings beside their settings, for tickets.
     """
 
     prunable: Mapping[str, Prunable]
     shapes: Mapping[str, tuple[int, ...]]
+    structures: Mapping[str, Structure]
     together: int
     provenance: Mapping[str, Any]
 

@@ -54,12 +54,13 @@ class RoundRunner:
 
     def __init__(self, config: Config, data: Data, make_trainer: Callable[[], NetworkTrainer]):
         self._config = config
-        self._structure = parse(config.structure)
         self._strategy = STRATEGIES[config.strategy]
         self._retraining = RETRAININGS[config.retraining]
         self._examples = len(data.y_train)
         _check_examples(config, self._examples)
         self.trainer = make_trainer()
+        # That of all weights; where filters are pruned, it has the groups of the network.
+        self._structure = next(iter(self.trainer.structures.values()))
         self._rule = _pruning_rule(config, self.trainer)
 
     def measure(self) -> Speed:
@@ -235,10 +236,10 @@ def _pruning_rule(config: Config, trainer: NetworkTrainer) -> PruningRule:
     shapes, structure = trainer.shapes, parse(config.structure)
     rule = PruningRule.of(
         [*trainer.prunable.values()], shapes, fraction=config.fraction,
-        criterion=config.criterion, structures=dict.fromkeys(shapes, structure),
+        criterion=config.criterion, structures=trainer.structures,
         scope=config.scope, rounds=config.rounds, provided=validation.PROVIDED, caller="lth run")
-    if structure.by_rounds or not all(rule.fractions.values()):
-        return rule  # What keeps a weight at every level.
+    if structure.by_rounds or structure.coupled or not all(rule.fractions.values()):
+        return rule  # What keeps a weight, or a filter of every layer, at every level.
     left = {name: structure.units(shape) for name, shape in shapes.items()}
     for level in range(1, config.rounds + 1):
         left = {name: size - count(rule.fractions[name], size) for name, size in left.items()}

@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.structure import Structure
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.outcome import Speed
@@ -21,6 +23,7 @@ from lth_keras.experiments.training_keras2.program import EVALUATED_TOGETHER
 from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.files import provenance
 from lth_keras.keras2 import rewinding
+from lth_keras.keras2.engine import structures_of
 from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
@@ -44,14 +47,19 @@ class WrappedNetworkTrainer(NetworkTrainer):
         self._data = data
         self.provenance: Mapping[str, Any] = {"versions": provenance.versions()}
         with (distribution or tf.distribute.get_strategy()).scope():
+            # Only the masks of filters depend on the structure; others are pruned by the runner.
+            structure = parse(config.structure)
             self.model = prune_low_magnitude(
-                models.build(config, data.input_shape, data.classes))
+                models.build(config, data.input_shape, data.classes),
+                structure=str(structure) if structure.coupled else None)
             models.compile_model(self.model, config)
         found = masked(self.model)
         self.prunable: Mapping[str, Prunable] = {
             name: item.prunable for name, item in found.items()}
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(item.weight.shape) for name, item in found.items()}
+        self.structures: Mapping[str, Structure] = structures_of(
+            self.model, found) if structure.coupled else dict.fromkeys(found, structure)
         self._gradient = LossGradient(self.model)
         self._trainer = Trainer(self.model, data, config.augmentation, resident_mib)
 

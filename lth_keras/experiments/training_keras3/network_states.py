@@ -9,9 +9,11 @@ import numpy as np
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.single_weights import NONE
+from lth_keras.core.structures.structure import Structure
 from lth_keras.keras3 import optimizer_state
 from lth_keras.keras3.model_masks import ModelMasks
-from lth_keras.keras3.weights import named_weights, prunable_weights
+from lth_keras.keras3.weights import in_structure, named_weights
 
 
 class NetworkState(NamedTuple):
@@ -51,10 +53,12 @@ class ModelLayout:
 
     Args:
       model: a compiled model that is not trained yet.
+      structure: the structure that its weights are pruned in.
 
     Attributes:
       prunable: weight name -> the weight's name and layer.
       shapes: weight name -> shape, of prunable weights.
+      structures: weight name -> structure, of prunable weights.
 
     Example:
       >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="fc")])
@@ -66,8 +70,10 @@ class ModelLayout:
       [[1.0], [0.0]]
     """
 
-    def __init__(self, model: Any):
-        self.prunable: Mapping[str, Prunable] = prunable_weights(model)
+    def __init__(self, model: Any, structure: Structure = NONE):
+        self.prunable: Mapping[str, Prunable]
+        self.structures: Mapping[str, Structure]
+        self.prunable, self.structures = in_structure(model, (), (), structure)
         masks = ModelMasks(model, self.prunable)
         optimizer_state.build(model)
         self._variables = NetworkState(

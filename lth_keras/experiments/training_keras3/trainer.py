@@ -13,6 +13,8 @@ import numpy as np
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.structure import Structure
+from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.outcome import Speed
@@ -65,9 +67,10 @@ class PlainNetworkTrainer(NetworkTrainer):
                                "engine=tf_keras, which streams data.")
         self._data = data
         self.model = compiled_model(config, data)
-        self._layout = ModelLayout(self.model)
+        self._layout = ModelLayout(self.model, parse(config.structure))
         self.prunable: Mapping[str, Prunable] = self._layout.prunable
         self.shapes: Mapping[str, tuple[int, ...]] = self._layout.shapes
+        self.structures: Mapping[str, Structure] = self._layout.structures
         self.program = program_of(self.model, self._layout, data, config, together)
         self.together: int = self.program.together
         self.provenance: Mapping[str, Any] = {

@@ -16,7 +16,13 @@ from lth_keras.keras2.inspection.pruners import trained_unpruned
 from lth_keras.keras2.masking import saving
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.weight_names import check_keras2, TREE, Wrapper, wrappers
-from lth_keras.keras2.masking.wrap_weights import check_built, unwrap, wrap_names, wrap_weights
+from lth_keras.keras2.masking.wrap_weights import (
+    check_built,
+    filters_of,
+    unwrap,
+    wrap_names,
+    wrap_weights,
+)
 from lth_keras.search import layer_selection
 from lth_keras.search.layer_selection import Selection, Selector
 
@@ -97,6 +103,10 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     if isinstance(model, (list, tuple)) and any(isinstance(each, keras.Model) for each in layers):
         raise LotteryError("A list to wrap must be of layers; wrap models one by one. Received: "
                            f"{', '.join(layer.name for layer in layers)}.")
+    if pruned_in.coupled and not isinstance(model, keras.Model):
+        raise LotteryError("Filters are pruned in a whole model, whose graph says what reads them. "
+                           f"Received: {', '.join(layer.name for layer in layers)}. Build the "
+                           "model first, and wrap that.")
     if not isinstance(model, keras.Model):
         wrapped = [_wrap_layer(layer, selection, pruned_in, layer_options) for layer in layers]
         selection.check_used(*layers)
@@ -104,14 +114,15 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     if layer_options:
         raise LotteryError("Keyword arguments of Keras are for a single layer. Received: "
                            f"{', '.join(layer_options)} for the model {model.name!r}.")
-    if isinstance(model, keras.Sequential) and not model.built:
+    if isinstance(model, keras.Sequential) and not model.built and not pruned_in.coupled:
         return _wrap_unbuilt(model, selection, pruned_in)
     check_built(model)
     selection.check_policy(model)
     chosen = selection.weights(model)
     selection.check_used(model)
-    return saving.saveable(wrap_weights(model, dict.fromkeys(chosen, pruned_in),
-                                        selection.reasons))
+    structures = filters_of(model, chosen) if pruned_in.coupled \
+        else dict.fromkeys(chosen, pruned_in)
+    return saving.saveable(wrap_weights(model, structures, selection.reasons))
 
 
 def wrap_named(model: Any, names: Collection[str]) -> Any:

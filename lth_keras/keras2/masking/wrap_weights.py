@@ -7,9 +7,11 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
+from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
+from lth_keras.graph.coupling import couple
 from lth_keras.keras2.masking.masked_layer import MaskedLayer, MaskedLoss
 from lth_keras.keras2.masking.replace_layers import replace_layers
 from lth_keras.keras2.masking.subclass_checks import check_outputs, check_subclassed, outputs
@@ -84,6 +86,25 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
     return new
 
 
+def filters_of(model: Any, kernels: Collection[int]) -> dict[int, Structure]:
+    """The weights to mask if filters are pruned, and the structure of each by the weight's id.
+
+    Kernels that make filters have the structure "filters", what only hangs on filters has "none":
+    so the wrappers of a model tell whose filters it prunes.
+
+    Args:
+      model: a built Sequential or functional model.
+      kernels: the ids of the kernels that may lose filters.
+
+    Raises:
+      LotteryError: if no filters of the model can be pruned.
+    """
+    variables = named_weights(model)
+    found = couple(model, {id(variable): name for name, variable in variables.items()}, kernels)
+    makers = {member.weight for group in found.groups for member in group.filters}
+    return {id(variables[name]): Filters() if name in makers else NONE for name in found.weights}
+
+
 def unwrap(model: Any, which: Collection[int]) -> Any:
     """Removes wrappers from a model.
 
@@ -123,7 +144,9 @@ def _masked_layer(layer: Any, used: list[Any], masked: set[int],
     # A weight that an earlier layer shares has its mask there: one mask for both.
     tied = [slot.path for slot in used if id(slot.variable) in masked]
     own = [slot for slot in used if slot.path not in tied]
-    structure = chosen[id(own[0].variable)] if own else NONE
+    asked = [chosen[id(slot.variable)] for slot in own] or [NONE]
+    # Of a layer whose filters are pruned, or which only follows another's: see `filters_of`.
+    structure = next((each for each in asked if each.coupled), asked[0])
     wrapper = MaskedLayer(layer, [slot.path for slot in own], tied=tied, **structure.options)
     # Built at once, because the layers that share a weight look for the mask that the first one
     # made.  In the name scope of the layer's weights, so that the mask is named after it.

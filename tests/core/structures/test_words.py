@@ -67,4 +67,4 @@ def test_blocks_of_one_weight_are_no_structure(text):
 def test_words_are_taken_once():
     with pytest.raises(LotteryError, match="must be new. Received: 'block_HxW.*of Blocks, which"):
         register(Blocks)
-    assert len(KINDS) == 3
+    assert len(KINDS) == 4

@@ -1,0 +1,190 @@
+"""The groups of filters and units of a model that can be pruned, with all that hangs on them.
+
+Channels that are tied, by an addition or a normalisation, form a unit.  A unit can be pruned if
+what reads it is known, down to the weights: then what is masked computes exactly what the smaller
+network does.  Units that the same layers make form a group.
+"""
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core.structures.coupled import Member, Role, UnitGroup
+from lth_keras.errors import LotteryError
+from lth_keras.graph import model_graph
+from lth_keras.graph.kinds import kind_of
+from lth_keras.graph.layer_kind import LayerKind
+from lth_keras.graph.model_graph import Graph
+from lth_keras.graph.operations import (
+    Channelwise,
+    Held,
+    Linear,
+    Opaque,
+    Operation,
+    Places,
+    tied_channels,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Coupling:
+    """The groups of a model, and what stays dense.
+
+    Attributes:
+      groups: the groups that can be pruned.
+      dense: layer name -> why its filters are not pruned, for the others that make channels.
+    """
+
+    groups: tuple[UnitGroup, ...]
+    dense: Mapping[str, str]
+
+    @property
+    def weights(self) -> set[str]:
+        """The names of all weights in which a group has numbers."""
+        return {name for group in self.groups for name in group.weights}
+
+
+def couple(model: Any, names: Mapping[int, str], prunable: Collection[int]) -> Coupling:
+    """Finds the groups of filters and units of a model that can be pruned.
+
+    Args:
+      model: a built Sequential or functional model.
+      names: id of a variable -> the weight's name, for every weight of the model.
+      prunable: ids of the variables of kernels that may lose filters; a group that another kernel
+        makes too stays dense.
+
+    Raises:
+      LotteryError: if the model is subclassed, or there is no group; the message has the reason for
+        each layer.
+
+    Example: the ten outputs are not pruned, nor the four inputs.
+      >>> import keras
+      >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
+      ...                           keras.layers.Dense(10, name="b")])
+      >>> names = {id(variable): variable.path for variable in model.variables}
+      >>> group, = couple(model, names, {id(layer.kernel) for layer in model.layers}).groups
+      >>> group.layers, group.size, sorted(group.weights)
+      (('a',), 3, ['a/bias', 'a/kernel', 'b/kernel'])
+    """
+    kind = kind_of(model)
+    if not kind.is_graph(model):
+        raise LotteryError(
+            "Filters are pruned in Sequential and functional models, whose graph says what reads "
+            f"them. Received: {model.name!r}, a {type(model).__name__}, whose graph is its code. "
+            "Build it of keras.Input and layers, or prune it in another structure.")
+    return _Coupler(kind, model_graph.read(model), names, prunable).coupling(model.name)
+
+
+class _Coupler:
+    def __init__(self, kind: LayerKind, graph: Graph, names: Mapping[int, str],
+                 prunable: Collection[int]):
+        self._kind, self._graph = kind, graph
+        self._names, self._prunable = names, prunable
+        self._labels = tied_channels(graph.widths, graph.operations)
+        # Each operation with its layer.
+        self._operations: list[tuple[Any, Operation]] = [
+            (node.layer, operation) for node, call in zip(graph.nodes, graph.calls, strict=True)
+            for operation in call]
+
+    def coupling(self, name: str) -> Coupling:
+        kept = self._kept()
+        makers = self._makers()
+        # Units that the same layers make, by the places of these operations.
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        dense: dict[str, str] = {}
+        for label, places in sorted(makers.items()):
+            layers = [self._operations[place][0] for place in places]
+            reason = kept.get(label) or self._not_prunable(places)
+            if reason:
+                for layer in layers:
+                    dense.setdefault(layer.name, reason)
+            else:
+                groups[tuple(places)].append(label)
+        members = self._members()
+        found = tuple(self._group(places, labels, members) for places, labels in groups.items())
+        if not found:
+            reasons = "".join(f"\n  {layer}: {reason}" for layer, reason in dense.items())
+            raise LotteryError("A model needs filters or units that can be pruned with all that "
+                               f"hangs on them. Received: {name!r}, where nothing is:{reasons}")
+        pruned = {layer for group in found for layer in group.layers}
+        return Coupling(found, {layer: reason for layer, reason in dense.items()
+                                if layer not in pruned})
+
+    def _kept(self) -> dict[int, str]:
+        # Units that stay, with the reason.
+        kept: dict[int, str] = {}
+
+        def keep(tensors: Sequence[int], reason: str) -> None:
+            for tensor in tensors:
+                for label in np.unique(self._labels[tensor]).tolist():
+                    kept.setdefault(label, reason)
+        keep(self._graph.outputs, "it makes an output of the model")
+        for layer, operation in self._operations:
+            if isinstance(operation, Opaque):
+                reason = self._graph.left.get(layer.name, "it is an input of the model")
+                keep((*operation.sources, *operation.targets), f"{layer.name}: {reason}")
+            elif isinstance(operation, Linear) and operation.activation is None:
+                keep([operation.target], f"{layer.name}: its activation mixes its units")
+        return kept
+
+    def _makers(self) -> dict[int, list[int]]:
+        # Unit -> the places of the operations that make it.
+        makers: dict[int, list[int]] = defaultdict(list)
+        for place, (_, operation) in enumerate(self._operations):
+            if isinstance(operation, Linear):
+                for label in np.unique(self._labels[operation.target]).tolist():
+                    makers[label].append(place)
+        return makers
+
+    def _not_prunable(self, places: Sequence[int]) -> str:
+        for place in places:
+            layer, operation = self._operations[place]
+            assert isinstance(operation, Linear)
+            for held in operation.makes:
+                variable = self._kind.variable(layer, held.weight)
+                if variable is not None and len(variable.shape) > 1 \
+                        and id(variable) not in self._prunable:
+                    return f"{layer.name} is excluded, or not pruned by default"
+        return ""
+
+    def _members(self) -> dict[int, list[tuple[str, int, Places, Role]]]:
+        # Unit -> the weights that have numbers of it: name, axis, unit of each index, role.
+        found: dict[int, list[tuple[str, int, Places, Role]]] = defaultdict(list)
+        seen = set()
+        for layer, operation in self._operations:
+            for held in operation.holds if isinstance(operation, (Linear, Channelwise)) else ():
+                variable = self._kind.variable(layer, held.weight)
+                name = self._names.get(id(variable))
+                # Statistics are of no use without their channel, and are not trained.
+                if name is None or held.weight.startswith("moving_"):
+                    continue
+                units = self._labels[held.tensor]
+                units = units if held.channels is None else units[held.channels]
+                role = _role(operation, held, len(variable.shape))
+                if (name, held.axis, role) not in seen:
+                    seen.add((name, held.axis, role))
+                    for label in np.unique(units).tolist():
+                        found[label].append((name, held.axis, units, role))
+        return found
+
+    def _group(self, places: Sequence[int], labels: list[int],
+               members: Mapping[int, list[tuple[str, int, Places, Role]]]) -> UnitGroup:
+        number = {label: unit for unit, label in enumerate(labels)}
+        held: dict[tuple[str, int, Role], Places] = {}
+        for label in labels:
+            for name, axis, units, role in members[label]:
+                held.setdefault((name, axis, role), units)
+        layers = dict.fromkeys(self._operations[place][0].name for place in places)
+        return UnitGroup(tuple(layers), len(labels), tuple(
+            Member(name, axis, np.array([number.get(label, -1) for label in units.tolist()]), role)
+            for (name, axis, role), units in held.items()))
+
+
+def _role(operation: Operation, held: Held, rank: int) -> Role:
+    if isinstance(operation, Linear) and held.tensor == operation.target and rank > 1 \
+            and "bias" not in held.weight and "recurrent" not in held.weight:
+        return "filter"
+    return "scale" if held.weight == "gamma" else "other"
