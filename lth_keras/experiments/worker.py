@@ -199,10 +199,9 @@ def exit_with_parent(parent: int, folder: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        # When the parent ends, this process gets another parent.
+        # When the parent ends, this process gets another parent; it may have ended already.
         while os.getppid() == parent:
             time.sleep(1)
         shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)  # Not sys.exit: it would end this thread only, and training would go on.
-    if os.getppid() == parent:
-        threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, daemon=True).start()

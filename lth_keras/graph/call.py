@@ -26,6 +26,7 @@ class Call:
       shapes: (number of axes, number of channels) of each source; 0 if unknown.
       shape: (number of axes, number of channels) of the target; 0 if unknown.
       more: makes a tensor within the layer, with so many channels, and returns its index.
+      again: calls the layer as the graph does, on another tensor.
     """
 
     layer: Any
@@ -34,6 +35,7 @@ class Call:
     shapes: tuple[tuple[int, int], ...]
     shape: tuple[int, int]
     more: Callable[[int], int] = _no_more
+    again: "Callable[..., Any] | None" = None
 
     @property
     def kind(self) -> LayerKind:

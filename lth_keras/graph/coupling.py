@@ -145,8 +145,8 @@ class _Coupler:
             assert isinstance(operation, Linear)
             for held in operation.makes:
                 variable = self._kind.variable(layer, held.weight)
-                if variable is not None and len(variable.shape) > 1 \
-                        and id(variable) not in self._prunable:
+                if variable is not None and id(variable) not in self._prunable \
+                        and _role(operation, held, len(variable.shape)) == "filter":
                     return f"{layer.name} is excluded, or not pruned by default"
         return ""
 

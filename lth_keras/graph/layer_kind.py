@@ -47,6 +47,10 @@ class LayerKind(abc.ABC):
         """Whether it is a Sequential or functional model."""
 
     @abc.abstractmethod
+    def has_own_call(self, model: Any) -> bool:
+        """Whether the class of a Sequential or functional model has a call() of its own."""
+
+    @abc.abstractmethod
     def structure(self, model: Any) -> tuple[Any, Any]:
         """The symbolic inputs and outputs of a Sequential or functional model, as it has them."""
 

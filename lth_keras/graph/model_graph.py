@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,13 +24,14 @@ from lth_keras.graph.operations import (
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
-    """The calls of layers in a model.
+    """The calls of layers in a model, those within models in it too.
 
     Attributes:
       nodes: one for each input, and for each call that an output depends on, each after those that
         it reads.
       calls: the operations of each node.
-      places: id of a tensor -> its index.
+      places: id of a tensor -> its index. What a model within the model takes and returns are
+        two tensors each, of one index.
       widths: the number of channels of each tensor, also of tensors within a layer; 1 if it is not
         known.
       outputs: the indices of the model's outputs.
@@ -60,14 +61,42 @@ def read(model: Any) -> Graph:
       [4, 3]
     """
     kind = kind_of(model)
-    nodes = kind.nodes(model)
+    nodes, same = _inlined(kind, kind.nodes(model))
     tensors = [tensor for node in nodes for tensor in node.outputs]
     places = {id(tensor): place for place, tensor in enumerate(tensors)}
+    for tensor, other in same:
+        places[id(tensor)] = places[id(other)]
     outputs = tuple(places[id(tensor)] for tensor in kind.tree.flatten(kind.structure(model)[1]))
     reader = _Reader(kind, nodes, places, [max(1, _shape(tensor)[1]) for tensor in tensors],
                      set(outputs))
     calls = [reader.read(node) for node in nodes]
     return Graph(nodes, calls, places, reader.widths, outputs, reader.left)
+
+
+def _inlined(kind: LayerKind, nodes: Sequence[Node]) -> tuple[list[Node], list[tuple[Any, Any]]]:
+    # The calls within models in the place of these models' calls, and which tensors are the same:
+    # each with one that comes before it.
+    calls = collections.Counter(id(node.layer) for node in nodes)
+    taken = collections.Counter(node.layer.name for node in nodes)
+    found: list[Node] = []
+    same: list[tuple[Any, Any]] = []
+    for node in nodes:
+        inner = node.layer
+        if not (kind.is_graph(inner) and not kind.has_own_call(inner) and calls[id(inner)] == 1
+                and len(node.args) == 1 and not any(node.kwargs.values())):
+            found.append(node)
+            continue
+        within, more = _inlined(kind, kind.nodes(inner))
+        inputs, outputs = (kind.tree.flatten(form) for form in kind.structure(inner))
+        names = collections.Counter(each.layer.name for each in within if not each.is_input)
+        if len(inputs) != len(node.inputs) or names.keys() & taken.keys():
+            found.append(node)  # Two layers of one model cannot have one name.
+            continue
+        taken += names
+        same += [*zip(inputs, node.inputs, strict=True), *more,
+                 *zip(node.outputs, outputs, strict=True)]
+        found += [each for each in within if not each.is_input]
+    return found, same
 
 
 class _Reader:
@@ -122,7 +151,8 @@ class _Reader:
             return "it cannot be made from its get_config (perhaps a function is not registered)"
         return registry.read(Call(
             layer, self._indices(node.inputs), self._places[id(node.outputs[0])],
-            tuple(_shape(tensor) for tensor in node.inputs), _shape(node.outputs[0]), self._more))
+            tuple(_shape(tensor) for tensor in node.inputs), _shape(node.outputs[0]), self._more,
+            lambda value, **options: _again(kind, node, value, options)))
 
     def _indices(self, tensors: Sequence[Any]) -> tuple[int, ...]:
         return tuple(self._places[id(tensor)] for tensor in tensors)
@@ -160,12 +190,27 @@ def _is_plain(kind: LayerKind, node: Node, name: str) -> bool:
     # A layer takes its inputs as one argument, an operation of Keras 3 each as one of its own, as
     # attention does.
     if name == "MultiHeadAttention":
-        return len(node.args) + ("key" in node.kwargs) == len(node.inputs) and not any(
-            value for name, value in node.kwargs.items() if name not in ("key", "use_causal_mask"))
-    layer = isinstance(node.layer, kind.keras.layers.Layer)
+        given = [*node.args, *(node.kwargs[key] for key in ("value", "key")
+                               if node.kwargs.get(key) is not None)]
+        return list(map(id, given)) == list(map(id, node.inputs)) and all(
+            value is None or key in ("value", "key", "use_causal_mask", "training")
+            for key, value in node.kwargs.items()) and node.kwargs.get("training") is None
+    if name in registry.OF_NUMBERS and len(node.inputs) == 1:
+        given = [*node.args, *node.kwargs.values()]
+        return sum(value is node.inputs[0] for value in given) == 1 and all(
+            value is node.inputs[0] or value is None or np.ndim(value) == 0 for value in given)
+    layer = isinstance(node.layer, kind.keras.layers.Layer) and not name.startswith("ops.")
     return len(node.args) == (1 if layer else len(node.inputs)) \
         and not any(node.kwargs.values()) \
         and len(kind.tree.flatten(node.args)) == len(node.inputs)
+
+
+def _again(kind: LayerKind, node: Node, value: Any, options: Mapping[str, Any]) -> Any:
+    # The same call with another value for its one tensor.
+    def other(given: Any) -> Any:
+        return value if given is node.inputs[0] else given
+    args, kwargs = kind.tree.map_structure(other, (node.args, node.kwargs))
+    return node.layer(*args, **{**kwargs, **options})
 
 
 def _remakeable(layer: Any) -> bool:

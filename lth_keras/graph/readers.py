@@ -101,7 +101,7 @@ def by_value(call: Call, varies: Any = True, **options: Any) -> Channelwise:
         value, = values
         unknown = np.isnan(value) & varies
         asked = np.where(np.isnan(value), 0.0, value).reshape([1] * (call.shape[0] - 1) + [-1])
-        answer = call.kind.array(call.layer(call.kind.tensor(asked), **options))
+        answer = call.kind.array((call.again or call.layer)(call.kind.tensor(asked), **options))
         found = np.reshape(answer.astype(np.float64), (-1, len(value)))[0]
         return np.where(unknown, np.nan, found)
     return dataclasses.replace(same(call), constants=constants)
@@ -148,11 +148,18 @@ def prelu(call: Call) -> Channelwise:
 def merge(combine: Callable[[list[Floats]], Floats]) -> Callable[[Call], Read]:
     """The reader of a layer that combines the same channel of all its inputs."""
     def reader(call: Call) -> Read:
+        if len(call.sources) == 1:
+            return by_value(call)  # Of a tensor and a number.
         if set(call.shapes) != {call.shape}:
             return "its inputs have different numbers of axes or channels"
         origin = np.arange(call.shape[1])
         return Channelwise(call.sources, call.target, (origin,) * len(call.sources), combine)
     return reader
+
+
+def divided(call: Call) -> Read:
+    """A division by a number."""
+    return by_value(call) if len(call.sources) == 1 else "it divides tensors"
 
 
 def product(values: list[Floats]) -> Floats:

@@ -14,6 +14,9 @@ from lth_keras.graph import linear_readers, readers
 from lth_keras.graph.call import Call
 from lth_keras.graph.operations import Operation
 
+# Operations that may be of a tensor and a number, such as x + 3.
+OF_NUMBERS = ("ops.Add", "ops.Subtract", "ops.Multiply", "ops.TrueDivide", "ops.Divide")
+
 Reader = Callable[[Call], Any]
 
 READERS: dict[str, Reader] = {
@@ -52,6 +55,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(("Subtract", "ops.Subtract"),
                     readers.merge(lambda values: values[0] - values[1])),
     **dict.fromkeys(("Multiply", "ops.Multiply"), readers.merge(readers.product)),
+    **dict.fromkeys(("ops.TrueDivide", "ops.Divide"), readers.divided),
     "Average": readers.merge(lambda values: np.mean(values, axis=0)),
     **dict.fromkeys(("Maximum", "ops.Maximum"),
                     readers.merge(lambda values: np.max(values, axis=0))),

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
+from tf_keras.src.engine.functional import Functional
+from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from lth_keras.core.masks import Array
 from lth_keras.graph.layer_kind import LayerKind, Node
@@ -17,6 +19,14 @@ _ELEMENTWISE = {
 } | {tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.elu, tf.nn.selu, tf.nn.gelu, tf.nn.silu,
      tf.nn.softplus, tf.nn.softsign, tf.nn.sigmoid, tf.nn.tanh, tf.sigmoid, tf.tanh, tf.identity}
 
+# TensorFlow's operations on symbolic tensors -> Keras 3's names of them.
+_OPERATIONS = {"__operators__.add": "ops.Add", "math.add": "ops.Add",
+               "math.subtract": "ops.Subtract", "math.multiply": "ops.Multiply",
+               "math.truediv": "ops.TrueDivide", "math.divide": "ops.Divide",
+               "math.maximum": "ops.Maximum", "math.minimum": "ops.Minimum",
+               "nn.relu": "ops.Relu", "nn.relu6": "ops.Relu6", "nn.silu": "ops.Silu",
+               "nn.gelu": "ops.Gelu", "math.sigmoid": "ops.Sigmoid", "math.tanh": "ops.Tanh"}
+
 
 class TfKerasLayers(LayerKind):
     """The layers of tf_keras."""
@@ -26,6 +36,9 @@ class TfKerasLayers(LayerKind):
 
     def is_graph(self, model: Any) -> bool:
         return is_graph(model)
+
+    def has_own_call(self, model: Any) -> bool:
+        return type(model).call not in (keras.Sequential.call, Functional.call)
 
     def structure(self, model: Any) -> tuple[Any, Any]:
         return model._nested_inputs, model._nested_outputs
@@ -45,6 +58,8 @@ class TfKerasLayers(LayerKind):
 
     def known_as(self, layer: Any) -> str:
         kind, name = type(layer), type(layer).__name__
+        if kind is TFOpLambda:
+            return _OPERATIONS.get(layer.symbol, "")
         # This package's own layers have its name for their module.
         own = getattr(keras.layers, name, None) is kind or kind.__module__ == "lth_keras"
         return name if own else ""

@@ -25,6 +25,10 @@ class Keras3Layers(LayerKind):
     def is_graph(self, model: Any) -> bool:
         return functional(model) is not None
 
+    def has_own_call(self, model: Any) -> bool:
+        return type(model).call not in (keras.Sequential.call,
+                                        keras.src.models.functional.Functional.call)
+
     def structure(self, model: Any) -> tuple[Any, Any]:
         graph = functional(model)
         return graph._inputs_struct, graph._outputs_struct

@@ -213,6 +213,17 @@ def test_a_worker_that_waits_ends_when_its_starter_died(orphans):
     assert not orphans[1]
 
 
+def test_a_worker_that_starts_when_its_starter_is_dead_already_ends(tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    program = ("import os, sys, time\n"
+               "from lth_keras.experiments.worker import exit_with_parent\n"
+               f"exit_with_parent(os.getppid() + 1, {str(folder)!r})\n"  # Of another process.
+               "time.sleep(60)\n")
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 1
+    assert not folder.exists()
+
+
 @pytest.mark.thorough
 def test_the_temporary_folder_of_a_starter_that_died_goes_with_its_workers(orphans):
     assert len(orphans[2]) == 1 and not orphans[3]

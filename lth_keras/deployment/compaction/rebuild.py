@@ -1,6 +1,7 @@
 """Builds a model again, with smaller layers that lack the channels that are not needed."""
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -91,7 +92,7 @@ def _folded(layer: Any, operation: Linear, found: Analysis, gather_inputs: bool)
 
 def _again(layer: Any, **changes: Any) -> Any:
     kind = kind_of(layer)
-    if not isinstance(layer, kind.keras.layers.Layer):
+    if kind.known_as(layer).startswith("ops."):
         return layer  # An operation, such as that of x + y, is of any size.
     return type(layer).from_config({**kind.config(layer), **changes})
 
@@ -175,8 +176,12 @@ def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
     kind = kind_of(model)
     gathers = [piece for piece in parts if piece.positions is not None]
     plain = not gathers or kind.gather_layer([0], "any", gathers[0].layer) is not None
-    new = (_sequential if plain and isinstance(model, kind.keras.Sequential) else _functional)(
-        model, graph, parts)
+    # A functional model within a Sequential one may branch.
+    line = all([graph.places[id(tensor)] for tensor in node.inputs]
+               == [graph.places[id(tensor)] for tensor in before.outputs]
+               for before, node in itertools.pairwise(graph.nodes))
+    plain &= line and isinstance(model, kind.keras.Sequential)
+    new = (_sequential if plain else _functional)(model, graph, parts)
     # Layers have their weights only now that they have been called.
     for piece in parts:
         for name, value in piece.weights.items():
@@ -200,10 +205,10 @@ def _sequential(model: Any, graph: Graph, parts: list[Part]) -> Any:
 
 def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
     kind = kind_of(model)
-    tensors: dict[int, Any] = {}
+    tensors: dict[int, Any] = {}  # By their index in the graph.
 
     def new(value: Any) -> Any:
-        return tensors.get(id(value), value)
+        return tensors.get(graph.places.get(id(value), -1), value)
 
     for node, piece in zip(graph.nodes, parts, strict=True):
         if node.is_input:
@@ -214,7 +219,7 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
                 args = [kind.gather(args[0], piece.positions.tolist(), _free_name(model, piece),
                                     piece.layer), *args[1:]]
             made = piece.layer(*args, **kind.tree.map_structure(new, node.kwargs))
-        tensors.update((id(old), tensor) for old, tensor in zip(
+        tensors.update((graph.places[id(old)], tensor) for old, tensor in zip(
             node.outputs, kind.tree.flatten(made), strict=True))
     inputs, outputs = (kind.tree.map_structure(new, form) for form in kind.structure(model))
     return kind.keras.Model(inputs, outputs, name=model.name)

@@ -49,10 +49,6 @@ class Keras3(Keras3Layers, ModelKind):
     def loading(self, model: Any) -> dict[str, Any]:
         return {"backend": self.backend, "modules": own_modules(model)}
 
-    def has_own_call(self, model: Any) -> bool:
-        return type(model).call not in (keras.Sequential.call,
-                                        keras.src.models.functional.Functional.call)
-
     def masks(self, model: Any) -> Arrays:
         found = ModelMasks.of(model)
         return dict(found.read()) if found else {}

@@ -77,10 +77,6 @@ class ModelKind(LayerKind):
         """What the runtime of its .keras files needs to be told (`measuring.measure`)."""
         return {}
 
-    @abc.abstractmethod
-    def has_own_call(self, model: Any) -> bool:
-        """Whether the class of a Sequential or functional model has a call() of its own."""
-
     def layers(self, model: Any) -> list[Any]:
         """The model and all layers in it, those within layers too."""
         return list(model._flatten_layers())

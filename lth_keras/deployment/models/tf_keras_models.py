@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.engine import compile_utils
-from tf_keras.src.engine.functional import Functional
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.deployment.models.gather_layer import GatherFeatures
@@ -33,9 +32,6 @@ class TfKeras(TfKerasLayers, ModelKind):
 
     def check(self, model: Any) -> None:
         check_keras2(model)
-
-    def has_own_call(self, model: Any) -> bool:
-        return type(model).call not in (keras.Sequential.call, Functional.call)
 
     def masks(self, model: Any) -> Arrays:
         return {name: item.mask.numpy() for name, item in masked(model).items()}
