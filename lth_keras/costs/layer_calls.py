@@ -103,22 +103,21 @@ class Recorder:
 
         Args:
           layers: layers and operations, whose calls are recorded.
-          functions: functions that multiply tensors, each a module and its name there.
+          functions: functions that multiply tensors, each a module or class and a name in it.
         """
         with contextlib.ExitStack() as stack:
             for layer in {id(layer): layer for layer in layers}.values():
                 for name in ("call", "quantized_call"):  # Keras 3 calls the latter of an int8 one.
                     if callable(getattr(layer, name, None)):
-                        # In the instance, past Keras' own tracking.
                         stack.enter_context(_replaced(
-                            vars(layer), name, self._recorded(layer, getattr(layer, name))))
+                            layer, name, self._recorded(layer, getattr(layer, name))))
                 if hasattr(layer, "compute_mask"):  # For which tf_keras may call layers again.
                     stack.enter_context(_replaced(
-                        vars(layer), "compute_mask", self._unrecorded(layer.compute_mask)))
-            for module, name in functions:
-                if hasattr(module, name):
-                    stack.enter_context(_replaced(
-                        vars(module), name, self._multiplied(name, getattr(module, name))))
+                        layer, "compute_mask", self._unrecorded(layer.compute_mask)))
+            for holder, name in functions:
+                if hasattr(holder, name):
+                    stack.enter_context(_replaced(holder, name, self._multiplied(
+                        name.strip("_"), getattr(holder, name))))
             yield
 
     def _recorded(self, layer: Any, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -183,6 +182,8 @@ class Recorder:
             if not self._open or self._is_inside():
                 return function(*args, **kwargs)
             out = self._unrecorded(function)(*args, **kwargs)  # One may call another.
+            if out is NotImplemented:  # Of `@`: the other operand is asked.
+                return out
             given = [*args, *kwargs.values()]
             operands = tuple(_tensors(given))
             transposed = any(flag is True for flag in (
@@ -196,16 +197,20 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def _replaced(held: dict[str, Any], name: str, value: Any) -> Iterator[None]:
-    before = held.get(name)
-    held[name] = value
+def _replaced(holder: Any, name: str, value: Any) -> Iterator[None]:
+    # Past what Keras' layers track of their attributes; a class has an attribute or inherits it.
+    into, out_of = (type.__setattr__, type.__delattr__) if isinstance(holder, type) else (
+        object.__setattr__, object.__delattr__)
+    own = name in vars(holder)
+    before = vars(holder).get(name)
+    into(holder, name, value)
     try:
         yield
     finally:
-        if before is None:
-            del held[name]
+        if own:
+            into(holder, name, before)
         else:
-            held[name] = before
+            out_of(holder, name)
 
 
 def _signature(call: Callable[..., Any]) -> inspect.Signature:

@@ -8,6 +8,7 @@ from typing import Any
 Shape = tuple[int, ...]
 # Functions that multiply tensors, as TensorFlow, Keras 3 and its backends call them.
 NAMES = ("matmul", "einsum", "tensordot", "dot")
+ATTENTION = "dot_product_attention"  # Of queries, keys and values: (batch, time, heads, features).
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -15,7 +16,7 @@ class Product:
     """A product of tensors.
 
     Attributes:
-      name: which of NAMES made it.
+      name: which of NAMES made it, or ATTENTION.
       operands: the tensors or variables, in the order in which they were given.
       shapes: their shapes.
       out: the shape of the result.
@@ -43,6 +44,8 @@ class Product:
         first, second = self.shapes[:2] if len(self.shapes) > 1 else (self.shapes[0], ())
         if self.name == "einsum":
             return of_equation(self.equation, self.shapes)
+        if self.name == ATTENTION:  # For each feature of a query all keys, and likewise of values.
+            return math.prod(first[:-1]) * second[1] * (first[-1] + self.shapes[2][-1])
         if self.name == "tensordot":  # Summed axes are in both factors, others in one and in `out`.
             return math.isqrt(math.prod(first) * math.prod(second) * math.prod(self.out))
         return math.prod(self.out) * (first[-2] if self.transposed else first[-1])

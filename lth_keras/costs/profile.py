@@ -118,9 +118,9 @@ def profile(model: Any, input_shape: Any = None) -> Profile:
     its parameters counted once and its multiply-adds for each call.
 
     The model is called once without values, and is not changed.  In a layer of your own, what it
-    multiplies by tf.matmul, tf.einsum or tf.tensordot, or those of keras.ops, is seen.  Any other
-    of its weights of two axes or more counts once for every position of the layer's output, and
-    `notes` says so.
+    multiplies by @, tf.matmul, tf.einsum or tf.tensordot, or those of keras.ops, is seen.  Any
+    other of its weights of two axes or more counts once for every position of the layer's output,
+    and `notes` says so.
 
     Args:
       model: a model of tf_keras, wrapped or not, or of Keras 3 on any backend.

@@ -64,8 +64,9 @@ class TfKerasRun(ModelRun):
 
     def functions(self) -> list[tuple[Any, str]]:
         # What users and tf_keras itself import; each module has names of its own.
-        return [(module, name) for outer in (tf, tf.compat.v2) for module in (outer, outer.linalg)
-                for name in NAMES]
+        modules = [module for outer in (tf, tf.compat.v2) for module in (outer, outer.linalg)]
+        return [(module, name) for module in modules for name in NAMES] + [
+            (tf.Tensor, "__matmul__")]
 
     def run(self, begin: Callable[[], None], zeros: bool) -> None:
         def made(spec: Any) -> Any:

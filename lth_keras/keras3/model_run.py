@@ -1,5 +1,6 @@
 """One call of a Keras 3 model without values, for `lth.profile`."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,10 +11,14 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.costs import example_shapes
 from lth_keras.costs.layer_costs import OPERATIONS
 from lth_keras.costs.model_rows import ModelRun
-from lth_keras.costs.products import NAMES
+from lth_keras.costs.products import ATTENTION, NAMES
 from lth_keras.errors import LotteryError
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3, is_graph, named_weights, TREE
+
+# Backend -> the class of what it traces, which has the operators.
+_TENSORS = {"tensorflow": ("tensorflow", "Tensor"), "jax": ("jax.core", "Tracer"),
+            "torch": ("torch", "Tensor")}
 
 
 class Keras3Run(ModelRun):
@@ -43,6 +48,8 @@ class Keras3Run(ModelRun):
         self._args, self._kwargs = keras.tree.pack_sequence_as(called, filled)
         if not model.built:
             self.run(lambda: None, zeros=True)
+        # What stands for a variable in the backend; code may multiply with that too.
+        self._values = {id(weight._value): weight for weight in model.weights}
 
     def named_weights(self) -> dict[str, Any]:
         return named_weights(self.model)
@@ -56,7 +63,7 @@ class Keras3Run(ModelRun):
         return found
 
     def plain(self, operand: Any) -> Any:
-        return operand
+        return self._values.get(id(operand), operand)
 
     def operations(self) -> Sequence[Any]:
         return [operation for model in self.model._flatten_layers() if is_graph(model)
@@ -65,8 +72,11 @@ class Keras3Run(ModelRun):
                 and not isinstance(operation, keras.layers.Layer)]
 
     def functions(self) -> list[tuple[Any, str]]:
-        # What keras.ops calls, on every backend.
-        return [(keras.src.backend.numpy, name) for name in NAMES]
+        # What keras.ops calls, on every backend, and `@`.
+        module, name = _TENSORS[keras.backend.backend()]
+        return [*((keras.src.backend.numpy, name) for name in NAMES),
+                (keras.src.backend.nn, ATTENTION),
+                (getattr(importlib.import_module(module), name), "__matmul__")]
 
     def run(self, begin: Callable[[], None], zeros: bool) -> None:
         def call(args: Any, kwargs: Any) -> Any:

@@ -197,6 +197,22 @@ def multiply(keras):
     return product
 
 
+def test_what_a_users_layer_multiplies_by_an_operator_is_seen(keras):
+    found = lth.profile(own_layers(keras, lambda layer, x: x @ layer.mix))
+    assert found.macs == 5 * 64 + 5 * 32 and not found.notes
+    matmul = tf.Tensor.__matmul__
+    assert matmul.__module__.startswith("tensorflow") and "__matmul__" in vars(tf.Tensor)
+
+
+def test_attention_of_keras_operations_is_seen():
+    def attend(layer, x):
+        heads = keras3.ops.reshape(x, (-1, 5, 2, 4))
+        return keras3.ops.reshape(keras3.ops.dot_product_attention(heads, heads, heads),
+                                  (-1, 5, 8)) @ layer.mix
+    found = lth.profile(own_layers(keras3, attend))
+    assert found.macs == 5 * 64 + 2 * 2 * 5 * 5 * 4 + 5 * 32 and not found.notes
+
+
 def test_what_a_users_layer_multiplies_is_seen(keras):
     matmul = multiply(keras)
     model = own_layers(keras, lambda layer, x: matmul(x, layer.mix))
