@@ -11,7 +11,7 @@ It answers four questions, each in a module of its own:
 
     how much     `fractions`   the share of the remaining weights that a round prunes
     which        `criteria`    weights -> scores; the lowest scores are pruned
-    in what      `structures`  single weights, blocks, or m of every n weights
+    in what      `structures`  single weights, blocks, m of every n weights, or filters
     where        `pruning`     the exact count, per layer or over all layers
 
 (When a round ends is decided by the engine: `keras2.masking.schedule`.)
@@ -19,7 +19,8 @@ It answers four questions, each in a module of its own:
 Read in this order:
 
 1. `masks`: what a mask is, its density, the overlap of two.
-2. `fractions`, `criteria`, `pruning`: magnitude pruning, with its rounding and ties.
+2. `fractions`, `criteria`, `pruning`: magnitude pruning, with its rounding and ties;
+   `unit_criteria`: the scores of whole filters.
 3. `structures`, a package of its own: pruning in patterns that hardware can use.
 4. `next_masks`: the whole step, called by `search.search` and by `lth run`.
 5. `controls`: networks to compare a ticket with, made from it (re-initialised, random masks).

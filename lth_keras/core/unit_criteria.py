@@ -88,7 +88,7 @@ def register(name: str, needs: Collection[str] = ()) -> Callable[[Score], Score]
       >>> @register("largest")
       ... def largest(units, rng):
       ...     return np.array([np.abs(values).max(initial=0) for values in units.filters])
-      >>> criteria.get("largest").units_only
+      >>> CRITERIA["largest"].units_only
       True
       >>> del CRITERIA["largest"]
     """
@@ -112,9 +112,9 @@ def check(criterion: Criterion, structure: Structure) -> Criterion:
 
     Example:
       >>> from lth_keras.core.structures.words import parse
-      >>> check(criteria.get("l2"), parse("filters")).name
+      >>> check(CRITERIA["l2"], parse("filters")).name
       'l2'
-      >>> check(criteria.get("l2"), parse("none"))  # doctest: +IGNORE_EXCEPTION_DETAIL
+      >>> check(CRITERIA["l2"], parse("none"))  # doctest: +IGNORE_EXCEPTION_DETAIL
       Traceback (most recent call last):
         ...
       lth_keras.errors.LotteryError: criterion='l2' scores whole filters ...

@@ -10,11 +10,13 @@ Read in this order:
 1. `operations`: the few kinds of operations on channels, and which channels are tied together.
 2. `layer_kind`: the protocol between this package and a Keras: what a layer is and holds.
 3. `kinds`: finds what knows the Keras of a model.
-4. `readers`: describes each kind of layer that works on each channel separately.
-5. `linear_readers`: describes each kind of layer whose outputs are weighted sums of channels.
-6. `registry`: the readers by the name of Keras' class.
-7. `model_graph`: reads a model as a list of operations.
-8. `coupling`: the groups of channels that can be pruned, each with all weights that hang on it.
+4. `call`: a call of a layer, as readers see it.
+5. `readers`: describes each kind of layer that works on each channel separately.
+6. `linear_readers`: describes each kind of layer whose outputs are weighted sums of channels.
+7. `registry`: the readers by the name of Keras' class.
+8. `model_graph`: reads a model as a list of operations.
+9. `rebuild`: builds a model again with smaller layers.
+10. `coupling`: the groups of channels that can be pruned, each with all weights that hang on it.
 
 This package imports `core` and `files`, and no Keras: the engines say what their Keras does.
 """

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lth_keras.core.masks import Array
 from lth_keras.core.structures.coupled import Member, Role, UnitGroup
 from lth_keras.errors import LotteryError
-from lth_keras.graph import model_graph
+from lth_keras.graph import model_graph, rebuild
 from lth_keras.graph.kinds import kind_of
 from lth_keras.graph.layer_kind import LayerKind
 from lth_keras.graph.model_graph import Graph
@@ -40,11 +41,35 @@ class Coupling:
 
     groups: tuple[UnitGroup, ...]
     dense: Mapping[str, str]
+    _graph: Graph
+    _labels: list[Places]  # Of each tensor, the unit of each channel.
+    _units: tuple[list[int], ...]  # Of each group, its units in order.
 
     @property
     def weights(self) -> set[str]:
         """The names of all weights in which a group has numbers."""
         return {name for group in self.groups for name in group.weights}
+
+    def smaller(self, model: Any, units: Sequence[Array]) -> Any:
+        """Builds the model without its pruned units.
+
+        Args:
+          model: the model that was coupled.
+          units: of each group, a 0/1 array that says which units are kept.
+
+        Returns:
+          A new model with the same names of layers, and the weights that the model has now, less
+          those of pruned units.  It computes what the model computes if they are masked.
+        """
+        gone = [label for labels, kept in zip(self._units, units, strict=True)
+                for label, keep in zip(labels, kept, strict=True) if not keep]
+        kept = [~np.isin(labels, gone) for labels in self._labels]
+        done: dict[int, rebuild.Part] = {}
+        for node, operations in zip(self._graph.nodes, self._graph.calls, strict=True):
+            if id(node.layer) not in done:
+                done[id(node.layer)] = rebuild.part(node.layer, operations, kept)
+        return rebuild.rebuilt(model, self._graph, [
+            done[id(node.layer)] for node in self._graph.nodes])
 
 
 def couple(model: Any, names: Mapping[int, str], prunable: Collection[int]) -> Coupling:
@@ -64,7 +89,8 @@ def couple(model: Any, names: Mapping[int, str], prunable: Collection[int]) -> C
       >>> import keras
       >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
       ...                           keras.layers.Dense(10, name="b")])
-      >>> names = {id(variable): variable.path for variable in model.variables}
+      >>> names = {id(variable): variable.path.split("/", 1)[1]
+      ...          for variable in model.variables}
       >>> group, = couple(model, names, {id(layer.kernel) for layer in model.layers}).groups
       >>> group.layers, group.size, sorted(group.weights)
       (('a',), 3, ['a/bias', 'a/kernel', 'b/kernel'])
@@ -111,7 +137,8 @@ class _Coupler:
                                f"hangs on them. Received: {name!r}, where nothing is:{reasons}")
         pruned = {layer for group in found for layer in group.layers}
         return Coupling(found, {layer: reason for layer, reason in dense.items()
-                                if layer not in pruned})
+                                if layer not in pruned},
+                        self._graph, self._labels, tuple(groups.values()))
 
     def _kept(self) -> dict[int, str]:
         # Units that stay, with the reason.
@@ -158,8 +185,7 @@ class _Coupler:
             for held in operation.holds if isinstance(operation, (Linear, Channelwise)) else ():
                 variable = self._kind.variable(layer, held.weight)
                 name = self._names.get(id(variable))
-                # Statistics are of no use without their channel, and are not trained.
-                if name is None or held.weight.startswith("moving_"):
+                if name is None:
                     continue
                 units = self._labels[held.tensor]
                 units = units if held.channels is None else units[held.channels]
@@ -187,4 +213,6 @@ def _role(operation: Operation, held: Held, rank: int) -> Role:
     if isinstance(operation, Linear) and held.tensor == operation.target and rank > 1 \
             and "bias" not in held.weight and "recurrent" not in held.weight:
         return "filter"
+    if held.weight.startswith("moving_"):
+        return "statistic"
     return "scale" if held.weight == "gamma" else "other"

@@ -59,6 +59,14 @@ class LayerKind(abc.ABC):
         """The calls that an output of a model depends on, each after those that it reads."""
 
     @abc.abstractmethod
+    def config(self, layer: Any) -> dict[str, Any]:
+        """The arguments that a layer was made with, without the shape of its input."""
+
+    @abc.abstractmethod
+    def assign(self, variable: Any, value: Array) -> None:
+        """Gives a variable a value, cast to its type."""
+
+    @abc.abstractmethod
     def known_as(self, layer: Any) -> str:
         """The name of a layer's class if it is Keras' own, "ops.Add" of an operation; else ""."""
 

@@ -13,8 +13,9 @@ Read in this order:
    runs a model of another precision (mixed_float16, float64) in float32.
 6. `engine`: a wrapped model as `search.network.Network`; `apply_ticket`: `lth.Ticket.apply`.
 7. `data_order`: what `lottery.order` makes of tf.data.
-8. `verification`: what `lth.verify` needs of a wrapped model; `model_run`: what `lth.profile` does.
+8. `verification`: what `lth.verify` needs of a wrapped model; `model_run`: what `lth.profile` does;
+   `graph`: what the package `graph` needs.
 
-This package imports `core`, `files`, `search` and `costs`; never `experiments`, nor the engine of
-another Keras.
+This package imports `core`, `files`, `graph`, `search` and `costs`; never `experiments`, nor the
+engine of another Keras.
 """

@@ -56,6 +56,14 @@ class TfKerasLayers(LayerKind):
         return [_described(node) for depth in depths for node in model._nodes_by_depth[depth]
                 if id(node) in needed]
 
+    def config(self, layer: Any) -> dict[str, Any]:
+        config = dict(layer.get_config())
+        config.pop("batch_input_shape", None)
+        return config
+
+    def assign(self, variable: Any, value: Array) -> None:
+        variable.assign(value.astype(variable.dtype.as_numpy_dtype))
+
     def known_as(self, layer: Any) -> str:
         kind, name = type(layer), type(layer).__name__
         if kind is TFOpLambda:

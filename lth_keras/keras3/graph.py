@@ -38,6 +38,12 @@ class Keras3Layers(LayerKind):
         return [_described(node) for depth in sorted(by_depth, reverse=True)
                 for node in by_depth[depth]]
 
+    def config(self, layer: Any) -> dict[str, Any]:
+        return dict(layer.get_config())
+
+    def assign(self, variable: Any, value: Array) -> None:
+        variable.assign(value.astype(np.dtype(variable.dtype)))
+
     def known_as(self, layer: Any) -> str:
         kind, name = type(layer), type(layer).__name__
         if getattr(keras.layers, name, None) is kind:

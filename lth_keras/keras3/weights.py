@@ -1,16 +1,17 @@
 """The weights of Keras 3 models by name, and which of them can be pruned."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
-from lth_keras.graph.coupling import couple
+from lth_keras.graph.coupling import couple, Coupling
 from lth_keras.search.layer_selection import Selection, units
 from lth_keras.search.layer_tree import LayerTree
 
@@ -103,11 +104,27 @@ def in_structure(model: Any, include: Any, exclude: Any, structure: Structure
     kernels = prunable_weights(model, include, exclude)
     if not structure.coupled:
         return kernels, dict.fromkeys(kernels, structure)
-    variables = named_weights(model)
-    found = couple(model, {id(variable): name for name, variable in variables.items()},
-                   {id(variables[name]) for name in kernels})
+    found = _coupling(model, kernels)
     chosen = described(model, found.weights)
     return chosen, dict.fromkeys(chosen, Filters.of(found.groups))
+
+
+def with_units(model: Any, counts: Sequence[int]) -> Any:
+    """A model that keeps only the first units of each group of filters.
+
+    Args:
+      model: a built Sequential or functional model.
+      counts: how many units each group keeps, in the order of the groups.
+    """
+    found = _coupling(model, prunable_weights(model))
+    return found.smaller(model, [np.arange(group.size) < count for group, count in zip(
+        found.groups, counts, strict=True)])
+
+
+def _coupling(model: Any, kernels: Collection[str]) -> Coupling:
+    variables = named_weights(model)
+    return couple(model, {id(variable): name for name, variable in variables.items()},
+                  {id(variables[name]) for name in kernels})
 
 
 def described(model: Any, names: Collection[str]) -> dict[str, Prunable]:

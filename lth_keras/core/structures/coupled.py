@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from lth_keras.core.structures.structure import Array
 
-Role = Literal["filter", "scale", "other"]
+Role = Literal["filter", "scale", "statistic", "other"]
 Arrays = Mapping[str, Array]
 
 
@@ -28,7 +28,8 @@ class Member:
       axis: the axis, >= 0.
       units: for each index of the axis the unit it is of, or -1 if it is of none in this group.
       role: "filter" of a kernel that makes the units; "scale" of the scale of a normalisation
-        (gamma); "other" of all that follows: biases, shifts, the kernels that read the units.
+        (gamma); "statistic" of its moving mean and variance, which have no mask; "other" of all
+        else that hangs on them: biases, shifts, the kernels that read the units.
     """
 
     weight: str
@@ -64,8 +65,8 @@ class UnitGroup:
 
     @property
     def weights(self) -> set[str]:
-        """The names of the weights that it has numbers in."""
-        return {member.weight for member in self.members}
+        """The names of the weights that are masked with its units; statistics are not."""
+        return {member.weight for member in self.members if member.role != "statistic"}
 
     @property
     def filters(self) -> list[Member]:
@@ -98,6 +99,8 @@ class UnitGroup:
         found = dict(masks)
         keep = np.append(np.asarray(units) != 0, True)  # The last for indices of no unit: -1.
         for member in self.members:
+            if member.role == "statistic":
+                continue
             mask = found[member.weight]
             shape = [1] * mask.ndim
             shape[member.axis] = -1
@@ -128,3 +131,64 @@ def spread_units(groups: Sequence[UnitGroup], units: Sequence[Array],
     for group, kept in zip(groups, units, strict=True):
         found = group.spread(kept, found)
     return found
+
+
+def shrunk(groups: Sequence[UnitGroup], units: Sequence[Array], arrays: Arrays) -> dict[str, Array]:
+    """The weights of the network without its pruned units.
+
+    Args:
+      groups: the groups of the network.
+      units: of each group, a 0/1 array that says which units are kept.
+      arrays: weight name -> array, for all weights of the network.
+
+    Returns:
+      Weight name -> the same or a smaller array.
+
+    Example:
+      >>> group = UnitGroup(("fc",), 2, (Member("w", 1, np.array([0, 1]), "filter"),))
+      >>> small = shrunk([group], [np.array([0, 1])], {"w": np.array([[1, 2], [3, 4]])})
+      >>> small["w"].tolist()
+      [[2], [4]]
+      >>> grown([group], [np.array([0, 1])], small, {"w": np.ones((2, 2))})["w"].tolist()
+      [[0.0, 2.0], [0.0, 4.0]]
+    """
+    kept = _kept_indices(groups, units, arrays)
+    return {name: array[kept[name]] if name in kept else array for name, array in arrays.items()}
+
+
+def grown(groups: Sequence[UnitGroup], units: Sequence[Array], small: Arrays,
+          whole: Arrays) -> dict[str, Array]:
+    """The weights of the whole network, from those of the one without its pruned units.
+
+    Args:
+      groups: the groups of the network.
+      units: of each group, which units are kept.
+      small: what `shrunk` gave, trained perhaps.
+      whole: weight name -> array of the whole network; pruned units keep the statistics that these
+        have, and zeros otherwise.
+
+    Returns:
+      Weight name -> array of the shape in `whole`.
+    """
+    kept = _kept_indices(groups, units, whole)
+    statistics = {member.weight for group in groups for member in group.members
+                  if member.role == "statistic"}
+    found = dict(small)
+    for name, places in kept.items():
+        start = whole[name] if name in statistics else np.zeros_like(whole[name])
+        found[name] = np.array(start)
+        found[name][places] = small[name]
+    return found
+
+
+def _kept_indices(groups: Sequence[UnitGroup], units: Sequence[Array],
+                  arrays: Arrays) -> dict[str, tuple[Array, ...]]:
+    # Weight name -> the indices of each axis that stay, for `array[...]`.
+    flags: dict[str, list[Array]] = {}
+    for group, kept in zip(groups, units, strict=True):
+        keep = np.append(np.asarray(kept) != 0, True)
+        for member in group.members:
+            axes = flags.setdefault(member.weight, [
+                np.ones(length, bool) for length in arrays[member.weight].shape])
+            axes[member.axis] = axes[member.axis] & keep[member.units]
+    return {name: np.ix_(*axes) for name, axes in flags.items()}

@@ -6,9 +6,9 @@ has no effect: both can be removed without changing the predictions.
 Read in this order:
 
 1. `channels`: finds which channels are constant, needed or not needed, on arrays only.
-2. `rebuild`: makes the smaller layers and the model, which gathers features where a layer reads
-   only a part of its input.
+2. `layer_parts`: makes the smaller layers, which gather features where one reads only a part of
+   its input.
 3. `compact`: all of it, with sentences that say what could not be removed and why.
 
-What each kind of layer does to channels is read by `graph`.
+What each kind of layer does to channels is read by `graph`, which builds the model too.
 """

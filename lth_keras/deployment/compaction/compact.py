@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.deployment.compaction import channels, rebuild
+from lth_keras.deployment.compaction import channels, layer_parts
 from lth_keras.deployment.compaction.channels import Analysis
-from lth_keras.deployment.compaction.rebuild import Part
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
-from lth_keras.graph import model_graph
+from lth_keras.graph import model_graph, rebuild
 from lth_keras.graph.model_graph import Graph
 from lth_keras.graph.operations import Channelwise, Flags, Linear
+from lth_keras.graph.rebuild import Part
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,9 +106,10 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     found = channels.analyse(read.widths, read.operations)
     # A shared layer has several nodes in the graph, but is rebuilt once.
     done: dict[int, Part] = {}
+    taken = {layer.name for layer in bare.layers} if take_inputs else None
     for node, operations in zip(read.nodes, read.calls, strict=True):
         if id(node.layer) not in done:
-            done[id(node.layer)] = rebuild.part(node.layer, operations, found, take_inputs)
+            done[id(node.layer)] = layer_parts.part(node.layer, operations, found, taken)
     parts = [done[id(node.layer)] for node in read.nodes]
     small = rebuild.rebuilt(bare, read, parts)
     removed, inputs = _sizes(read, found, parts)
@@ -149,8 +150,10 @@ def _sizes(read: Graph, found: Analysis, parts: list[Part]) -> tuple[dict[str, t
                 if not kept.all() and name not in ("BatchNormalization", "PReLU") \
                         and node.layer.name not in removed:
                     removed[node.layer.name] = (len(kept), int(kept.sum()))
-            if isinstance(operation, Linear) and part.positions is not None:
-                inputs[node.layer.name] = (read.widths[operation.source], len(part.positions))
+            if isinstance(operation, Linear) and part.before is not None:
+                places = layer_parts.positions(operation, found)
+                assert places is not None
+                inputs[node.layer.name] = (read.widths[operation.source], len(places))
     return removed, inputs
 
 
@@ -171,7 +174,7 @@ def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
 def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part) -> list[str]:
     # `constants` holds NaN for channels whose value depends on the input.
     live, there = found.live[operation.target], found.kept[operation.source]
-    needed = ~rebuild.unread(operation, found)
+    needed = ~layer_parts.unread(operation, found)
     still = _number(live & ~np.isnan(found.constants[operation.target]), "constant unit")
     border = _number(needed & ~np.isnan(found.constants[operation.source]), "constant channel")
     idle = _number(there & ~needed, "input")
@@ -183,7 +186,7 @@ def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part)
         reasons.append(f"keeps {still}, since the next layer cannot add it to a bias")
     if border:
         reasons.append(f"keeps {border} of its input, since zero padding makes its border differ")
-    if idle and part.positions is None:
+    if idle and part.before is None:
         reasons.append(f"keeps {idle} without connection of {there.sum()}, which only gathering "
                        "the others would remove")
     return reasons

@@ -176,12 +176,6 @@ class Keras3(Keras3Layers, ModelKind):
     def gather_layer(self, positions: list[int], name: str, like: Any) -> Any:
         return None
 
-    def config(self, layer: Any) -> dict[str, Any]:
-        return dict(layer.get_config())
-
-    def assign(self, variable: Any, value: Array) -> None:
-        variable.assign(value.astype(np.dtype(variable.dtype)))
-
 
 def own_modules(model: Any) -> list[str]:
     """The modules of the classes in a model that are not Keras' own, but for the script itself."""

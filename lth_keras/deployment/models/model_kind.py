@@ -177,13 +177,6 @@ class ModelKind(LayerKind):
     def gather_layer(self, positions: list[int], name: str, like: Any) -> Any:
         """A layer that does what `gather` does; None if this Keras has none that it can load."""
 
-    @abc.abstractmethod
-    def config(self, layer: Any) -> dict[str, Any]:
-        """The arguments that a layer was made with, without the shape of its input."""
-
-    @abc.abstractmethod
-    def assign(self, variable: Any, value: Array) -> None:
-        """Gives a variable a value, cast to its type."""
 
 
 @contextlib.contextmanager

@@ -124,14 +124,6 @@ class TfKeras(TfKerasLayers, ModelKind):
     def gather_layer(self, positions: list[int], name: str, like: Any) -> Any:
         return GatherFeatures(positions, name=name, dtype=like._dtype_policy)
 
-    def config(self, layer: Any) -> dict[str, Any]:
-        config = dict(layer.get_config())
-        config.pop("batch_input_shape", None)
-        return config
-
-    def assign(self, variable: Any, value: Array) -> None:
-        variable.assign(value.astype(variable.dtype.as_numpy_dtype))
-
 
 def _named(nested: Any, of_layers: "list[str] | None", numbered: Any) -> Any:
     # Keras goes by the names of layers, but in a dict and in a deeper structure.

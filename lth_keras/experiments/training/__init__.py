@@ -13,7 +13,8 @@ Read in this order:
 4. `speed`: how fast a process trains.
 5. `network_trainer`: what a round needs of an engine: `experiments.training_keras2`,
    `experiments.training_keras3`.
-6. `round_runner`: one round, from ticket to ticket.
+6. `smaller_trainer`: trains networks without their pruned filters.
+7. `round_runner`: one round, from ticket to ticket.
 
 This package imports `core`, `files`, `search`, and of `experiments` only `config` and `results`.
 """

@@ -37,13 +37,15 @@ class KerasPackage:
     settings: Callable[[str], contextlib.AbstractContextManager[None]]
     to_numpy: Callable[[Any], Array]
 
-    def build(self, config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
+    def build(self, config: Config, input_shape: tuple[int, ...], classes: int,
+              change: Callable[[Any], Any] = lambda model: model) -> Any:
         """Builds the network of a configuration, without compiling it.
 
         Args:
           config: the settings network, dropout, initializer and dtype_policy are used.
           input_shape: the shape of one example.
           classes: the number of classes, >= 2.
+          change: makes the model that is returned from the one that is built.
 
         Returns:
           A functional or Sequential model that outputs one float32 logit for each class.  Its
@@ -71,7 +73,8 @@ class KerasPackage:
                 "the package that an argument `keras` gives, or set engine to the other.")
         if config.initializer != OWN:
             self._set_initializer(model, config.initializer)
-        return model
+        with self.settings(config.dtype_policy):
+            return change(model)
 
     def _set_initializer(self, model: Any, name: str) -> None:
         # `initial_weights` reads the layers' initializers.

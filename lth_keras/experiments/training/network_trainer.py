@@ -51,3 +51,10 @@ class NetworkTrainer(Protocol):
           masks: weight name -> 0/1 array.
           indices: the training examples over which it is the mean; they are not augmented.
         """
+
+    def smaller(self, counts: Sequence[int]) -> "NetworkTrainer":
+        """Makes a trainer of the same network with fewer units, which trains it without masks.
+
+        Args:
+          counts: how many units each group of its structure keeps, >= 1.
+        """

@@ -33,6 +33,7 @@ from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.results.record import DENSITY
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.smaller_trainer import SmallerTrainer
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.files.ticket import Ticket
 
@@ -61,6 +62,8 @@ class RoundRunner:
         self.trainer = make_trainer()
         # That of all weights; where filters are pruned, it has the groups of the network.
         self._structure = next(iter(self.trainer.structures.values()))
+        if self._structure.coupled:
+            self.trainer = SmallerTrainer(self.trainer)
         self._rule = _pruning_rule(config, self.trainer)
 
     def measure(self) -> Speed:

@@ -27,6 +27,7 @@ from lth_keras.keras2.engine import structures_of
 from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.weight_names import masked
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
+from lth_keras.keras2.masking.wrap_weights import with_units
 
 
 class WrappedNetworkTrainer(NetworkTrainer):
@@ -37,21 +38,28 @@ class WrappedNetworkTrainer(NetworkTrainer):
       data: the data set that the settings name.
       distribution: a tf.distribute.Strategy to train under. Defaults to the current one.
       resident_mib: data larger than this many MiB are streamed to the device.
+      counts: how many units each group of filters keeps, of a smaller network that has no masks;
+        None for the whole network.
     """
 
     together = 1
 
     def __init__(self, config: Config, data: Data,
                  distribution: "tf.distribute.Strategy | None" = None,
-                 resident_mib: int = data_feed.RESIDENT_MIB):
-        self._data = data
+                 resident_mib: int = data_feed.RESIDENT_MIB,
+                 counts: "Sequence[int] | None" = None):
+        self._data, self._made_with = data, (config, data, distribution, resident_mib)
         self.provenance: Mapping[str, Any] = {"versions": provenance.versions()}
         with (distribution or tf.distribute.get_strategy()).scope():
             # Only the masks of filters depend on the structure; others are pruned by the runner.
             structure = parse(config.structure)
-            self.model = prune_low_magnitude(
-                models.build(config, data.input_shape, data.classes),
-                structure=str(structure) if structure.coupled else None)
+            if counts is None:
+                self.model = prune_low_magnitude(
+                    models.build(config, data.input_shape, data.classes),
+                    structure=str(structure) if structure.coupled else None)
+            else:
+                self.model = models.build(config, data.input_shape, data.classes,
+                                          lambda model: with_units(model, counts))
             models.compile_model(self.model, config)
         found = masked(self.model)
         self.prunable: Mapping[str, Prunable] = {
@@ -59,9 +67,12 @@ class WrappedNetworkTrainer(NetworkTrainer):
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(item.weight.shape) for name, item in found.items()}
         self.structures: Mapping[str, Structure] = structures_of(
-            self.model, found) if structure.coupled else dict.fromkeys(found, structure)
-        self._gradient = LossGradient(self.model)
+            self.model, found) if structure.coupled and found else dict.fromkeys(found, structure)
+        self._gradient = LossGradient(self.model) if found else None
         self._trainer = Trainer(self.model, data, config.augmentation, resident_mib)
+
+    def smaller(self, counts: Sequence[int]) -> "WrappedNetworkTrainer":
+        return WrappedNetworkTrainer(*self._made_with, counts)
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return models.initial_weights(self.model, rng)
@@ -74,6 +85,7 @@ class WrappedNetworkTrainer(NetworkTrainer):
         return self._trainer.measure(spec)
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        assert self._gradient is not None
         rewinding.assign(self.model, weights, masks)
         portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
         return self._gradient.mean((self._data.x_train[chosen], self._data.y_train[chosen])

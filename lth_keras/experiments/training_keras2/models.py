@@ -1,7 +1,7 @@
 """Builds and compiles the network of a configuration with tf_keras; draws its initial weights."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from lth_keras.experiments.training_keras2 import optimizers
 from lth_keras.keras2.masking.weight_names import slots
 
 
-def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
+def build(config: Config, input_shape: tuple[int, ...], classes: int,
+          change: Callable[[Any], Any] = lambda model: model) -> Any:
     """Builds the network of a configuration, without compiling it; see `KerasPackage.build`.
 
     Example:
@@ -23,7 +24,7 @@ def build(config: Config, input_shape: tuple[int, ...], classes: int) -> Any:
       >>> [layer.name for layer in model.layers if layer.weights]
       ['fc1', 'fc2', 'fc3']
     """
-    return TF_KERAS.build(config, input_shape, classes)
+    return TF_KERAS.build(config, input_shape, classes, change)
 
 
 @contextlib.contextmanager

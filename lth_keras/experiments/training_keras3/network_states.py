@@ -54,6 +54,7 @@ class ModelLayout:
     Args:
       model: a compiled model that is not trained yet.
       structure: the structure that its weights are pruned in.
+      has_masks: whether any weights are pruned.
 
     Attributes:
       prunable: weight name -> the weight's name and layer.
@@ -70,10 +71,11 @@ class ModelLayout:
       [[1.0], [0.0]]
     """
 
-    def __init__(self, model: Any, structure: Structure = NONE):
+    def __init__(self, model: Any, structure: Structure = NONE, has_masks: bool = True):
         self.prunable: Mapping[str, Prunable]
         self.structures: Mapping[str, Structure]
-        self.prunable, self.structures = in_structure(model, (), (), structure)
+        self.prunable, self.structures = in_structure(model, (), (), structure) \
+            if has_masks else ({}, {})
         masks = ModelMasks(model, self.prunable)
         optimizer_state.build(model)
         self._variables = NetworkState(

@@ -34,6 +34,7 @@ from lth_keras.experiments.training_keras3.models import KERAS
 from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
 from lth_keras.files import provenance
 from lth_keras.keras3.engine import PlainNetwork
+from lth_keras.keras3.weights import with_units
 
 
 class PlainNetworkTrainer(NetworkTrainer):
@@ -44,6 +45,8 @@ class PlainNetworkTrainer(NetworkTrainer):
       data: the data set that the settings name.
       resident_mib: the largest size of a data set that is moved to a device whole, in MiB.
       together: how many networks to train at the same time, >= 1; None to let the device decide.
+      counts: how many units each group of filters keeps, of a smaller network that has no masks;
+        None for the whole network.
 
     Attributes:
       model: the model whose steps are compiled; its own weights are not those that are trained.
@@ -54,7 +57,7 @@ class PlainNetworkTrainer(NetworkTrainer):
     """
 
     def __init__(self, config: Config, data: Data, resident_mib: int,
-                 together: int | None = None):
+                 together: int | None = None, counts: Sequence[int] | None = None):
         if config.augmentation != "none" and data.x_train.ndim not in (3, 4):
             raise LotteryError(f"augmentation={config.augmentation} needs images of shape (height, "
                                "width) or (height, width, channels). Received: examples of shape "
@@ -66,8 +69,9 @@ class PlainNetworkTrainer(NetworkTrainer):
                                f"{resident_mib:,}. Raise resident_mib (--resident_mib), or use "
                                "engine=tf_keras, which streams data.")
         self._data = data
-        self.model = compiled_model(config, data)
-        self._layout = ModelLayout(self.model, parse(config.structure))
+        self._made_with = config, data, resident_mib
+        self.model = compiled_model(config, data, counts)
+        self._layout = ModelLayout(self.model, parse(config.structure), has_masks=counts is None)
         self.prunable: Mapping[str, Prunable] = self._layout.prunable
         self.shapes: Mapping[str, tuple[int, ...]] = self._layout.shapes
         self.structures: Mapping[str, Structure] = self._layout.structures
@@ -76,6 +80,9 @@ class PlainNetworkTrainer(NetworkTrainer):
         self.provenance: Mapping[str, Any] = {
             "versions": provenance.versions(provenance.KERAS[config.keras_backend]),
             **self.program.provenance}
+
+    def smaller(self, counts: Sequence[int]) -> "PlainNetworkTrainer":
+        return PlainNetworkTrainer(*self._made_with, self.together, counts)
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return KERAS.initial_weights(self.model, rng)
@@ -200,9 +207,16 @@ class _Places:
         self._on_interval(self._group[place], steps)
 
 
-def compiled_model(config: Config, data: Data) -> Any:
-    """Builds and compiles a configuration's network, with all the variables of its training."""
-    model = KERAS.build(config, data.input_shape, data.classes)
+def compiled_model(config: Config, data: Data, counts: Sequence[int] | None = None) -> Any:
+    """Builds and compiles a configuration's network, with all the variables of its training.
+
+    Args:
+      config: the settings.
+      data: the data set.
+      counts: how many units each group of filters keeps; None for all.
+    """
+    model = KERAS.build(config, data.input_shape, data.classes,
+                        lambda whole: whole if counts is None else with_units(whole, counts))
     KERAS.compile(model, optimizers.build_optimizer(config))
     # Keras makes the variables of metrics with the first batch.
     model.test_on_batch(scaled(data.x_test[:1]), data.y_test[:1])

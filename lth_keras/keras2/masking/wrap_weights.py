@@ -1,6 +1,6 @@
 """Wraps the layers of a model that use the weights to prune, each in a `MaskedLayer`."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
-from lth_keras.graph.coupling import couple
+from lth_keras.graph.coupling import couple, Coupling
 from lth_keras.keras2.masking.masked_layer import MaskedLayer, MaskedLoss
 from lth_keras.keras2.masking.replace_layers import replace_layers
 from lth_keras.keras2.masking.subclass_checks import check_outputs, check_subclassed, outputs
@@ -100,9 +100,27 @@ def filters_of(model: Any, kernels: Collection[int]) -> dict[int, Structure]:
       LotteryError: if no filters of the model can be pruned.
     """
     variables = named_weights(model)
-    found = couple(model, {id(variable): name for name, variable in variables.items()}, kernels)
+    found = _coupling(model, kernels)
     makers = {member.weight for group in found.groups for member in group.filters}
     return {id(variables[name]): Filters() if name in makers else NONE for name in found.weights}
+
+
+def with_units(model: Any, counts: Sequence[int]) -> Any:
+    """A model without masks that keeps only the first units of each group of filters.
+
+    Args:
+      model: a built Sequential or functional model.
+      counts: how many units each group keeps, in the order of the groups.
+    """
+    selection = layer_selection.Selection(TREE, (), ())
+    found = _coupling(model, selection.weights(model))
+    return found.smaller(model, [np.arange(group.size) < count for group, count in zip(
+        found.groups, counts, strict=True)])
+
+
+def _coupling(model: Any, kernels: Collection[int]) -> Coupling:
+    return couple(model, {id(variable): name for name, variable in named_weights(model).items()},
+                  kernels)
 
 
 def unwrap(model: Any, which: Collection[int]) -> Any:

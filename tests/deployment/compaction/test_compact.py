@@ -121,7 +121,9 @@ def check(model, take_inputs=False, within=1e-10):
         names = [name for name in names if name in known]
     else:
         assert type(done.model) is type(model)
-    assert names == [layer.name for layer in model.layers]
+    # Models within the model are taken apart.
+    assert names == [layer.name for each in model.layers for layer in getattr(
+        each, "layers", [each]) if layer is each or layer.weights]
     assert done.weights == (model.count_params(), done.model.count_params())
     again = lth.compact(done.model, take_inputs)
     assert not again.removed and not again.inputs, "all of it at once"

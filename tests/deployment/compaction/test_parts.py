@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 
-from lth_keras.deployment.compaction import channels, rebuild
+from lth_keras.deployment.compaction import channels, layer_parts
 from lth_keras.graph import model_graph, registry
 from lth_keras.graph.call import Call
 from lth_keras.graph.operations import Channelwise, Linear, Opaque
@@ -34,10 +34,10 @@ def test_the_layers_built_again_have_the_channels_that_are_kept():
     graph = model_graph.read(built)
     found = channels.analyse(graph.widths, graph.operations)
     assert [kept.tolist() for kept in found.kept] == [[True] * 2, [True, False, False], [True]]
-    parts = [rebuild.part(node.layer, operations, found, gather_inputs=False)
+    parts = [layer_parts.part(node.layer, operations, found)
              for node, operations in zip(graph.nodes, graph.calls, strict=True)]
     assert parts[0].layer is graph.nodes[0].layer and not parts[0].weights
-    assert parts[1].layer.units == 1 and parts[1].positions is None
+    assert parts[1].layer.units == 1 and parts[1].before is None
     np.testing.assert_array_equal(parts[1].weights["kernel"], [[1], [1]])
     np.testing.assert_array_equal(parts[2].weights["kernel"], [[3]])
     np.testing.assert_array_equal(parts[2].weights["bias"], [8])  # 4 * relu(2).

@@ -223,7 +223,7 @@ def test_rounds_that_leave_no_block_are_an_error_before_training():
 @pytest.mark.parametrize(("settings", "said"), [
     ({"structure": "2:4", "rounds": 16}, "rounds must be 1 or 2. Received: rounds=16"),
     ({"structure": "2:4", "rounds": 1, "scope": "global"}, "scope must be layer"),
-    ({"structure": "4x4"}, "structure must be none; M:N, such as 2:4, .*; or block_HxW"),
+    ({"structure": "4x4"}, "structure must be none; M:N, such as 2:4, .*; or filters"),
     ({"structure": 24}, "Received: 24"),
     ({"structure": "block_1x4", "branches": "random_mask_global,magnitude_at_init"},
      "branches must have masks of structure=block_1x4.*Received: random_mask_global, "
