@@ -36,16 +36,17 @@ from lth_keras.errors import LotteryError
 
 Score = Callable[..., Array]
 
+_PROVIDED = ("provided by lth run, over its training examples, and by Search and "
+             "LotteryTicketCallback with scoring_data=(x, y)")
 # What a criterion can need -> what it is, and who provides it. Each is an array of the weight's
 # shape, if it does not say otherwise.
 NEEDS: dict[str, str] = {
     "mask": "the weight's mask in the round that ends, uint8; provided by all searches",
-    "gradient": "the loss's mean gradient at the trained weights; provided by lth run, over its "
-                "training examples, and by Search and LotteryTicketCallback with "
-                "scoring_data=(x, y)",
-    "initial_gradient": "the same gradient at theta_k with the round's masks; provided by the same",
-    "activation": "of a kernel that makes filters, the mean of what each gives to the next layers, "
-                  "without its sign, shape (filters,); provided by the same",
+    "gradient": f"the loss's mean gradient at the trained weights; {_PROVIDED}",
+    "initial_gradient": "the loss's mean gradient at theta_k with the round's masks; "
+                        f"{_PROVIDED}",
+    "activation": "the mean |a| of what each filter of a kernel gives to the next layers, shape "
+                  f"(filters,), only where filters are pruned; {_PROVIDED}",
 }
 
 

@@ -1,17 +1,28 @@
 """Fractions: the share of the remaining weights that a round prunes.
 
-A fraction is one number for all weights, or a mapping whose keys are layer names, "output" (the
-layers that make the model's outputs), layer types and "default"; the first of these that a layer
-has an entry for counts.
+A fraction is one of
+
+- one number for all weights;
+- a mapping whose keys are layer names, shell patterns of them such as "stage1_*", "output" (the
+  layers that make the model's outputs), layer types and "default"; the first of these that a layer
+  has an entry for counts;
+- where filters are pruned, a list of numbers, one for each stage: consecutive groups of filters,
+  in the order of the model, that are equally many, as in 16, 32 and 64 filters of a ResNet (Liu et
+  al., ICLR 2019, arXiv:1810.05270, section 6, give fractions like this).
 """
 
 import dataclasses
+import fnmatch
 import fractions
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+from lth_keras.core.structures.coupled import UnitGroup
 from lth_keras.errors import LotteryError
 
-Fraction = float | Mapping[str, float]
+_WILD = "*?["  # What makes a key a pattern.
+Fraction = float | Mapping[str, float] | Sequence[float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +46,8 @@ class Prunable:
     output: bool = False
 
 
-def check(fraction: Fraction) -> Fraction:
-    """Checks a fraction, and returns it as a float or a plain dict of floats.
+def check(fraction: Any) -> Any:
+    """Checks a fraction, and returns it as a float, a plain dict or a tuple of floats.
 
     Raises:
       LotteryError: if a number is outside [0, 1), or the mapping is empty.
@@ -44,13 +55,29 @@ def check(fraction: Fraction) -> Fraction:
     Example:
       >>> check({"default": 0.2, "output": 0.1})
       {'default': 0.2, 'output': 0.1}
+      >>> check([0.6, 0.3, 0.1])
+      (0.6, 0.3, 0.1)
     """
     if isinstance(fraction, Mapping):
         if not fraction:
             raise LotteryError('fraction must have at least one entry, such as {"default": 0.2}. '
                                "Received: an empty mapping.")
         return {str(key): _number(value, f"fraction[{key!r}]") for key, value in fraction.items()}
+    if isinstance(fraction, (list, tuple)) and fraction:
+        return tuple(_number(value, f"fraction[{place}]") for place, value in enumerate(fraction))
     return _number(fraction, "fraction")
+
+
+def plain(fraction: Fraction) -> "float | dict[str, float] | list[float]":
+    """Returns a checked fraction as JSON has it.
+
+    Example:
+      >>> plain((0.6, 0.3)), plain({"default": 0.2})
+      ([0.6, 0.3], {'default': 0.2})
+    """
+    if isinstance(fraction, Mapping):
+        return dict(fraction)
+    return list(fraction) if isinstance(fraction, Sequence) else fraction
 
 
 def _number(value: object, name: str) -> float:
@@ -65,50 +92,117 @@ def _number(value: object, name: str) -> float:
     return number
 
 
-def resolve(fraction: Fraction, weights: Iterable[Prunable]) -> dict[str, float]:
+def resolve(fraction: Fraction, weights: Iterable[Prunable],
+            dense: Iterable[Prunable] = ()) -> dict[str, float]:
     """Returns the fraction of each weight.
 
     Args:
-      fraction: a number in [0, 1), or a mapping as described above.
+      fraction: a number in [0, 1), or a mapping as described above; for a list see `by_stage`.
       weights: the prunable weights.
+      dense: weights that are not pruned, whatever is asked: entries of 0 may be theirs, and
+        "output".
 
     Returns:
       Weight name -> fraction.
 
     Raises:
-      LotteryError: if a weight matches no entry, or an entry matches no weight.
+      LotteryError: if a weight matches no entry or two patterns, an entry matches no weight, or a
+        list is given.
 
     Example:
       >>> weights = [Prunable("a/kernel", "a", "Dense"), Prunable("b/kernel", "b", "Dense", True)]
       >>> resolve({"Dense": 0.2, "output": 0.1}, weights)
       {'a/kernel': 0.2, 'b/kernel': 0.1}
+      >>> resolve({"[a-c]": 0.3}, weights)
+      {'a/kernel': 0.3, 'b/kernel': 0.3}
     """
-    weights = list(weights)
-    fraction = check(fraction)
-    if not isinstance(fraction, Mapping):
-        return {weight.name: fraction for weight in weights}
+    weights, shares = list(weights), check(fraction)
+    if isinstance(shares, tuple):
+        raise LotteryError("fraction as a list has a number for each stage of filters, so it needs "
+                           f"structure=\"filters\". Received: {list(shares)}. For other "
+                           "structures give one number, or a mapping by layer.")
+    if not isinstance(shares, Mapping):
+        return {weight.name: shares for weight in weights}
     resolved, used = {}, {"default"}
     for weight in weights:
-        keys = [weight.layer, *(["output"] if weight.output else []), weight.layer_type, "default"]
-        found = [key for key in keys if key in fraction]
+        found = _entries(shares, weight)
+        _check_one_pattern(shares, weight, found)
         if not found:
             raise LotteryError(
-                "fraction must cover every prunable weight, by layer name, type, \"output\" or "
-                f"\"default\". Received: {dict(fraction)}, which leaves out {weight.name!r} "
-                f"(a {weight.layer_type}).")
-        resolved[weight.name] = fraction[found[0]]
+                "fraction must cover every prunable weight, by layer name or a pattern of it, "
+                f"type, \"output\" or \"default\". Received: {dict(shares)}, which leaves out "
+                f"{weight.name!r} (a {weight.layer_type}).")
+        resolved[weight.name] = shares[found[0]]
         used.update(found)
+    used |= {key for weight in dense for key in _entries(shares, weight)
+             if key == "output" or not shares[key]}
     # An entry that no layer has is a typing error, which would otherwise prune too much or little.
-    unused = sorted(set(fraction) - used)
+    unused = sorted(set(shares) - used)
     if unused:
         layers = sorted({weight.layer for weight in weights})
         types = sorted({weight.layer_type for weight in weights})
         hint = (" \"output\" works for Sequential and functional models only; for a subclassed "
                 "one, name the layer.") if "output" in unused else ""
         raise LotteryError("Every entry of fraction must match a prunable layer. Received: "
-                           f"{dict(fraction)}, where no layer is matched by {unused}. "
+                           f"{dict(shares)}, where no layer is matched by {unused}. "
                            f"Layers: {layers}; types: {types}.{hint}")
     return resolved
+
+
+def _entries(fraction: Mapping[str, float], weight: Prunable) -> list[str]:
+    # The keys that a weight matches, the one that counts first.
+    patterns = [key for key in fraction if {*key} & {*_WILD} and key != weight.layer
+                and fnmatch.fnmatchcase(weight.layer, key)]
+    keys = [weight.layer, *patterns, *(["output"] if weight.output else []), weight.layer_type,
+            "default"]
+    return [key for key in keys if key in fraction]
+
+
+def _check_one_pattern(fraction: Mapping[str, float], weight: Prunable, found: list[str]) -> None:
+    patterns = [key for key in found if {*key} & {*_WILD}]
+    if len(patterns) > 1 and weight.layer not in fraction:
+        raise LotteryError("A layer may match one pattern of fraction only. Received: "
+                           f"{', '.join(map(repr, patterns))}, which all match {weight.layer!r}. "
+                           "Name the layer itself, or make the patterns narrower.")
+
+
+def by_stage(fraction: Sequence[float], groups: Sequence[UnitGroup]) -> dict[str, float]:
+    """Returns the fraction of each kernel that makes filters, by stages.
+
+    Args:
+      fraction: a number in [0, 1) for each stage.
+      groups: the groups of filters, in the order of the model.
+
+    Returns:
+      Weight name -> fraction.
+
+    Raises:
+      LotteryError: if there are more or fewer stages; the message lists them.
+
+    Example:
+      >>> import numpy as np
+      >>> from lth_keras.core.structures.coupled import Member
+      >>> groups = [UnitGroup((name,), size, (Member(name, 1, np.arange(size), "filter"),))
+      ...           for name, size in (("a", 16), ("b", 16), ("c", 32))]
+      >>> by_stage([0.6, 0.3], groups)
+      {'a': 0.6, 'b': 0.6, 'c': 0.3}
+    """
+    stages = [(size, list(alike)) for size, alike
+              in itertools.groupby(groups, lambda group: group.size)]
+    if len(fraction) != len(stages):
+        said = "; ".join(f"{size} filters: {_span(alike)}" for size, alike in stages)
+        raise LotteryError(
+            "fraction as a list must have a number for each stage: consecutive groups of filters "
+            f"that are equally many. Received: {len(fraction)} numbers, {list(fraction)}, for "
+            f"{len(stages) or 'no'} stages ({said or 'no filters are pruned'}). Give as many "
+            "numbers, or a mapping by layer.")
+    return {member.weight: share for share, (_, alike) in zip(fraction, stages, strict=True)
+            for group in alike for member in group.filters}
+
+
+def _span(groups: Sequence[UnitGroup]) -> str:
+    layers = [layer for group in groups for layer in group.layers]
+    return layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
 
 
 def count(fraction: float, remaining: int) -> int:

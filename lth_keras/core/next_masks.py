@@ -18,7 +18,7 @@ from lth_keras.core.fractions import Fraction, Prunable
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.pruning import prune, prune_units, Scope
 from lth_keras.core.structures.coupled import kept_units, spread_units, UnitGroup
-from lth_keras.core.structures.filters import Filters
+from lth_keras.core.structures.filters import groups_of
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import check_structures, Structure
 from lth_keras.errors import LotteryError
@@ -68,7 +68,8 @@ class PruningRule:
         Args:
           weights: the prunable weights.
           shapes: weight name -> shape.
-          fraction: a number in [0, 1), or a mapping by layer; see `core.fractions`.
+          fraction: a number in [0, 1), a mapping by layer, or a list by stage; see
+            `core.fractions`.
           criterion: a registered name or a function; see `core.criteria`.
           structures: weight name -> structure. Defaults to pruning single weights.
           scope: "layer" or "global".
@@ -83,10 +84,13 @@ class PruningRule:
         """
         # All checks are here, before training, where an error costs nothing.
         structures = structures or dict.fromkeys((weight.name for weight in weights), NONE)
-        groups = _groups(structures)
+        groups = groups_of(structures)
         makers = {member.weight for group in groups for member in group.filters}
-        resolved = fractions.resolve(fraction, [
-            weight for weight in weights if not groups or weight.name in makers])
+        fraction = fractions.check(fraction)
+        resolved = fractions.by_stage(fraction, groups) \
+            if isinstance(fraction, tuple) and groups else fractions.resolve(
+                fraction, [weight for weight in weights if not groups or weight.name in makers],
+                [weight for weight in weights if groups and weight.name not in makers])
         for group in groups:
             _fraction_of(group, resolved)
         check_structures({name: structures[name] for name in resolved}, shapes, resolved, scope,
@@ -99,7 +103,7 @@ class PruningRule:
     @property
     def groups(self) -> tuple[UnitGroup, ...]:
         """The groups of filters that are pruned; none if single weights or blocks are."""
-        return _groups(self.structures)
+        return groups_of(self.structures)
 
     def next_start(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
                    *, level: int = 0, survivors: "Arrays | None" = None,
@@ -148,12 +152,6 @@ class PruningRule:
         units = prune_units(scores, kept_units(groups, masks),
                             [_fraction_of(group, self.fractions) for group in groups], self.scope)
         return spread_units(groups, units, masks)
-
-
-def _groups(structures: Mapping[str, Structure]) -> tuple[UnitGroup, ...]:
-    # All weights of a network share one structure if its filters are pruned.
-    return next((structure.groups for structure in structures.values()
-                 if isinstance(structure, Filters)), ())
 
 
 def _fraction_of(group: UnitGroup, resolved: Mapping[str, float]) -> float:

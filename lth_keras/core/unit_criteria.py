@@ -108,7 +108,8 @@ def check(criterion: Criterion, structure: Structure) -> Criterion:
     """Checks that a criterion can score what a structure prunes, and returns it.
 
     Raises:
-      LotteryError: if it scores units alone, and single weights or blocks are pruned.
+      LotteryError: if it scores units alone, or needs what only they have, and single weights or
+        blocks are pruned.
 
     Example:
       >>> from lth_keras.core.structures.words import parse
@@ -123,6 +124,10 @@ def check(criterion: Criterion, structure: Structure) -> Criterion:
         raise LotteryError(f"criterion={criterion.name!r} scores whole filters, so it needs "
                            f"structure=\"filters\". Received: structure={str(structure)!r}. To "
                            "prune single weights by their size, use criterion=\"magnitude\".")
+    if "activation" in criterion.needs and not structure.coupled:
+        raise LotteryError("activation is what whole filters give to the next layers, so a "
+                           "criterion that needs it needs structure=\"filters\". Received: "
+                           f"criterion={criterion.name!r} with structure={str(structure)!r}.")
     return criterion
 
 

@@ -17,6 +17,7 @@ Read in this order:
 8. `model_graph`: reads a model as a list of operations.
 9. `rebuild`: builds a model again with smaller layers.
 10. `coupling`: the groups of channels that can be pruned, each with all weights that hang on it.
+11. `unit_activations`: what filters give to the layers that read them, over given examples.
 
 This package imports `core` and `files`, and no Keras: the engines say what their Keras does.
 """

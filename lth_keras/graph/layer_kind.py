@@ -34,7 +34,7 @@ class LayerKind(abc.ABC):
 
     Attributes:
       keras: the package.
-      tree: its functions of nested structures, `flatten` and `map_structure`.
+      tree: its functions of nested structures, `flatten`, `map_structure`, `pack_sequence_as`.
       elementwise: its activations that work on each element separately.
     """
 
@@ -81,6 +81,10 @@ class LayerKind(abc.ABC):
     @abc.abstractmethod
     def tensor(self, values: Array) -> Any:
         """An array as a tensor of the backend, float64 where there is one."""
+
+    @abc.abstractmethod
+    def infer(self, model: Any, inputs: Any) -> list[Array]:
+        """The outputs of a model of a list of them, in inference mode; nothing of it changes."""
 
     def variable(self, layer: Any, weight: str) -> Any:
         """The floating-point variable that holds a weight of a layer; None if there is none.

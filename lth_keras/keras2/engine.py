@@ -9,11 +9,12 @@ import tf_keras as keras
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.core.structures.filters import Filters
+from lth_keras.core.structures.filters import Filters, groups_of
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 from lth_keras.graph.coupling import couple
+from lth_keras.graph.unit_activations import UnitActivations
 from lth_keras.keras2 import apply_ticket as tickets
 from lth_keras.keras2 import loss_gradient, optimizer_state, rewinding
 from lth_keras.keras2.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
@@ -214,6 +215,16 @@ class WrappedNetwork(Network):
         gradient = loss_gradient.LossGradient(self.model)
         gradient.mean(itertools.islice(batches, 1))  # An error here comes before hours of training.
         return lambda: gradient.mean(batches)
+
+    def activations(self, scoring_data: Any) -> Callable[[], Arrays]:
+        batches = loss_gradient.batches(scoring_data)
+        found = UnitActivations(self.model, {id(variable): name for name, variable in named_weights(
+            self.model).items()}, groups_of(self.structures))
+
+        def mean(data: Iterable[Any]) -> dict[str, Array]:
+            return found.mean(keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in data)
+        mean(itertools.islice(batches, 1))
+        return lambda: mean(batches)
 
     # One `fit`.
 

@@ -82,6 +82,13 @@ class TfKerasLayers(LayerKind):
     def tensor(self, values: Array) -> Any:
         return tf.constant(values, tf.float64)
 
+    def infer(self, model: Any, inputs: Any) -> list[Array]:
+        kept = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+        found = [np.asarray(value) for value in tf.nest.flatten(model(inputs, training=False))]
+        for variable, value in kept:  # The state of a recurrent layer that keeps one.
+            variable.assign(value)
+        return found
+
 
 def _node_of(tensor: Any) -> Any:
     history = tensor._keras_history

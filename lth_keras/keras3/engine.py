@@ -11,11 +11,13 @@ import numpy as np
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.filters import groups_of
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError, TicketError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import check_fits, Ticket
+from lth_keras.graph.unit_activations import UnitActivations
 from lth_keras.keras3 import loss_gradient, optimizer_state
 from lth_keras.keras3.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
 from lth_keras.keras3.model_masks import ModelMasks
@@ -256,6 +258,19 @@ class PlainNetwork(Network):
             self._sync()
             return mask_arrays.apply(gradient.mean(data), self.masks())
         mean(itertools.islice(batches, 1))  # An error here comes before hours of training.
+        return lambda: mean(batches)
+
+    def activations(self, scoring_data: Any) -> Callable[[], Arrays]:
+        batches = loss_gradient.scoring_batches(scoring_data)
+        found = UnitActivations(self.model, {id(variable): name for name, variable
+                                             in self._variables.items()},
+                                groups_of(self.structures))
+
+        def mean(data: Iterable[Any]) -> dict[str, Array]:
+            self._sync()
+            with loss_gradient.torch_draws_kept():
+                return found.mean(loss_gradient.inputs_of(batch) for batch in data)
+        mean(itertools.islice(batches, 1))
         return lambda: mean(batches)
 
     # One `fit`.

@@ -1,5 +1,7 @@
 """The layers and graphs of Keras 3, on any backend, for `graph`."""
 
+import contextlib
+import importlib
 from typing import Any
 
 import keras
@@ -68,6 +70,15 @@ class Keras3Layers(LayerKind):
         # Without 64 bits JAX warns about each array that has them.
         width = "float32" if keras.backend.backend() == "jax" else "float64"
         return keras.ops.convert_to_tensor(np.asarray(values, width))
+
+    def infer(self, model: Any, inputs: Any) -> list[Array]:
+        torch = keras.backend.backend() == "torch"
+        records_none = importlib.import_module("torch").no_grad() if torch \
+            else contextlib.nullcontext()
+        # What a call assigns stays in the scope: statistics, states and seeds.
+        with records_none, keras.StatelessScope():
+            return [self.array(value)
+                    for value in keras.tree.flatten(model(inputs, training=False))]
 
 
 def functional(model: Any) -> Any:

@@ -117,14 +117,12 @@ class LossGradient:
         Raises:
           LotteryError: if the loss does not depend on a weight, or there are no examples.
         """
-        with _torch_draws_kept():
+        with torch_draws_kept():
             return scoring.mean_gradient(self._weights, map(self._counted, data), self._scales)
 
     def _counted(self, batch: Any) -> tuple[int, Callable[[float], Arrays]]:
         # The number of examples in a batch, and their gradient for a loss scale.
-        batch = keras.tree.map_structure(
-            lambda value: None if value is None else keras.ops.convert_to_tensor(value),
-            keras.utils.unpack_x_y_sample_weight(batch))
+        batch = _unpacked(batch)
         count = next(value.shape[0] for value in keras.tree.flatten(batch) if value is not None)
 
         def gradient(scale: float) -> Arrays:
@@ -167,6 +165,17 @@ class LossGradient:
             return keras.ops.zeros(()) if loss is None else keras.ops.cast(loss, "float32") * scale
 
 
+def inputs_of(batch: Any) -> Any:
+    """What a model is called on, of a batch (x, y) or (x, y, sample_weight)."""
+    return _unpacked(batch)[0]
+
+
+def _unpacked(batch: Any) -> Any:
+    return keras.tree.map_structure(
+        lambda value: None if value is None else keras.ops.convert_to_tensor(value),
+        keras.utils.unpack_x_y_sample_weight(batch))
+
+
 class _Again:
     """Calls a function that returns an iterator for every iteration."""
 
@@ -192,7 +201,7 @@ def _array(value: Any) -> Array:
 
 
 @contextlib.contextmanager
-def _torch_draws_kept() -> Iterator[None]:
+def torch_draws_kept() -> Iterator[None]:
     """Keeps torch's own random numbers: a DataLoader draws one whenever it is iterated over."""
     torch = sys.modules.get("torch")
     with contextlib.nullcontext() if torch is None else torch.random.fork_rng(devices=[]):

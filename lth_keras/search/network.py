@@ -193,6 +193,12 @@ class Network(Protocol):
         One batch of them is tried at once, so that an error comes before any training.
         """
 
+    def activations(self, scoring_data: Any) -> Callable[[], Arrays]:
+        """A function that computes what filters give to the next layers; see `criteria.NEEDS`.
+
+        One batch of the data is tried at once, so that an error comes before any training.
+        """
+
     # One `fit`.
 
     def check_fit(self, schedule: Any) -> None:

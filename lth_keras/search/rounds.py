@@ -1,6 +1,5 @@
 """The rounds of a search: how many, how long, and how much each of them prunes."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from lth_keras.arguments import check_whole
@@ -16,8 +15,8 @@ class Rounds:
       rounds: how many times the network is pruned, >= 0; `rounds + 1` levels are trained.
       steps_per_round: length of a round in optimizer steps, >= 1, or
       epochs_per_round: length of a round in epochs, >= 1.  Give exactly one of the two.
-      fraction: share of the remaining weights that a round prunes, in [0, 1), or a mapping by
-        layer; see `core.fractions`.
+      fraction: share of the remaining weights that a round prunes, in [0, 1), a mapping by layer,
+        or a list by stage of filters; see `core.fractions`.
 
     Raises:
       LotteryError: if a value is outside its range, or neither or both lengths are given.
@@ -47,15 +46,15 @@ class Rounds:
 
         Args:
           level: how many times the network has been pruned, >= 0.
-          fraction: the fraction of one layer, if `self.fraction` is a mapping.
+          fraction: the fraction of one layer, if `self.fraction` is a mapping or a list.
 
         Raises:
-          LotteryError: if `self.fraction` is a mapping and no fraction is given.
+          LotteryError: if `self.fraction` is a mapping or a list and no fraction is given.
         """
         if fraction is None:
-            if isinstance(self.fraction, Mapping):
+            if not isinstance(self.fraction, float):
                 raise LotteryError("density() needs the fraction of one layer if the schedule "
-                                   f"has several. Received: {dict(self.fraction)}.")
+                                   f"has several. Received: {fractions.plain(self.fraction)}.")
             fraction = self.fraction
         return (1.0 - fraction) ** level
 
@@ -68,9 +67,9 @@ class Rounds:
     @property
     def settings(self) -> dict[str, Any]:
         """The arguments, as plain data."""
-        fraction = dict(self.fraction) if isinstance(self.fraction, Mapping) else self.fraction
         return {"rounds": self.rounds, "steps_per_round": self.steps_per_round,
-                "epochs_per_round": self.epochs_per_round, "fraction": fraction}
+                "epochs_per_round": self.epochs_per_round,
+                "fraction": fractions.plain(self.fraction)}
 
     # By value: the callback compares its rounds with those of tfmot's wrappers, which a loaded
     # model has as copies.

@@ -1,4 +1,4 @@
-"""Data for criteria that need a gradient of the loss, such as "taylor"."""
+"""Data for criteria that need a gradient of the loss, such as "taylor", or "activation"."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,8 @@ TOGETHER = 256  # Examples in a batch, if arrays are given.
 # Loss scales for float16, tried until all gradients are finite: without a scale small gradients
 # become 0, and with too large a scale large ones become infinite.
 HALF_PRECISION_SCALES = (2.0**12, 2.0**6, 1.0)
-NEEDS = ("gradient", "initial_gradient")  # The needs of a criterion that scoring data can meet.
+# The needs of a criterion that scoring data can meet.
+NEEDS = ("gradient", "initial_gradient", "activation")
 
 
 def provided(scoring_data: Any) -> Collection[str]:
@@ -21,7 +22,7 @@ def provided(scoring_data: Any) -> Collection[str]:
 
     Example:
       >>> provided(None), provided(([[0.0, 1.0]], [1.0]))
-      ((), ('gradient', 'initial_gradient'))
+      ((), ('gradient', 'initial_gradient', 'activation'))
     """
     return () if scoring_data is None else NEEDS
 
@@ -37,9 +38,9 @@ def check_used(criterion: criteria.CriterionLike, scoring_data: Any) -> None:
     """
     found = criteria.get(criterion)
     if scoring_data is not None and not {*NEEDS} & {*found.needs}:
-        raise LotteryError("scoring_data may be given only for criteria that need a gradient, such "
-                           f"as \"taylor\". Received: scoring_data with criterion={found.name!r}. "
-                           "Leave it out.")
+        raise LotteryError("scoring_data may be given only for criteria that need a gradient or "
+                           "activations, such as \"taylor\" and \"activation\". Received: "
+                           f"scoring_data with criterion={found.name!r}. Leave it out.")
 
 
 def check_finite(repeats_forever: bool) -> None:

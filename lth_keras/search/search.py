@@ -14,7 +14,7 @@ your own calls it like this:
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from lth_keras.core import criteria, invariants
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import check as check_fraction
 from lth_keras.core.fractions import Fraction
+from lth_keras.core.fractions import plain as plain_fraction
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.pruning import Scope, SCOPES
@@ -103,7 +104,7 @@ class Search:
         self._theta: Snapshot | None = None
         self.training = TrainingChecks(network)
         self.masks: dict[str, Array] = network.masks()
-        settings = {"fraction": fraction, "scope": scope, "seed": seed,
+        settings = {"fraction": plain_fraction(fraction), "scope": scope, "seed": seed,
                     "criterion": criteria.name_of(criterion), **named(network.structures),
                     **(facts or {})}
         self._provenance = {"versions": provenance.versions(self.network.packages),
@@ -245,6 +246,13 @@ class Search:
         scoring.check_used(self._rule.criterion, scoring_data)
         if scoring_data is None:
             return {}
+        needs = self._rule.criterion.needs
+        found = self._gradients(scoring_data) if any("gradient" in need for need in needs) else {}
+        if "activation" in needs:
+            found["activation"] = self.network.activations(scoring_data)
+        return found
+
+    def _gradients(self, scoring_data: Any) -> dict[str, Callable[[], Arrays]]:
         gradient = self.network.loss_gradient(scoring_data)
 
         def at_theta() -> Arrays:

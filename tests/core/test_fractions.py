@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import fractions
 
-from lth_keras.core.fractions import check, count, Prunable, resolve
+from lth_keras.core.fractions import by_stage, check, count, plain, Prunable, resolve
+from lth_keras.core.structures.coupled import Member, UnitGroup
 from lth_keras.errors import LotteryError
 
 HIDDEN = Prunable("a/kernel", "a", "Dense")
@@ -116,3 +117,82 @@ def test_no_weights_need_no_fraction():
 def test_resolving_checks_the_fraction():
     with pytest.raises(LotteryError, match=r"Received: 1\.5"):
         resolve({"default": 1.5}, [HIDDEN])
+
+
+STAGED = [Prunable(f"{layer}/kernel", layer, "Conv2D")
+          for layer in ("stem", "stage1_conv1", "stage1_conv2", "stage2_conv1")]
+
+
+def test_a_pattern_is_of_layer_names():
+    found = resolve({"stage1_*": 0.6, "Conv2D": 0.2}, STAGED)
+    assert list(found.values()) == [0.2, 0.6, 0.6, 0.2]
+    assert resolve({"stage?_conv1": 0.5, "default": 0.1}, STAGED) == {
+        "stem/kernel": 0.1, "stage1_conv1/kernel": 0.5, "stage1_conv2/kernel": 0.1,
+        "stage2_conv1/kernel": 0.5}
+    assert resolve({"stage[12]_conv1": 0.5, "default": 0.1}, STAGED)["stage2_conv1/kernel"] == 0.5
+
+
+@pytest.mark.parametrize(("left_out", "expected"), [
+    ((), 0.1), (("z",), 0.2), (("z", "z*"), 0.3), (("z", "z*", "output"), 0.4)])
+def test_a_pattern_comes_after_the_name_and_before_the_output(left_out, expected):
+    entries = {"z": 0.1, "z*": 0.2, "output": 0.3, "Dense": 0.4}
+    given_entries = {key: value for key, value in entries.items() if key not in left_out}
+    assert resolve(given_entries, [OUTPUT]) == {"z/kernel": expected}
+
+
+def test_two_patterns_for_a_layer_are_an_error_that_names_both():
+    both = {"stage1_*": 0.6, "*_conv1": 0.1, "default": 0.0}
+    with pytest.raises(LotteryError, match=r"Received: 'stage1_\*', '\*_conv1', which all match "
+                                           "'stage1_conv1'. Name the layer itself"):
+        resolve(both, STAGED)
+    assert resolve({**both, "stage1_conv1": 0.3}, STAGED)["stage1_conv1/kernel"] == 0.3
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+    with pytest.raises(LotteryError, match=r"no layer is matched by \['stage9_\*'\]"):
+        resolve({"stage9_*": 0.6, "default": 0.2}, STAGED)
+
+
+def test_a_pattern_is_as_it_is_written():
+    with pytest.raises(LotteryError, match="no layer is matched by"):
+        resolve({"STAGE1_*": 0.6, "default": 0.2}, STAGED)
+
+
+def groups(*sizes):
+    return [UnitGroup((f"conv{number}",), size, (
+        Member(f"conv{number}/kernel", 3, np.arange(size), "filter"),
+        Member(f"conv{number + 1}/kernel", 2, np.arange(size))))
+        for number, size in enumerate(sizes)]
+
+
+def test_weights_that_stay_dense_may_have_entries_of_zero():
+    assert resolve({"Conv2D": 0.2, "Dense": 0.0}, [CONV], [HIDDEN]) == {"c/kernel": 0.2}
+    assert resolve({"default": 0.2, "output": 0.1}, [CONV], [OUTPUT]) == {"c/kernel": 0.2}
+    with pytest.raises(LotteryError, match=r"no layer is matched by \['a'\]"):
+        resolve({"Conv2D": 0.2, "a": 0.1}, [CONV], [HIDDEN])
+
+
+def test_a_list_is_by_stage():
+    assert list(by_stage((0.6, 0.3, 0.1), groups(16, 16, 32, 64, 64)).values()) == [
+        0.6, 0.6, 0.3, 0.1, 0.1]
+    # Consecutive: a stage may be as wide as an earlier one.
+    assert list(by_stage((0.6, 0.3, 0.1), groups(16, 32, 16)).values()) == [0.6, 0.3, 0.1]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_as_many_numbers_as_stages(count):
+    with pytest.raises(LotteryError, match=rf"Received: {count} numbers, .* for 2 stages \(16 "
+                                           "filters: conv0 to conv1; 32 filters: conv2\\)"):
+        by_stage((0.5,) * count, groups(16, 16, 32))
+
+
+def test_a_list_is_of_filters_alone():
+    with pytest.raises(LotteryError, match=r'needs structure="filters". Received: \[0.6, 0.3\]'):
+        resolve([0.6, 0.3], [HIDDEN, CONV])
+
+
+def test_a_list_is_checked_number_by_number_and_kept_as_json():
+    with pytest.raises(LotteryError, match=r"fraction\[1\] must be a number in \[0, 1\)"):
+        check([0.6, 1.5])
+    assert check([0.6, 0]) == (0.6, 0.0)
+    assert plain(check([0.6, 0])) == [0.6, 0.0]

@@ -13,6 +13,17 @@ from lth_keras.core.structures.coupled import kept_units, spread_units, UnitGrou
 from lth_keras.core.structures.structure import Array, Structure
 
 
+def groups_of(structures: Mapping[str, Structure]) -> tuple[UnitGroup, ...]:
+    """The groups of a network's filters; none if single weights or blocks are pruned.
+
+    Args:
+      structures: weight name -> structure.
+    """
+    # All weights of a network share one structure if its filters are pruned.
+    return next((structure.groups for structure in structures.values()
+                 if isinstance(structure, Filters)), ())
+
+
 @dataclasses.dataclass(frozen=True)
 class Filters(Structure):
     """Filters of convolutions, units of dense and recurrent layers, heads of attention.

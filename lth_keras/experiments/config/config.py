@@ -98,8 +98,9 @@ class Config:
     validation_every: int = _field("steps between validations, in [1, steps]", 100)
     validation_size: int = _field("training examples held out for validation, >= 1", 5000)
     fraction: Fraction = _field(
-        "share of the remaining weights that a round prunes, in [0, 1), or one for each kind of "
-        "layer, such as default:0.2,output:0.1", 0.2)
+        "share of the remaining weights that a round prunes, in [0, 1), one for each kind of "
+        "layer or pattern of layer names, such as default:0.2,output:0.1,stage1_*:0, or one for "
+        "each stage of filters, 0.6/0.3/0.1", 0.2)
     scope: Scope = _field(
         f"among which weights scores are compared, one of {', '.join(SCOPES)}", "layer")
     criterion: str = _field("name of the criterion that scores weights for pruning", "magnitude")

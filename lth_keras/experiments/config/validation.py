@@ -10,14 +10,15 @@ import re
 from typing import Any
 
 from lth_keras.arguments import check_choice
-from lth_keras.core import criteria, unit_criteria
+from lth_keras.core import criteria, fractions, unit_criteria
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
 _MOST_REPLICATES = 1_000_000  # Far above any real run.
-PROVIDED = ("gradient", "initial_gradient")  # The needs of a criterion that `lth run` can meet.
+# The needs of a criterion that `lth run` can meet.
+PROVIDED = ("gradient", "initial_gradient", "activation")
 BACKENDS = ("jax", "tensorflow", "torch")  # Of Keras 3; the first that is there is the default.
 OWN = "own"  # Stands for the initializers that the network's layers have themselves.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -146,12 +147,15 @@ def check_structure(config: Any) -> None:
     """Checks the structure in which weights are pruned.
 
     Raises:
-      LotteryError: if `rounds` or `scope` do not fit it, or a control's masks cannot have it.
+      LotteryError: if `rounds`, `scope` or `fraction` do not fit it, or a control's masks cannot
+        have it.
     """
     # M:N sparsity must be reached in a number of rounds that divides M, and within each layer.
     structure = parse(config.structure)
     structure.check_rounds(config.rounds)
     structure.check_scope(config.scope)
+    if isinstance(config.fraction, tuple) and not structure.coupled:
+        fractions.resolve(config.fraction, [])
     # "free" masks are drawn weight by weight, anywhere in the network.
     free = [branch.name for branch in config.plan
             if branch.name in CONTROLS and CONTROLS[branch.name].mask == "free"]
@@ -206,14 +210,16 @@ def parse_value(name: str, text: str, now: Any) -> Any:
     except ValueError:
         kind = {int: "a whole number", float: "a number", tuple: "steps, such as 100/200"}.get(
             type(now) if name != "fraction" else dict, "a number, or such as "
-            "default:0.2,output:0.1")
+            "default:0.2,output:0.1, or of each stage of filters, 0.6/0.3/0.1")
         raise LotteryError(f"{name} must be {kind}. Received: {text!r}.") from None
 
 
-def _parse_fraction(text: str) -> float | dict[str, float]:
-    # One fraction for all layers, or one for each kind of layer: "default:0.2,output:0.1".
+def _parse_fraction(text: str) -> "float | dict[str, float] | tuple[float, ...]":
+    # One fraction for all layers, one for each kind of layer: "default:0.2,output:0.1", or one for
+    # each stage of filters: "0.6/0.3/0.1".
     if ":" not in text:
-        return float(text)
+        numbers = tuple(float(part) for part in text.split("/"))
+        return numbers if len(numbers) > 1 else numbers[0]
     pairs = [(key.strip(), float(value)) for key, value in
              (part.rsplit(":", 1) for part in text.split(","))]
     keys = {key for key, _ in pairs}

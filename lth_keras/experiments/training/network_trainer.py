@@ -52,6 +52,15 @@ class NetworkTrainer(Protocol):
           indices: the training examples over which it is the mean; they are not augmented.
         """
 
+    def activations(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        """Computes what filters give to the next layers, for every kernel that makes filters.
+
+        Args:
+          weights: name -> array, for every weight.
+          masks: weight name -> 0/1 array.
+          indices: the training examples over which it is the mean; they are not augmented.
+        """
+
     def smaller(self, counts: Sequence[int]) -> "NetworkTrainer":
         """Makes a trainer of the same network with fewer units, which trains it without masks.
 

@@ -185,7 +185,9 @@ class RoundRunner:
                 ended.theta, ticket.masks, scored, rng, level=training.level, provided={
                     "gradient": lambda: self._gradient(training, scored, under),
                     "initial_gradient": lambda: self._gradient(training, ended.theta,
-                                                               ticket.masks)})[1]
+                                                               ticket.masks),
+                    "activation": lambda: self.trainer.activations(
+                        scored, under, self._split(training.replicate)[0])})[1]
         masks = self._strategy.next_masks(ended, prune_by)
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
         return Ticket(weights, masks, training.level + 1,

@@ -55,6 +55,9 @@ class SmallerTrainer(NetworkTrainer):
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         return self.whole.loss_gradient(weights, masks, indices)
 
+    def activations(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        return self.whole.activations(weights, masks, indices)
+
     def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
         alike: dict[tuple[int, ...], list[int]] = {}
         for place, spec in enumerate(specs):

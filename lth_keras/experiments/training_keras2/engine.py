@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.structures.filters import groups_of
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.outcome import Speed
-from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.datasets import Data, scaled
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
@@ -22,12 +23,14 @@ from lth_keras.experiments.training_keras2 import data_feed, evaluator, models
 from lth_keras.experiments.training_keras2.program import EVALUATED_TOGETHER
 from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.files import provenance
+from lth_keras.graph.unit_activations import UnitActivations
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.engine import structures_of
 from lth_keras.keras2.loss_gradient import LossGradient
-from lth_keras.keras2.masking.weight_names import masked
+from lth_keras.keras2.masking.weight_names import masked, named_weights
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 from lth_keras.keras2.masking.wrap_weights import with_units
+from lth_keras.search import scoring
 
 
 class WrappedNetworkTrainer(NetworkTrainer):
@@ -87,9 +90,18 @@ class WrappedNetworkTrainer(NetworkTrainer):
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         assert self._gradient is not None
         rewinding.assign(self.model, weights, masks)
-        portions = np.split(indices, range(EVALUATED_TOGETHER, len(indices), EVALUATED_TOGETHER))
-        return self._gradient.mean((self._data.x_train[chosen], self._data.y_train[chosen])
-                                   for chosen in portions)
+        return self._gradient.mean((scaled(self._data.x_train[chosen]), self._data.y_train[chosen])
+                                   for chosen in _portions(indices, EVALUATED_TOGETHER))
+
+    def activations(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        rewinding.assign(self.model, weights, masks)
+        names = {id(variable): name for name, variable in named_weights(self.model).items()}
+        return UnitActivations(self.model, names, groups_of(self.structures)).mean(
+            scaled(self._data.x_train[chosen]) for chosen in _portions(indices, scoring.TOGETHER))
+
+
+def _portions(indices: Array, size: int) -> list[Array]:
+    return np.split(indices, range(size, len(indices), size))
 
 
 def start(config: Config, threads: int) -> None:

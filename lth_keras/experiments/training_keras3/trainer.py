@@ -191,10 +191,21 @@ class PlainNetworkTrainer(NetworkTrainer):
                         self.together)
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
-        network = PlainNetwork(self.model)
+        network = self._network(weights, masks)
+        return dict(network.loss_gradient(self._scoring_data(indices))())
+
+    def activations(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
+        network = self._network(weights, masks, self._made_with[0].structure)
+        return dict(network.activations(self._scoring_data(indices))())
+
+    def _network(self, weights: Arrays, masks: Arrays,
+                 structure: str | None = None) -> PlainNetwork:
+        network = PlainNetwork(self.model, structure=structure)
         network.assign({**network.weights(), **weights}, masks)
-        x, y = scaled(self._data.x_train[indices]), self._data.y_train[indices]
-        return dict(network.loss_gradient((x, y))())
+        return network
+
+    def _scoring_data(self, indices: Array) -> tuple[Array, Array]:
+        return scaled(self._data.x_train[indices]), self._data.y_train[indices]
 
 
 class _Places:

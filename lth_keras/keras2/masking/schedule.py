@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
+from lth_keras.core.fractions import plain
 from lth_keras.errors import LotteryError
 from lth_keras.search.rounds import Rounds
 
@@ -29,8 +30,9 @@ class LotteryTicketSchedule(Rounds, tfmot.sparsity.keras.PruningSchedule):
       steps_per_round: length of a round in optimizer steps, >= 1, or
       epochs_per_round: length of a round in epochs, >= 1.  Give exactly one of the two.
       fraction: share of the remaining weights that a round prunes, in [0, 1), or a mapping by
-        layer name, "output", layer type or "default" (the paper, for LeNet:
-        {"default": 0.2, "output": 0.1}).
+        layer name, pattern of layer names ("stage1_*"), "output", layer type or "default" (the
+        paper, for LeNet: {"default": 0.2, "output": 0.1}).  Where filters are pruned, it is the
+        share of the remaining filters, and may be a list by stage; see `core.fractions`.
 
     Raises:
       LotteryError: if a value is outside its range, or neither or both lengths are given.
@@ -68,9 +70,9 @@ class LotteryTicketSchedule(Rounds, tfmot.sparsity.keras.PruningSchedule):
         """
         # Computed in the graph: tfmot calls this while the training step is traced.
         last = self.last_step
-        if isinstance(self.fraction, Mapping):
+        if not isinstance(self.fraction, float):
             raise LotteryError("A schedule that tfmot calls must have one fraction. Received: "
-                               f"fraction={dict(self.fraction)}. Give each layer its own "
+                               f"fraction={plain(self.fraction)}. Give each layer its own "
                                "LotteryTicketSchedule, or wrap with lth.prune_low_magnitude.")
         done = tf.cast(step, tf.int64) - 1
         length = tf.constant(self.steps_per_round, tf.int64)

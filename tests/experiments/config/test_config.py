@@ -59,7 +59,8 @@ def configs(draw):
         keep_trained=draw(st.sampled_from(KEPT)) if strategy == "iterative" else "tickets",
         validation_size=draw(st.integers(1)),
         fraction=draw(fractions | st.dictionaries(names, fractions, min_size=1, max_size=3)),
-        scope=draw(st.sampled_from(SCOPES)), criterion=draw(st.sampled_from([*criteria.CRITERIA])),
+        scope=draw(st.sampled_from(SCOPES)), criterion=draw(st.sampled_from([
+            name for name, criterion in criteria.CRITERIA.items() if not criterion.units_only])),
         data_order=draw(st.sampled_from(DATA_ORDERS)),
         augmentation=draw(st.sampled_from(config.AUGMENTATIONS)),
         dtype_policy=draw(st.sampled_from(config.DTYPE_POLICIES)))
@@ -217,6 +218,7 @@ def test_momentum_is_for_sgd_alone():
                                                                       "output": 0.1}),
     ("fraction", " a : 0.2 , b:0.3", {"a": 0.2, "b": 0.3}),
     ("fraction", "scope:a:0.2", {"scope:a": 0.2}),
+    ("fraction", "body/stage1_*:0.2,default:0", {"body/stage1_*": 0.2, "default": 0.0}),
     ("branches", "ticket", ("ticket",)), ("branches", " ticket , reinit", ("ticket", "reinit")),
     ("branches", "reinit,", ("ticket", "reinit"))])
 def test_text_is_read_as_the_type_of_its_field(name, text, expected):
@@ -230,11 +232,22 @@ def test_text_is_read_as_a_fraction_whatever_the_fraction_was():
     assert mapped.replace(fraction="a:0.4").fraction == {"a": 0.4}
 
 
+def test_a_fraction_by_stage_is_of_filters_alone():
+    by_stage = CONFIG.replace(structure="filters", fraction="0.6/0.3/0.1")
+    assert by_stage.fraction == (0.6, 0.3, 0.1) == CONFIG.replace(
+        structure="filters", fraction=[0.6, 0.3, 0.1]).fraction
+    assert Config.from_plain(by_stage.to_dict()) == by_stage
+    assert by_stage.identity["fraction"] == [0.6, 0.3, 0.1]
+    with pytest.raises(LotteryError, match=r'needs structure="filters". Received: \[0.6, 0.3\]'):
+        CONFIG.replace(fraction="0.6/0.3")
+
+
 @pytest.mark.parametrize(("name", "text"), [
     ("steps", "many"), ("steps", "1e3"), ("steps", ""), ("steps", "100.0"), ("seed", "9" * 5000),
     ("learning_rate", "fast"), ("learning_rate", "nan"), ("learning_rate", ""),
     ("fraction", "half"), ("fraction", ""), ("fraction", "default:"), ("fraction", "default:0.2,"),
-    ("fraction", "default:1"), ("fraction", "default:0.2,0.1"), ("branches", ""),
+    ("fraction", "default:1"), ("fraction", "default:0.2,0.1"), ("fraction", "0.5/"),
+    ("fraction", "0.5/1"), ("branches", ""),
     ("branches", "ticket,random"), ("scope", "Layer"), ("criterion", "size"),
     ("augmentation", "Flip_crop"), ("dtype_policy", "half")], ids=str)
 def test_text_that_cannot_be_read_is_an_error(name, text):

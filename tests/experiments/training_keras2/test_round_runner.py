@@ -12,11 +12,12 @@ from small import blobs, CONFIG
 from lth_keras.core import criteria
 from lth_keras.core.criteria import Criterion
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.training.networks import NETWORKS
 from lth_keras.experiments.training_keras2.engine import round_runner
+
+GRADIENTS = ("gradient", "initial_gradient")
 
 layers = keras.layers
 pytestmark = pytest.mark.usefixtures("tiny_network")
@@ -70,7 +71,7 @@ def test_measuring_changes_nothing():
 @pytest.mark.parametrize("settings", short_and_long(
     [{}, {"strategy": "one_shot"}, {"rewind_step": 4}],
     [{"strategy": "one_shot"}, {"rewind_step": 4}]))
-def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, monkeypatch):
+def test_a_gradient_that_a_run_provides_is_what_a_criterion_gets(settings, monkeypatch):
     """Each need is computed by the network of its weights and masks, over the training examples."""
     seen = {}
 
@@ -78,7 +79,7 @@ def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, mon
         seen[final.shape] = initial, final, needed
         return np.abs(final)
 
-    monkeypatch.setitem(criteria.CRITERIA, "note", Criterion("note", note, validation.PROVIDED))
+    monkeypatch.setitem(criteria.CRITERIA, "note", Criterion("note", note, GRADIENTS))
     lab = round_runner(CONFIG.replace(criterion="note", **settings), blobs())
     first = lab.train(Training(0, 0), StartingPoint())
     lab.train(Training(0, 1), StartingPoint(first.following, taken={0: first.trained}))
@@ -103,7 +104,7 @@ def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, mon
     theta, masks = first.following.weights, first.following.masks
     for name in masks:
         initial, final, needed = seen[theta[name].shape]
-        assert needed.keys() == {*validation.PROVIDED}
+        assert needed.keys() == {*GRADIENTS}
         np.testing.assert_array_equal(initial, theta[name])
         np.testing.assert_allclose(needed["initial_gradient"], expected(theta, masks, name),
                                    rtol=1e-4, atol=1e-6)
@@ -120,8 +121,9 @@ def test_what_a_run_says_that_it_provides_is_what_a_criterion_gets(settings, mon
 def test_a_criterion_that_needs_what_no_run_provides_is_refused_before_anything(monkeypatch):
     monkeypatch.setitem(criteria.CRITERIA, "flow", Criterion(
         "flow", lambda *three, flow: flow, ("flow",)))
-    with pytest.raises(LotteryError, match="lth run must provide.*'flow', which needs flow; "
-                                           "provided is only gradient, initial_gradient, mask"):
+    with pytest.raises(LotteryError, match=(
+            "lth run must provide.*'flow', which needs flow; provided is only activation, "
+            "gradient, initial_gradient, mask")):
         CONFIG.replace(criterion="flow")
 
 
