@@ -34,8 +34,8 @@ PAGE = HERE.parent / "docs" / "compatibility.md"
 TESTS = HERE.parent / "tests" / "support"
 PARTS = {"models": "Models", "fits": "Fits", "keras3": "Keras 3 models"}
 BACKENDS = ("tensorflow", "jax", "torch")  # Of Keras 3: a process has one.
-VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "jax", "torch",
-            "numpy")
+VERSIONS = ("tensorflow", "tf_keras", "tensorflow-model-optimization", "keras", "keras-hub", "jax",
+            "torch", "numpy")
 LENGTH = 160  # Of an error in the table.
 WORKS, NOT_RUN, NO_CASE = "works", "not run", "-"  # Cells of the table.
 CASES_A_PROCESS = 20  # TensorFlow takes long to start, and never gives memory back.
@@ -82,7 +82,7 @@ def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace) -> No
             for name, case in cases.items():
                 path = _path(options.results, part, name, side)
                 again = options.again is not None and options.again in name
-                if options.only in name and attempt_of(case, side) \
+                if options.only in name and attempt_of(case, side) and _is_there(case) \
                         and (again or not path.exists()):
                     waiting.append((path, part, name, side))
     workers = threading.local()
@@ -106,6 +106,12 @@ def attempt_of(case: Any, side: str) -> Callable[[], None] | None:
     run: Callable[[], None] | None
     run = getattr(case, "run" if side in BACKENDS else side, None)
     return run
+
+
+def _is_there(case: Any) -> bool:
+    # A catalogue has models of packages that not everyone has.
+    needs = getattr(case, "needs", "")
+    return not needs or importlib.util.find_spec(needs) is not None
 
 
 def _path(results: pathlib.Path, part: str, name: str, side: str) -> pathlib.Path:

@@ -1,6 +1,7 @@
 """The weights of Keras 3 models by name, and which of them can be pruned."""
 
 import re
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.graph.coupling import couple, Coupling
-from lth_keras.search.layer_selection import Selection, units
-from lth_keras.search.layer_tree import LayerTree
+from lth_keras.search.layer_selection import NOT_KERNELS, Selection, units
+from lth_keras.search.layer_tree import LayerTree, TRACKED_BY_TENSORFLOW
 
 
 def is_graph(layer: Any) -> bool:
@@ -24,7 +25,8 @@ def is_graph(layer: Any) -> bool:
 TREE = LayerTree(
     "keras", keras.layers.Layer, keras.Model, keras.metrics.Metric, keras.layers.Wrapper,
     keras.Variable, is_graph, re.compile(
-        r"_self_.*|_layers|_(non_)?trainable_variables|_seed_generators|_metrics|_losses|_functional"
+        rf"{TRACKED_BY_TENSORFLOW}|_layers|_(non_)?trainable_variables|_seed_generators|_metrics"
+        r"|_losses|_functional"
         # Of torch, where each layer is a torch.nn.Module too.
         r"|_modules|_parameters|_buffers|_?torch_params"
         r"|_inbound_nodes|_outbound_nodes|_operations.*|_losses_override|_tracker"),
@@ -82,8 +84,21 @@ def prunable_weights(model: Any, include: Any = (), exclude: Any = ()) -> dict[s
     if not chosen:
         raise LotteryError("A search needs a layer with weights that can be pruned. Received: "
                            f"{model.name!r} without any. {'; '.join(selection.reasons)}.")
+    _warn_of_lost(model)
     return described(model, [name for name, variable in named_weights(model).items()
                              if id(variable) in chosen])
+
+
+def _warn_of_lost(model: Any) -> None:
+    # They would stay dense, and nobody would see why a network is less sparse than asked for.
+    placed = {id(slot.variable) for slot in TREE.slots(model)}
+    lost = [name for name, variable in named_weights(model).items()
+            if id(variable) not in placed and variable.trainable and len(variable.shape) > 1
+            and variable.name not in NOT_KERNELS]
+    if lost:
+        warnings.warn("Weights that no attribute of a layer leads to stay dense. Received: "
+                      f"{', '.join(lost)}. Hold each layer and weight in an attribute, or in a "
+                      "list or dict of one.", stacklevel=3)
 
 
 def in_structure(model: Any, include: Any, exclude: Any, structure: Structure

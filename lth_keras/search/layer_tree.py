@@ -13,6 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+# Attributes in which TensorFlow keeps second references to what a layer holds.  Not all that begin
+# with _self_ are: `self._self_attention_layer` is what keras_hub calls a layer of its own.
+TRACKED_BY_TENSORFLOW = (r"_self_(tracked_trackables|extra_variables|unconditional_\w+"
+                         r"|saveable_object_factories|name_based_restores)")
+
 
 @dataclasses.dataclass(frozen=True)
 class Slot:

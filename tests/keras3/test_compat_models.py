@@ -2,7 +2,7 @@
 
 import compat_keras3
 import pytest
-from compat_keras3 import CASES, MODELS
+from compat_keras3 import CASES, HUB, MODELS
 
 FAST = ["many", "stateful", "counting", "lora_asked"]
 SMALL = ["applications.MobileNetV3Small", "applications.EfficientNetB0"]
@@ -18,6 +18,13 @@ def test_it_is_searched_saved_and_loaded_or_refused(name):
     name for name in (*MODELS, "bfloat16_weights", *SMALL) if name not in FAST])
 def test_every_kind_of_model_is_searched_saved_and_loaded(name):
     CASES[name].run()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", [*HUB, "lora"])
+def test_models_of_keras_hub_are_searched_saved_and_loaded_or_refused(name):
+    pytest.importorskip("keras_hub")
+    CASES[f"hub.{name}"].run()
 
 
 @pytest.mark.long

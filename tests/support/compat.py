@@ -35,8 +35,10 @@ class BackendCase:
       run: raises if it does not work.  Where there is a limit, it checks instead that the refusal
         is the clear one, or that a dense model fails too.
       limits: backend -> the reason why it does not work there; without those where it does.
+      needs: a package that it is of, besides Keras; it is left out where that is missing.
     """
 
     title: str
     run: Callable[[], None]
     limits: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    needs: str = ""

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import hub3
 import keras
 import models3
 import networks3
@@ -19,6 +20,7 @@ from models3 import around, attention, called, dense, draws, stateful, word_numb
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
+from lth_keras.keras3.weights import TREE
 
 layers = keras.layers
 ROUNDS = 3
@@ -35,6 +37,9 @@ class Model:
       inputs: makes 8 examples; by default random ones of the shape that the model takes.
       policy: Keras' mixed precision policy.
       fails: backend -> why even the dense model cannot be trained there.
+      labels: makes the targets of 8 examples for a model that brings its own loss; others are
+        fitted to random numbers.
+      needs: a package that it is of.
     """
 
     title: str
@@ -43,10 +48,12 @@ class Model:
     inputs: Callable[[], Any] | None = None
     policy: str = "float32"
     fails: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    labels: Callable[[], Any] | None = None
+    needs: str = ""
 
     @property
     def case(self) -> BackendCase:
-        return BackendCase(self.title, lambda: _in_policy(self), self.fails)
+        return BackendCase(self.title, lambda: _in_policy(self), self.fails, self.needs)
 
 
 def _in_policy(case: Model) -> None:
@@ -66,7 +73,8 @@ def searched(case: Model) -> None:
     """Three rounds, looked at in every batch; then the model's file."""
     model = case.build()
     x, y = data(model, case)
-    model.compile(keras.optimizers.Adam(1e-2, global_clipnorm=1.0), _losses(y))
+    own = {} if case.labels else {"loss": _losses(y)}
+    model.compile(keras.optimizers.Adam(1e-2, global_clipnorm=1.0), **own)
     search = lth.LotteryTicketCallback(rounds=ROUNDS, epochs_per_round=1, check=True, verbose=0,
                                        include=case.include or None)
     seen, rewound = networks3.Violations(search), Rewound(search)
@@ -75,6 +83,9 @@ def searched(case: Model) -> None:
     assert (seen.count, seen.batches) == (0, 2 * (ROUNDS + 1))
     assert rewound.levels == [*range(1, ROUNDS + 1)]
     assert 0.4 < search.ticket.density < 0.65, search.ticket.density
+    # What no attribute leads to has a name of its own, and would stay dense unsaid.
+    placed = {id(slot.variable) for slot in TREE.slots(model)}
+    assert not [weight.path for weight in model.trainable_weights if id(weight) not in placed]
     check_file(model, x)
 
 
@@ -113,6 +124,8 @@ class Rewound(keras.callbacks.Callback):
 def data(model: Any, case: Model) -> tuple[Any, Any]:
     """Eight examples, and targets of the shapes of their predictions."""
     x = case.inputs() if case.inputs else draws(8, *model.input_shape[1:])()
+    if case.labels:
+        return x, case.labels()
     rng = np.random.default_rng(2)
     return x, keras.tree.map_structure(
         lambda out: rng.normal(size=(8, *out.shape[1:])).astype(np.float32), predict(model, x))
@@ -145,15 +158,14 @@ def check_file(model: Any, x: Any) -> None:
         assert np.array_equal(one, other), "predictions differ once the model is loaded"
 
 
-def refused(title: str, build: Callable[[], Any], message: str, limit: str,
-            **options: Any) -> BackendCase:
+def refused(case: Model, message: str, limit: str, **options: Any) -> BackendCase:
     """A case that is refused before any training, with a clear message."""
     def run() -> None:
-        model = build()
+        model = case.build()
         model.compile("adam", "mse")
         before = model.get_weights()
         search = lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, verbose=0, **options)
-        x, y = data(model, Model(title, build))
+        x, y = data(model, case)
         try:
             model.fit(x, y, epochs=2, verbose=0, callbacks=[search])
         except LotteryError as error:
@@ -161,7 +173,7 @@ def refused(title: str, build: Callable[[], Any], message: str, limit: str,
             assert all(map(np.array_equal, before, model.get_weights()))
             return
         raise AssertionError("A limit is stated, and nothing is refused.")
-    return BackendCase(title, run, dict.fromkeys(BACKENDS, limit))
+    return BackendCase(case.title, run, dict.fromkeys(BACKENDS, limit), case.needs)
 
 
 MODELS = {
@@ -247,6 +259,23 @@ MODELS = {
     "lora": Model("layer with LoRA, left dense", models3.lora),
 }
 
+# Of keras_hub: the model, what it takes, and the labels of those that have a loss of their own.
+_HUB = {
+    "BertBackbone": (hub3.bert, hub3.segments, None),
+    "BertTextClassifier": (hub3.bert_classifier, hub3.segments, hub3.classes),
+    "GPT2CausalLM": (hub3.gpt2, hub3.tokens, hub3.next_words),
+    "LlamaCausalLM": (hub3.llama, hub3.tokens, hub3.next_words),
+    "GemmaCausalLM": (hub3.gemma, hub3.tokens, hub3.next_words),
+    "MixtralBackbone": (hub3.mixtral, hub3.tokens, None),
+    "T5Backbone": (hub3.t5, hub3.pairs, None),
+    "WhisperBackbone": (hub3.whisper, hub3.sounds, None),
+    "ViTImageClassifier": (hub3.vit_classifier, None, hub3.classes),
+    "MiTBackbone": (hub3.segformer, None, None),
+    "ResNetBackbone": (hub3.resnet, None, None),
+}
+HUB = {name: Model(f"keras_hub.models.{name}", build, inputs=inputs, labels=labels,
+                   needs="keras_hub") for name, (build, inputs, labels) in _HUB.items()}
+
 
 def application(name: str) -> Any:
     """A network without trained weights, for ten classes, at the smallest size that it takes."""
@@ -275,12 +304,17 @@ APPLICATIONS = sorted(name for name, make in vars(keras.applications).items()
 CASES: Mapping[str, BackendCase] = {
     **{name: model.case for name, model in MODELS.items()},
     "lora_asked": refused(
-        "layer with LoRA, asked for in include", models3.lora, "of a layer with LoRA",
+        Model("layer with LoRA, asked for in include", models3.lora), "of a layer with LoRA",
         "refused: what the layer computes with is its kernel and a product, which has no zeros",
         include="dense"),
     "bfloat16_weights": refused(
-        "weights of bfloat16", models3.bfloat16, "of a real number type of NumPy",
+        Model("weights of bfloat16", models3.bfloat16), "of a real number type of NumPy",
         "refused: NumPy has no such type, and so a ticket has not; mixed_bfloat16 works"),
+    **{f"hub.{name}": model.case for name, model in HUB.items()},
+    "hub.lora": refused(
+        Model("keras_hub.models.BertBackbone with LoRA", hub3.bert_with_lora, inputs=hub3.segments,
+              needs="keras_hub"), "layer with weights that can be pruned",
+        "refused: all kernels are frozen, and a product without zeros is added to each"),
     **{f"applications.{name}": BackendCase(f"applications.{name}", lambda name=name:
                                            one_round(name)) for name in APPLICATIONS},
 }

@@ -14,7 +14,7 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.model_calls import held_for_training
-from lth_keras.search.layer_tree import LayerTree
+from lth_keras.search.layer_tree import LayerTree, TRACKED_BY_TENSORFLOW
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -75,7 +75,7 @@ def _unwrapped(layer: Any) -> Any:
 TREE = LayerTree(
     "tf_keras", keras.layers.Layer, keras.Model, keras.metrics.Metric, keras.layers.Wrapper,
     tf.Variable, is_graph, re.compile(
-        r"_self_.*|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
+        rf"{TRACKED_BY_TENSORFLOW}|_(non_)?trainable_weights|_inbound_nodes.*|_outbound_nodes.*"
         r"|_metrics|_losses|_callable_losses|_input_layers|_output_layers"),
     to_snake_case, _unwrapped)
 slots, parts, named_layers, layer_names = (

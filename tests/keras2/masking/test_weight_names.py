@@ -60,6 +60,23 @@ def test_a_name_that_the_user_chose_is_kept_and_never_taken_twice():
     assert len(set(named)) == 3
 
 
+class Attentive(layers.Layer):
+    """TensorFlow's own attributes of all that it tracks begin with _self_ too."""
+
+    def __init__(self):
+        super().__init__()
+        self._self_attention_layer, self.last = layers.Dense(3), layers.Dense(2)
+
+    def call(self, inputs):
+        return self.last(self._self_attention_layer(inputs))
+
+
+def test_layers_are_found_under_any_name_of_an_attribute():
+    model = prune_low_magnitude(keras.Sequential([layers.Input((3,)), Attentive()]))
+    assert list(weight_names.masked(model)) == ["attentive/self_attention_layer/kernel",
+                                                "attentive/last/kernel"]
+
+
 class _Private(layers.Dense):
     """Keras names it private__private, private__private_1, ..."""
 
