@@ -18,7 +18,7 @@ from lth_keras.core.fractions import Fraction, Prunable
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.pruning import prune, prune_units, Scope
 from lth_keras.core.structures.coupled import kept_units, spread_units, UnitGroup
-from lth_keras.core.structures.filters import groups_of
+from lth_keras.core.structures.filters import described, Filters, groups_of
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import check_structures, Structure
 from lth_keras.errors import LotteryError
@@ -79,8 +79,8 @@ class PruningRule:
 
         Raises:
           LotteryError: if an entry of `fraction` matches no weight or a weight matches no entry,
-            if the criterion is unknown or needs what is not provided, or if a weight cannot be
-            pruned in its structure.
+            if the criterion is unknown, needs what is not provided or cannot score the filters,
+            or if a weight cannot be pruned in its structure.
         """
         # All checks are here, before training, where an error costs nothing.
         structures = structures or dict.fromkeys((weight.name for weight in weights), NONE)
@@ -91,19 +91,32 @@ class PruningRule:
             if isinstance(fraction, tuple) and groups else fractions.resolve(
                 fraction, [weight for weight in weights if not groups or weight.name in makers],
                 [weight for weight in weights if groups and weight.name not in makers])
-        for group in groups:
-            _fraction_of(group, resolved)
+        pruned = [group for group in groups if _fraction_of(group, resolved)]
         check_structures({name: structures[name] for name in resolved}, shapes, resolved, scope,
                          rounds)
         criterion = criteria.check_needs(criterion, provided, caller)
         for structure in {*structures.values()}:
             unit_criteria.check(criterion, structure)
+        unit_criteria.check_scores(criterion, pruned, shapes)
         return cls(criterion, resolved, structures, scope, rounds)
 
     @property
     def groups(self) -> tuple[UnitGroup, ...]:
         """The groups of filters that are pruned; none if single weights or blocks are."""
         return groups_of(self.structures)
+
+    @property
+    def note(self) -> str:
+        """What is pruned of a network whose filters are, and what stays dense; "" of others."""
+        groups, pruned = self.groups, []
+        dense = dict(next((each.dense for each in self.structures.values()
+                           if isinstance(each, Filters)), {}))
+        for group in groups:
+            if _fraction_of(group, self.fractions):
+                pruned.append(group)
+            else:
+                dense.update(dict.fromkeys(group.layers, "its fraction is 0"))
+        return described(pruned, dense) if groups else ""
 
     def next_start(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
                    *, level: int = 0, survivors: "Arrays | None" = None,
@@ -146,11 +159,13 @@ class PruningRule:
     def _next_units(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
                     needed: Mapping[str, Arrays]) -> dict[str, Array]:
         groups = self.groups
+        shares = [_fraction_of(group, self.fractions) for group in groups]
+        # Those that stay need no scores, and a criterion need not be able to score them.
         scores = [unit_criteria.score_units(
             self.criterion, group, initial=theta, final=trained, masks=masks, rng=rng,
-            needed=needed) for group in groups]
-        units = prune_units(scores, kept_units(groups, masks),
-                            [_fraction_of(group, self.fractions) for group in groups], self.scope)
+            needed=needed) if share else np.zeros(group.size)
+            for group, share in zip(groups, shares, strict=True)]
+        units = prune_units(scores, kept_units(groups, masks), shares, self.scope)
         return spread_units(groups, units, masks)
 
 

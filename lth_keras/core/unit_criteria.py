@@ -13,7 +13,7 @@ Scores are comparable between groups: they are means over a unit's numbers, so t
 more inputs does not count for more under scope="global".
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,34 @@ def check(criterion: Criterion, structure: Structure) -> Criterion:
                            "criterion that needs it needs structure=\"filters\". Received: "
                            f"criterion={criterion.name!r} with structure={str(structure)!r}.")
     return criterion
+
+
+def check_scores(criterion: Criterion, groups: Sequence[UnitGroup],
+                 shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Tries a criterion of units on ones, so that an error comes before any training.
+
+    Args:
+      criterion: any criterion; one of single weights is not tried.
+      groups: the groups that it will score.
+      shapes: weight name -> shape, for the weights that have masks.
+
+    Raises:
+      LotteryError: if the criterion cannot score one of the groups.
+    """
+    for group in groups if criterion.score_units else ():
+        ones = {name: _small_ones(group, name, shapes[name])
+                for name in group.weights if name in shapes}
+        of_units = {member.weight: np.ones(len(member.units)) for member in group.filters}
+        score_units(criterion, group, initial=ones, final=ones, masks=ones,
+                    rng=np.random.default_rng(0),
+                    needed={need: of_units if need == "activation" else ones
+                            for need in criterion.needs})
+
+
+def _small_ones(group: UnitGroup, name: str, shape: tuple[int, ...]) -> Array:
+    # Of length 1 on all axes but those along the units: as a whole, it may take gigabytes.
+    along = {member.axis for member in group.members if member.weight == name}
+    return np.ones([size if axis in along else 1 for axis, size in enumerate(shape)])
 
 
 def score_units(criterion: Criterion, group: UnitGroup, *, initial: Arrays, final: Arrays,

@@ -92,7 +92,10 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
                     pool = stack.enter_context(contextlib.closing(clusters.BACKENDS[
                         options.backend](options.jobs, waiting, config, options.placement)))
                     # The measurement compiles in every process, which the trainings need anyway.
-                    say(estimate(pool.measure(), waiting, config))
+                    speeds = pool.measure()
+                    for note in dict.fromkeys(speed.note for speed in speeds if speed.note):
+                        say(note)
+                    say(estimate(speeds, waiting, config))
                 if waiting and not options.dry_run:
                     display = stack.enter_context(ProgressDisplay(console, steps=sum(
                         steps_of(config, training) for training in waiting)))

@@ -29,6 +29,8 @@ from lth_keras.graph.operations import (
     tied_channels,
 )
 
+_OUTPUT, _INPUT = "it makes an output of the model", "it is an input of the model"
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Coupling:
@@ -148,11 +150,14 @@ class _Coupler:
             for tensor in tensors:
                 for label in np.unique(self._labels[tensor]).tolist():
                     kept.setdefault(label, reason)
-        keep(self._graph.outputs, "it makes an output of the model")
+        keep(self._graph.outputs, _OUTPUT)
         for layer, operation in self._operations:
             if isinstance(operation, Opaque):
-                reason = self._graph.left.get(layer.name, "it is an input of the model")
-                keep((*operation.sources, *operation.targets), f"{layer.name}: {reason}")
+                reason = f"{layer.name}: {self._graph.left.get(layer.name, _INPUT)}"
+                # A softmax is no reason of its own, if it makes the output.
+                if operation.sources and layer.name not in self._graph.left:
+                    reason = _OUTPUT
+                keep((*operation.sources, *operation.targets), reason)
             elif isinstance(operation, Linear) and operation.activation is None:
                 keep([operation.target], f"{layer.name}: its activation mixes its units")
         return kept
@@ -167,6 +172,8 @@ class _Coupler:
         return makers
 
     def _not_prunable(self, places: Sequence[int]) -> str:
+        # Why a group of layers stays: those of them that may not be pruned.
+        found: dict[str, None] = {}
         for place in places:
             layer, operation = self._operations[place]
             assert isinstance(operation, Linear)
@@ -174,8 +181,13 @@ class _Coupler:
                 variable = self._kind.variable(layer, held.weight)
                 if variable is not None and id(variable) not in self._prunable \
                         and _role(operation, held, len(variable.shape)) == "filter":
-                    return f"{layer.name} is excluded, or not pruned by default"
-        return ""
+                    found[layer.name] = None
+        makers = {self._operations[place][0].name for place in places}
+        if not found:
+            return ""
+        said = "it is" if makers == {*found} and len(found) == 1 else \
+            f"{' and '.join(found)} {'is' if len(found) == 1 else 'are'}"
+        return f"{said} excluded, or not pruned by default"
 
     def _members(self) -> dict[int, list[tuple[str, int, Places, Role]]]:
         # Unit -> the weights that have numbers of it: name, axis, unit of each index, role.

@@ -31,6 +31,7 @@ from lth_keras.keras2.masking.weight_names import (
     wrappers,
 )
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
+from lth_keras.keras2.masking.wrap_weights import KEPT_DENSE
 from lth_keras.keras2.random_generators import generators, unkept
 from lth_keras.keras2.rewinding import Snapshot
 from lth_keras.search import model_identity
@@ -88,7 +89,10 @@ def structures_of(model: Any, weights: Mapping[str, Masked]) -> dict[str, Struct
             f"{sorted(set(weights) - coupling.weights)}; without a mask "
             f"{sorted(coupling.weights - set(weights))}. Wrap the model as a whole, by "
             'lth.prune_low_magnitude(model, structure="filters").')
-    return dict.fromkeys(weights, Filters.of(coupling.groups))
+    # As it was when the model was wrapped, which alone knows what was asked for; that of a loaded
+    # model is told from its wrappers.
+    return dict.fromkeys(weights, Filters.of(
+        coupling.groups, vars(model).get(KEPT_DENSE, coupling.dense)))
 
 
 class WrappedNetwork(Network):

@@ -121,7 +121,7 @@ def in_structure(model: Any, include: Any, exclude: Any, structure: Structure
         return kernels, dict.fromkeys(kernels, structure)
     found = _coupling(model, kernels)
     chosen = described(model, found.weights)
-    return chosen, dict.fromkeys(chosen, Filters.of(found.groups))
+    return chosen, dict.fromkeys(chosen, Filters.of(found.groups, found.dense))
 
 
 def with_units(model: Any, counts: Sequence[int]) -> Any:

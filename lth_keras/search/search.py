@@ -65,6 +65,7 @@ class Search:
       level: how many times this search has pruned the model.
       masks: weight name -> uint8 mask of the level in training.
       network: the model as the search sees it, whichever Keras it is of.
+      note: if filters are pruned, how many, and which layers keep all of theirs and why; else "".
       training: checks that the model is trained by what the search rewinds.
       tickets: the tickets of levels 0 to `level`, once theta_k is captured.
 
@@ -100,6 +101,7 @@ class Search:
             [*network.prunable.values()], network.shapes, fraction=fraction, criterion=criterion,
             structures=network.structures, scope=scope, rounds=rounds,
             provided=scoring.provided(scoring_data), caller="Search")
+        self.note = self._rule.note
         self._provided = self._providers(scoring_data)
         self._theta: Snapshot | None = None
         self.training = TrainingChecks(network)

@@ -24,12 +24,40 @@ def groups_of(structures: Mapping[str, Structure]) -> tuple[UnitGroup, ...]:
                  if isinstance(structure, Filters)), ())
 
 
+def described(groups: Sequence[UnitGroup], dense: Mapping[str, str]) -> str:
+    """Says how many filters are pruned, and which layers keep all of theirs and why.
+
+    Args:
+      groups: the groups that are pruned.
+      dense: layer name -> why its filters stay, a reason or "other layer: its reason".
+
+    Example:
+      >>> described([UnitGroup(("stem", "outer"), 8, ())], {"out": "it makes an output"})
+      'filters: 8 of 2 layers are pruned; all are kept of out (it makes an output)'
+    """
+    layers = {layer for group in groups for layer in group.layers}
+    told = f"filters: {sum(group.size for group in groups):,} of {len(layers)} " \
+           f"layer{'s'[:len(layers) != 1]} are pruned"
+    alike: dict[str, dict[str, str]] = {}
+    for layer, reason in dense.items():
+        alike.setdefault(reason.partition(": ")[2] or reason, {})[layer] = reason
+    kept = []
+    for reason, named in alike.items():
+        names = [*named]
+        said = ", ".join(names) if len(names) < 5 else \
+            f"{', '.join(names[:3])} and {len(names) - 3} more"
+        # The other layer is named if it is the only one.
+        kept.append(f"{said} ({named[names[0]] if len({*named.values()}) == 1 else reason})")
+    return f"{told}; all are kept of {'; of '.join(kept)}" if kept else told
+
+
 @dataclasses.dataclass(frozen=True)
 class Filters(Structure):
     """Filters of convolutions, units of dense and recurrent layers, heads of attention.
 
     Attributes:
       groups: the groups of units of a network; none until a search begins.
+      dense: layer name -> why its filters stay, for the others that make filters.
 
     Example:
       >>> str(Filters()), Filters().obeys(np.array([[1, 0], [1, 0]])), Filters().obeys(np.eye(2))
@@ -37,15 +65,17 @@ class Filters(Structure):
     """
 
     groups: tuple[UnitGroup, ...] = dataclasses.field(default=(), compare=False, repr=False)
+    dense: Mapping[str, str] = dataclasses.field(
+        default_factory=dict, compare=False, repr=False, hash=False)
 
     word = "filters"
     needs = "weights of a Sequential or functional model"
     coupled = True
 
     @classmethod
-    def of(cls, groups: Sequence[UnitGroup]) -> "Filters":
-        """Returns the structure of a network with these groups."""
-        return cls(tuple(groups))
+    def of(cls, groups: Sequence[UnitGroup], dense: "Mapping[str, str] | None" = None) -> "Filters":
+        """Returns the structure of a network with these groups, and others that stay dense."""
+        return cls(tuple(groups), dict(dense or {}))
 
     def obeys(self, mask: Array) -> bool:
         # Whether it is made of whole indices of each axis.

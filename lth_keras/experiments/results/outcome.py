@@ -57,6 +57,7 @@ class Speed:
       evaluation: seconds for the evaluations at the end of a training, estimated from that.
       together: how many networks the process trains at the same time. The seconds are those of
         all of them, but for `compilation`.
+      note: what a user should know of the network that is pruned; may be "".
 
     Example:
       >>> Speed(compilation=2.0, step=0.001, validation=0.03, evaluation=0.2).step
@@ -68,3 +69,4 @@ class Speed:
     validation: float
     evaluation: float
     together: int = 1
+    note: str = ""

@@ -70,7 +70,8 @@ class RoundRunner:
         """Compiles the training program and measures its speed with the dense network."""
         training = Training(0, 0)
         ticket = self._first_ticket(0)
-        return self.trainer.measure(self._spec(training, ticket.weights, ticket.masks))
+        speed = self.trainer.measure(self._spec(training, ticket.weights, ticket.masks))
+        return dataclasses.replace(speed, note=self._rule.note)
 
     def train(self, training: Training, start: StartingPoint,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:

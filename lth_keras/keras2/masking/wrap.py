@@ -19,6 +19,7 @@ from lth_keras.keras2.masking.weight_names import check_keras2, TREE, Wrapper, w
 from lth_keras.keras2.masking.wrap_weights import (
     check_built,
     filters_of,
+    KEPT_DENSE,
     unwrap,
     wrap_names,
     wrap_weights,
@@ -120,9 +121,12 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     selection.check_policy(model)
     chosen = selection.weights(model)
     selection.check_used(model)
-    structures = filters_of(model, chosen) if pruned_in.coupled \
-        else dict.fromkeys(chosen, pruned_in)
-    return saving.saveable(wrap_weights(model, structures, selection.reasons))
+    structures, dense = filters_of(model, chosen) if pruned_in.coupled \
+        else (dict.fromkeys(chosen, pruned_in), None)
+    wrapped = saving.saveable(wrap_weights(model, structures, selection.reasons))
+    if dense is not None:
+        vars(wrapped)[KEPT_DENSE] = dense
+    return wrapped
 
 
 def wrap_named(model: Any, names: Collection[str]) -> Any:

@@ -26,6 +26,9 @@ from lth_keras.keras2.masking.weight_names import (
 )
 from lth_keras.search import layer_selection
 
+# The attribute of a wrapped model that holds why some of its filters stay; Keras saves it not.
+KEPT_DENSE = "_lth_keras_kept_dense"
+
 
 def wrap_names(model: Any, names: Collection[str],
                structures: "Mapping[str, Structure] | None" = None) -> Any:
@@ -86,7 +89,8 @@ def wrap_weights(model: Any, chosen: Mapping[int, Structure], reasons: list[str]
     return new
 
 
-def filters_of(model: Any, kernels: Collection[int]) -> dict[int, Structure]:
+def filters_of(model: Any, kernels: Collection[int]
+               ) -> "tuple[dict[int, Structure], Mapping[str, str]]":
     """The weights to mask if filters are pruned, and the structure of each by the weight's id.
 
     Kernels that make filters have the structure "filters", what only hangs on filters has "none":
@@ -96,13 +100,17 @@ def filters_of(model: Any, kernels: Collection[int]) -> dict[int, Structure]:
       model: a built Sequential or functional model.
       kernels: the ids of the kernels that may lose filters.
 
+    Returns:
+      Weight's id -> structure; and layer name -> why its filters stay.
+
     Raises:
       LotteryError: if no filters of the model can be pruned.
     """
     variables = named_weights(model)
     found = _coupling(model, kernels)
     makers = {member.weight for group in found.groups for member in group.filters}
-    return {id(variables[name]): Filters() if name in makers else NONE for name in found.weights}
+    return {id(variables[name]): Filters() if name in makers else NONE
+            for name in found.weights}, found.dense
 
 
 def with_units(model: Any, counts: Sequence[int]) -> Any:

@@ -292,7 +292,9 @@ class LotteryTicketCallback(Hooks):
         for history in self._histories:
             for name, values in history.history.items():
                 logs.setdefault(name, []).extend(values)
-        settings = as_json({**self._settings.identity, **network_of(self.model).identity()})
+        note = self._fit_search.search.note
+        settings = as_json({**self._settings.identity, **network_of(self.model).identity(),
+                            **({"filters": note.removeprefix("filters: ")} if note else {})})
         return dataclasses.replace(self._found, settings=settings, history=logs)
 
     def __getstate__(self) -> dict[str, Any]:

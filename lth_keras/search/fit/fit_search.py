@@ -131,6 +131,8 @@ class FitSearch:
             facts=settings.provenance,
             take_theta=settings.rewind_step == 0 and found is None, rounds=self._schedule.rounds,
             scoring_data=settings.scoring_data, **settings.prunes)
+        if self.search.note:
+            self._say(self.search.note)
         self._network.begin_fit(self._schedule)
         self.progress = Progress(Round(0, self.search.density))
         self._inner = RoundCallbacks(self._network.callback_list(settings.round_callbacks, {
