@@ -16,6 +16,8 @@ from lth_keras.experiments.training import round_runner
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.networks import NETWORKS
 
+pytestmark = pytest.mark.thorough
+
 ENGINES = {"tf_keras": "training_keras2", "keras": "training_keras3"}
 
 
