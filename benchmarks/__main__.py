@@ -7,6 +7,7 @@ import tempfile
 from rich.console import Console
 
 from benchmarks import machine, process, rows, tables
+from benchmarks.filters import filters
 from benchmarks.growth import growth
 from benchmarks.keras3 import keras3
 from benchmarks.memory import memory
@@ -20,7 +21,7 @@ from benchmarks.together import together
 
 SECTIONS = {"steps": steps, "fit": fit, "keras3": keras3, "search": search, "memory": memory,
             "start": start, "growth": growth, "saves": saves, "structures": structures,
-            "together": together}
+            "together": together, "filters": filters}
 
 
 def main() -> None:
