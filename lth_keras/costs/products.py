@@ -59,6 +59,8 @@ def of_equation(equation: str, shapes: Sequence[Shape]) -> int:
     Example:
       >>> of_equation("btd,bsd->bts", [(1, 4, 8), (1, 6, 8)])
       192
+      >>> of_equation("i,i,i->", [(5,), (5,), (5,)])
+      10
     """
     sizes: dict[str, int] = {}
     hidden = 1  # The places of the axes that "..." stands for.

@@ -118,6 +118,11 @@ def test_whole_heads_and_features_of_attention_cost_what_fewer_do(keras):
     model.set_weights(weights)
     less = lth.profile(model)
     assert found.macs_kept - less.macs_kept == 5 * 8 * 2 + 5 * 5 * 2
+    weights[1][:, 0, 3] = 0  # A feature of keys: likewise.
+    weights[2][:, 2, 0] = 0  # One of values, and one that nobody reads.
+    weights[3][2, 1] = 0
+    model.set_weights(weights)
+    assert less.macs_kept - lth.profile(model).macs_kept == 3 * (5 * 8 + 5 * 5)
 
 
 def test_recurrent_kernels_are_used_every_step(keras):
