@@ -166,3 +166,58 @@ for _network, _title, _weights in (("vgg16", "VGG-16", 14_715_584),
                         **_DEEP),
                  f"{_title} on CIFAR-10 on the schedule of Liu et al. 2019, section 6: SGD "
                  f"{_rate}, global pruning", _weights)
+
+
+# The same section's filters, which Li et al. 2017 prune by their L1 norm: once, so many in each
+# layer, in VGG-16 and in the first convolutions of the blocks of ResNets.  (Tickets: a level of
+# one round; Scratch-E: reinit; Scratch-B: scratch.  Steps 93,750 to 125,000 are their 40 epochs of
+# fine-tuning, retraining=fine_tuning with rewind_step=93750.)  Weights are drawn as in their code.
+# They keep int(filters x (1 - p)) filters of a layer; the shares here give these numbers, since
+# ours are rounded to the nearest.  Three differences: 5,000 examples are held out, pixels are not
+# standardised, and accuracy is that at the end or at early stop, not the best on test data.
+def _l1(preset: str, network: str, title: str, fraction: dict[str, float], weights: int) -> None:
+    for suffix, rate in (("", 0.1), ("_low", 0.01)):
+        register(Config(preset=f"{preset}{suffix}", network=network, steps=125_000, batch_size=64,
+                        learning_rate=rate, learning_rate_drops=(62_500, 93_750),
+                        fraction={**fraction, "default": 0.0}, structure="filters", rounds=1,
+                        branches=("ticket", "reinit", "scratch"), margin="accuracy:0.003",
+                        **{**_DEEP, "validation_every": 625}),
+                 f"{title} on CIFAR-10 as in Liu et al. 2019, section 6: SGD {rate}, filters by "
+                 "L1 norm", weights)
+
+
+def _first_convolutions(depth: int, kept: tuple[int, int, int],
+                        dense: tuple[int, ...]) -> dict[str, float]:
+    # By their code's numbers: so many of 16, 32 and 64 filters are kept, but of `dense` all.
+    blocks = (depth - 2) // 6
+    shares = {f"stage{stage + 1}_conv{2 * (stage * blocks + block + 1)}":
+              1 - kept[stage] / (16 * 2**stage) for stage in range(3) for block in range(blocks)}
+    return {name: share for name, share in shares.items()
+            if share and int(name.rpartition("conv")[2]) not in dense}
+
+
+_l1("vgg16_l1_a", "vgg16_fc512", "VGG-16-A",
+    dict.fromkeys(["conv1", *(f"conv{number}" for number in range(8, 14))], 0.5), 14_977_728)
+for _preset, _depth, _kept, _dense_ones in (
+        ("resnet56_l1_a", 56, (14, 28, 57), (16, 20, 38, 54)),
+        ("resnet56_l1_b", 56, (6, 22, 57), (16, 18, 20, 34, 38, 54)),
+        ("resnet110_l1_a", 110, (8, 32, 64), (36,)),
+        ("resnet110_l1_b", 110, (8, 19, 44), (36, 38, 74))):
+    _l1(_preset, f"resnet{_depth}_padded", f"ResNet-{_depth}-{_preset[-1].upper()}",
+        _first_convolutions(_depth, _kept, _dense_ones),
+        {56: 848_944, 110: 1_719_856}[_depth])
+
+
+# Whole filters and units at three densities, on networks that two cores can afford.  LeNet-5 keeps
+# half of them in each round, Conv-2 0.7, which is half of its multiply-adds; on a tenth of
+# Conv-2's steps.
+register(Config(preset="lenet5_filters", network="lenet5", dataset="mnist", steps=6000,
+                fraction=0.5, structure="filters", rounds=3, replicates=5,
+                branches=("ticket", "reinit", "scratch"), margin="accuracy:0.003"),
+         "LeNet-5 on MNIST, half of its filters and units in each of three rounds: Adam 1.2e-3",
+         430_500)
+register(Config(preset="conv2_filters", network="conv2", dataset="cifar10", steps=2000,
+                learning_rate=2e-4, fraction=0.3, structure="filters", rounds=3, replicates=5,
+                branches=("ticket", "reinit", "scratch"), margin="accuracy:0.003"),
+         "Conv-2 on CIFAR-10, 30% of its filters and units in each of three rounds: Adam 2e-4",
+         4_300_992)

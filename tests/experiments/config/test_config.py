@@ -76,7 +76,13 @@ def configs(draw):
     ("vgg19_low_layerwise", "2495350c7a"), ("vgg19_warmup", "8dda433935"),
     ("vgg19_warmup_layerwise", "f14fe43718"), ("vgg16_liu", "fe9424f3bd"),
     ("vgg16_liu_low", "4544916194"), ("resnet56_liu", "243a3f3a59"),
-    ("resnet56_liu_low", "41a9e02b6a")])
+    ("resnet56_liu_low", "41a9e02b6a"), ("vgg16_l1_a", "ef5b9b1fe5"),
+    ("vgg16_l1_a_low", "1908168f3a"), ("resnet56_l1_a", "63a695694c"),
+    ("resnet56_l1_a_low", "a0e1168a61"), ("resnet56_l1_b", "183fecd72a"),
+    ("resnet56_l1_b_low", "018b58cbac"), ("resnet110_l1_a", "1ae7fff6b9"),
+    ("resnet110_l1_a_low", "9f94fdb99d"), ("resnet110_l1_b", "bcb9200418"),
+    ("resnet110_l1_b_low", "bd9307f34b"), ("lenet5_filters", "73305bc22f"),
+    ("conv2_filters", "b43e682d8a")])
 def test_presets_have_the_fingerprints_of_earlier_versions(preset, expected):
     assert presets.get(preset).fingerprint == expected
 

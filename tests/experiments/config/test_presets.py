@@ -100,6 +100,21 @@ def test_liu_et_al_train_for_160_epochs_of_all_examples(network, suffix, rate):
         "sgd", 0.9, 1e-4, "flip_crop"]
 
 
+@pytest.mark.parametrize("name", [name for name in presets.PRESETS if "_l1_" in name])
+def test_filters_are_pruned_once_on_the_schedule_of_liu_et_al(name):
+    config, beside = presets.get(name), presets.get("vgg16_liu")
+    assert settings(config, "steps", "learning_rate_drops", "batch_size", "optimizer", "momentum",
+                    "weight_decay", "augmentation") == settings(
+        beside, "steps", "learning_rate_drops", "batch_size", "optimizer", "momentum",
+        "weight_decay", "augmentation")
+    assert settings(config, "structure", "rounds", "criterion", "scope", "initializer") == [
+        "filters", 1, "magnitude", "layer", "own"]
+    assert config.learning_rate == (0.01 if name.endswith("_low") else 0.1)
+    # Their 40 epochs of fine-tuning, at the last learning rate.
+    tuned = config.replace(retraining="fine_tuning", rewind_step=93_750)
+    assert tuned.steps - tuned.rewind_step == 40 * 50_000 // 64
+
+
 def test_lenet_has_sgd_and_momentum_at_the_papers_best_rates():
     adam = presets.get("lenet_300_100")
     for name, low, high, momentum in (("sgd", 0.4, 0.8, 0.0), ("momentum", 0.025, 0.1, 0.9)):
