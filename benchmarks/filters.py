@@ -18,32 +18,25 @@ def filters(options: Options) -> list[Row]:
         figures = _figures("latency", network, share)
         options.say(f"{network}: files with {figures['share']:.1%} of the multiply-adds measured")
         for kind in FORMATS:
-            dense, smaller = (_turns(figures, f"{kind} {which}") for which in ("dense", "smaller"))
-            found += _pair(f"files of {_TITLES[network]}, one image, one thread", dense, smaller,
-                           kind, figures["share"], "us")
+            found += _rows(f"files of {_TITLES[network]}, one image, one thread", figures,
+                           (f"{kind} dense", f"{kind} smaller"), kind, "us")
     for network, share in _TRAININGS[:0 if options.quick else None]:
         figures = _figures("training", network, share)
         options.say(f"{network}: training with {figures['share']:.1%} measured")
-        dense = _turns(figures, "dense")
-        subject = f"training {_TITLES[network]}"
-        found += _pair(subject, dense, _turns(figures, "smaller"), "lth run", figures["share"],
-                       "ms a step")
-        found.append(row("filters", subject, "masked", _turns(figures, "masked"),
-                         unit="ms a step", against=dense, reference="dense, same turn",
-                         setting="lth run"))
+        found += _rows(f"training {_TITLES[network]}", figures, ("dense", "masked", "smaller"),
+                       "lth run", "ms a step")
     return found
 
 
-def _pair(subject: str, dense: list[float], smaller: list[float], setting: str, share: float,
+def _rows(subject: str, figures: dict[str, float], names: tuple[str, ...], setting: str,
           unit: str) -> list[Row]:
-    return [row("filters", subject, name, values, unit=unit, against=dense, setting=setting,
-                reference="dense, same turn", note=f"{share:.1%} of the multiply-adds are left")
-            for name, values in (("dense", dense), ("smaller", smaller))]
+    # The first name is that of the dense network.
+    turns = {name: [figures[f"{name} {turn}"] for turn in range(ROUNDS)] for name in names}
+    return [row("filters", subject, name.split()[-1], values, unit=unit, against=turns[names[0]],
+                setting=setting, reference="dense, same turn",
+                note=f"{figures['share']:.1%} of the multiply-adds are left")
+            for name, values in turns.items()]
 
 
 def _figures(*arguments: object) -> dict[str, float]:
     return process.figures(process.module("benchmarks.smaller_networks", *map(str, arguments)))
-
-
-def _turns(figures: dict[str, float], name: str) -> list[float]:
-    return [figures[f"{name} {turn}"] for turn in range(ROUNDS)]

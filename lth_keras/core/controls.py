@@ -17,12 +17,12 @@ To add a control, write such a function and `register` it; `--branches` then acc
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from lth_keras.arguments import check_choice
-from lth_keras.core.masks import Array, Arrays, kept, size
+from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
@@ -126,7 +126,8 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
     return add
 
 
-def steps_of(control: Control, steps: int, masks: Arrays) -> int:
+def steps_of(control: Control, steps: int, masks: Arrays,
+             uses: "Mapping[str, float] | None" = None) -> int:
     """Returns how many steps a control is trained for.
 
     With `budget` it trains for longer than the dense network: until it has cost as much, if pruned
@@ -136,13 +137,22 @@ def steps_of(control: Control, steps: int, masks: Arrays) -> int:
       control: the control.
       steps: the training steps of the dense network.
       masks: the masks of the control.
+      uses: weight name -> how often each number is multiplied with for an example, so that costs
+        are multiply-adds (Liu et al. count those); by default each weight counts once.
 
     Example:
       >>> half = {"w": np.array([1, 1, 1, 0])}
       >>> steps_of(CONTROLS["scratch"], 300, half), steps_of(CONTROLS["reinit"], 300, half)
       (400, 300)
+      >>> steps_of(CONTROLS["scratch"], 300, {**half, "b": np.ones(4)}, {"w": 1.0, "b": 9.0})
+      308
     """
-    return min(2 * steps, round(steps * size(masks) / kept(masks))) if control.budget else steps
+    if not control.budget:
+        return steps
+    costs = dict.fromkeys(masks, 1) if uses is None else uses
+    whole, left = (sum(costs.get(name, 0) * int(count(mask)) for name, mask in masks.items())
+                   for count in (np.size, np.count_nonzero))
+    return min(2 * steps, round(steps * whole / left))
 
 
 @register("reinit", "re-initialised", drawn=True)

@@ -66,6 +66,8 @@ class ModelRows:
 
     Attributes:
       notes: what was counted by assumption, a sentence each.
+      uses: weight name -> how often each of its numbers is multiplied with for one example; without
+        weights that are not.
 
     Raises:
       LotteryError: if the model cannot be called.
@@ -73,6 +75,7 @@ class ModelRows:
 
     def __init__(self, run: ModelRun):
         self.notes: list[str] = []
+        self.uses: dict[str, float] = {}
         self._run = run
         self._layers = dict(_walk(run.tree, run.model))  # By id: path and layer.
         weights, masks = run.named_weights(), run.masks()
@@ -83,6 +86,7 @@ class ModelRows:
         self._macs: dict[int, list[float]] = {}
         self._bytes: dict[int, int] = {}
         self._rows: dict[int, Any] = {}
+        self._names = {id(variable): name for name, variable in weights.items()}
         self._count([(call, layer_costs.of_call(call, run.tree)) for call in self._calls()])
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -148,6 +152,10 @@ class ModelRows:
                 self._bytes[key] = self._bytes.get(key, 0) + call.output_bytes * call.times
             macs = self._macs.setdefault(key, [0.0, 0.0])
             for each in cost.kernels:
+                name = self._names.get(id(each.variable))
+                if name is not None:
+                    self.uses[name] = self.uses.get(name, 0.0) \
+                        + call.times * each.uses / self._run.batch
                 macs[0] += call.times * each.uses * _size(each.variable)
                 macs[1] += call.times * each.uses * np.count_nonzero(self._kept_of(each.variable))
             macs[0] += call.times * cost.products

@@ -115,3 +115,15 @@ def test_masks_that_are_no_filters_are_trained_as_masks(made):
     masks = {**ticket.masks, "fc/kernel": np.eye(*ticket.masks["fc/kernel"].shape, dtype=np.uint8)}
     outcome = runner.train(Training(0, 1), StartingPoint(dataclasses.replace(ticket, masks=masks)))
     assert not runner.trainer._smaller and outcome.result["density"] == density(masks)
+
+
+def test_the_dense_networks_budget_is_one_of_multiply_adds(made):
+    runner = made(branches=("ticket", "scratch"))
+    start = StartingPoint(runner.train(Training(0, 0), StartingPoint()).following)
+    masks = start.ticket.masks
+    # A kernel of a convolution is used at each of 16 places, one of a dense layer once.
+    macs = [sum((16 if name.split("/")[0] in ("stem", "inner", "outer") else 1) * int(count(mask))
+                for name, mask in masks.items() if name.endswith("kernel"))
+            for count in (np.size, np.count_nonzero)]
+    steps = runner.train(Training(0, 1, "scratch"), start).curve.step.max()
+    assert steps == min(16, round(8 * macs[0] / macs[1])) > 8

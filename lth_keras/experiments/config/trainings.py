@@ -1,7 +1,7 @@
 """Which networks an experiment trains, in which order, and what each training depends on."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lth_keras.core import controls
 from lth_keras.core.controls import CONTROLS
@@ -134,7 +134,8 @@ def takes_from(config: Config, training: Training) -> tuple[Training, ...]:
     return tuple(chain(config, training.replicate, level) for level in levels)
 
 
-def span(config: Config, training: Training, masks: Arrays | None = None) -> Span:
+def span(config: Config, training: Training, masks: Arrays | None = None,
+         uses: "Mapping[str, float] | None" = None) -> Span:
     """Returns the steps of a training, and where they lie in the learning-rate schedule.
 
     Args:
@@ -143,6 +144,7 @@ def span(config: Config, training: Training, masks: Arrays | None = None) -> Spa
       masks: name -> 0/1 array, the masks that are trained. A control with the same budget as the
         dense network (`scratch`) trains for more steps the sparser its masks are; without masks,
         the longest possible span is returned.
+      uses: what makes that budget multiply-adds; see `controls.steps_of`.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=1000, rewind_step=100)
@@ -154,7 +156,7 @@ def span(config: Config, training: Training, masks: Arrays | None = None) -> Spa
     control = CONTROLS.get(training.branch)
     if control and control.drawn:  # New weights start at step 0, also if the ticket rewinds to k.
         steps = config.steps * (2 if control.budget else 1) if masks is None else \
-            controls.steps_of(control, config.steps, masks)
+            controls.steps_of(control, config.steps, masks, uses)
         return Span(steps, rate_stretch=steps / config.steps)
     # A second training of the dense network starts from theta_k if tickets are rewound to it.
     if training.level == 0 and not repeats_from_k(config, training):

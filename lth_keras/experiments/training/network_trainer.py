@@ -67,3 +67,6 @@ class NetworkTrainer(Protocol):
         Args:
           counts: how many units each group of its structure keeps, >= 1.
         """
+
+    def uses(self) -> Mapping[str, float]:
+        """How often each number of a weight is multiplied with for an example, by weight name."""

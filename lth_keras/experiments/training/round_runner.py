@@ -62,6 +62,8 @@ class RoundRunner:
         self.trainer = make_trainer()
         # That of all weights; where filters are pruned, it has the groups of the network.
         self._structure = next(iter(self.trainer.structures.values()))
+        # Fewer filters cost fewer multiply-adds; what single weights cost depends on the runtime.
+        self._uses = self.trainer.uses() if self._structure.coupled else None
         if self._structure.coupled:
             self.trainer = SmallerTrainer(self.trainer)
         self._rule = _pruning_rule(config, self.trainer)
@@ -169,7 +171,7 @@ class RoundRunner:
                     seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)),
                     rewind_step=config.rewind_step if keeps_theta else 0,
                     measured_steps=config.measured_steps,
-                    **dataclasses.asdict(span(config, training, masks)))
+                    **dataclasses.asdict(span(config, training, masks, self._uses)))
 
     def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,
                      start: StartingPoint) -> Ticket:

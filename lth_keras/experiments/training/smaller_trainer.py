@@ -73,6 +73,9 @@ class SmallerTrainer(NetworkTrainer):
     def smaller(self, counts: Sequence[int]) -> NetworkTrainer:
         return self.whole.smaller(counts)
 
+    def uses(self) -> Mapping[str, float]:
+        return self.whole.uses()
+
     def _counts(self, masks: Arrays) -> tuple[int, ...]:
         # () of masks that are not made of whole filters, which the whole network is trained with.
         units = kept_units(self._groups, masks)

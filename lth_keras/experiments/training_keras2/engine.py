@@ -12,6 +12,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.filters import groups_of
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import parse
+from lth_keras.costs.model_rows import ModelRows
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.outcome import Speed
@@ -30,6 +31,7 @@ from lth_keras.keras2.loss_gradient import LossGradient
 from lth_keras.keras2.masking.weight_names import masked, named_weights
 from lth_keras.keras2.masking.wrap import prune_low_magnitude
 from lth_keras.keras2.masking.wrap_weights import with_units
+from lth_keras.keras2.model_run import TfKerasRun
 from lth_keras.search import scoring
 
 
@@ -76,6 +78,9 @@ class WrappedNetworkTrainer(NetworkTrainer):
 
     def smaller(self, counts: Sequence[int]) -> "WrappedNetworkTrainer":
         return WrappedNetworkTrainer(*self._made_with, counts)
+
+    def uses(self) -> Mapping[str, float]:
+        return ModelRows(TfKerasRun(self.model, None)).uses
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return models.initial_weights(self.model, rng)

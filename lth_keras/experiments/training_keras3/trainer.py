@@ -15,6 +15,7 @@ from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import parse
+from lth_keras.costs.model_rows import ModelRows
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.outcome import Speed
@@ -34,6 +35,7 @@ from lth_keras.experiments.training_keras3.models import KERAS
 from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
 from lth_keras.files import provenance
 from lth_keras.keras3.engine import PlainNetwork
+from lth_keras.keras3.model_run import Keras3Run
 from lth_keras.keras3.weights import with_units
 
 
@@ -83,6 +85,9 @@ class PlainNetworkTrainer(NetworkTrainer):
 
     def smaller(self, counts: Sequence[int]) -> "PlainNetworkTrainer":
         return PlainNetworkTrainer(*self._made_with, self.together, counts)
+
+    def uses(self) -> Mapping[str, float]:
+        return ModelRows(Keras3Run(self.model, None)).uses
 
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return KERAS.initial_weights(self.model, rng)
