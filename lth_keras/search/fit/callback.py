@@ -21,6 +21,7 @@ from lth_keras.search.fit import preflight
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.search.fit.hooks import Hooks
+from lth_keras.search.fit.target import Target
 from lth_keras.search.network import network_of, Restored
 from lth_keras.search.rounds import Rounds
 
@@ -78,6 +79,9 @@ class LotteryTicketCallback(Hooks):
         is wrapped.
       structure: for a Keras 3 model, the word of a structure, such as "2:4"; see
         `core.structures`.
+      until: shares of the dense network's costs, such as {"macs": 0.5} or {"parameters": 0.2}: the
+        first level at which no more is left is the last one, and `fit` ends with it.  `rounds` is
+        then the most that there are.  Costs are those of `lth.profile`.
 
     Attributes:
       results: a pandas DataFrame with one row for each level: level, density, steps, epochs,
@@ -124,7 +128,8 @@ class LotteryTicketCallback(Hooks):
                  round_callbacks: Sequence[Any] = (), seed: int = 0, check: bool = False,
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None,
                  workdir: "str | os.PathLike[str] | None" = None, scoring_data: Any = None,
-                 include: Any = None, exclude: Any = None, structure: str | None = None):
+                 include: Any = None, exclude: Any = None, structure: str | None = None,
+                 until: "Mapping[str, float] | None" = None):
         # Checked here as far as possible without a model; the rest when `fit` begins.
         self.schedule = preflight.schedule_of(schedule, {
             "rounds": rounds, "epochs_per_round": epochs_per_round,
@@ -136,7 +141,7 @@ class LotteryTicketCallback(Hooks):
         self._settings = SearchSettings(
             self.schedule, rewind_step, scope, criterion, seed, check, verbose,
             dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data,
-            given(include=include, exclude=exclude, structure=structure))
+            given(include=include, exclude=exclude, structure=structure), Target.of(until))
         self._fit_search: FitSearch | None = None
         self._kept = _Found()
         self._histories: list[Any] = []  # Each fit has its own.

@@ -22,6 +22,7 @@ from lth_keras.search.fit.checkpointer import Checkpointer
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.round_callbacks import RoundCallbacks
 from lth_keras.search.fit.round_record import Progress, Round
+from lth_keras.search.fit.target import Target
 from lth_keras.search.network import network_of
 from lth_keras.search.rounds import Rounds
 from lth_keras.search.search import Search
@@ -43,6 +44,7 @@ class SearchSettings:
     workdir: "str | os.PathLike[str] | None"
     scoring_data: Any
     prunes: Mapping[str, Any]
+    target: "Target | None" = None
 
     def without_model(self) -> "SearchSettings":
         """Copies them, with round callbacks that know no model, which cannot be pickled."""
@@ -67,7 +69,8 @@ class SearchSettings:
     def provenance(self) -> dict[str, Any]:
         """The settings that are stored in the tickets."""
         return {"schedule": self.schedule.settings,
-                "rewind_step": self.rewind_step, **self.facts}
+                "rewind_step": self.rewind_step,
+                **({"until": dict(self.target.shares)} if self.target else {}), **self.facts}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -144,7 +147,14 @@ class FitSearch:
             if settings.rewind_step == 0 and not self.search.has_theta:
                 self.search.take_theta()
             self._say(f"{settings.workdir}: {self._checkpointer.says(self._order.used)}")
+        self._measure()
         self._order.begin(found or 0)
+
+    def _measure(self) -> None:
+        # What is left of the network's costs, if the search ends by them.
+        target = self._settings.target
+        self._left = target.left(self._model) if target else {}
+        self._reached = target is not None and target.is_reached(self._left)
 
     @property
     def round(self) -> Round:
@@ -153,7 +163,8 @@ class FitSearch:
 
     @property
     def _finished(self) -> bool:
-        return self.round.over and self.round.level == self._schedule.rounds
+        last = self._reached or self.round.level == self._schedule.rounds
+        return self.round.over and last
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -288,6 +299,11 @@ class FitSearch:
                 self.search.check_finite(self.round.loss)
         if self._checkpointer is not None:
             self._checkpointer.finish(self.progress.rows)
+        if self._finished and self._settings.target and not self._reached:
+            left = ", ".join(f"{share:.1%} of its {name}" for name, share in self._left.items())
+            warnings.warn(f"the search ended before its target, until="
+                          f"{dict(self._settings.target.shares)}: level {self.round.level} has "
+                          f"{left}. Give it more rounds, or a larger fraction.", stacklevel=3)
         if not self._finished:
             more = "" if self._checkpointer is not None else \
                 "Call fit again with the same callback to go on with it; fit(epochs=" \
@@ -350,6 +366,7 @@ class FitSearch:
         self._close_round()
         restored = self.search.prune_and_rewind(self.round.metrics())
         self.progress.restored.append(restored)
+        self._measure()
         self.progress.round = Round(self.search.level, self.search.density)
         under_bar = "\n" if self._batches and self._params.get("verbose") else ""  # Keras' bar.
         self._say(f"{under_bar}level {self.round.level}, density {self.round.density:.2%}: "

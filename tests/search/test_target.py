@@ -1,0 +1,94 @@
+"""A search in fit that ends at the first level with no more than a share of the dense costs."""
+
+import keras as keras3
+import numpy as np
+import pytest
+import tf_keras
+
+import lth_keras as lth
+from lth_keras.errors import LotteryError
+
+X = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype(np.float32)
+Y = np.arange(16) % 3
+
+
+def compiled(keras, structure):
+    layers = keras.layers
+    model = keras.Sequential([
+        layers.Input((8, 8, 1)), layers.Conv2D(10, 3, activation="relu", name="a"),
+        layers.Conv2D(10, 3, activation="relu", name="b"), layers.Flatten(),
+        layers.Dense(3, name="c")])
+    if keras is tf_keras:
+        model = lth.prune_low_magnitude(model, structure=structure)
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    return model
+
+
+def fit(keras, until, rounds=6, structure="filters", **options):
+    model = compiled(keras, structure)
+    lottery = lth.LotteryTicketCallback(
+        rounds=rounds, epochs_per_round=2, fraction=0.2, until=until, verbose=0, **options,
+        **({} if keras is tf_keras else {"structure": structure}))
+    history = model.fit(X, Y, epochs=lottery.epochs, callbacks=[lottery], verbose=0)
+    return model, lottery, history
+
+
+@pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
+@pytest.mark.parametrize(("until", "level"), [
+    # Filters of each layer by level: 10, 8, 6, 5, 4.  Multiply-adds with u and v of them: 324 u
+    # + 144 u v + 48 v, of 18,120: 12,192 (67%), 7,416 (41%) with 8 and 6 of each.
+    ({"macs": 0.5}, 2), ({"macs": 0.7}, 1),
+    # Weights: 10 u + (9 u + 1) v + 48 v + 3, of 1,493: 681 (46%) with 6 and 6, 523 (35%) with 5.
+    ({"parameters": 0.4}, 3), ({"macs": 0.7, "parameters": 0.4}, 3)])
+def test_the_first_level_that_costs_no_more_is_the_last(keras, until, level):
+    model, lottery, history = fit(keras, until)
+    assert lottery.results.level.tolist() == list(range(level + 1))
+    assert len(history.epoch) == 2 * (level + 1) and lottery.results.epochs.eq(2).all()
+    profile = lth.profile(model)
+    assert profile.macs_kept / profile.macs <= until.get("macs", 1)
+    assert profile.parameters_kept / profile.parameters <= until.get("parameters", 1)
+
+
+def test_without_filters_costs_are_those_of_single_weights():
+    _, lottery, _ = fit(keras3, {"macs": 0.65}, structure="none")
+    assert lottery.results.level.tolist() == [0, 1, 2]  # 0.8^2 is 0.64.
+
+
+def test_a_search_that_does_not_reach_it_says_what_is_left():
+    with pytest.warns(UserWarning, match="level 1 has 67.3% of its macs. Give it more rounds"):
+        fit(keras3, {"macs": 0.1}, rounds=1)
+
+
+def test_a_search_that_goes_on_ends_at_the_same_level(tmp_path):
+    class Killed(Exception):
+        pass
+
+    class Kill(keras3.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 5:
+                raise Killed
+
+    def search(*more):
+        keras3.utils.set_random_seed(0)
+        model = compiled(keras3, "filters")
+        lottery = lth.LotteryTicketCallback(
+            rounds=6, epochs_per_round=2, fraction=0.2, until={"macs": 0.5}, verbose=0,
+            structure="filters", workdir=tmp_path / ("killed" if more or again else "whole"))
+        data = lottery.order.batches(X, Y, batch_size=4)
+        model.fit(data, epochs=lottery.epochs, callbacks=[lottery, *more], verbose=0)
+        return lottery
+    again = False
+    whole = search()
+    again = True
+    with pytest.raises(Killed):
+        search(Kill())
+    resumed = search()
+    assert resumed.results.level.tolist() == whole.results.level.tolist() == [0, 1, 2]
+    for name, mask in whole.ticket.masks.items():
+        np.testing.assert_array_equal(resumed.ticket.masks[name], mask)
+
+
+@pytest.mark.parametrize("until", [{}, {"flops": 0.5}, {"macs": 1.0}, {"macs": 0}, 0.5])
+def test_what_cannot_be_a_target_is_refused(until):
+    with pytest.raises(LotteryError, match=r'such as \{"macs": 0.5\}; of parameters'):
+        lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, until=until)
