@@ -7,7 +7,7 @@ network does.  Units that the same layers make form a group.
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from lth_keras.graph.operations import (
     Places,
     tied_channels,
 )
+from lth_keras.graph.readers import MIXES
 
 _OUTPUT, _INPUT = "it makes an output of the model", "it is an input of the model"
 
@@ -159,8 +160,26 @@ class _Coupler:
                     reason = _OUTPUT
                 keep((*operation.sources, *operation.targets), reason)
             elif isinstance(operation, Linear) and operation.activation is None:
-                keep([operation.target], f"{layer.name}: its activation mixes its units")
+                keep([operation.target], f"{layer.name}: {MIXES}")
+        # A filter of a kernel that two layers share would go from both.
+        for first, layer, held in self._shared():
+            keep([held.tensor], f"{layer.name} shares its {held.weight} with {first.name}")
         return kept
+
+    def _shared(self) -> Iterator[tuple[Any, Any, Held]]:
+        # What layers hold of variables that another layer holds too, with the first that does.
+        holders: dict[int, list[tuple[Any, Held]]] = defaultdict(list)
+        for layer, operation in self._operations:
+            for held in operation.holds if isinstance(operation, (Linear, Channelwise)) else ():
+                variable = self._kind.variable(layer, held.weight)
+                if variable is not None:
+                    holders[id(variable)].append((layer, held))
+        for found in holders.values():
+            layers = {id(layer): layer for layer, _ in found}
+            if len(layers) > 1:
+                first, second, *_ = layers.values()
+                yield from ((second if layer is first else first, layer, held)
+                            for layer, held in found)
 
     def _makers(self) -> dict[int, list[int]]:
         # Unit -> the places of the operations that make it.

@@ -143,7 +143,7 @@ def test_a_model_within_a_model_is_opened(keras):
 
 @pytest.mark.parametrize(("make", "reason"), [
     (lambda layers: layers.LayerNormalization(name="n"), "n: what a LayerNormalization does"),
-    (lambda layers: layers.Dense(3, "softmax", name="n"), "n: its activation mixes its units"),
+    (lambda layers: layers.Dense(3, "softmax", name="n"), "n: its activation is not known to work"),
 ])
 def test_what_is_not_known_keeps_what_it_reads_and_is_named(keras, make, reason):
     layers = keras.layers
@@ -153,6 +153,22 @@ def test_what_is_not_known_keeps_what_it_reads_and_is_named(keras, make, reason)
     assert ("free",) in [group.layers for group in found.groups]
     kept = {**found.dense}
     assert any(text.startswith(reason) for text in kept.values()), kept
+
+
+def test_layers_that_share_a_kernel_keep_their_filters(keras):
+    layers = keras.layers
+    inputs = layers.Input((4,))
+    one, other = (layers.Dense(4, name=name) for name in "ab")
+    x = other(one(inputs))
+    model = keras.Model(inputs, layers.Dense(1, name="c")(layers.Dense(5, name="free")(x)))
+    if keras is tf_keras:
+        other.kernel = one.kernel
+    else:
+        other._tracker.unlock()
+        other._kernel = one._kernel
+    found = coupled(model)
+    assert [group.layers for group in found.groups] == [("free",)]
+    assert "shares its kernel with" in found.dense["a"]
 
 
 def test_a_subclassed_model_and_one_without_filters_are_refused(keras):
