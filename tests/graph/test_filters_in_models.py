@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import tf_keras
 
+import lth_keras as lth
+from lth_keras.errors import TicketError
+
 LIBRARIES = {"tf_keras": tf_keras, "keras3": keras3}
 
 
@@ -54,3 +57,24 @@ def test_the_papers_networks_compute_the_same(library, name):
     keras = LIBRARIES[library]
     keras.utils.set_random_seed(1)
     check(get(name)((32, 32, 3), 10, keras=keras), "l1")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_ticket_of_the_smaller_network_has_what_is_left_of_the_whole_ones(library):
+    keras = LIBRARIES[library]
+    keras.utils.set_random_seed(1)
+    model = filters.nested(keras)
+    found = filters.network(filters.disturb(model))
+    theta = found.weights()
+    masks = filters.pruned(found)
+    small = filters.compacted(found)
+    ticket = small.ticket(lth.Ticket(theta, masks, level=1))
+    assert all(mask.all() for mask in ticket.masks.values())
+    # From theta under its masks, the smaller network computes what the whole one does.
+    applied = ticket.apply(small.model)
+    found.assign(theta, masks)
+    x = filters.batch(model)
+    np.testing.assert_allclose(applied.predict(x, verbose=0), found.model.predict(x, verbose=0),
+                               rtol=1e-5, atol=1e-6)
+    with pytest.raises(TicketError, match="'other', which that model has not"):
+        small.ticket(lth.Ticket({"other": np.ones(1)}, {"other": np.ones(1, np.uint8)}, level=0))

@@ -13,9 +13,11 @@ import numpy as np
 
 from lth_keras.deployment.compaction import channels, layer_parts
 from lth_keras.deployment.compaction.channels import Analysis
+from lth_keras.deployment.compaction.places import Places
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.deployment.models.model_kind import ModelKind
 from lth_keras.errors import LotteryError
+from lth_keras.files.ticket import Ticket
 from lth_keras.graph import model_graph, rebuild
 from lth_keras.graph.model_graph import Graph
 from lth_keras.graph.operations import Channelwise, Flags, Linear
@@ -33,6 +35,7 @@ class Compacted:
         their input.
       left: sentences that say what could not be removed, and why.
       weights: the numbers of weights (before, after), including biases and statistics.
+      places: where the weights of the smaller model lie in the given one.
 
     Example:
       >>> print(Compacted(None, {"fc1": (300, 255)}, {}, (), (266_610, 31_005)).summary())
@@ -45,6 +48,38 @@ class Compacted:
     inputs: dict[str, tuple[int, int]]
     left: tuple[str, ...]
     weights: tuple[int, int]
+    places: "Places | None" = None
+
+    def ticket(self, ticket: Ticket) -> Ticket:
+        """The ticket of the smaller model: what a ticket of the given model has of its weights.
+
+        Its weights are theirs as they are, without constants of removed units in biases: trained
+        from them, the smaller model is what the given one is under its masks, if whole filters
+        were pruned.
+
+        Args:
+          ticket: a ticket of the model that was compacted.
+
+        Raises:
+          TicketError: if it has other weights than that model.
+
+        Example:
+          >>> import numpy as np, keras
+          >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a"),
+          ...                           keras.layers.Dense(1, name="b")])
+          >>> masks = {"a/kernel": np.array([[1, 0, 1], [1, 0, 1]], np.uint8),
+          ...          "b/kernel": np.array([[1], [0], [1]], np.uint8)}
+          >>> weights = {"a/kernel": np.arange(6.0).reshape(2, 3), "a/bias": np.zeros(3),
+          ...            "b/kernel": np.ones((3, 1)), "b/bias": np.zeros(1)}
+          >>> found = Ticket(weights, masks, level=1)
+          >>> small = compact(found.apply(model))
+          >>> small.ticket(found).weights["a/kernel"].tolist()
+          [[0.0, 2.0], [3.0, 5.0]]
+        """
+        if self.places is None:
+            return ticket
+        return dataclasses.replace(ticket, weights=self.places.all_of(ticket.weights),
+                                   masks=self.places.of(ticket.masks))
 
     def summary(self) -> str:
         """Returns all of it as text, one item on each line."""
@@ -75,8 +110,9 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     Returns:
       A `Compacted` with the new model, Sequential or functional, with the same inputs, outputs and
       names of layers.  It is not compiled; one of Keras 3 is kept sparse by `lth.keep_sparse`.
-      Layers of unknown types, and models within the model, are shared with the
-      given model.  A subclassed model is returned as it is, since its graph is its Python code.
+      Layers of unknown types are shared with the given model; models within it are taken apart,
+      so that their layers are the model's own.  A subclassed model is returned as it is, since its
+      graph is its Python code.
 
     Raises:
       LotteryError: if `model` is not a Keras model, or is not built.
@@ -114,7 +150,8 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     small = rebuild.rebuilt(bare, read, parts)
     removed, inputs = _sizes(read, found, parts)
     return Compacted(small, removed, inputs, tuple(_left(read, found, parts)),
-                     (bare.count_params(), small.count_params()))
+                     (bare.count_params(), small.count_params()),
+                     Places.between(kind, (bare, small), read, parts, found))
 
 
 def _check(model: Any, kind: ModelKind) -> None:

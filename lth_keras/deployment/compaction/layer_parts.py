@@ -35,7 +35,7 @@ def part(layer: Any, operations: Sequence[Operation], found: Analysis,
 
 def positions(operation: Linear, found: Analysis) -> "Array | None":
     """The places, among the inputs that stay, of those that it reads; None if it reads all."""
-    there, rows = found.kept[operation.source], _read(operation, found)
+    there, rows = found.kept[operation.source], read_inputs(operation, found)
     return None if (rows == there).all() else np.flatnonzero(rows[there])
 
 
@@ -45,7 +45,8 @@ def unread(operation: Linear, found: Analysis) -> Flags:
                             found.live[operation.target])
 
 
-def _read(operation: Linear, found: Analysis) -> Flags:
+def read_inputs(operation: Linear, found: Analysis) -> Flags:
+    """Which of its input channels a linear operation reads, if they are gathered; at least one."""
     there = found.kept[operation.source]
     rows = there & ~unread(operation, found)
     if not rows.any():
@@ -55,7 +56,7 @@ def _read(operation: Linear, found: Analysis) -> Flags:
 
 def _folded(layer: Any, operation: Linear, found: Analysis,
             taken: "Collection[str] | None") -> Part:
-    rows = found.kept[operation.source] if taken is None else _read(operation, found)
+    rows = found.kept[operation.source] if taken is None else read_inputs(operation, found)
     weights = _linear_weights(layer, operation, found, rows)
     changes = {**rebuild.resized(layer, [operation], found.kept), "use_bias": "bias" in weights}
     if kind_of(layer).known_as(layer) == "EinsumDense":

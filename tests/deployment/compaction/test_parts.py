@@ -5,6 +5,8 @@ import pytest
 import tf_keras as keras
 
 from lth_keras.deployment.compaction import channels, layer_parts
+from lth_keras.deployment.compaction.compact import compact
+from lth_keras.files.ticket import Ticket
 from lth_keras.graph import model_graph, registry
 from lth_keras.graph.call import Call
 from lth_keras.graph.operations import Channelwise, Linear, Opaque
@@ -69,3 +71,20 @@ def test_a_subclass_of_a_known_layer_is_not_known():
     class Own(layers.ReLU):
         pass
     assert "what a Own does" in registry.read(Call(Own(), (0,), 1, ((2, 3),), (2, 3)))
+
+
+def test_a_ticket_of_a_smaller_model_has_zeros_for_a_bias_that_was_created():
+    built = keras.Sequential([layers.Input((2,)), layers.Dense(2, "sigmoid", name="a"),
+                              layers.Dense(1, use_bias=False, name="b")])
+    weights = {"a/kernel": np.array([[0, 1], [0, 1.0]]), "a/bias": np.zeros(2),
+               "b/kernel": np.array([[2], [3.0]])}
+    ticket = Ticket(weights, {"a/kernel": np.array([[0, 1], [0, 1]], np.uint8),
+                              "b/kernel": np.ones((2, 1), np.uint8)}, level=1)
+    built.set_weights(list(weights.values()))
+    found = compact(built)
+    small = found.ticket(ticket)
+    assert {name: value.tolist() for name, value in small.weights.items()} == {
+        "a/kernel": [[1], [1]], "a/bias": [0], "b/kernel": [[3]], "b/bias": [0]}
+    assert small.masks["a/kernel"].tolist() == [[1], [1]]
+    assert float(found.model.layers[-1].bias[0]) == 1.0  # 2 x sigmoid(0).
+    small.apply(found.model)
