@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from lth_keras.arguments import check_choice
-from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.masks import Array, Arrays, costs
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
@@ -149,9 +149,7 @@ def steps_of(control: Control, steps: int, masks: Arrays,
     """
     if not control.budget:
         return steps
-    costs = dict.fromkeys(masks, 1) if uses is None else uses
-    whole, left = (sum(costs.get(name, 0) * int(count(mask)) for name, mask in masks.items())
-                   for count in (np.size, np.count_nonzero))
+    whole, left = costs(masks, uses)
     return min(2 * steps, round(steps * whole / left))
 
 

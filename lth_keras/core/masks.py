@@ -93,6 +93,24 @@ def density(masks: Arrays) -> float:
     return kept(masks) / total
 
 
+def costs(masks: Arrays, uses: "Mapping[str, float] | None" = None) -> tuple[float, float]:
+    """What a dense network costs, and what its weights that are kept cost.
+
+    Args:
+      masks: weight name -> 0/1 array.
+      uses: weight name -> how often each of its numbers is multiplied with for one example, so that
+        costs are multiply-adds; by default each weight counts once.
+
+    Example:
+      >>> costs({"a": np.array([1, 0]), "b": np.array([1, 1])}, {"a": 16.0})
+      (32.0, 16.0)
+    """
+    each = dict.fromkeys(masks, 1) if uses is None else uses
+    dense, left = (sum(each.get(name, 0) * int(count(mask)) for name, mask in masks.items())
+                   for count in (np.size, np.count_nonzero))
+    return dense, left
+
+
 def overlap(first: Arrays, second: Arrays) -> float:
     """Returns the weights kept by both divided by those kept by at least one (Jaccard index).
 

@@ -125,5 +125,7 @@ def test_the_dense_networks_budget_is_one_of_multiply_adds(made):
     macs = [sum((16 if name.split("/")[0] in ("stem", "inner", "outer") else 1) * int(count(mask))
                 for name, mask in masks.items() if name.endswith("kernel"))
             for count in (np.size, np.count_nonzero)]
-    steps = runner.train(Training(0, 1, "scratch"), start).curve.step.max()
+    outcome = runner.train(Training(0, 1, "scratch"), start)
+    assert outcome.result["macs_left"] == macs[1] / macs[0]
+    steps = outcome.curve.step.max()
     assert steps == min(16, round(8 * macs[0] / macs[1])) > 8

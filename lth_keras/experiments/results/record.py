@@ -21,8 +21,9 @@ COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_sto
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
 STEP, DENSITY = "test_accuracy_step_", "density_"  # The prefixes of further columns.
+MACS_LEFT = "macs_left"  # A further column, where filters are pruned.
 FORMAT = 2
-_MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}")
+_MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}|{MACS_LEFT}")
 _MOST_MORE = 10_000
 
 
@@ -32,7 +33,8 @@ class Record:
 
     Attributes:
       row: its row of results.csv: all of COLUMNS, then test_accuracy_step_N for each of the
-        configuration's measured_steps (None for steps before the training began) and density_WEIGHT
+        configuration's measured_steps (None for steps before the training began), macs_left, the
+        share of the dense network's multiply-adds, where filters are pruned, and density_WEIGHT
         for each weight with a mask.  If the training diverged, all measures but densities and
         seconds are None.
       fingerprint: the fingerprint of its configuration.

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lth_keras.experiments.results.record import COLUMNS, DENSITY, STEP
+from lth_keras.experiments.results.record import COLUMNS, DENSITY, MACS_LEFT, STEP
 
 CONFIDENCE = 0.95
 MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_stop",
@@ -80,7 +80,8 @@ def own_metrics(results: pd.DataFrame) -> list[str]:
       ['loss', 'val_auc']
     """
     return [name for name in map(str, results.columns) if name not in COLUMNS
-            and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)]
+            and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)
+            and name != MACS_LEFT]
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:

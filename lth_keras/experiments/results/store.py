@@ -16,7 +16,14 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths, record
 from lth_keras.experiments.results.paths import CURVE_COLUMNS, DamagedError, found
-from lth_keras.experiments.results.record import COLUMNS, DENSITY, Record, STEP, table
+from lth_keras.experiments.results.record import (
+    COLUMNS,
+    DENSITY,
+    MACS_LEFT,
+    Record,
+    STEP,
+    table,
+)
 from lth_keras.files import atomic, checksums, workdir_lock
 from lth_keras.files.ticket import Ticket
 
@@ -142,7 +149,7 @@ class Store:
         contents = {name: given.to_bytes() for name, given in tickets.items()
                     if isinstance(given, Ticket)}
         contents["curve"] = curve.to_csv(index=False).encode()
-        more = [name for name in result if name.startswith((STEP, DENSITY))]
+        more = [name for name in result if name.startswith((STEP, DENSITY)) or name == MACS_LEFT]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
         marks: dict[str, Any] = {"ticket": start, **{

@@ -19,7 +19,7 @@ import numpy as np
 
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.fractions import count
-from lth_keras.core.masks import Array, Arrays, density, ones
+from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.seeding import generator
 from lth_keras.core.structures.words import parse
@@ -30,7 +30,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
-from lth_keras.experiments.results.record import DENSITY
+from lth_keras.experiments.results.record import DENSITY, MACS_LEFT
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.smaller_trainer import SmallerTrainer
@@ -113,7 +113,9 @@ class RoundRunner:
 
     def _outcome(self, training: Training, start: StartingPoint, ticket: Ticket, masks: Arrays,
                  trained: Trained) -> Outcome:
-        result = {"density": density(masks), **trained.result, **{
+        dense, left = costs(masks, self._uses)
+        cost = {} if self._uses is None else {MACS_LEFT: left / dense}
+        result = {"density": density(masks), **trained.result, **cost, **{
             f"{DENSITY}{name}": density({name: mask}) for name, mask in masks.items()}}
         outcome = Outcome(result, trained.curve, None if start.ticket else ticket)
         if trained.diverged:
