@@ -73,7 +73,9 @@ def convert(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     ours = {id(variable): name for name, variable in named_weights(converted).items()}
     variables = weight_names.named_weights(plain)
     _keep_sparse(converted, {ours[id(pairs[id(variables[name])])]: mask
-                             for name, mask in masks.items()}, wrapped)
+                             for name, mask in masks.items()}, wrapped,
+                 any(item.structure.coupled for item in weight_names.masked(model).values())
+                 if wrapped else False)
     return converted
 
 
@@ -179,13 +181,13 @@ def _set(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _keep_sparse(model: Any, masks: dict[str, Any], wrapped: bool) -> None:
+def _keep_sparse(model: Any, masks: dict[str, Any], wrapped: bool, filters: bool) -> None:
     if not wrapped:
         zeros = {name: keras.ops.convert_to_numpy(named_weights(model)[name].value) != 0
                  for name in _prunable(model)}
         masks = zeros if not all(kept.all() for kept in zeros.values()) else {}
     if masks:
-        found = ModelMasks(model, masks)
+        found = ModelMasks(model, masks, "filters" if filters else None)
         found.assign(masks)
         found.zero_pruned()
 

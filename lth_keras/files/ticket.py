@@ -85,6 +85,12 @@ class Ticket:
         """The fraction of prunable weights kept, in [0, 1]: the paper's P_m."""
         return mask_arrays.density(self.masks)
 
+    @property
+    def in_filters(self) -> bool:
+        """Whether its search pruned whole filters, as its provenance says."""
+        settings = self.provenance.get("settings")
+        return isinstance(settings, Mapping) and settings.get("structure") == "filters"
+
     def save(self, path: "str | os.PathLike[str]") -> None:
         """Writes the ticket as one safetensors file, atomically; equal tickets give equal bytes.
 

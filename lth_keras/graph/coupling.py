@@ -53,6 +53,19 @@ class Coupling:
         """The names of all weights in which a group has numbers."""
         return {name for group in self.groups for name in group.weights}
 
+    def within(self, names: Collection[str]) -> "Coupling":
+        """Returns what has only those groups all of whose weights are named, as those with masks.
+
+        Args:
+          names: names of weights.
+        """
+        chosen = [place for place, group in enumerate(self.groups) if group.weights <= {*names}]
+        left = {layer: "it has no mask" for place, group in enumerate(self.groups)
+                if place not in chosen for layer in group.layers}
+        return dataclasses.replace(
+            self, groups=tuple(self.groups[place] for place in chosen),
+            dense={**left, **self.dense}, _units=tuple(self._units[place] for place in chosen))
+
     def smaller(self, model: Any, units: Sequence[Array]) -> Any:
         """Builds the model without its pruned units.
 

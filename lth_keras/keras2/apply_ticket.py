@@ -10,6 +10,7 @@ from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking.weight_names import (
     check_keras2,
     is_built,
+    is_graph,
     masked,
     named_variables,
     named_weights,
@@ -35,7 +36,8 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
                         for name, variable in named_weights(model).items()})
     # A model without wrappers gets them for exactly the weights that the ticket prunes.
     if not wrappers(model):
-        model = wrap_named(model, ticket.masks.keys())
+        model = wrap_named(model, ticket.masks.keys(),
+                           ticket.in_filters and is_graph(model))
     prunable = set(masked(model))
     if prunable != set(ticket.masks):
         raise TicketError(

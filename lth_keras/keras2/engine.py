@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.core.structures.filters import Filters, groups_of
+from lth_keras.core.structures.filters import Filters, groups_of, masks_of_zeros
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
@@ -53,11 +53,14 @@ def network(model: Any, **options: Any) -> "WrappedNetwork":
     return WrappedNetwork(model)
 
 
-def keep_sparse(model: Any) -> Any:
+def keep_sparse(model: Any, structure: str | None = None) -> Any:
     """Wraps a sparse model with masks where its weights are zero; see `lth.keep_sparse`."""
-    wrapped = model if wrappers(model) else prune_low_magnitude(model)
-    rewinding.assign_masks(wrapped, {name: (rewinding.stored(item.weight) != 0).astype(np.uint8)
-                                     for name, item in masked(wrapped).items()})
+    wrapped = model if wrappers(model) else prune_low_magnitude(model, structure=structure)
+    found = masked(wrapped)
+    weights = {name: rewinding.stored(item.weight) for name, item in found.items()}
+    groups = groups_of(structures_of(wrapped, found))
+    rewinding.assign_masks(wrapped, masks_of_zeros(groups, weights) if groups else {
+        name: (value != 0).astype(np.uint8) for name, value in weights.items()})
     return wrapped
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
-from lth_keras.core.structures.filters import groups_of
+from lth_keras.core.structures.filters import groups_of, masks_of_zeros
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError, TicketError
@@ -25,8 +25,8 @@ from lth_keras.keras3.weights import (
     check_keras3,
     described,
     in_structure,
+    is_graph,
     named_weights,
-    prunable_weights,
 )
 from lth_keras.search import model_identity
 from lth_keras.search.network import (
@@ -65,16 +65,18 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
             "The model and the ticket must have the same prunable weights. Received: prunable in "
             f"the ticket only {sorted(set(ticket.masks) - set(found.names))}, in the model only "
             f"{sorted(set(found.names) - set(ticket.masks))}. Build the model anew.")
-    (found or ModelMasks(model, ticket.masks)).assign(ticket.masks)
+    structure = "filters" if ticket.in_filters and is_graph(model) else None
+    masks = found or ModelMasks(model, ticket.masks, structure)
+    masks.assign(ticket.masks)
     return model
 
 
-def keep_sparse(model: Any) -> Any:
+def keep_sparse(model: Any, structure: str | None = None) -> Any:
     """Keeps the zeros of a sparse model in every training from now on; see `lth.keep_sparse`."""
-    _check_built(model, LotteryError)
-    found = ModelMasks.of(model) or ModelMasks(model, prunable_weights(model))
-    variables = named_weights(model)
-    found.assign({name: _stored(variables[name]) != 0 for name in found.names})
+    network = PlainNetwork(model, structure=structure)
+    weights, groups = network.prunable_weights(), groups_of(network.structures)
+    network.assign_masks(masks_of_zeros(groups, weights) if groups else {
+        name: value != 0 for name, value in weights.items()})
     return model
 
 
@@ -96,25 +98,27 @@ class PlainNetwork(Network):
                  structure: str | None = None):
         _check_built(model, LotteryError)
         self.model = model
-        masks, asked = ModelMasks.of(model), of_arguments(structure=structure)
-        if masks and not (include or exclude or asked.coupled):
-            chosen = described(model, masks.names)
-            structures = dict.fromkeys(chosen, asked)
+        masks = ModelMasks.of(model)
+        asked = of_arguments(structure=structure or (masks.structure if masks else None))
+        again = masks.names if masks and not (include or exclude) else []
+        if again and not asked.coupled:
+            chosen = described(model, again)
+            structures: Mapping[str, Structure] = dict.fromkeys(chosen, asked)
         else:
-            chosen, structures = in_structure(model, include, exclude, asked)
+            chosen, structures = in_structure(model, include, exclude, asked, again)
         if masks is not None and set(masks.names) != set(chosen):
             raise LotteryError(
                 "A model that is pruned must go on with the same weights. Received: masks of "
                 f"{', '.join(masks.names)}, asked for {', '.join(chosen)}. Leave include and "
                 "exclude out, or build the model anew.")
         self.packages = provenance.KERAS.get(keras.backend.backend(), ("keras",))
-        self._masks = masks or ModelMasks(model, chosen)
+        self._masks = masks or ModelMasks(model, chosen, str(asked) if asked.coupled else None)
         self._variables = named_weights(model)
         self._weights = {name: self._variables[name] for name in chosen}
         self.prunable: Mapping[str, Prunable] = chosen
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(variable.shape) for name, variable in self._weights.items()}
-        self.structures: Mapping[str, Structure] = structures
+        self.structures = structures
         self._by_weight: dict[int, frozenset[str]] = {}  # Slots that are compared, by optimizer.
         self._starts_at: int | None = None  # The epoch at which a resumed fit was told to begin.
 

@@ -21,9 +21,11 @@ class ModelMasks:
     Args:
       model: a built model.
       names: the names of the weights that have masks.
+      structure: the structure that they are pruned in, if further searches are to keep it.
 
     Attributes:
       names: the names of the weights that have masks, in the order of the model.
+      structure: the structure's word, or None.
 
     Example:
       >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, name="fc")])
@@ -34,8 +36,9 @@ class ModelMasks:
       ([[1], [0]], True)
     """
 
-    def __init__(self, model: Any, names: "list[str] | Mapping[str, Any]"):
-        self._model = model
+    def __init__(self, model: Any, names: "list[str] | Mapping[str, Any]",
+                 structure: "str | None" = None):
+        self._model, self.structure = model, structure
         weights = {name: variable for name, variable in named_weights(model).items()
                    if name in names}
         self._weights = weights

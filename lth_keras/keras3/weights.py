@@ -101,7 +101,8 @@ def _warn_of_lost(model: Any) -> None:
                       "list or dict of one.", stacklevel=3)
 
 
-def in_structure(model: Any, include: Any, exclude: Any, structure: Structure
+def in_structure(model: Any, include: Any, exclude: Any, structure: Structure,
+                 has_masks: Collection[str] = ()
                  ) -> tuple[dict[str, Prunable], dict[str, Structure]]:
     """The weights of a built model that get masks, and the structure that each is pruned in.
 
@@ -112,14 +113,17 @@ def in_structure(model: Any, include: Any, exclude: Any, structure: Structure
       include: as for `prunable_weights`.
       exclude: as for `prunable_weights`.
       structure: what was asked for.
+      has_masks: the names of the weights that have masks already, if their filters are meant.
 
     Raises:
       LotteryError: if there are none, or nothing can be pruned in the structure.
     """
-    kernels = prunable_weights(model, include, exclude)
-    if not structure.coupled:
-        return kernels, dict.fromkeys(kernels, structure)
-    found = _coupling(model, kernels)
+    found = _coupling(model, has_masks).within(has_masks) if has_masks else None
+    if found is None or not found.groups:
+        kernels = prunable_weights(model, include, exclude)
+        if not structure.coupled:
+            return kernels, dict.fromkeys(kernels, structure)
+        found = _coupling(model, kernels)
     chosen = described(model, found.weights)
     return chosen, dict.fromkeys(chosen, Filters.of(found.groups, found.dense))
 

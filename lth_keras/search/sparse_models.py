@@ -5,7 +5,7 @@ from typing import Any
 from lth_keras.files.engines import engine_of
 
 
-def keep_sparse(model: Any) -> Any:
+def keep_sparse(model: Any, structure: "str | None" = None) -> Any:
     """Keeps the zeros of a sparse model in every training from now on.
 
     It is for a model whose zeros nothing enforces, such as one that was loaded from a file: its
@@ -14,6 +14,9 @@ def keep_sparse(model: Any) -> Any:
 
     Args:
       model: a built model of Keras 3 or of tf_keras, compiled or not.
+      structure: "filters" for a model whose filters were pruned: the masks are then of the filters
+        that are zero, with their biases and all that hangs on them, and of no other zeros.  A
+        model that has masks already keeps the structure that it has.
 
     Returns:
       The model of Keras 3 that was given, or the one of tf_keras wrapped, to be compiled.
@@ -32,4 +35,4 @@ def keep_sparse(model: Any) -> Any:
       >>> float(model.layers[0].kernel[0, 0])
       0.0
     """
-    return engine_of(model).keep_sparse(model)
+    return engine_of(model).keep_sparse(model, structure)

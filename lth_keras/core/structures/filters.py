@@ -24,6 +24,36 @@ def groups_of(structures: Mapping[str, Structure]) -> tuple[UnitGroup, ...]:
                  if isinstance(structure, Filters)), ())
 
 
+def masks_of_zeros(groups: Sequence[UnitGroup], weights: Mapping[str, Array]) -> dict[str, Array]:
+    """The masks of a network whose pruned filters are zero, with all that hangs on them.
+
+    Args:
+      groups: the groups of the network.
+      weights: weight name -> array, for all weights of the groups that have masks.
+
+    Returns:
+      Weight name -> uint8 mask; a filter is kept if any of its numbers is not zero.
+
+    Example:
+      >>> from lth_keras.core.structures.coupled import Member
+      >>> group = UnitGroup(("fc",), 2, (Member("fc/kernel", 1, np.arange(2), "filter"),
+      ...                                Member("fc/bias", 0, np.arange(2))))
+      >>> masks_of_zeros([group], {"fc/kernel": np.zeros((1, 2)), "fc/bias": np.array([0, 3.0])})
+      {'fc/kernel': array([[0, 1]], dtype=uint8), 'fc/bias': array([0, 1], dtype=uint8)}
+    """
+    # A filter of zeros with a bias is not pruned: it gives a constant to the next layers.
+    units = []
+    for group in groups:
+        kept = np.zeros(group.size, bool)
+        for member in group.members:
+            if member.role != "statistic":
+                for unit, numbers in enumerate(group.numbers(member, weights[member.weight])):
+                    kept[unit] |= bool(np.any(numbers))
+        units.append(kept)
+    return spread_units(groups, units, {
+        name: np.ones(np.shape(value), np.uint8) for name, value in weights.items()})
+
+
 def described(groups: Sequence[UnitGroup], dense: Mapping[str, str]) -> str:
     """Says how many filters are pruned, and which layers keep all of theirs and why.
 

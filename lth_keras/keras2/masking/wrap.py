@@ -19,6 +19,7 @@ from lth_keras.keras2.masking.weight_names import check_keras2, TREE, Wrapper, w
 from lth_keras.keras2.masking.wrap_weights import (
     check_built,
     filters_of,
+    filters_within,
     KEPT_DENSE,
     unwrap,
     wrap_names,
@@ -129,8 +130,13 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     return wrapped
 
 
-def wrap_named(model: Any, names: Collection[str]) -> Any:
+def wrap_named(model: Any, names: Collection[str], filters: bool = False) -> Any:
     """Wraps exactly the weights with the given names, as a ticket names them.
+
+    Args:
+      model: a built model.
+      names: the names.
+      filters: whether they are those of pruned filters, and of all that hangs on them.
 
     Example:
       >>> import tf_keras as keras
@@ -141,7 +147,8 @@ def wrap_named(model: Any, names: Collection[str]) -> Any:
       ['b/kernel']
     """
     check_keras2(model)
-    return saving.saveable(wrap_names(model, names))
+    structures = filters_within(model, names) if filters else None
+    return saving.saveable(wrap_names(model, names, structures))
 
 
 def strip_pruning(model: Any) -> Any:

@@ -113,6 +113,22 @@ def filters_of(model: Any, kernels: Collection[int]
             for name in found.weights}, found.dense
 
 
+def filters_within(model: Any, names: Collection[str]) -> dict[str, Structure]:
+    """The structure of each weight of a model whose filters were pruned, by the weight's name.
+
+    Args:
+      model: a built Sequential or functional model.
+      names: the names of the weights that have masks.
+
+    Raises:
+      LotteryError: if they are not those of filters.
+    """
+    variables = named_weights(model)
+    found = _coupling(model, {id(variables[name]) for name in names}).within(names)
+    makers = {member.weight for group in found.groups for member in group.filters}
+    return {name: Filters() if name in makers else NONE for name in names}
+
+
 def with_units(model: Any, counts: Sequence[int]) -> Any:
     """A model without masks that keeps only the first units of each group of filters.
 
