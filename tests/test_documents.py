@@ -55,6 +55,25 @@ def test_the_readmes_program_runs_and_prints_what_it_says(tmp_path, monkeypatch,
     assert (tmp_path / "winner.ticket").exists()
 
 
+@pytest.mark.thorough
+def test_the_guides_search_for_filters_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    begin, *_ = parts = blocks("docs/guide.md")
+    program, = (text for text in parts if 'structure="filters"' in text)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(begin.partition("\nmodel = ")[0] + program, "guide", "exec"),
+         {"__name__": "document"})
+    here = [line for line in capsys.readouterr().out.splitlines() if "restored" not in line]
+    there = blocks("docs/guide.md", "text")[0].splitlines()
+    rows = [place for place, line in enumerate(there) if re.match("[0-9] ", line)]
+    assert [line for place, line in enumerate(here) if place not in rows] \
+        == [line for place, line in enumerate(there) if place not in rows]
+    # Bits of an accuracy differ from machine to machine.
+    assert [here[place].split()[:3] for place in rows] == [
+        there[place].split()[:3] for place in rows]
+    assert all(float(here[place].split()[3]) > 0.95 for place in rows) and len(rows) == 3
+    assert (tmp_path / "small.keras").exists()
+
+
 @pytest.mark.long
 def test_the_guides_program_runs(tmp_path, monkeypatch, capsys):
     run_as_one_program("docs/guide.md", tmp_path, monkeypatch)

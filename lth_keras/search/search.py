@@ -48,18 +48,20 @@ class Search:
       scope: "layer" compares scores within each weight, "global" among all weights with the same
         fraction.
       criterion: "magnitude", "random", "taylor" or a function (initial, final, rng) -> scores;
-        see `core.criteria`.
+        see `core.criteria`.  Where filters are pruned also "l1", "l2", "batch_norm_scale",
+        "activation" and one of your own; see `core.unit_criteria`.
       seed: the seed of criteria that draw random numbers.
       check: whether `enforce` and `prune_and_rewind` verify the invariants.
       facts: facts to store in the tickets; JSON values.
       take_theta: whether to capture theta_k now; otherwise call `take_theta` later.
       rounds: the number of rounds, >= 1. It matters only if the model was wrapped with
         `sparsity_m_by_n=(m, n)`: every round then prunes m / rounds of every n weights.
-      scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
-        finite tf.data.Dataset of such batches; for a Keras 3 model also a keras.utils.PyDataset or
-        a torch DataLoader.  All of it is used at the end of every round.
+      scoring_data: data for criteria that need a gradient or activations: (x, y), (x, y,
+        sample_weight) or a finite tf.data.Dataset of such batches; for a Keras 3 model also a
+        keras.utils.PyDataset or a torch DataLoader.  All of it is used at the end of every round.
       include, exclude, structure: for a Keras 3 model, what to prune of it, as
-        `lth.prune_low_magnitude` takes them for one of tf_keras.
+        `lth.prune_low_magnitude` takes them for one of tf_keras.  A model to which a ticket of
+        filters was applied goes on in filters without being told.
 
     Attributes:
       level: how many times this search has pruned the model.

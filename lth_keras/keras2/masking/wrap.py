@@ -37,8 +37,9 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
                         **layer_options: Any) -> Any:
     """Wraps the layers of a model so that their weights can be pruned exactly.
 
-    Kernels are pruned; biases, normalisation parameters, embeddings and weights of rank below 2
-    are not.  Layers without weights to prune are left as they are.  Compile the model afterwards.
+    Kernels are pruned; biases, normalisation parameters, embeddings and weights of rank below 2 are
+    not, unless structure="filters".  Layers without weights to prune are left as they are.  Compile
+    the model afterwards.
 
     Sequential and functional models: a new model of the same class is returned, which shares its
     layers, and so its weights, with the given one, as with tfmot.
@@ -71,7 +72,12 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
         (2, 4), in one round, or in a number of rounds that divides m.  Weights must be of rank 2
         or 4.
       structure: any structure by its word, in place of tfmot's arguments for blocks and
-        (m, n): "block_4x1", "2:4", or one of your own; see `core.structures`.
+        (m, n): "block_4x1", "2:4", "filters", or one of your own; see `core.structures`.
+        "filters" prunes whole filters and units with all that hangs on them (biases,
+        normalisation, the weights that read them), so that `lth.compact` makes a smaller network
+        of the same predictions; the whole Sequential or functional model is wrapped for it.
+        Layers whose outputs are added lose the same filters.  Li et al., ICLR 2017
+        (arXiv:1608.08710).
       pruning_policy: a tfmot PruningPolicy that selects the layers of a Sequential or functional
         model to wrap: `tfmot.sparsity.keras.PruneForLatencyOnXNNPack()` allows the 1x1
         convolutions that TF Lite runs sparse.

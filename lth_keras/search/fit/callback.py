@@ -46,10 +46,10 @@ class LotteryTicketCallback(Hooks):
     starts at its density.
 
     If the model was wrapped with `block_size`, `sparsity_m_by_n` or `structure`, it is pruned in
-    that structure.  `fraction` is then a fraction of blocks, or 0 for the layers to keep dense
-    (`core.structures`).  `keras2.rewinding` lists what rewinding restores; `restored` holds what
-    it restored.  List this callback before CSVLogger and TensorBoard, so that they log level and
-    density.
+    that structure.  `fraction` is then a fraction of blocks or filters, or 0 for the layers to keep
+    dense (`core.structures`).  `keras2.rewinding` lists what rewinding restores; `restored` holds
+    what it restored.  List this callback before CSVLogger and TensorBoard, so that they log level
+    and density.
 
     Args:
       schedule: a LotteryTicketSchedule. Alternatively, give its parts:
@@ -59,26 +59,30 @@ class LotteryTicketCallback(Hooks):
       scope: "layer" compares scores within each weight, "global" among all weights with the same
         fraction.
       criterion: "magnitude", "random", "taylor" or a function (initial, final, rng) -> scores;
-        see `core.criteria`.
+        see `core.criteria`.  Where filters are pruned also "l1", "l2", "batch_norm_scale",
+        "activation" and one of your own; see `core.unit_criteria`.
       round_callbacks: Keras callbacks to which every round looks like a training of its own:
         EarlyStopping ends the round, LearningRateScheduler counts from the round's start.
       seed: the seed of criteria that draw random numbers, and of `order`.
       check: whether to verify after every batch that pruned weights are zero and their optimizer
         slots fresh, and at every rewinding that masks are nested and survivors equal theta_k.
         Costs a copy of the weights and slots in each batch.
-      verbose: 0 prints nothing, 1 prints a line for each round.
+      verbose: 0 prints nothing, 1 prints a line for each round and, where filters are pruned, one
+        that says which layers keep all of theirs and why.
       provenance: facts to store in the tickets, such as {"dataset": "mnist"}; JSON values.
       workdir: a folder to which the search is saved after every epoch, in the background.  If the
         fit is killed, running the same script again resumes it.  The result is the same bit for
         bit if the order of the data depends only on seed and epoch; see docs/resuming.md.
-      scoring_data: data for criteria that need a gradient: (x, y), (x, y, sample_weight) or a
-        finite tf.data.Dataset of such batches, such as a part of the training data; for a Keras 3
-        model also a keras.utils.PyDataset or a torch DataLoader.
+      scoring_data: data for criteria that need a gradient or activations: (x, y), (x, y,
+        sample_weight) or a finite tf.data.Dataset of such batches, such as a part of the training
+        data; for a Keras 3 model also a keras.utils.PyDataset or a torch DataLoader.
       include, exclude: for a Keras 3 model, names, types or functions of layers to prune although
         they are left out by default, and to keep dense.  A model of tf_keras is told so when it
         is wrapped.
       structure: for a Keras 3 model, the word of a structure, such as "2:4"; see
-        `core.structures`.
+        `core.structures`.  "filters" prunes whole filters and units with all that hangs on
+        them, so that `lth.compact` makes a smaller network of the same predictions; `fraction` is
+        then the share of the remaining filters, and may be a list by stage; see `core.fractions`.
       until: shares of the dense network's costs, such as {"macs": 0.5} or {"parameters": 0.2}: the
         first level at which no more is left is the last one, and `fit` ends with it.  `rounds` is
         then the most that there are.  Costs are those of `lth.profile`.
