@@ -144,19 +144,14 @@ def check_scores(criterion: Criterion, groups: Sequence[UnitGroup],
       LotteryError: if the criterion cannot score one of the groups.
     """
     for group in groups if criterion.score_units else ():
-        ones = {name: _small_ones(group, name, shapes[name])
+        # Views of one number: a large kernel would take gigabytes.
+        ones = {name: np.broadcast_to(1.0, shapes[name])
                 for name in group.weights if name in shapes}
         of_units = {member.weight: np.ones(len(member.units)) for member in group.filters}
         score_units(criterion, group, initial=ones, final=ones, masks=ones,
                     rng=np.random.default_rng(0),
                     needed={need: of_units if need == "activation" else ones
                             for need in criterion.needs})
-
-
-def _small_ones(group: UnitGroup, name: str, shape: tuple[int, ...]) -> Array:
-    # Of length 1 on all axes but those along the units: as a whole, it may take gigabytes.
-    along = {member.axis for member in group.members if member.weight == name}
-    return np.ones([size if axis in along else 1 for axis, size in enumerate(shape)])
 
 
 def score_units(criterion: Criterion, group: UnitGroup, *, initial: Arrays, final: Arrays,

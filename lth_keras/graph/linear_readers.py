@@ -120,7 +120,12 @@ def attention(call: Call) -> Read:
     query, value, key = (*call.sources[:2], call.sources[-1])
     operations: list[Operation] = []
     tensors = []
-    for part, source in (("query", query), ("key", key), ("value", value)):
+    parts = [("query", query), ("key", key), ("value", value)]
+    gate = call.weight("_gate_dense.kernel")
+    if gate is not None:  # What each head gives is multiplied by it.
+        kernels["gate"] = gate
+        parts.append(("gate", query))
+    for part, source in parts:
         tensor = call.more(heads)
         tensors.append(tensor)
         weight = f"_{part}_dense"
@@ -131,7 +136,7 @@ def attention(call: Call) -> Read:
                 Held(f"{weight}.bias", 0, tensor))))
     joined = call.more(heads)
     same = np.arange(heads)
-    operations.append(Channelwise(tuple(tensors), joined, (same,) * 3,
+    operations.append(Channelwise(tuple(tensors), joined, (same,) * len(parts),
                                   lambda values: np.full(heads, np.nan)))
     # The outputs' kernel is of (heads, numbers of a head, outputs).
     operations.append(Linear(

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -214,10 +215,14 @@ def _again(kind: LayerKind, node: Node, value: Any, options: Mapping[str, Any]) 
 
 
 def _remakeable(layer: Any) -> bool:
+    # Keras draws the seeds of a new layer's initializers: layers made later must get theirs.
+    drawn = random.getstate()
     try:
         type(layer).from_config(layer.get_config())
     except Exception:  # A user's function, initializer or regularizer may raise anything.
         return False
+    finally:
+        random.setstate(drawn)
     return True
 
 

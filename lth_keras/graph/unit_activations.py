@@ -6,7 +6,8 @@ examples, over positions, and over all layers that read it.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,8 @@ class UnitActivations:
       groups: the groups of filters that are pruned.
 
     Raises:
-      LotteryError: if there are no groups, or what reads a group is not a tensor of the model, as
-        the heads of attention are not.
+      LotteryError: if there are no groups, or what reads one of them is within a layer that is not
+        known here.
 
     Example: the units of a ReLU layer give the next layer |a| = 1 and 0.
       >>> import keras
@@ -60,7 +61,10 @@ class UnitActivations:
         units = np.unique(np.concatenate(list(self._kernels.values())))
         self._read = [(name, tensor) for name, tensor in _read(graph)
                       if np.isin(self._labels[tensor], units).any()]
-        self._parts = list(_parts(self._kind, model, graph, {tensor for _, tensor in self._read}))
+        wanted_tensors = {tensor for _, tensor in self._read}
+        heads = list(_attention(self._kind, graph, wanted_tensors))
+        self._parts = [*_parts(self._kind, model, graph, wanted_tensors.union(
+            *(part.inputs or () for part in heads))), *heads]
         self._check_there()
 
     def mean(self, inputs: Iterable[Any]) -> dict[str, Array]:
@@ -78,6 +82,8 @@ class UnitActivations:
           LotteryError: if there are no examples.
         """
         # In float64: a mean over all examples must not depend on how they are cut into batches.
+        for part in self._parts:
+            part.refresh()
         totals: dict[int, Any] = dict.fromkeys((tensor for _, tensor in self._read), 0.0)
         counts = dict.fromkeys(totals, 0)
         for batch in inputs:
@@ -96,7 +102,8 @@ class UnitActivations:
         for part in self._parts:
             given = batch if part.inputs is None else self._kind.tree.pack_sequence_as(
                 part.form, [known[tensor] for tensor in part.inputs])
-            known.update(zip(part.tensors, self._kind.infer(part.model, given), strict=True))
+            found = self._kind.infer(part.model, given)
+            known.update(zip(part.tensors, map(part.channels_last, found), strict=True))
         return ((tensor, known[tensor]) for tensor in {tensor for _, tensor in self._read})
 
     def _of_units(self, means: Mapping[int, Floats]) -> Floats:
@@ -117,8 +124,8 @@ class UnitActivations:
         if inside:
             raise LotteryError(
                 "The criterion \"activation\" needs units that a layer gives to the next one. "
-                f"Received: those within {', '.join(inside)}, such as the heads of attention. "
-                "Leave them dense by exclude=, or use another criterion, such as \"taylor\".")
+                f"Received: those within {', '.join(inside)}. Leave them dense by exclude=, or use "
+                "another criterion, such as \"taylor\".")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,6 +135,8 @@ class _Part:
     tensors: list[int]
     form: Any  # Its inputs, as it takes them.
     inputs: "list[int] | None"  # The tensors that it is called on; None: the whole model's inputs.
+    refresh: Callable[[], None] = lambda: None  # Takes over the weights that the model has now.
+    channels_last: Callable[[Array], Array] = lambda values: values
 
 
 def _kernels(kind: LayerKind, graph: Graph, names: Mapping[int, str], wanted: set[str],
@@ -151,6 +160,47 @@ def _read(graph: Graph) -> Iterator[tuple[str, int]]:
         for operation in call:
             if isinstance(operation, Linear) and operation.source != operation.target:
                 yield node.layer.name, operation.source
+
+
+def _attention(kind: LayerKind, graph: Graph, wanted: set[int]) -> Iterator[_Part]:
+    # What heads give is within their layer: the same attention, with an output that is theirs one
+    # after the other, gives it.
+    for node, call in zip(graph.nodes, graph.calls, strict=True):
+        for operation in call:
+            if isinstance(operation, Linear) and operation.source in wanted \
+                    and kind.known_as(node.layer) == "MultiHeadAttention" \
+                    and operation.holds[0].weight == "_output_dense.kernel":
+                heads, size = kind.variable(node.layer, "_output_dense.kernel").shape[:2]
+                inputs = [kind.keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=f"given_{n}")
+                          for n, tensor in enumerate(node.inputs)]
+                config = node.layer.get_config()
+                # Nothing may be drawn at random for it.
+                config |= {"name": "heads", "output_shape": heads * size, "dropout": 0.0,
+                           "kernel_initializer": "zeros", "bias_initializer": "zeros",
+                           **({"seed": 0} if "seed" in config else {})}
+                probe = type(node.layer).from_config(config)
+                causal = {key: value for key, value in node.kwargs.items()
+                          if key == "use_causal_mask"}
+                model = kind.keras.Model(inputs, probe(*inputs, **causal), name="unit_activations")
+                yield _Part(
+                    model, [operation.source], inputs,
+                    [graph.places[id(tensor)] for tensor in node.inputs],
+                    functools.partial(_take_over, kind, node.layer, probe),
+                    functools.partial(_heads_last, heads))
+
+
+def _take_over(kind: LayerKind, layer: Any, probe: Any) -> None:
+    for part in ("query", "key", "value", "gate"):
+        for weight in ("kernel", "bias"):
+            variable = kind.variable(layer, f"_{part}_dense.{weight}")
+            if variable is not None:
+                kind.variable(probe, f"_{part}_dense.{weight}").assign(kind.array(variable))
+    kernel = kind.variable(probe, "_output_dense.kernel")
+    kernel.assign(np.eye(kernel.shape[-1]).reshape(tuple(kernel.shape)))
+
+
+def _heads_last(heads: int, values: Array) -> Array:
+    return np.moveaxis(values.reshape(*values.shape[:-1], heads, -1), -2, -1)
 
 
 def _parts(kind: LayerKind, model: Any, graph: Graph, wanted: set[int]) -> Iterator[_Part]:

@@ -1,5 +1,7 @@
 """What is masked computes what the smaller network does, on every kind of model."""
 
+import inspect
+
 import filters
 import keras as keras3
 import numpy as np
@@ -37,6 +39,16 @@ def test_a_smaller_network_computes_the_same(library, name, criterion):
     keras = LIBRARIES[library]
     keras.utils.set_random_seed(1)
     check(filters.SMALL[name](keras), criterion)
+
+
+def test_heads_with_a_gate_lose_it_too():
+    layers = keras3.layers
+    if "use_gate" not in inspect.signature(layers.MultiHeadAttention).parameters:
+        pytest.skip("attention of this Keras has no gate")
+    keras3.utils.set_random_seed(1)
+    x = inputs = layers.Input((6, 8))
+    x = layers.Add()([x, layers.MultiHeadAttention(4, 6, use_gate=True)(x, x)])
+    check(keras3.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x))), "l1")
 
 
 @pytest.mark.long

@@ -1,6 +1,7 @@
 """What filters give to the next layers: on cases by hand, in searches, and without a trace."""
 
 import dataclasses
+import random
 
 import filters
 import keras as keras3
@@ -98,11 +99,50 @@ def test_a_model_within_a_model_gives_what_it_gives_alone(library):
         np.testing.assert_allclose(inside[name], values, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("causal", [False, True])
 @both
-def test_heads_of_attention_are_refused_by_name(library):
-    found = filters.network(filters.SMALL["transformer"](LIBRARIES[library]))
-    with pytest.raises(LotteryError, match=r"those within multi_head_attention.*exclude="):
-        found.activations((np.zeros((1, 16, 24)), np.zeros(1)))
+def test_what_a_head_gives_is_what_it_adds_to_the_output(library, causal):
+    keras = LIBRARIES[library]
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    inputs = layers.Input((5, 6))
+    x = layers.LayerNormalization()(inputs)
+    heads = layers.MultiHeadAttention(3, 4, value_dim=2, name="heads")(
+        x, x, use_causal_mask=causal)
+    model = filters.disturb(keras.Model(inputs, layers.Dense(2)(heads)))
+    found = filters.network(model)
+    x = np.random.default_rng(0).normal(size=(7, 5, 6)).astype(np.float32)
+    name, = (name for name in activations(found, x) if "value" in name)
+    state = np.random.get_state()[1].tolist(), random.getstate()
+    given = activations(found, x)[name]
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == state
+    # With the output's kernel one for the numbers of one head, the layer gives their sum.
+    layer = next(each for each in model.layers if each.name in ("heads", "masked_heads"))
+    layer = getattr(layer, "layer", layer)
+    reads = keras.Model(model.inputs, [heads])
+    for head in range(3):
+        size = 0.0
+        for number in range(2):
+            kernel = np.zeros((3, 2, 6))
+            kernel[head, number, 0] = 1
+            layer._output_dense.set_weights([kernel, np.zeros(6)])
+            size += np.abs(np.asarray(reads.predict(x, verbose=0))[..., 0]).mean() / 2
+        np.testing.assert_allclose(given[head], size, rtol=1e-4)
+    # The weights of now count, not those of when the search began.
+    again = found.activations((x, np.zeros(len(x))))
+    before = again()[name]
+    layer._value_dense.set_weights([2 * value for value in layer._value_dense.get_weights()])
+    np.testing.assert_allclose(again()[name], 2 * before, rtol=1e-4)
+
+
+@both
+def test_a_transformers_heads_and_units_are_scored(library):
+    keras = LIBRARIES[library]
+    found = filters.network(filters.disturb(filters.SMALL["transformer"](keras)))
+    given = activations(found, filters.batch(found.model))
+    groups = next(iter(found.structures.values())).groups
+    assert given.keys() == {member.weight for group in groups for member in group.filters}
+    assert all(values.min() >= 0 and values.max() > 0 for values in given.values())
 
 
 def compiled(library, **options):
