@@ -39,12 +39,14 @@ class Analysis:
     kept: list[Flags]
 
 
-def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
+def analyse(widths: Sequence[int], operations: Sequence[Operation],
+            drop_constants: bool = False) -> Analysis:
     """Finds the channels that a network needs; the others can be removed without any change.
 
     Args:
       widths: the number of channels of each tensor, >= 1.
       operations: the operations, each after those whose outputs it reads.
+      drop_constants: whether to take every constant channel for zero, which changes the outputs.
 
     Example: of two units the second has no weight to the output, and the first reads one input.
       >>> from lth_keras.graph.operations import Linear, Opaque
@@ -56,7 +58,7 @@ def analyse(widths: Sequence[int], operations: Sequence[Operation]) -> Analysis:
       >>> [kept.tolist() for kept in found.kept]
       [[True, True], [True, False], [True]]
     """
-    values = _constants(widths, operations)
+    values = _constants(widths, operations, drop_constants)
     groups = tied_channels(widths, operations)
     # Constants go forwards, needs go backwards. `live` is indexed by groups of channels that can
     # only be removed together; a group's number is that of its first channel.
@@ -153,7 +155,8 @@ def _representative(constants: Floats) -> int:
     return int(np.nanargmax(np.abs(constants)))
 
 
-def _constants(widths: Sequence[int], operations: Sequence[Operation]) -> list[Floats]:
+def _constants(widths: Sequence[int], operations: Sequence[Operation],
+               drop: bool) -> list[Floats]:
     # A constant that is not finite, such as exp of a large bias, is left to vary: NaN marks that.
     values = [np.full(width, np.nan) for width in widths]
     for operation in operations:
@@ -163,7 +166,7 @@ def _constants(widths: Sequence[int], operations: Sequence[Operation]) -> list[F
             found = operation.constants([values[source] for source in operation.sources])
         else:
             continue
-        values[operation.target] = np.where(np.isfinite(found), found, np.nan)
+        values[operation.target] = np.where(np.isfinite(found), 0.0 if drop else found, np.nan)
     return values
 
 

@@ -91,7 +91,7 @@ class Compacted:
             *(f"  left: {sentence}" for sentence in self.left)])
 
 
-def compact(model: Any, take_inputs: bool = False) -> Compacted:
+def compact(model: Any, take_inputs: bool = False, *, ignore_shifts: bool = False) -> Compacted:
     """Removes the units, channels and inputs of a pruned model that have no connections.
 
     The predictions stay the same.  A unit without incoming connections is constant, also after
@@ -106,6 +106,11 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
       take_inputs: whether to select features by their positions where unused inputs cannot be
         removed upstream, such as pixels.  The kernel gets smaller, but gathering costs time.  In a
         tf_keras model this is a layer of this package, in one of Keras 3 an operation of Keras.
+      ignore_shifts: whether to drop what a filter without weights still gives to the next layers:
+        its bias, or the shift (beta) of its batch normalisation.  This is not exact: predictions
+        change until the smaller model is trained.  Li et al., ICLR 2017 (arXiv:1608.08710), and
+        Liu et al. 2019 prune filters in this form; `left` says what was dropped.  Of filters that
+        are pruned by structure="filters" nothing is left to drop.
 
     Returns:
       A `Compacted` with the new model, Sequential or functional, with the same inputs, outputs and
@@ -139,7 +144,7 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     bare = kind.bare(model) if kind.is_wrapped(model) else model
     read = model_graph.read(bare)
     # Reads the graph as operations on channels, finds what is needed, and rebuilds each layer.
-    found = channels.analyse(read.widths, read.operations)
+    found = channels.analyse(read.widths, read.operations, ignore_shifts)
     # A shared layer has several nodes in the graph, but is rebuilt once.
     done: dict[int, Part] = {}
     taken = {layer.name for layer in bare.layers} if take_inputs else None
@@ -149,7 +154,10 @@ def compact(model: Any, take_inputs: bool = False) -> Compacted:
     parts = [done[id(node.layer)] for node in read.nodes]
     small = rebuild.rebuilt(bare, read, parts)
     removed, inputs = _sizes(read, found, parts)
-    return Compacted(small, removed, inputs, tuple(_left(read, found, parts)),
+    left = _left(read, found, parts)
+    if ignore_shifts:
+        left = [*_dropped(read, found), *left]
+    return Compacted(small, removed, inputs, tuple(left),
                      (bare.count_params(), small.count_params()),
                      Places.between(kind, (bare, small), read, parts, found))
 
@@ -206,6 +214,21 @@ def _left(read: Graph, found: Analysis, parts: list[Part]) -> list[str]:
                 continue
             left += [f"{node.layer.name}: {reason}" for reason in reasons]
     return list(dict.fromkeys(left))  # Several operations of a layer may say the same.
+
+
+def _dropped(read: Graph, found: Analysis) -> list[str]:
+    exact = channels.analyse(read.widths, read.operations)
+    dropped = []
+    for node, operations in zip(read.nodes, read.calls, strict=True):
+        for operation in operations:
+            if isinstance(operation, Linear):
+                lost = exact.constants[operation.source]
+                count = _number(~np.isnan(lost) & (lost != 0) & ~np.isnan(
+                    found.constants[operation.source]), "constant input")
+                if count:
+                    dropped.append(f"{node.layer.name}: {count} taken for zero, so predictions "
+                                   "are not the same (ignore_shifts)")
+    return dropped
 
 
 def _left_of_linear(read: Graph, operation: Linear, found: Analysis, part: Part) -> list[str]:

@@ -88,3 +88,23 @@ def test_a_ticket_of_a_smaller_model_has_zeros_for_a_bias_that_was_created():
     assert small.masks["a/kernel"].tolist() == [[1], [1]]
     assert float(found.model.layers[-1].bias[0]) == 1.0  # 2 x sigmoid(0).
     small.apply(found.model)
+
+
+def test_shifts_of_filters_without_weights_are_dropped_only_if_asked_and_that_is_said():
+    built = keras.Sequential([
+        layers.Input((4, 4, 1)), layers.Conv2D(2, 1, use_bias=False, name="a"),
+        layers.BatchNormalization(name="n"), layers.ReLU(),
+        layers.Conv2D(1, 3, padding="same", name="b")])
+    built.get_layer("a").set_weights([np.array([[[[1.0, 0.0]]]])])
+    norm = built.get_layer("n")
+    norm.beta.assign([0.5, 3.0])
+    exact, dropped = compact(built), compact(built, ignore_shifts=True)
+    assert not exact.removed and any("border differ" in each for each in exact.left)
+    assert dropped.removed == {"a": (2, 1)}
+    assert dropped.left[0] == ("b: 1 constant input taken for zero, so predictions are not the "
+                               "same (ignore_shifts)")
+    # Li et al.'s form: the filter, its normalisation and the rows that read it are gone.
+    assert [weight.shape.as_list() for weight in dropped.model.weights] == [
+        [1, 1, 1, 1], [1], [1], [1], [1], [3, 3, 1, 1], [1]]
+    np.testing.assert_array_equal(dropped.model.get_layer("n").beta, [0.5])
+    np.testing.assert_array_equal(dropped.model.get_layer("b").bias, built.get_layer("b").bias)
