@@ -107,7 +107,7 @@ def test_what_a_head_gives_is_what_it_adds_to_the_output(library, causal):
     keras.utils.set_random_seed(1)
     inputs = layers.Input((5, 6))
     x = layers.LayerNormalization()(inputs)
-    heads = layers.MultiHeadAttention(3, 4, value_dim=2, name="heads")(
+    heads = layers.MultiHeadAttention(3, 2, name="heads")(
         x, x, use_causal_mask=causal)
     model = filters.disturb(keras.Model(inputs, layers.Dense(2)(heads)))
     found = filters.network(model)
