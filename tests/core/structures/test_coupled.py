@@ -103,3 +103,9 @@ def test_a_shuffled_mask_keeps_as_many_units_and_what_belongs_together():
         np.testing.assert_array_equal(each["a/kernel"].any(axis=0), each["b/kernel"].any(axis=1))
         np.testing.assert_array_equal(each["b/kernel"].any(axis=0), each["c/kernel"].any(axis=1))
     assert len({each["a/bias"].tobytes() + each["b/bias"].tobytes() for each in drawn}) > 3
+
+
+def test_the_numbers_of_each_unit_are_in_the_order_of_the_weight():
+    group = UnitGroup(("a",), 3, (Member("w", 1, np.array([2, -1, 0, 2]), "filter"),))
+    found = group.numbers(group.members[0], np.arange(8).reshape(2, 4))
+    assert [values.tolist() for values in found] == [[2, 6], [], [0, 4, 3, 7]]
