@@ -40,8 +40,7 @@ class UnitActivations:
       >>> model = keras.Sequential([
       ...     keras.Input((1,)), keras.layers.Dense(2, "relu", use_bias=False, name="fc"),
       ...     keras.layers.Dense(1)])
-      >>> model.layers[0].kernel.assign([[1.0, -1.0]])
-      <Variable path=fc/kernel, ...>
+      >>> _ = model.layers[0].kernel.assign([[1.0, -1.0]])
       >>> names = {id(variable): variable.path for variable in model.variables}
       >>> groups = couple(model, names, set(names)).groups
       >>> UnitActivations(model, names, groups).mean([np.ones((4, 1))])
