@@ -105,8 +105,8 @@ def couple(model: Any, names: Mapping[int, str], prunable: Collection[int]) -> C
       >>> import keras
       >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="a"),
       ...                           keras.layers.Dense(10, name="b")])
-      >>> names = {id(variable): variable.path.split("/", 1)[1]
-      ...          for variable in model.variables}
+      >>> from lth_keras.keras3.weights import named_weights
+      >>> names = {id(variable): name for name, variable in named_weights(model).items()}
       >>> group, = couple(model, names, {id(layer.kernel) for layer in model.layers}).groups
       >>> group.layers, group.size, sorted(group.weights)
       (('a',), 3, ['a/bias', 'a/kernel', 'b/kernel'])

@@ -37,11 +37,12 @@ class UnitActivations:
     Example: the units of a ReLU layer give the next layer |a| = 1 and 0.
       >>> import keras
       >>> from lth_keras.graph.coupling import couple
+      >>> from lth_keras.keras3.weights import named_weights
       >>> model = keras.Sequential([
       ...     keras.Input((1,)), keras.layers.Dense(2, "relu", use_bias=False, name="fc"),
       ...     keras.layers.Dense(1)])
       >>> _ = model.layers[0].kernel.assign([[1.0, -1.0]])
-      >>> names = {id(variable): variable.path for variable in model.variables}
+      >>> names = {id(variable): name for name, variable in named_weights(model).items()}
       >>> groups = couple(model, names, set(names)).groups
       >>> UnitActivations(model, names, groups).mean([np.ones((4, 1))])
       {'fc/kernel': array([1., 0.])}
