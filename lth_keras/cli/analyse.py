@@ -4,18 +4,15 @@ import argparse
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import track
 
+from lth_keras.cli import flags, network_analyses
 from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
-from lth_keras.experiments import worker
-from lth_keras.experiments.config import branches
 from lth_keras.experiments.results import paths
-from lth_keras.reports.analyses import connections, instability, movement, overlaps, survivors
+from lth_keras.reports.analyses import connections, movement, overlaps, survivors
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.analyses.fit_reader import open_workdirs
 from lth_keras.reports.analyses.output import save, show
@@ -38,7 +35,7 @@ class Kind:
     text: str
 
 
-BARRIER = "barrier"
+BARRIER, SENSITIVITY = "barrier", "sensitivity"
 KINDS = {
     "survivors": Kind(survivors.analyse, "the distribution of the initial values of kept weights"),
     "movement": Kind(movement.analyse, "how far kept and pruned weights moved in training, and "
@@ -49,9 +46,14 @@ KINDS = {
     BARRIER: Kind(None, "error along the line between two trained networks (linear mode "
                         "connectivity); for several workdirs that differ in rewind_step: which "
                         "step to rewind to"),
+    SENSITIVITY: Kind(None, "test accuracy against the pruned share of one layer, each layer "
+                            "alone, from the trained dense network"),
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
-_ONLY_BARRIER = ("points", "data_dir")
+_EVALUATING = {BARRIER: network_analyses.barrier, SENSITIVITY: network_analyses.sensitivity_of}
+# Flag -> the kinds that it may be given for; others may be given for all.
+_ONLY = {"points": (BARRIER,), "shares": (SENSITIVITY,), "replicates": (SENSITIVITY,),
+         "data_dir": (BARRIER, SENSITIVITY)}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -66,8 +68,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                                       "analysis in the first WORKDIR)")
     parser.add_argument("--points", help="for barrier: how many networks to evaluate on each line "
                                          f"(default: {POINTS})")
-    parser.add_argument("--data_dir", help="for barrier: folder of tensorflow-datasets "
-                        "(default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
+    parser.add_argument("--shares", help="for sensitivity: shares of a layer to prune, such as "
+                                         "0.25/0.5/0.75 (default: 0.1/0.2/.../0.9)")
+    parser.add_argument("--replicates", help="for sensitivity: replicates and ranges of them whose "
+                                             "dense networks to prune, such as 0/2-4 (default: the "
+                                             "first)")
+    parser.add_argument("--data_dir", help="for barrier and sensitivity: folder of "
+                        "tensorflow-datasets (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
 def run(arguments: argparse.Namespace, console: Console) -> None:
@@ -81,18 +88,16 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     if arguments.kind not in KINDS:
         raise LotteryError(f"KIND must be one of {', '.join(KINDS)}. "
                            f"Received: {arguments.kind or 'none'}.")
-    unused = [f"--{name}" for name in _ONLY_BARRIER if getattr(arguments, name) is not None]
-    if unused and arguments.kind != BARRIER:
-        raise LotteryError(f"{unused[0]} may be given for {BARRIER} only. "
-                           f"Received: {arguments.kind}.")
+    _check_flags(arguments)
     roots = [pathlib.Path(name) for name in arguments.workdir]
     if not roots:
         raise LotteryError("WORKDIR must be a workdir of `lth run` or of a LotteryTicketCallback. "
                            "Received: none.")
-    levels = _levels(arguments.levels)
+    levels = None if arguments.levels is None else \
+        flags.numbers("levels", arguments.levels, "levels")
     analyse = KINDS[arguments.kind].analyse
     if analyse is None:
-        found = _barrier(roots, levels, arguments, console)
+        found = _EVALUATING[arguments.kind](roots, levels, arguments, console)
     else:
         found = analyse(open_workdirs(roots), levels)
     show(found, levels is None, console)
@@ -103,36 +108,11 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         console.print, soft_wrap=True, highlight=False, markup=False))
 
 
-def _levels(text: "str | None") -> "list[int] | None":
-    if text is None:
-        return None
-    # In the notation of branches, so that their parser can read it.
-    try:
-        if text.strip() == "last":
-            raise LotteryError("A branch's word, not a level's.")
-        return list(branches.parse(f"{branches.TICKET}@{text.replace(',', '/')}").levels or ())
-    except LotteryError:
-        raise LotteryError("--levels must be levels and ranges of levels, such as 0/3/7-9. "
-                           f"Received: {text!r:.100}.") from None
-
-
-def _barrier(roots: list[pathlib.Path], levels: "list[int] | None",
-             arguments: argparse.Namespace, console: Console) -> Analysis:
-    text = arguments.points
-    if text is not None and not (text.isdecimal() and int(text) >= 2):
-        raise LotteryError(f"--points must be a whole number >= 2. Received: {text!r}.")
-    # One reader for each workdir: they are compared, and not joined as replicates.
-    runs = [open_workdirs([root]) for root in roots]
-    network: list[Any] = []  # Compiled at the first call: pairs may be missing, which says so fast.
-
-    def error(weights: Any) -> float:
-        if not network:
-            network.append(worker.evaluator(runs[0].config, worker.Placement(
-                arguments.data_dir, threads=0)))
-        result: float = network[0].error(weights)
-        return result
-
-    def progress(pairs: list[instability.Pair]) -> Iterable[instability.Pair]:
-        return track(pairs, "barriers", console=console, transient=True,
-                     disable=not console.is_terminal)
-    return instability.analyse(runs, error, levels, int(text or POINTS), progress)
+def _check_flags(arguments: argparse.Namespace) -> None:
+    for name, kinds in _ONLY.items():
+        if getattr(arguments, name) is not None and arguments.kind not in kinds:
+            raise LotteryError(f"--{name} may be given for {' and '.join(kinds)} only. "
+                               f"Received: {arguments.kind}.")
+    if arguments.levels is not None and arguments.kind == SENSITIVITY:
+        raise LotteryError(f"--levels may not be given for {SENSITIVITY}, which prunes the dense "
+                           f"network. Received: {arguments.levels!r:.100}. Leave it out.")

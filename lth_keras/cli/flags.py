@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lth_keras.arguments import check_choice
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.config import branches
 
 
 def whole(name: str, text: str, least: int = 0) -> int:
@@ -35,6 +36,30 @@ def number(name: str, text: str) -> float:
         return float(text)
     except ValueError:
         raise LotteryError(f"--{name} must be a number. Received: {text!r}.") from None
+
+
+def numbers(name: str, text: str, what: str) -> list[int]:
+    """Returns the whole numbers that a flag's text lists, in the notation of branches.
+
+    Args:
+      name: the flag's name.
+      text: numbers and ranges of them.
+      what: what they are numbers of, for the message.
+
+    Raises:
+      LotteryError: if the text is something else.
+
+    Example:
+      >>> numbers("levels", "0/3/7-9", "levels"), numbers("levels", "1,2", "levels")
+      ([0, 3, 7, 8, 9], [1, 2])
+    """
+    try:
+        if text.strip() == "last":
+            raise LotteryError("A branch's word, not a number.")
+        return list(branches.parse(f"{branches.TICKET}@{text.replace(',', '/')}").levels or ())
+    except LotteryError:
+        raise LotteryError(f"--{name} must be {what} and ranges of {what}, such as 0/3/7-9. "
+                           f"Received: {text!r:.100}.") from None
 
 
 def choice(name: str, value: str, allowed: Sequence[str]) -> str:

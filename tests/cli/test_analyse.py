@@ -21,7 +21,7 @@ from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 
-KINDS = sorted(set(analyse.KINDS) - {analyse.BARRIER})
+KINDS = sorted(set(analyse.KINDS) - {analyse.BARRIER, analyse.SENSITIVITY})
 
 
 def lth(*arguments):
@@ -100,7 +100,8 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ([], "KIND must be one of survivors, movement, connections, overlap, barrier. Received: none."),
+    ([], "KIND must be one of survivors, movement, connections, overlap, barrier, "
+         "sensitivity. Received: none."),
     (["hats"], "KIND must be one of survivors"),
     (["survivors"], "WORKDIR must be a workdir of `lth run`"),
     (["survivors", "one", "two"],
@@ -109,7 +110,21 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
     (["survivors", "x", "--points", "5"],
      "--points may be given for barrier only. Received: survivors."),
     (["overlap", "x", "--data_dir", "y"],
-     "--data_dir may be given for barrier only. Received: overlap."),
+     "--data_dir may be given for barrier and sensitivity only. Received: overlap."),
+    (["barrier", "x", "--shares", "0.5"],
+     "--shares may be given for sensitivity only. Received: barrier."),
+    (["overlap", "x", "--replicates", "0"],
+     "--replicates may be given for sensitivity only. Received: overlap."),
+    (["sensitivity", "x", "--levels", "1"],
+     "--levels may not be given for sensitivity, which prunes the dense network. Received: '1'."),
+    (["sensitivity", "x", "--shares", "0.5/1"],
+     "--shares must be shares of a layer in (0, 1), such as 0.25/0.5/0.75. Received: '0.5/1'."),
+    (["sensitivity", "x", "--shares", "half"], "--shares must be a number. Received: 'half'."),
+    (["sensitivity", "x", "--shares", "nan"], "--shares must be shares of a layer"),
+    (["sensitivity", "x", "--replicates", "first"],
+     "--replicates must be replicates and ranges of replicates, such as 0/3/7-9. Received: 'first'."
+     ),
+    (["sensitivity", "one", "two"], "There must be only one WORKDIR"),
     (["survivors", "x", "--levels", "3-1"], "--levels must be levels and ranges of levels"),
     (["survivors", "x", "--levels", "most"], "Received: 'most'."),
     (["barrier", "x", "--points", "1"], "--points must be a whole number >= 2. Received: '1'."),
@@ -156,6 +171,37 @@ def test_the_barriers_of_a_run_of_the_command(trained, tmp_path, capsys):
     assert len(line) == 4 and [line.error.iloc[0], line.error.iloc[-1]] == pytest.approx(ends)
 
 
+def test_the_sensitivity_of_a_run_of_the_command(trained, tmp_path, capsys):
+    assert lth("analyse", "sensitivity", trained, "--shares", "0.5,0.9", "--out", tmp_path) == 0
+    text = capsys.readouterr().out
+    rows = searches.read(tmp_path, "sensitivity").set_index(["layer", "share"])
+    assert [*rows.index] == [(layer, share) for layer in ("fc1", "fc2", "fc3")
+                             for share in (0.5, 0.9)]
+    # The whole network has the accuracy that the run itself found.
+    run = WorkdirReader(trained)
+    dense = Store(trained, run.config).record(run.repeats(0, 0)[0]).row["test_accuracy_final"]
+    assert (rows.test_accuracy + rows.accuracy_lost).to_numpy() == pytest.approx(dense)
+    assert f"Of the whole network: {dense:.2%}." in text
+    # 64 x 300, 300 x 100 and 100 x 10 weights, each multiplied with once.
+    assert rows.weights_pruned["fc1", 0.5] == 9600
+    assert rows.macs_left["fc1", 0.5] == pytest.approx(1 - 9600 / 50200)
+    assert rows.test_loss.notna().all() and (tmp_path / "sensitivity.png").exists()
+
+
+def test_the_sensitivity_of_filters_by_a_criterion_that_needs_gradients(tmp_path, monkeypatch):
+    monkeypatch.setitem(clusters.BACKENDS, "loky", small.Inline)
+    root = tmp_path / "run"
+    assert lth("run", "digits", "--steps", "40", "--rounds", "0", "--replicates", "1", "--set",
+               "validation_every=20", "--set", "structure=filters", "--set", "criterion=taylor",
+               "--branches", "ticket", "--workdir", root) == 0
+    assert lth("analyse", "sensitivity", root, "--shares", "0.5") == 0
+    rows = searches.read(root / "analysis", "sensitivity").set_index("layer")
+    # The outputs' units stay; 150 units of fc1 have 64 inputs, a bias and 100 outputs each.
+    assert [*rows.index] == ["fc1", "fc2"]
+    assert rows.weights_pruned["fc1"] == 150 * (64 + 1 + 100)
+    assert rows.macs_left["fc1"] == pytest.approx(1 - 150 * 164 / 50200)
+
+
 def test_error_is_the_share_of_the_test_set_that_is_wrong(trained):
     config = WorkdirReader(trained).config
     digits = datasets.load("digits")
@@ -169,6 +215,8 @@ def test_error_is_the_share_of_the_test_set_that_is_wrong(trained):
     assert network.error(weights) == pytest.approx(wrong, abs=1e-6)
     nothing = {name: np.zeros_like(value) for name, value in weights.items()}
     assert network.error(nothing) == pytest.approx(np.mean(digits.y_test != 0), abs=1e-6)
+    # Ten equal logits.
+    assert network.evaluate(nothing)["loss"] == pytest.approx(np.log(10))
 
 
 def test_weights_of_another_network_are_refused(trained):
@@ -191,7 +239,7 @@ def test_what_needs_only_tickets_is_analysed_of_fits(kind, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "what"), [
-    (["movement"], "Movement"), (["barrier"], "A barrier")])
+    (["movement"], "Movement"), (["barrier"], "A barrier"), (["sensitivity"], "Sensitivity")])
 def test_what_needs_trained_weights_is_refused_of_a_fit(arguments, what, tmp_path, capsys):
     assert lth("analyse", *arguments, fit_workdirs.fill(tmp_path)) == 2
     said = capsys.readouterr().err
@@ -231,4 +279,4 @@ def test_an_analysis_that_is_added_is_a_command(of_fit, root, tmp_path, monkeypa
     assert {*rows.level} == {0, 1} and (rows.kept > 0).all()
     assert (tmp_path / "out" / "kept.png").read_bytes().startswith(b"\x89PNG")
     assert lth("analyse", "hats", workdir) == 2
-    assert "barrier, kept. Received: hats." in capsys.readouterr().err
+    assert "barrier, sensitivity, kept. Received: hats." in capsys.readouterr().err

@@ -20,7 +20,7 @@ import numpy as np
 from lth_keras.core.controls import CONTROLS
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
-from lth_keras.core.next_masks import PruningRule
+from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.seeding import generator
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
@@ -48,6 +48,7 @@ class RoundRunner:
 
     Attributes:
       trainer: what trains the network.
+      rule: what decides which of its weights are pruned.
 
     Raises:
       LotteryError: if the settings do not fit the network or the data set.
@@ -66,14 +67,14 @@ class RoundRunner:
         self._uses = self.trainer.uses() if self._structure.coupled else None
         if self._structure.coupled:
             self.trainer = SmallerTrainer(self.trainer)
-        self._rule = _pruning_rule(config, self.trainer)
+        self.rule = _pruning_rule(config, self.trainer)
 
     def measure(self) -> Speed:
         """Compiles the training program and measures its speed with the dense network."""
         training = Training(0, 0)
         ticket = self._first_ticket(0)
         speed = self.trainer.measure(self._spec(training, ticket.weights, ticket.masks))
-        return dataclasses.replace(speed, note=self._rule.note)
+        return dataclasses.replace(speed, note=self.rule.note)
 
     def train(self, training: Training, start: StartingPoint,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:
@@ -186,21 +187,35 @@ class RoundRunner:
             # which weights are pruned.
             under = next((other.masks for other in start.taken.values()
                           if other.weights is scored), ticket.masks)
-            return self._rule.next_start(
-                ended.theta, ticket.masks, scored, rng, level=training.level, provided={
-                    "gradient": lambda: self._gradient(training, scored, under),
-                    "initial_gradient": lambda: self._gradient(training, ended.theta,
-                                                               ticket.masks),
-                    "activation": lambda: self.trainer.activations(
-                        scored, under, self._split(training.replicate)[0])})[1]
+            return self.rule.next_start(
+                ended.theta, ticket.masks, scored, rng, level=training.level,
+                provided=self.provided(training.replicate, ended.theta, ticket.masks, scored,
+                                       under))[1]
         masks = self._strategy.next_masks(ended, prune_by)
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
         return Ticket(weights, masks, training.level + 1,
                       self._provenance(training, pruned_after=_measured(trained)))
 
-    def _gradient(self, training: Training, weights: Arrays, masks: Arrays) -> Arrays:
-        # The mean over all training examples, not augmented: it must not depend on random draws.
-        return self.trainer.loss_gradient(weights, masks, self._split(training.replicate)[0])
+    def provided(self, replicate: int, theta: Arrays, masks: Arrays, scored: Arrays,
+                 under: "Arrays | None" = None) -> Provided:
+        """Returns what a criterion can need, as functions that compute it; see `criteria.NEEDS`.
+
+        Args:
+          replicate: the replicate, over whose training examples it is computed.
+          theta: name -> array at theta_k, for every weight.
+          masks: weight name -> 0/1 array of the round.
+          scored: name -> array of the trained network whose weights are scored.
+          under: the masks of that network. Defaults to `masks`.
+        """
+        def gradient(weights: Arrays, masks: Arrays) -> Arrays:
+            # The mean over all training examples, not augmented: it must not depend on random
+            # draws.
+            return self.trainer.loss_gradient(weights, masks, self._split(replicate)[0])
+        of = masks if under is None else under
+        return {"gradient": lambda: gradient(scored, of),
+                "initial_gradient": lambda: gradient(theta, masks),
+                "activation": lambda: self.trainer.activations(
+                    scored, of, self._split(replicate)[0])}
 
     def _split(self, replicate: int) -> tuple[Array, Array]:
         # Training and validation examples: one split for all levels and branches of a replicate,

@@ -1,4 +1,4 @@
-"""Evaluates the test error of given weights, in a run's network and on its test set."""
+"""Evaluates the test error and loss of given weights, in a run's network and on its test set."""
 
 import numpy as np
 
@@ -41,10 +41,22 @@ class Evaluator:
         Raises:
           LotteryError: if the names are not those of the network's weights.
         """
+        return 1 - self.evaluate(weights)["accuracy"]
+
+    def evaluate(self, weights: Arrays) -> dict[str, float]:
+        """Returns the accuracy, in [0, 1], and the mean loss of a network on the test examples.
+
+        Args:
+          weights: name -> array, for every weight of the network.
+
+        Raises:
+          LotteryError: if the names are not those of the network's weights.
+        """
         if set(weights) != set(self._variables):
             differ = sorted(set(weights) ^ set(self._variables))
             raise LotteryError("A network must be evaluated with all its weights and no others. "
                                f"Received: weights that differ in {differ!s:.200}.")
         for name, variable in self._variables.items():
             variable.assign(weights[name])
-        return 1 - float(self._feed.evaluate("test", self._test)["accuracy"])
+        logs = self._feed.evaluate("test", self._test)
+        return {name: float(logs[name]) for name in ("accuracy", "loss")}

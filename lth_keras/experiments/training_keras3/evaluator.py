@@ -1,4 +1,4 @@
-"""Evaluates the test error of given weights in a run's network, with Keras 3."""
+"""Evaluates the test error and loss of given weights in a run's network, with Keras 3."""
 
 from lth_keras.core.masks import Arrays
 from lth_keras.errors import LotteryError
@@ -35,9 +35,21 @@ class Evaluator:
         Raises:
           LotteryError: if the names are not those of the network's weights.
         """
+        return 1 - self.evaluate(weights)["accuracy"]
+
+    def evaluate(self, weights: Arrays) -> dict[str, float]:
+        """Returns the accuracy, in [0, 1], and the mean loss of a network on the test examples.
+
+        Args:
+          weights: name -> array, for every weight of the network.
+
+        Raises:
+          LotteryError: if the names are not those of the network's weights.
+        """
         if set(weights) != self._names:
             differ = sorted(set(weights) ^ self._names)
             raise LotteryError("A network must be evaluated with all its weights and no others. "
                                f"Received: weights that differ in {differ!s:.200}.")
         self._program.begin([self._layout.state(weights, {}, 0)], [0])
-        return 1 - float(self._program.evaluate("test")["accuracy"][0])
+        logs = self._program.evaluate("test")
+        return {name: float(logs[name][0]) for name in ("accuracy", "loss")}

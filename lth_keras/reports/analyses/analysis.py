@@ -37,6 +37,8 @@ class Analysis:
       details: name -> further rows, which the figure draws.
       figure: its figure.
       notes: sentences that explain the table or state a result.
+      across: the last of `keys`, if the printed table has a column for each of its values, with
+        the first measure; "" for a column for each measure.
     """
 
     title: str
@@ -46,6 +48,7 @@ class Analysis:
     details: Mapping[str, pd.DataFrame]
     figure: Figure
     notes: tuple[str, ...] = ()
+    across: str = ""
 
 
 class WorkdirReader:

@@ -28,14 +28,14 @@ def show(found: Analysis, some: bool, console: Console) -> None:
       console: the console to print to.
     """
     rows, chosen = found.rows, list[int]()
-    if some and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
+    if some and not found.across and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
         chosen = drawing.shown_levels(rows)
         rows = rows[rows.level.isin(chosen)]
     # rich would fold the cells of a table that is too wide: without the ranges it may fit.
-    wide = table(rows, found)
+    wide = crossed_table(found) if found.across else table(rows, found)
     unbounded = console.options.update_width(10_000)
     fits = console.measure(wide, options=unbounded).maximum <= console.width
-    console.print(wide if fits else table(rows, found, spread=False))
+    console.print(wide if fits or found.across else table(rows, found, spread=False))
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     for note in found.notes:
         say(note)
@@ -73,6 +73,31 @@ def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
         shown.add_row(*cells, density,
                       *(_cell(row[name], form, spread) for name, form in of.measures.items()))
         ahead = keys
+    return shown
+
+
+def crossed_table(of: Analysis) -> Table:
+    """Makes a table of the first measure, with a column for each value of the key `across`.
+
+    Args:
+      of: the analysis; its last key is `across`, whose values are shares in [0, 1].
+    """
+    *keys, across = of.keys
+    name, form = next(iter(of.measures.items()))
+    means = of.rows.groupby([*keys, across], sort=False)[name].mean().unstack(across)
+    counts = of.rows.groupby(list(of.keys), sort=False).size()
+    caption = "one replicate" if counts.max() == 1 else f"means over {counts.max()} replicates"
+    shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, collapse_padding=True,
+                  pad_edge=False, caption=f"{name.replace('_', ' ')} by {across}, {caption}")
+    for key in keys:
+        shown.add_column(key, overflow="fold")
+    for value in sorted(means.columns):
+        shown.add_column(f"{value:.3g}", justify="right", no_wrap=True)
+    # The order of the rows is the analysis's; pandas sorts those of an unstacked table.
+    for place in dict.fromkeys(of.rows[keys].itertuples(index=False, name=None)):
+        row = means.loc[place if len(keys) > 1 else place[0]]
+        shown.add_row(*map(escape, map(str, place)),
+                      *(f"{row[value]:{form}}" for value in sorted(means.columns)))
     return shown
 
 

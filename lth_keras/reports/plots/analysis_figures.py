@@ -1,10 +1,12 @@
-"""The figures of `lth analyse`: one panel for each weight, or for each kind of pair."""
+"""The figures of `lth analyse`: panels for weights or kinds of pairs, or a line for each layer."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, PercentFormatter
 
@@ -18,11 +20,14 @@ from lth_keras.reports.plots.drawing import (
     level_near,
     mean_and_range,
     ORANGE,
+    percent_axis,
     shown_levels,
     shown_weights,
     stable_line,
 )
+from lth_keras.reports.plots.styles import MARKERS, shades
 
+_NAMED = 8  # So many lines of layers can be told apart by a legend.
 _PROFILED = 0.211  # The density at which the distributions of movement are drawn.
 _BETWEEN = {"data orders": BLUE, "parent and ticket": ORANGE}
 
@@ -159,6 +164,55 @@ def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:
     axes.set_xlabel("rewind_step k")
     stable_line(axes)
     return figure
+
+
+def sensitivity_figure(rows: pd.DataFrame, title: str) -> Figure:
+    """Draws test accuracy against the pruned share of one layer, a line for each layer.
+
+    As in figure 2b of Li et al. (ICLR 2017).  Colours go with depth; a deep network's legend names
+    only the layers that lose most.
+
+    Args:
+      rows: rows with the columns layer, share, test_accuracy and accuracy_lost, the layers in the
+        order of the model.
+      title: the title of the figure.
+    """
+    figure = Figure(figsize=(8.0, 5.0), layout="constrained")
+    head(figure, title)
+    axes = figure.subplots()
+    names = list(dict.fromkeys(rows.layer))
+    whole = float((rows.test_accuracy + rows.accuracy_lost).mean())
+    means = rows.groupby(["layer", "share"]).test_accuracy.mean()
+    worst = means.groupby("layer").mean().sort_values(kind="stable").index[:_NAMED]
+    few, lines = len(names) <= _NAMED, {}
+    named = names if few else list(worst)
+    for name, colour in zip(names, shades(len(names)), strict=True):
+        line = means[name]
+        # Neighbours in depth have nearly the same colour: the markers tell the named ones apart.
+        look = {"marker": MARKERS[named.index(name)], "markersize": 5, "linewidth": 1.4} \
+            if name in named else {"linewidth": 0.9, "alpha": 0.7}
+        lines[name], = axes.plot([0, *line.index], [whole, *line], color=colour, label=name, **look)
+    axes.axhline(whole, color=GREY, linestyle="--", linewidth=1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.set_xlabel("share of one layer that is pruned, the others whole")
+    axes.grid(alpha=0.25)
+    percent_axis(axes, "test accuracy without retraining")
+    figure.legend(handles=[lines[name] for name in named], fontsize=8,
+                  title="layer" if few else f"most sensitive\nof {len(names)} layers",
+                  title_fontsize=8, loc="outside right upper")
+    if not few:
+        _depth_bar(figure, axes, names)
+    return figure
+
+
+def _depth_bar(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    # Which colour is how deep, since the legend names a few layers only.
+    scale = ListedColormap(shades(len(names)))
+    bar = figure.colorbar(ScalarMappable(Normalize(0, len(names)), scale), ax=axes,
+                          location="bottom", shrink=0.6, aspect=40)
+    bar.set_ticks([0.5, len(names) - 0.5], labels=[names[0], names[-1]], fontsize=8)
+    bar.set_label("layers in the order of the model", fontsize=8)
+    bar.outline.set_visible(False)
 
 
 def _densities(rows: pd.DataFrame) -> "pd.Series[float]":

@@ -11,7 +11,7 @@ from lth_keras.experiments.config.strategies import chain_branches
 # The palette of Okabe & Ito, which colour-blind readers can distinguish, without its yellow, which
 # is too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _LINES = ("--", "-.", ":")
 
 
@@ -40,7 +40,7 @@ def style(branch: str) -> dict[str, Any]:
     if branch not in order:
         return {"color": COLOURS[-1], "marker": "x", "linestyle": ":", "label": branch}
     place = order.index(branch)
-    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)],
             "linestyle": _LINES[(place - 1) % len(_LINES)] if place else "-",
             "label": title(branch)}
 
@@ -73,7 +73,7 @@ def series_style(place: int, label: str) -> dict[str, Any]:
       >>> series_style(0, "float32")["label"]
       'float32'
     """
-    return {"color": COLOURS[place % len(COLOURS)], "marker": _MARKERS[place % len(_MARKERS)],
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)],
             "linestyle": "-" if place < len(COLOURS) else "--", "markersize": 4,
             "linewidth": 1.4, "label": label}
 

@@ -152,6 +152,10 @@ def test_the_test_set_is_evaluated_at_the_early_stop_with_the_weights_of_that_st
     assert found.result["test_loss_early_stop"] == pytest.approx(
         stopped.result["test_loss_final"], rel=1e-5)
     assert found.result["test_loss_early_stop"] != found.result["test_loss_final"]
+    evaluated = Evaluator(config(), DATA).evaluate(stopped.weights)
+    assert evaluated == {
+        "accuracy": pytest.approx(found.result["test_accuracy_early_stop"]),
+        "loss": pytest.approx(found.result["test_loss_early_stop"], rel=1e-5)}
     error = Evaluator(config(), DATA).error(stopped.weights)
     assert error == pytest.approx(1 - found.result["test_accuracy_early_stop"])
 
