@@ -11,7 +11,7 @@ from lth_keras.errors import LotteryError
 HELD = {"own_step": 2}
 
 
-@pytest.mark.thorough
+@pytest.mark.long
 @pytest.mark.parametrize("name", compat_models.MODELS)
 def test_a_wrapped_model_costs_what_it_does_without_wrappers(name):
     case = compat_models.MODELS[name]
@@ -29,7 +29,7 @@ def test_a_wrapped_model_costs_what_it_does_without_wrappers(name):
     assert wrapped.notes == before.notes
 
 
-@pytest.mark.thorough
+@pytest.mark.long
 @pytest.mark.parametrize("name", compat_keras3.MODELS)
 def test_every_model_of_keras_3_is_counted(name):
     model = compat_keras3.MODELS[name].build()

@@ -22,10 +22,11 @@ def left(model, fraction):
             for layer, share in fraction.items() if layer != "default"}
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("package", [tf_keras, keras], ids=["tf_keras", "keras"])
-@pytest.mark.parametrize("name", ["vgg16_l1_a", "resnet56_l1_a", "resnet56_l1_b", "resnet110_l1_a",
-                                  "resnet110_l1_b"])
+@pytest.mark.parametrize(("name", "package"), [
+    pytest.param(name, package, id=f"{name}-{package.__name__}", marks=pytest.mark.thorough
+                 if (name, package) == ("resnet56_l1_b", keras) else pytest.mark.long)
+    for name in ("vgg16_l1_a", "resnet56_l1_a", "resnet56_l1_b", "resnet110_l1_a", "resnet110_l1_b")
+    for package in (tf_keras, keras)])
 def test_a_configuration_is_pruned_and_made_smaller_as_counted_by_hand(name, package):
     config = presets.get(name)
     plain = get(config.network)((32, 32, 3), 10, keras=package)
