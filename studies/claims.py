@@ -1,15 +1,18 @@
-"""The claims of Frankle & Carbin (ICLR 2019), and one of Liu et al. (ICLR 2019).
+"""The claims of Frankle & Carbin (ICLR 2019), and of Liu et al. (ICLR 2019).
 
-How results decide them is in judging.py; what decides each, in lenet.py and convnets.py.
+How results decide them is in judging.py; what decides each, in lenet.py, convnets.py and
+filter_claims.py.
 """
 
 import functools
 
 import convnets
+import filter_claims
 import lenet
 from judging import Claim
 
 LENET, ONE_SHOT, SGD = "lenet_300_100", "lenet_300_100_one_shot", "lenet_300_100_sgd"
+LENET_5, CONV_2 = "lenet5_filters", "conv2_filters"  # Whole filters are pruned.
 HALF, CONTINUED = f"{LENET}_half", f"{LENET}_half_continued"  # Of the paper's steps.
 
 
@@ -131,4 +134,29 @@ CLAIMS = (
           "schedule", (f"{LENET}_rate_0.01", f"{LENET}_rate_0.1"), lenet.rate,
           "at the high learning rate the ticket's advantage is a fifth of that at the low one, and "
           "does not vanish on this network."),
+    Claim("S1", "Liu et al. 2019, L1 pruning of filters: filters kept, parameters and "
+          "multiply-adds saved (table 1 of Li et al. 2017), epochs of Scratch-B", (),
+          filter_claims.s1),
+    Claim("S2", "Structured tickets are as good as re-initialised networks, within 0.3 points "
+          "(there ResNet-56 and -110 at learning rate 0.1; here LeNet-5 and Conv-2)",
+          (LENET_5, CONV_2), filter_claims.s2),
+    Claim("S3", "Trained from scratch for the dense network's multiply-adds (Scratch-B), a pruned "
+          "network is no worse than fine-tuned, within 0.1 points (there five networks; here "
+          "LeNet-5 and Conv-2)",
+          (LENET_5, f"{LENET_5}_tuned", CONV_2, f"{CONV_2}_tuned"), filter_claims.s3),
+    Claim("S4", "Trained from scratch for as many epochs (Scratch-E), it is as good as fine-tuned, "
+          "within 0.3 points (the same)",
+          (LENET_5, f"{LENET_5}_tuned", CONV_2, f"{CONV_2}_tuned"), filter_claims.s4),
+    Claim("S5", "S2 at a tenth of the learning rate (there 0.01; here LeNet-5, Adam 1.2e-4)",
+          (f"{LENET_5}_low",), filter_claims.s2),
+    Claim("S6", "Rewinding the learning rate is the one retraining of structured masks that beats "
+          "re-initialisation (Renda et al. 2020, raw results on ResNet-56 and -110; here LeNet-5 "
+          "and Conv-2)", (LENET_5, f"{LENET_5}_rewound", CONV_2, f"{CONV_2}_rewound"),
+          filter_claims.s6),
+    *(Claim(f"{name}, {network}", f"{network} on CIFAR-10, 160 epochs: {text}")
+      for network in ("VGG-16-A", "ResNet-56-A", "ResNet-56-B", "ResNet-110-A", "ResNet-110-B")
+      for name, text in (
+          ("S2", "structured ticket as re-initialised, within 0.3 points"),
+          ("S3", "Scratch-B no worse than fine-tuned, within 0.1 points"),
+          ("S4", "Scratch-E as fine-tuned, within 0.3 points"))),
 )

@@ -4,15 +4,17 @@ import argparse
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from lth_keras.arguments import check_choice
 from lth_keras.cli import flags, network_analyses
 from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import paths
-from lth_keras.reports.analyses import connections, movement, overlaps, survivors
+from lth_keras.reports.analyses import connections, differences, movement, overlaps, survivors
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.analyses.fit_reader import open_workdirs
 from lth_keras.reports.analyses.output import save, show
@@ -23,7 +25,7 @@ class Kind:
     """A kind of analysis.
 
     Attributes:
-      analyse: the function of a workdir and levels; None if networks must be evaluated.
+      analyse: the function of a workdir and levels; None if it has flags of its own.
       text: a line for the help.
 
     Example:
@@ -35,7 +37,7 @@ class Kind:
     text: str
 
 
-BARRIER, SENSITIVITY = "barrier", "sensitivity"
+BARRIER, DIFFERENCES, SENSITIVITY = "barrier", "differences", "sensitivity"
 KINDS = {
     "survivors": Kind(survivors.analyse, "the distribution of the initial values of kept weights"),
     "movement": Kind(movement.analyse, "how far kept and pruned weights moved in training, and "
@@ -46,13 +48,29 @@ KINDS = {
     BARRIER: Kind(None, "error along the line between two trained networks (linear mode "
                         "connectivity); for several workdirs that differ in rewind_step: which "
                         "step to rewind to"),
+    DIFFERENCES: Kind(None, "test accuracies of the networks of each level, less those of one of "
+                            "them, with a verdict on each: better, worse, or no difference; for "
+                            "several workdirs that differ in settings such as retraining, of all "
+                            "their tickets"),
     SENSITIVITY: Kind(None, "test accuracy against the pruned share of one layer, each layer "
                             "alone, from the trained dense network"),
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
-_EVALUATING = {BARRIER: network_analyses.barrier, SENSITIVITY: network_analyses.sensitivity_of}
+
+
+def _differences(roots: Sequence[pathlib.Path], levels: "list[int] | None",
+                 arguments: argparse.Namespace, console: Console) -> Analysis:
+    at = arguments.at or next(iter(differences.PLACES))
+    check_choice("--at", at, differences.PLACES)
+    return differences.analyse([open_workdirs([root]) for root in roots], levels,
+                               arguments.against or TICKET, at)
+
+
+_WITH_FLAGS = {BARRIER: network_analyses.barrier, DIFFERENCES: _differences,
+               SENSITIVITY: network_analyses.sensitivity_of}
 # Flag -> the kinds that it may be given for; others may be given for all.
 _ONLY = {"points": (BARRIER,), "shares": (SENSITIVITY,), "replicates": (SENSITIVITY,),
+         "against": (DIFFERENCES,), "at": (DIFFERENCES,),
          "data_dir": (BARRIER, SENSITIVITY)}
 
 
@@ -61,7 +79,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", nargs="?", help="the kind of analysis, see below")
     parser.add_argument("workdir", metavar="WORKDIR", nargs="*", help="a workdir of `lth run` or "
                         "of a LotteryTicketCallback; several workdirs of callbacks that differ in "
-                        "seed; for barrier, several workdirs that differ in rewind_step")
+                        "seed; for barrier, several workdirs that differ in rewind_step; for "
+                        "differences, in any setting that leaves replicates comparable")
     parser.add_argument("--levels", help="levels and ranges of levels, such as 0/3/7-9 (default: "
                                          "all)")
     parser.add_argument("--out", help="folder for the CSV files and the figure (default: "
@@ -73,6 +92,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replicates", help="for sensitivity: replicates and ranges of them whose "
                                              "dense networks to prune, such as 0/2-4 (default: the "
                                              "first)")
+    parser.add_argument("--against", help="for differences: the network that the others are "
+                        f"compared with, such as reinit or fine_tuning (default: {TICKET})")
+    parser.add_argument("--at", help="for differences: where accuracies are measured, "
+                                     f"{' or '.join(differences.PLACES)} (default: "
+                                     f"{next(iter(differences.PLACES))})")
     parser.add_argument("--data_dir", help="for barrier and sensitivity: folder of "
                         "tensorflow-datasets (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
@@ -97,7 +121,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
         flags.numbers("levels", arguments.levels, "levels")
     analyse = KINDS[arguments.kind].analyse
     if analyse is None:
-        found = _EVALUATING[arguments.kind](roots, levels, arguments, console)
+        found = _WITH_FLAGS[arguments.kind](roots, levels, arguments, console)
     else:
         found = analyse(open_workdirs(roots), levels)
     show(found, levels is None, console)

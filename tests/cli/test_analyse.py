@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import searches
 import small
+import workdirs
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -21,7 +22,7 @@ from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 
-KINDS = sorted(set(analyse.KINDS) - {analyse.BARRIER, analyse.SENSITIVITY})
+KINDS = sorted(name for name, kind in analyse.KINDS.items() if kind.analyse)
 
 
 def lth(*arguments):
@@ -50,6 +51,18 @@ def test_an_analysis_is_a_table_csv_files_and_a_picture(kind, root, tmp_path, ca
     assert len(searches.read(tmp_path / "out", kind)) == len(found.rows)
     assert (tmp_path / "out" / f"{kind}.png").read_bytes().startswith(b"\x89PNG")
     assert all(name in text for name in (f"{kind}.csv", f"{kind}.png"))
+
+
+def test_differences_of_a_run_are_a_table_csv_files_and_a_picture(tmp_path, capsys):
+    config = searches.CONFIG.replace(branches=("ticket", "reinit"))
+    workdirs.fill(tmp_path / "run", config)
+    assert lth("analyse", "differences", tmp_path / "run", "--at", "end", "--out",
+               tmp_path / "out") == 0
+    assert "test accuracy at the last step, less that of ticket" in capsys.readouterr().out
+    found = searches.read(tmp_path / "out", "differences")
+    assert {*found.network} == {"reinit"} and {*found.level} == {1, 2, 3}
+    assert len(searches.read(tmp_path / "out", "differences_differences")) == 6
+    assert (tmp_path / "out" / "differences.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_levels_are_chosen(root, tmp_path):
@@ -101,11 +114,13 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
 
 @pytest.mark.parametrize("arguments, said", [
     ([], "KIND must be one of survivors, movement, connections, overlap, barrier, "
-         "sensitivity. Received: none."),
+         "differences, sensitivity. Received: none."),
     (["hats"], "KIND must be one of survivors"),
     (["survivors"], "WORKDIR must be a workdir of `lth run`"),
     (["survivors", "one", "two"],
-     "unless the kind is barrier or all are workdirs of fits. Received: one two."),
+     "unless the kind is barrier or differences, or all are workdirs of fits. Received: one two."),
+    (["differences", "x", "--at", "step"], "--at must be one of early_stop, end. Received: 'step'"),
+    (["overlap", "x", "--against", "reinit"], "--against may be given for differences only."),
     (["survivors", "/nowhere"], "with a config.json. Received: /nowhere."),
     (["survivors", "x", "--points", "5"],
      "--points may be given for barrier only. Received: survivors."),
@@ -279,4 +294,4 @@ def test_an_analysis_that_is_added_is_a_command(of_fit, root, tmp_path, monkeypa
     assert {*rows.level} == {0, 1} and (rows.kept > 0).all()
     assert (tmp_path / "out" / "kept.png").read_bytes().startswith(b"\x89PNG")
     assert lth("analyse", "hats", workdir) == 2
-    assert "barrier, sensitivity, kept. Received: hats." in capsys.readouterr().err
+    assert "barrier, differences, sensitivity, kept. Received: hats." in capsys.readouterr().err

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 
 import claims
+import filter_claims
 import judging
 import numpy as np
 import pandas as pd
@@ -248,6 +249,40 @@ def test_claims_on_weights_and_rates_go_by_their_rules(name, tables, contradicti
     check_rules(CLAIMS[name], tables, contradicting)
 
 
+def filters(**accuracies):
+    """Five replicates at three levels: accuracies at the last step, with noise of 0.01 points."""
+    noise = (-1e-4, -5e-5, 0, 5e-5, 1e-4)
+    return pd.DataFrame([
+        {"replicate": replicate, "branch": branch, "level": level, "early_stop_step": 100,
+         "test_accuracy_final": accuracy + (noise[replicate] if branch == "ticket" else 0)}
+        for replicate in range(5) for branch, accuracy in accuracies.items()
+        for level in (1, 2, 3)])
+
+
+GOOD = filters(ticket=0.981, reinit=0.98, scratch=0.979)  # All within 0.3 points.
+TUNED, REWOUND = filters(ticket=0.979), filters(ticket=0.985)
+
+
+@pytest.mark.parametrize(("name", "tables", "contradicting"), [
+    ("S2", (GOOD, GOOD), (GOOD, filters(ticket=0.985, reinit=0.98))),
+    ("S3", (GOOD, TUNED) * 2, (GOOD, filters(ticket=0.982), GOOD, TUNED)),
+    ("S4", (GOOD, TUNED) * 2, (GOOD, TUNED, GOOD, filters(ticket=0.97))),
+    ("S5", (GOOD,), (filters(ticket=0.97, reinit=0.98),)),
+    ("S6", (GOOD, REWOUND) * 2, (GOOD, REWOUND, GOOD, TUNED))])
+def test_claims_on_filters_go_by_their_rules(name, tables, contradicting):
+    check_rules(CLAIMS[name], tables, contradicting)
+
+
+def test_what_filters_save_is_counted_and_a_wrong_count_is_not_reproduced(monkeypatch):
+    assert judging.decide(CLAIMS["S1"], {})[0] == judging.REPRODUCED
+    name, widths, parameters, macs, epochs = filter_claims.CONFIGURATIONS["vgg16_l1_a"]
+    for changed in ((name, (32, 255), parameters, macs, epochs),
+                    (name, widths, parameters + 0.2, macs, epochs),
+                    (name, widths, parameters, macs, epochs + 1)):
+        monkeypatch.setitem(filter_claims.CONFIGURATIONS, "vgg16_l1_a", changed)
+        assert judging.decide(CLAIMS["S1"], {})[0] == judging.NOT_REPRODUCED
+
+
 def levels(branches, density=0.8):
     """Three replicates' accuracies at the early stop: a dictionary level -> accuracy a branch."""
     return pd.DataFrame([
@@ -307,11 +342,12 @@ def test_every_claim_of_the_paper_has_a_row(tmp_path):
     names = list(CLAIMS)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
         f"{letter}{number}" for letter, count in (("L", 18), ("C", 9), ("V", 4), ("R", 4))
-        for number in range(1, count + 1)), "T"]
+        for number in range(1, count + 1)), "T", *(f"S{number}" for number in range(1, 7))]
     assert names[18:23] == [f"C{number}, Conv-2" for number in range(1, 6)]
     page = reproduction.page(tmp_path)
     assert all(f"| {name} | " in page for name in names)
-    assert f"{len(names)} claims: {len(names)} not run." in page
+    # What is counted needs no results.
+    assert f"{len(names)} claims: {len(names) - 1} not run, 1 reproduced." in page
 
 
 def test_kept_results_say_where_they_come_from_and_are_read_back(tmp_path):

@@ -210,14 +210,18 @@ for _preset, _depth, _kept, _dense_ones in (
 
 # Whole filters and units at three densities, on networks that two cores can afford.  LeNet-5 keeps
 # half of them in each round, Conv-2 0.7, which is half of its multiply-adds; on a tenth of
-# Conv-2's steps.
-register(Config(preset="lenet5_filters", network="lenet5", dataset="mnist", steps=6000,
-                fraction=0.5, structure="filters", rounds=3, replicates=5,
-                branches=("ticket", "reinit", "scratch"), margin="accuracy:0.003"),
-         "LeNet-5 on MNIST, half of its filters and units in each of three rounds: Adam 1.2e-3",
-         430_500)
-register(Config(preset="conv2_filters", network="conv2", dataset="cifar10", steps=2000,
-                learning_rate=2e-4, fraction=0.3, structure="filters", rounds=3, replicates=5,
-                branches=("ticket", "reinit", "scratch"), margin="accuracy:0.003"),
-         "Conv-2 on CIFAR-10, 30% of its filters and units in each of three rounds: Adam 2e-4",
-         4_300_992)
+# Conv-2's steps.  The learning rate drops as Liu et al.'s does, since fine-tuning at the last rate
+# would otherwise be training on.
+def _filters(preset: str, description: str, weights: int, *, steps: int, **settings: Any) -> None:
+    register(Config(preset=preset, steps=steps, learning_rate_drops=(steps // 2, steps * 3 // 4),
+                    structure="filters", rounds=3, replicates=5,
+                    branches=("ticket", "reinit", "scratch"), margin="accuracy:0.003", **settings),
+             description, weights)
+
+
+_filters("lenet5_filters", "LeNet-5 on MNIST, half of its filters and units in each of three "
+         "rounds: Adam 1.2e-3", 430_500, network="lenet5", dataset="mnist", steps=6000,
+         fraction=0.5)
+_filters("conv2_filters", "Conv-2 on CIFAR-10, 30% of its filters and units in each of three "
+         "rounds: Adam 2e-4", 4_300_992, network="conv2", dataset="cifar10", steps=2000,
+         fraction=0.3, learning_rate=2e-4)

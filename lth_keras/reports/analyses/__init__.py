@@ -10,7 +10,8 @@ Read in this order:
 6. `overlaps`: whether replicates and levels keep the same weights, compared with chance.
 7. `instability`: linear mode connectivity, and which step to rewind to.
 8. `sensitivity`: accuracy against the pruned share of one layer, each layer alone.
-9. `output`: prints the table and writes CSV files and the figure.
+9. `differences`: test accuracies of a level's networks, with a verdict on each difference.
+10. `output`: prints the table and writes CSV files and the figure.
 
 To add an analysis, write a module with a function `analyse(run, levels)` that returns an
 `Analysis`, and add it to `cli.analyse.KINDS`.

@@ -19,7 +19,7 @@ from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths
-from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.results.store import results, Store
 from lth_keras.files.ticket import Ticket
 
 ALL = "all"  # In a column of weights' names: all prunable weights together.
@@ -39,6 +39,8 @@ class Analysis:
       notes: sentences that explain the table or state a result.
       across: the last of `keys`, if the printed table has a column for each of its values, with
         the first measure; "" for a column for each measure.
+      caption: the line below its table; "" for one that says over how many replicates the means
+        of `rows` are.
     """
 
     title: str
@@ -49,6 +51,7 @@ class Analysis:
     figure: Figure
     notes: tuple[str, ...] = ()
     across: str = ""
+    caption: str = ""
 
 
 class WorkdirReader:
@@ -80,6 +83,15 @@ class WorkdirReader:
     def title(self) -> str:
         """The preset and its number of steps, for titles."""
         return f"{self.config.preset}, {self.config.steps:,} steps"
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """The rows of all finished trainings, as `lth report` reads them.
+
+        Raises:
+          WorkdirError: if it is of a search in `fit`, which trains no other networks to compare.
+        """
+        return results(self.root, self.config.fingerprint)
 
     @property
     def replicates(self) -> list[int]:

@@ -3,6 +3,8 @@
 import pathlib
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits
@@ -44,6 +46,12 @@ class FitReader(WorkdirReader):
     def title(self) -> str:
         """The title of the search: "fit" and its length."""
         return ", ".join(filter(None, ("fit", self._fits[0].length)))
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """Raises a WorkdirError: of each level, a fit trains one network only."""
+        raise WorkdirError("Differences are those between the networks that `lth run` trains at "
+                           f"each level; a fit trains one. Received: {self.root}.")
 
     @property
     def replicates(self) -> list[int]:
@@ -88,6 +96,7 @@ def open_workdirs(roots: Sequence[pathlib.Path]) -> WorkdirReader:
     if all(map(fits.is_fit, roots)):
         return FitReader(roots)
     if len(roots) > 1:
-        raise LotteryError("There must be only one WORKDIR, unless the kind is barrier or all are "
+        raise LotteryError("There must be only one WORKDIR, unless the kind is barrier or "
+                           "differences, or all are "
                            f"workdirs of fits. Received: {' '.join(map(str, roots))}.")
     return WorkdirReader(roots[0])

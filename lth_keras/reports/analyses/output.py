@@ -55,7 +55,7 @@ def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
     summary = summarise(rows, of.keys, ["density", *of.measures])
     counts = sorted({int(count) for count in summary["rows", "count"]})
     over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    caption = "one replicate or pair" if counts == [1] else \
+    caption = of.caption or "one replicate or pair" if of.caption or counts == [1] else \
         f"means over {over} replicates or pairs{' [least, greatest]' if spread else ''}"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
     for name in (*of.keys, "P_m %", *of.measures):

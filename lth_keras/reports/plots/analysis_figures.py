@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -25,7 +26,7 @@ from lth_keras.reports.plots.drawing import (
     shown_weights,
     stable_line,
 )
-from lth_keras.reports.plots.styles import MARKERS, shades
+from lth_keras.reports.plots.styles import MARKERS, series_style, shades
 
 _NAMED = 8  # So many lines of layers can be told apart by a legend.
 _PROFILED = 0.211  # The density at which the distributions of movement are drawn.
@@ -202,6 +203,41 @@ def sensitivity_figure(rows: pd.DataFrame, title: str) -> Figure:
                   title_fontsize=8, loc="outside right upper")
     if not few:
         _depth_bar(figure, axes, names)
+    return figure
+
+
+def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
+    """Draws the differences of each level with their intervals, and the margin as a band.
+
+    Args:
+      rows: rows with the columns level, network, density, difference, low and high; shares.
+      margin: the largest difference that counts as none, as a share.
+      title: the title of the figure.
+    """
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+    head(figure, title)
+    axes = figure.subplots()
+    axes.axhspan(-margin, margin, color=GREY, alpha=0.15, linewidth=0,
+                 label=f"within {100 * margin:g} points")
+    axes.axhline(0, color=GREY, linewidth=1)
+    names = list(dict.fromkeys(rows.network))
+    levels = sorted(set(rows.level))
+    for place, name in enumerate(names):
+        line = rows[rows.network == name]
+        # Side by side, since networks of a level have the same density.
+        x = [levels.index(level) + 0.6 * ((place + 0.5) / len(names) - 0.5) for level in line.level]
+        look = series_style(place, name)
+        mean_and_range(axes, np.array(x), line.difference.to_numpy(float),
+                       line.low.fillna(line.difference).to_numpy(float),
+                       line.high.fillna(line.difference).to_numpy(float),
+                       **{**look, "marker": MARKERS[place % len(MARKERS)], "linestyle": ""})
+    densities = rows.groupby("level").density.mean()
+    axes.set_xticks(range(len(levels)), [f"{level}\n{densities[level]:.1%}" for level in levels])
+    axes.set_xlabel("level, weights remaining")
+    axes.set_ylabel("difference of test accuracies")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.grid(alpha=0.25, axis="y")
+    _legend(figure, axes)
     return figure
 
 

@@ -2,19 +2,13 @@
 
 import itertools
 
+import filter_claims
 import filter_counts
 import pytest
 
 from lth_keras.core.fractions import count
 from lth_keras.experiments.config import presets
 
-# Preset -> the filters kept in a stage's pruned layers, parameters and multiply-adds saved in
-# percent (Li et al. 2017, table 1), and the epochs that Scratch-B trains for in place of 160.
-TABLE = {"vgg16_l1_a": ((32, 256), 64.0, 34.2, 243),
-         "resnet56_l1_a": ((14, 28, 57), 9.4, 10.4, 178),
-         "resnet56_l1_b": ((6, 22, 57), 13.7, 27.6, 220),
-         "resnet110_l1_a": ((8,), 2.3, 15.9, 190),
-         "resnet110_l1_b": ((8, 19, 44), 32.4, 38.6, 260)}
 # The layers that they prune, by the numbers of convolutions in their code.
 PRUNED = {"vgg16_l1_a": [1, *range(8, 14)],
           "resnet56_l1_a": [n for n in range(2, 56, 2) if n not in (16, 20, 38, 54)],
@@ -23,27 +17,12 @@ PRUNED = {"vgg16_l1_a": [1, *range(8, 14)],
           "resnet110_l1_b": [n for n in range(2, 110, 2) if n not in (36, 38, 74)]}
 
 
-def filters(layer):
-    """How many filters a layer of the dense networks has, by its name."""
-    number = int(layer.rpartition("conv")[2])
-    if layer.startswith("stage"):
-        return 8 * 2**int(layer[len("stage")])
-    return next(width for last, width in ((2, 64), (4, 128), (7, 256), (13, 512))
-                if number <= last)
-
-
-def kept(config):
-    """Layer -> how many filters a level keeps, as pruning counts them."""
-    return {layer: filters(layer) - count(share, filters(layer))
-            for layer, share in config.fraction.items() if layer != "default"}
-
-
 @pytest.mark.parametrize("suffix", ["", "_low"])
-@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("name", filter_claims.CONFIGURATIONS)
 def test_a_configuration_keeps_and_costs_what_the_papers_say(name, suffix):
     config = presets.get(name + suffix)
-    widths, parameters, macs, epochs = TABLE[name]
-    left = kept(config)
+    _, widths, parameters, macs, epochs = filter_claims.CONFIGURATIONS[name]
+    left = filter_claims.kept(name + suffix)
     assert tuple(dict.fromkeys(left.values())) == widths
     assert [int(layer.rpartition("conv")[2]) for layer in left] == PRUNED[name]
     assert config.fraction["default"] == 0 and config.rounds == 1
