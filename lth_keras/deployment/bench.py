@@ -164,9 +164,9 @@ class Bench:
                 row, *_ = self.rows(dense, "float32", folder, reference, convert)
         except LotteryError as error:  # It is a comparison: the export goes on without.
             return {"dense": None, "dense_refused": str(error)}
-        # Its file is not shipped, and the level and density of the export are not its own.
+        # Its file is not shipped, and the level, density and costs of the export are not its own.
         plain = {name: value for name, value in dataclasses.asdict(row).items()
-                 if name not in ("level", "density")} | {"file": ""}
+                 if name not in ("level", "density", "parameters", "macs")} | {"file": ""}
         return {"dense": plain if row.status == SHIPPED else None, "dense_refused": row.reason}
 
     def rows(self, network: Any, name: str, folder: pathlib.Path, reference: Reference,

@@ -19,6 +19,7 @@ import numpy as np
 
 from lth_keras.arguments import check_choice, check_whole, one_line
 from lth_keras.core.masks import density
+from lth_keras.costs.profile import profile
 from lth_keras.deployment import checks, manifest, measuring, model_card
 from lth_keras.deployment.bench import Bench, difference, EXACT, file_name, FOLDERS, Reference
 from lth_keras.deployment.compaction.compact import compact, Compacted
@@ -119,7 +120,10 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
         made = _deployment(folder, rows, {
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
             **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
-            **_compaction(compacted), "reference": _reference(reference.expected),
+            **_compaction(compacted),
+            "costs": _costs(compacted.model if compacted else network,
+                            network if dense is None else dense, examples),
+            "reference": _reference(reference.expected),
             "float32_copy": reference.copy}, kind_of(network))
         _place(made, unchecked)
     return made
@@ -127,8 +131,10 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
 
 def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, Any],
                 kind: ModelKind) -> Deployment:
+    costs = about["costs"] or {}
     table = manifest.table(dataclasses.replace(
-        row, level=about["level"], density=about["density"]) for row in rows)
+        row, level=about["level"], density=about["density"], parameters=costs.get("parameters"),
+        macs=costs.get("macs")) for row in rows)
     return Deployment(folder, table, {
         **about, "keras": kind.title, "backend": kind.backend,
         "versions": {**measuring.versions(), **kind.versions()}, "machine": provenance.machine()},
@@ -138,6 +144,20 @@ def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, A
 def _compaction(compacted: Any) -> dict[str, Any]:
     return {"compaction": compacted.summary() if compacted else "",
             "takes_inputs": bool(compacted and compacted.inputs)}
+
+
+def _costs(exported: Any, dense: Any, examples: Sequence[Any]) -> "dict[str, Any] | None":
+    # What the exported network costs, and the dense one; None where it cannot be counted.
+    shapes = [each.shape[1:] for each in examples]
+
+    def counted(network: Any) -> "dict[str, Any] | None":
+        try:
+            found = profile(network, shapes)
+        except Exception:  # It is told beside the files; a user's layers may raise anything.
+            return None
+        return {"parameters": found.parameters, "macs": found.macs, "notes": list(found.notes)}
+    own = counted(exported)
+    return own and {**own, "dense": counted(dense)}
 
 
 def _check(tolerance: "float | None", compaction: str, threads: int, repeats: int) -> None:

@@ -68,6 +68,8 @@ class Row:
 
     Attributes:
       level, density: the network's level and its density in [0, 1].
+      parameters, macs: the parameters and multiply-adds of the network in the file, after
+        compaction. Zeros that are left count, since few runtimes skip them.
       format: the format's name.
       runtime: the runtime's name; "" if the conversion failed.
       batch: how many examples a call takes; None for any number.
@@ -95,6 +97,8 @@ class Row:
 
     level: "int | None" = None
     density: "float | None" = None
+    parameters: "int | None" = None
+    macs: "int | None" = None
     format: str
     runtime: str = ""
     batch: "int | None" = None
@@ -213,7 +217,9 @@ class Deployment:
       folder: the folder with the files.
       rows: a table with one `Row` for each format and runtime.
       outputs: a table with one `OutputRow` for each format, runtime and output of the network.
-      facts: the network's origin, Keras' accuracy, what compaction removed, package versions.
+      facts: the network's origin, Keras' accuracy, what compaction removed, package versions;
+        "costs" has the parameters and multiply-adds of the exported network and, under "dense", of
+        the dense one.
 
     Example:
       >>> rows = table([Row(format="float32", status=SHIPPED),
@@ -335,7 +341,8 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
         if plain["version"] != _VERSION or not isinstance(plain["facts"], dict):
             raise ValueError("another version")
         numbers = [name for name in COLUMNS if name.endswith(("_us", "bytes")) or name in (
-            "level", "density", "batch", "accuracy", "accuracy_lost", "max_error", "not_finite")]
+            "level", "density", "parameters", "macs", "batch", "accuracy", "accuracy_lost",
+            "max_error", "not_finite")]
         # A column of which nothing is known would otherwise be read as objects, not numbers.
         rows[numbers] = rows[numbers].apply(pd.to_numeric)
         # Not in the files of versions that knew networks with one output alone.

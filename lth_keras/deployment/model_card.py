@@ -87,6 +87,9 @@ def _what(deployment: Deployment) -> Iterator[str]:
         yield f"- Verdict of its run: {facts['verdict']['run']} This level: " \
             f"{facts['verdict']['level']}."
     yield from _measured_in_keras(reference)
+    if facts.get("costs"):
+        yield f"- One example takes {costs(facts)}."
+        yield from (f"  - {note}" for note in facts["costs"]["notes"])
     if facts.get("trained_now"):
         yield "- The network was trained from a ticket when it was exported."
     if facts.get("float32_copy"):
@@ -99,6 +102,31 @@ def _what(deployment: Deployment) -> Iterator[str]:
         yield f"- Compaction, which removes units without connections: {first}"
         yield from (f"  - {line.strip()}" for line in more)
     yield ""
+
+
+def costs(facts: dict[str, Any]) -> str:
+    """Returns what the exported network costs, beside the dense one; "" if it is not known.
+
+    Args:
+      facts: the facts of a deployment; those of earlier versions have no costs.
+
+    Example:
+      >>> print(costs({"costs": {"macs": 250, "parameters": 60,
+      ...                        "dense": {"macs": 1000, "parameters": 120}}}))
+      250 multiply-adds (25.0% of the dense network's 1,000) with 60 parameters (50.0% of 120)
+    """
+    own = facts.get("costs")
+    if not own:
+        return ""
+    dense = own["dense"]
+
+    def part(name: str, what: str, whose: str) -> str:
+        said = f"{own[name]:,} {what}"
+        if not dense or not dense[name]:
+            return said
+        return f"{said} ({own[name] / dense[name]:.1%} of {whose}{dense[name]:,})"
+    macs = part("macs", "multiply-adds", "the dense network's ")
+    return f"{macs} with {part('parameters', 'parameters', '')}"
 
 
 def _measured_in_keras(reference: dict[str, Any]) -> Iterator[str]:

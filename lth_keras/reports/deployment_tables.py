@@ -38,8 +38,10 @@ def table(made: Deployment, wide: bool = True) -> Table:
     measure = model_card.only_measure(made)
     quartiles = " [quartiles]" if wide else ""
     refusals = "; * refused" if (made.rows.status != SHIPPED).any() else ""
+    costs = model_card.costs(facts)
+    costs = f"{costs}; " if costs else ""
     shown = Table(title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 0, 0, 1), pad_edge=False,
-                  caption=escape(f"{_in_keras(facts['reference'])}; latencies are medians"
+                  caption=escape(f"{costs}{_in_keras(facts['reference'])}; latencies are medians"
                                  f"{quartiles} in microseconds a call{refusals}"))
     shown.add_column("format", overflow="fold")
     fits = [] if measure is None else [_HEADS.get(measure, measure.replace(" ", "\n"))]
@@ -186,11 +188,24 @@ def best(rows: pd.DataFrame) -> Iterator[tuple[int, float, list[str]]]:
 
 
 def by_level(rows: pd.DataFrame) -> Table:
-    """Makes a table with the smallest, fastest and most accurate shipped format of each level."""
+    """Makes a table with the smallest, fastest and most accurate shipped format of each level.
+
+    Where they are known, the multiply-adds of each level's network stand below its density.
+    """
+    known = bool(rows.macs.notna().any())
     shown = Table(title="best exported files of each level", box=box.SIMPLE_HEAD,
                   padding=(0, 0, 0, 1), pad_edge=False)
-    for name in ("level", "P_m %", *BEST):
+    for name in ("level", "P_m %\nmacs" if known else "P_m %", *BEST):
         shown.add_column(name, justify="right", no_wrap=True)
     for level, density, cells in best(rows):
-        shown.add_row(str(level), f"{100 * density:.1f}", *cells)
+        macs = rows[rows.level == level].macs.max()
+        shown.add_row(str(level), f"{100 * density:.1f}" + f"\n{_rounded(macs)}" * known, *cells)
     return shown
+
+
+def _rounded(count: float) -> str:
+    # Three digits: a column of its own would not fit beside the names of formats.
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return number(count, ".0f")

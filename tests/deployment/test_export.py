@@ -79,6 +79,33 @@ def test_the_dense_network_is_measured_beside_it(made):
     assert made.facts["dense"]["status"] == "shipped" and made.facts["dense"]["bytes"] > 0
 
 
+def test_costs_are_those_of_the_network_in_the_files_beside_the_dense_ones(made):
+    # 6 x 6 + 6 and 6 x 2 + 2 weights after compaction, 6 x 8 + 8 and 8 x 2 + 2 before.
+    costs = {"parameters": 56, "macs": 48, "notes": []}
+    dense = {"parameters": 74, "macs": 64, "notes": []}
+    assert made.facts["costs"] == {**costs, "dense": dense}
+    assert (made.rows.parameters == 56).all() and (made.rows.macs == 48).all()
+    assert "48 multiply-adds (75.0% of the dense network's 64)" in \
+        (made.folder / "README.md").read_text()
+
+
+def test_zeros_that_compaction_leaves_are_costs(tmp_path):
+    made = export(sparse(), tmp_path, data=data(), formats=["float32"], compaction="none")
+    assert made.facts["density"] < 1
+    costs = made.facts["costs"]
+    assert costs["macs"] == costs["dense"]["macs"] == 64
+    assert costs["parameters"] == costs["dense"]["parameters"] == 74
+
+
+def test_costs_that_cannot_be_counted_stop_no_export(tmp_path, monkeypatch):
+    def fails(model, shapes):
+        raise RuntimeError("a call of one's own")
+    monkeypatch.setattr("lth_keras.deployment.export.profile", fails)
+    made = export(sparse(), tmp_path, data=data(), formats=["float32"])
+    assert made.shipped == ["float32"] and made.facts["costs"] is None
+    assert "multiply-adds" not in (tmp_path / "README.md").read_text()
+
+
 def test_without_classes_outputs_are_compared_and_accuracy_is_not(tmp_path):
     made = export(sparse(), tmp_path, data=(data()[0], None), formats=["float32"],
                   compaction="none")

@@ -64,6 +64,22 @@ def test_a_deployment_is_read_as_it_was_written(tmp_path):
     assert "NaN" not in (tmp_path / manifest.FILE).read_text().replace("computes NaN", "")
 
 
+def test_a_deployment_of_an_earlier_version_is_read_and_told_without_costs(tmp_path):
+    made(tmp_path).save()
+    plain = json.loads((tmp_path / manifest.FILE).read_text())
+    del plain["facts"]["costs"]
+    for each in plain["rows"]:
+        del each["parameters"], each["macs"]
+    (tmp_path / manifest.FILE).write_text(json.dumps(plain))
+    found = manifest.read(tmp_path)
+    assert found.rows.macs.isna().all() and found.rows.macs.dtype == float
+    assert "multiply-adds" not in model_card.text(found)
+    written = io.StringIO()
+    console = Console(file=written, width=200)
+    console.print(deployment_tables.table(found), deployment_tables.by_level(found.rows))
+    assert "multiply-adds" not in written.getvalue() and "macs" not in written.getvalue()
+
+
 def test_a_format_shipped_for_one_runtime_is_shipped(tmp_path):
     found = made(tmp_path, [row("x", status="refused"), row("x", runtime="litert_builtin")])
     assert found.shipped == ["x"] and not found.refused
@@ -89,6 +105,8 @@ def test_the_table_has_every_row_and_the_dense_network(tmp_path):
     assert "9,000" in lines["dense"] and "1,000" in lines["float32"]
     assert "float16_sparse *" in lines["float16_sparse"] and "20.0 [19.0, 21.0]" in lines["float32"]
     assert "98.00% on 10,000 held-out examples" in text
+    assert "254,376 multiply-adds (20.3% of the dense network's 1,255,040) with 255 parameters" \
+        " (25.5% of 1,000)" in " ".join(text.split())
 
 
 def test_the_table_fits_a_terminal_of_80_characters(tmp_path):
@@ -109,7 +127,7 @@ def test_the_table_of_levels_has_the_best_of_each():
     lines = [line.split() for line in written.getvalue().splitlines()]
     first = next(place for place, line in enumerate(lines) if line[:1] == ["3"])
     assert lines[first] == ["3", "51.2", "10", "5", "20.0", "98.00"]
-    assert lines[first + 1] == ["dynamic_int8_sparse", "dynamic_int8_sparse", "float32"]
+    assert lines[first + 1] == ["254k", "dynamic_int8_sparse", "dynamic_int8_sparse", "float32"]
     assert next(line for line in lines if line[:1] == ["4"])[-1] == "97.00"
 
 
@@ -134,6 +152,8 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
     for part in ("# lenet, level 3", "51.20% of the prunable weights", "pruning 3 times",
                  "float32 of shape (batch, 28, 28)", "Divide pixel values by 255",
                  "98.00% on 10,000",
+                 "- One example takes 254,376 multiply-adds (20.3% of the dense network's "
+                 "1,255,040) with 255 parameters (25.5% of 1,000).\n  - odd: counted once a step",
                  "| `model_float32.tflite` | ai-edge-litert | 1,000 | 500 | 98.00% |",
                  "| the dense network as float32 | ai-edge-litert | 9,000 |",
                  "fraction default:0.2",
