@@ -26,6 +26,7 @@ from lth_keras.experiments.results.statistics import (
 )
 from lth_keras.experiments.results.verdicts import margins_text
 from lth_keras.files import atomic, provenance
+from lth_keras.reports import cost_tables
 from lth_keras.reports.plots import drawing, styles
 
 _STEPS = "early_stop_step"
@@ -112,7 +113,8 @@ def _of(run: Run) -> dict[str, Any]:
             "margins": margins_text(run.margins, good), "error": f"{ERROR:.0%}",
             "interval": f"{INTERVAL:.0%}",
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
-                          "outcome": item.outcome, "why": item.why, "differences": [
+                          "outcome": item.outcome, "why": item.why,
+                          "macs": _macs(run, TICKET, item.level), "differences": [
                               _difference(found.estimate, found.measure)
                               for found in item.differences]} for item in run.verdict.levels],
             "controlled": any(len(item.differences) > 2 for item in run.verdict.levels),
@@ -125,6 +127,9 @@ def _of(run: Run) -> dict[str, Any]:
                 _difference(statistics.paired(run.results, TEST.column, item.level, name), TEST)
                 for name in controls]}
                         for item in run.verdict.levels if item.level in compared],
+            "has_costs": cost_tables.has_costs(run.results), "cost_heads": cost_tables.HEADS,
+            "costs": [{"level": costs.level, "density": f"{costs.density:.1%}",
+                       "cells": costs.cells} for costs in cost_tables.of_levels(run.results)],
             "means": _means(run), "measures": list(_measures(run).values()),
             "diverged": run.diverged, "unreached": run.unreached,
             "columns": list(run.results.columns),
@@ -158,8 +163,15 @@ def _means(run: Run) -> dict[str, list[dict[str, Any]]]:
             cells = [_mean(run.results, row, name, branch, level) for name in _measures(run)]
             found.setdefault(styles.title(branch), []).append({
                 "level": level, "density": f"{row[('density', 'mean')]:.1%}",
+                "macs": _macs(run, branch, level),
                 "replicates": int(row[("replicates", "count")]), "cells": cells})
     return found
+
+
+def _macs(run: Run, branch: str, level: int) -> str:
+    found = cost_tables.macs_left(run.results, branch, level) \
+        if cost_tables.has_costs(run.results) else ""
+    return found and f"{found}%"
 
 
 def _mean(results: pd.DataFrame, row: pd.Series, measure: str, branch: str,

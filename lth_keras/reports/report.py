@@ -19,7 +19,7 @@ from lth_keras.experiments.results.evidence import CONTROL
 from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.runs import about, apart, read_all, Run
 from lth_keras.files import workdir_lock
-from lth_keras.reports import html_page, tables
+from lth_keras.reports import cost_tables, html_page, tables
 from lth_keras.reports import tensorboard as events
 from lth_keras.reports.html_page import Picture
 from lth_keras.reports.plots import drawing, panels
@@ -130,6 +130,8 @@ def _print_tables(run: Run, console: Console) -> None:
               if name not in (TICKET, CONTROL)]
     for portion in tables.fitting(others, console, 48 if wide else 24):
         console.print(tables.measured(run.results, title, wide, portion))
+    if cost_tables.has_costs(run.results):
+        console.print(cost_tables.table(run.results, f"{run.label}: what it costs"))
     if run.verdict.levels:
         console.print(tables.judged(run.verdict, f"{run.label}: ticket less others", wide,
                                     statistics.quality(run.results)))

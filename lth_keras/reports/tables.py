@@ -30,6 +30,7 @@ from lth_keras.experiments.results.verdicts import (
     Verdict,
     WINNING,
 )
+from lth_keras.reports import cost_tables
 from lth_keras.reports.plots import styles
 
 _COLOURS = {WINNING: "green", MATCHING: "green", INCONCLUSIVE: "yellow", NOT_JUDGED: "dim"}
@@ -40,6 +41,8 @@ _LAST = 4  # How many metrics at the end of a fit's rounds a table has room for.
 def measured(results: pd.DataFrame, title: str, spread: bool = True,
              branches: "Sequence[str] | None" = None) -> Table:
     """Makes a table with a row for each level: early-stop step and test accuracy of each branch.
+
+    Where filters are pruned, it also has the share of multiply-adds that is left.
 
     A fit has no test accuracy: its table has the accuracy or loss on its validation data, and
     its metrics at the end of each round.
@@ -61,8 +64,13 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
         " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
     last = _at_the_end(results)
     shown = _table(title, f"{of}; {_where(good, bool(last))}")
+    costed = cost_tables.has_costs(results)
+    if costed:
+        shown.add_column("macs\n%", justify="right")
     for branch in branches:
         name = _heading(branch)
+        if costed:  # All of it fits into 80 columns.
+            name = name.replace("-", "-\n")
         shown.add_column(f"{name}\nearly stop", justify="right")
         shown.add_column(f"{name}\n{_short(good)}", justify="right")
     for name in last:
@@ -74,6 +82,8 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
         known = next(name for name in (TICKET, *branches) if (name, level) in summary.index)
         density = summary.loc[(known, level), ("density", "mean")]
         cells = [f"{level}{'*' if fewer else ''}", f"{density * 100:.1f}"]
+        if costed:
+            cells.append(cost_tables.macs_left(results, known, level))
         for branch in branches:
             if (branch, level) in summary.index:
                 row = summary.loc[(branch, level)]

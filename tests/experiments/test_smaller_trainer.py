@@ -9,6 +9,7 @@ import pytest
 
 from lth_keras.core.masks import density
 from lth_keras.core.structures.coupled import kept_units
+from lth_keras.costs.profile import profile
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import StartingPoint
@@ -94,6 +95,19 @@ def test_a_smaller_network_is_what_is_trained_and_compiled_once_for_all_of_its_s
     small = trainer._smaller[counts].model
     whole = sum(int(np.prod(value.shape)) for value in start.ticket.weights.values())
     assert small.count_params() < whole * density(start.ticket.masks) * 1.2
+
+
+def test_results_have_the_costs_of_the_network_that_is_trained(made):
+    runner = made()
+    dense = runner.train(Training(0, 0), StartingPoint())
+    start = StartingPoint(dense.following)
+    pruned = runner.train(Training(0, 1), start)
+    small, = runner.trainer._smaller.values()
+    for outcome, model in ((dense, runner.trainer.whole.model), (pruned, small.model)):
+        costs = profile(model)
+        assert outcome.result["parameters"] == costs.parameters
+        assert outcome.result["macs"] == costs.macs
+    assert pruned.result["macs_left"] == pruned.result["macs"] / dense.result["macs"]
 
 
 def test_trained_weights_are_of_the_whole_network_with_zeros_where_it_is_pruned(made):

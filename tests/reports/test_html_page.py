@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 import workdirs
-from rows import rows
+from rows import costed, rows
 
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import runs
@@ -179,3 +179,19 @@ def test_controls_are_compared_at_the_levels_that_they_are_trained_at():
     some = pd.concat([results, rows((0, "reinit", 2, 90, 0.9))], ignore_index=True)
     text = elements([run(results=some)], []).text
     assert text.count("not trained") == 2 and "not judged" in text  # None at level 1.
+
+
+def test_runs_without_filters_have_their_costs_beside_their_density():
+    text = re.sub(r"\s+", " ", elements([run(results=costed(RESULTS)), run("q")], []).text)
+    costs = text[text.rindex("What it costs"):text.index("Results p")]
+    assert "1 50.0% 2,500 50.0 20,000 25.0 2 25.0% 1,250 25.0 5,000 6.2" in costs
+    assert "q" not in costs.split()
+    # In the verdicts, and in the means of the ticket and of two controls; not those of the other.
+    assert text.count("multiply\N{NON-BREAKING HYPHEN}adds remaining") == 4
+    assert "1 50.0% 25.0% winning" in text and "1 50.0% 25.0% 7 93" in text
+
+
+def test_runs_with_all_their_filters_have_no_costs():
+    found = elements([run()], [])
+    assert "costs" not in found.text.lower()
+    assert not [part for _, part in found.found if part.get("id") == "costs"]

@@ -1,3 +1,4 @@
+import dataclasses
 import html
 import io
 import json
@@ -10,15 +11,16 @@ import rows
 import workdirs
 from matplotlib.figure import Figure
 from rich.console import Console
+from rows import costed
 
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.margins import parse
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.experiments.results import runs
+from lth_keras.experiments.results import runs, store
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import workdir_lock
-from lth_keras.reports import report, tables
+from lth_keras.reports import cost_tables, report, tables
 from lth_keras.reports.plots import drawing
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
@@ -115,6 +117,31 @@ def test_one_verdict_stands_everywhere_with_its_margins(tmp_path):
         assert text.count(f'<span class="badge {outcome}">') == 3
 
 
+def test_what_is_left_of_multiply_adds_stands_beside_the_density(tmp_path):
+    results = costed(store.results(fill(tmp_path)))
+    stream = io.StringIO()
+    console = Console(file=stream, width=80)
+    console.print(tables.measured(results, "p", spread=False))
+    console.print(cost_tables.table(results, "p: what it costs"))
+    # Of a run of an earlier version, whose rows have the share alone.
+    earlier = results.drop(columns=["parameters", "macs"])
+    console.print(cost_tables.table(earlier, "earlier"))
+    rows = [line.split() for line in stream.getvalue().splitlines()
+            if line.split()[:1] == ["2"]]
+    assert "re-" in stream.getvalue() and "…" not in stream.getvalue()
+    assert rows == [["2", "51.0", "26.0", "110", "92.00", "160", "87.00"],
+                    ["2", "51.0", "2,550", "51.0", "20,808", "26.0"], ["2", "51.0", "26.0"]]
+
+
+def test_costs_are_printed_where_filters_are_pruned_and_only_there(tmp_path, monkeypatch):
+    assert "macs" not in printed(fill(tmp_path), 80)
+    read = runs.read
+    monkeypatch.setattr(report, "read_all", lambda roots, margins: [dataclasses.replace(
+        read(tmp_path), results=costed(read(tmp_path).results))])
+    text = printed(tmp_path, 80)
+    assert "macs" in text and "p: what it costs" in text and "multiply-adds" in text
+
+
 def test_other_controls_have_tables_of_their_own_as_wide_as_the_terminal(tmp_path):
     fill(tmp_path, branches=("ticket", "random_mask", "constant", "shuffled_mask"))
     text = printed(tmp_path, 80)
@@ -134,7 +161,6 @@ def test_a_narrow_terminal_gets_means_alone_without_wrapping(tmp_path):
 
 
 def test_lines_are_means_with_bars_from_least_to_greatest(tmp_path):
-    from lth_keras.experiments.results import store
     axes = Figure().subplots()
     drawing.against_density(axes, store.results(fill(tmp_path)), "early_stop_step")
     ticket, reinit = axes.containers
@@ -147,7 +173,6 @@ def test_lines_are_means_with_bars_from_least_to_greatest(tmp_path):
 
 
 def test_density_runs_from_dense_to_sparse_on_a_log_axis(tmp_path):
-    from lth_keras.experiments.results import store
     axes = Figure().subplots()
     drawing.against_density(axes, store.results(fill(tmp_path)), "test_accuracy_early_stop")
     left, right = axes.get_xlim()
@@ -155,7 +180,6 @@ def test_density_runs_from_dense_to_sparse_on_a_log_axis(tmp_path):
 
 
 def test_learning_curves_are_those_of_the_papers_densities(tmp_path):
-    from lth_keras.experiments.results import store
     axes = Figure().subplots()
     drawing.learning_curves(axes, store.curves(fill(tmp_path)), store.results(tmp_path), "ticket")
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
@@ -235,7 +259,6 @@ def test_trainings_that_diverged_are_named_and_counted_and_left_out_of_means(tmp
 
 
 def test_curves_that_diverged_are_not_drawn(tmp_path):
-    from lth_keras.experiments.results import store
     fill(tmp_path, replicates=1, diverges=[Training(0, 3)])
     axes = Figure().subplots()
     drawing.learning_curves(axes, store.curves(tmp_path), store.results(tmp_path), "ticket")

@@ -21,9 +21,11 @@ COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_sto
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
 STEP, DENSITY = "test_accuracy_step_", "density_"  # The prefixes of further columns.
-MACS_LEFT = "macs_left"  # A further column, where filters are pruned.
+# Further columns, where filters are pruned: the share of multiply-adds that is left, and what the
+# network without its pruned filters has.
+MACS_LEFT, PARAMETERS, MACS = COSTS = ("macs_left", "parameters", "macs")
 FORMAT = 2
-_MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}|{MACS_LEFT}")
+_MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}|{'|'.join(COSTS)}")
 _MOST_MORE = 10_000
 
 
@@ -33,10 +35,10 @@ class Record:
 
     Attributes:
       row: its row of results.csv: all of COLUMNS, then test_accuracy_step_N for each of the
-        configuration's measured_steps (None for steps before the training began), macs_left, the
-        share of the dense network's multiply-adds, where filters are pruned, and density_WEIGHT
-        for each weight with a mask.  If the training diverged, all measures but densities and
-        seconds are None.
+        configuration's measured_steps (None for steps before the training began), where filters are
+        pruned macs_left, the share of the dense network's multiply-adds, and parameters and macs,
+        the numbers of both that are left, and density_WEIGHT for each weight with a mask.
+        If the training diverged, all measures but densities, costs and seconds are None.
       fingerprint: the fingerprint of its configuration.
       ticket: the mark of the ticket that it started from.
       curve: the mark of its curve.
@@ -86,7 +88,8 @@ def decode(data: bytes) -> Record:
     diverged = row["diverged_at_step"] is not None
     measures: dict[str, Any] = dict.fromkeys(_MEASURES) if diverged else _MEASURES
     pruned = None if diverged else (None, checksums.is_mark)
-    wrong = [*misfits(row, {**_ROW, **measures, **dict.fromkeys(more, (None, _is_share))}),
+    wrong = [*misfits(row, {**_ROW, **measures, **{
+        name: _COUNTS.get(name, (None, _is_share)) for name in more}}),
              *misfits(content, {**_MARKS, "row": dict, "following": pruned, "trained": pruned})]
     if wrong:
         raise ValueError(f"has no possible value of {wrong[0]}")
@@ -134,4 +137,5 @@ _ROW: dict[str, Any] = {
     "density": lambda value: _is_share(value) and value > 0,
     "seconds": lambda value: _is_finite(value) and value >= 0,
     "diverged_at_step": (None, lambda value: is_whole(value) and value > 0)}
+_COUNTS = dict.fromkeys((PARAMETERS, MACS), is_whole)
 _MARKS = {"fingerprint": _is_name, "ticket": checksums.is_mark, "curve": checksums.is_mark}

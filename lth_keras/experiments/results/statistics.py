@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lth_keras.experiments.results.record import COLUMNS, DENSITY, MACS_LEFT, STEP
+from lth_keras.experiments.results.record import COLUMNS, COSTS, DENSITY, STEP
 
 CONFIDENCE = 0.95
 MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_stop",
@@ -81,7 +81,7 @@ def own_metrics(results: pd.DataFrame) -> list[str]:
     """
     return [name for name in map(str, results.columns) if name not in COLUMNS
             and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)
-            and name != MACS_LEFT]
+            and name not in COSTS]
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:
@@ -109,7 +109,7 @@ def diverged(results: pd.DataFrame) -> str:
 
 
 def measures(results: pd.DataFrame) -> list[str]:
-    """Returns the columns to average: the standard ones, accuracies at steps, a fit's metrics.
+    """Returns the columns to average: standard ones, costs, accuracies at steps, a fit's metrics.
 
     Example:
       >>> measures(pd.DataFrame(columns=["test_accuracy_step_20", "test_accuracy_step_5"]))[-2:]
@@ -117,7 +117,8 @@ def measures(results: pd.DataFrame) -> list[str]:
     """
     steps = [(int(match[1]), name) for name in map(str, results.columns)
              if (match := STEP_MEASURE.fullmatch(name))]
-    return [*MEASURES, *(name for _, name in sorted(steps)), *own_metrics(results)]
+    return [*MEASURES, *(name for name in COSTS if name in results),
+            *(name for _, name in sorted(steps)), *own_metrics(results)]
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:

@@ -18,8 +18,8 @@ from lth_keras.experiments.results import paths, record
 from lth_keras.experiments.results.paths import CURVE_COLUMNS, DamagedError, found
 from lth_keras.experiments.results.record import (
     COLUMNS,
+    COSTS,
     DENSITY,
-    MACS_LEFT,
     Record,
     STEP,
     table,
@@ -149,7 +149,7 @@ class Store:
         contents = {name: given.to_bytes() for name, given in tickets.items()
                     if isinstance(given, Ticket)}
         contents["curve"] = curve.to_csv(index=False).encode()
-        more = [name for name in result if name.startswith((STEP, DENSITY)) or name == MACS_LEFT]
+        more = [name for name in result if name.startswith((STEP, DENSITY)) or name in COSTS]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
         marks: dict[str, Any] = {"ticket": start, **{

@@ -22,6 +22,8 @@ from lth_keras.core.fractions import count
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.seeding import generator
+from lth_keras.core.structures.coupled import kept_units, shrunk
+from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
@@ -30,7 +32,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
-from lth_keras.experiments.results.record import DENSITY, MACS_LEFT
+from lth_keras.experiments.results.record import DENSITY, MACS, MACS_LEFT, PARAMETERS
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.smaller_trainer import SmallerTrainer
@@ -114,9 +116,8 @@ class RoundRunner:
 
     def _outcome(self, training: Training, start: StartingPoint, ticket: Ticket, masks: Arrays,
                  trained: Trained) -> Outcome:
-        dense, left = costs(masks, self._uses)
-        cost = {} if self._uses is None else {MACS_LEFT: left / dense}
-        result = {"density": density(masks), **trained.result, **cost, **{
+        result = {"density": density(masks), **trained.result,
+                  **self._costs(ticket.weights, masks), **{
             f"{DENSITY}{name}": density({name: mask}) for name, mask in masks.items()}}
         outcome = Outcome(result, trained.curve, None if start.ticket else ticket)
         if trained.diverged:
@@ -135,6 +136,19 @@ class RoundRunner:
                 trained.weights, masks, training.level,
                 self._provenance(training, trained_to=_measured(trained))))
         return outcome
+
+    def _costs(self, weights: Arrays, masks: Arrays) -> dict[str, Any]:
+        # What the network costs without its pruned filters; {} where single weights are pruned.
+        if self._uses is None or not isinstance(self._structure, Filters):
+            return {}
+        dense, left = costs(masks, self._uses)
+        groups = self._structure.groups
+        small = shrunk(groups, kept_units(groups, masks), weights)
+        # Kernels of which nothing is ever pruned have no mask.
+        whole = sum(uses * weights[name].size for name, uses in self._uses.items()
+                    if name not in masks)
+        return {MACS_LEFT: left / dense, MACS: round(left + whole),
+                PARAMETERS: sum(value.size for value in small.values())}
 
     def _first_ticket(self, replicate: int) -> Ticket:
         # The dense network: theta_0 with masks of ones.

@@ -115,7 +115,8 @@ def test_a_training_stopped_before_its_result_is_not_done(tmp_path, monkeypatch)
 @pytest.mark.parametrize("result", [
     {"density": 1.0}, {**RESULT, "density": 0.0}, {**RESULT, "test_accuracy_final": 1.5},
     {**RESULT, "early_stop_step": None}, {**RESULT, "val_loss_min": 1e301},
-    {**RESULT, "seconds": -1.0}, {**RESULT, "diverged_at_step": 50}])
+    {**RESULT, "seconds": -1.0}, {**RESULT, "diverged_at_step": 50},
+    {**RESULT, "macs_left": 1.5}, {**RESULT, "parameters": 0.5}, {**RESULT, "macs": -1}])
 def test_a_result_that_lacks_or_exceeds_a_column_is_not_done(tmp_path, result):
     run = Store(tmp_path, CONFIG)
     with pytest.raises(LotteryError, match="no possible value of "):
@@ -169,6 +170,17 @@ def test_a_training_finished_again_has_one_row(tmp_path):
 def test_more_measures_than_the_columns_do_not_change_the_table(tmp_path):
     finish(Store(tmp_path, CONFIG), Training(0, 0), {**RESULT, "extra": 1}, CURVE)
     assert tuple(store.results(tmp_path).columns) == COLUMNS
+
+
+def test_costs_of_filters_are_columns_which_rows_of_earlier_versions_lack(tmp_path):
+    run = Store(tmp_path, CONFIG)
+    finish(run, Training(0, 0), {**RESULT, "macs_left": 1.0}, CURVE)
+    costs = {"macs_left": 0.5, "parameters": 10, "macs": 2**40}
+    finish(run, Training(0, 1), {**RESULT, **costs}, CURVE)
+    table = store.results(tmp_path)
+    assert tuple(table.columns) == (*COLUMNS, *costs)
+    assert table[[*costs]].iloc[1].to_dict() == costs
+    assert table.parameters.isna().tolist() == [True, False]
 
 
 def test_a_workdir_without_results_has_empty_tables(tmp_path):
