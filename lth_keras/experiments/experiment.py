@@ -31,7 +31,7 @@ from lth_keras.experiments.config.trainings import (
     Training,
 )
 from lth_keras.experiments.pools import ATTEMPTS, Group, InProcess, WorkerDiedError
-from lth_keras.experiments.remaining import refuse_diverged, unfinished
+from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfinished
 from lth_keras.experiments.results.outcome import Outcome, StartingPoint
 from lth_keras.experiments.results.store import Store, write_results
 
@@ -119,7 +119,8 @@ class Experiment:
             changed, failed = self._keep_all(ended)
             if self.on_divergence == "stop":
                 refuse_diverged(self.store, [*itertools.chain(*ended.values())])
-            # A divergence ends a chain of levels, and a new ticket may replace those above it.
+            # A divergence or what a level costs ends a chain of levels, and a new ticket may
+            # replace those above it.
             if changed:
                 busy = {*itertools.chain(*running.values()), *failed}
                 waiting = [other for other in unfinished(self.config, self.store)
@@ -177,7 +178,9 @@ class Experiment:
         gone = self.store.finish(training, outcome.result, outcome.curve, begun,
                                  following=outcome.following, trained=outcome.trained)
         self.watch.end(training, outcome.result)
-        return outcome.result.get("diverged_at_step") is not None or bool(gone)
+        ended = self.config.target is not None and bool(
+            last_levels(self.config, self.store, [training]))
+        return outcome.result.get("diverged_at_step") is not None or ended or bool(gone)
 
 
 def _refuse_failed(training: Training, error: Exception, attempts: int) -> None:

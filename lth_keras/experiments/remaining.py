@@ -6,34 +6,63 @@ from collections.abc import Iterable
 from lth_keras.errors import DivergedError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import chain, stands_on, Training, trainings
-from lth_keras.experiments.results.paths import found
+from lth_keras.experiments.results.paths import found as finished
+from lth_keras.experiments.results.record import MACS_LEFT
 from lth_keras.experiments.results.store import Store
 
 
 def unfinished(config: Config, store: Store) -> list[Training]:
     """Returns the trainings that have still to be done, and can be done.
 
-    Trainings that depend on one that diverged cannot be done.
+    Trainings that depend on one that diverged cannot be done, and those above the first level that
+    costs no more than `config.until` need not be.
 
     Raises:
       DamagedError: if a record was changed after it was written.
     """
-    done = found(store.root)
+    done = finished(store.root)
     # Reads every record, so that no level is above what a record can have.
     ends = {training.replicate: training.level for training in diverged(store, done)
             if training == chain(config, training.replicate, training.level)}
+    last = last_levels(config, store, done)
     tops = {training.replicate: training.level for training in done}  # The last is the highest.
     # A repair may have removed a level below one that is stored. It is trained again even if the
     # configuration now asks for fewer rounds, since the stored level depends on it.
     below = {chain(config, replicate, level)
              for replicate, top in tops.items() for level in range(top)}
-    wanted = [*trainings(config), *sorted(below - {*trainings(config)}, key=dataclasses.astuple)]
+    asked = [training for training in trainings(config)
+             if training.level <= last.get(training.replicate, training.level)]
+    wanted = [*asked, *sorted(below - {*asked}, key=dataclasses.astuple)]
 
     # `ends` holds the level at which a replicate's chain diverged: no ticket exists above it.
     def can_be(training: Training) -> bool:
         base = stands_on(config, training)
         return base is None or base.level < ends.get(training.replicate, base.level + 1)
     return [training for training in wanted if training not in done and can_be(training)]
+
+
+def last_levels(config: Config, store: Store, among: Iterable[Training]) -> dict[int, int]:
+    """Returns the level at which each replicate ends that has reached `config.until`.
+
+    Args:
+      config: the settings.
+      store: of the run.
+      among: finished trainings.
+
+    Returns:
+      Replicate -> level; without replicates that have not reached it, and {} without `until`.
+    """
+    if config.target is None:
+        return {}
+    found: dict[int, int] = {}
+    for training in among:
+        if training == chain(config, training.replicate, training.level):
+            row = store.record(training).row
+            left = {"macs": row.get(MACS_LEFT), "weights": row["density"]}
+            if config.target.is_reached({name: left[name] for name in config.target.shares}):
+                found[training.replicate] = min(
+                    training.level, found.get(training.replicate, training.level))
+    return found
 
 
 def diverged(store: Store, among: Iterable[Training]) -> list[Training]:

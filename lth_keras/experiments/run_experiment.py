@@ -4,16 +4,18 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 
 from rich.console import Console
 
 from lth_keras.arguments import check_choice
 from lth_keras.experiments import clusters
+from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import steps_of, trainings
 from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.experiments.progress import estimate, ProgressDisplay
-from lth_keras.experiments.remaining import refuse_diverged, unfinished
+from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfinished
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results import repair as repairs
 from lth_keras.experiments.results.store import Store
@@ -84,8 +86,9 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
         waiting = unfinished(config, store)
         if not waiting and not options.dry_run:
             _keep_margin(config, root)
+        most = f" at most (until {config.until})" if config.until else ""
         say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
-            f"{config.steps:,} step{'s'[:config.steps != 1]} each, in {root}")
+            f"{config.steps:,} step{'s'[:config.steps != 1]} each{most}, in {root}")
         try:
             with contextlib.ExitStack() as stack:
                 if waiting:
@@ -100,12 +103,25 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
                     display = stack.enter_context(ProgressDisplay(console, steps=sum(
                         steps_of(config, training) for training in waiting)))
                     Experiment(config, store, display, pool, options.on_divergence).run()
+                    _say_not_reached(config, store, say)
         except KeyboardInterrupt:
             # Trainings that were running are lost, since only finished ones are stored.
             say(f"Interrupted. Finished trainings are in {root}; {options.again} continues from "
                 "there.")
             raise
     return not options.dry_run
+
+
+def _say_not_reached(config: Config, store: Store, say: Callable[[str], None]) -> None:
+    # Replicates that ended before `config.until`.
+    if config.target is None:
+        return
+    there = {*last_levels(config, store, paths.found(store.root))}
+    above = [replicate for replicate in config.replicate_numbers if replicate not in there]
+    if above:
+        say(f"until={config.until} was not reached after {config.rounds} rounds by replicate"
+            f"{'s'[:len(above) != 1]} {', '.join(ranges(above))}. Give the run more rounds, or a "
+            "higher fraction.")
 
 
 def _keep_margin(config: Config, root: pathlib.Path) -> None:

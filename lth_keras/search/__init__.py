@@ -11,7 +11,8 @@ Read in this order:
    loop of your own.
 4. `training_checks`: that the model is trained by what the search rewinds and masks.
 5. `scoring`: data for criteria that need a gradient of the loss.
-6. `rounds`: how many rounds a search in `fit` has, how long they are, how much each prunes.
+6. `rounds`: how many rounds a search in `fit` has, how long they are, how much each prunes;
+   `target`: what a network may cost at most, at which a search ends.
 7. `fit`: `lth.LotteryTicketCallback`, the whole search in one `model.fit`, which can be resumed
    from a workdir.
 8. `sparse_models`: `lth.keep_sparse`, for sparse models that train on.

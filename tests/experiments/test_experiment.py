@@ -1,14 +1,18 @@
+import dataclasses
 import itertools
 import os
+import re
 
 import pytest
 import small
+import workdirs
 from small import CONFIG, contents, run
 
 from lth_keras.core import invariants
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import kept
 from lth_keras.errors import DivergedError, LotteryError
+from lth_keras.experiments import remaining, run_experiment
 from lth_keras.experiments.config.trainings import Training, trainings
 from lth_keras.experiments.experiment import Experiment
 from lth_keras.experiments.results import paths, repair, store
@@ -169,6 +173,69 @@ def test_more_rounds_and_replicates_continue_a_run(done, tmp_path):
     assert first.equals(store.results(done[0]).drop(columns="seconds"))
     assert set(store.results(tmp_path).replicate) == {0, 1}
 
+
+# Of the 72 weights, 48 and 24, levels keep 56 and 42: 78% and 58%.
+UNTIL = CONFIG.replace(rounds=5, until="weights:0.8")
+
+
+def test_a_run_ends_at_the_first_level_that_costs_no_more(done, tmp_path):
+    watch = run(tmp_path, UNTIL)
+    assert watch.ended == [training for training in trainings(CONFIG) if training.level < 2]
+    assert store.results(tmp_path).density.min() <= 0.8
+    # It says how many trainings there are, not what they are.
+    for level in range(2):
+        assert Store(tmp_path, UNTIL).ticket(0, level).read_bytes() == \
+            Store(done[0], CONFIG).ticket(0, level).read_bytes()
+
+
+def test_a_run_that_has_reached_its_costs_trains_nothing_and_goes_on_without(tmp_path):
+    run(tmp_path, UNTIL)
+    assert run(tmp_path, UNTIL).begun == []
+    assert {training.level for training in run(tmp_path, CONFIG).begun} == {2}
+
+
+def test_each_replicate_ends_by_its_own_costs(tmp_path):
+    config = UNTIL.replace(replicates=2)
+    made = Store(tmp_path, config)
+    made.begin()
+    done = {Training(0, 0): 1.0, Training(1, 0): 1.0, Training(0, 1): 0.7, Training(1, 1): 0.81}
+    for training, density in done.items():
+        workdirs.finish(made, training, {**workdirs.RESULT, "density": density})
+    assert remaining.last_levels(config, made, done) == {0: 1}
+    left = remaining.unfinished(config, made)
+    assert {training.level for training in left if training.replicate == 0} == {1}
+    assert {training.level for training in left if training.replicate == 1} == {1, 2, 3, 4, 5}
+    assert Training(0, 1, "reinit") in left and Training(0, 1) not in left
+
+
+def test_a_run_that_does_not_reach_its_costs_says_so(tmp_path):
+    said = []
+    run(tmp_path, UNTIL.replace(rounds=1, until="weights:0.1"))
+    config = UNTIL.replace(rounds=1, until="weights:0.1")
+    run_experiment._say_not_reached(config, Store(tmp_path, config), said.append)
+    assert said == ["until=weights:0.1 was not reached after 1 rounds by replicate 0. Give the run "
+                    "more rounds, or a higher fraction."]
+    run_experiment._say_not_reached(CONFIG, Store(tmp_path, config), said.append)
+    run_experiment._say_not_reached(UNTIL, Store(tmp_path, UNTIL), said.append)
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("settings, said", [
+    ({"until": "macs:0.5"}, "until=macs:... needs structure=filters"),
+    ({"until": "parameters:0.5"}, "until can be of macs and weights here. Received: "
+                                  "'parameters:0.5'"),
+    ({"until": "half"}, "such as {\"macs\": 0.5}"), ({"until": 5}, "such as {\"macs\": 0.5}"),
+    ({"until": "weights:0.5", "branches": ("ticket", "reinit@last")},
+     "branches cannot be @last with until")])
+def test_costs_that_a_run_cannot_end_at_are_refused(settings, said):
+    with pytest.raises(LotteryError, match=re.escape(said)):
+        dataclasses.replace(CONFIG, **settings)
+
+
+def test_costs_may_be_a_mapping():
+    config = dataclasses.replace(CONFIG, structure="filters", until={"macs": 0.5, "weights": 0.3})
+    assert config.until == "macs:0.5,weights:0.3"
+    assert config.fingerprint == config.replace(until="").fingerprint
 
 def test_replicates_differ_in_weights_and_split():
     lab = small.lab()

@@ -54,6 +54,11 @@ def test_without_filters_costs_are_those_of_single_weights():
     assert lottery.results.level.tolist() == [0, 1, 2]  # 0.8^2 is 0.64.
 
 
+def test_weights_are_those_that_can_be_pruned():
+    _, lottery, _ = fit(keras3, {"weights": 0.65}, structure="none")
+    assert lottery.results.density.iloc[-2] > 0.65 >= lottery.results.density.iloc[-1]
+
+
 def test_a_search_that_does_not_reach_it_says_what_is_left():
     with pytest.warns(UserWarning, match="level 1 has 67.3% of its macs. Give it more rounds"):
         fit(keras3, {"macs": 0.1}, rounds=1)
@@ -90,5 +95,5 @@ def test_a_search_that_goes_on_ends_at_the_same_level(tmp_path):
 
 @pytest.mark.parametrize("until", [{}, {"flops": 0.5}, {"macs": 1.0}, {"macs": 0}, 0.5])
 def test_what_cannot_be_a_target_is_refused(until):
-    with pytest.raises(LotteryError, match=r'such as \{"macs": 0.5\}; of parameters'):
+    with pytest.raises(LotteryError, match=r'such as \{"macs": 0.5\}; of macs'):
         lth.LotteryTicketCallback(rounds=1, epochs_per_round=1, until=until)

@@ -22,6 +22,7 @@ from lth_keras.experiments.config.branches import Branch, TICKET
 from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRATEGIES
 from lth_keras.files.provenance import fingerprint
+from lth_keras.search.target import Target
 
 DATA_ORDERS = ("fresh", "same")
 ENGINES = ("tf_keras", "keras")
@@ -29,7 +30,7 @@ OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
-EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin")
+EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until")
 # These fields are set by a preset and by --scale, and cannot be changed by --set.
 NOT_SETTABLE = frozenset({"preset", "scale"})
 _CHOICES: dict[str, Iterable[str]] = {
@@ -123,6 +124,9 @@ class Config:
     margin: str = _field(
         f"how much worse than the dense network still counts as good: {margins.RULE}",
         str(margins.DEFAULT))
+    until: str = _field(
+        f"shares of the dense network's costs at which a replicate ends, such as macs:0.5, at most "
+        f"after `rounds`: {' or '.join(validation.COSTS)}", "")
     dtype_policy: str = _field(
         f"precision of the computation, one of {', '.join(DTYPE_POLICIES)}", "float32")
     engine: str = _field("what trains the networks: tf_keras (Keras 2, with tfmot's wrappers) or "
@@ -150,12 +154,14 @@ class Config:
         object.__setattr__(self, "branches", branches.check(self.branches))
         object.__setattr__(self, "structure", str(words.parse(self.structure)))
         object.__setattr__(self, "margin", str(margins.parse(self.margin)))
+        object.__setattr__(self, "until", str(self.target or ""))
         validation.check_ranges(self)
         validation.check_steps(self)
         STRATEGIES[self.strategy].check(self)
         RETRAININGS[self.retraining].check(self)
         validation.check_branches(self)
         validation.check_structure(self)
+        validation.check_until(self)
 
     def replace(self, **changes: Any) -> "Config":
         """Returns a copy with settings changed, after checking all settings together.
@@ -226,6 +232,11 @@ class Config:
     def margins(self) -> Margins:
         """The margins of the verdict, parsed."""
         return margins.parse(self.margin)
+
+    @property
+    def target(self) -> "Target | None":
+        """What a network may cost, at which its replicate ends; None to train all levels."""
+        return Target.of(self.until, validation.COSTS)
 
     def chain(self, level: int) -> str:
         """Returns the branch of a level from whose training the next level's ticket is made."""

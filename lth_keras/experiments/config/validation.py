@@ -19,6 +19,7 @@ from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 _MOST_REPLICATES = 1_000_000  # Far above any real run.
 # The needs of a criterion that `lth run` can meet.
 PROVIDED = ("gradient", "initial_gradient", "activation")
+COSTS = ("macs", "weights")  # At which a replicate can end: columns of its results.
 BACKENDS = ("jax", "tensorflow", "torch")  # Of Keras 3; the first that is there is the default.
 OWN = "own"  # Stands for the initializers that the network's layers have themselves.
 _INITIALIZER = re.compile(r"own|glorot_normal|he_normal|normal_[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -163,6 +164,25 @@ def check_structure(config: Any) -> None:
         raise LotteryError(f"branches must have masks of structure={structure}, and controls "
                            "that draw single weights anywhere have not. Received: "
                            f"{', '.join(free)}. Use random_mask or shuffled_mask instead.")
+
+
+def check_until(config: Any) -> None:
+    """Checks the costs at which a replicate ends.
+
+    Raises:
+      LotteryError: if multiply-adds are asked for where single weights are pruned, or a control is
+        to be trained at the last level only, which nobody knows before.
+    """
+    if config.target is None:
+        return
+    if "macs" in config.target.shares and not parse(config.structure).coupled:
+        raise LotteryError("until=macs:... needs structure=filters: what zeros anywhere save "
+                           f"depends on the runtime. Received: structure={config.structure}. Use "
+                           "until=weights:... instead.")
+    if any(branch.endswith("@last") for branch in config.branches):
+        raise LotteryError("branches cannot be @last with until, which decides what level is the "
+                           f"last. Received: {', '.join(config.branches)} with until="
+                           f"{config.until}.")
 
 
 def rising_steps(name: str, value: Any, most: int) -> tuple[int, ...]:

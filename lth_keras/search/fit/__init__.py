@@ -7,12 +7,11 @@ Read in this order:
 
 1. `callback`: `lth.LotteryTicketCallback`, its arguments and results.
 2. `fit_search`: what happens in each hook; `preflight` checks before training that it can work.
-3. `target`: what a network may cost at most, at which a search ends.
-4. `round_record`: the measurements of a round, and its row in `results`.
-5. `round_callbacks`: Keras callbacks that see every round as a training of its own.
-6. `hooks`: what Keras asks of a callback, of either Keras; `data_order`: `lottery.order`, data
+3. `round_record`: the measurements of a round, and its row in `results`.
+4. `round_callbacks`: Keras callbacks that see every round as a training of its own.
+5. `hooks`: what Keras asks of a callback, of either Keras; `data_order`: `lottery.order`, data
    sets whose order depends only on seed and epoch.
-7. With `workdir=`: after each epoch `checkpointer` captures the search, the optimizer, the
+6. With `workdir=`: after each epoch `checkpointer` captures the search, the optimizer, the
    callbacks and the random generators as a `files.state_file`, which `search_workdir` writes in
    the background.  When the same script runs again, `search.model_identity` checks that model
    and optimizer are the same, and the search continues bit for bit.

@@ -21,9 +21,9 @@ from lth_keras.search.fit import preflight
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.search.fit.hooks import Hooks
-from lth_keras.search.fit.target import Target
 from lth_keras.search.network import network_of, Restored
 from lth_keras.search.rounds import Rounds
+from lth_keras.search.target import Target
 
 
 @dataclasses.dataclass(frozen=True)

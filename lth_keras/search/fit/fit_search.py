@@ -22,10 +22,10 @@ from lth_keras.search.fit.checkpointer import Checkpointer
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.round_callbacks import RoundCallbacks
 from lth_keras.search.fit.round_record import Progress, Round
-from lth_keras.search.fit.target import Target
 from lth_keras.search.network import network_of
 from lth_keras.search.rounds import Rounds
 from lth_keras.search.search import Search
+from lth_keras.search.target import Target
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ from lth_keras.experiments.config.strategies import RETRAININGS, STRATEGIES
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
 BRANCHES = ("ticket", *CONTROLS)
-EXTENT = {"rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin"}
+EXTENT = {"rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until"}
 OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
          "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
@@ -103,7 +103,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
         "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
-        "engine": "tf_keras", "keras_backend": "",
+        "engine": "tf_keras", "keras_backend": "", "until": "",
             "structure": "none", "margin": "accuracy:0.002,steps:0.19,loss:0.01"}
 
 
