@@ -4,6 +4,7 @@ Its packages, each of which imports only from those above it:
 
     core          functions of NumPy arrays: masks, criteria, fractions, pruning, controls
     files         tickets and other files, which are read as untrusted; atomic writes, locks
+    strong        subnetworks of random networks that compute a target untrained: `lth.strong`
     search        one model pruned and rewound level by level, in one `fit` or in a loop
     costs         parameters, multiply-adds and activations of a model, by layer: `lth.profile`
     keras2        the engine for tf_keras and tfmot: masked layers, rewinding
@@ -28,6 +29,7 @@ from lth_keras._version import __version__ as __version__
 from lth_keras.files import engines
 
 if TYPE_CHECKING:
+    from lth_keras import strong
     from lth_keras.api.convert import convert
     from lth_keras.api.run import run
     from lth_keras.costs.profile import profile
@@ -69,6 +71,8 @@ _HOMES = {
     "InvariantError": "errors",
 }
 
+_PACKAGES = ("strong",)  # Public as a whole: lth.strong.subset_sum.
+
 __all__ = [
     "DivergedError",
     "InvariantError",
@@ -87,6 +91,7 @@ __all__ = [
     "prune_low_magnitude",
     "run",
     "strip_pruning",
+    "strong",
     "verify",
 ]
 
@@ -107,6 +112,8 @@ providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "re
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"lth_keras.{name}")
     home = _HOMES.get(name) or saved_names.HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'lth_keras' has no attribute {name!r}; it has "

@@ -5,7 +5,7 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core.structures", "core", "files", "graph", "search", "search.fit",
+ORDER = ("", "core.structures", "core", "files", "graph", "strong", "search", "search.fit",
          "search.verification", "costs", "keras2.inspection", "keras2.masking", "keras2",
          "keras2.verification", "keras3", "keras3.verification",
          "experiments.config", "experiments.results", "experiments.training",
@@ -18,6 +18,7 @@ NEVER = {
     "core": {"files"},
     "files": {"keras2", "experiments"},
     "graph": {"keras2", "keras3", "experiments"},
+    "strong": {"keras2", "keras3", "experiments"},
     "search": {"keras2", "keras3", "experiments"},
     "costs": {"keras2", "keras3", "experiments"},
     "keras2": {"keras3", "experiments"},
@@ -30,11 +31,13 @@ NEVER = {
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }
-WITHOUT_TENSORFLOW = ("core", "files", "graph", "search", "costs", "experiments.config",
+WITHOUT_TENSORFLOW = ("core", "files", "graph", "strong", "search", "costs", "experiments.config",
                       "experiments.results", "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 MOST_FILES = 12
+# Packages that are public as a whole, lth.strong.embed: they import what is asked of them.
+PUBLIC_PACKAGES = ("strong",)
 # What may name any module: they import it when somebody asks `lth_keras` for one of its names.
 FRONT_DOOR = ("", "saved_names")
 
