@@ -4,7 +4,8 @@
     python -m benchmarks.smaller_networks training resnet18 0.5
 
 Filters are pruned by their L1 norm, the same share in each layer, until about this share of the
-multiply-adds is left.  `latency` prints the microseconds of a call of TF Lite and Keras files, the
+multiply-adds is left; so many are kept of a layer as is a multiple of 8.  Of a ResNet with 56 layers
+the first convolutions of the blocks are pruned, as Li et al. do.  `latency` prints the microseconds of a call of TF Lite and Keras files, the
 dense one and the smaller one in turn; `training` the milliseconds of a step of `lth run`.  Weights
 are random, as neither depends on them.
 """
@@ -20,6 +21,9 @@ import numpy as np
 
 ROUNDS = 5
 FORMATS = ("float32", "int8", "keras")
+LAYERS = {"resnet56": "*_conv1"}  # What is pruned, where that is not all layers.
+MULTIPLE = 8
+CLOSE = 0.005  # Of the share that is asked for.
 SHAPES = {"mobilenet_v2": (96, 96, 3)}
 IMAGE = (32, 32, 3)
 
@@ -48,7 +52,7 @@ def network(name: str) -> Any:
     return model
 
 
-def pruned(model: Any, share: float) -> tuple[Any, float]:
+def pruned(model: Any, share: float, layers: str = "*") -> tuple[Any, float]:
     """A wrapped model with about this share of its multiply-adds, and the share exactly."""
     import lth_keras as lth
     from lth_keras.core.next_masks import PruningRule
@@ -59,7 +63,8 @@ def pruned(model: Any, share: float) -> tuple[Any, float]:
 
     def at(fraction: float) -> float:
         rule = PruningRule.of([*found.prunable.values()], found.shapes, criterion="l1",
-                              fraction=fraction, structures=found.structures)
+                              fraction={layers: fraction, "default": 0.0},
+                              structures=found.structures, multiple_of=MULTIPLE)
         found.assign(weights, rule.next_start(weights, ones, weights,
                                               np.random.default_rng(0))[1])
         profile = lth.profile(found.model)
@@ -67,7 +72,7 @@ def pruned(model: Any, share: float) -> tuple[Any, float]:
     low, high = 0.0, 0.95
     for _ in range(7):
         middle = round((low + high) / 2, 4)
-        low, high = (low, middle) if at(middle) <= share else (middle, high)
+        low, high = (low, middle) if at(middle) <= share + CLOSE else (middle, high)
     return found.model, at(high)
 
 
@@ -76,7 +81,7 @@ def latency(name: str, share: float) -> dict[str, float]:
     import lth_keras as lth
     from lth_keras.deployment import measuring
     from lth_keras.deployment.conversion import formats
-    wrapped, left = pruned(network(name), share)
+    wrapped, left = pruned(network(name), share, LAYERS.get(name, "*"))
     models = {"dense": network(name), "smaller": lth.compact(lth.strip_pruning(wrapped)).model}
     images = np.random.default_rng(1).normal(
         size=(32, *SHAPES.get(name, IMAGE))).astype(np.float32)

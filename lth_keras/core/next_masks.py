@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
+from lth_keras.arguments import check_whole
 from lth_keras.core import criteria, fractions, unit_criteria
 from lth_keras.core.fractions import Fraction, Prunable
 from lth_keras.core.masks import Array, Arrays
@@ -37,6 +38,7 @@ class PruningRule:
       structures: weight name -> structure in which the weight is pruned.
       scope: "layer" or "global": among which weights scores are compared; see `core.pruning`.
       rounds: how many times the network is pruned altogether.
+      multiple_of: filters that remain of a layer are a multiple of this number, >= 1.
 
     Example:
       >>> rule = PruningRule.of([Prunable("a/kernel", "a", "Dense")], {"a/kernel": (2, 2)},
@@ -56,12 +58,13 @@ class PruningRule:
     structures: Mapping[str, Structure]
     scope: Scope = "layer"
     rounds: int = 1
+    multiple_of: int = 1
 
     @classmethod
     def of(cls, weights: Sequence[Prunable], shapes: Mapping[str, tuple[int, ...]], *,
            fraction: Fraction, criterion: criteria.CriterionLike = "magnitude",
            structures: "Mapping[str, Structure] | None" = None, scope: Scope = "layer",
-           rounds: int = 1, provided: Collection[str] = (),
+           rounds: int = 1, multiple_of: int = 1, provided: Collection[str] = (),
            caller: str = "A search") -> "PruningRule":
         """Makes the rule of a search over given weights, and checks it before any training.
 
@@ -74,6 +77,8 @@ class PruningRule:
           structures: weight name -> structure. Defaults to pruning single weights.
           scope: "layer" or "global".
           rounds: how many times the network will be pruned, >= 0.
+          multiple_of: so many filters, or a multiple, remain of a layer that loses some, >= 1;
+            other structures have 1.
           provided: the needs of a criterion that the caller can meet; see `criteria.NEEDS`.
           caller: the name of the search, for messages.
 
@@ -85,6 +90,7 @@ class PruningRule:
         # All checks are here, before training, where an error costs nothing.
         structures = structures or dict.fromkeys((weight.name for weight in weights), NONE)
         groups = groups_of(structures)
+        check_multiple(multiple_of, bool(groups))
         makers = {member.weight for group in groups for member in group.filters}
         fraction = fractions.check(fraction)
         resolved = fractions.by_stage(fraction, groups) \
@@ -98,7 +104,7 @@ class PruningRule:
         for structure in {*structures.values()}:
             unit_criteria.check(criterion, structure)
         unit_criteria.check_scores(criterion, pruned, shapes)
-        return cls(criterion, resolved, structures, scope, rounds)
+        return cls(criterion, resolved, structures, scope, rounds, multiple_of)
 
     @property
     def groups(self) -> tuple[UnitGroup, ...]:
@@ -165,8 +171,27 @@ class PruningRule:
             self.criterion, group, initial=theta, final=trained, masks=masks, rng=rng,
             needed=needed) if share else np.zeros(group.size)
             for group, share in zip(groups, shares, strict=True)]
-        units = prune_units(scores, kept_units(groups, masks), shares, self.scope)
+        units = prune_units(scores, kept_units(groups, masks), shares, self.scope, self.multiple_of)
         return spread_units(groups, units, masks)
+
+
+def check_multiple(multiple_of: object, filters: bool) -> None:
+    """Checks the number whose multiples remain of a layer's filters.
+
+    Args:
+      multiple_of: the number.
+      filters: whether filters are pruned.
+
+    Raises:
+      LotteryError: if it is no whole number >= 1, or above 1 where no filters are pruned.
+
+    Example:
+      >>> check_multiple(8, filters=True)
+    """
+    check_whole("multiple_of", multiple_of, 1)
+    if multiple_of != 1 and not filters:
+        raise LotteryError("multiple_of is of filters, and needs structure=\"filters\". Received: "
+                           f"{multiple_of} with another structure.")
 
 
 def _fraction_of(group: UnitGroup, resolved: Mapping[str, float]) -> float:

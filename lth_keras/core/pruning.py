@@ -87,7 +87,7 @@ def prune(scores: Arrays, masks: Arrays, fraction: float | Mapping[str, float],
 
 
 def prune_units(scores: Sequence[Array], kept: Sequence[Array], fractions: Sequence[float],
-                scope: Scope = "layer") -> list[Array]:
+                scope: Scope = "layer", multiple_of: int = 1) -> list[Array]:
     """The units of the next level, of each group; a group always keeps at least one.
 
     Args:
@@ -96,6 +96,8 @@ def prune_units(scores: Sequence[Array], kept: Sequence[Array], fractions: Seque
       fractions: of each group, the share of its remaining units to prune, in [0, 1).
       scope: "layer" compares the units of each group; "global" those of all groups that share a
         fraction, except the best of each group, which stays.
+      multiple_of: groups that lose units keep the largest multiple of this number that is not above
+        what the fraction leaves, at least one multiple, and all of fewer units than that; >= 1.
 
     Returns:
       Of each group, a uint8 array, nested in the one given.
@@ -110,6 +112,10 @@ def prune_units(scores: Sequence[Array], kept: Sequence[Array], fractions: Seque
       [[0, 0, 1, 1], [0, 1]]
       >>> [units.tolist() for units in prune_units(scores, kept, [0.5, 0.5], "global")]
       [[0, 0, 1, 1], [0, 1]]
+      >>> [int(units.sum()) for units in prune_units(
+      ...     [np.arange(32.0), np.arange(3.0)], [np.ones(32), np.ones(3)], [0.3, 0.3],
+      ...     multiple_of=8)]  # 16 in place of 22, so that a small fraction gets there too.
+      [16, 3]
     """
     check_choice("scope", scope, SCOPES)
     for values, units in zip(scores, kept, strict=True):
@@ -130,8 +136,17 @@ def prune_units(scores: Sequence[Array], kept: Sequence[Array], fractions: Seque
         left = _without_lowest({name: scores[int(name)] for name in free}, free, number)
         for place in places:
             stays = (left[str(place)] != 0) | _best(scores[place], found[place])
-            found[place] = stays.astype(np.uint8)
+            found[place] = _rounded(scores[place], kept[place], stays, multiple_of)
     return found
+
+
+def _rounded(scores: Array, kept: Array, stays: Array, multiple_of: int) -> Array:
+    # The best of the kept units, about as many as stay.
+    before, after = int(np.count_nonzero(kept)), int(np.count_nonzero(stays))
+    if multiple_of == 1 or before < multiple_of:
+        return (stays if multiple_of == 1 else kept != 0).astype(np.uint8)
+    number = max(1, after // multiple_of) * multiple_of
+    return _without_lowest({"": scores}, {"": kept}, before - number)[""]
 
 
 def _best(scores: Array, kept: Array) -> "np.ndarray[Any, np.dtype[np.bool_]]":

@@ -54,6 +54,21 @@ def test_without_filters_costs_are_those_of_single_weights():
     assert lottery.results.level.tolist() == [0, 1, 2]  # 0.8^2 is 0.64.
 
 
+@pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
+def test_filters_are_kept_in_multiples(keras):
+    # 10 filters of each layer, 0.8 of which are 8, and 6, of which 4 are kept.
+    _, lottery, _ = fit(keras, None, rounds=3, multiple_of=4)
+    a, = (masks for name, masks in lottery.ticket.masks.items() if name == "a/bias")
+    assert a.sum() == 4 and lottery.ticket.level == 3
+    assert [int(ticket.masks["a/bias"].sum()) for ticket in lottery.tickets] == [10, 8, 4, 4]
+    assert lottery.ticket.provenance["settings"]["multiple_of"] == 4
+
+
+def test_multiples_are_of_filters():
+    with pytest.raises(LotteryError, match="multiple_of is of filters, and needs structure"):
+        fit(keras3, None, structure="none", multiple_of=8)
+
+
 def test_weights_are_those_that_can_be_pruned():
     _, lottery, _ = fit(keras3, {"weights": 0.65}, structure="none")
     assert lottery.results.density.iloc[-2] > 0.65 >= lottery.results.density.iloc[-1]

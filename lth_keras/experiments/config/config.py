@@ -39,7 +39,7 @@ _CHOICES: dict[str, Iterable[str]] = {
     "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT, "engine": ENGINES}
 _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
           "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
-          "warmup_steps": 0}
+          "warmup_steps": 0, "multiple_of": 1}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -106,6 +106,9 @@ class Config:
         f"among which weights scores are compared, one of {', '.join(SCOPES)}", "layer")
     criterion: str = _field("name of the criterion that scores weights for pruning", "magnitude")
     structure: str = _field(f"pattern to prune in: {words.known()}", "none")
+    multiple_of: int = _field(
+        "where filters are pruned, a layer that loses some keeps a multiple of this number, at "
+        "most as many as fraction leaves, >= 1", 1)
     data_order: str = _field(
         "order of the examples: fresh (a new one for every training) or same (at every level)",
         "fresh")

@@ -12,6 +12,7 @@ from typing import Any
 from lth_keras.arguments import check_choice
 from lth_keras.core import criteria, fractions, unit_criteria
 from lth_keras.core.controls import CONTROLS
+from lth_keras.core.next_masks import check_multiple
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
@@ -155,6 +156,7 @@ def check_structure(config: Any) -> None:
     structure = parse(config.structure)
     structure.check_rounds(config.rounds)
     structure.check_scope(config.scope)
+    check_multiple(config.multiple_of, structure.coupled)
     if isinstance(config.fraction, tuple) and not structure.coupled:
         fractions.resolve(config.fraction, [])
     # "free" masks are drawn weight by weight, anywhere in the network.

@@ -276,7 +276,8 @@ def _pruning_rule(config: Config, trainer: NetworkTrainer) -> PruningRule:
     rule = PruningRule.of(
         [*trainer.prunable.values()], shapes, fraction=config.fraction,
         criterion=config.criterion, structures=trainer.structures,
-        scope=config.scope, rounds=config.rounds, provided=validation.PROVIDED, caller="lth run")
+        scope=config.scope, rounds=config.rounds, multiple_of=config.multiple_of,
+        provided=validation.PROVIDED, caller="lth run")
     if structure.by_rounds or structure.coupled or not all(rule.fractions.values()):
         return rule  # What keeps a weight, or a filter of every layer, at every level.
     left = {name: structure.units(shape) for name, shape in shapes.items()}

@@ -45,6 +45,7 @@ class SearchSettings:
     scoring_data: Any
     prunes: Mapping[str, Any]
     target: "Target | None" = None
+    multiple_of: int = 1
 
     def without_model(self) -> "SearchSettings":
         """Copies them, with round callbacks that know no model, which cannot be pickled."""
@@ -77,6 +78,7 @@ class SearchSettings:
         """The settings that must be the same to resume a search, as JSON values."""
         return {**self.provenance, **{name: str(value) for name, value in self.prunes.items()},
                 "scope": self.scope, "seed": self.seed,
+                **({"multiple_of": self.multiple_of} if self.multiple_of != 1 else {}),
                 "criterion": criteria.name_of(self.criterion),
                 "round_callbacks": [type(item).__name__ for item in self.round_callbacks]}
 
@@ -133,7 +135,8 @@ class FitSearch:
             criterion=settings.criterion, seed=settings.seed, check=settings.check,
             facts=settings.provenance,
             take_theta=settings.rewind_step == 0 and found is None, rounds=self._schedule.rounds,
-            scoring_data=settings.scoring_data, **settings.prunes)
+            scoring_data=settings.scoring_data, multiple_of=settings.multiple_of,
+            **settings.prunes)
         if self.search.note:
             self._say(self.search.note)
         self._network.begin_fit(self._schedule)

@@ -88,6 +88,33 @@ def test_all_layers_are_compared_together_but_keep_their_best():
     assert [each.tolist() for each in kept] == [[1, 1, 1], [0, 1, 1]]
 
 
+@given(size=st.integers(1, 70), fraction=st.floats(0.01, 0.99), multiple=st.integers(1, 16),
+       scope=st.sampled_from(["layer", "global"]))
+def test_filters_are_kept_in_multiples_and_each_round_comes_nearer(size, fraction, multiple, scope):
+    rng = np.random.default_rng(size)
+    scores = [rng.normal(size=size), rng.normal(size=40)]
+    kept = [np.ones(size, np.uint8), np.ones(40, np.uint8)]
+    for _ in range(4):
+        plain = prune_units(scores, kept, [fraction] * 2, scope)
+        after = prune_units(scores, kept, [fraction] * 2, scope, multiple_of=multiple)
+        for score, old, free, new in zip(scores, kept, plain, after, strict=True):
+            number, before = int(new.sum()), int(old.sum())
+            if before < multiple:
+                assert number == before
+                continue
+            assert number % multiple == 0 and number >= multiple
+            assert number == multiple or free.sum() - multiple < number <= free.sum()
+            assert not (new & ~old).any()
+            if 0 < number < before:
+                assert score[new == 1].min() >= score[(old == 1) & (new == 0)].max()
+        kept = after
+
+
+def test_a_layer_that_stays_dense_keeps_its_number_of_filters():
+    kept, = prune_units([np.arange(10.0)], [np.ones(10)], [0.0], multiple_of=8)
+    assert kept.sum() == 10
+
+
 def test_a_score_that_is_no_number_is_refused_unless_its_unit_is_gone():
     with pytest.raises(LotteryError, match="NaN among the kept units"):
         prune_units([np.array([np.nan, 1])], [np.ones(2)], [0.5])

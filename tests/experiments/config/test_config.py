@@ -25,8 +25,9 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
          "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4",
-         "engine": "keras", "keras_backend": "torch"}
-NEEDS = {"keras_backend": {"engine": "keras", "keras_backend": "jax"},
+         "engine": "keras", "keras_backend": "torch", "multiple_of": 8}
+NEEDS = {"multiple_of": {"structure": "filters"},
+         "keras_backend": {"engine": "keras", "keras_backend": "jax"},
          "momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
          "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
 
@@ -103,7 +104,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "keep_trained": "tickets", "strategy": "iterative", "retraining": "weight_rewinding",
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
         "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
-        "engine": "tf_keras", "keras_backend": "", "until": "",
+        "engine": "tf_keras", "keras_backend": "", "until": "", "multiple_of": 1,
             "structure": "none", "margin": "accuracy:0.002,steps:0.19,loss:0.01"}
 
 
