@@ -3,11 +3,11 @@
     python -m benchmarks.smaller_networks latency mobilenet_v2 0.5
     python -m benchmarks.smaller_networks training resnet18 0.5
 
-Filters are pruned by their L1 norm, the same share in each layer, until about this share of the
-multiply-adds is left; so many are kept of a layer as is a multiple of 8.  Of a ResNet with 56 layers
-the first convolutions of the blocks are pruned, as Li et al. do.  `latency` prints the microseconds of a call of TF Lite and Keras files, the
-dense one and the smaller one in turn; `training` the milliseconds of a step of `lth run`.  Weights
-are random, as neither depends on them.
+Filters are pruned by their L1 norm, the same share in each layer, in multiples of 8, until about
+this share of the multiply-adds is left.  Of ResNet-56 the first convolutions of the blocks are
+pruned, as Li et al. (ICLR 2017) do.  `latency` prints the microseconds of a call of TF Lite and
+Keras files, the dense one and the smaller one in turn; `training` the milliseconds of a step of
+`lth run`.  Weights are random, as neither depends on them.
 """
 
 import json

@@ -62,9 +62,9 @@ class LotteryTicketCallback(Hooks):
         see `core.criteria`.  Where filters are pruned also "l1", "l2", "batch_norm_scale",
         "activation" and one of your own; see `core.unit_criteria`.
       multiple_of: where filters are pruned, a layer that loses some keeps a multiple of this
-        number, at most as many as `fraction` leaves and at least one multiple.  With 8, the time of most
-        runtimes falls with the filters: their kernels work on so many channels together, so that
-        11 of 16 filters take as long as 16.
+        number, at most as many as `fraction` leaves and at least one multiple.  With 8, the time
+        of most runtimes falls with the filters: their kernels work on so many channels together,
+        so that 11 of 16 filters take as long as 16.
       round_callbacks: Keras callbacks to which every round looks like a training of its own:
         EarlyStopping ends the round, LearningRateScheduler counts from the round's start.
       seed: the seed of criteria that draw random numbers, and of `order`.
