@@ -5,6 +5,7 @@ import hashlib
 import json
 import random
 
+import numpy as np
 import pytest
 import safetensors.numpy
 import workdirs
@@ -23,6 +24,10 @@ ODD = [None, True, False, 0, -1, 1, 2**31, 2**53 + 1, 10**30, 0.5, -0.0, 1e300, 
 BYTES = [b"", b"\x00", b"\xff" * 8, b"{", b"}", b"[" * 2000, b'"', b",", b"1e999", b"NaN", b"\n",
          b"-", b"9" * 5000, b"Infinity", b"null", b"\xf0\x9f", b"\r", b'""', b"nan,inf"]
 TICKET = workdirs.ticket(1).to_bytes()
+# A filter's bias is masked with it.
+OF_FILTERS = Ticket({"w": np.ones((2, 3), np.float32), "b": np.ones(3, np.float32)},
+                    {"w": np.uint8([[1, 0, 1]] * 2), "b": np.uint8([1, 0, 1])}, 1,
+                    {"settings": {"structure": "filters"}}).to_bytes()
 
 
 def mutated_bytes(data, rng):
@@ -97,7 +102,7 @@ def seal(plain):
 
 
 def fuzz_ticket(rng):
-    whole = TICKET
+    whole = rng.choice((TICKET, OF_FILTERS))
     if rng.random() < 0.5:
         data = mutated_bytes(whole, rng)
     else:  # A header that holds together, with anything in it.
@@ -106,13 +111,14 @@ def fuzz_ticket(rng):
         data = len(header).to_bytes(8, "little") + header + whole[8 + size:]
     read, refused = checked(Ticket.from_bytes, data)
     if not refused:
-        assert read.to_bytes() == whole
+        assert read.to_bytes() == whole and read.in_filters == (whole is OF_FILTERS)
 
 
 def fuzz_ticket_head(rng):
     """A head with anything in it, whose SHA-256 fits."""
     tensors = safetensors.numpy.load(TICKET)
-    head = mutated_plain({"format": 1, "level": 1, "provenance": {"a": [1, {"b": "c"}]}}, rng)
+    head = mutated_plain({"format": 1, "level": 1, "provenance": {
+        "a": [1, {"b": "c"}], "settings": {"structure": "filters"}}}, rng)
     if rng.random() < 0.3:
         name = rng.choice(["weights/w", "masks/w", "w", "masks/v", "weights/", "a" * 3000, "\n"])
         tensors[name] = tensors.pop(rng.choice(list(tensors)))
@@ -123,7 +129,8 @@ def fuzz_ticket_head(rng):
     data = safetensors.numpy.save(tensors, {"lth_keras": json.dumps(sealed)})
     read, refused = checked(Ticket.from_bytes, data)
     if not refused:
-        Ticket(read.weights, read.masks, read.level, read.provenance)
+        again = Ticket(read.weights, read.masks, read.level, read.provenance)
+        assert again.in_filters in (True, False)
 
 
 def _digest(head, tensors):

@@ -1,5 +1,6 @@
 """Keras 3 models of every kind are searched, saved and loaded, on the backend of this process."""
 
+import compat_filters
 import compat_keras3
 import pytest
 from compat_keras3 import CASES, HUB, MODELS
@@ -18,6 +19,12 @@ def test_it_is_searched_saved_and_loaded_or_refused(name):
     name for name in (*MODELS, "bfloat16_weights", *SMALL) if name not in FAST])
 def test_every_kind_of_model_is_searched_saved_and_loaded(name):
     CASES[name].run()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", compat_filters.TITLES)
+def test_whole_filters_of_every_kind_are_searched_saved_made_smaller_and_exported(name):
+    CASES[f"filters.{name}"].run()
 
 
 @pytest.mark.thorough

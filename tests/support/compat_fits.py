@@ -5,6 +5,7 @@ import functools
 import pathlib
 import tempfile
 
+import compat_filters
 import devices
 import fits
 import networks
@@ -306,6 +307,9 @@ CASES = {
     **{f"beside.{name}": both(f"{name}, listed before or after", either_order(make))
        for name, make in BESIDE.items()},
     **{f"file{ending}": file_case(ending) for ending in (".keras", ".h5")},
+    **{f"filters.{name}": Case(f"whole filters: {title}",
+                               functools.partial(compat_filters.works, keras, name), None)
+       for name, title in compat_filters.TITLES.items()},
     "early_stopping": Case("EarlyStopping with the best weights, of each round",
                            early_stopping_of_rounds, None),
     "interrupted": Case("BackupAndRestore after an interrupted fit", interrupted_backup, None,

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import compat_filters
 import hub3
 import keras
 import models3
@@ -310,6 +311,9 @@ CASES: Mapping[str, BackendCase] = {
     "bfloat16_weights": refused(
         Model("weights of bfloat16", models3.bfloat16), "of a real number type of NumPy",
         "refused: NumPy has no such type, and so a ticket has not; mixed_bfloat16 works"),
+    **{f"filters.{name}": BackendCase(f"whole filters: {title}", lambda name=name:
+                                      compat_filters.works(keras, name))
+       for name, title in compat_filters.TITLES.items()},
     **{f"hub.{name}": model.case for name, model in HUB.items()},
     "hub.lora": refused(
         Model("keras_hub.models.BertBackbone with LoRA", hub3.bert_with_lora, inputs=hub3.segments,
