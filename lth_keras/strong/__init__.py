@@ -12,7 +12,10 @@ Read in this order:
 1. `subset_sums`: `lth.strong.subset_sum`, the nearest of 2^n sums, exactly.
 2. `choices`: three ways to compute one weight by random neurons, and their error at a width.
 3. `random_layers`: one layer of a target as a subnetwork of two random layers.
-4. `random_features`: what is had by choosing whole neurons instead of weights, which is less.
+4. `pensia`: Pensia et al.'s first experiment, each weight of a network as a sum of its own.
+5. `target`: reads a trained model; `embedding`: `lth.strong.embed`, the model as a ticket of a
+   random model.
+6. `random_features`: what is had by choosing whole neurons instead of weights, which is less.
 
 What "a random network" means here.  Pensia et al. give each target weight n coefficients of its
 own.  In a network these are products of an in-weight and an out-weight: a hidden neuron keeps one
@@ -24,7 +27,8 @@ block-sparse one, of which only the weights are drawn that can be kept, would be
 million in-weights 18,000 are kept), but no ordinary model: what is drawn here is an ordinary Keras
 model, and what is kept an ordinary ticket.
 
-This package imports `core`, and NumPy and SciPy.
+This package imports `core`, `files` and `graph`, and no Keras: `embedding` builds models by the
+Keras that the target is of.
 """
 
 import importlib
@@ -32,17 +36,24 @@ from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lth_keras.strong.choices import errors_at_width
+    from lth_keras.strong.embedding import embed, Embedding
+    from lth_keras.strong.pensia import least_counts, sums_of_weights
     from lth_keras.strong.random_features import choose_neurons, relu_neuron_errors
     from lth_keras.strong.subset_sums import subset_sum
 
 _HOMES = {
     "subset_sum": "subset_sums",
+    "embed": "embedding",
+    "Embedding": "embedding",
     "errors_at_width": "choices",
+    "sums_of_weights": "pensia",
+    "least_counts": "pensia",
     "choose_neurons": "random_features",
     "relu_neuron_errors": "random_features",
 }
 
-__all__ = ["choose_neurons", "errors_at_width", "relu_neuron_errors", "subset_sum"]
+__all__ = ["Embedding", "choose_neurons", "embed", "errors_at_width", "least_counts",
+           "relu_neuron_errors", "subset_sum", "sums_of_weights"]
 
 
 def __getattr__(name: str) -> Any:

@@ -141,8 +141,8 @@ def _centre(taps: "list[int]") -> int:
 
 def _named(rows: "npt.NDArray[_Kind]", out: "npt.NDArray[_Kind]", inputs: int,
            taps: "list[int]") -> "dict[str, npt.NDArray[_Kind]]":
-    found = {"in_kernel": rows[:inputs], "out_kernel": out.reshape(*taps, *out.shape[1:])}
-    return found if len(rows) == inputs else {**found, "in_bias": rows[inputs]}
+    bias = {"in_bias": rows[inputs]} if len(rows) > inputs else {}
+    return {"in_kernel": rows[:inputs], **bias, "out_kernel": out.reshape(*taps, *out.shape[1:])}
 
 
 def _neurons(rows: "npt.NDArray[np.float32]", paths: _Paths, factor: int,

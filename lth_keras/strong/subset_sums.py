@@ -15,9 +15,10 @@ from lth_keras.errors import LotteryError
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
 
 MOST_COEFFICIENTS = 40  # A half has 2^20 sums then.
-_SUMS_AT_ONCE = 2**20  # So many sums of a half are held at a time: some 50 MiB with all they need.
+_SUMS_AT_ONCE = 2**16  # So many look-ups are made at a time: what they need stays in the caches.
 
 
 def subset_sum(targets: Any, coefficients: Any) -> tuple[Flags, Floats]:
@@ -48,12 +49,22 @@ def subset_sum(targets: Any, coefficients: Any) -> tuple[Flags, Floats]:
     """
     wanted, rows = _checked(targets, coefficients)
     masks = np.zeros((len(wanted), rows.shape[1]), bool)
-    step = max(1, _SUMS_AT_ONCE >> (rows.shape[1] - rows.shape[1] // 2))
+    middle = _middle(rows.shape[1], len(wanted) // len(rows) if len(rows) else 0)
+    step = max(1, _SUMS_AT_ONCE >> (rows.shape[1] - middle))
     for start in range(0, len(wanted), step):
         part = slice(start, start + step)
-        masks[part] = _nearest(wanted[part], rows if len(rows) == 1 else rows[part])
+        if len(rows) > 1 or start == 0:
+            own = rows if len(rows) == 1 else rows[part]
+            halves = _sorted(_sums(own[:, :middle])), _sums(own[:, middle:])
+        masks[part] = _nearest(wanted[part], *halves)
     sums = np.where(masks, rows, 0.0).sum(axis=1)
     return masks, np.abs(sums - wanted)
+
+
+def _middle(count: int, sharing: int) -> int:
+    # How many coefficients are in the half that is sorted.  It is sorted once for all targets that
+    # share it, so that the more they are, the larger it may be, and the fewer look-ups are left.
+    return min((count + int(np.log2(max(sharing, 1)))) // 2, count, MOST_COEFFICIENTS // 2)
 
 
 def _checked(targets: Any, coefficients: Any) -> tuple[Floats, Floats]:
@@ -81,28 +92,29 @@ def _checked(targets: Any, coefficients: Any) -> tuple[Floats, Floats]:
     return wanted, rows[None] if rows.ndim == 1 else rows
 
 
-def _nearest(targets: Floats, rows: Floats) -> Flags:
-    # The masks of some targets, whose halves' sums fit into memory.
-    middle = rows.shape[1] // 2
-    sums, order = _sorted(_sums(rows[:, :middle]))
-    rest = targets[:, None] - _sums(rows[:, middle:])
-    if len(rows) == 1:
+def _nearest(targets: Floats, first: "tuple[Floats, Places]", second: Floats) -> Flags:
+    # The masks of some targets, from the sums of the first half, sorted, and of the second.  Both
+    # have a row for each target, or one row for all.
+    sums, order = first
+    rest = targets[:, None] - second
+    if len(sums) == 1:
         above = np.searchsorted(sums[0], rest.ravel()).reshape(rest.shape)
     else:
         above = np.stack([np.searchsorted(*pair) for pair in zip(sums, rest, strict=True)])
-    all_rows = np.arange(len(targets))
+    every = np.arange(len(targets))
     best = np.full(len(targets), np.inf)
-    first, second = np.zeros((2, len(targets)), np.int64)  # The subset of each half, in bits.
-    for position in (np.maximum(above - 1, 0), np.minimum(above, sums.shape[1] - 1)):
-        errors = np.abs(np.take_along_axis(sums, position, 1) - rest if len(rows) > 1
-                        else sums[0][position] - rest)
+    in_first, in_second = np.zeros((2, len(targets)), np.intp)  # The subset of each half, in bits.
+    for place in (np.maximum(above - 1, 0), np.minimum(above, sums.shape[1] - 1)):
+        found = sums[0][place] if len(sums) == 1 else np.take_along_axis(sums, place, 1)
+        errors = np.abs(found - rest)
         least = errors.argmin(axis=1)
-        nearer = errors[all_rows, least] < best
-        best = np.where(nearer, errors[all_rows, least], best)
-        at = order[all_rows if len(rows) > 1 else 0, position[all_rows, least]]
-        first, second = np.where(nearer, at, first), np.where(nearer, least, second)
-    bits = [first[:, None] >> np.arange(middle),
-            second[:, None] >> np.arange(rows.shape[1] - middle)]
+        nearer = errors[every, least] < best
+        best = np.where(nearer, errors[every, least], best)
+        row = 0 if len(order) == 1 else every
+        in_first = np.where(nearer, order[row, place[every, least]], in_first)
+        in_second = np.where(nearer, least, in_second)
+    bits = [subset[:, None] >> np.arange(int(half.shape[1]).bit_length() - 1)
+            for subset, half in ((in_first, sums), (in_second, second))]
     masks: Flags = np.concatenate(bits, axis=1) % 2 == 1
     return masks
 
@@ -115,7 +127,7 @@ def _sums(rows: Floats) -> Floats:
     return sums
 
 
-def _sorted(sums: Floats) -> tuple[Floats, npt.NDArray[np.intp]]:
+def _sorted(sums: Floats) -> tuple[Floats, Places]:
     # Stable, so that of equal sums the same subset is taken on every machine.
     order = np.argsort(sums, axis=1, kind="stable")
     return np.take_along_axis(sums, order, 1), order

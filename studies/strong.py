@@ -1,0 +1,151 @@
+"""Strong tickets: the published experiments, and what comes of them here.
+
+    python studies/strong.py pensia        writes studies/strong/pensia.json
+    python studies/strong.py width         writes studies/strong/width.csv and docs/strong.png
+
+`pensia` trains a network of 784-500-10 without biases on MNIST, as Pensia et al. 2020
+(arXiv:2006.07990) did, and makes each of its weights a sum of random coefficients: with their 21,
+and with the fewest that bring every weight within 0.01; with coefficients of its own for each
+weight, as their text says, and shared by the weights into a neuron, as in their code.  `width`
+draws the error of one weight against the number of random neurons, for the three ways to choose
+among them.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import lth_keras as lth
+from lth_keras.experiments.training import datasets
+from lth_keras.files import atomic, provenance
+
+HERE = pathlib.Path(__file__).resolve().parent
+KEPT = HERE / "strong"
+PICTURE = HERE.parent / "docs" / "strong.png"
+WITHIN = 0.01
+COUNT = 21  # 3 * round(log2(1 / WITHIN)), as in the authors' code.
+WIDTHS = {"malach": (10, 30, 100, 300, 1000, 3000, 10_000, 30_000),
+          "product": (10, 30, 100, 300, 1000, 3000, 10_000, 30_000),
+          "subset_sum": (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)}
+TITLES = {"malach": "one neuron, both weights matched (Malach et al.)",
+          "product": "one neuron, by its product",
+          "subset_sum": "sum of neurons (Pensia et al.)"}
+DRAWS = 500
+
+
+def trained(seed: int, data: datasets.Data, epochs: int = 10) -> list[Any]:
+    """Trains 784-500-10 without biases, and returns its two kernels."""
+    import tf_keras as keras
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential([
+        keras.layers.Input((28 * 28,)), keras.layers.Dense(500, "relu", use_bias=False),
+        keras.layers.Dense(10, use_bias=False)])
+    model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(inputs(data.x_train), data.y_train, batch_size=100, epochs=epochs, verbose=0)
+    return [np.asarray(value) for value in model.get_weights()]
+
+
+def inputs(examples: Any) -> Any:
+    """Images as rows of numbers in [0, 1]."""
+    return datasets.scaled(examples).reshape(len(examples), -1)
+
+
+def accuracy(kernels: list[Any], x: Any, y: Any) -> float:
+    """The share of examples that a network of these kernels classifies right, in percent."""
+    first, second = (np.asarray(kernel, np.float32) for kernel in kernels)
+    return round(float(100 * np.mean((np.maximum(x @ first, 0) @ second).argmax(axis=1) == y)), 2)
+
+
+def pensia(seed: int = 0, data_dir: "str | None" = None) -> dict[str, Any]:
+    """Runs the experiment, and returns its figures."""
+    data = datasets.load("mnist", data_dir)
+    start = time.perf_counter()
+    kernels = trained(seed, data)
+    test = inputs(data.x_test), data.y_test
+    found = {"seed": seed, "versions": provenance.versions(), "machine": provenance.machine(),
+             "target": {"accuracy": accuracy(kernels, *test),
+                        "weights": sum(kernel.size for kernel in kernels),
+                        "least": float(min(kernel.min() for kernel in kernels)),
+                        "largest": float(max(kernel.max() for kernel in kernels)),
+                        "seconds": round(time.perf_counter() - start, 1)}}
+    for name, shared in (("own", False), ("shared", True)):
+        start = time.perf_counter()
+        counts = np.concatenate([each.ravel() for each in lth.strong.least_counts(
+            kernels, WITHIN, 40, seed, shared)])
+        least = int(counts.max())
+        seconds = time.perf_counter() - start
+        found[name] = {
+            "least_count": least, "seconds_to_find_it": round(seconds, 1),
+            "share_within": {str(count): round(float(np.mean(counts <= count)), 6)
+                             for count in range(6, least + 1)},
+            # More than theirs would take longer than all the rest.
+            **{str(count): sums(kernels, count, seed, shared, test)
+               for count in {COUNT, min(COUNT, least)}}}
+    return found
+
+
+def sums(kernels: list[Any], count: int, seed: int, shared: bool,
+         test: tuple[Any, Any]) -> dict[str, Any]:
+    """The figures of a network whose weights are sums of some of `count` coefficients."""
+    start = time.perf_counter()
+    found = lth.strong.sums_of_weights(kernels, count, seed, shared)
+    seconds = time.perf_counter() - start
+    errors = np.concatenate([each.ravel() for each in found.errors])
+    return {"largest_error": float(f"{found.largest_error:.3g}"),
+            "median_error": float(f"{np.median(errors):.3g}"), "kept": found.kept,
+            "drawn": found.drawn, "kept_per_weight": round(found.kept_per_weight, 2),
+            "accuracy": accuracy(found.kernels, *test), "seconds": round(seconds, 1)}
+
+
+def width(seed: int = 0) -> pd.DataFrame:
+    """The error of one weight by way and width: quantiles of DRAWS draws, a row each."""
+    rng = np.random.default_rng(seed)
+    return pd.DataFrame([
+        {"method": method, "width": neurons, "seed": seed, "draws": DRAWS,
+         **dict(zip(("q10", "median", "q90"), np.quantile(lth.strong.errors_at_width(
+             method, neurons, DRAWS, rng), [0.1, 0.5, 0.9]), strict=True))}
+        for method, widths in WIDTHS.items() for neurons in widths])
+
+
+def drawn(table: pd.DataFrame) -> Any:
+    """A figure of the table: error against width, both in logarithms."""
+    from matplotlib import figure
+    picture = figure.Figure((6.4, 4.2), layout="constrained")
+    axes = picture.subplots()
+    for method, rows in table.groupby("method", sort=False):
+        line, = axes.plot(rows.width, rows["median"], marker="o", markersize=4,
+                          label=TITLES[str(method)])
+        axes.fill_between(rows.width, rows.q10, rows.q90, alpha=0.15, color=line.get_color())
+    axes.set(xscale="log", yscale="log", xlabel="random neurons for the weight",
+             ylabel="error of the weight, from U[-1/2, 1/2]", ylim=(1e-8, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(title=f"median of {DRAWS} draws, 10 to 90%", frameon=False)
+    return picture
+
+
+def main(arguments: "list[str] | None" = None) -> None:
+    """Runs an experiment and keeps its figures."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment", choices=["pensia", "width"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data_dir", help="the folder of tensorflow-datasets, or mnist.npz")
+    asked = parser.parse_args(arguments)
+    if asked.experiment == "pensia":
+        text = json.dumps(pensia(asked.seed, asked.data_dir), indent=2) + "\n"
+        atomic.write(KEPT / "pensia.json", text)
+        print(text)
+        return
+    table = width(asked.seed)
+    atomic.write(KEPT / "width.csv", table.to_csv(index=False, float_format="%.4g"))
+    drawn(table).savefig(PICTURE, dpi=150)
+    print(table.to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()
