@@ -36,7 +36,7 @@ def optimizers(model: Any) -> list[Any]:
     found: dict[int, Any] = {}
     for optimizer in (model.optimizer, *(held.value for held in contents(model)
                                          if is_optimizer(held.value))):
-        for part in _chain(optimizer):
+        for part in chain(optimizer):
             found.setdefault(id(part), part)
     return list(found.values())
 
@@ -46,7 +46,7 @@ def build(model: Any) -> None:
 
     Otherwise the first step would create them, after theta_0 was captured without them.
     """
-    _build(_chain(model.optimizer)[-1], model.trainable_variables)
+    _build(chain(model.optimizer)[-1], model.trainable_variables)
     for held in [held for held in contents(model) if is_optimizer(held.value)]:
         if getattr(held.value, "inner_optimizer", None) is None and not _is_built(held.value):
             _build(held.value, _stepped_by(held, model))
@@ -67,22 +67,33 @@ def variables(model: Any) -> list[tf.Variable]:
     # `optimizer.variables` alone is not complete.  It is a method of legacy optimizers, and lists
     # neither hyperparameters nor loss scales.
     build(model)
-    found: dict[int, tf.Variable] = {}
-    for optimizer in optimizers(model):
-        own = optimizer.variables
-        scale = getattr(optimizer, "_loss_scale", None)
-        for variable in (*(own() if callable(own) else own),
-                         getattr(optimizer, "_learning_rate", None),
-                         getattr(optimizer, "_current_learning_rate", None),
-                         # Nadam does not list the product of its momentums.
-                         getattr(optimizer, "_u_product", None),
-                         *getattr(optimizer, "_hyper", {}).values(),
-                         *getattr(scale, "_weights", {}).values()):
-            if isinstance(variable, tf.Variable):
-                found.setdefault(id(variable), variable)
+    found = {id(variable): variable for optimizer in optimizers(model)
+             for variable in variables_of(optimizer)}
     for variable in states(model):
         found.setdefault(id(variable), variable)
     return list(found.values())
+
+
+def variables_of(optimizer: Any) -> list[tf.Variable]:
+    """Returns the variables of an optimizer that is built: counters, learning rates, slots.
+
+    Example:
+      >>> model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+      >>> model.compile(keras.optimizers.SGD(momentum=0.9), "mse")
+      >>> build(model)
+      >>> len(variables_of(model.optimizer))
+      4
+    """
+    own, scale = optimizer.variables, getattr(optimizer, "_loss_scale", None)
+    found = (*(own() if callable(own) else own),
+             getattr(optimizer, "_learning_rate", None),
+             getattr(optimizer, "_current_learning_rate", None),
+             # Nadam does not list the product of its momentums.
+             getattr(optimizer, "_u_product", None),
+             *getattr(optimizer, "_hyper", {}).values(),
+             *getattr(scale, "_weights", {}).values())
+    return list({id(variable): variable for variable in found
+                 if isinstance(variable, tf.Variable)}.values())
 
 
 def states(model: Any) -> list[tf.Variable]:
@@ -230,12 +241,18 @@ def _stepped_by(held: Held, model: Any) -> list[tf.Variable]:
     return list(found.values())
 
 
-def _chain(optimizer: Any) -> list[Any]:
-    # An optimizer, then those that it wraps: LossScaleOptimizer and moving averages wrap another.
-    chain = [optimizer]
-    while getattr(chain[-1], "inner_optimizer", None) is not None:
-        chain.append(chain[-1].inner_optimizer)
-    return chain
+def chain(optimizer: Any) -> list[Any]:
+    """Returns an optimizer, then those that it wraps, as LossScaleOptimizer does.
+
+    Example:
+      >>> wrapping = keras.mixed_precision.LossScaleOptimizer(keras.optimizers.Adam())
+      >>> [type(part).__name__.removesuffix("V3") for part in chain(wrapping)]
+      ['LossScaleOptimizer', 'Adam']
+    """
+    found = [optimizer]
+    while getattr(found[-1], "inner_optimizer", None) is not None:
+        found.append(found[-1].inner_optimizer)
+    return found
 
 
 def _is_built(optimizer: Any) -> bool:

@@ -29,7 +29,7 @@ def optimizers(model: Any) -> list[Any]:
     found: dict[int, Any] = {}
     for optimizer in (getattr(model, "optimizer", None), *held.optimizers(model)):
         if optimizer is not None:
-            for part in _chain(optimizer):
+            for part in chain(optimizer):
                 found.setdefault(id(part), part)
     return list(found.values())
 
@@ -165,8 +165,14 @@ def _inner(optimizer: Any) -> list[Any]:
     return [inner] if inner is not None else list(getattr(optimizer, "_inner_optimizers", ()))
 
 
-def _chain(optimizer: Any) -> Iterator[Any]:
-    # An optimizer, and those that it wraps.
+def chain(optimizer: Any) -> Iterator[Any]:
+    """Yields an optimizer, then those that it wraps.
+
+    Example:
+      >>> wrapping = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
+      >>> [type(part).__name__ for part in chain(wrapping)]
+      ['LossScaleOptimizer', 'Adam']
+    """
     yield optimizer
     for inner in _inner(optimizer):
-        yield from _chain(inner)
+        yield from chain(inner)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.deployment.compaction import channels, layer_parts
+from lth_keras.deployment.compaction import carried_optimizer, channels, layer_parts
 from lth_keras.deployment.compaction.channels import Analysis
 from lth_keras.deployment.compaction.places import Places
 from lth_keras.deployment.models.kinds import kind_of
@@ -80,6 +80,51 @@ class Compacted:
             return ticket
         return dataclasses.replace(ticket, weights=self.places.all_of(ticket.weights),
                                    masks=self.places.of(ticket.masks))
+
+    def carry_optimizer(self, model: Any, to: Any = None) -> None:
+        """Gives the smaller model's optimizer the state of the given model's: training goes on.
+
+        Slots (momentum, Adam's moments, averages) go over by weight, without the indices that are
+        gone; iterations, learning rate and loss scale as they are.  From there the smaller model
+        trains as the given one would under its masks, up to rounding, where whole filters were
+        pruned with all that hangs on them (structure="filters").
+
+        It does not where other weights are pruned too, unless `lth.keep_sparse` has given the
+        smaller model their masks; nor where constants of removed units are in biases, whose slots
+        are kept as they are while the units' own biases no longer train; nor where random numbers
+        are drawn by shape, as in dropout.  States of recurrent layers and of random generators are
+        not carried over.
+
+        Args:
+          model: the model that was compacted, compiled; it is not changed.  It must not have been
+            trained since.
+          to: what gets the state: the smaller model, or the wrapped copy of it that
+            `lth.keep_sparse` makes in tf_keras.  Compile it with the same optimizer and settings
+            before.  Defaults to the attribute `model`.
+
+        Raises:
+          LotteryError: if one of the two is not compiled, their optimizers differ, the optimizer
+            steps elements of a weight by others, as Adafactor and Muon do, or `model` is another
+            one than was compacted.
+
+        Example:
+          >>> import numpy as np, keras
+          >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="a"),
+          ...                           keras.layers.Dense(1, name="b")])
+          >>> weights = [np.array([[1, 0, 1], [1, 0, 1]]), np.zeros(3), np.array([[1], [0], [1]])]
+          >>> model.set_weights([*weights, np.zeros(1)])
+          >>> model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+          >>> history = model.fit(np.ones((4, 2)), np.ones(4), verbose=0)
+          >>> small = compact(model)
+          >>> small.model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mse")
+          >>> small.carry_optimizer(model)
+          >>> int(small.model.optimizer.iterations)
+          1
+          >>> tuple(small.model.optimizer.momentums[0].shape)
+          (2, 2)
+        """
+        if self.places is not None:  # None of a model that is left as it is.
+            carried_optimizer.carry(model, self.model if to is None else to, self.places)
 
     def summary(self) -> str:
         """Returns all of it as text, one item on each line."""

@@ -18,8 +18,10 @@ from lth_keras.deployment.models.model_kind import (
     paths,
     Spec,
 )
+from lth_keras.deployment.models.optimizer_variables import OptimizerState, slots_by_kind
 from lth_keras.errors import LotteryError
-from lth_keras.keras3 import weights
+from lth_keras.keras3 import optimizer_state, weights
+from lth_keras.keras3.gradient_masks import mixes_elements
 from lth_keras.keras3.graph import functional, Keras3Layers
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3
@@ -61,6 +63,25 @@ class Keras3(Keras3Layers, ModelKind):
 
     def named_weights(self, model: Any) -> dict[str, Any]:
         return weights.named_weights(model)
+
+    def optimizer_state(self, model: Any) -> "OptimizerState | None":
+        if getattr(model, "optimizer", None) is None:
+            return None
+        optimizer_state.build(model)
+        parts = list(optimizer_state.chain(model.optimizer))
+        names = {id(variable): name for name, variable in self.named_weights(model).items()}
+        weights_ = {names.get(id(weight)): weight for weight in model.trainable_variables}
+        held = ModelMasks.of(model)
+        masks = held.variables if held else frozenset()
+        slots, mixing = dict[str, dict[str, Any]](), []
+        for part in optimizer_state.stepping(model):
+            slots |= slots_by_kind(part, weights_, optimizer_state.slots_of)
+            if mixes_elements(part) or {*optimizer_state.fresh_slots(part)} \
+                    - optimizer_state.slots_by_weight(part):
+                mixing.append(part)
+        others = [variable for part in parts for variable in part._variables
+                  if id(variable) not in masks]
+        return OptimizerState.of(parts, slots, others, mixing)
 
     # What it takes, returns and computes.
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.deployment.models.optimizer_variables import OptimizerState
 from lth_keras.graph.layer_kind import LayerKind
 
 
@@ -96,6 +97,10 @@ class ModelKind(LayerKind):
     @abc.abstractmethod
     def named_weights(self, model: Any) -> dict[str, Any]:
         """Every weight of a model's network by name: what a ticket holds."""
+
+    @abc.abstractmethod
+    def optimizer_state(self, model: Any) -> "OptimizerState | None":
+        """What the optimizer of a compiled model keeps, built if need be; None if not compiled."""
 
     # What it takes, returns and computes.
 

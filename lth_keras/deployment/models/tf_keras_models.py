@@ -17,10 +17,17 @@ from lth_keras.deployment.models.model_kind import (
     packed,
     Spec,
 )
-from lth_keras.keras2 import precision
+from lth_keras.deployment.models.optimizer_variables import OptimizerState, slots_by_kind
+from lth_keras.keras2 import optimizer_state, precision
 from lth_keras.keras2.graph import TfKerasLayers
 from lth_keras.keras2.masking import weight_names
-from lth_keras.keras2.masking.weight_names import check_keras2, is_graph, masked, wrappers
+from lth_keras.keras2.masking.weight_names import (
+    check_keras2,
+    is_graph,
+    masked,
+    stored_in,
+    wrappers,
+)
 from lth_keras.keras2.masking.wrap import strip_pruning
 
 
@@ -44,6 +51,22 @@ class TfKeras(TfKerasLayers, ModelKind):
 
     def named_weights(self, model: Any) -> dict[str, Any]:
         return weight_names.named_weights(model)
+
+    def optimizer_state(self, model: Any) -> "OptimizerState | None":
+        if getattr(model, "optimizer", None) is None:
+            return None
+        optimizer_state.build(model)
+        parts = optimizer_state.chain(model.optimizer)
+        stepping = parts[-1]
+        # Under mixed precision a weight is seen through a cast.
+        names = {id(stored_in(variable)): name
+                 for name, variable in self.named_weights(model).items()}
+        slots = slots_by_kind(stepping, {names.get(id(stored_in(weight))): weight
+                                         for weight in model.trainable_variables},
+                              optimizer_state.slots_of)
+        others = [variable for part in parts for variable in optimizer_state.variables_of(part)]
+        mixes = {*optimizer_state.fresh_slots(stepping)} - optimizer_state.slots_by_weight(stepping)
+        return OptimizerState.of(parts, slots, others, [stepping] if mixes else [])
 
     # What it takes, returns and computes.
 
