@@ -160,3 +160,20 @@ def test_the_example_finds_saves_and_trains_a_ticket(tmp_path):
                           capture_output=True, text=True, check=True).stdout
     assert "density 70.11%" in done and "the ticket trained anew" in done
     assert ticket.exists()
+
+
+@pytest.mark.thorough
+def test_the_example_of_filters_exports_a_network_of_fewer_multiply_adds(tmp_path):
+    done = subprocess.run([sys.executable, ROOT / "examples" / "mobilenet_filters.py", "--rounds=1",
+                           "--macs=0.8", "--epochs=1", "--examples=128", f"--out={tmp_path}"],
+                          capture_output=True, text=True, check=True).stdout
+    rows = {tuple(line.split()[:2]): [float(cell.replace(",", "")) for cell in line.split()[2:5]]
+            for line in done.splitlines() if line.split()[0] in ("dense", "ticket")}
+    assert [*rows] == [(name, format_) for name in ("dense", "ticket")
+                       for format_ in ("float32", "int8")]
+    for format_ in ("float32", "int8"):
+        dense, ticket = (rows[name, format_] for name in ("dense", "ticket"))
+        assert dense[0] == 4_725_120 and 0.6 < ticket[0] / dense[0] <= 0.8
+        assert ticket[1] < dense[1] and ticket[2] < dense[2]
+    file = tmp_path / "ticket" / "model_float32.tflite"
+    assert file.stat().st_size == rows["ticket", "float32"][2]
