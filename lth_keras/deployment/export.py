@@ -121,8 +121,8 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
             **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
             **_compaction(compacted),
-            "costs": _costs(compacted.model if compacted else network,
-                            network if dense is None else dense, examples),
+            "costs": _costs(compacted.model if compacted else network, network, dense, examples,
+                            is_pruned=about["density"] is not None),
             "reference": _reference(reference.expected),
             "float32_copy": reference.copy}, kind_of(network))
         _place(made, unchecked)
@@ -146,7 +146,8 @@ def _compaction(compacted: Any) -> dict[str, Any]:
             "takes_inputs": bool(compacted and compacted.inputs)}
 
 
-def _costs(exported: Any, dense: Any, examples: Sequence[Any]) -> "dict[str, Any] | None":
+def _costs(exported: Any, network: Any, dense: Any, examples: Sequence[Any],
+           is_pruned: bool) -> "dict[str, Any] | None":
     # What the exported network costs, and the dense one; None where it cannot be counted.
     shapes = [each.shape[1:] for each in examples]
 
@@ -156,8 +157,10 @@ def _costs(exported: Any, dense: Any, examples: Sequence[Any]) -> "dict[str, Any
         except Exception:  # It is told beside the files; a user's layers may raise anything.
             return None
         return {"parameters": found.parameters, "macs": found.macs, "notes": list(found.notes)}
-    own = counted(exported)
-    return own and {**own, "dense": counted(dense)}
+    own, whole = counted(exported), counted(network if dense is None else dense)
+    if dense is None and not is_pruned and whole == own:
+        whole = None  # Nobody knows what it was made from: it may have been compacted before.
+    return own and {**own, "dense": whole}
 
 
 def _check(tolerance: "float | None", compaction: str, threads: int, repeats: int) -> None:

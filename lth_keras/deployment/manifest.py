@@ -219,7 +219,7 @@ class Deployment:
       outputs: a table with one `OutputRow` for each format, runtime and output of the network.
       facts: the network's origin, Keras' accuracy, what compaction removed, package versions;
         "costs" has the parameters and multiply-adds of the exported network and, under "dense", of
-        the dense one.
+        the dense one, if it is known.
 
     Example:
       >>> rows = table([Row(format="float32", status=SHIPPED),

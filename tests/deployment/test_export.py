@@ -97,6 +97,13 @@ def test_zeros_that_compaction_leaves_are_costs(tmp_path):
     assert costs["parameters"] == costs["dense"]["parameters"] == 74
 
 
+def test_a_network_that_was_compacted_before_has_its_own_costs_alone(tmp_path):
+    made = export(lth.compact(sparse()).model, tmp_path, data=data(), formats=["float32"])
+    assert made.facts["costs"] == {"parameters": 56, "macs": 48, "notes": [], "dense": None}
+    assert "- One example takes 48 multiply-adds with 56 parameters.\n" in \
+        (tmp_path / "README.md").read_text()
+
+
 def test_costs_that_cannot_be_counted_stop_no_export(tmp_path, monkeypatch):
     def fails(model, shapes):
         raise RuntimeError("a call of one's own")
