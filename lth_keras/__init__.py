@@ -108,6 +108,7 @@ providers.register(providers.VERIFIED["keras"], "lth_keras.keras3.verification.p
 providers.register(providers.MODEL_RUN["tf_keras"], "lth_keras.keras2.model_run", "TfKerasRun")
 providers.register(providers.MODEL_RUN["keras"], "lth_keras.keras3.model_run", "Keras3Run")
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
+providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 

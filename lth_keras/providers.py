@@ -21,6 +21,7 @@ VERIFIED = {"tf_keras": "verification of a tf_keras model",
 # Package of a model -> who calls it for `lth.profile`.
 MODEL_RUN = {"tf_keras": "call of a tf_keras model", "keras": "call of a Keras 3 model"}
 PROFILE = "profile of a model"
+FILE_COSTS = "bytes and latency of a model's file"
 
 _PROVIDERS: dict[str, tuple[str, str]] = {}  # Task -> module and the name of its function.
 

@@ -10,7 +10,10 @@ from lth_keras.errors import LotteryError
 # What can be asked for -> what it is.
 COSTS = {"macs": "multiply-adds for one example",
          "parameters": "weights, biases and statistics",
-         "weights": "prunable weights, the paper's P_m"}
+         "weights": "prunable weights, the paper's P_m",
+         "bytes": "the TF Lite file in float32, without pruned filters",
+         "latency": "the time of one example in it, on this machine"}
+_OF_FILES = ("bytes", "latency")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,11 +73,15 @@ class Target:
         return ",".join(f"{name}:{share:g}" for name, share in self.shares.items())
 
     def left(self, model: Any) -> dict[str, float]:
-        """The share of each cost that is left of a model, in [0, 1]."""
-        profile = providers.provider(providers.PROFILE)(model)
-        return {name: profile.density if name == "weights" else
-                getattr(profile, f"{name}_kept") / max(getattr(profile, name), 1)
-                for name in self.shares}
+        """The share of each cost that is left of a model; only a latency may be above 1."""
+        of_files = [name for name in self.shares if name in _OF_FILES]
+        found = providers.provider(providers.FILE_COSTS)(model, of_files) if of_files else {}
+        if len(of_files) < len(self.shares):
+            profile = providers.provider(providers.PROFILE)(model)
+            found |= {name: profile.density if name == "weights" else
+                      getattr(profile, f"{name}_kept") / max(getattr(profile, name), 1)
+                      for name in self.shares if name not in of_files}
+        return {name: found[name] for name in self.shares}
 
     def is_reached(self, left: Mapping[str, float]) -> bool:
         """Whether no more is left than is asked for.

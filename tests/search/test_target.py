@@ -6,6 +6,8 @@ import pytest
 import tf_keras
 
 import lth_keras as lth
+from lth_keras.api import file_costs
+from lth_keras.deployment.conversion import formats
 from lth_keras.errors import LotteryError
 
 X = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype(np.float32)
@@ -77,6 +79,35 @@ def test_weights_are_those_that_can_be_pruned():
 def test_a_search_that_does_not_reach_it_says_what_is_left():
     with pytest.warns(UserWarning, match="level 1 has 67.3% of its macs. Give it more rounds"):
         fit(keras3, {"macs": 0.1}, rounds=1)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
+def test_a_search_ends_by_the_bytes_of_its_file(keras, tmp_path):
+    model, lottery, _ = fit(keras, {"bytes": 0.6})
+    plain = lth.strip_pruning(model) if keras is tf_keras else model
+    sizes = {}
+    for name, each in (("whole", plain), ("smaller", lth.compact(plain).model)):
+        formats.convert(each, "float32", tmp_path / f"{name}.tflite")
+        sizes[name] = (tmp_path / f"{name}.tflite").stat().st_size
+    # To a few bytes: a file has the names of layers, and a copy's are others.
+    assert sizes["smaller"] <= 0.63 * sizes["whole"]
+    # The level before costs more, and the search took no part in what was made of its model.
+    assert lottery.results.level.tolist() == list(range(lottery.ticket.level + 1))
+    before = lottery.tickets[-2].apply(compiled(keras, "filters"))
+    assert file_costs.shares_left(before, ["bytes"])["bytes"] > 0.6
+
+
+@pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
+def test_a_latency_is_measured_once_a_level(keras, monkeypatch, tmp_path):
+    told = iter((0.9, 0.4))  # Level 0 is the dense network, which is not measured.
+    monkeypatch.setattr(file_costs, "_ratio_of_latencies", lambda model, paths: next(told))
+    monkeypatch.setattr(formats, "convert", lambda model, name, path: path.write_bytes(b"file"))
+    _, lottery, _ = fit(keras, {"latency": 0.5}, workdir=tmp_path)
+    assert lottery.results.level.tolist() == [0, 1, 2]
+    # A search that is finished is not measured again.
+    _, again, _ = fit(keras, {"latency": 0.5}, workdir=tmp_path)
+    assert again.ticket.level == 2
 
 
 def test_a_search_that_goes_on_ends_at_the_same_level(tmp_path):

@@ -89,7 +89,9 @@ class LotteryTicketCallback(Hooks):
         then the share of the remaining filters, and may be a list by stage; see `core.fractions`.
       until: shares of the dense network's costs, such as {"macs": 0.5} or {"parameters": 0.2}: the
         first level at which no more is left is the last one, and `fit` ends with it.  `rounds` is
-        then the most that there are.  Costs are those of `lth.profile`.
+        then the most that there are.  "macs", "parameters" and "weights" are `lth.profile`'s;
+        "bytes" and "latency", of models whose filters are pruned, those of a TF Lite file that
+        is made at each level and run here, with ai-edge-litert.
 
     Attributes:
       results: a pandas DataFrame with one row for each level: level, density, steps, epochs,

@@ -8,7 +8,7 @@ seed and the epoch, the search ends in the same bits as one that was never kille
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Checkpointer:
       root: the workdir.
       network: the model, ready for a search.
       settings: the settings of the search, as JSON values by name.
-      rounds: how many rounds the whole search has.
+      is_last: whether the search ends with a round.
       last_epoch: the `epochs` of this fit.
 
     Raises:
@@ -40,8 +40,8 @@ class Checkpointer:
       WorkdirError: if the workdir cannot be used, is damaged or holds another search.
     """
 
-    def __init__(self, root: Any, network: Network, settings: Mapping[str, Any], rounds: int,
-                 last_epoch: int):
+    def __init__(self, root: Any, network: Network, settings: Mapping[str, Any],
+                 is_last: Callable[[Round], bool], last_epoch: int):
         self._network = network
         self._last_epoch = last_epoch
         self._workdir = Workdir(root, {**settings, **network.identity()})
@@ -56,7 +56,7 @@ class Checkpointer:
                 raise self._foreign(f"its epoch must be one of this fit's {last_epoch}")
             self._saved = self.epoch
             found = self._found and Round.from_dict(self._found.round)
-            self._finished = bool(found and found.over and found.level == rounds)
+            self._finished = bool(found and found.over and is_last(found))
             self._warned = False
             network.hold_start(self)  # It may ask for the first epoch at once.
         except BaseException:

@@ -8,6 +8,7 @@ trained network of the round, for instance to save it.
 import contextlib
 import copy
 import dataclasses
+import functools
 import os
 import threading
 import warnings
@@ -113,7 +114,8 @@ class FitSearch:
         self._schedule = settings.schedule
         self._checkpointer = None if settings.workdir is None else \
             Checkpointer(settings.workdir, self._network, settings.identity,
-                         self._schedule.rounds, params["epochs"])
+                         functools.partial(Round.is_last, rounds=self._schedule.rounds,
+                                           target=settings.target), params["epochs"])
         self._batches = 0  # Batches of this epoch so far.
         self._reported: list[int] = []  # Batches of this epoch that ended, as other threads say.
         self._thread = threading.get_ident()  # That of the fit.
@@ -140,7 +142,7 @@ class FitSearch:
         if self.search.note:
             self._say(self.search.note)
         self._network.begin_fit(self._schedule)
-        self.progress = Progress(Round(0, self.search.density))
+        self.progress = Progress(self._round())
         self._inner = RoundCallbacks(self._network.callback_list(settings.round_callbacks, {
             **self._params,
             "epochs": self._schedule.epochs_per_round or self._params["epochs"]}))
@@ -150,14 +152,14 @@ class FitSearch:
             if settings.rewind_step == 0 and not self.search.has_theta:
                 self.search.take_theta()
             self._say(f"{settings.workdir}: {self._checkpointer.says(self._order.used)}")
-        self._measure()
         self._order.begin(found or 0)
 
-    def _measure(self) -> None:
-        # What is left of the network's costs, if the search ends by them.
+    def _round(self) -> Round:
+        # Of the level that begins, with what is left of the network's costs if the search ends by
+        # them: measured once, since no latency is measured twice alike.
         target = self._settings.target
-        self._left = target.left(self._model) if target else {}
-        self._reached = target is not None and target.is_reached(self._left)
+        return Round(self.search.level, self.search.density,
+                     left=target.left(self._model) if target else {})
 
     @property
     def round(self) -> Round:
@@ -166,8 +168,8 @@ class FitSearch:
 
     @property
     def _finished(self) -> bool:
-        last = self._reached or self.round.level == self._schedule.rounds
-        return self.round.over and last
+        return self.round.over and self.round.is_last(
+            self._schedule.rounds, self._settings.target)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -302,10 +304,12 @@ class FitSearch:
                 self.search.check_finite(self.round.loss)
         if self._checkpointer is not None:
             self._checkpointer.finish(self.progress.rows)
-        if self._finished and self._settings.target and not self._reached:
-            left = ", ".join(f"{share:.1%} of its {name}" for name, share in self._left.items())
+        target = self._settings.target
+        if self._finished and target and not target.is_reached(self.round.left):
+            left = ", ".join(f"{share:.1%} of its {name}"
+                             for name, share in self.round.left.items())
             warnings.warn(f"the search ended before its target, until="
-                          f"{dict(self._settings.target.shares)}: level {self.round.level} has "
+                          f"{dict(target.shares)}: level {self.round.level} has "
                           f"{left}. Give it more rounds, or a larger fraction.", stacklevel=3)
         if not self._finished:
             more = "" if self._checkpointer is not None else \
@@ -369,8 +373,7 @@ class FitSearch:
         self._close_round()
         restored = self.search.prune_and_rewind(self.round.metrics())
         self.progress.restored.append(restored)
-        self._measure()
-        self.progress.round = Round(self.search.level, self.search.density)
+        self.progress.round = self._round()
         under_bar = "\n" if self._batches and self._params.get("verbose") else ""  # Keras' bar.
         self._say(f"{under_bar}level {self.round.level}, density {self.round.density:.2%}: "
                   f"{restored}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras.search.network import Restored
+from lth_keras.search.target import Target
 
 
 @dataclasses.dataclass
@@ -26,6 +27,7 @@ class Round:
       seconds: its duration in earlier processes; when it is over, its whole duration.
       logs: the metrics of the last epoch.
       best: the least validation loss and its step, or None.
+      left: the shares of the dense network's costs that are left, of those that a search ends by.
     """
 
     level: int
@@ -38,6 +40,7 @@ class Round:
     seconds: float = 0.0
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
     best: "list[Any] | None" = None
+    left: dict[str, float] = dataclasses.field(default_factory=dict)
     _began: float | None = dataclasses.field(default_factory=time.perf_counter)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
@@ -64,6 +67,15 @@ class Round:
         """Ends the round and stops its clock."""
         self.seconds, self._began, self.over = self._passed(), None, True
 
+    def is_last(self, rounds: int, target: "Target | None") -> bool:
+        """Returns whether a search ends with this round.
+
+        Args:
+          rounds: how many rounds the whole search has at most.
+          target: the costs by which it ends, or None.
+        """
+        return self.level == rounds or (target is not None and target.is_reached(self.left))
+
     @property
     def loss_not_finite(self) -> bool:
         """Whether the loss last logged is NaN or infinite."""
@@ -85,7 +97,8 @@ class Round:
         kept = ("level", "density", "steps", "epochs", "over", "loss", "seconds", "logs", "best")
         return {name: getattr(self, name) for name in kept} | {
             "loss": None if self.loss is None else float(self.loss),
-            "seconds": self._passed(), "logs": dict(self.logs)}
+            "seconds": self._passed(), "logs": dict(self.logs),
+            **({"left": dict(self.left)} if self.left else {})}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Round":
