@@ -61,8 +61,8 @@ def shares_left(model: Any, costs: Collection[str]) -> dict[str, float]:
 def _ratio_of_latencies(model: Any, paths: Sequence[pathlib.Path]) -> float:
     shapes = [tuple(each.shape[1:]) for each in model.inputs]
     if len(shapes) != 1 or None in shapes[0]:
-        raise LotteryError("until can be of latency for a model with one input, whose size is "
-                           f"fixed. Received: {model.name!r}, with {len(shapes)} inputs of {shapes}.")
+        raise LotteryError("until can be of latency for a model of one input, of fixed size. "
+                           f"Received: {model.name!r}, with {len(shapes)} inputs of {shapes}.")
     examples = np.random.default_rng(0).normal(size=(32, *shapes[0])).astype(np.float32)
     runtime = formats.runtimes(_FORMAT, model)[0]
     times: list[list[float]] = [[], []]
