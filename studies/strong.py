@@ -2,19 +2,24 @@
 
     python studies/strong.py pensia        writes studies/strong/pensia.json
     python studies/strong.py width         writes studies/strong/width.csv and docs/strong.png
+    python studies/strong.py networks      writes studies/strong/networks.csv
+    python studies/strong.py convolutions  writes studies/strong/convolutions.csv
 
 `pensia` trains a network of 784-500-10 without biases on MNIST, as Pensia et al. 2020
 (arXiv:2006.07990) did, and makes each of its weights a sum of random coefficients: with their 21,
 and with the fewest that bring every weight within 0.01; with coefficients of its own for each
 weight, as their text says, and shared by the weights into a neuron, as in their code.  `width`
 draws the error of one weight against the number of random neurons, for the three ways to choose
-among them.
+among them.  `networks` embeds networks trained on MNIST into random ones, and tests those.
+`convolutions` computes the two convolutions of LeNet-5 with 5 to 30 coefficients for each weight,
+as da Cunha et al. 2022 did.
 """
 
 import argparse
 import json
 import pathlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,6 +28,7 @@ import pandas as pd
 import lth_keras as lth
 from lth_keras.experiments.training import datasets
 from lth_keras.files import atomic, provenance
+from lth_keras.strong import target
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "strong"
@@ -38,21 +44,49 @@ TITLES = {"malach": "one neuron, both weights matched (Malach et al.)",
 DRAWS = 500
 
 
-def trained(seed: int, data: datasets.Data, epochs: int = 10) -> list[Any]:
-    """Trains 784-500-10 without biases, and returns its two kernels."""
+def mlp(keras: Any) -> Any:
+    """Pensia et al.'s target: 784-500-10 without biases."""
+    return keras.Sequential([
+        keras.layers.Input((28 * 28,)), keras.layers.Dense(500, "relu", use_bias=False, name="fc1"),
+        keras.layers.Dense(10, use_bias=False, name="fc2")])
+
+
+def lenet_300_100(keras: Any) -> Any:
+    """LeNet-300-100, with biases."""
+    layers = keras.layers
+    return keras.Sequential([
+        layers.Input((28 * 28,)), layers.Dense(300, "relu", name="fc1"),
+        layers.Dense(100, "relu", name="fc2"), layers.Dense(10, name="fc3")])
+
+
+def lenet_5(keras: Any) -> Any:
+    """LeNet-5 with ReLU and maxima; its convolutions with batch normalization."""
+    layers = keras.layers
+    convolutions = [layer for filters in (6, 16) for layer in (
+        layers.Conv2D(filters, 5, name=f"conv{filters}"), layers.BatchNormalization(),
+        layers.ReLU(), layers.MaxPooling2D(2))]
+    return keras.Sequential([
+        layers.Input((28, 28, 1)), *convolutions, layers.Flatten(),
+        layers.Dense(120, "relu", name="fc1"), layers.Dense(84, "relu", name="fc2"),
+        layers.Dense(10, name="fc3")])
+
+
+NETWORKS = {"784-500-10": mlp, "LeNet-300-100": lenet_300_100, "LeNet-5": lenet_5}
+
+
+def trained(build: Callable[[Any], Any], seed: int, data: datasets.Data, epochs: int = 10) -> Any:
+    """Trains a network on MNIST."""
     import tf_keras as keras
     keras.utils.set_random_seed(seed)
-    model = keras.Sequential([
-        keras.layers.Input((28 * 28,)), keras.layers.Dense(500, "relu", use_bias=False),
-        keras.layers.Dense(10, use_bias=False)])
+    model = build(keras)
     model.compile(keras.optimizers.Adam(1e-3), keras.losses.SparseCategoricalCrossentropy(True))
-    model.fit(inputs(data.x_train), data.y_train, batch_size=100, epochs=epochs, verbose=0)
-    return [np.asarray(value) for value in model.get_weights()]
+    model.fit(inputs(data.x_train, model), data.y_train, batch_size=100, epochs=epochs, verbose=0)
+    return model
 
 
-def inputs(examples: Any) -> Any:
-    """Images as rows of numbers in [0, 1]."""
-    return datasets.scaled(examples).reshape(len(examples), -1)
+def inputs(examples: Any, model: Any) -> Any:
+    """Images as numbers in [0, 1], in the shape that a network takes."""
+    return datasets.scaled(examples).reshape(len(examples), *model.input_shape[1:])
 
 
 def accuracy(kernels: list[Any], x: Any, y: Any) -> float:
@@ -65,8 +99,9 @@ def pensia(seed: int = 0, data_dir: "str | None" = None) -> dict[str, Any]:
     """Runs the experiment, and returns its figures."""
     data = datasets.load("mnist", data_dir)
     start = time.perf_counter()
-    kernels = trained(seed, data)
-    test = inputs(data.x_test), data.y_test
+    model = trained(mlp, seed, data)
+    kernels = [np.asarray(value) for value in model.get_weights()]
+    test = inputs(data.x_test, model), data.y_test
     found = {"seed": seed, "versions": provenance.versions(), "machine": provenance.machine(),
              "target": {"accuracy": accuracy(kernels, *test),
                         "weights": sum(kernel.size for kernel in kernels),
@@ -102,6 +137,75 @@ def sums(kernels: list[Any], count: int, seed: int, shared: bool,
             "accuracy": accuracy(found.kernels, *test), "seconds": round(seconds, 1)}
 
 
+def networks(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
+    """Embeds trained networks into random ones: a row for each network and factor."""
+    data, rows = datasets.load("mnist", data_dir), []
+    for name, build in NETWORKS.items():
+        model = trained(build, seed, data)
+        x = inputs(data.x_test, model)
+        wanted = model.predict(x, verbose=0)
+        weights = sum(np.size(value) for value in model.get_weights())
+        for factor in (8, 16):
+            start = time.perf_counter()
+            found = lth.strong.embed(model, factor, seed, nonnegative_inputs=True)
+            seconds = time.perf_counter() - start
+            random = found.model.predict(x, verbose=0)
+            given = found.ticket.apply(found.model).predict(x, verbose=0)
+            rows.append({
+                "network": name, "factor": factor, "seed": seed, "weights": weights,
+                "random_weights": found.size, "kept": found.kept,
+                **{f"accuracy_{what}": round(100 * float(np.mean(
+                    values.argmax(axis=1) == data.y_test)), 2) for what, values in (
+                        ("target", wanted), ("random", random), ("pruned", given))},
+                "weight_error": found.errors.weight_error.max(),
+                "median_error": found.errors.median_error.max(),
+                "output_error": float(abs(given - wanted).max()), "bound": found.bound,
+                "largest_output": float(abs(wanted).max()), "seconds": round(seconds, 1)})
+    return pd.DataFrame(rows)
+
+
+def convolutions(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
+    """Computes LeNet-5's two convolutions by more and more coefficients: two rows for each number.
+
+    The coefficients of each weight are as many numbers from U[-s, s], with s twice the largest
+    weight of the layer (`sums`); or they are those of a random network, in which some neurons have
+    the wrong sign (`network`).
+    """
+    import tf_keras as keras
+    data, rows = datasets.load("mnist", data_dir), []
+    whole = trained(lenet_5, seed, data)
+    steps = [step for step in target.read(whole) if step.layer.name.startswith("conv")]
+    part = keras.Sequential([
+        keras.layers.Input((28, 28, 1)), keras.layers.Conv2D(6, 5, activation="relu"),
+        keras.layers.MaxPooling2D(2), keras.layers.Conv2D(16, 5, activation="relu")])
+    part.set_weights([array for step in steps for array in (step.kernel, step.bias)])
+    x = inputs(data.x_test[:1000], part)
+    wanted, weights = part.predict(x, verbose=0), part.get_weights()
+    for count in (5, 10, 15, 20, 25, 30):
+        found = lth.strong.embed(part, count, seed, nonnegative_inputs=True)
+        given = {"network": found.ticket.apply(found.model).predict(x, verbose=0)}
+        rng, errors = np.random.default_rng(seed), []
+        for layer in range(2):
+            kernel, bias = weights[2 * layer:2 * layer + 2]
+            wished = np.append(kernel, bias).astype(np.float64)
+            drawn = 2 * abs(wished).max() * rng.uniform(-1, 1, (len(wished), count))
+            masks, error = lth.strong.subset_sum(wished, drawn)
+            errors.append(error)
+            sums = np.where(masks, drawn, 0).sum(axis=1)
+            part.layers[2 * layer].set_weights(
+                [sums[:kernel.size].reshape(kernel.shape), sums[kernel.size:]])
+        given["sums"] = part.predict(x, verbose=0)
+        part.set_weights(weights)
+        worst = {"sums": np.concatenate(errors).max(), "network": found.errors.weight_error.max()}
+        for kind, values in given.items():
+            off = float(abs(values - wanted).max())
+            rows.append({
+                "coefficients": count, "of": kind, "seed": seed,
+                "weight_error": float(worst[kind]), "output_error": off,
+                "relative_output_error": off / float(wanted.max())})
+    return pd.DataFrame(rows)
+
+
 def width(seed: int = 0) -> pd.DataFrame:
     """The error of one weight by way and width: quantiles of DRAWS draws, a row each."""
     rng = np.random.default_rng(seed)
@@ -132,7 +236,7 @@ def main(arguments: "list[str] | None" = None) -> None:
     """Runs an experiment and keeps its figures."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=["pensia", "width"])
+    parser.add_argument("experiment", choices=["pensia", "width", "networks", "convolutions"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data_dir", help="the folder of tensorflow-datasets, or mnist.npz")
     asked = parser.parse_args(arguments)
@@ -141,9 +245,13 @@ def main(arguments: "list[str] | None" = None) -> None:
         atomic.write(KEPT / "pensia.json", text)
         print(text)
         return
-    table = width(asked.seed)
-    atomic.write(KEPT / "width.csv", table.to_csv(index=False, float_format="%.4g"))
-    drawn(table).savefig(PICTURE, dpi=150)
+    if asked.experiment == "width":
+        table = width(asked.seed)
+        drawn(table).savefig(PICTURE, dpi=150)
+    else:
+        run = networks if asked.experiment == "networks" else convolutions
+        table = run(asked.seed, asked.data_dir)
+    atomic.write(KEPT / f"{asked.experiment}.csv", table.to_csv(index=False, float_format="%.4g"))
     print(table.to_string(index=False))
 
 

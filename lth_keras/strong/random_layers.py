@@ -8,7 +8,8 @@ Each neuron of h serves one path into the layer: (input, +), and (input, -) too 
 negative, since x = relu(x) - relu(-x); and one more for the bias, whose neurons keep nothing but
 their own bias, a constant.  A path has `factor` neurons, so h has factor * paths.  Of a neuron's
 in-weights only that of its path is kept; which neuron serves which path is chosen so that these
-are large (an assignment among as many neurons as there are paths; in "malach" they are as drawn).
+are large (an assignment; in "malach" it is as they are drawn).  Where there are few paths, not all
+of them find enough neurons with the right sign: of a single one it is half.
 Then each weight of W and b has `factor` coefficients of its own, the products of an in-weight and
 an out-weight, and `choices` says which to keep: a mask of B.
 
@@ -31,6 +32,7 @@ from lth_keras.core.masks import Array
 from lth_keras.strong.choices import CHOICES
 from lth_keras.strong.subset_sums import Flags, Floats
 
+_ASSIGNED_AT_ONCE = 500  # Neurons, or one for each path if paths are more.
 _Kind = TypeVar("_Kind", bound=np.generic)
 
 
@@ -147,14 +149,19 @@ def _named(rows: "npt.NDArray[_Kind]", out: "npt.NDArray[_Kind]", inputs: int,
 
 def _neurons(rows: "npt.NDArray[np.float32]", paths: _Paths, factor: int,
              method: str) -> "npt.NDArray[np.intp]":
-    # The neurons that serve each path, (paths, factor): one from every block of `paths` neurons.
+    # The neurons that serve each path, (paths, factor).
     count = len(paths.sources)
-    found = np.arange(factor * count).reshape(factor, count)
-    if method != "malach":  # Which needs in-weights of every size, not large ones.
-        for block in found:
-            values = rows[paths.sources[:, None], block] * paths.signs[:, None]
-            block[:] = block[optimize.linear_sum_assignment(values, maximize=True)[1]]
-    return found.T
+    if method == "malach":  # Which needs in-weights of every size, not large ones.
+        return np.arange(count * factor).reshape(count, factor)
+    # By blocks, since an assignment among all neurons of a wide layer would take minutes.
+    found, each = np.empty((count, 0), np.intp), max(1, _ASSIGNED_AT_ONCE // count)
+    for start in range(0, factor, each):
+        block = np.arange(count * start, count * min(start + each, factor))
+        values = rows[paths.sources[:, None], block] * paths.signs[:, None]
+        copies = len(block) // count
+        _, chosen = optimize.linear_sum_assignment(np.repeat(values, copies, axis=0), maximize=True)
+        found = np.append(found, block[chosen].reshape(count, copies), axis=1)
+    return found
 
 
 def _chosen(targets: Floats, in_weights: Floats, out: Floats,

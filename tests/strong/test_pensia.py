@@ -40,6 +40,10 @@ def test_a_neurons_weights_share_coefficients_if_asked():
         kernel = sums_of_weights(network(), 1, seed=0, shared=shared).kernels[0]
         return max(len(set(kernel[:, output]) - {0.0}) for output in range(4))
     assert used(True) == 1 < used(False)
+    # Each neuron draws its own.
+    kernel = np.ones((2, 5)) * [-1, 1, 1, 1, 1]
+    sums = sums_of_weights([kernel], 1, seed=0, shared=True).kernels[0][0]
+    assert len(set(sums) - {0.0}) == np.count_nonzero(sums) > 1
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -119,3 +119,13 @@ def test_ten_random_targets_are_computed_to_a_hundredth_in_the_unit_ball(depth):
             weights = sum(kernel.size for kernel in kernels) + kernels[0].size
             assert sum(each.kept for each in layers) <= weights * factor * 0.75
         assert worst[16] < 0.01 and worst[16] < worst.get(4, 1)
+
+
+def test_neurons_serve_where_their_weights_are_large():
+    kernel = np.random.default_rng(0).normal(size=(60, 2))
+    served = {}
+    for method in ("subset_sum", "malach"):
+        found = approximate(kernel, None, 3, True, rng=np.random.default_rng(0), method=method)
+        served[method] = abs(found.weights["in_kernel"][found.masks["in_kernel"] == 1])
+    assert served["subset_sum"].mean() > 0.95
+    assert served["malach"].mean() < 0.75
