@@ -1,18 +1,18 @@
-"""Strong tickets: the published experiments, and what comes of them here.
+"""Strong tickets: the published experiments, what comes of them here, and docs/strong.md.
 
-    python studies/strong.py pensia        writes studies/strong/pensia.json
-    python studies/strong.py width         writes studies/strong/width.csv and docs/strong.png
-    python studies/strong.py networks      writes studies/strong/networks.csv
-    python studies/strong.py convolutions  writes studies/strong/convolutions.csv
+    python studies/strong.py pensia        keeps studies/strong/pensia.json, and writes the page
+    ... width, neurons, networks or convolutions      likewise, a .csv; width draws docs/strong.png
+    ... page                               writes the page from what is kept
 
 `pensia` trains a network of 784-500-10 without biases on MNIST, as Pensia et al. 2020
 (arXiv:2006.07990) did, and makes each of its weights a sum of random coefficients: with their 21,
 and with the fewest that bring every weight within 0.01; with coefficients of its own for each
 weight, as their text says, and shared by the weights into a neuron, as in their code.  `width`
 draws the error of one weight against the number of random neurons, for the three ways to choose
-among them.  `networks` embeds networks trained on MNIST into random ones, and tests those.
-`convolutions` computes the two convolutions of LeNet-5 with 5 to 30 coefficients for each weight,
-as da Cunha et al. 2022 did.
+among them.  `neurons` computes one ReLU neuron by neurons and by weights of a random network.
+`networks` embeds networks trained on MNIST into random ones, and tests those.  `convolutions`
+computes the two convolutions of LeNet-5 with 5 to 30 coefficients for each weight, as da Cunha et
+al. 2022 did.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import strong_page
 
 import lth_keras as lth
 from lth_keras.experiments.training import datasets
@@ -33,6 +34,7 @@ from lth_keras.strong import target
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "strong"
 PICTURE = HERE.parent / "docs" / "strong.png"
+PAGE = HERE.parent / "docs" / "strong.md"
 WITHIN = 0.01
 COUNT = 21  # 3 * round(log2(1 / WITHIN)), as in the authors' code.
 WIDTHS = {"malach": (10, 30, 100, 300, 1000, 3000, 10_000, 30_000),
@@ -206,7 +208,7 @@ def convolutions(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def width(seed: int = 0) -> pd.DataFrame:
+def width(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
     """The error of one weight by way and width: quantiles of DRAWS draws, a row each."""
     rng = np.random.default_rng(seed)
     return pd.DataFrame([
@@ -232,11 +234,22 @@ def drawn(table: pd.DataFrame) -> Any:
     return picture
 
 
+def neurons(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
+    """Computes one ReLU neuron by a random network of 1,024: a row for each number of inputs."""
+    return pd.DataFrame([{"inputs": count, "seed": draw, **lth.strong.relu_neuron_errors(
+        count, 1024, np.random.default_rng(draw))}
+        for count in (4, 8, 16, 32) for draw in range(seed, seed + 3)])
+
+
+EXPERIMENTS = {"width": width, "neurons": neurons, "networks": networks,
+               "convolutions": convolutions}
+
+
 def main(arguments: "list[str] | None" = None) -> None:
-    """Runs an experiment and keeps its figures."""
+    """Runs an experiment, keeps its figures, and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("experiment", choices=["pensia", "width", "networks", "convolutions"])
+    parser.add_argument("experiment", choices=["pensia", *EXPERIMENTS, "page"])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data_dir", help="the folder of tensorflow-datasets, or mnist.npz")
     asked = parser.parse_args(arguments)
@@ -244,15 +257,14 @@ def main(arguments: "list[str] | None" = None) -> None:
         text = json.dumps(pensia(asked.seed, asked.data_dir), indent=2) + "\n"
         atomic.write(KEPT / "pensia.json", text)
         print(text)
-        return
+    elif asked.experiment != "page":
+        table = EXPERIMENTS[asked.experiment](asked.seed, asked.data_dir)
+        atomic.write(KEPT / f"{asked.experiment}.csv",
+                     table.to_csv(index=False, float_format="%.4g"))
+        print(table.to_string(index=False))
     if asked.experiment == "width":
-        table = width(asked.seed)
         drawn(table).savefig(PICTURE, dpi=150)
-    else:
-        run = networks if asked.experiment == "networks" else convolutions
-        table = run(asked.seed, asked.data_dir)
-    atomic.write(KEPT / f"{asked.experiment}.csv", table.to_csv(index=False, float_format="%.4g"))
-    print(table.to_string(index=False))
+    atomic.write(PAGE, strong_page.page(KEPT, EXPERIMENTS))
 
 
 if __name__ == "__main__":

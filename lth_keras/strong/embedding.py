@@ -67,8 +67,9 @@ def embed(model: Any, factor: int = 16, seed: int = 0, *, method: str = "subset_
       model: a built model of tf_keras or Keras 3, a chain of Dense layers, convolutions, batch
         normalizations, poolings and the like, with ReLU or another of `target.ACTIVATIONS`. It is
         not changed.
-      factor: n, the number of neurons for each path into a layer; at most 40 for subset sums. With
-        16 most weights come within 1e-4; with 21 all weights of most networks within 0.01.
+      factor: n, the number of neurons for each path into a layer; at most 40 for subset sums. Of
+        397,000 weights of a network, in [-0.73, 0.64], 16 coefficients brought all but 147 within
+        0.01, 21 all but 4, and 24 all; the median was off by 2e-5, 6e-7 and 8e-8.
       seed: of the random model.
       method: "subset_sum" keeps any of the neurons, "product" the best one alone, and "malach" the
         one that has both weights right (see `choices`).

@@ -1,4 +1,7 @@
 import importlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -260,3 +263,13 @@ def test_what_cannot_be_asked_for_is_refused(options, says):
 def test_no_model_is_refused():
     with pytest.raises(LotteryError, match="must be one of Keras 3 or of tf_keras"):
         lth.strong.embed(np.zeros(3))
+
+
+@pytest.mark.thorough
+def test_models_on_jax_are_embedded_too():
+    pytest.importorskip("jax")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", __file__, "-k",
+         "(within_the_bound or ticket_as_any or refused) and not tf_keras"],
+        capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "jax"}, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
