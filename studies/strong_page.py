@@ -139,8 +139,7 @@ def _markdown(table: pd.DataFrame) -> str:
         if isinstance(value, float):
             return f"{value:.2g}" if abs(value) < 10 else f"{value:,.{0 if value >= 1000 else 2}f}"
         return f"{value:,}" if isinstance(value, int) else str(value)
-    numbers = [not pd.api.types.is_object_dtype(kind) and kind != "string"
-               for kind in table.dtypes]
+    numbers = [pd.api.types.is_numeric_dtype(kind) for kind in table.dtypes]
     rows = [[name.replace("_", " ") for name in table],
             ["---:" if number else "---" for number in numbers],
             *([cell(value) for value in row] for row in table.astype(object).to_numpy())]

@@ -20,6 +20,8 @@ from lth_keras.strong.random_layers import approximate, RandomLayers
 from lth_keras.strong.subset_sums import Floats, MOST_COEFFICIENTS
 from lth_keras.strong.target import ACTIVATIONS, CONVOLUTIONS, read, Step
 
+MOST_WEIGHTS = 2**30  # Of a random model.
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Embedding:
@@ -81,8 +83,8 @@ def embed(model: Any, factor: int = 16, seed: int = 0, *, method: str = "subset_
       An `Embedding`: the random model, and the ticket that prunes it.
 
     Raises:
-      LotteryError: if the model has a layer or option that this cannot compute, which it names; or
-        a number is outside its range.
+      LotteryError: if the model has a layer or option that this cannot compute, which it names; if
+        the random model had more than 2^30 weights; or a number is outside its range.
 
     Example:
       >>> import tf_keras as keras
@@ -108,15 +110,12 @@ def embed(model: Any, factor: int = 16, seed: int = 0, *, method: str = "subset_
         raise LotteryError("largest_input must be above 0 and finite. Received: "
                            f"{largest_input!r}.")
     steps = read(model)
-    layers: dict[str, RandomLayers] = {}
-    signed = not nonnegative_inputs
-    for index, step in enumerate(steps):
-        if step.kernel is not None:
-            layers[step.layer.name] = approximate(
-                step.kernel, step.bias, factor, signed, method=method,
-                rng=seeding.generator(seed, f"strong/{index}"))
-        if step.kernel is not None or ACTIVATIONS[step.activation].nonnegative:
-            signed = not ACTIVATIONS[step.activation].nonnegative
+    signs = _signs(steps, nonnegative_inputs)
+    _check_size(steps, signs, factor)
+    layers = {step.layer.name: approximate(step.kernel, step.bias, factor, signed, method=method,
+                                           rng=seeding.generator(seed, f"strong/{index}"))
+              for index, (step, signed) in enumerate(zip(steps, signs, strict=True))
+              if step.kernel is not None}
     settings = {"strong": method, "factor": factor, "seed": seed,
                 "nonnegative_inputs": nonnegative_inputs}
     package = kind_of(model).keras.__name__.replace("_", "-")
@@ -129,6 +128,32 @@ def embed(model: Any, factor: int = 16, seed: int = 0, *, method: str = "subset_
     rows = _rows(model, steps, layers, largest_input)
     return Embedding(_built(model, steps, weights), ticket, rows, int(rows["kept"].sum()),
                      int(rows["size"].sum()), float(rows["output_error"].iloc[-1]))
+
+
+def _signs(steps: list[Step], nonnegative_inputs: bool) -> list[bool]:
+    # Whether the input of each step may be negative.
+    signs = [not nonnegative_inputs]
+    for step in steps:
+        nonnegative = ACTIVATIONS[step.activation].nonnegative
+        # A layer without weights gives what it is given, or means of it.
+        signs.append(not nonnegative if step.kernel is not None else signs[-1] and not nonnegative)
+    return signs[:-1]
+
+
+def _check_size(steps: list[Step], signs: list[bool], factor: int) -> None:
+    sizes = {}
+    for step, signed in zip(steps, signs, strict=True):
+        if step.kernel is not None:
+            inputs, biased = step.kernel.shape[-2], step.bias is not None
+            neurons = factor * ((1 + signed) * inputs + biased)
+            sizes[step.layer.name] = neurons * (inputs + biased + step.kernel[..., 0, :].size)
+    if sum(sizes.values()) > MOST_WEIGHTS:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise LotteryError(
+            f"A random model may have at most {MOST_WEIGHTS:,} weights, which are 4 GiB. Received: "
+            f"{sum(sizes.values()):,}, of which layer {largest!r} takes {sizes[largest]:,}. Take a "
+            "smaller factor, or a target with fewer inputs into this layer, on whose square they "
+            "depend.")
 
 
 def _named(step: Step, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:

@@ -24,8 +24,11 @@ def keras(request):
 
 
 def trained(keras, *layers):
+    return trained_model(keras.Sequential([*layers]))
+
+
+def trained_model(model):
     """A model that looks trained: nothing of it is zero or one."""
-    model = keras.Sequential([*layers])
     rng = np.random.default_rng(0)
     for layer in model.layers:
         shapes = [value.shape for value in layer.get_weights()]
@@ -65,7 +68,14 @@ def over_time(keras):
         layers.Dense(4, "sigmoid", name="out"), layers.Dense(2, name="last"))
 
 
-MODELS = [dense, convolutional, over_time]
+def functional(keras):
+    layers = keras.layers
+    x = layers.Input((5, 4))
+    h = layers.Flatten()(layers.Dense(6, "softplus", name="each")(x))
+    return trained_model(keras.Model(x, layers.Dense(2, "softsign", name="all")(h)))
+
+
+MODELS = [dense, convolutional, over_time, functional]
 
 
 def wrong(found, target, low=-1.0, high=1.0, count=256):
@@ -179,6 +189,40 @@ def test_a_layer_after_one_without_activation_reads_both_signs(keras):
                      layers.Dense(2, name="b"), layers.ReLU(), layers.Dense(2, name="c"))
     found = lth.strong.embed(target, factor=5, nonnegative_inputs=True)
     assert found.errors.neurons.tolist() == [5 * 4, 5 * 9, 5 * 3]
+
+
+def test_a_model_with_masks_is_embedded_as_it_is_pruned(keras):
+    target = dense(keras)
+    names = [f"{layer.name}/{weight}" for layer in target.layers if hasattr(layer, "kernel")
+             for weight in ("kernel", "bias") if getattr(layer, weight, None) is not None]
+    weights = dict(zip(names, target.get_weights(), strict=True))
+    rng = np.random.default_rng(0)
+    kept = {name: (rng.random(value.shape) < 0.6).astype(np.uint8)
+            for name, value in weights.items() if name.endswith("kernel")}
+    pruned = lth.Ticket(weights, kept, 1).apply(target)
+    found = lth.strong.embed(pruned, factor=20)
+    assert list(found.errors.index) == ["a", "b", "c", "d"]
+    assert wrong(found, pruned)[0] <= found.bound + ROUNDING
+    assert found.kept < lth.strong.embed(dense(keras), factor=20).kept * 0.75
+
+
+def test_a_random_model_that_no_memory_holds_is_refused_by_its_largest_layer(keras):
+    layers = keras.layers
+    target = keras.Sequential([layers.Input((200, 200, 4)), layers.Conv2D(4, 3, name="small"),
+                               layers.Flatten(), layers.Dense(1, name="wide")])
+    with pytest.raises(LotteryError, match="at most 1,073,741,824 weights.*'wide' takes"):
+        lth.strong.embed(target)
+
+
+@pytest.mark.parametrize("build", [dense, convolutional])
+def test_the_size_is_known_before(keras, build, monkeypatch):
+    target = build(keras)
+    size = lth.strong.embed(target, factor=3).size
+    monkeypatch.setattr("lth_keras.strong.embedding.MOST_WEIGHTS", size)
+    assert lth.strong.embed(target, factor=3).size == size
+    monkeypatch.setattr("lth_keras.strong.embedding.MOST_WEIGHTS", size - 1)
+    with pytest.raises(LotteryError, match=f"Received: {size:,}, of which"):
+        lth.strong.embed(target, factor=3)
 
 
 def test_what_a_pruned_target_lacks_is_not_kept(keras):

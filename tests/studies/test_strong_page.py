@@ -1,7 +1,9 @@
 import pathlib
+import re
 
 import numpy as np
 import pandas as pd
+import pytest
 import strong  # studies/strong.py
 import strong_page
 
@@ -13,6 +15,16 @@ ROOT = pathlib.Path(__file__).parents[2]
 def test_the_page_is_written_from_what_is_kept():
     kept = ROOT / "studies" / "strong"
     assert (ROOT / "docs" / "strong.md").read_text() == strong_page.page(kept, strong.EXPERIMENTS)
+
+
+@pytest.mark.thorough
+def test_the_pages_program_runs(tmp_path, monkeypatch, capsys):
+    program, = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "strong.md").read_text(),
+                          re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(program, "strong", "exec"), {"__name__": "document"})
+    assert "output_error" in capsys.readouterr().out
+    assert (tmp_path / "strong.ticket").exists()
 
 
 def test_the_kept_figures_are_what_the_claims_say():
