@@ -2,7 +2,7 @@
 
 Each weight w has n coefficients from U[least weight, largest weight] of the network, and becomes
 the sum of some of them.  They did that for a network of 784-500-10 on MNIST, with n = 21, by an
-integer program for each weight, in 21.5 hours on 36 cores (arXiv:2006.07990, section 5.1).
+integer program for each weight, in 21.5 hours on 36 cores (arXiv:2006.07990).
 
 Their text gives each weight coefficients of its own.  Their code draws one row of coefficients for
 all weights into a neuron; `shared=True` does so too.
