@@ -4,7 +4,7 @@
     python -m benchmarks.smaller_networks training resnet18 0.5
 
 Filters are pruned by their L1 norm, the same share in each layer, in multiples of 8, until about
-this share of the multiply-adds is left.  Of ResNet-56 the first convolutions of the blocks are
+this share of the multiply-adds is left.  Of ResNets the first convolutions of the blocks are
 pruned, as Li et al. (ICLR 2017) do.  `latency` prints the microseconds of a call of TF Lite and
 Keras files, the dense one and the smaller one in turn; `training` the milliseconds of a step of
 `lth run`.  Weights are random, as neither depends on them.
@@ -21,7 +21,7 @@ import numpy as np
 
 ROUNDS = 5
 FORMATS = ("float32", "int8", "keras")
-LAYERS = {"resnet56": "*_conv1"}  # What is pruned, where that is not all layers.
+LAYERS = {"resnet56": "*_conv1", "resnet18": "*_conv1"}  # What is pruned, where that is not all layers.
 MULTIPLE = 8
 CLOSE = 0.005  # Of the share that is asked for.
 SHAPES = {"mobilenet_v2": (96, 96, 3)}
@@ -114,7 +114,7 @@ def training(name: str, share: float) -> dict[str, float]:
     x = rng.integers(0, 256, (3000, *IMAGE)).astype(np.uint8)
     y = rng.integers(0, 10, 3000).astype(np.int32)
     trainer = SmallerTrainer(WrappedNetworkTrainer(config, Data(x, y, x[:100], y[:100], 10)))
-    wrapped, left = pruned(network(config.network), share)
+    wrapped, left = pruned(network(config.network), share, LAYERS.get(name, "*"))
     from lth_keras.keras2.rewinding import read_masks
     masks = read_masks(wrapped)
     counts = tuple(int(kept.sum()) for kept in kept_units(trainer._groups, masks))

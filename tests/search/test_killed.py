@@ -21,7 +21,7 @@ class Fit:
         self.pipe, theirs = PROCESSES.Pipe(duplex=False)
         # The process that others are made from has Keras 3 on TensorFlow.
         self.process = started(killed.main, theirs, engine, workdir, *moment,
-                               fresh=engine == "jax")
+                               fresh=engine.startswith("jax"))
         theirs.close()
 
     def hear(self):
@@ -46,9 +46,10 @@ def unfinished(workdir):
     return list(pathlib.Path(workdir).rglob(".*.safetensors.*"))
 
 
-@pytest.fixture(scope="module", params=killed.ENGINES)
+@pytest.fixture(scope="module", params=[*killed.ENGINES, *(
+    pytest.param(engine + killed.OF_FILTERS, marks=pytest.mark.long) for engine in killed.ENGINES)])
 def engine(request):
-    pytest.importorskip(request.param)
+    pytest.importorskip(request.param.removesuffix(killed.OF_FILTERS))
     return request.param
 
 

@@ -15,6 +15,7 @@ import lth_keras as lth
 from lth_keras.search.fit.hooks import Hooks
 
 ENGINES = ("tf_keras", "tensorflow", "jax")  # Keras 2, and Keras 3 on each of these backends.
+OF_FILTERS = " filters"  # After an engine: whole filters are pruned, until the network costs less.
 UNITS, EPOCHS, ROUNDS = 384, 4, 3
 
 
@@ -32,6 +33,7 @@ class Begun(Hooks):
 
 def keras_of(engine):
     """The Keras of an engine; its backend is chosen when it is imported first."""
+    engine = engine.removesuffix(OF_FILTERS)
     if engine == "tf_keras":
         keras = importlib.import_module("tf_keras")
         keras.backend.experimental.enable_tf_random_generator()
@@ -42,14 +44,14 @@ def keras_of(engine):
     return keras
 
 
-def network(keras):
+def network(keras, filters):
     layers = keras.layers
     keras.utils.set_random_seed(1)
     model = keras.Sequential([
         layers.Input((12,)), layers.Dense(UNITS, "relu"), layers.BatchNormalization(),
         layers.Dropout(0.2), layers.Dense(UNITS, "relu"), layers.Dense(2)])
     if keras.__name__ == "tf_keras":
-        model = lth.prune_low_magnitude(model)
+        model = lth.prune_low_magnitude(model, structure="filters" if filters else None)
     rate = keras.optimizers.schedules.ExponentialDecay(0.003, 20, 0.9)
     model.compile(keras.optimizers.Adam(rate, global_clipnorm=5.0), "mse", metrics=["mae"])
     return model
@@ -65,11 +67,17 @@ def search(engine, workdir, *others):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(96, 12)).astype(np.float32)
     y = np.tanh(x @ rng.normal(size=(12, 2))).astype(np.float32)
-    model = network(keras)
+    filters = engine.endswith(OF_FILTERS)
+    model = network(keras, filters)
+    # 0.7 x 0.7 is below it: level 2 of 3 is the last.
+    more = {"until": {"weights": 0.5}} if filters else {}
+    if filters and engine != "tf_keras" + OF_FILTERS:
+        more["structure"] = "filters"
     stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
     lottery = lth.LotteryTicketCallback(
         rounds=ROUNDS, epochs_per_round=EPOCHS, fraction=0.3, rewind_step=7, check=True,
-        verbose=0, workdir=workdir, round_callbacks=[stopping], provenance={"data": "drawn"})
+        verbose=0, workdir=workdir, round_callbacks=[stopping],
+        provenance={"data": "drawn"}, **more)
     history = model.fit(lottery.order.batches(x[:64], y[:64], batch_size=16), verbose=0,
                         epochs=lottery.epochs, validation_data=(x[64:], y[64:]),
                         callbacks=[lottery, *others])
