@@ -21,7 +21,8 @@ import numpy as np
 
 ROUNDS = 5
 FORMATS = ("float32", "int8", "keras")
-LAYERS = {"resnet56": "*_conv1", "resnet18": "*_conv1"}  # What is pruned, where that is not all layers.
+# What is pruned, where that is not all layers.
+LAYERS = {"resnet56": "*_conv1", "resnet18": "*_conv1"}
 MULTIPLE = 8
 CLOSE = 0.005  # Of the share that is asked for.
 SHAPES = {"mobilenet_v2": (96, 96, 3)}
