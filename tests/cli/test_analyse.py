@@ -203,6 +203,7 @@ def test_the_sensitivity_of_a_run_of_the_command(trained, tmp_path, capsys):
     assert rows.test_loss.notna().all() and (tmp_path / "sensitivity.png").exists()
 
 
+@pytest.mark.thorough
 def test_the_sensitivity_of_filters_by_a_criterion_that_needs_gradients(tmp_path, monkeypatch):
     monkeypatch.setitem(clusters.BACKENDS, "loky", small.Inline)
     root = tmp_path / "run"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tf_keras as keras
 from ai_edge_litert.interpreter import Interpreter
-from fits import short_and_long
+from tiers import short_and_long
 
 from lth_keras import prune_low_magnitude
 from lth_keras.deployment import checks, measuring_process, runtimes

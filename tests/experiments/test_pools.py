@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 import small
-from fits import short_and_long
+from tiers import short_and_long
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments import pools, worker

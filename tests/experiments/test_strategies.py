@@ -6,8 +6,8 @@ import numpy as np
 import pandas
 import pytest
 import small
-from fits import short_and_long
 from small import CONFIG, contents, run
+from tiers import short_and_long
 
 from lth_keras.core.fractions import count
 from lth_keras.core.masks import kept

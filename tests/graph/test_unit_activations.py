@@ -8,6 +8,7 @@ import keras as keras3
 import numpy as np
 import pytest
 import tf_keras
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.core import criteria, unit_criteria
@@ -58,7 +59,9 @@ def test_it_is_the_mean_over_all_layers_that_read_and_over_positions(library):
     np.testing.assert_allclose(activations(found, x)["conv/kernel"], [1.0, 2.0])
 
 
-@pytest.mark.parametrize("name", ["residual", "inception", "sequences", "shared", "nested"])
+@pytest.mark.parametrize("name", short_and_long(
+    ["residual", "inception", "sequences", "shared", "nested"], ["residual", "shared"],
+    pytest.mark.thorough))
 @both
 def test_nothing_changes_and_batches_do_not_matter(library, name):
     keras = LIBRARIES[library]

@@ -2,7 +2,7 @@
 
 import compat_fits
 import pytest
-from fits import short_and_long
+from tiers import short_and_long
 
 
 @pytest.mark.parametrize("name", short_and_long(

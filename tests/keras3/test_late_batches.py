@@ -6,6 +6,7 @@ import keras
 import networks3 as networks
 import numpy as np
 import pytest
+from tiers import short_and_long
 
 import lth_keras as lth
 
@@ -30,7 +31,7 @@ def stopping():
     return [keras.callbacks.EarlyStopping("loss", patience=1)]
 
 
-@pytest.mark.parametrize("rounds", [list, stopping])
+@pytest.mark.parametrize("rounds", short_and_long([list, stopping], [list], pytest.mark.thorough))
 def test_a_search_is_the_same_if_batches_are_reported_late(rounds, monkeypatch):
     threads = set()
     original = lth.LotteryTicketCallback.on_train_batch_end

@@ -23,6 +23,7 @@ def test_every_preset_can_be_shortened_with_its_schedule(name, steps):
     assert short.warmup_steps == pytest.approx(config.warmup_steps * steps / config.steps, abs=1)
 
 
+@pytest.mark.thorough
 def test_a_short_run_is_trained_pruned_and_kept_in_place_of_an_earlier_one(tmp_path):
     results = tmp_path / "presets.csv"
     trained = listed.train(presets.get("digits"), 4)

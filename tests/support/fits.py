@@ -5,7 +5,6 @@ import functools
 import networks
 import numpy as np
 import pandas as pd
-import pytest
 import tensorflow as tf
 import tf_keras as keras
 from networks import BATCH, compiled, fit, lottery, STEPS, X, Y
@@ -88,14 +87,6 @@ OPTIONS = {
     "loss scaling of averages": lambda: _loss_scale(_sgd(use_ema=True, ema_momentum=0.5)),
 }
 EVERY = {**OPTIMIZERS, **LEGACY_OPTIMIZERS, **OPTIONS}
-
-
-def short_and_long(cases, short):
-    """Parameters of a test: all in the long form, `short` by default too."""
-    cases = [*cases]
-    assert all(case in cases for case in short)
-    return [pytest.param(*(case if isinstance(case, tuple) else (case,)),
-                         marks=[] if case in short else [pytest.mark.long]) for case in cases]
 
 
 def numbers(model):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tiers import short_and_long
 
 from lth_keras.experiments.training.networks import get
 
@@ -20,14 +21,17 @@ def layers_named(model, *names):
             and (not names or layer.name in names)]
 
 
-@pytest.mark.parametrize("name", LIUS)
+@pytest.mark.parametrize("name", short_and_long(
+    LIUS, [name for name in LIUS if name != "resnet110_padded"], pytest.mark.thorough))
 def test_a_network_has_as_many_parameters_as_theirs(name):
     model = get(name)((32, 32, 3), 10, keras=tf_keras)
     trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     assert trained == filter_counts.counted(name).parameters
 
 
-@pytest.mark.parametrize(("name", "depth"), [("resnet56_padded", 56), ("resnet110_padded", 110)])
+@pytest.mark.parametrize(("name", "depth"), short_and_long(
+    [("resnet56_padded", 56), ("resnet110_padded", 110)], [("resnet56_padded", 56)],
+    pytest.mark.thorough))
 def test_a_convolution_has_its_number_in_their_code(name, depth):
     model = get(name)((32, 32, 3), 10, keras=tf_keras)
     kernels = [layer.name for layer in layers_named(model)]
@@ -72,7 +76,8 @@ def test_weights_are_drawn_as_in_their_code(package):
     assert 0.11 < abs(kernel).max() <= 0.125 and 0 < abs(bias).max() <= 0.125
 
 
-@pytest.mark.parametrize("name", ["resnet56_padded", "lenet5"])
+@pytest.mark.parametrize("name", short_and_long(
+    ["resnet56_padded", "lenet5"], ["lenet5"], pytest.mark.thorough))
 def test_both_kerases_compute_the_same(name):
     shape = (28, 28, 1) if name == "lenet5" else (16, 16, 3)
     one, other = (get(name)(shape, 10, keras=package) for package in (tf_keras, keras))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from fits import short_and_long
+from tiers import short_and_long
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training.datasets import Data

@@ -2,6 +2,7 @@
 
 import pytest
 from ladders import ladder, weights
+from tiers import short_and_long
 
 from lth_keras.core.fractions import resolve
 from lth_keras.experiments.config import presets
@@ -35,7 +36,9 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", short_and_long(
+    NETWORKS, [name for name in NETWORKS if not name.startswith(("resnet56", "resnet110"))],
+    pytest.mark.thorough))
 def test_a_network_has_the_papers_weights(name):
     found, sizes = weights(name, "mnist" if name.startswith("lenet") else "cifar10")
     convolutions = sum(sizes[item.name] for item in found if item.layer_type == "Conv2D"

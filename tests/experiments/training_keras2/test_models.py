@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tf_keras as keras
+from tiers import short_and_long
 
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import presets
@@ -39,7 +40,8 @@ def test_conv6_has_the_papers_layers():
         assert list(found)[size:] == ["fc1/kernel", "fc2/kernel", "fc3/kernel"]
 
 
-@pytest.mark.parametrize(("name", "blocks"), [("resnet18", 3), ("resnet56", 9)])
+@pytest.mark.parametrize(("name", "blocks"), short_and_long(
+    [("resnet18", 3), ("resnet56", 9)], [("resnet18", 3)], pytest.mark.thorough))
 def test_a_resnet_has_its_papers_layers(name, blocks):
     model = network(name)
     found = shapes(model)
@@ -106,7 +108,9 @@ def test_dropout_is_refused_by_a_network_that_does_not_take_it(monkeypatch):
         network("mine", dropout=0.5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", short_and_long(
+    NETWORKS, [name for name in NETWORKS if not name.startswith(("resnet56", "resnet110"))],
+    pytest.mark.thorough))
 def test_initial_weights_of_every_network_can_be_drawn_and_logits_are_float32(name):
     config = presets.get("digits").replace(network=name, dtype_policy="mixed_bfloat16")
     model = models.build(config, (32, 32, 3), 10)

@@ -6,8 +6,8 @@ import pytest
 import small
 import tensorflow as tf
 import tf_keras as keras
-from fits import short_and_long
 from small import blobs, CONFIG
+from tiers import short_and_long
 
 from lth_keras.core import criteria
 from lth_keras.core.criteria import Criterion

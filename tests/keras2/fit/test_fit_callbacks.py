@@ -7,8 +7,9 @@ import networks
 import numpy as np
 import pytest
 import tf_keras as keras
-from fits import assert_same_bits, numbers, short_and_long
+from fits import assert_same_bits, numbers
 from networks import BATCH, compiled, lottery, Spy, State, STEPS, X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError

@@ -3,8 +3,8 @@
 import devices
 import mirrored
 import pytest
-from fits import short_and_long
 from processes import finish, started
+from tiers import short_and_long
 
 pytestmark = pytest.mark.thorough
 

@@ -7,8 +7,9 @@ import networks
 import numpy as np
 import pytest
 import tf_keras as keras
-from fits import assert_same_bits, INPUTS, numbers, short_and_long
+from fits import assert_same_bits, INPUTS, numbers
 from networks import BATCH, compiled, lottery, STEPS, X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from fits import assert_same_bits, loop, short_and_long, WAYS
+from fits import assert_same_bits, loop, WAYS
 from networks import BATCH, compiled, lottery, Spy, STEPS, X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError

@@ -15,12 +15,12 @@ from fits import (
     numbers,
     OPTIMIZERS,
     searched_and_fresh,
-    short_and_long,
     survivors_train_alone,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import compiled, fit, lottery, STEPS
+from tiers import short_and_long
 
 import lth_keras as lth
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 import tf_keras as keras
 from accumulating import BATCH, MODELS, X, Y
 from dying import Death, Dies
-from fits import short_and_long
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.files.ticket import Ticket

@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
-from fits import short_and_long
 from networks import ARCHITECTURES, compiled, fit, lottery, OPTIMIZERS, X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import subclassed
 import tf_keras as keras
-from fits import assert_same_bits, numbers, short_and_long
+from fits import assert_same_bits, numbers
 from networks import compiled, draw_masks, fit, lottery, X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
@@ -91,7 +92,8 @@ def optimizer_state(model):
     return [variable.numpy() for variable in model.optimizer.variables]
 
 
-@pytest.mark.parametrize("kind", short_and_long(KINDS, ["own step", "functional", "nested"]))
+@pytest.mark.parametrize("kind", short_and_long(
+    KINDS, ["own step", "functional"], pytest.mark.thorough))
 def test_a_file_of_any_epoch_is_loaded_wrapped_sparse_and_trained_on(kind, tmp_path):
     model = lth.prune_low_magnitude(KINDS[kind]())
     compiled(model, keras.optimizers.Adam(0.02, global_clipnorm=1.0), metrics=["mae"],

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import subclassed
 import tf_keras as keras
-from fits import short_and_long
 from networks import X
+from tiers import short_and_long
 
 import lth_keras as lth
 

@@ -9,8 +9,8 @@ import subclassed
 import tensorflow as tf
 import tensorflow_model_optimization as tfmot
 import tf_keras as keras
-from fits import short_and_long
 from networks import compiled, fit, lottery, X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError

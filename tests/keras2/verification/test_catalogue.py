@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 import tf_keras as keras
-from fits import short_and_long
 from networks import X, Y
+from tiers import short_and_long
 
 import lth_keras as lth
 

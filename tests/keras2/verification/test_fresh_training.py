@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 import tf_keras as keras
 from dying import Death, Dies
-from fits import short_and_long
+from tiers import short_and_long
 
 import lth_keras as lth
 from lth_keras.keras2 import optimizer_state
