@@ -6,6 +6,7 @@ Its packages, each of which imports only from those above it:
     files         tickets and other files, which are read as untrusted; atomic writes, locks
     strong        subnetworks of random networks that compute a target untrained: `lth.strong`
     search        one model pruned and rewound level by level, in one `fit` or in a loop
+    initial       tickets of untrained models, by scores: `lth.prune_at_init`
     costs         parameters, multiply-adds and activations of a model, by layer: `lth.profile`
     keras2        the engine for tf_keras and tfmot: masked layers, rewinding
     keras3        the engine for Keras 3, on any backend: masks in the optimizer
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
         WorkdirError,
     )
     from lth_keras.files.ticket import Ticket
+    from lth_keras.initial.prune_at_init import prune_at_init
     from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
     from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
     from lth_keras.search.fit.callback import LotteryTicketCallback
@@ -62,6 +64,7 @@ _HOMES = {
     "Ticket": "files.ticket",
     "export": "deployment.export",
     "profile": "costs.profile",
+    "prune_at_init": "initial.prune_at_init",
     "run": "api.run",
     "verify": "search.verification.verify",
     "LotteryError": "errors",
@@ -88,6 +91,7 @@ __all__ = [
     "export",
     "keep_sparse",
     "profile",
+    "prune_at_init",
     "prune_low_magnitude",
     "run",
     "strip_pruning",
@@ -107,6 +111,10 @@ providers.register(providers.VERIFIED["keras"], "lth_keras.keras3.verification.p
                    "PlainSubject")
 providers.register(providers.MODEL_RUN["tf_keras"], "lth_keras.keras2.model_run", "TfKerasRun")
 providers.register(providers.MODEL_RUN["keras"], "lth_keras.keras3.model_run", "Keras3Run")
+providers.register(providers.SCORED["tf_keras"], "lth_keras.keras2.initial.tf_keras_scored",
+                   "TfKerasScored")
+providers.register(providers.SCORED["keras"], "lth_keras.keras3.initial.keras3_scored",
+                   "Keras3Scored")
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")

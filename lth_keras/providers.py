@@ -20,6 +20,8 @@ VERIFIED = {"tf_keras": "verification of a tf_keras model",
             "keras": "verification of a Keras 3 model"}
 # Package of a model -> who calls it for `lth.profile`.
 MODEL_RUN = {"tf_keras": "call of a tf_keras model", "keras": "call of a Keras 3 model"}
+# Package of a model -> who scores its weights for `lth.prune_at_init`.
+SCORED = {"tf_keras": "scores of a tf_keras model", "keras": "scores of a Keras 3 model"}
 PROFILE = "profile of a model"
 FILE_COSTS = "bytes and latency of a model's file"
 

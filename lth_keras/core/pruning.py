@@ -133,11 +133,36 @@ def prune_units(scores: Sequence[Array], kept: Sequence[Array], fractions: Seque
                 for place in places}
         number = min(count(fractions[places[0]], remaining),
                      sum(int(np.count_nonzero(units)) for units in free.values()))
-        left = _without_lowest({name: scores[int(name)] for name in free}, free, number)
+        left = without_lowest({name: scores[int(name)] for name in free}, free, number)
         for place in places:
             stays = (left[str(place)] != 0) | _best(scores[place], found[place])
             found[place] = _rounded(scores[place], kept[place], stays, multiple_of)
     return found
+
+
+def without_lowest(scores: Arrays, kept: Arrays, number: int) -> dict[str, Array]:
+    """The masks without so many of the lowest scores, those of all weights compared.
+
+    Args:
+      scores: weight name -> scores, none of them NaN where a weight is kept.
+      kept: weight name -> 0/1 array of the same shape, in the order in which equal scores go.
+      number: how many of the kept to prune, at most all of them.
+
+    Returns:
+      Weight name -> uint8 mask, nested in the one given.
+
+    Example:
+      >>> scores = {"a": np.array([3.0, 1.0]), "b": np.array([1.0, 2.0])}
+      >>> without_lowest(scores, {name: np.ones(2) for name in scores}, 1)
+      {'a': array([1, 0], dtype=uint8), 'b': array([1, 1], dtype=uint8)}
+    """
+    flat = np.concatenate([(units != 0).ravel() for units in kept.values()])
+    positions = np.flatnonzero(flat)
+    values = np.concatenate([np.ravel(scores[name]) for name in kept])[positions]
+    flat[positions[_lowest(values, number)]] = False
+    parts = np.split(flat, np.cumsum([np.size(units) for units in kept.values()])[:-1])
+    return {name: part.reshape(np.shape(units)).astype(np.uint8)
+            for (name, units), part in zip(kept.items(), parts, strict=True)}
 
 
 def _rounded(scores: Array, kept: Array, stays: Array, multiple_of: int) -> Array:
@@ -146,7 +171,7 @@ def _rounded(scores: Array, kept: Array, stays: Array, multiple_of: int) -> Arra
     if multiple_of == 1 or before < multiple_of:
         return (stays if multiple_of == 1 else kept != 0).astype(np.uint8)
     number = max(1, after // multiple_of) * multiple_of
-    return _without_lowest({"": scores}, {"": kept}, before - number)[""]
+    return without_lowest({"": scores}, {"": kept}, before - number)[""]
 
 
 def _best(scores: Array, kept: Array) -> "np.ndarray[Any, np.dtype[np.bool_]]":
@@ -170,18 +195,7 @@ def _for_each_mask(what: str, value: Any, masks: Arrays) -> dict[str, Any]:
 def _prune_together(scores: Arrays, kept: Arrays, fraction: float) -> dict[str, Array]:
     # Scores and 0/1 arrays of units -> which are kept, those of all weights compared.
     remaining = sum(int(np.count_nonzero(units)) for units in kept.values())
-    return _without_lowest(scores, kept, count(fraction, remaining))
-
-
-def _without_lowest(scores: Arrays, kept: Arrays, number: int) -> dict[str, Array]:
-    # The same without so many of the lowest, those of all arrays compared.
-    flat = np.concatenate([(units != 0).ravel() for units in kept.values()])
-    positions = np.flatnonzero(flat)
-    values = np.concatenate([np.ravel(scores[name]) for name in kept])[positions]
-    flat[positions[_lowest(values, number)]] = False
-    parts = np.split(flat, np.cumsum([np.size(units) for units in kept.values()])[:-1])
-    return {name: part.reshape(np.shape(units)).astype(np.uint8)
-            for (name, units), part in zip(kept.items(), parts, strict=True)}
+    return without_lowest(scores, kept, count(fraction, remaining))
 
 
 def _lowest(values: Array, number: int) -> Array:

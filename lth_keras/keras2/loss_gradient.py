@@ -4,7 +4,7 @@ It is the gradient of the compiled loss with regularisation, averaged over given
 run in inference mode: no dropout is drawn, and no weight, statistic or metric changes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -45,6 +45,7 @@ class LossGradient:
 
     Args:
       model: a compiled model with pruning wrappers.
+      weights: name -> variable, of a model without wrappers.
 
     Example:
       >>> import numpy as np
@@ -58,9 +59,10 @@ class LossGradient:
       [[4.0]]
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, weights: "Mapping[str, tf.Variable] | None" = None):
         self._model = model
-        self._weights = {name: item.weight for name, item in masked(model).items()}
+        self._weights = dict(weights) if weights is not None else {
+            name: item.weight for name, item in masked(model).items()}
         half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
         self._scales = scoring.HALF_PRECISION_SCALES if half else (1.0,)
         self._of = self._of_batch if model.run_eagerly else \
@@ -104,10 +106,13 @@ class LossGradient:
 
     def _of_replica(self, x: Any, y: Any, sample_weight: Any,
                     scale: tf.Tensor) -> dict[str, tf.Tensor]:
-        model = self._model
         with tf.GradientTape() as tape:
-            loss = model.compute_loss(x, y, model(x, training=False), sample_weight)
-            # compute_loss returns None if the model was compiled without a loss.
-            loss = tf.zeros(()) if loss is None else tf.cast(loss, tf.float32) * scale
+            loss = self._loss(x, y, sample_weight, scale)
         return {name: tf.convert_to_tensor(value) for name, value
                 in tape.gradient(loss, self._weights).items() if value is not None}
+
+    def _loss(self, x: Any, y: Any, sample_weight: Any, scale: tf.Tensor) -> tf.Tensor:
+        model = self._model
+        loss = model.compute_loss(x, y, model(x, training=False), sample_weight)
+        # compute_loss returns None if the model was compiled without a loss.
+        return tf.zeros(()) if loss is None else tf.cast(loss, tf.float32) * scale

@@ -101,7 +101,7 @@ class LossGradient:
         self._others: list[Any] | None = None  # The model's other variables, once all are there.
         half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
         self._scales = scoring.HALF_PRECISION_SCALES if half else (1.0,)
-        self._gradients = _GRADIENTS[keras.backend.backend()](self._loss, bool(model.run_eagerly))
+        self._gradients = gradient_of(self._loss, bool(model.run_eagerly))
 
     def mean(self, data: Iterable[Any]) -> dict[str, Array]:
         """Returns the mean gradient at the model's current weights.
@@ -158,11 +158,15 @@ class LossGradient:
                  *zip(self._others or (), others, strict=True)]
         with keras.StatelessScope(given, collect_losses=True):
             outputs = model(x, training=False) if model._call_has_training_arg else model(x)
-            if model.loss is None and not model.losses \
-                    and type(model).compute_loss is keras.Model.compute_loss:
-                return keras.ops.zeros(())  # Keras raises an error, but not on JAX.
-            loss = model._compute_loss(x, y, outputs, sample_weight, training=False)
+            loss = self._loss_of(x, y, outputs, sample_weight)
             return keras.ops.zeros(()) if loss is None else keras.ops.cast(loss, "float32") * scale
+
+    def _loss_of(self, x: Any, y: Any, outputs: Any, sample_weight: Any) -> Any:
+        model = self._model
+        if model.loss is None and not model.losses \
+                and type(model).compute_loss is keras.Model.compute_loss:
+            return None  # Keras raises an error, but not on JAX.
+        return model._compute_loss(x, y, outputs, sample_weight, training=False)
 
 
 def inputs_of(batch: Any) -> Any:
@@ -208,8 +212,23 @@ def torch_draws_kept() -> Iterator[None]:
         yield
 
 
-# Loss function -> a function of the same arguments that returns its gradient for each of the
-# weights, or None for one that the loss does not depend on.
+def gradient_of(loss: Any, eagerly: bool = False) -> Any:
+    """A function of the same arguments as a loss that returns its gradient for each of its weights.
+
+    It is None for a weight that the loss does not depend on.
+
+    Args:
+      loss: a function (weights, others, *more) -> number, of lists of tensors.
+      eagerly: whether it is not to be compiled.
+
+    Example:
+      >>> gradient = gradient_of(lambda weights, others: keras.ops.sum(weights[0] * others[0]))
+      >>> ones, twos = keras.ops.ones(2), 2 * keras.ops.ones(2)
+      >>> keras.ops.convert_to_numpy(gradient([ones], [twos])[0]).tolist()
+      [2.0, 2.0]
+    """
+    return _GRADIENTS[keras.backend.backend()](loss, eagerly)
+
 
 def _of_tensorflow(loss: Any, eagerly: bool) -> Any:
     tf = importlib.import_module("tensorflow")

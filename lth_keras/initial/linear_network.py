@@ -1,0 +1,139 @@
+"""The linear network that SynFlow scores: a model of the sizes of weights, without data.
+
+SynFlow (Tanaka et al. 2020, arXiv:2006.05467) sums, over all paths from an input to an output, the
+product of the sizes of a path's weights.  That is the sum of the outputs, for an input of ones, of
+a network with |w| in the place of each weight w in which all else is the identity.  So this module
+builds a model again
+
+- in float64, since the sum of a deep network is beyond float32;
+- with the sizes of its kernels, pruned or not;
+- without biases, activations, dropout and normalisations.  ReLU is the identity for numbers that
+  are not negative, and a new batch normalization nearly is.  Trained statistics, scales, shifts and
+  biases do not count: they are no part of a path from an input.
+
+Poolings, paddings, reshapes, sums and products of layers stay as they are.
+"""
+
+import dataclasses
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lth_keras.errors import LotteryError
+from lth_keras.graph import model_graph
+from lth_keras.graph.kinds import kind_of
+from lth_keras.graph.layer_kind import LayerKind, Node
+from lth_keras.graph.rebuild import Part, rebuilt
+
+# Layers whose outputs are products of their inputs and kernels.
+_LINEAR = frozenset({"Dense", "EinsumDense", "Embedding", *(
+    f"{name}{rank}D" for rank in (1, 2, 3)
+    for name in ("Conv", "DepthwiseConv", "SeparableConv", "LocallyConnected")), *(
+    f"Conv{rank}DTranspose" for rank in (1, 2, 3))})
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
+_IDENTITIES = frozenset({
+    "Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "Softmax",
+    "ActivityRegularization", "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise",
+    "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
+    "BatchNormalization", "SyncBatchNormalization", "LayerNormalization", "GroupNormalization",
+    "RMSNormalization", "UnitNormalization", "Normalization", "Rescaling",
+    *(f"ops.{name}" for name in (
+        "Relu", "Relu6", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu",
+        "Gelu", "Silu", "HardSigmoid", "HardSilu", "HardTanh", "Softmax", "LogSoftmax"))})
+
+
+def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], list[Any]]:
+    """Builds the linear network of a model.
+
+    Args:
+      model: a built Sequential or functional model; it is not changed.
+      names: the id of each prunable weight of the model -> its name.
+
+    Returns:
+      The linear network, in inference; the variable of each prunable weight in it, by name; and
+      its inputs, arrays of ones of one example.
+
+    Raises:
+      LotteryError: if the model is no graph of layers, an input has no fixed shape, or a layer
+        with prunable weights is not linear in them.
+
+    Example:
+      >>> import tf_keras as keras
+      >>> model = keras.Sequential([
+      ...     keras.layers.Input((2,)), keras.layers.Dense(3, "tanh", name="fc"),
+      ...     keras.layers.BatchNormalization(), keras.layers.Softmax()])
+      >>> new, variables, inputs = linear(model, {id(model.layers[0].kernel): "fc/kernel"})
+      >>> sizes = np.abs(model.layers[0].kernel.numpy().astype(np.float64))
+      >>> bool(np.allclose(new(inputs[0]), sizes.sum(axis=0))), variables["fc/kernel"].dtype.name
+      (True, 'float64')
+    """
+    kind = kind_of(model)
+    if not getattr(model, "built", False) or not kind.is_graph(model) or kind.has_own_call(model):
+        raise LotteryError(
+            "SynFlow builds a linear network of the model's layers, so it needs a Sequential or "
+            f"functional model that is built. Received: {model.name!r} of "
+            f"{type(model).__qualname__}. Use another method, such as \"snip\".")
+    graph = model_graph.read(model)
+    # What takes the place of a layer that is left out takes no mask or mode.
+    graph = dataclasses.replace(graph, nodes=[
+        dataclasses.replace(node, args=(node.inputs[0],), kwargs={})
+        if kind.known_as(node.layer) in _IDENTITIES else node for node in graph.nodes])
+    drawn = random.getstate()  # Keras draws the seeds of a new layer.
+    try:
+        made: dict[int, Any] = {}
+        for node in graph.nodes:
+            made.setdefault(id(node.layer), _layer(kind, node))
+        new = rebuilt(model, graph, [Part(made[id(node.layer)]) for node in graph.nodes])
+    finally:
+        random.setstate(drawn)
+    variables: dict[str, Any] = {}
+    for node in graph.nodes:
+        for kernel in _KERNELS:
+            old = kind.variable(node.layer, kernel)
+            if old is not None and kind.known_as(node.layer) in _LINEAR:
+                variable = kind.variable(made[id(node.layer)], kernel)
+                kind.assign(variable, np.abs(kind.array(old).astype(np.float64)))
+                if id(old) in names:
+                    variables[names[id(old)]] = variable
+    _check_reached(model, names, variables)
+    inputs = [_ones(node) for node in graph.nodes if node.is_input]
+    return new, variables, inputs
+
+
+def _layer(kind: LayerKind, node: Node) -> Any:
+    # What takes the place of a layer; it draws nothing.
+    layer, name = node.layer, kind.known_as(node.layer)
+    if node.is_input or (name.startswith("ops.") and name not in _IDENTITIES):
+        return layer
+    if name in _IDENTITIES:
+        return kind.keras.layers.Activation("linear", dtype="float64", name=layer.name)
+    if not isinstance(layer, kind.keras.layers.Layer):
+        return layer  # An operation of Keras 3.
+    config = kind.config(layer)
+    changes: dict[str, Any] = {key: "zeros" for key in config if key.endswith("_initializer")}
+    changes |= {key: None for key in config if key.endswith(("_regularizer", "_constraint"))}
+    if name in _LINEAR:
+        changes |= {"activation": "linear", "use_bias": False, "bias_axes": None}
+    changes = {key: value for key, value in changes.items() if key in config}
+    return type(layer).from_config({**config, **changes, "dtype": "float64"})
+
+
+def _ones(node: Node) -> Any:
+    shape = tuple(node.outputs[0].shape)[1:]
+    if None in shape:
+        raise LotteryError("SynFlow needs inputs of a fixed shape. Received: the input "
+                           f"{node.layer.name!r} of shape {shape}. Build the model with the shape "
+                           "of an example, and give it the weights of this one.")
+    return np.ones((1, *shape))
+
+
+def _check_reached(model: Any, names: Mapping[int, str], variables: Mapping[str, Any]) -> None:
+    missing = [name for name in names.values() if name not in variables]
+    if missing:
+        raise LotteryError(
+            "SynFlow scores the kernels of dense layers, convolutions and embeddings. Received: "
+            f"{', '.join(missing[:3])} of {model.name!r}, which is in another kind of layer, or in "
+            "a model that is called more than once. Leave it dense by exclude=, or use another "
+            'method, such as "snip".')

@@ -1,0 +1,176 @@
+"""SynFlow: its scores, and that it keeps a path where others prune a whole layer."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+import lth_keras as lth
+from lth_keras.errors import LotteryError
+from lth_keras.initial.prune_at_init import score_of
+from lth_keras.initial.scored_model import scored
+from lth_keras.initial.synflow import path_scores
+
+
+@pytest.fixture(params=["tf_keras", "keras"])
+def keras(request):
+    module = importlib.import_module(request.param)
+    module.utils.set_random_seed(0)
+    return module
+
+
+def scores(model, masks=None, exclude=()):
+    found = scored(model, include=(), exclude=exclude, loss=None, temperature=1.0)
+    ones = {name: np.ones(shape) for name, shape in found.shapes.items()}
+    return score_of("synflow", found, found.weights())(masks or ones)
+
+
+def deep(keras, depth=12, width=8):
+    return keras.Sequential([
+        keras.layers.Input((width,)),
+        *(keras.layers.Dense(width, "relu", name=f"d{place}") for place in range(depth))])
+
+
+def residual(keras):
+    """All that SynFlow leaves out, with values that would show."""
+    layers = keras.layers
+    inputs = layers.Input((6, 6, 2))
+    x = before = layers.Conv2D(3, 3, padding="same", activation="tanh", name="a")(inputs)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.Dropout(0.5)(layers.ReLU()(x))
+    x = layers.Conv2D(3, 3, strides=1, padding="same", use_bias=False, name="b")(x)
+    x = layers.AveragePooling2D(2)(layers.Add()([x, before]))
+    x = layers.Flatten()(layers.DepthwiseConv2D(2, activation="sigmoid", name="c")(x))
+    model = keras.Model(inputs, layers.Dense(4, "softmax", name="d")(x))
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.normal(size=weight.shape) ** 2 + 0.1 if "variance" in str(
+        getattr(weight, "path", weight.name)) else rng.normal(size=weight.shape)
+        for weight in model.weights])
+    return model
+
+
+def by_plain_autodiff(model):
+    """The same network of |weights| in TensorFlow's operations."""
+    tf = pytest.importorskip("tensorflow")
+    names = [("a", "kernel"), ("b", "kernel"), ("c", "depthwise_kernel"), ("d", "kernel")]
+    weights = {f"{layer}/{name}": tf.Variable(np.abs(np.asarray(
+        model.get_layer(layer).get_weights()[0], np.float64))) for layer, name in names}
+    a, b, c, d = weights.values()
+    with tf.GradientTape() as tape:
+        before = tf.nn.conv2d(tf.ones((1, 6, 6, 2), tf.float64), a, 1, "SAME")
+        x = tf.nn.avg_pool2d(tf.nn.conv2d(before, b, 1, "SAME") + before, 2, 2, "VALID")
+        x = tf.nn.depthwise_conv2d(x, c, [1, 1, 1, 1], "VALID")
+        total = tf.reduce_sum(tf.reshape(x, (1, -1)) @ d)
+    gradients = tape.gradient(total, weights)
+    return {name: (gradients[name] * weights[name]).numpy() for name in weights}
+
+
+def test_scores_of_two_layers_by_hand(keras):
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(4, name="one"),
+                              keras.layers.Dense(2, name="two")])
+    one, two = (np.abs(np.asarray(layer.get_weights()[0], np.float64)) for layer
+                in (model.get_layer("one"), model.get_layer("two")))
+    found = scores(model)
+    np.testing.assert_allclose(found["one/kernel"], one * two.sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(found["two/kernel"], two * one.sum(axis=0)[:, None], rtol=1e-12)
+    # Of a pruned network: its pruned weights are on no path.
+    masks = {"one/kernel": np.eye(3, 4), "two/kernel": np.ones((4, 2))}
+    found = scores(model, masks)
+    np.testing.assert_allclose(found["one/kernel"], np.eye(3, 4) * one * two.sum(axis=1))
+    assert not found["two/kernel"][3].any()
+
+
+def test_scores_of_a_residual_network_are_those_of_plain_autodiff(keras):
+    model = residual(keras)
+    found, wanted = scores(model), by_plain_autodiff(model)
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-11)
+
+
+def test_layers_that_stay_dense_are_on_the_paths(keras):
+    model = residual(keras)
+    wanted = by_plain_autodiff(model)
+    found = scores(model, exclude="b")
+    assert "b/kernel" not in found
+    np.testing.assert_allclose(found["d/kernel"], wanted["d/kernel"], rtol=1e-11)
+
+
+def test_the_scores_of_each_layer_add_up_to_the_same(keras):
+    sums = [value.sum() for value in scores(deep(keras)).values()]
+    np.testing.assert_allclose(sums, sums[0], rtol=1e-11)
+
+
+def kept(ticket):
+    return [int(mask.sum()) for mask in ticket.masks.values()]
+
+
+def test_it_keeps_a_path_down_to_one_weight_a_layer_where_others_keep_none(keras):
+    depth, width = 12, 8
+    model = deep(keras, depth, width)
+    model.compile("sgd", "mse")
+    most = depth / (depth * width * width)  # One weight in each layer.
+    assert kept(lth.prune_at_init(model, "synflow", density=most)) == [1] * depth
+    for factor in (2, 4):
+        assert min(kept(lth.prune_at_init(model, "synflow", density=factor * most))) > 0
+    assert min(kept(lth.prune_at_init(model, "synflow", density=most, iterations=1))) == 0
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(64, width)), rng.normal(size=(64, width))
+    assert min(kept(lth.prune_at_init(model, "magnitude", density=most))) == 0
+    assert min(kept(lth.prune_at_init(model, "snip", density=most, data=data))) == 0
+
+
+def chain(weights):
+    """The gradient of 1' W_n ... W_1 1 for each, beyond what float64 holds."""
+    names = [*weights]
+    forward = [np.ones(weights[names[0]].shape[0])]
+    for name in names:
+        forward.append(forward[-1] @ weights[name])
+    back, found = np.ones(weights[names[-1]].shape[1]), {}
+    for name, given in zip(reversed(names), reversed(forward[:-1]), strict=True):
+        found[name] = np.outer(given, back)
+        back = weights[name] @ back
+    return found
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 40.0, 1e6])
+def test_networks_beyond_float64_have_the_order_of_their_logarithms(scale):
+    rng = np.random.default_rng(0)
+    sizes = {f"{place:03}": scale * rng.uniform(0.5, 1.5, (5, 5)) for place in range(600)}
+    with np.errstate(all="ignore"):
+        assert not all(np.isfinite(value).all() and value.any() for value in chain(sizes).values())
+    found = path_scores(sizes, chain)
+    # The same network at a scale at which it fits.
+    fits = {name: value / (5 * scale) for name, value in sizes.items()}
+    for name, value in chain(fits).items():
+        wanted = value * fits[name]
+        np.testing.assert_allclose(found[name] / found["000"].sum(), wanted / wanted.sum(),
+                                   rtol=1e-9)
+
+
+def test_a_scale_that_fits_changes_no_digit():
+    rng = np.random.default_rng(0)
+    sizes = {f"{place:03}": rng.uniform(0.5, 1.5, (5, 5)) for place in range(4)}
+    for name, value in path_scores(sizes, chain).items():
+        np.testing.assert_array_equal(value, chain(sizes)[name] * sizes[name])
+
+
+def test_a_network_without_paths_is_refused():
+    sizes = {"a": np.eye(2), "b": np.zeros((2, 2))}
+    with pytest.raises(LotteryError, match="paths of kept weights"):
+        path_scores(sizes, chain)
+    with pytest.raises(LotteryError, match="paths of kept weights"):
+        path_scores({"a": np.array([[1.0, 0]]), "b": np.array([[0.0], [1]])}, chain)
+
+
+def test_what_is_not_linear_is_refused_by_name(keras):
+    layers = keras.layers
+    inputs = layers.Input((4, 6))
+    attention = layers.MultiHeadAttention(2, 3, name="heads")(inputs, inputs)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(attention))
+    with pytest.raises(LotteryError, match="heads/"):
+        lth.prune_at_init(model, "synflow", density=0.5)
+    open_ended = keras.Sequential([layers.Input((None, 3)), layers.Conv1D(2, 2, name="conv"),
+                                   layers.GlobalMaxPooling1D()])
+    with pytest.raises(LotteryError, match=r"fixed shape.*\(None, 3\)"):
+        lth.prune_at_init(open_ended, "synflow", density=0.5)
