@@ -60,48 +60,31 @@ def s1() -> Iterable[Part]:
                    f"({epochs})", REPRODUCED if same else NOT_REPRODUCED, 0)
 
 
-def s2(*runs: pd.DataFrame) -> Iterable[Part]:
+def s2(run: pd.DataFrame) -> Iterable[Part]:
     """The ticket is as good as the same network re-initialised."""
     for level in LEVELS:
-        for name, run in _named(runs):
-            yield equal(f"{name}: ticket less re-initialised, level {level}", gain(
-                series(run, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level))),
-                MARGIN)
+        yield equal(f"ticket less re-initialised, level {level}", gain(
+            series(run, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level))), MARGIN)
 
 
-def s3(*runs: pd.DataFrame) -> Iterable[Part]:
+def s3(run: pd.DataFrame, tuned: pd.DataFrame) -> Iterable[Part]:
     """Scratch-B is no worse than fine-tuning, by more than 0.1 points."""
     for level in LEVELS:
-        for name, run, tuned in _pairs(runs):
-            found = gain(series(run, FINAL, ("scratch", level)) + 0.001,
-                         series(tuned, FINAL, ("ticket", level)))
-            yield sign(f"{name}: Scratch-B less fine-tuned, level {level}, and 0.1", found)
+        found = gain(series(run, FINAL, ("scratch", level)) + 0.001,
+                     series(tuned, FINAL, ("ticket", level)))
+        yield sign(f"Scratch-B less fine-tuned, level {level}, and 0.1", found)
 
 
-def s4(*runs: pd.DataFrame) -> Iterable[Part]:
+def s4(run: pd.DataFrame, tuned: pd.DataFrame) -> Iterable[Part]:
     """Scratch-E is as good as fine-tuning."""
     for level in LEVELS:
-        for name, run, tuned in _pairs(runs):
-            yield equal(f"{name}: Scratch-E less fine-tuned, level {level}", gain(
-                series(run, FINAL, ("reinit", level)), series(tuned, FINAL, ("ticket", level))),
-                MARGIN)
+        yield equal(f"Scratch-E less fine-tuned, level {level}", gain(
+            series(run, FINAL, ("reinit", level)), series(tuned, FINAL, ("ticket", level))),
+            MARGIN)
 
 
-def s6(*runs: pd.DataFrame) -> Iterable[Part]:
+def s6(run: pd.DataFrame, rewound: pd.DataFrame) -> Iterable[Part]:
     """Rewinding the learning rate beats re-initialisation."""
     for level in LEVELS:
-        for name, run, rewound in _pairs(runs):
-            yield sign(f"{name}: rewound learning rate less re-initialised, level {level}", gain(
-                series(rewound, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level))))
-
-
-NAMES = ("LeNet-5", "Conv-2")
-
-
-def _named(runs: tuple[pd.DataFrame, ...]) -> "zip[tuple[str, pd.DataFrame]]":
-    return zip(NAMES, runs, strict=False)
-
-
-def _pairs(runs: tuple[pd.DataFrame, ...]) -> "zip[tuple[str, pd.DataFrame, pd.DataFrame]]":
-    # Each network's run, then the same with another retraining.
-    return zip(NAMES, runs[::2], runs[1::2], strict=True)
+        yield sign(f"rewound learning rate less re-initialised, level {level}", gain(
+            series(rewound, FINAL, ("ticket", level)), series(run, FINAL, ("reinit", level))))

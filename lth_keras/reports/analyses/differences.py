@@ -140,21 +140,21 @@ def analyse(runs: Sequence[WorkdirReader], levels: "Iterable[int] | None" = None
                            f"{', '.join(map(str, chosen)) or 'above 0'}.")
     margin = runs[0].config.margins.accuracy
     said = verdicts([pairs for _, pairs in found], margin)
-    rows = pd.DataFrame([{**row, **_estimate(student(pairs, INTERVAL)), "verdict": verdict}
+    rows = pd.DataFrame([{**row, **_estimate(student(100 * pairs, INTERVAL)), "verdict": verdict}
                          for (row, pairs), verdict in zip(found, said, strict=True)])
-    details = pd.concat([pd.DataFrame({**{key: row[key] for key in ("level", "network")},
-                                       "replicate": pairs.index, "difference": pairs.to_numpy()})
-                         for row, pairs in found], ignore_index=True)
+    details = pd.concat([pd.DataFrame({
+        "level": row["level"], "network": row["network"], "replicate": pairs.index,
+        "difference": 100 * pairs.to_numpy()}) for row, pairs in found], ignore_index=True)
     title = f"{runs[0].title}: test accuracy {_SAID[at]}, less that of {against}"
     return Analysis(
         title, rows, ("level", "network", "verdict"),
-        {name: form for name, form in _MEASURES.items() if name in rows},
+        _MEASURES,
         {"differences": details}, analysis_figures.differences_figure(rows, margin, title),
-        _notes(rows, margin, against), caption=f"less {against}, paired by replicate")
+        _notes(rows, margin, against), caption=f"points, less {against}, in "
+        f"pairs of {_span(rows.replicates)} replicates")
 
 
-_MEASURES = {"macs_left": ".1%", "difference": "+.2%", "low": "+.2%", "high": "+.2%",
-             "replicates": ".0f"}
+_MEASURES = {"difference": "+.2f", "low": "+.2f", "high": "+.2f"}  # In points.
 
 
 def _networks(runs: Sequence[WorkdirReader]) -> dict[str, Network]:
@@ -204,10 +204,14 @@ def _estimate(found: Estimate) -> dict[str, Any]:
             "deviation": found.deviation, "replicates": found.replicates}
 
 
+def _span(counts: "pd.Series[int]") -> str:
+    return " to ".join(map(str, dict.fromkeys((int(counts.min()), int(counts.max())))))
+
+
 def _notes(rows: pd.DataFrame, margin: float, against: str) -> tuple[str, ...]:
     count = len(rows)
-    return (f"difference: mean over replicates, with its {INTERVAL:.0%} interval from low to high, "
-            f"of a network's test accuracy less that of {against}, which is positive where the "
-            f"network is better. Verdicts: no difference, by two one-sided tests, within "
+    return (f"difference: of test accuracies in points, mean over replicates with its "
+            f"{INTERVAL:.0%} interval from low to high; above 0 the network is better than "
+            f"{against}. Verdicts: no difference, by two one-sided tests, within "
             f"{100 * margin:g} points, the run's margin; better or worse, by a two-sided test; "
             f"each at most {ERROR:.0%} wrong over all {count} comparison{'s'[:count > 1]} (Holm).",)

@@ -210,14 +210,14 @@ def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
     """Draws the differences of each level with their intervals, and the margin as a band.
 
     Args:
-      rows: rows with the columns level, network, density, difference, low and high; shares.
+      rows: rows with the columns level, network, density, and difference, low and high in points.
       margin: the largest difference that counts as none, as a share.
       title: the title of the figure.
     """
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
     head(figure, title)
     axes = figure.subplots()
-    axes.axhspan(-margin, margin, color=GREY, alpha=0.15, linewidth=0,
+    axes.axhspan(-100 * margin, 100 * margin, color=GREY, alpha=0.15, linewidth=0,
                  label=f"within {100 * margin:g} points")
     axes.axhline(0, color=GREY, linewidth=1)
     names = list(dict.fromkeys(rows.network))
@@ -234,10 +234,9 @@ def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
     densities = rows.groupby("level").density.mean()
     axes.set_xticks(range(len(levels)), [f"{level}\n{densities[level]:.1%}" for level in levels])
     axes.set_xlabel("level, weights remaining")
-    axes.set_ylabel("difference of test accuracies")
-    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_ylabel("difference of test accuracies, points")
     axes.grid(alpha=0.25, axis="y")
-    _legend(figure, axes)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 

@@ -86,7 +86,7 @@ def test_branches_are_compared_with_the_ticket_level_by_level():
     assert [(row.level, row.network, row.verdict) for row in found.rows.itertuples()] == [
         (1, "reinit", "worse"), (2, "reinit", "no difference"), (2, "scratch", "better")]
     row = of(found, "reinit", 1)
-    assert row.difference == pytest.approx(-0.05) and row.low < -0.05 < row.high
+    assert row.difference == pytest.approx(-5) and row.low < -5 < row.high
     assert (row.density, row.macs_left, row.replicates) == (0.5, 0.3, 4)
 
 
@@ -96,7 +96,7 @@ def test_pairs_are_replicates_that_have_both_networks_and_repeats_are_averaged()
         rows("ticket", 1, [0.5, 0.6, 0.7, 0.8]), rows("reinit", 1, 0.5, replicates=[1, 2, 3, 5]),
         repeat)])
     detail = found.details["differences"].set_index("replicate").difference
-    assert detail.round(9).to_dict() == {1: 0.0, 2: -0.1, 3: -0.2}
+    assert detail.round(9).to_dict() == {1: 0.0, 2: -10.0, 3: -20.0}
     assert of(found, "reinit", 1).replicates == 3
 
 
@@ -108,17 +108,17 @@ def test_tickets_of_runs_with_other_settings_are_networks_of_that_name():
     slower = run(rows("ticket", 1, 0.6), root="runs/slow", learning_rate=0.5, criterion="random")
     found = differences.analyse([first, tuned, longer, slower], against="reinit")
     assert found.rows.set_index("network").difference.round(9).to_dict() == {
-        "ticket": 0.1, "fine_tuning": -0.1, "fine_tuning, rewind_step=20": -0.3,
-        "learning_rate=0.5, random": -0.2}
+        "ticket": 10, "fine_tuning": -10, "fine_tuning, rewind_step=20": -30,
+        "learning_rate=0.5, random": -20}
     with pytest.raises(WorkdirError, match="another run with fine_tuning, rewind_step=20"):
         differences.analyse([first, tuned, longer, longer])
 
 
 def test_accuracies_are_taken_at_early_stop_or_at_the_end():
     made = run(rows("ticket", 1, 0.9, at_end=0.5), rows("reinit", 1, 0.8, at_end=0.7))
-    assert of(differences.analyse([made]), "reinit", 1).difference == pytest.approx(-0.1)
+    assert of(differences.analyse([made]), "reinit", 1).difference == pytest.approx(-10)
     found = differences.analyse([made], at="end")
-    assert of(found, "reinit", 1).difference == pytest.approx(0.2)
+    assert of(found, "reinit", 1).difference == pytest.approx(20)
     assert "at the last step" in found.title
 
 
@@ -157,8 +157,8 @@ def test_a_fit_trains_no_networks_to_compare(tmp_path):
 def test_the_table_and_its_note_say_what_was_compared():
     found = differences.analyse([run(rows("ticket", 1, 0.9), rows("reinit", 1, 0.85 + NOISE))])
     text = io.StringIO()
-    output.show(found, True, Console(file=text, width=100))
-    for part in ("reinit", "worse", "-5.00%", "50.0", "less ticket, paired by replicate",
+    output.show(found, True, Console(file=text, width=80))
+    for part in ("reinit  ", "worse  ", "-5.00", "50.0", "less ticket, in pairs of 4 replicates",
                  "within 0.3 points, the run's margin", "over all 1 comparison (Holm)"):
         assert part in text.getvalue()
     assert "means over" not in text.getvalue()
