@@ -74,6 +74,21 @@ def test_the_guides_search_for_filters_runs_and_prints_what_it_says(tmp_path, mo
     assert (tmp_path / "small.keras").exists()
 
 
+@pytest.mark.thorough
+def test_the_guides_tickets_without_training_are_as_it_says(tmp_path, monkeypatch, capsys):
+    begin, *_ = parts = blocks("docs/guide.md")
+    program, = (text for text in parts if "prune_at_init" in text)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(begin.partition("\nmodel = ")[0] + program, "guide", "exec"),
+         {"__name__": "document"})
+    here, there = ([line.split() for line in text.splitlines() if " kept [" in line]
+                   for text in (capsys.readouterr().out, blocks("docs/guide.md", "text")[1]))
+    # By rounding, a weight or two may be of another layer.
+    assert [line[:2] for line in here] == [line[:2] for line in there] and len(here) == 5
+    accuracy = {line[0]: float(line[-1]) for line in here}
+    assert accuracy["random"] < min(accuracy[name] for name in ("snip", "grasp", "synflow"))
+
+
 @pytest.mark.long
 def test_the_guides_program_runs(tmp_path, monkeypatch, capsys):
     run_as_one_program("docs/guide.md", tmp_path, monkeypatch)

@@ -11,7 +11,9 @@ builds a model again
   are not negative, and a new batch normalization nearly is.  Trained statistics, scales, shifts and
   biases do not count: they are no part of a path from an input.
 
-Poolings, paddings, reshapes, sums and products of layers stay as they are.
+Poolings, paddings, reshapes and sums of layers stay as they are.  Differences and products of
+layers count as sums: every path counts once, also one through a gate, such as that of
+squeeze-and-excitation.  (As a product, R would grow doubly exponentially with the depth.)
 """
 
 import dataclasses
@@ -32,6 +34,7 @@ _LINEAR = frozenset({"Dense", "EinsumDense", "Embedding", *(
     f"{name}{rank}D" for rank in (1, 2, 3)
     for name in ("Conv", "DepthwiseConv", "SeparableConv", "LocallyConnected")), *(
     f"Conv{rank}DTranspose" for rank in (1, 2, 3))})
+_SUMS = frozenset({"Subtract", "Multiply", "ops.Subtract", "ops.Multiply"})
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
 _IDENTITIES = frozenset({
     "Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "Softmax",
@@ -76,10 +79,7 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
             f"functional model that is built. Received: {model.name!r} of "
             f"{type(model).__qualname__}. Use another method, such as \"snip\".")
     graph = model_graph.read(model)
-    # What takes the place of a layer that is left out takes no mask or mode.
-    graph = dataclasses.replace(graph, nodes=[
-        dataclasses.replace(node, args=(node.inputs[0],), kwargs={})
-        if kind.known_as(node.layer) in _IDENTITIES else node for node in graph.nodes])
+    graph = dataclasses.replace(graph, nodes=[_called(kind, node) for node in graph.nodes])
     drawn = random.getstate()  # Keras draws the seeds of a new layer.
     try:
         made: dict[int, Any] = {}
@@ -102,9 +102,25 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
     return new, variables, inputs
 
 
+def _called(kind: LayerKind, node: Node) -> Node:
+    # What takes the place of a layer takes no mask or mode.
+    name = kind.known_as(node.layer)
+    if name in _IDENTITIES:
+        return dataclasses.replace(node, args=(node.inputs[0],), kwargs={})
+    if _is_sum(name, node):
+        return dataclasses.replace(node, args=(list(node.inputs),), kwargs={})
+    return node
+
+
+def _is_sum(name: str, node: Node) -> bool:
+    return name in _SUMS and len(node.inputs) > 1
+
+
 def _layer(kind: LayerKind, node: Node) -> Any:
     # What takes the place of a layer; it draws nothing.
     layer, name = node.layer, kind.known_as(node.layer)
+    if _is_sum(name, node):
+        return kind.keras.layers.Add(dtype="float64", name=layer.name)
     if node.is_input or (name.startswith("ops.") and name not in _IDENTITIES):
         return layer
     if name in _IDENTITIES:

@@ -60,8 +60,9 @@ def path_scores(sizes: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:
 def _no_path() -> LotteryError:
     return LotteryError(
         "SynFlow needs paths of kept weights from inputs to outputs, whose products can be summed "
-        "in float64. Received: a network without any, or one too deep whose layers are not one "
-        'after the other. Ask for a higher density, or use another method, such as "snip".')
+        "in float64. Received: a network without any, as too few iterations leave it, or one too "
+        "deep whose layers are not one after the other. Ask for more iterations or a higher "
+        'density, or use another method, such as "snip".')
 
 
 def _scores(weights: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:

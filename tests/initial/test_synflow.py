@@ -174,3 +174,42 @@ def test_what_is_not_linear_is_refused_by_name(keras):
                                    layers.GlobalMaxPooling1D()])
     with pytest.raises(LotteryError, match=r"fixed shape.*\(None, 3\)"):
         lth.prune_at_init(open_ended, "synflow", density=0.5)
+
+
+def gated(keras, operator):
+    """Squeeze-and-excitation: what is multiplied counts as what is added."""
+    layers = keras.layers
+    inputs = layers.Input((4, 4, 2))
+    x = layers.Conv2D(3, 1, use_bias=False, name="a")(inputs)
+    gate = layers.Dense(3, "sigmoid", name="b")(layers.GlobalAveragePooling2D(keepdims=True)(x))
+    x = x * gate if operator else layers.Multiply()([x, gate])
+    return keras.Model(inputs, layers.Dense(2, name="c")(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("operator", [True, False])
+def test_a_product_of_layers_counts_as_their_sum(keras, operator):
+    model = gated(keras, operator)
+    a, b, c = (np.abs(np.asarray(model.get_layer(name).get_weights()[0], np.float64))
+               for name in "abc")
+    a = a[0, 0]
+    to_outputs = c.sum(axis=1)
+    found = scores(model)
+    np.testing.assert_allclose(found["b/kernel"], b * a.sum(axis=0)[:, None] * to_outputs,
+                               rtol=1e-11)
+    np.testing.assert_allclose(found["a/kernel"][0, 0], a * (to_outputs + b @ to_outputs),
+                               rtol=1e-11)
+
+
+def test_a_residual_branch_may_go_as_a_whole_and_a_layer_on_every_path_not(keras):
+    layers = keras.layers
+    inputs = layers.Input((8,))
+    x = layers.Dense(8, name="first")(inputs)
+    for place in range(6):
+        branch = layers.Dense(4, "relu", name=f"down{place}")(x)
+        x = layers.Add()([x, layers.Dense(8, name=f"up{place}")(branch)])
+    model = keras.Model(inputs, layers.Dense(3, name="last")(x))
+    ticket = lth.prune_at_init(model, "synflow", density=0.02)
+    left = {name: int(mask.sum()) for name, mask in ticket.masks.items()}
+    assert left["first/kernel"] and left["last/kernel"]
+    for place in range(6):
+        assert (left[f"down{place}/kernel"] > 0) == (left[f"up{place}/kernel"] > 0)
