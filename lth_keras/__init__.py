@@ -116,6 +116,7 @@ providers.register(providers.SCORED["tf_keras"], "lth_keras.keras2.initial.tf_ke
 providers.register(providers.SCORED["keras"], "lth_keras.keras3.initial.keras3_scored",
                    "Keras3Scored")
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
+providers.register(providers.SMALLER, "lth_keras.api.smaller_training", "smaller")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 

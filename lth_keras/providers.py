@@ -23,6 +23,7 @@ MODEL_RUN = {"tf_keras": "call of a tf_keras model", "keras": "call of a Keras 3
 # Package of a model -> who scores its weights for `lth.prune_at_init`.
 SCORED = {"tf_keras": "scores of a tf_keras model", "keras": "scores of a Keras 3 model"}
 PROFILE = "profile of a model"
+SMALLER = "model of a level without its pruned filters"
 FILE_COSTS = "bytes and latency of a model's file"
 
 _PROVIDERS: dict[str, tuple[str, str]] = {}  # Task -> module and the name of its function.

@@ -6,5 +6,5 @@ Read in this order:
 2. `convert`: `lth.convert`, a tf_keras model as the equal Keras 3 model; `layer_configs`: the
    options of one layer.
 3. `file_costs`: bytes and latency of a network's file without its pruned filters, by which a search
-   in `fit` can end.
+   in `fit` can end; `smaller_training`: a level trained without them (`lth.Search.smaller`).
 """

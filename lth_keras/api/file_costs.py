@@ -42,8 +42,8 @@ def shares_left(model: Any, costs: Collection[str]) -> dict[str, float]:
       {'bytes': 1.0}
     """
     kind = kind_of(model)
-    plain = kind.copy(model)  # The model itself is in training.
-    plain = kind.bare(plain) if kind.is_wrapped(plain) else plain
+    # Not of the model itself, whose wrappers train on.
+    plain = kind.bare(kind.copy(model)) if kind.is_wrapped(model) else model
     smaller = compact(plain).model
     if smaller.count_params() == plain.count_params():
         return dict.fromkeys(costs, 1.0)

@@ -12,13 +12,15 @@ your own calls it like this:
     search.tickets[-1].save("winner.ticket")
 """
 
+import contextlib
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lth_keras import providers
 from lth_keras.arguments import check_choice, given
 from lth_keras.core import criteria, invariants
 from lth_keras.core import masks as mask_arrays
@@ -165,6 +167,39 @@ class Search:
         self.tickets = list(tickets)
         self.level = max(len(self.tickets) - 1, 0)
         self.training.begin(mid_round=True)
+
+    @contextlib.contextmanager
+    def smaller(self) -> Iterator[Any]:
+        """Provides the model without its pruned filters, to train this level at what is left.
+
+        It is an ordinary model, compiled as the search's is, with its weights and its optimizer's
+        state: fit it with any callbacks, or train it in a loop.  When the `with` block ends, the
+        model gets the trained weights.  Up to rounding, and to what layers such as Dropout draw,
+        they are those of training the model itself.  Only its weights come back: states of
+        stateful layers and of the optimizer do not, which a rewound round does not need.
+
+        Raises:
+          LotteryError: if no filters are pruned, or theta_k is not captured yet.
+
+        Example:
+          >>> import keras
+          >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8, name="a"),
+          ...                           keras.layers.Dense(2, name="b")])
+          >>> model.compile("sgd", "mse")
+          >>> search = Search(model, structure="filters", fraction=0.5)
+          >>> restored = search.prune_and_rewind()  # After training level 0.
+          >>> with search.smaller() as small:
+          ...     history = small.fit(np.ones((4, 4)), np.ones((4, 2)), verbose=0)
+          ...     small.layers[0].units
+          4
+        """
+        if self._theta is None:
+            raise LotteryError("A level has a smaller model once theta_k is captured. Received: a "
+                               "search without it. Call take_theta first.")
+        with providers.provider(providers.SMALLER)(self.network, self.masks) as model:
+            if model is not self.model:
+                self.training.trained_elsewhere()
+            yield model
 
     def enforce(self) -> None:
         """Sets pruned weights to zero again; call it after every batch.

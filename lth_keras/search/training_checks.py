@@ -44,6 +44,10 @@ class TrainingChecks:
         """Notes how many steps the optimizers have taken at the beginning of a round."""
         self._iterations = self._network.iterations()
 
+    def trained_elsewhere(self) -> None:
+        """Notes that a model that stands for this one trains in this round."""
+        self._iterations = None
+
     def compiled_as_before(self) -> None:
         """Checks that the model was not compiled again since theta_k, nor layers frozen.
 

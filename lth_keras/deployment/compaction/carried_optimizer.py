@@ -1,11 +1,18 @@
 """Carries the state of an optimizer over to the smaller model of a compaction."""
 
-from typing import Any
+from typing import Any, Protocol
 
-from lth_keras.deployment.compaction.places import Places
+from lth_keras.core.masks import Array, Arrays
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.deployment.models.optimizer_variables import OptimizerState
 from lth_keras.errors import LotteryError, TicketError
+
+
+class Places(Protocol):
+    """Says what is left of arrays that are of the shapes of a model's weights."""
+
+    def of(self, arrays: Arrays) -> dict[str, Array]:
+        """Weight name -> what is left of its array in the smaller model."""
 
 
 def carry(model: Any, small: Any, places: Places) -> None:
