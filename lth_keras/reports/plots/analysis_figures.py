@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, PercentFormatter
+from matplotlib.ticker import NullLocator, PercentFormatter, StrMethodFormatter
 
 from lth_keras.reports.plots.drawing import (
     BLUE,
@@ -28,6 +28,7 @@ from lth_keras.reports.plots.drawing import (
 )
 from lth_keras.reports.plots.styles import MARKERS, series_style, shades
 
+_FAR = 5  # Margins, beyond which differences are drawn on a log axis.
 _NAMED = 8  # So many lines of layers can be told apart by a legend.
 _PROFILED = 0.211  # The density at which the distributions of movement are drawn.
 _BETWEEN = {"data orders": BLUE, "parent and ticket": ORANGE}
@@ -235,6 +236,11 @@ def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
     axes.set_xticks(range(len(levels)), [f"{level}\n{densities[level]:.1%}" for level in levels])
     axes.set_xlabel("level, weights remaining")
     axes.set_ylabel("difference of test accuracies, points")
+    furthest = float(np.nanmax(np.abs(rows[["difference", "low", "high"]].to_numpy(float))))
+    if furthest > _FAR * 100 * margin:  # One bad network would make a line of all the others.
+        axes.set_yscale("symlog", linthresh=100 * margin, linscale=2)
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_locator(NullLocator())
     axes.grid(alpha=0.25, axis="y")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
