@@ -1,7 +1,7 @@
-"""The claims of Frankle & Carbin (ICLR 2019), and of Liu et al. (ICLR 2019).
+"""The claims of Frankle & Carbin (ICLR 2019), of Liu et al. (ICLR 2019), and on strong tickets.
 
-How results decide them is in judging.py; what decides each, in lenet.py, convnets.py and
-filter_claims.py.
+How results decide them is in judging.py; what decides each, in lenet.py, convnets.py,
+filter_claims.py and strong_claims.py.
 """
 
 import functools
@@ -9,6 +9,7 @@ import functools
 import convnets
 import filter_claims
 import lenet
+import strong_claims
 from judging import Claim
 
 LENET, ONE_SHOT, SGD = "lenet_300_100", "lenet_300_100_one_shot", "lenet_300_100_sgd"
@@ -163,4 +164,22 @@ CLAIMS = (
           ("S2", "structured ticket as re-initialised, within 0.3 points"),
           ("S3", "Scratch-B no worse than fine-tuned, within 0.1 points"),
           ("S4", "Scratch-E as fine-tuned, within 0.3 points"))),
+    Claim("B2", "Pensia et al. 2020: of 21 random coefficients for each weight of 784-500-10, sums "
+          "come within 0.01 of every weight; the accuracy on MNIST stays, with 9 to 11 kept for "
+          "each weight", (), strong_claims.b2,
+          "with coefficients of their own, as their text says, 4 of 397,000 weights have draws "
+          "that are nearly all of one sign; 24 coefficients leave none "
+          "([strong.md](strong.md)).  With coefficients shared by the weights into a neuron, as "
+          "in their code, every part holds, and so it does with 16."),
+    Claim("B3", "Malach et al. 2020: matching both weights of a random neuron, the error falls as "
+          "width^-1/2; matching their product as width^-1; a subset sum is nearer than either from "
+          "10 neurons on", (), strong_claims.b3),
+    Claim("B5", "A ReLU neuron as a sum of random neurons gets worse with its number of inputs; as "
+          "a subnetwork of weights it does not (Malach et al. 2020, Yehudai & Shamir 2019)", (),
+          strong_claims.b5),
+    Claim("B6", "da Cunha et al. 2022: with five coefficients more, the largest error of a "
+          "convolution's output falls at least ten times, beyond 10 coefficients", (),
+          strong_claims.b6,
+          "it falls 14 times on average and unevenly, as the error is that of the least lucky "
+          "weight."),
 )

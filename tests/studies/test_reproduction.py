@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import reproduction
+import strong_claims
 import workdirs
 from earlier_verdict import earlier
 
@@ -283,6 +284,33 @@ def test_what_filters_save_is_counted_and_a_wrong_count_is_not_reproduced(monkey
         assert judging.decide(CLAIMS["S1"], {})[0] == judging.NOT_REPRODUCED
 
 
+def test_claims_on_strong_tickets_go_by_their_rules():
+    row = {"largest_error": 0.009, "accuracy": 98.0, "kept": 9500}
+    pensia = {"target": {"accuracy": 98.04, "weights": 1000}, "own": {"21": row},
+              "shared": {"21": row}}
+    assert {part.verdict for part in strong_claims.b2(pensia)} == {judging.REPRODUCED}
+    for changed in ({"largest_error": 0.011}, {"accuracy": 97.9}, {"kept": 12_000}):
+        wrong = {**pensia, "own": {"21": {**row, **changed}}}
+        assert [part.verdict for part in strong_claims.b2(wrong)].count(judging.NOT_REPRODUCED) == 1
+    width = np.array([10, 100, 1000, 10_000])
+    rows = pd.concat([pd.DataFrame({"method": method, "width": width, "median": error})
+                      for method, error in (("malach", width**-0.5), ("product", 1 / width),
+                                            ("subset_sum", 1e-3 * width**-1.5))])
+    assert {part.verdict for part in strong_claims.b3(rows)} == {judging.REPRODUCED}
+    rows.loc[rows.method == "malach", "median"] = width**-0.7
+    assert next(iter(strong_claims.b3(rows))).verdict == judging.NOT_REPRODUCED
+    errors = pd.DataFrame({"inputs": [4, 8], "ridge": [0.1, 0.2], "nnls": [0.1, 0.2],
+                           "greedy": [0.1, 0.2], "weights": [1e-4, 1e-4]})
+    assert {part.verdict for part in strong_claims.b5(errors)} == {judging.REPRODUCED}
+    for name, value in (("nnls", 0.1), ("weights", 0.1)):
+        wrong = errors.assign(**{name: value})
+        assert [part.verdict for part in strong_claims.b5(wrong)].count(judging.NOT_REPRODUCED) == 1
+    outputs = pd.DataFrame({"of": "sums", "coefficients": [5, 10, 15, 20],
+                            "output_error": [1, 0.9, 0.05, 0.01]})
+    assert [part.verdict for part in strong_claims.b6(outputs)] == [
+        judging.REPRODUCED, judging.NOT_REPRODUCED]
+
+
 def levels(branches, density=0.8):
     """Three replicates' accuracies at the early stop: a dictionary level -> accuracy a branch."""
     return pd.DataFrame([
@@ -342,12 +370,13 @@ def test_every_claim_of_the_paper_has_a_row(tmp_path):
     names = list(CLAIMS)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
         f"{letter}{number}" for letter, count in (("L", 18), ("C", 9), ("V", 4), ("R", 4))
-        for number in range(1, count + 1)), "T", *(f"S{number}" for number in (1, 2, 3, 4, 6, 5))]
+        for number in range(1, count + 1)), "T", *(f"S{number}" for number in (1, 2, 3, 4, 6, 5)),
+        "B2", "B3", "B5", "B6"]
     assert names[18:23] == [f"C{number}, Conv-2" for number in range(1, 6)]
     page = reproduction.page(tmp_path)
     assert all(f"| {name} | " in page for name in names)
     # What is counted needs no results.
-    assert f"{len(names)} claims: {len(names) - 1} not run, 1 reproduced." in page
+    assert f"{len(names)} claims: 2 not reproduced, {len(names) - 5} not run, 3 reproduced." in page
 
 
 def test_kept_results_say_where_they_come_from_and_are_read_back(tmp_path):
