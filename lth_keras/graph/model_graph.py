@@ -84,7 +84,7 @@ def _inlined(kind: LayerKind, nodes: Sequence[Node]) -> tuple[list[Node], list[t
     for node in nodes:
         inner = node.layer
         if not (kind.is_graph(inner) and not kind.has_own_call(inner) and calls[id(inner)] == 1
-                and len(node.args) == 1 and not any(node.kwargs.values())):
+                and len(node.args) == 1 and not _is_given(node.kwargs)):
             found.append(node)
             continue
         within, more = _inlined(kind, kind.nodes(inner))
@@ -202,8 +202,13 @@ def _is_plain(kind: LayerKind, node: Node, name: str) -> bool:
             value is node.inputs[0] or value is None or np.ndim(value) == 0 for value in given)
     layer = isinstance(node.layer, kind.keras.layers.Layer) and not name.startswith("ops.")
     return len(node.args) == (1 if layer else len(node.inputs)) \
-        and not any(node.kwargs.values()) \
+        and not _is_given(node.kwargs) \
         and len(kind.tree.flatten(node.args)) == len(node.inputs)
+
+
+def _is_given(kwargs: Mapping[str, Any]) -> bool:
+    # A mask in Keras 3 is a symbolic tensor, which is neither true nor false.
+    return any(hasattr(value, "shape") or bool(value) for value in kwargs.values())
 
 
 def _again(kind: LayerKind, node: Node, value: Any, options: Mapping[str, Any]) -> Any:

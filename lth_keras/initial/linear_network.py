@@ -35,8 +35,10 @@ _LINEAR = frozenset({"Dense", "EinsumDense", "Embedding", *(
     for name in ("Conv", "DepthwiseConv", "SeparableConv", "LocallyConnected")), *(
     f"Conv{rank}DTranspose" for rank in (1, 2, 3))})
 _SUMS = frozenset({"Subtract", "Multiply", "ops.Subtract", "ops.Multiply"})
+_MEAN = "GlobalAveragePooling"
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
 _IDENTITIES = frozenset({
+    "Masking",
     "Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "ThresholdedReLU", "Softmax",
     "ActivityRegularization", "Dropout", "AlphaDropout", "GaussianDropout", "GaussianNoise",
     "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D",
@@ -82,10 +84,11 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
     graph = dataclasses.replace(graph, nodes=[_called(kind, node) for node in graph.nodes])
     drawn = random.getstate()  # Keras draws the seeds of a new layer.
     try:
-        made: dict[int, Any] = {}
+        made: dict[int, Part] = {}
         for node in graph.nodes:
-            made.setdefault(id(node.layer), _layer(kind, node))
-        new = rebuilt(model, graph, [Part(made[id(node.layer)]) for node in graph.nodes])
+            once = sum(other.layer is node.layer for other in graph.nodes) == 1
+            made.setdefault(id(node.layer), _part(kind, node, once))
+        new = rebuilt(model, graph, [made[id(node.layer)] for node in graph.nodes])
     finally:
         random.setstate(drawn)
     variables: dict[str, Any] = {}
@@ -93,7 +96,7 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
         for kernel in _KERNELS:
             old = kind.variable(node.layer, kernel)
             if old is not None and kind.known_as(node.layer) in _LINEAR:
-                variable = kind.variable(made[id(node.layer)], kernel)
+                variable = kind.variable(made[id(node.layer)].layer, kernel)
                 kind.assign(variable, np.abs(kind.array(old).astype(np.float64)))
                 if id(old) in names:
                     variables[names[id(old)]] = variable
@@ -105,7 +108,7 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
 def _called(kind: LayerKind, node: Node) -> Node:
     # What takes the place of a layer takes no mask or mode.
     name = kind.known_as(node.layer)
-    if name in _IDENTITIES:
+    if name in _IDENTITIES or name.startswith(_MEAN):
         return dataclasses.replace(node, args=(node.inputs[0],), kwargs={})
     if _is_sum(name, node):
         return dataclasses.replace(node, args=(list(node.inputs),), kwargs={})
@@ -114,6 +117,18 @@ def _called(kind: LayerKind, node: Node) -> Node:
 
 def _is_sum(name: str, node: Node) -> bool:
     return name in _SUMS and len(node.inputs) > 1
+
+
+def _part(kind: LayerKind, node: Node, once: bool) -> Part:
+    name, layer = kind.known_as(node.layer), node.layer
+    if name.startswith(_MEAN) and once:
+        # On JAX, Keras takes means in float32; an average pooling of all places is in float64.
+        shape, made = tuple(node.inputs[0].shape)[1:], tuple(node.outputs[0].shape)[1:]
+        if None not in shape and layer.data_format == "channels_last":
+            pooling = getattr(kind.keras.layers, name.removeprefix("Global"))
+            return Part(kind.keras.layers.Reshape(made, dtype="float64", name=layer.name), before=
+                        pooling(shape[:-1], dtype="float64", name=f"{layer.name}_of_places"))
+    return Part(_layer(kind, node))
 
 
 def _layer(kind: LayerKind, node: Node) -> Any:
@@ -131,7 +146,8 @@ def _layer(kind: LayerKind, node: Node) -> Any:
     changes: dict[str, Any] = {key: "zeros" for key in config if key.endswith("_initializer")}
     changes |= {key: None for key in config if key.endswith(("_regularizer", "_constraint"))}
     if name in _LINEAR:
-        changes |= {"activation": "linear", "use_bias": False, "bias_axes": None}
+        changes |= {"activation": "linear", "use_bias": False, "bias_axes": None,
+                    "mask_zero": False}
     changes = {key: value for key, value in changes.items() if key in config}
     return type(layer).from_config({**config, **changes, "dtype": "float64"})
 

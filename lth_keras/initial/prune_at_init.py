@@ -16,7 +16,7 @@ from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
 from lth_keras.initial.distributions import DISTRIBUTIONS, groups, SCHEDULES
 from lth_keras.initial.scored_model import describe, scored, ScoredModel
-from lth_keras.initial.synflow import path_scores
+from lth_keras.initial.synflow import NoPathError, path_scores, severs_none
 
 # What scores a model: from the masks of an iteration to scores, by weight name.
 Score = Callable[[Arrays], Arrays]
@@ -59,7 +59,9 @@ def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any
         Regularisation is added to either.
       distribution: "global" compares the scores of all layers. With "uniform", "erk" and
         "balanced" each layer keeps a number of its own; see `initial.distributions`.
-      iterations: how often synflow scores and prunes; 100 by default.
+      iterations: how often synflow scores and prunes; 100 by default. An iteration that would
+        leave no path from an input to an output is made in smaller steps, except with
+        iterations=1.
       schedule: "exponential" or "linear": how much each iteration prunes.
       temperature: what grasp divides logits by, > 0, if the loss is one of Keras' crossentropies.
       include: names, types or functions of layers to prune although they are left out by default;
@@ -73,7 +75,8 @@ def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any
 
     Raises:
       LotteryError: if an argument is not one of the above, the model is pruned already or has
-        nothing to prune, the loss does not depend on a weight, or a score is NaN.
+        nothing to prune, the loss does not depend on a weight, a score is NaN, or synflow cannot
+        keep so few weights and a path.
 
     Example:
       >>> import tf_keras as keras
@@ -180,10 +183,32 @@ def _products(first: Arrays, other: Arrays,
 def _pruned(shapes: Mapping[str, tuple[int, ...]], together: Groups,
             score: Score) -> dict[str, Array]:
     masks = mask_arrays.ones(shapes)
-    for iteration in range(len(together[0][1])):
-        scores = score(masks)
+    scores: Arrays = {}
+    times = len(together[0][1])
+    for iteration in range(times):
+        scores = scores or score(masks)
         check_scores(scores, masks)
-        for names, kept in together:
+        before, targets = masks, [(names, kept[iteration]) for names, kept in together]
+        for names, number in targets:
             part = {name: masks[name] for name in names}
-            masks.update(without_lowest(scores, part, mask_arrays.kept(part) - kept[iteration]))
+            masks = masks | without_lowest(scores, part, mask_arrays.kept(part) - number)
+        if times > 1:  # SynFlow, which is to leave a path; with one iteration it is as it is.
+            try:
+                scores = score(masks)
+            except NoPathError:
+                masks, scores = _in_small_steps(before, scores, targets, score)
     return masks
+
+
+def _in_small_steps(masks: dict[str, Array], scores: Arrays,
+                    targets: Sequence[tuple[Sequence[str], int]],
+                    score: Score) -> tuple[dict[str, Array], Arrays]:
+    for names, number in targets:
+        part = {name: masks[name] for name in names}
+        while (excess := mask_arrays.kept(part) - number) > 0:
+            # One at least: if it is on every path, the next scores say that none is left.
+            step = min(excess, max(1, severs_none(scores, part)))
+            part = without_lowest(scores, part, step)
+            masks = masks | part
+            scores = score(masks)
+    return masks, scores

@@ -121,6 +121,23 @@ def along_gradient(gradient: Arrays, product: Callable[[Arrays], Arrays]) -> dic
     return {name: np.multiply(value, size) for name, value in found.items()}
 
 
+def without_second(error: Exception) -> Exception:
+    """The same error; or one that says that an operation has no second derivative.
+
+    Backends say so each in its own way.
+
+    Example:
+      >>> without_second(LookupError("gradient registry has no entry for: ResizeGrad"))
+      LotteryError('GraSP needs second derivatives of every operation of the model. Received: \
+gradient registry has no entry for: ResizeGrad. Use another method, such as "snip".')
+    """
+    line = str(error).strip().rpartition("\n")[2].strip()
+    if any(said in line for said in ("no entry for", "No gradient defined", "not implemented")):
+        return LotteryError("GraSP needs second derivatives of every operation of the model. "
+                            f"Received: {line}. Use another method, such as \"snip\".")
+    return error
+
+
 def softened(loss: Any, known: Any) -> "tuple[str, bool] | None":
     """How the outputs of a classifier become logits, from its loss; None for other losses.
 

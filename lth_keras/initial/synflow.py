@@ -10,6 +10,30 @@ from lth_keras.errors import LotteryError
 _SMALLEST, _LARGEST = 1e-290, 1e290  # Beyond, numbers of float64 lose digits or are infinite.
 
 
+class NoPathError(LotteryError):
+    """Raised if no path of kept weights is left from an input to an output."""
+
+
+def severs_none(scores: Arrays, masks: Arrays) -> int:
+    """How many of the lowest scores can be pruned together so that a path is left for certain.
+
+    Every path that is lost counts in the score of a weight that is pruned; so a path is left while
+    these scores add up to less than R.
+
+    Args:
+      scores: SynFlow's scores by weight name.
+      masks: which weights are compared, those of their mask; a part of the names.
+
+    Example:
+      >>> scores = {"a": np.array([1.0, 2.0]), "b": np.array([3.0])}  # R is 3.
+      >>> severs_none(scores, {name: np.ones(value.shape) for name, value in scores.items()})
+      1
+    """
+    total = max(float(value.sum()) for value in scores.values())
+    flat = np.sort(np.concatenate([scores[name][mask != 0] for name, mask in masks.items()]))
+    return int(np.searchsorted(np.cumsum(flat), total * (1 - 1e-9)))
+
+
 def path_scores(sizes: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:
     """The sum, over all paths through a weight, of the products of the path's weights.
 
@@ -25,7 +49,7 @@ def path_scores(sizes: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:
       Weight name -> scores, float64, right up to one factor for all of them.
 
     Raises:
-      LotteryError: if no path is left, or the sums do not fit into float64.
+      NoPathError: if no path is left, or the sums do not fit into float64.
 
     Example:
       >>> def gradient(w):  # R = a b c, of a path that would be 1e330 strong.
@@ -57,12 +81,12 @@ def path_scores(sizes: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:
     raise _no_path()
 
 
-def _no_path() -> LotteryError:
-    return LotteryError(
+def _no_path() -> NoPathError:
+    return NoPathError(
         "SynFlow needs paths of kept weights from inputs to outputs, whose products can be summed "
-        "in float64. Received: a network without any, as too few iterations leave it, or one too "
-        "deep whose layers are not one after the other. Ask for more iterations or a higher "
-        'density, or use another method, such as "snip".')
+        "in float64. Received: a network without any, as too low a density leaves it, or one too "
+        "deep whose layers are not one after the other. Ask for a higher density, or use another "
+        'method, such as "snip".')
 
 
 def _scores(weights: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:

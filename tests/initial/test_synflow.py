@@ -113,11 +113,24 @@ def test_it_keeps_a_path_down_to_one_weight_a_layer_where_others_keep_none(keras
     assert kept(lth.prune_at_init(model, "synflow", density=most)) == [1] * depth
     for factor in (2, 4):
         assert min(kept(lth.prune_at_init(model, "synflow", density=factor * most))) > 0
+    # At once it does not; in a few iterations it needs smaller steps among them.
     assert min(kept(lth.prune_at_init(model, "synflow", density=most, iterations=1))) == 0
+    assert kept(lth.prune_at_init(model, "synflow", density=most, iterations=2)) == [1] * depth
+    with pytest.raises(LotteryError, match="paths of kept weights"):
+        lth.prune_at_init(model, "synflow", density=0.9 * most)
     rng = np.random.default_rng(0)
     data = rng.normal(size=(64, width)), rng.normal(size=(64, width))
     assert min(kept(lth.prune_at_init(model, "magnitude", density=most))) == 0
     assert min(kept(lth.prune_at_init(model, "snip", density=most, data=data))) == 0
+
+
+def test_layers_of_their_own_numbers_keep_a_path(keras):
+    for distribution in ("uniform", "balanced"):
+        ticket = lth.prune_at_init(deep(keras), "synflow", density=12 / 768, iterations=2,
+                                   distribution=distribution)
+        assert kept(ticket) == [1] * 12
+        on_path = scores(deep(keras), ticket.masks)
+        assert all(value.sum() > 0 for value in on_path.values())
 
 
 def chain(weights):
@@ -213,3 +226,16 @@ def test_a_residual_branch_may_go_as_a_whole_and_a_layer_on_every_path_not(keras
     assert left["first/kernel"] and left["last/kernel"]
     for place in range(6):
         assert (left[f"down{place}/kernel"] > 0) == (left[f"up{place}/kernel"] > 0)
+
+
+def test_words_are_pooled_whether_or_not_they_are_masked(keras):
+    layers = keras.layers
+    for mask_zero in (False, True):
+        model = keras.Sequential([
+            layers.Input((7,)), layers.Embedding(9, 4, mask_zero=mask_zero, name="words"),
+            layers.GlobalAveragePooling1D(), layers.Dense(2, name="out")])
+        words, out = (np.abs(np.asarray(model.get_layer(name).get_weights()[0], np.float64))
+                      for name in ("words", "out"))
+        # An input of ones reads the second word.
+        np.testing.assert_allclose(scores(model)["out/kernel"], out * words[1][:, None],
+                                   rtol=1e-11)

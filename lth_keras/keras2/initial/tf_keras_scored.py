@@ -18,6 +18,7 @@ from lth_keras.initial.scored_model import (
     PathGradient,
     ScoredModel,
     softened,
+    without_second,
 )
 from lth_keras.keras2 import loss_gradient, rewinding
 from lth_keras.keras2.inspection.model_calls import undisturbed
@@ -71,8 +72,11 @@ class TfKerasScored(ScoredModel):
     def hessian_gradient(self, batches: Iterable[Any]) -> dict[str, Array]:
         with undisturbed(self._model):
             found = _Derivatives(self._model, self._weights, self._loss, self._temperature)
-            return along_gradient(found.mean(batches),
-                                  lambda vector: found.along(vector).mean(batches))
+            gradient = found.mean(batches)
+            try:
+                return along_gradient(gradient, lambda vector: found.along(vector).mean(batches))
+            except Exception as error:
+                raise without_second(error) from error
 
     def path_gradient(self) -> PathGradient:
         model, variables, inputs = linear(self._model, {

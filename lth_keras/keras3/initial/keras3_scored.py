@@ -17,6 +17,7 @@ from lth_keras.initial.scored_model import (
     PathGradient,
     ScoredModel,
     softened,
+    without_second,
 )
 from lth_keras.keras3 import loss_gradient
 from lth_keras.keras3.initial.second_derivatives import in_float64, product_of
@@ -68,8 +69,11 @@ class Keras3Scored(ScoredModel):
 
     def hessian_gradient(self, batches: Iterable[Any]) -> dict[str, Array]:
         found = _Derivatives(self._model, self._weights, self._loss, self._temperature)
-        return along_gradient(found.mean(batches),
-                              lambda vector: found.along(vector).mean(batches))
+        gradient = found.mean(batches)
+        try:
+            return along_gradient(gradient, lambda vector: found.along(vector).mean(batches))
+        except Exception as error:
+            raise without_second(error) from error
 
     def path_gradient(self) -> PathGradient:
         with in_float64():
