@@ -168,6 +168,14 @@ def test_a_scale_that_fits_changes_no_digit():
         np.testing.assert_array_equal(value, chain(sizes)[name] * sizes[name])
 
 
+def test_layers_beside_which_paths_go_are_not_made_smaller():
+    def gradient(w):  # R = a b + b: the second path does not go through a.
+        return {"a": w["b"], "b": w["a"] + 1}
+    assert path_scores({"a": np.array([2.0]), "b": np.array([3.0])}, gradient)["b"] == [9]
+    with pytest.raises(LotteryError, match="one after the other"):
+        path_scores({"a": np.array([1e200]), "b": np.array([1e200])}, gradient)
+
+
 def test_a_network_without_paths_is_refused():
     sizes = {"a": np.eye(2), "b": np.zeros((2, 2))}
     with pytest.raises(LotteryError, match="paths of kept weights"):
