@@ -68,6 +68,7 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
     structure = "filters" if ticket.in_filters and is_graph(model) else None
     masks = found or ModelMasks(model, ticket.masks, structure)
     masks.assign(ticket.masks)
+    masks.freshen_slots()
     return model
 
 
@@ -77,6 +78,7 @@ def keep_sparse(model: Any, structure: str | None = None) -> Any:
     weights, groups = network.prunable_weights(), groups_of(network.structures)
     network.assign_masks(masks_of_zeros(groups, weights) if groups else {
         name: value != 0 for name, value in weights.items()})
+    network.freshen_slots()
     return model
 
 
@@ -153,6 +155,10 @@ class PlainNetwork(Network):
     def assign_masks(self, masks: Arrays) -> None:
         self._sync()
         self._masks.assign(masks)
+
+    def freshen_slots(self) -> None:
+        """Gives the slots of pruned weights their initial values."""
+        self._masks.freshen_slots()
 
     def zero_pruned(self) -> None:
         self._sync()

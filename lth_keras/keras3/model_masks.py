@@ -106,6 +106,18 @@ class ModelMasks:
         for attached in self._attached.values():
             attached.assign(self._masks)
 
+    def freshen_slots(self) -> None:
+        """Gives the slots of pruned weights their initial values.
+
+        An optimizer that trained the model before has momenta for them, which would move them.
+        """
+        for optimizer in optimizer_state.stepping(self._model):
+            fresh = optimizer_state.fresh_slots(optimizer)
+            for name, weight in self._weights.items():
+                for kind, slot in optimizer_state.slots_of(optimizer, weight).items():
+                    slot.assign(np.where(self._masks[name] != 0, keras.ops.convert_to_numpy(
+                        slot.value), fresh.get(kind, 0.0)))
+
     def zero_pruned(self) -> None:
         """Sets pruned weights to zero."""
         values = {name: keras.ops.convert_to_numpy(variable.value)

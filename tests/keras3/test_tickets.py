@@ -91,3 +91,32 @@ def test_a_ticket_of_another_network_changes_nothing(tickets):
     with pytest.raises(TicketError, match="must have the ticket's names and shapes"):
         tickets["keras"].apply(model)
     assert all(map(np.array_equal, before, model.get_weights()))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", keras.optimizers.SGD(0.1, momentum=0.9), "adagrad",
+                                       keras.optimizers.Adam(use_ema=True)],
+                         ids=["adam", "momentum", "adagrad", "averages"])
+@pytest.mark.parametrize("way", ["ticket", "keep_sparse"])
+def test_what_an_optimizer_knows_of_pruned_weights_moves_them_no_more(optimizer, way):
+    rng = np.random.default_rng(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(6, name="a"),
+                              keras.layers.Dense(2, name="b")])
+    optimizer = keras.optimizers.get(optimizer)
+    model.compile(type(optimizer).from_config(optimizer.get_config()), "mse")
+    x, y = rng.normal(size=(32, 4)), rng.normal(size=(32, 2))
+    model.fit(x, y, verbose=0, epochs=2)
+    kept = {"a/kernel": np.eye(4, 6, dtype=np.uint8), "b/kernel": np.eye(6, 2, dtype=np.uint8)}
+    if way == "ticket":
+        weights = {name: np.asarray(keras.ops.convert_to_numpy(variable.value))
+                   for name, variable in named_weights(model).items()}
+        lth.Ticket(weights, kept, 1).apply(model)
+    else:
+        for name, mask in kept.items():
+            named_weights(model)[name].assign(
+                keras.ops.convert_to_numpy(named_weights(model)[name].value) * mask)
+        lth.keep_sparse(model)
+    for _ in range(3):  # The averages replace the weights at the end of a fit.
+        model.fit(x, y, verbose=0)
+        for name, mask in kept.items():
+            value = keras.ops.convert_to_numpy(named_weights(model)[name].value)
+            assert not value[mask == 0].any() and value[mask == 1].all()
