@@ -193,5 +193,5 @@ def test_runs_without_filters_have_their_costs_beside_their_density():
 
 def test_runs_with_all_their_filters_have_no_costs():
     found = elements([run()], [])
-    assert "costs" not in found.text.lower()
+    assert "what it costs" not in found.text.lower()
     assert not [part for _, part in found.found if part.get("id") == "costs"]

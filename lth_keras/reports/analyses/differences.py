@@ -81,7 +81,7 @@ def verdicts(differences: Sequence["pd.Series[float]"], margin: float) -> list[s
     Example:
       >>> near, far = pd.Series([0.001, -0.001, 0.0, 0.001]), pd.Series([0.04, 0.05, 0.05, 0.04])
       >>> verdicts([near, far, -far, 30 * near], margin=0.003)
-      ['no difference', 'better', 'worse', 'needs over 1,000 replicates']
+      ['no difference', 'better', 'worse', 'needs 167 replicates']
     """
     same = holm(no_difference(values, margin) for values in differences)
     # Two-sided: half of the error on either side.
