@@ -91,6 +91,7 @@ NOT_VERIFIED = {
     "promises of a search, which `pruning` and `rewinding` check for every optimizer above":
         r"zero|alone\..*|rewound\..*",
     "loops of one's own": r"loop\..*",
+    "a structure of masks, which the case itself searches, saves and makes smaller": r"filters\..*",
     "several devices": r"(mirrored|workers)\..*"}
 
 
