@@ -121,8 +121,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
             **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
             **_compaction(compacted),
-            "costs": _costs(compacted.model if compacted else network, network, dense, examples,
-                            is_pruned=about["density"] is not None),
+            "costs": _costs(compacted, network, dense, examples, about["density"] is not None),
             "reference": _reference(reference.expected),
             "float32_copy": reference.copy}, kind_of(network))
         _place(made, unchecked)
@@ -146,7 +145,7 @@ def _compaction(compacted: Any) -> dict[str, Any]:
             "takes_inputs": bool(compacted and compacted.inputs)}
 
 
-def _costs(exported: Any, network: Any, dense: Any, examples: Sequence[Any],
+def _costs(compacted: Any, network: Any, dense: Any, examples: Sequence[Any],
            is_pruned: bool) -> "dict[str, Any] | None":
     # What the exported network costs, and the dense one; None where it cannot be counted.
     shapes = [each.shape[1:] for each in examples]
@@ -157,7 +156,8 @@ def _costs(exported: Any, network: Any, dense: Any, examples: Sequence[Any],
         except Exception:  # It is told beside the files; a user's layers may raise anything.
             return None
         return {"parameters": found.parameters, "macs": found.macs, "notes": list(found.notes)}
-    own, whole = counted(exported), counted(network if dense is None else dense)
+    own = counted(compacted.model if compacted else network)
+    whole = counted(network if dense is None else dense)
     if dense is None and not is_pruned and whole == own:
         whole = None  # Nobody knows what it was made from: it may have been compacted before.
     return own and {**own, "dense": whole}

@@ -59,7 +59,7 @@ def last_levels(config: Config, store: Store, among: Iterable[Training]) -> dict
         if training == chain(config, training.replicate, training.level):
             row = store.record(training).row
             left = {"macs": row.get(MACS_LEFT), "weights": row["density"]}
-            if config.target.is_reached({name: left[name] for name in config.target.shares}):
+            if config.target.is_reached(left):
                 found[training.replicate] = min(
                     training.level, found.get(training.replicate, training.level))
     return found

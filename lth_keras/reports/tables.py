@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -85,17 +86,18 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
         if costed:
             cells.append(cost_tables.macs_left(results, known, level))
         for branch in branches:
-            if (branch, level) in summary.index:
-                row = summary.loc[(branch, level)]
-                cells += [_cell(row["early_stop_step"], 1, ",.0f", spread),
-                          _cell(row[good.column], 100, ".2f", spread) if good.is_share
-                          else _cell(row[good.column], 1, ".4g", spread)]
-            else:
-                cells += ["", ""]
+            cells += _steps_and_quality(summary.loc[(branch, level)], good, spread) \
+                if (branch, level) in summary.index else ["", ""]
         cells += [_cell(summary.loc[(TICKET, level)][name], 1, ".4g", spread=False)
                   for name in last if (TICKET, level) in summary.index]
         shown.add_row(*cells)
     return shown
+
+
+def _steps_and_quality(row: Any, good: Quality, spread: bool) -> list[str]:
+    return [_cell(row["early_stop_step"], 1, ",.0f", spread),
+            _cell(row[good.column], 100, ".2f", spread) if good.is_share
+            else _cell(row[good.column], 1, ".4g", spread)]
 
 
 def _at_the_end(results: pd.DataFrame) -> list[str]:
