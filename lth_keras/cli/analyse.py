@@ -69,8 +69,8 @@ def _differences(roots: Sequence[pathlib.Path], levels: "list[int] | None",
 _WITH_FLAGS = {BARRIER: network_analyses.barrier, DIFFERENCES: _differences,
                SENSITIVITY: network_analyses.sensitivity_of}
 # Flag -> the kinds that it may be given for; others may be given for all.
-_ONLY = {"points": (BARRIER,), "shares": (SENSITIVITY,), "replicates": (SENSITIVITY,),
-         "against": (DIFFERENCES,), "at": (DIFFERENCES,),
+_ONLY = {"points": (BARRIER,), "between": (BARRIER,), "shares": (SENSITIVITY,),
+         "replicates": (SENSITIVITY,), "against": (DIFFERENCES,), "at": (DIFFERENCES,),
          "data_dir": (BARRIER, SENSITIVITY)}
 
 
@@ -87,6 +87,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                                       "analysis in the first WORKDIR)")
     parser.add_argument("--points", help="for barrier: how many networks to evaluate on each line "
                                          f"(default: {POINTS})")
+    parser.add_argument("--between", metavar="levels", help="for barrier: levels, for the lines "
+                        "between the trained tickets of each level and the level below (default: "
+                        "between data orders, and between a ticket and its parent)")
     parser.add_argument("--shares", help="for sensitivity: shares of a layer to prune, such as "
                                          "0.25/0.5/0.75 (default: 0.1/0.2/.../0.9)")
     parser.add_argument("--replicates", help="for sensitivity: replicates and ranges of them whose "
@@ -128,7 +131,8 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     folder = pathlib.Path(arguments.out) if arguments.out else roots[0] / "analysis"
     if not arguments.out:  # A link in a workdir must not lead writes out of it.
         paths.check_inside(roots[0], folder)
-    save(found, folder, arguments.kind, functools.partial(
+    name = "_".join(filter(None, (arguments.kind, arguments.between)))
+    save(found, folder, name, functools.partial(
         console.print, soft_wrap=True, highlight=False, markup=False))
 
 

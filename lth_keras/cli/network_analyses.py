@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from lth_keras.arguments import check_choice
 from lth_keras.cli import flags
 from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
@@ -22,6 +23,7 @@ from lth_keras.reports.analyses.analysis import Analysis
 from lth_keras.reports.analyses.fit_reader import open_workdirs
 
 Item = TypeVar("Item")
+BETWEEN = ("levels",)
 
 
 def barrier(roots: Sequence[pathlib.Path], levels: "list[int] | None",
@@ -31,9 +33,14 @@ def barrier(roots: Sequence[pathlib.Path], levels: "list[int] | None",
     Args:
       roots: the workdirs.
       levels: the levels, or None for all.
-      arguments: the flags, of which --points and --data_dir are read.
+      arguments: the flags, of which --between, --points and --data_dir are read.
       console: the console of the progress bar.
     """
+    if arguments.between is not None:
+        check_choice("--between", arguments.between, BETWEEN)
+        if len(roots) > 1:
+            raise LotteryError(f"--between {arguments.between} needs one WORKDIR. Received: "
+                               f"{' '.join(map(str, roots))}.")
     text = arguments.points
     if text is not None and not (text.isdecimal() and int(text) >= 2):
         raise LotteryError(f"--points must be a whole number >= 2. Received: {text!r}.")
@@ -47,8 +54,10 @@ def barrier(roots: Sequence[pathlib.Path], levels: "list[int] | None",
                 arguments.data_dir, threads=0)))
         result: float = network[0].error(weights)
         return result
-    return instability.analyse(runs, error, levels, int(text or POINTS),
-                               _progress("barriers", console))
+    points, progress = int(text or POINTS), _progress("barriers", console)
+    if arguments.between:
+        return instability.between_levels(runs[0], error, levels, points, progress)
+    return instability.analyse(runs, error, levels, points, progress)
 
 
 def sensitivity_of(roots: Sequence[pathlib.Path], levels: "list[int] | None",

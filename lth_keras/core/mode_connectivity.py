@@ -2,10 +2,13 @@
 
     weights(alpha) = (1 - alpha) * first + alpha * second
     instability    = max over alpha of error(alpha) - (error(0) + error(1)) / 2
+    barrier        = max over alpha of error(alpha) - ((1 - alpha) * error(0) + alpha * error(1))
 
 Two networks that were trained from the same weights with different data orders, and ended in the
 same minimum, have no barrier of error between them (Frankle, Dziugaite, Roy & Carbin, ICML 2020,
-arXiv:1912.05671, section 2).
+arXiv:1912.05671, section 2).  Their errors are about equal.  The barrier allows for two networks of
+which one is worse, as those of two levels are: an error that only rises from the one to the other
+is no barrier (Paul et al., ICLR 2023, arXiv:2210.03044).
 """
 
 import dataclasses
@@ -51,6 +54,17 @@ class Path:
     def instability(self) -> float:
         """The highest error on the line less the mean error of the two networks, >= 0."""
         return self.highest - self.ends
+
+    @property
+    def barrier(self) -> float:
+        """The highest rise of the error above the straight line between the two errors, >= 0.
+
+        Example:
+          >>> Path(np.array([0.0, 0.5, 1.0]), np.array([0.1, 0.2, 0.3])).barrier
+          0.0
+        """
+        straight = (1 - self.alphas) * self.errors[0] + self.alphas * self.errors[-1]
+        return float(np.maximum(0, self.errors - straight).max())
 
     @property
     def stable(self) -> bool:

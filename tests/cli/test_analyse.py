@@ -144,6 +144,9 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
     (["survivors", "x", "--levels", "most"], "Received: 'most'."),
     (["barrier", "x", "--points", "1"], "--points must be a whole number >= 2. Received: '1'."),
     (["barrier"], "WORKDIR must be a workdir"),
+    (["overlap", "x", "--between", "levels"], "--between may be given for barrier only."),
+    (["barrier", "x", "--between", "hats"], "--between must be one of levels. Received: 'hats'"),
+    (["barrier", "x", "y", "--between", "levels"], "needs one WORKDIR. Received: x y."),
 ])
 def test_what_a_user_can_mend_is_one_line_and_exit_code_2(arguments, said, capsys):
     assert lth("analyse", *arguments) == 2
@@ -184,6 +187,19 @@ def test_the_barriers_of_a_run_of_the_command(trained, tmp_path, capsys):
     ends = [1 - results.record(training).row["test_accuracy_final"]
             for training in WorkdirReader(trained).repeats(0, 0)]
     assert len(line) == 4 and [line.error.iloc[0], line.error.iloc[-1]] == pytest.approx(ends)
+
+
+def test_the_barriers_between_levels_of_a_run_of_the_command(trained, tmp_path, capsys):
+    assert lth("analyse", "barrier", trained, "--between", "levels", "--points", "3", "--out",
+               tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "barriers between successive levels" in text and "Connected with" in text
+    row, = searches.read(tmp_path, "barrier_levels").to_dict("records")
+    results = Store(trained, WorkdirReader(trained).config)
+    errors = [1 - results.record(WorkdirReader(trained).repeats(0, level)[0]).row[
+        "test_accuracy_final"] for level in (0, 1)]
+    assert [row["error_before"], row["error"]] == pytest.approx(errors) and row["level"] == 1
+    assert (tmp_path / "barrier_levels.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_sensitivity_of_a_run_of_the_command(trained, tmp_path, capsys):

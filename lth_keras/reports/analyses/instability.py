@@ -5,24 +5,29 @@ between the two results (no barrier), both have found the same minimum, and trai
 stable.  Tickets match the dense network if they are rewound to a step k at or after which the
 dense network's training is stable (Frankle, Dziugaite, Roy & Carbin, ICML 2020, arXiv:1912.05671,
 sections 3 and 4).
+
+The trained networks of two successive levels have no barrier between them if, and at high sparsity
+only if, both match the dense network (Paul et al., ICLR 2023, arXiv:2210.03044): `between_levels`.
 """
 
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
-from lth_keras.core.masks import Arrays, density
-from lth_keras.core.mode_connectivity import POINTS, STABLE, walk
+from lth_keras.core.masks import apply, Arrays, density
+from lth_keras.core.mode_connectivity import Path, POINTS, STABLE, walk
 from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.trainings import repeats_from_k, Training
-from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.plots import analysis_figures
 
-ORDERS, PARENT = "data orders", "parent and ticket"
+ORDERS, PARENT, LEVELS = "data orders", "parent and ticket", "successive levels"
 _MEASURES = {"ends": ".2%", "highest": ".2%", "instability": ".2%"}
+_OF_LEVELS = {"error_before": ".2%", "error": ".2%", "barrier": ".2%"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Pair:
     Attributes:
       between: "data orders" for two trainings of one ticket, or of the dense network from step k
         on; "parent and ticket" for the network that a ticket was pruned from, and the trained
-        ticket.
+        ticket; "successive levels" for the trained tickets of a level and of the next.
       first, second: the two trainings; the pair's level is that of the second.
 
     Example:
@@ -64,6 +69,20 @@ def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pai
                 if run.has_trained(parent):
                     found.append(Pair(PARENT, parent, Training(replicate, level)))
     return sorted(found, key=lambda pair: (pair.between, pair.second.level))
+
+
+def successive(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pair]:
+    """Returns the pairs of trained tickets of a level and of the next, by level.
+
+    Args:
+      run: the workdir.
+      levels: the higher levels of the pairs. Defaults to all.
+    """
+    found = [Pair(LEVELS, Training(replicate, level - 1), Training(replicate, level))
+             for replicate, chosen in run.levels(levels).items() for level in chosen if level]
+    return sorted((pair for pair in found
+                   if run.has_trained(pair.first) and run.has_trained(pair.second)),
+                  key=lambda pair: pair.second.level)
 
 
 def choose(rows: pd.DataFrame) -> tuple[pd.DataFrame, "int | None"]:
@@ -117,15 +136,11 @@ def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
     found = [pairs(run, levels) for run in runs]
     _check_dense(runs, found)
     for run, two in zip(runs, found, strict=True):
-        for pair, first, second in _read(run, track(two)):
-            path = walk(error, first.weights, second.weights, points)
-            where = {"rewind_step": _shared(run, pair), "between": pair.between,
-                     "level": pair.second.level, "density": density(second.masks),
-                     "replicate": pair.second.replicate, "first": str(pair.first),
-                     "second": str(pair.second)}
+        for pair, of, path in _walks(run, track(two), error, points):
+            where = {"rewind_step": _shared(run, pair), **of}
             rows.append({**where, "ends": path.ends, "highest": path.highest,
                          "instability": path.instability, "stable": path.stable})
-            paths.append(pd.DataFrame({**where, "alpha": path.alphas, "error": path.errors}))
+            paths.append(_line(where, path))
     if not rows:
         raise WorkdirError(
             "A barrier needs two trained networks whose weights were kept: of one ticket that was "
@@ -133,6 +148,71 @@ def analyse(runs: Sequence[WorkdirReader], error: Callable[[Arrays], float],
             f"{', '.join(str(run.root) for run in runs)}, without such a pair"
             f"{'' if levels is None else ' at these levels'}.")
     return _given(runs, pd.DataFrame(rows), pd.concat(paths, ignore_index=True), points)
+
+
+def between_levels(run: WorkdirReader, error: Callable[[Arrays], float],
+                   levels: "Iterable[int] | None" = None, points: int = POINTS,
+                   track: Callable[[list[Pair]], Iterable[Pair]] = iter) -> Analysis:
+    """Measures the barrier between the trained tickets of each level and of the level below.
+
+    Each network has its own mask, so along the line the weights that the round pruned go to zero.
+    Batch normalisation's moving means and variances are interpolated like weights.
+
+    Args:
+      run: the workdir.
+      error: a function that returns the error of weights on the test set, in [0, 1].
+      levels: the higher levels of the pairs. Defaults to all above 0.
+      points: how many networks are evaluated on each line, >= 2.
+      track: wraps the list of pairs, to show a progress bar.
+
+    Raises:
+      WorkdirError: if the workdir holds no two trained tickets of successive levels.
+    """
+    run.check_trained("A barrier")
+    rows, paths = [], []
+    for _, where, path in _walks(run, track(successive(run, levels)), error, points):
+        rows.append({**where, "error_before": path.errors[0], "error": path.errors[-1],
+                     "barrier": path.barrier, "connected": path.barrier < STABLE})
+        paths.append(_line(where, path))
+    if not rows:
+        raise WorkdirError(
+            "A barrier between levels needs the trained weights of a level's ticket and of the "
+            f"next level's. Received: {run.root}, without such a pair"
+            f"{'' if levels is None else ' at these levels'}. Run with keep_trained=tickets and "
+            "at least one round (--rounds 1).")
+    table, lines = pd.DataFrame(rows), pd.concat(paths, ignore_index=True)
+    title = f"{run.title}: barriers between successive levels"
+    return Analysis(title, table, ("between", "level"), _OF_LEVELS, {"paths": lines},
+                    analysis_figures.levels_barrier_figure(lines, table, title), (
+        f"{points} networks on each line, from the trained ticket of the level below "
+        "(error_before) to that of the level (error); barrier: the highest rise of the test error "
+        "above the straight line between these two. The moving statistics of batch normalisation "
+        "are interpolated too.", _connected(table)))
+
+
+def _connected(rows: pd.DataFrame) -> str:
+    means = rows.groupby("level").barrier.mean()
+    levels = {said: ", ".join(ranges(means.index[chosen])) for said, chosen in (
+        ("connected", means < STABLE), ("not connected", means >= STABLE))}
+    return f"Connected with the level below (mean barrier below {STABLE:.0%}): " \
+           f"{levels['connected'] or 'none'}; not connected: {levels['not connected'] or 'none'}."
+
+
+def _walks(run: WorkdirReader, found: Iterable[Pair], error: Callable[[Arrays], float],
+           points: int) -> Iterator[tuple[Pair, dict[str, Any], Path]]:
+    # One pair at a time: all trained networks of a run may not fit into memory.
+    for pair in found:
+        first, second = run.trained(pair.first), run.trained(pair.second)
+        assert first is not None and second is not None
+        path = walk(error, apply(first.weights, first.masks),
+                    apply(second.weights, second.masks), points)
+        yield pair, {"between": pair.between, "level": pair.second.level,
+                     "density": density(second.masks), "replicate": pair.second.replicate,
+                     "first": str(pair.first), "second": str(pair.second)}, path
+
+
+def _line(where: dict[str, Any], path: Path) -> pd.DataFrame:
+    return pd.DataFrame({**where, "alpha": path.alphas, "error": path.errors})
 
 
 def _shared(run: WorkdirReader, pair: Pair) -> int:
@@ -179,14 +259,6 @@ def _sentence(choice: pd.DataFrame, k: "int | None") -> str:
     if k is None:
         return f"No rewind_step is stable, of those tried: {tried}. Try a later one."
     return f"The smallest stable rewind_step is {k:,}, of those tried: {tried}."
-
-
-def _read(run: WorkdirReader, found: Iterable[Pair]) -> Iterator[tuple[Pair, Ticket, Ticket]]:
-    # One pair at a time: all trained networks of a run may not fit into memory.
-    for pair in found:
-        first, second = run.trained(pair.first), run.trained(pair.second)
-        assert first is not None and second is not None
-        yield pair, first, second
 
 
 def _check_same(runs: Sequence[WorkdirReader]) -> None:

@@ -133,15 +133,7 @@ def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figur
     between = list(dict.fromkeys(rows.between))
     figure, panels = _panels(1, len(between) + 1, title)
     for axes, of in zip(panels[0], between, strict=False):
-        chosen = rows[rows.between == of]
-        mean = paths[paths.between == of].groupby(["level", "alpha"], as_index=False).error.mean()
-        distribution(axes, mean, _densities(chosen), "alpha", "error")
-        axes.set_title(f"between {of}", fontsize=10)
-        axes.set_xlabel("alpha")
-        axes.set_ylabel("test error")
-        axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.legend(title="weights remaining", fontsize=7, title_fontsize=7)
+        _lines_between(axes, paths, rows, of)
     last = panels[0, -1]
     for of in between:
         level_line(last, rows[rows.between == of], "instability", label=of,
@@ -149,6 +141,44 @@ def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figur
     level_density_axis(last, rows)
     stable_line(last)
     return figure
+
+
+def levels_barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
+    """Draws the lines between the networks of successive levels, their errors and barriers.
+
+    Errors and barriers stand side by side, to show whether both rise at one density (Paul et al.,
+    ICLR 2023).
+    """
+    figure, panels = _panels(1, 3, title)
+    lines, errors, barriers = panels[0]
+    _lines_between(lines, paths, rows, rows.between.iloc[0])
+    lines.set_xlabel("alpha, from the level below to the level")
+    level_line(errors, rows, "error", label="of the level", color=BLUE)
+    level_line(errors, rows, "error_before", label="of the level below", color=GREY, marker="",
+               linestyle="--")
+    errors.set_title("error of the two networks", fontsize=10)
+    errors.set_ylabel("test error")
+    errors.set_ylim(bottom=0)
+    errors.yaxis.set_major_formatter(PercentFormatter(1))
+    errors.legend(fontsize=7)
+    level_line(barriers, rows, "barrier", label="barrier to the level below", color=ORANGE)
+    stable_line(barriers, "barrier", "connected", "highest rise above the straight line")
+    for axes in (errors, barriers):
+        level_density_axis(axes, rows)
+    return figure
+
+
+def _lines_between(axes: Axes, paths: pd.DataFrame, rows: pd.DataFrame, of: str) -> None:
+    # The mean error over replicates along the lines of one kind of pair, a line for each level.
+    chosen = rows[rows.between == of]
+    mean = paths[paths.between == of].groupby(["level", "alpha"], as_index=False).error.mean()
+    distribution(axes, mean, _densities(chosen), "alpha", "error")
+    axes.set_title(f"between {of}", fontsize=10)
+    axes.set_xlabel("alpha")
+    axes.set_ylabel("test error")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.legend(title="weights remaining", fontsize=7, title_fontsize=7)
 
 
 def rewinding_figure(choice: pd.DataFrame, title: str) -> Figure:

@@ -321,12 +321,20 @@ def level_density_axis(axes: Axes, rows: pd.DataFrame) -> None:
     density_axis(axes, percents, most=6)
 
 
-def stable_line(axes: Axes) -> None:
-    """Draws the instability below which training is stable (Frankle et al. 2020)."""
+def stable_line(axes: Axes, title: str = "instability", word: str = "stable",
+                label: str = "highest error less the ends' mean") -> None:
+    """Draws the instability below which training is stable (Frankle et al. 2020).
+
+    Args:
+      axes: the axes.
+      title: the measure that is drawn.
+      word: what networks with less are.
+      label: what the measure is.
+    """
     axes.axhline(STABLE, color=GREY, linestyle="--", linewidth=1,
-                 label=f"stable below {STABLE:.0%}")
-    axes.set_title("instability", fontsize=10)
-    axes.set_ylabel("highest error less the ends' mean")
+                 label=f"{word} below {STABLE:.0%}")
+    axes.set_title(title, fontsize=10)
+    axes.set_ylabel(label)
     axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(alpha=0.25)
     axes.legend(fontsize=7)

@@ -52,6 +52,17 @@ def test_within_a_well_is_none():
     assert path.instability == pytest.approx(0.005)
 
 
+@pytest.mark.parametrize(("errors", "barrier"), [
+    ([0.1, 0.2, 0.3], 0.0),  # It only rises towards the worse network.
+    ([0.1, 0.15, 0.3], 0.0),
+    ([0.1, 0.35, 0.3], 0.15),
+    ([0.3, 0.3, 0.3, 0.1], 2 / 15),
+])
+def test_a_barrier_rises_above_the_straight_line_between_the_errors(errors, barrier):
+    path = mode_connectivity.Path(np.linspace(0, 1, len(errors)), np.array(errors))
+    assert path.barrier == pytest.approx(barrier, abs=1e-12)
+
+
 @pytest.mark.parametrize("highest, stable", [(0.2199, True), (0.2201, False)])
 def test_stable_is_less_than_two_percent_of_error(highest, stable):
     path = mode_connectivity.Path(np.array([0, 0.5, 1]), np.array([0.19, highest, 0.21]))
@@ -187,3 +198,65 @@ def test_a_run_without_trained_pairs_is_refused(tmp_path):
     run = WorkdirReader(searches.fill(tmp_path, searches.CONFIG.replace(keep_trained="none")))
     with pytest.raises(WorkdirError, match="without such a pair"):
         instability.analyse([run], bump)
+
+
+# Between successive levels.
+
+LEVELS = searches.CONFIG.replace(rounds=3, replicates=2)
+
+
+def apart(initial, training):
+    """The networks of levels 2 and 3 end in another well than those of levels 0 and 1."""
+    return {name: value + np.float32(4 * (training.level > 1)) for name, value in initial.items()}
+
+
+def wall(weights):
+    """An error by the first kept bias: 0.1 in wells at 0 and 4, up to 0.5 between them."""
+    return float(0.1 + 0.4 * np.sin(np.pi * weights["fc/bias"][0] / 4))
+
+
+def test_a_barrier_between_levels_is_where_networks_end_in_another_well(tmp_path):
+    run = WorkdirReader(searches.fill(tmp_path, LEVELS, apart))
+    found = instability.between_levels(run, wall, points=21)
+    rows = found.rows.set_index(["level", "replicate"])
+    assert [*rows.index] == [(level, replicate) for level in (1, 2, 3) for replicate in (0, 1)]
+    assert rows.barrier.loc[2].tolist() == pytest.approx([0.4, 0.4])
+    assert rows.barrier.loc[[1, 3]].tolist() == pytest.approx([0] * 4)
+    assert rows.connected.tolist() == [True, True, False, False, True, True]
+    assert rows["first"].loc[3, 1] == "replicate 1, level 2, ticket"
+    assert len(found.details["paths"]) == 6 * 21
+    assert any("below 2%): 1, 3; not connected: 2." in note for note in found.notes)
+
+
+def test_pruned_weights_go_to_zero_along_the_line(tmp_path):
+    run, seen = WorkdirReader(searches.fill(tmp_path, LEVELS)), []
+    instability.between_levels(run, lambda weights: seen.append(weights) or 0.0, [2], points=3)
+    for replicate in (0, 1):
+        below, middle, level = seen[3 * replicate:3 * replicate + 3]
+        for name in searches.SHAPES:
+            before, after = (run.ticket(replicate, at).masks[name] for at in (1, 2))
+            assert (below[name][before == 0] == 0).all() and (level[name][after == 0] == 0).all()
+            gone = (before != 0) & (after == 0)
+            assert gone.any() and (below[name][gone] != 0).all()
+            assert np.allclose(middle[name][gone], below[name][gone] / 2)
+
+
+def test_successive_levels_are_those_of_tickets_under_any_strategy(tmp_path):
+    for config, expected in [
+            (LEVELS.replace(strategy="one_shot", replicates=1), [(0, 1), (1, 2), (2, 3)]),
+            (LEVELS.replace(strategy="continued", replicates=1), [(0, 1), (1, 2), (2, 3)]),
+            (LEVELS.replace(strategy="continued", replicates=1, branches=("ticket@2/3",)),
+             [(2, 3)])]:
+        run = WorkdirReader(searches.fill(tmp_path / config.fingerprint / str(len(expected)),
+                                          config))
+        pairs = instability.successive(run)
+        assert {pair.second.branch for pair in pairs} == {"ticket"}
+        assert [(pair.first.level, pair.second.level) for pair in pairs] == expected
+    assert [pair.second.level for pair in instability.successive(run, [3])] == [3]
+
+
+def test_a_run_without_successive_networks_is_refused(tmp_path):
+    for config, levels in [(LEVELS.replace(keep_trained="none"), None), (LEVELS, [0])]:
+        run = WorkdirReader(searches.fill(tmp_path / config.keep_trained, config))
+        with pytest.raises(WorkdirError, match="the trained weights of a level's ticket and of"):
+            instability.between_levels(run, wall, levels)
