@@ -9,6 +9,9 @@ A control makes the start of a training from a ticket and from the same network 
     fresh    every weight of the network, drawn again from its layer's initializer
     rng      a numpy Generator, for controls that draw more random numbers
 
+A control that needs more declares it, `register(..., needs=("inverted",))`, and gets it by name;
+`NEEDS` lists what can be needed.
+
 A control changes only weights that have a mask, or else takes all weights from `fresh`.  If weights
 are pruned in a structure (`core.structures`), a control must keep to it: one registered with
 mask="structured" gets the structure as a fifth argument, and one with mask="free" cannot be used.
@@ -28,7 +31,13 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 
 Make = Callable[..., tuple[Arrays, Arrays]]
+Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for each weight name.
 MASKS = ("ticket", "structured", "free")
+# What a control can need -> what it is, and where there is such a thing.
+NEEDS: dict[str, str] = {
+    "inverted": "masks of as many weights as the ticket's, with the scores that its are made of "
+                "compared the other way around; with strategies that score initial weights",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Control:
       budget: whether it trains for as much computation as the dense network.
       mask: which mask it has, one of MASKS: "ticket" for the ticket's; "structured" for one of its
         own in the structure of the search, which `make` gets too; "free" for any other.
+      needs: what `make` takes by name too, keys of NEEDS.
     """
 
     name: str
@@ -52,9 +62,11 @@ class Control:
     drawn: bool
     budget: bool = False
     mask: str = "ticket"
+    needs: tuple[str, ...] = ()
 
     def start(self, weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
-              structure: Structure = NONE) -> tuple[Arrays, Arrays]:
+              structure: Structure = NONE, *,
+              provided: "Provided | None" = None) -> tuple[Arrays, Arrays]:
         """Makes the weights and masks that the control is trained from.
 
         Args:
@@ -63,6 +75,7 @@ class Control:
           fresh: all weights of the network, initialised again.
           rng: the random generator of the control.
           structure: the structure that the ticket was pruned in.
+          provided: need -> a function that computes it, called only if the control needs it.
 
         Returns:
           Weights and masks, by name.
@@ -77,7 +90,8 @@ class Control:
           {'w': array([ 0.5 , -0.25])}
         """
         more = (structure,) if self.mask == "structured" else ()
-        made, masks_made = self.make(weights, masks, fresh, rng, *more)
+        needed = {need: (provided or {})[need]() for need in self.needs}
+        made, masks_made = self.make(weights, masks, fresh, rng, *more, **needed)
         pruned = [name for name, mask in masks.items() if not np.all(mask)]
         wrong = [name for name in pruned if structure.obeys(masks[name])
                  and not structure.obeys(masks_made[name])]
@@ -92,7 +106,7 @@ CONTROLS: dict[str, Control] = {}
 
 
 def register(name: str, title: str, drawn: bool, budget: bool = False,
-             mask: str = "ticket") -> Callable[[Make], Make]:
+             mask: str = "ticket", *, needs: tuple[str, ...] = ()) -> Callable[[Make], Make]:
     """Registers a function as a control.
 
     Args:
@@ -101,12 +115,13 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
       drawn: whether its weights are freshly initialised.
       budget: whether it trains for as much computation as the dense network.
       mask: which mask it has; see `Control`.
+      needs: what it takes by name besides the four arguments, keys of NEEDS.
 
     Returns:
       A decorator for the function, which returns it unchanged.
 
     Raises:
-      LotteryError: if the name is taken, or mask is not one of MASKS.
+      LotteryError: if the name is taken, mask is not one of MASKS, or a need is not in NEEDS.
 
     Example:
       >>> @register("same", "the ticket again", drawn=False)
@@ -116,12 +131,14 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
       'the ticket again'
     """
     check_choice("mask", mask, MASKS)
+    for need in needs:
+        check_choice("A need", need, NEEDS)
 
     def add(make: Make) -> Make:
         if name in CONTROLS:
             raise LotteryError(f"A control's name must be new. Received: {name!r}, which is "
                                "taken.")
-        CONTROLS[name] = Control(name, title, make, drawn, budget, mask)
+        CONTROLS[name] = Control(name, title, make, drawn, budget, mask, needs)
         return make
     return add
 
@@ -229,6 +246,21 @@ def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
         chosen[order[:np.count_nonzero(mask)]] = 1
         largest[name] = chosen.reshape(mask.shape)
     return weights, largest
+
+
+@register("inverted", "scores inverted", drawn=False, mask="free", needs=("inverted",))
+def inverted(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
+             inverted: Arrays) -> tuple[Arrays, Arrays]:
+    """The ticket's weights; a mask of those with the lowest scores at initialisation.
+
+    If it trains as well as the ticket, the scores do not say what to prune (Frankle et al., ICLR
+    2021, section 5).
+
+    Example:
+      >>> inverted({"w": np.ones(2)}, {"w": np.array([1, 0])}, {}, None, {"w": np.array([0, 1])})
+      ({'w': array([1., 1.])}, {'w': array([0, 1])})
+    """
+    return weights, inverted
 
 
 @register("scratch", "from scratch, for the dense network's budget", drawn=True, budget=True)

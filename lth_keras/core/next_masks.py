@@ -124,6 +124,29 @@ class PruningRule:
                 dense.update(dict.fromkeys(group.layers, "its fraction is 0"))
         return described(pruned, dense) if groups else ""
 
+    def kept_at(self, level: int, units: Mapping[str, int]) -> list[tuple[list[str], int]]:
+        """How many weights are kept at a level: all that a round prunes is a share of what is left.
+
+        Args:
+          level: how many times the network has been pruned by then, >= 0.
+          units: weight name -> number of its weights, or of its units in a structure.
+
+        Returns:
+          Names of weights, and how many of all of theirs are kept: of each weight for itself, or
+          with scope="global" of all that share a fraction.
+        """
+        together: dict[object, list[str]] = {}
+        for name in units:
+            together.setdefault(name if self.scope == "layer" else self.fractions[name],
+                                []).append(name)
+        found = []
+        for names in together.values():
+            left = sum(units[name] for name in names)
+            for _ in range(level):
+                left -= fractions.count(self.fractions[names[0]], left)
+            found.append((names, left))
+        return found
+
     def next_start(self, theta: Arrays, masks: Arrays, trained: Arrays, rng: np.random.Generator,
                    *, level: int = 0, survivors: "Arrays | None" = None,
                    provided: "Provided | None" = None) -> tuple[Arrays, dict[str, Array]]:

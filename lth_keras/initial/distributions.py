@@ -22,6 +22,7 @@ import numpy as np
 from lth_keras.core.fractions import count
 
 Shape = tuple[int, ...]
+Kept = Sequence[tuple[list[str], int]]  # Names of weights, and how many of all of theirs are kept.
 _SHARES: dict[str, Callable[[Shape], int]] = {
     "uniform": math.prod, "erk": sum, "balanced": lambda shape: 1}
 DISTRIBUTIONS = ("global", *_SHARES)
@@ -89,26 +90,41 @@ def steps(size: int, kept: int, iterations: int, schedule: str = "exponential") 
     return [*map(left, range(1, iterations)), kept]
 
 
-def groups(shapes: Mapping[str, Shape], number: int, distribution: str, iterations: int,
-           schedule: str) -> list[tuple[list[str], Sequence[int]]]:
-    """The weights whose scores are compared, and how many of them are kept after each iteration.
+def shared(shapes: Mapping[str, Shape], kept: Kept, distribution: str) -> Kept:
+    """Shares what layers keep together among them by a distribution.
 
     Args:
       shapes: weight name -> shape.
-      number: how many weights are kept at the end.
+      kept: names of weights, and how many of all of theirs are kept. Those that keep all weights
+        stay dense.
+      distribution: "uniform", "erk" or "balanced".
+
+    Example:
+      >>> shapes = {"a": (10, 90), "b": (10, 10), "c": (2, 5)}
+      >>> shared(shapes, [(["a"], 90), (["b"], 10), (["c"], 10)], "balanced")
+      [(['a'], 50), (['b'], 50), (['c'], 10)]
+    """
+    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+    pruned = [(names, number) for names, number in kept
+              if number < sum(sizes[name] for name in names)]
+    among = {name for names, _ in pruned for name in names}
+    each = kept_counts({name: shapes[name] for name in shapes if name in among},
+                       sum(number for _, number in pruned), distribution)
+    return [([name], each.get(name, size)) for name, size in sizes.items()]
+
+
+def groups(shapes: Mapping[str, Shape], number: int, distribution: str) -> Kept:
+    """The weights whose scores are compared, and how many of them are kept.
+
+    Args:
+      shapes: weight name -> shape.
+      number: how many weights are kept.
       distribution: one of DISTRIBUTIONS.
-      iterations: the number of iterations, >= 1.
-      schedule: one of SCHEDULES.
 
     Example:
       >>> shapes = {"a": (10, 90), "b": (10, 10)}
-      >>> groups(shapes, 10, "global", 2, "exponential")
-      [(['a', 'b'], [100, 10])]
-      >>> groups(shapes, 10, "uniform", 2, "exponential")
-      [(['a'], [90, 9]), (['b'], [10, 1])]
+      >>> groups(shapes, 10, "global"), groups(shapes, 10, "uniform")
+      ([(['a', 'b'], 10)], [(['a'], 9), (['b'], 1)])
     """
-    sizes = {name: math.prod(shape) for name, shape in shapes.items()}
-    if distribution == "global":
-        return [([*shapes], steps(sum(sizes.values()), number, iterations, schedule))]
-    each = kept_counts(shapes, number, distribution)
-    return [([name], steps(sizes[name], each[name], iterations, schedule)) for name in shapes]
+    together: Kept = [([*shapes], number)]
+    return together if distribution == "global" else shared(shapes, together, distribution)

@@ -14,13 +14,15 @@ from lth_keras.core.seeding import generator
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
-from lth_keras.initial.distributions import DISTRIBUTIONS, groups, SCHEDULES
-from lth_keras.initial.scored_model import describe, scored, ScoredModel
+from lth_keras.initial.distributions import DISTRIBUTIONS, groups, Kept, SCHEDULES, steps
+from lth_keras.initial.scored_model import describe, scored, ScoredModel, TEMPERATURE
 from lth_keras.initial.synflow import NoPathError, path_scores, severs_none
 
 # What scores a model: from the masks of an iteration to scores, by weight name.
 Score = Callable[[Arrays], Arrays]
-Groups = Sequence[tuple[Sequence[str], Sequence[int]]]  # As `distributions.groups` makes them.
+# Names of weights, and how many of all of theirs are kept after each iteration.
+Targets = Sequence[tuple[Sequence[str], Sequence[int]]]
+ITERATIONS = 100
 METHODS = ("snip", "grasp", "synflow", "magnitude", "random")
 WITH_DATA = ("snip", "grasp")
 
@@ -28,7 +30,7 @@ WITH_DATA = ("snip", "grasp")
 def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any = None,
                   loss: Any = None, distribution: str = "global",
                   iterations: "int | None" = None, schedule: str = "exponential",
-                  temperature: float = 200.0, include: Any = (), exclude: Any = (),
+                  temperature: float = TEMPERATURE, include: Any = (), exclude: Any = (),
                   seed: int = 0) -> Ticket:
     """Prunes a model before it is trained, by scores of its weights as they are.
 
@@ -99,7 +101,7 @@ def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any
     if not check_number("temperature", temperature) > 0:
         raise LotteryError(f"temperature must be above 0. Received: {temperature!r}.")
     _check_needed(method, data, loss, iterations)
-    times = (100 if iterations is None else iterations) if method == "synflow" else 1
+    times = (ITERATIONS if iterations is None else iterations) if method == "synflow" else 1
     found = scored(model, include=include, exclude=exclude, loss=loss,
                    temperature=float(temperature))
     size = sum(int(np.prod(shape)) for shape in found.shapes.values())
@@ -107,7 +109,6 @@ def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any
     if not number:
         raise LotteryError("density must keep at least one weight. Received: "
                            f"{density!r} of {size:,} prunable weights.")
-    together = groups(found.shapes, number, distribution, times, schedule)
     settings = {"at_init": method, "density": density, "distribution": distribution, "seed": seed}
     if method == "synflow":
         settings |= {"iterations": times, "schedule": schedule}
@@ -117,11 +118,45 @@ def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any
     if method == "grasp":
         settings["temperature"] = float(temperature)
     weights = found.weights()
-    masks = _pruned(found.shapes, together, score_of(method, found, weights, data, seed))
+    masks = masks_at_init(found, method, groups(found.shapes, number, distribution), data=data,
+                          seed=seed, iterations=times, schedule=schedule)
     return Ticket(weights, masks, 1, {
         "versions": provenance.versions(found.packages), "settings": settings,
         "fingerprint": provenance.fingerprint(settings),
         "density": mask_arrays.density(masks), "kept": mask_arrays.kept(masks), "size": size})
+
+
+def masks_at_init(found: ScoredModel, method: str, kept: Kept, *, data: Any = None, seed: int = 0,
+                  iterations: int = ITERATIONS, schedule: str = "exponential",
+                  inverted: bool = False) -> dict[str, Array]:
+    """Prunes a model by scores of its weights as they are, to given numbers of weights.
+
+    Args:
+      found: the model.
+      method: one of METHODS.
+      kept: names of weights whose scores are compared, and how many of all of theirs are kept.
+      data: for snip and grasp, (x, y) or as `prune_at_init` takes it.
+      seed: for random.
+      iterations: of synflow.
+      schedule: of synflow, one of SCHEDULES.
+      inverted: whether to prune the highest scores in place of the lowest, those of the dense
+        model: an iteration that prunes synflow's best paths would leave none.
+
+    Returns:
+      Weight name -> uint8 mask.
+
+    Raises:
+      LotteryError: if a score is NaN, or synflow cannot keep so few weights and a path.
+    """
+    score = score_of(method, found, found.weights(), data, seed)
+    if inverted:
+        of = score
+        score = lambda masks: {name: np.negative(value) for name, value in of(masks).items()}  # noqa: E731
+    times = iterations if method == "synflow" and not inverted else 1
+    sizes = {name: int(np.prod(shape)) for name, shape in found.shapes.items()}
+    return _pruned(found.shapes, [
+        (names, steps(sum(sizes[name] for name in names), number, times, schedule))
+        for names, number in kept], score)
 
 
 def _check_needed(method: str, data: Any, loss: Any, iterations: "int | None") -> None:
@@ -180,7 +215,7 @@ def _products(first: Arrays, other: Arrays,
     return {name: then(np.multiply(value, other[name])) for name, value in first.items()}
 
 
-def _pruned(shapes: Mapping[str, tuple[int, ...]], together: Groups,
+def _pruned(shapes: Mapping[str, tuple[int, ...]], together: Targets,
             score: Score) -> dict[str, Array]:
     masks = mask_arrays.ones(shapes)
     scores: Arrays = {}

@@ -16,6 +16,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.graph.kinds import package_of
 
 PathGradient = Callable[[Arrays], dict[str, Array]]
+TEMPERATURE = 200.0  # Of logits in GraSP's code.
 CROSSENTROPIES = {"categorical_crossentropy": "softmax", "sparse_categorical_crossentropy":
                   "softmax", "binary_crossentropy": "sigmoid"}
 
@@ -56,18 +57,22 @@ class ScoredModel(Protocol):
         """
 
 
-def scored(model: Any, **options: Any) -> ScoredModel:
+def scored(model: Any, include: Any = (), exclude: Any = (), loss: Any = None,
+           temperature: float = TEMPERATURE) -> ScoredModel:
     """A model as `ScoredModel`, by the engine of its Keras.
 
     Args:
       model: a built model.
-      **options: include and exclude, as for `lth.prune_low_magnitude`; loss, in place of the
-        compiled one, or None; temperature, see `lth.prune_at_init`.
+      include: as for `lth.prune_low_magnitude`.
+      exclude: as for `lth.prune_low_magnitude`.
+      loss: in place of the compiled one, or None.
+      temperature: see `lth.prune_at_init`.
 
     Raises:
       LotteryError: if it is not built, is pruned already, or has nothing to prune.
     """
-    found: ScoredModel = providers.provider(providers.SCORED[package_of(model)])(model, **options)
+    found: ScoredModel = providers.provider(providers.SCORED[package_of(model)])(
+        model, include=include, exclude=exclude, loss=loss, temperature=temperature)
     return found
 
 

@@ -15,7 +15,9 @@ MASKS = {name: (RNG.random(shape) < share).astype(np.uint8)
 
 
 def made(name, seed=0):
-    return CONTROLS[name].make(WEIGHTS, MASKS, FRESH, np.random.default_rng(seed))
+    control = CONTROLS[name]
+    return control.make(WEIGHTS, MASKS, FRESH, np.random.default_rng(seed),
+                        **dict.fromkeys(control.needs, MASKS))
 
 
 def survivors(weights, masks):

@@ -166,4 +166,5 @@ def test_it_is_written_down_by_name_and_unknown_elsewhere(done):
 
 
 def test_what_it_finds_is_named():
-    assert [*FinishedRound.__dataclass_fields__] == ["level", "masks", "theta", "trained", "taken"]
+    assert [*FinishedRound.__dataclass_fields__] == [
+        "level", "masks", "theta", "trained", "taken", "at_init"]

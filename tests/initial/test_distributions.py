@@ -69,5 +69,5 @@ def test_an_exponential_schedule_prunes_the_same_share_each_time():
 
 
 def test_layers_are_compared_with_each_other_only_if_global():
-    assert [names for names, _ in groups(LENET, 100, "global", 3, "linear")] == [["a", "b", "c"]]
-    assert [names for names, _ in groups(LENET, 100, "erk", 3, "linear")] == [["a"], ["b"], ["c"]]
+    assert [names for names, _ in groups(LENET, 100, "global")] == [["a", "b", "c"]]
+    assert [names for names, _ in groups(LENET, 100, "erk")] == [["a"], ["b"], ["c"]]

@@ -30,16 +30,19 @@ OPTIMIZERS = ("adam", "sgd")
 DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
+SCOPE = "scope"  # As a distribution: as `scope` says.
+DISTRIBUTIONS = ("uniform", "erk", "balanced")
 EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until")
 # These fields are set by a preset and by --scale, and cannot be changed by --set.
 NOT_SETTABLE = frozenset({"preset", "scale"})
 _CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
     "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
-    "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT, "engine": ENGINES}
+    "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT, "engine": ENGINES,
+    "distribution": (SCOPE, *DISTRIBUTIONS)}
 _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
           "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
-          "warmup_steps": 0, "multiple_of": 1}
+          "warmup_steps": 0, "multiple_of": 1, "scoring_per_class": 1}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -104,6 +107,11 @@ class Config:
         "each stage of filters, 0.6/0.3/0.1", 0.2)
     scope: Scope = _field(
         f"among which weights scores are compared, one of {', '.join(SCOPES)}", "layer")
+    distribution: str = _field(
+        "how strategies that score theta_k share the kept weights among layers: scope (as scope "
+        f"says), {', '.join(DISTRIBUTIONS)}", SCOPE)
+    scoring_per_class: int = _field(
+        "training examples of each class for snip and grasp, >= 1", 10)
     criterion: str = _field("name of the criterion that scores weights for pruning", "magnitude")
     structure: str = _field(f"pattern to prune in: {words.known()}", "none")
     multiple_of: int = _field(
@@ -163,6 +171,7 @@ class Config:
         STRATEGIES[self.strategy].check(self)
         RETRAININGS[self.retraining].check(self)
         validation.check_branches(self)
+        validation.check_at_init(self, STRATEGIES[self.strategy].at_init)
         validation.check_structure(self)
         validation.check_until(self)
 

@@ -8,6 +8,8 @@ which survivors are trained, and where in the learning-rate schedule they begin.
     strategy      iterative   scores the ticket's trained weights (Frankle & Carbin 2019, section 2)
                   one_shot    scores the dense network's trained weights (the same)
                   continued   scores a network that is pruned and trained on, without rewinding
+                  snip, grasp, synflow, magnitude_at_init, random_at_init
+                              score the weights before training (`lth.prune_at_init`)
     retraining    weight_rewinding          resets survivors to theta_k (the same, 2019 and 2020)
                   learning_rate_rewinding   keeps their values, resets the learning rate to step k
                   fine_tuning               keeps values and learning rate (Renda et al. 2020)
@@ -66,6 +68,7 @@ class FinishedRound:
         theta_k, at level 0 and with weight rewinding.
       trained: name -> array, the weights at the end of the training.
       taken: level -> weights of the trained networks that `Strategy.takes` asked for.
+      at_init: computes the masks of the next level by the strategy's `at_init`.
     """
 
     level: int
@@ -73,6 +76,7 @@ class FinishedRound:
     theta: Arrays
     trained: Arrays
     taken: Mapping[int, Arrays]
+    at_init: Callable[[], dict[str, Array]] = dict
 
 
 class Strategy:
@@ -84,16 +88,19 @@ class Strategy:
       chain: the branch whose training at each level above 0 makes the next ticket: the ticket
         itself, or a branch of the strategy's own, which is then trained in addition.
       one_shot: whether all levels' masks come from the dense network.
+      at_init: the method of `lth.prune_at_init` that makes the masks of each level from theta_k, or
+        "" if they come from trained weights.
 
     Example:
       >>> [name for name, strategy in STRATEGIES.items() if strategy.one_shot]
-      ['one_shot']
+      ['one_shot', 'snip', 'grasp', 'synflow', 'magnitude_at_init', 'random_at_init']
     """
 
     name: str
     summary: str
     chain: str = TICKET
     one_shot: bool = False
+    at_init: str = ""
 
     @property
     def title(self) -> str:
@@ -119,7 +126,7 @@ class Strategy:
 
     def scored(self, ended: FinishedRound) -> Arrays:
         """Returns the weights to score, whose values survivors keep if they are not rewound."""
-        return ended.trained
+        return ended.theta if self.at_init else ended.trained
 
     def next_masks(self, ended: FinishedRound, prune: Prune) -> dict[str, Array]:
         """Returns the masks of the next level.
@@ -132,7 +139,7 @@ class Strategy:
         Returns:
           name -> 0/1 array, of each weight in `ended.masks`.
         """
-        return prune(self.scored(ended))
+        return ended.at_init() if self.at_init else prune(self.scored(ended))
 
     def check(self, config: Any) -> None:
         """Checks that the strategy can work with a configuration.
@@ -309,6 +316,34 @@ class Continued(Strategy):
                                "its own network is trained without rewinding. "
                                f"Received: retraining={config.retraining}.")
         super().check(config)
+
+
+def _at_init(method: str, said: str, named: str = "") -> None:
+    # The name says when, where a criterion has the method's name too.
+    @register
+    class AtInit(Strategy):
+        """Prunes every level by scores of the dense network at theta_k; see `lth.prune_at_init`.
+
+        Scores are of the network as it is, each level has as many weights as with any other
+        strategy, and tickets need no trained networks.  The sanity checks of Frankle et al., ICLR
+        2021 (arXiv:2009.08576) are the branches shuffled_mask, reinit and inverted.
+        """
+
+        one_shot, at_init = True, method
+        name, summary = named or method, said
+
+        def check(self, config: Any) -> None:
+            """Checks that tickets have theta_k, whose weights are scored."""
+            if not RETRAININGS[config.retraining].rewinds:
+                raise LotteryError(f"strategy={self.name} scores theta_k, which its tickets then "
+                                   "have, so it needs retraining=weight_rewinding. Received: "
+                                   f"retraining={config.retraining}.")
+
+_at_init("snip", "scores theta_k by |gradient x weight|")
+_at_init("grasp", "scores theta_k by its gradient's flow")
+_at_init("synflow", "scores theta_k by its paths, without data")
+_at_init("magnitude", "scores theta_k by |weight|", "magnitude_at_init")
+_at_init("random", "scores theta_k by random numbers", "random_at_init")
 
 
 @register

@@ -145,6 +145,36 @@ def check_branches(config: Any) -> None:
                                f"{config.rounds} for {branch.name}. Received: {branch}.")
 
 
+def check_at_init(config: Any, method: str) -> None:
+    """Checks what goes together with a strategy that scores the weights before training.
+
+    Args:
+      config: the settings.
+      method: the strategy's method of `lth.prune_at_init`; "" of other strategies.
+
+    Raises:
+      LotteryError: if a control or a distribution needs such a strategy, or such a strategy is to
+        prune anything but single weights, or by a criterion.
+    """
+    inverted = [branch.name for branch in config.plan
+                if branch.name in CONTROLS and "inverted" in CONTROLS[branch.name].needs]
+    if not method and inverted:
+        raise LotteryError(f"The branch {inverted[0]} needs a strategy that scores the weights "
+                           "before training, such as snip. Received: strategy="
+                           f"{config.strategy}.")
+    if not method and config.distribution != "scope":
+        raise LotteryError("distribution is a setting of strategies that score the weights before "
+                           f"training, such as random_at_init. Received: {config.distribution} "
+                           f"with strategy={config.strategy}.")
+    if method and not parse(config.structure).is_none:
+        raise LotteryError("Strategies that score the weights before training prune single "
+                           f"weights. Received: structure={config.structure} with strategy="
+                           f"{config.strategy}.")
+    if method and config.criterion != "magnitude":
+        raise LotteryError(f"strategy={config.strategy} is a way to score weights itself. "
+                           f"Received: criterion={config.criterion} too. Leave it out.")
+
+
 def check_structure(config: Any) -> None:
     """Checks the structure in which weights are pruned.
 

@@ -10,6 +10,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.structure import Structure
 from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
+from lth_keras.initial.scored_model import ScoredModel
 
 # Called after each validation, with the place of a training in its group and the number of steps
 # since the training's last validation.
@@ -59,6 +60,13 @@ class NetworkTrainer(Protocol):
           weights: name -> array, for every weight.
           masks: weight name -> 0/1 array.
           indices: the training examples over which it is the mean; they are not augmented.
+        """
+
+    def scored_model(self, weights: Arrays) -> ScoredModel:
+        """Gives the dense network with given weights to what scores it at initialisation.
+
+        Args:
+          weights: name -> array, for every weight.
         """
 
     def smaller(self, counts: Sequence[int]) -> "NetworkTrainer":

@@ -12,13 +12,13 @@ learning-rate schedule continues from step k.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lth_keras.core.controls import CONTROLS
-from lth_keras.core.fractions import count
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.seeding import generator
@@ -28,16 +28,18 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.branches import TICKET
-from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.config import Config, SCOPE
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.results.record import DENSITY, MACS, MACS_LEFT, PARAMETERS
-from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.datasets import Data, scaled
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.smaller_trainer import SmallerTrainer
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.files.ticket import Ticket
+from lth_keras.initial.distributions import Kept, shared
+from lth_keras.initial.prune_at_init import masks_at_init, WITH_DATA
 
 
 class RoundRunner:
@@ -60,7 +62,7 @@ class RoundRunner:
         self._config = config
         self._strategy = STRATEGIES[config.strategy]
         self._retraining = RETRAININGS[config.retraining]
-        self._examples = len(data.y_train)
+        self._data, self._examples = data, len(data.y_train)
         _check_examples(config, self._examples)
         self.trainer = make_trainer()
         # That of all weights; where filters are pruned, it has the groups of the network.
@@ -169,7 +171,8 @@ class RoundRunner:
             fresh = self.trainer.initial_weights(self._rng(training, "init"))
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
-                self._structure)
+                self._structure, provided={"inverted": lambda: self._at_init(
+                    training, training.level, ticket.weights, inverted=True)})
         if training.branch != TICKET:
             return self._strategy.begin(ticket.weights, _weights(start.taken)), ticket.masks
         return (start.theta or ticket).weights, ticket.masks
@@ -194,7 +197,8 @@ class RoundRunner:
                      start: StartingPoint) -> Ticket:
         rng = self._rng(training, "criterion")
         ended = FinishedRound(training.level, ticket.masks, trained.rewound or ticket.weights,
-                              trained.weights, _weights(start.taken))
+                              trained.weights, _weights(start.taken),
+                              lambda: self._at_init(training, training.level + 1, ended.theta))
 
         def prune_by(scored: Arrays) -> dict[str, Array]:
             # Weights of another level have other masks: the gradient of a weight depends on
@@ -209,6 +213,29 @@ class RoundRunner:
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
         return Ticket(weights, masks, training.level + 1,
                       self._provenance(training, pruned_after=_measured(trained)))
+
+    def _at_init(self, training: Training, level: int, theta: Arrays,
+                 inverted: bool = False) -> dict[str, Array]:
+        # The masks of a level from scores of theta_k, as lth.prune_at_init makes them.
+        config, method = self._config, self._strategy.at_init
+        sizes = {name: math.prod(shape) for name, shape in self.trainer.shapes.items()}
+        kept: Kept = self.rule.kept_at(level, sizes)
+        if config.distribution != SCOPE:
+            kept = shared(self.trainer.shapes, kept, config.distribution)
+        data = self._scoring_data(training.replicate) if method in WITH_DATA else None
+        # One seed for all levels of a replicate: with it the levels' random masks are nested.
+        seed = int(self._rng(Training(training.replicate, 0), "at_init").integers(2**31))
+        return masks_at_init(self.trainer.scored_model(theta), method, kept, data=data, seed=seed,
+                             inverted=inverted)
+
+    def _scoring_data(self, replicate: int) -> tuple[Array, Array]:
+        # So many examples of each class, drawn from those that are trained on.
+        rng = self._rng(Training(replicate, 0), "scoring")
+        classes, drawn = self._data.y_train, rng.permutation(self._split(replicate)[0])
+        chosen = np.sort(np.concatenate([
+            drawn[classes[drawn] == each][:self._config.scoring_per_class]
+            for each in range(self._data.classes)]))
+        return scaled(self._data.x_train[chosen]), classes[chosen]
 
     def provided(self, replicate: int, theta: Arrays, masks: Arrays, scored: Arrays,
                  under: "Arrays | None" = None) -> Provided:
@@ -280,10 +307,9 @@ def _pruning_rule(config: Config, trainer: NetworkTrainer) -> PruningRule:
         provided=validation.PROVIDED, caller="lth run")
     if structure.by_rounds or structure.coupled or not all(rule.fractions.values()):
         return rule  # What keeps a weight, or a filter of every layer, at every level.
-    left = {name: structure.units(shape) for name, shape in shapes.items()}
+    units = {name: structure.units(shape) for name, shape in shapes.items()}
     for level in range(1, config.rounds + 1):
-        left = {name: size - count(rule.fractions[name], size) for name, size in left.items()}
-        if not any(left.values()):
+        if not any(number for _, number in rule.kept_at(level, units)):
             raise LotteryError(f"Every level must keep at least one weight. Received: "
                                f"rounds={config.rounds}, fraction={config.fraction}, which prune "
                                f"all weights at level {level}. Use fewer rounds or a smaller "

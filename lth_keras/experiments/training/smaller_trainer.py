@@ -21,6 +21,7 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
+from lth_keras.initial.scored_model import ScoredModel
 
 _KEPT = 4  # So many compiled programs of smaller networks are kept, the last ones that were used.
 
@@ -69,6 +70,9 @@ class SmallerTrainer(NetworkTrainer):
             found = self._train(counts, [specs[place] for place in places], ended)
             results.update(zip(places, found, strict=True))
         return [results[place] for place in range(len(specs))]
+
+    def scored_model(self, weights: Arrays) -> ScoredModel:
+        return self.whole.scored_model(weights)
 
     def smaller(self, counts: Sequence[int]) -> NetworkTrainer:
         return self.whole.smaller(counts)

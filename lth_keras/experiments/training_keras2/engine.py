@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from lth_keras.core.fractions import Prunable
-from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.masks import Array, Arrays, ones
 from lth_keras.core.structures.filters import groups_of
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import parse
@@ -25,6 +25,7 @@ from lth_keras.experiments.training_keras2.program import EVALUATED_TOGETHER
 from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.files import provenance
 from lth_keras.graph.unit_activations import UnitActivations
+from lth_keras.initial.scored_model import scored, ScoredModel
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.engine import structures_of
 from lth_keras.keras2.loss_gradient import LossGradient
@@ -75,6 +76,10 @@ class WrappedNetworkTrainer(NetworkTrainer):
             self.model, found) if structure.coupled and found else dict.fromkeys(found, structure)
         self._gradient = LossGradient(self.model) if found else None
         self._trainer = Trainer(self.model, data, config.augmentation, resident_mib)
+
+    def scored_model(self, weights: Arrays) -> ScoredModel:
+        rewinding.assign(self.model, weights, ones(self.shapes))
+        return scored(self.model)
 
     def smaller(self, counts: Sequence[int]) -> "WrappedNetworkTrainer":
         return WrappedNetworkTrainer(*self._made_with, counts)

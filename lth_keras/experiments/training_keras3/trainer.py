@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core.fractions import Prunable
-from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.masks import Array, Arrays, ones
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import parse
 from lth_keras.costs.model_rows import ModelRows
@@ -34,6 +34,7 @@ from lth_keras.experiments.training_keras3 import optimizers
 from lth_keras.experiments.training_keras3.models import KERAS
 from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
 from lth_keras.files import provenance
+from lth_keras.initial.scored_model import scored, ScoredModel
 from lth_keras.keras3.engine import PlainNetwork
 from lth_keras.keras3.model_run import Keras3Run
 from lth_keras.keras3.weights import with_units
@@ -202,6 +203,10 @@ class PlainNetworkTrainer(NetworkTrainer):
     def activations(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         network = self._network(weights, masks, self._made_with[0].structure)
         return dict(network.activations(self._scoring_data(indices))())
+
+    def scored_model(self, weights: Arrays) -> ScoredModel:
+        self._network(weights, ones(self.shapes))
+        return scored(self.model)
 
     def _network(self, weights: Arrays, masks: Arrays,
                  structure: str | None = None) -> PlainNetwork:

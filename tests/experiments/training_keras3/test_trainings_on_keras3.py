@@ -403,3 +403,19 @@ def test_a_network_of_tf_keras_is_refused():
             [tf_keras.layers.Input(shape), tf_keras.layers.Dense(classes)]))
         with pytest.raises(LotteryError, match="must be a model of keras, the Keras of the run"):
             KERAS.build(config(network="of_the_other"), (4,), 3)
+
+
+def test_a_dense_network_is_scored_at_the_weights_that_are_given():
+    one = trainer()
+    first, other = (one.initial_weights(np.random.default_rng(seed)) for seed in (0, 1))
+    for weights in (first, other):
+        found = one.scored_model(weights)
+        assert [*found.shapes] == [*one.shapes] == ["a/kernel", "b/kernel"]
+        for name, value in found.weights().items():
+            assert_array_equal(value, weights[name])
+        gradient = found.gradient(found.batches((DATA.x_train[:9], DATA.y_train[:9])))
+        expected = one.loss_gradient(weights, {name: np.ones(shape, np.uint8) for name, shape
+                                               in one.shapes.items()}, np.arange(9))
+        for name, value in gradient.items():
+            assert np.abs(value).max() > 0
+            assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
