@@ -1,11 +1,12 @@
-"""The claims of Frankle & Carbin (ICLR 2019), of Liu et al. (ICLR 2019), and on strong tickets.
+"""The claims of Frankle & Carbin (ICLR 2019), of Liu et al. (ICLR 2019), and of later papers.
 
 How results decide them is in judging.py; what decides each, in lenet.py, convnets.py,
-filter_claims.py and strong_claims.py.
+filter_claims.py, strong_claims.py and at_init_claims.py.
 """
 
 import functools
 
+import at_init_claims
 import convnets
 import filter_claims
 import lenet
@@ -182,4 +183,15 @@ CLAIMS = (
           strong_claims.b6,
           "it falls 14 times on average and unevenly, as the error is that of the least lucky "
           "weight."),
+    *(Claim(name, f"Frankle et al. 2021 (there ResNet-20 and VGG-16; here LeNet): {text}", runs,
+            judge) for name, text, runs, judge in (
+        ("F1", "masks of SNIP, GraSP, SynFlow and magnitudes at initialisation are as good "
+         "shuffled in each layer, and with weights drawn anew", at_init_claims.NAMES[:4],
+         at_init_claims.f1),
+        ("F2", "those of magnitudes after training are worse shuffled, and with weights drawn anew",
+         at_init_claims.NAMES[5:], at_init_claims.f2),
+        ("F3", "GraSP's are as good if the lowest scores are kept in place of the highest",
+         at_init_claims.NAMES[1:2], at_init_claims.f3),
+        ("F4", "with 80% of weights pruned or more, each early method is better than random masks "
+         "and worse than magnitudes after training", at_init_claims.NAMES, at_init_claims.f4))),
 )

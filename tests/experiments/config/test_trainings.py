@@ -22,7 +22,7 @@ CONFIG = Config(preset="p", network="n", dataset="d", steps=1000, rounds=2, rewi
                 branches=("ticket:2@0-1", "reinit@1", "scratch@2", "reshuffle"))
 EVERY = [CONFIG.replace(strategy=strategy, retraining=retraining)
          for strategy in STRATEGIES for retraining in RETRAININGS
-         if strategy != "continued" or RETRAININGS[retraining].rewinds]
+         if strategy in ("iterative", "one_shot") or RETRAININGS[retraining].rewinds]
 NAMES = [f"{config.strategy}-{config.retraining}" for config in EVERY]
 
 
