@@ -1,5 +1,7 @@
 """Strategies that score the weights before training: their masks are those of lth.prune_at_init."""
 
+import itertools
+
 import numpy as np
 import pytest
 import small
@@ -61,7 +63,7 @@ def test_random_masks_of_a_replicate_are_nested_and_another_replicate_has_others
     method, _, lab, found = done
     if method != "random":
         pytest.skip("the others are the same for every seed")
-    for outer, inner in zip(found[1:], found[2:], strict=False):
+    for outer, inner in itertools.pairwise(found):
         assert all((inner.masks[name] <= outer.masks[name]).all() for name in inner.masks)
     other = lab._at_init(Training(1, 0), 1, found[0].weights)
     assert any((other[name] != found[1].masks[name]).any() for name in other)

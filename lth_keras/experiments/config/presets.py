@@ -92,9 +92,9 @@ _lenet("lenet_300_100_momentum", "appendix G: SGD 0.05 (of its best 0.025 to 0.1
        optimizer="sgd", learning_rate=0.05, momentum=0.9, rounds=16)
 
 
-# Scores at initialisation on LeNet-300-100 (Frankle et al., ICLR 2021, arXiv:2009.08576): 40 epochs
-# of batches of 128, all layers compared; at fewer densities than theirs, each with the sanity checks
-# of section 5.  Other methods are `--set strategy=`.
+# Scores at initialisation on LeNet-300-100 (Frankle et al., ICLR 2021): 40 epochs of batches of
+# 128, all layers compared; at fewer densities than theirs, with the sanity checks of section 5.
+# Other methods are `--set strategy=`.
 register(Config(preset="lenet_300_100_at_init", network="lenet_300_100", dataset="mnist",
                 strategy="snip", scope="global", fraction=0.6, rounds=4, replicates=5,
                 steps=17_200, batch_size=128, optimizer="sgd", learning_rate=0.1,
