@@ -2,7 +2,6 @@
 
 import at_init_claims
 import pandas as pd
-import pytest
 from judging import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED
 
 LEVELS = at_init_claims.LEVELS
@@ -52,10 +51,8 @@ def test_f4_orders_random_masks_early_methods_and_magnitudes_after_training():
     assert right == {REPRODUCED} and wrong == {REPRODUCED, NOT_REPRODUCED}
 
 
-@pytest.mark.parametrize("accuracy", [0.9, 0.99])
-def test_what_varies_more_than_it_differs_stays_open(accuracy):
+def test_what_varies_more_than_it_differs_stays_open():
     noisy = run(ticket=0.96, inverted=0.96)
     inverted = noisy.branch == "inverted"
-    noisy.loc[inverted, "test_accuracy_final"] += [
-        (-1) ** number * (accuracy - 0.8) for number in range(int(inverted.sum()))]
+    noisy.loc[inverted, "test_accuracy_final"] += 0.1 * (-1) ** noisy.replicate[inverted]
     assert verdicts(at_init_claims.f3(noisy)) == {INCONCLUSIVE}
