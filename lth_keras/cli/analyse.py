@@ -14,7 +14,14 @@ from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import paths
-from lth_keras.reports.analyses import connections, differences, movement, overlaps, survivors
+from lth_keras.reports.analyses import (
+    connections,
+    differences,
+    movement,
+    overlaps,
+    signs,
+    survivors,
+)
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.analyses.fit_reader import open_workdirs
 from lth_keras.reports.analyses.output import save, show
@@ -45,6 +52,7 @@ KINDS = {
     "connections": Kind(connections.analyse, "how evenly the remaining connections are spread "
                                              "over units, incoming and outgoing"),
     "overlap": Kind(overlaps.analyse, "weights kept in common by replicates and by levels"),
+    "signs": Kind(signs.analyse, "how many kept weights change their sign in training"),
     BARRIER: Kind(None, "error along the line between two trained networks (linear mode "
                         "connectivity); for several workdirs that differ in rewind_step: which "
                         "step to rewind to"),

@@ -34,9 +34,12 @@ Make = Callable[..., tuple[Arrays, Arrays]]
 Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for each weight name.
 MASKS = ("ticket", "structured", "free")
 # What a control can need -> what it is, and where there is such a thing.
+TRAINED = "trained"
 NEEDS: dict[str, str] = {
     "inverted": "masks of as many weights as the ticket's, with the scores that its are made of "
                 "compared the other way around; with strategies that score initial weights",
+    TRAINED: "the trained weights that were scored to make the ticket's masks; with strategies "
+             "that score trained weights",
 }
 
 
@@ -81,7 +84,8 @@ class Control:
           Weights and masks, by name.
 
         Raises:
-          LotteryError: if the control makes masks that do not have the structure.
+          LotteryError: if the control makes masks that do not have the structure, or what it
+            needs is not provided.
 
         Example:
           >>> ticket = {"w": np.array([1.0, -2.0])}, {"w": np.array([1, 0])}
@@ -90,6 +94,10 @@ class Control:
           {'w': array([ 0.5 , -0.25])}
         """
         more = (structure,) if self.mask == "structured" else ()
+        missing = [need for need in self.needs if need not in (provided or {})]
+        if missing:
+            raise LotteryError(f"The control {self.name} needs {missing[0]}: {NEEDS[missing[0]]}. "
+                               "Received: none.")
         needed = {need: (provided or {})[need]() for need in self.needs}
         made, masks_made = self.make(weights, masks, fresh, rng, *more, **needed)
         pruned = [name for name, mask in masks.items() if not np.all(mask)]
@@ -360,6 +368,25 @@ def _with_noise(deviations: float) -> None:
 
 for _deviations in (0.5, 1, 2, 3):
     _with_noise(_deviations)
+
+
+@register("reinit_trained_signs", "re-initialised, trained signs", drawn=True, needs=(TRAINED,))
+def reinit_trained_signs(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
+                         trained: Arrays) -> tuple[Arrays, Arrays]:
+    """Fresh weights with the signs that training gave them: the signed mask of the ticket.
+
+    The signs are those of the network whose trained weights made the mask, which exists before the
+    ticket is trained; `reinit_signed` has the signs before training.  Gadhikar & Burkholz (ICLR
+    2024, arXiv:2402.19262) and Oh et al. (ICLR 2025, arXiv:2504.05357) ask whether mask and signs
+    alone make any initialisation learn as well.  Weights without a mask, such as biases and those
+    of normalisation, are fresh.
+
+    Example:
+      >>> mask, fresh = {"w": np.array([1, 1])}, {"w": np.array([0.5, 0.25])}
+      >>> reinit_trained_signs({}, mask, fresh, None, trained={"w": np.array([-3.0, 4.0])})[0]
+      {'w': array([-0.5 ,  0.25])}
+    """
+    return {**fresh, **{name: np.copysign(fresh[name], trained[name]) for name in masks}}, masks
 
 
 def _deviation(values: Array) -> float:

@@ -113,8 +113,8 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ([], "KIND must be one of survivors, movement, connections, overlap, barrier, "
-         "differences, sensitivity. Received: none."),
+    ([], "KIND must be one of survivors, movement, connections, overlap, signs, "
+         "barrier, differences, sensitivity. Received: none."),
     (["hats"], "KIND must be one of survivors"),
     (["survivors"], "WORKDIR must be a workdir of `lth run`"),
     (["survivors", "one", "two"],
@@ -167,7 +167,7 @@ def trained(tmp_path_factory):
 
 
 def test_every_analysis_of_a_run_of_the_command(trained, tmp_path):
-    for kind in ("survivors", "movement", "connections", "overlap"):
+    for kind in ("survivors", "movement", "connections", "overlap", "signs"):
         assert lth("analyse", kind, trained, "--out", tmp_path) == 0
     moved = searches.read(tmp_path, "movement").set_index("weight")
     # What pruning by magnitude means.
@@ -271,7 +271,8 @@ def test_what_needs_only_tickets_is_analysed_of_fits(kind, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("arguments", "what"), [
-    (["movement"], "Movement"), (["barrier"], "A barrier"), (["sensitivity"], "Sensitivity")])
+    (["movement"], "Movement"), (["signs"], "Signs"), (["barrier"], "A barrier"),
+    (["sensitivity"], "Sensitivity")])
 def test_what_needs_trained_weights_is_refused_of_a_fit(arguments, what, tmp_path, capsys):
     assert lth("analyse", *arguments, fit_workdirs.fill(tmp_path)) == 2
     said = capsys.readouterr().err

@@ -10,14 +10,15 @@ WEIGHTS = {**{name: RNG.normal(0, 0.1, shape).astype(np.float32)
               for name, shape in SHAPES.items()}, "a/bias": np.full(40, 7, np.float32)}
 FRESH = {name: RNG.normal(0, 0.1, value.shape).astype(np.float32)
          for name, value in WEIGHTS.items()}
+FINAL = {name: value + RNG.normal(0, 0.1, value.shape).astype(np.float32)
+         for name, value in WEIGHTS.items()}
 MASKS = {name: (RNG.random(shape) < share).astype(np.uint8)
          for (name, shape), share in zip(SHAPES.items(), (0.2, 0.5, 1.0), strict=True)}
 
 
 def made(name, seed=0):
-    control = CONTROLS[name]
-    return control.make(WEIGHTS, MASKS, FRESH, np.random.default_rng(seed),
-                        **dict.fromkeys(control.needs, MASKS))
+    return CONTROLS[name].start(WEIGHTS, MASKS, FRESH, np.random.default_rng(seed), provided={
+        "inverted": lambda: MASKS, "trained": lambda: FINAL})
 
 
 def survivors(weights, masks):
@@ -85,6 +86,25 @@ def test_signs_are_kept_where_the_name_says_so():
             assert same == [1.0] * 3
         if name in ("reinit", "constant", "reshuffle", "resample"):
             assert max(same) < 0.7
+
+
+def test_trained_signs_are_those_of_the_trained_network_under_fresh_magnitudes():
+    weights, masks = made("reinit_trained_signs")
+    assert masks == MASKS
+    for key, before in WEIGHTS.items():
+        assert (np.abs(weights[key]) == np.abs(FRESH[key])).all()
+        if key in MASKS:
+            assert (np.sign(weights[key]) == np.sign(FINAL[key])).all()
+            assert 0.1 < np.mean(np.sign(weights[key]) != np.sign(before)) < 0.4
+    assert (weights["a/bias"] == FRESH["a/bias"]).all()
+
+
+def test_a_control_that_lacks_what_it_needs_is_refused():
+    with pytest.raises(LotteryError, match="reinit_trained_signs needs trained: the trained weig"):
+        CONTROLS["reinit_trained_signs"].start(WEIGHTS, MASKS, FRESH, RNG)
+    with pytest.raises(LotteryError, match="A need must be one of .* Received: 'gradient'"):
+        register("another", "another", drawn=True, needs=("gradient",))
+    assert "another" not in CONTROLS
 
 
 def test_reshuffled_survivors_are_the_same_values_in_other_places():

@@ -101,6 +101,7 @@ def test_fractions_by_layer_and_distributions_decide_how_many_each_layer_keeps(t
     ({"strategy": "snip", "structure": "block_1x4_max"}, "single weights"),
     ({"strategy": "snip", "criterion": "random"}, "criterion=random too"),
     ({"branches": ("ticket", "inverted")}, "such as snip"),
+    ({"strategy": "snip", "branches": ("reinit_trained_signs",)}, "such as iterative"),
     ({"distribution": "erk"}, "such as random_at_init"),
     ({"strategy": "snip", "scoring_per_class": 0}, "scoring_per_class"),
     ({"strategy": "snip", "distribution": "pyramid"}, "uniform, erk, balanced")])

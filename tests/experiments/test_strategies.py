@@ -234,6 +234,21 @@ def test_a_control_for_the_whole_budget_is_trained_longer(tmp_path):
     assert np.allclose(again.curve, spy.trained[Training(0, 1, "scratch")].curve, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("name", ["iterative", "one_shot", "continued", "rates"])
+def test_a_control_with_trained_signs_has_those_of_the_network_that_made_its_mask(name, tmp_path):
+    settings = config(name).replace(branches=("reinit_trained_signs:2@2",))
+    spy = Spying(small.lab(settings))
+    run(tmp_path, settings, trains=spy)
+    below = {"one_shot": Training(0, 0), "continued": Training(0, 1, "continued")}.get(
+        name, Training(0, 1))
+    plans = [spy.plans[Training(0, 2, "reinit_trained_signs", index)] for index in (0, 1)]
+    for weight, mask in plans[0].masks.items():
+        signs = np.sign(spy.trained[below].weights[weight])[mask != 0]
+        one, other = (plan.weights[weight][mask != 0] for plan in plans)
+        assert (np.sign(one) == signs).all() and (np.sign(other) == signs).all()
+        assert (one != other).all()
+
+
 @pytest.mark.parametrize("settings", [{"criterion": "random"}, {"scope": "global"}])
 def test_the_order_of_a_tickets_masks_means_nothing(settings):
     lab = small.lab(CONFIG.replace(**settings))

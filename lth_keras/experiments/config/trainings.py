@@ -117,17 +117,32 @@ def repeats_from_k(config: Config, training: Training) -> bool:
         and RETRAININGS[config.retraining].rewinds
 
 
+def maker(config: Config, replicate: int, level: int) -> Training:
+    """Returns the training whose trained weights were scored to make the masks of a level > 0.
+
+    Example:
+      >>> config = Config(preset="p", network="n", dataset="d", steps=100)
+      >>> str(maker(config, 0, 3)), str(maker(config.replace(strategy="one_shot"), 0, 3))
+      ('replicate 0, level 2, ticket', 'replicate 0, level 0, ticket')
+    """
+    # One-shot tickets are all made from the dense network, the others from the level below.
+    return chain(config, replicate, 0 if STRATEGIES[config.strategy].one_shot else level - 1)
+
+
 def takes_from(config: Config, training: Training) -> tuple[Training, ...]:
     """Returns the trainings whose trained weights a training needs in addition to its ticket.
 
-    Only trainings that the next level is made from need any: the weights that their strategy
-    scores, or continues to train.
+    Trainings that the next level is made from may need those that their strategy scores, or
+    continues to train; a control may need those that were scored to make its ticket's masks.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=100, strategy="one_shot")
       >>> [str(other) for other in takes_from(config, Training(0, 2))]
       ['replicate 0, level 0, ticket']
     """
+    control = CONTROLS.get(training.branch)
+    if control and controls.TRAINED in control.needs:
+        return (maker(config, training.replicate, training.level),)
     if not training.level or training != chain(config, training.replicate, training.level):
         return ()
     levels = STRATEGIES[config.strategy].takes(training.level)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lth_keras.arguments import check_choice
 from lth_keras.core import criteria, fractions, unit_criteria
-from lth_keras.core.controls import CONTROLS
+from lth_keras.core.controls import CONTROLS, TRAINED
 from lth_keras.core.next_masks import check_multiple
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
@@ -132,17 +132,28 @@ def check_steps(config: Any) -> None:
 
 
 def check_branches(config: Any) -> None:
-    """Checks the levels of branches.
+    """Checks the levels of branches, and that what controls need is kept.
 
     Raises:
       LotteryError: if a level is above `rounds`, or is 0 for a control: at level 0 nothing is
-        pruned, so a control would be the dense network itself.
+        pruned, so a control would be the dense network itself; or if a control needs trained
+        weights and `keep_trained` is "none".
     """
+    taking = _needing(config, TRAINED)
+    if taking and config.keep_trained == "none":
+        raise LotteryError(f"The control {taking[0]} needs trained weights, so they must be kept. "
+                           "Received: keep_trained=none. Leave it out.")
     for branch in config.plan:
         first = 0 if branch.name == TICKET else 1
         if any(not first <= level <= config.rounds for level in branch.levels or ()):
             raise LotteryError(f"branches must name levels from {first} to rounds="
                                f"{config.rounds} for {branch.name}. Received: {branch}.")
+
+
+def _needing(config: Any, need: str) -> list[str]:
+    # The branches whose control needs something besides the ticket.
+    return [branch.name for branch in config.plan
+            if branch.name in CONTROLS and need in CONTROLS[branch.name].needs]
 
 
 def check_at_init(config: Any, method: str) -> None:
@@ -153,15 +164,18 @@ def check_at_init(config: Any, method: str) -> None:
       method: the strategy's method of `lth.prune_at_init`; "" of other strategies.
 
     Raises:
-      LotteryError: if a control or a distribution needs such a strategy, or such a strategy is to
-        prune anything but single weights, or by a criterion.
+      LotteryError: if a control or a distribution needs such a strategy, or a control needs another
+        one, or such a strategy is to prune anything but single weights, or by a criterion.
     """
-    inverted = [branch.name for branch in config.plan
-                if branch.name in CONTROLS and "inverted" in CONTROLS[branch.name].needs]
+    inverted = _needing(config, "inverted")
     if not method and inverted:
         raise LotteryError(f"The branch {inverted[0]} needs a strategy that scores the weights "
                            "before training, such as snip. Received: strategy="
                            f"{config.strategy}.")
+    trained = _needing(config, TRAINED)
+    if method and trained:
+        raise LotteryError(f"The branch {trained[0]} needs a strategy that scores trained weights, "
+                           f"such as iterative. Received: strategy={config.strategy}.")
     if not method and config.distribution != "scope":
         raise LotteryError("distribution is a setting of strategies that score the weights before "
                            f"training, such as random_at_init. Received: {config.distribution} "

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.core.controls import CONTROLS
+from lth_keras.core.controls import CONTROLS, TRAINED
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.seeding import generator
@@ -171,8 +171,11 @@ class RoundRunner:
             fresh = self.trainer.initial_weights(self._rng(training, "init"))
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
-                self._structure, provided={"inverted": lambda: self._at_init(
-                    training, training.level, ticket.weights, inverted=True)})
+                self._structure, provided={
+                    "inverted": lambda: self._at_init(
+                        training, training.level, ticket.weights, inverted=True),
+                    # A control takes one trained network: that which made its ticket's masks.
+                    TRAINED: lambda: next(iter(start.taken.values())).weights})
         if training.branch != TICKET:
             return self._strategy.begin(ticket.weights, _weights(start.taken)), ticket.masks
         return (start.theta or ticket).weights, ticket.masks

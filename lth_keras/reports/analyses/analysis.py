@@ -16,8 +16,7 @@ from matplotlib.figure import Figure
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import WorkdirError
-from lth_keras.experiments.config.strategies import STRATEGIES
-from lth_keras.experiments.config.trainings import chain, Training
+from lth_keras.experiments.config.trainings import chain, maker, Training
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results.store import results, Store
 from lth_keras.files.ticket import Ticket
@@ -107,9 +106,7 @@ class WorkdirReader:
 
     def maker(self, replicate: int, level: int) -> Training:
         """Returns the training whose weights were scored to make the ticket of a level > 0."""
-        # One-shot tickets are all made from the dense network, the others from the level below.
-        one_shot = STRATEGIES[self.config.strategy].one_shot
-        return chain(self.config, replicate, 0 if one_shot else level - 1)
+        return maker(self.config, replicate, level)
 
     def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
         """Returns the levels that have a ticket, as replicate -> levels.

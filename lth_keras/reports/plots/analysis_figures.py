@@ -128,6 +128,35 @@ def overlap_figure(rows: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def signs_figure(rows: pd.DataFrame, title: str) -> Figure:
+    """Draws the share of survivors whose sign turned, since step 0, the start and the level below.
+
+    Args:
+      rows: rows with the columns level, density, weight, flipped_initial, flipped_start and
+        flipped_below; those of all weights together come last.
+      title: the title of the figure.
+    """
+    names = list(dict.fromkeys(rows.weight))
+    weights = [*shown_weights(names[:-1]), *names[-1:]]
+    figure, panels = _panels(1, len(weights), _titled(title, weights[:-1], names[:-1]), sharey=True)
+    # Where tickets are rewound to step 0, the first two are one line: the second is dashed.
+    for axes, name in zip(panels[0], weights, strict=True):
+        chosen = rows[rows.weight == name]
+        for word, look in (("initial", {"color": BLUE, "label": "since step 0"}),
+                           ("start", {"color": GREY, "label": "since the level's start",
+                                      "linestyle": "--", "marker": ""}),
+                           ("below", {"color": ORANGE, "label": "since the level below"})):
+            if chosen[f"flipped_{word}"].notna().any():
+                level_line(axes, chosen, f"flipped_{word}", **look)
+        level_density_axis(axes, chosen)
+        axes.set_title(name, fontsize=10)
+        axes.set_ylim(bottom=0)
+    panels[0, 0].set_ylabel("survivors with another sign")
+    panels[0, 0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    _legend(figure, panels[0, -1])
+    return figure
+
+
 def barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -> Figure:
     """Draws the error along the lines between networks, and the instability against density."""
     between = list(dict.fromkeys(rows.between))
@@ -171,8 +200,8 @@ def levels_barrier_figure(paths: pd.DataFrame, rows: pd.DataFrame, title: str) -
 def _lines_between(axes: Axes, paths: pd.DataFrame, rows: pd.DataFrame, of: str) -> None:
     # The mean error over replicates along the lines of one kind of pair, a line for each level.
     chosen = rows[rows.between == of]
-    mean = paths[paths.between == of].groupby(["level", "alpha"], as_index=False).error.mean()
-    distribution(axes, mean, _densities(chosen), "alpha", "error")
+    lines = paths[paths.between == of].groupby(["level", "alpha"], as_index=False)
+    distribution(axes, lines[["error"]].mean(), _densities(chosen), "alpha", "error")
     axes.set_title(f"between {of}", fontsize=10)
     axes.set_xlabel("alpha")
     axes.set_ylabel("test error")

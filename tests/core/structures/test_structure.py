@@ -85,7 +85,8 @@ def test_a_shuffled_mask_keeps_as_many_in_the_structure(text, shape):
 def test_controls_keep_to_the_structure(name, text):
     weights = {"w": distinct((8, 12)), "conv": distinct((3, 3, 2, 2))}
     kept = {"w": pruned(np.abs(weights["w"]), text), "conv": np.ones((3, 3, 2, 2), np.uint8)}
-    _, made = CONTROLS[name].start(weights, kept, weights, np.random.default_rng(0), parse(text))
+    _, made = CONTROLS[name].start(weights, kept, weights, np.random.default_rng(0), parse(text),
+                                   provided={"trained": lambda: weights})
     assert made["w"].sum() == kept["w"].sum() and parse(text).obeys(made["w"])
     assert made["conv"].all()
     assert (made["w"] != kept["w"]).any() == (name in ("random_mask", "shuffled_mask"))

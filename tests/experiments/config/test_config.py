@@ -25,8 +25,10 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "retraining": "learning_rate_rewinding", "rewind_step": 50, "weight_decay": 1e-4,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
          "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4",
-         "engine": "keras", "keras_backend": "torch", "multiple_of": 8}
-NEEDS = {"multiple_of": {"structure": "filters"},
+         "engine": "keras", "keras_backend": "torch", "multiple_of": 8,
+         "distribution": "erk", "scoring_per_class": 3}
+NEEDS = {"distribution": {"strategy": "random_at_init"},
+         "multiple_of": {"structure": "filters"},
          "keras_backend": {"engine": "keras", "keras_backend": "jax"},
          "momentum": {"optimizer": "sgd"}, "weight_decay": {"optimizer": "sgd"},
          "rewind_step": {"validation_every": 50}, "measured_steps": {"validation_every": 50}}
@@ -44,10 +46,16 @@ def configs(draw):
     strategy = "iterative" if retraining != "weight_rewinding" \
         else draw(st.sampled_from([*STRATEGIES]))
     names = st.from_regex("[0-9A-Za-z_.-]{1,5}", fullmatch=True)
+    # What a control needs, the strategy must have.
+    lacks = "trained" if STRATEGIES[strategy].at_init else "inverted"
+    branches = draw(st.lists(st.sampled_from([
+        name for name in BRANCHES if name == "ticket" or lacks not in CONTROLS[name].needs]),
+        min_size=1).map(tuple))
+    takes = strategy != "iterative" or "reinit_trained_signs" in branches
     return Config(
         preset=draw(names), network=draw(names), dataset=draw(names), steps=steps,
         rounds=draw(st.integers(0, 99)), replicates=draw(st.integers(1, 99)),
-        branches=draw(st.lists(st.sampled_from(BRANCHES), min_size=1).map(tuple)),
+        branches=branches,
         seed=draw(st.integers()), optimizer=optimizer,
         learning_rate=draw(st.floats(0, exclude_min=True, allow_infinity=False)),
         momentum=draw(st.floats(0, 1, exclude_max=True)) if optimizer == "sgd" else 0.0,
@@ -57,11 +65,12 @@ def configs(draw):
         warmup_steps=draw(st.integers(0, steps - 1)), dropout=draw(st.floats(0, 0.99)),
         weight_decay=draw(st.floats(0, 1)) if optimizer == "sgd" else 0.0,
         scale=draw(st.floats(0, 1, exclude_min=True)),
-        keep_trained=draw(st.sampled_from(KEPT)) if strategy == "iterative" else "tickets",
+        keep_trained="tickets" if takes else draw(st.sampled_from(KEPT)),
         validation_size=draw(st.integers(1)),
         fraction=draw(fractions | st.dictionaries(names, fractions, min_size=1, max_size=3)),
-        scope=draw(st.sampled_from(SCOPES)), criterion=draw(st.sampled_from([
-            name for name, criterion in criteria.CRITERIA.items() if not criterion.units_only])),
+        scope=draw(st.sampled_from(SCOPES)), criterion="magnitude" if STRATEGIES[strategy].at_init
+        else draw(st.sampled_from([name for name, criterion in criteria.CRITERIA.items()
+                                   if not criterion.units_only])),
         data_order=draw(st.sampled_from(DATA_ORDERS)),
         augmentation=draw(st.sampled_from(config.AUGMENTATIONS)),
         dtype_policy=draw(st.sampled_from(config.DTYPE_POLICIES)))
@@ -70,6 +79,7 @@ def configs(draw):
 @pytest.mark.parametrize(("preset", "expected"), [
     ("digits", "18a26a8fad"), ("lenet_300_100", "591c50e5e6"), ("lenet_300_100_sgd", "8889eabce1"),
     ("lenet_300_100_momentum", "6b443ce471"), ("conv2", "3c89290d7d"),
+    ("lenet_300_100_at_init", "c15ec9ea44"),
     ("conv2_dropout", "94ce16018d"), ("conv4", "a0570cb5b1"), ("conv4_dropout", "3ec81dce02"),
     ("conv6", "f5570c6563"), ("conv6_dropout", "6fdff07f80"), ("resnet18", "74a7322f60"),
     ("resnet18_low", "fad5bcf36d"), ("resnet18_warmup", "c682f3a8ad"), ("vgg19", "8da7321df0"),
@@ -105,6 +115,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "rewind_step": 0, "weight_decay": 0.0, "warmup_steps": 0, "learning_rate_drops": [],
         "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
         "engine": "tf_keras", "keras_backend": "", "until": "", "multiple_of": 1,
+        "distribution": "scope", "scoring_per_class": 10,
             "structure": "none", "margin": "accuracy:0.002,steps:0.19,loss:0.01"}
 
 
@@ -303,7 +314,8 @@ def test_a_preset_is_scaled_as_a_whole(preset, scale):
 @pytest.mark.parametrize("settings", [
     {"strategy": "continued", "retraining": "learning_rate_rewinding"},
     {"strategy": "one_shot", "keep_trained": "none"}, {"strategy": "continued",
-                                                       "keep_trained": "none"}])
+                                                       "keep_trained": "none"},
+    {"branches": ("reinit_trained_signs",), "keep_trained": "none"}])
 def test_a_strategy_has_what_it_needs(settings):
     with pytest.raises(LotteryError, match="Received: "):
         CONFIG.replace(**settings)

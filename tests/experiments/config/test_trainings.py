@@ -8,6 +8,7 @@ from lth_keras.experiments.config.strategies import CONSTANT, RETRAININGS, Span,
 from lth_keras.experiments.config.trainings import (
     at_level,
     chain,
+    maker,
     repeats_from_k,
     span,
     stands_on,
@@ -65,6 +66,15 @@ def test_only_the_chain_takes_from_others():
     assert takes_from(config, Training(0, 1, "continued")) == (Training(0, 0),)
     for training in (Training(0, 0), Training(0, 2), Training(0, 2, "reinit")):
         assert takes_from(config, training) == ()
+
+
+@pytest.mark.parametrize(("strategy", "made_by"), [
+    ("iterative", Training(1, 2)), ("one_shot", Training(1, 0)),
+    ("continued", Training(1, 2, "continued"))])
+def test_a_control_takes_the_network_that_made_its_mask_if_it_needs_it(strategy, made_by):
+    config = CONFIG.replace(strategy=strategy)
+    assert takes_from(config, Training(1, 3, "reinit_trained_signs", 2)) == (made_by,)
+    assert maker(config, 1, 3) == made_by
 
 
 @pytest.mark.parametrize(("changes", "repeats"), [

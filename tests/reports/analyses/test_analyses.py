@@ -8,7 +8,7 @@ import searches
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.files.ticket import Ticket
-from lth_keras.reports.analyses import connections, movement, overlaps, survivors
+from lth_keras.reports.analyses import connections, movement, overlaps, signs, survivors
 from lth_keras.reports.analyses.analysis import in_order, summarise, WorkdirReader
 from lth_keras.reports.plots.drawing import shown_levels, shown_weights
 
@@ -215,6 +215,61 @@ def test_movement_needs_trained_weights(tmp_path):
     with pytest.raises(WorkdirError, match="Movement needs trained weights"):
         movement.analyse(WorkdirReader(root))
     assert len(survivors.analyse(WorkdirReader(root)).rows)
+
+
+# Signs.
+
+def test_signs_that_differ_are_counted_among_survivors_only():
+    trained, before = np.array([1, -1, 2, 0, -3, 4.0]), np.array([1, 1, 0, -1, 3, -4.0])
+    assert signs.flipped(trained, before, np.array([1, 1, 1, 1, 1, 0])) == 2 / 5
+    assert signs.flipped(trained, before, np.array([1, 0, 1, 1, 0, 0])) == 0
+    assert np.isnan(signs.flipped(trained, before, np.zeros(6)))
+    assert signs.flipped(np.array([1e-30], np.float32), np.array([-1e-30], np.float32),
+                         np.ones(1)) == 1
+
+
+def test_signs_of_independent_weights_differ_by_half():
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(size=(2, 100_000))
+    assert signs.flipped(one, other, rng.random(100_000) < 0.3) == pytest.approx(0.5, abs=0.02)
+
+
+def turned(initial, training):
+    """Training turns every weight's sign at odd levels, and those of fc/kernel at level 2 too."""
+    return {name: -value if training.level % 2 or (name == "fc/kernel" and training.level)
+            else value for name, value in initial.items()}
+
+
+def test_signs_of_a_workdir_by_level_and_weight(tmp_path):
+    run = WorkdirReader(searches.fill(tmp_path, searches.CONFIG.replace(replicates=1), turned))
+    rows = signs.analyse(run).rows.set_index(["level", "weight"])
+    at = {level: rows.loc[level] for level in range(4)}
+    for level, (conv, fc) in {0: (0, 0), 1: (1, 1), 2: (0, 1), 3: (1, 1)}.items():
+        found = at[level].flipped_initial
+        assert (found["conv/kernel"], found["fc/kernel"]) == (conv, fc)
+        weights = at[level].survivors
+        assert weights["all"] == weights["conv/kernel"] + weights["fc/kernel"] == 544 >> level
+        assert found["all"] == pytest.approx(
+            (conv * weights["conv/kernel"] + fc * weights["fc/kernel"]) / weights["all"])
+        assert (at[level].flipped_start == found).all()  # Rewound to step 0.
+    assert at[0].flipped_below.isna().all()
+    assert [at[level].flipped_below["conv/kernel"] for level in (1, 2, 3)] == [1, 1, 1]
+    assert [at[level].flipped_below["fc/kernel"] for level in (1, 2, 3)] == [1, 0, 0]
+
+
+def test_signs_since_the_start_of_a_level_that_keeps_its_values(tmp_path):
+    config = searches.CONFIG.replace(replicates=1, retraining="learning_rate_rewinding")
+    rows = signs.analyse(WorkdirReader(searches.fill(tmp_path, config, turned))).rows
+    rows = rows[rows.weight == "conv/kernel"].set_index("level")
+    assert rows.flipped_initial.tolist() == [0, 1, 0, 1]
+    # Each level's start is the trained network of the level below.
+    assert rows.flipped_start[1:].tolist() == rows.flipped_below[1:].tolist() == [1, 1, 1]
+
+
+def test_signs_need_trained_weights(tmp_path):
+    root = searches.fill(tmp_path, searches.CONFIG.replace(keep_trained="none"))
+    with pytest.raises(WorkdirError, match="Signs need the trained weights of a ticket"):
+        signs.analyse(WorkdirReader(root))
 
 
 def test_connections_of_a_workdir(made):
