@@ -20,6 +20,10 @@ can provide it (`check_needs`), and compute it only for criteria that need it.
 To add a criterion, write such a function and `register` it.  Its name then works in the callback,
 in presets and on the command line.
 
+Those of Zhou et al. (NeurIPS 2019, arXiv:1905.01067, section 3 and their code) compare a weight's
+initial and final values.  In runs that rewind to a later step, `--set against=theta_0` gives them
+theta_0 as `initial`, as in the paper.
+
 Where filters are pruned (structure="filters"), a unit's score is the mean of its filters' scores,
 unless the criterion has a way of its own to score units (`core.unit_criteria`).
 """
@@ -248,3 +252,89 @@ def taylor(initial: Array, final: Array, rng: np.random.Generator, gradient: Arr
       array([3., 1.])
     """
     return np.abs(np.multiply(final, gradient))
+
+
+def _zhou(name: str, score: Callable[[Array, Array], Array], said: str) -> None:
+    def of(initial: Array, final: Array, rng: np.random.Generator) -> Array:
+        return score(initial, final)
+    of.__name__, of.__doc__ = name, f"Scores by {said} (Zhou et al. 2019)."
+    register(name)(of)
+
+
+def _only(score: Callable[[Array, Array], Array], same: bool) -> Callable[[Array, Array], Array]:
+    # Of weights that have kept their sign, or that have not, first.  (Their code scores the others
+    # 0, and so prunes a weight that became smaller before them.)
+    return lambda initial, final: np.where(
+        (np.sign(initial) == np.sign(final)) == same, score(initial, final), -np.inf)
+
+
+def _final(initial: Array, final: Array) -> Array:
+    return np.abs(final)
+
+
+def _growth(initial: Array, final: Array) -> Array:
+    return np.abs(final) - np.abs(initial)
+
+
+_zhou("large_final", _final, "|final|, as magnitude does")
+_zhou("small_final", lambda initial, final: -np.abs(final), "-|final|")
+_zhou("large_init", lambda initial, final: np.abs(initial), "|initial|")
+_zhou("small_init", lambda initial, final: -np.abs(initial), "-|initial|")
+_zhou("magnitude_increase", _growth, "|final| - |initial|")
+_zhou("movement", lambda initial, final: np.abs(np.subtract(final, initial)), "|final - initial|")
+_zhou("large_final_same_sign", _only(_final, True), "|final|, those that keep their sign first")
+_zhou("large_final_diff_sign", _only(_final, False), "|final|, those that change sign first")
+_zhou("magnitude_increase_same_sign", _only(_growth, True),
+      "|final| - |initial|, those that keep their sign first")
+_zhou("magnitude_increase_diff_sign", _only(_growth, False),
+      "|final| - |initial|, those that change sign first")
+
+
+@register("large_init_large_final", needs=("mask",))
+def large_init_large_final(initial: Array, final: Array, rng: np.random.Generator,
+                           mask: Array) -> Array:
+    """Scores by the lower of the ranks of |initial| and |final| among the weights that are left.
+
+    What is kept has both above the same percentile (Zhou et al. 2019).  Ranks are within a weight
+    array, so that with scope="global" layers are compared by rank.
+
+    Example:
+      >>> large_init_large_final(np.array([3.0, -1.0, 2.0]), np.array([-1.0, 3.0, 2.0]), None,
+      ...                        mask=np.ones(3))
+      array([0., 0., 1.])
+    """
+    return _lower_rank(np.abs(initial), np.abs(final), mask)
+
+
+@register("small_init_small_final", needs=("mask",))
+def small_init_small_final(initial: Array, final: Array, rng: np.random.Generator,
+                           mask: Array) -> Array:
+    """Scores by the lower of the ranks of -|initial| and -|final| (the same)."""
+    return _lower_rank(-np.abs(initial), -np.abs(final), mask)
+
+
+def _lower_rank(one: Array, other: Array, mask: Array) -> Array:
+    left = mask != 0
+    ranks = [np.argsort(np.argsort(values[left], kind="stable")) for values in (one, other)]
+    scores = np.zeros(mask.shape)
+    scores[left] = np.minimum(*ranks)
+    return scores
+
+
+@register("snip", needs=("initial_gradient",))
+def snip(initial: Array, final: Array, rng: np.random.Generator,
+         initial_gradient: Array) -> Array:
+    """Scores by |initial x dL/d initial|, over all training examples (Lee et al., ICLR 2019).
+
+    Example:
+      >>> snip(np.array([1.0, 2.0]), np.zeros(2), None, initial_gradient=np.array([-3.0, 0.5]))
+      array([3., 1.])
+    """
+    return np.abs(np.multiply(initial, initial_gradient))
+
+
+@register("gradient", needs=("initial_gradient",))
+def gradient(initial: Array, final: Array, rng: np.random.Generator,
+             initial_gradient: Array) -> Array:
+    """Scores by |dL/d initial|, over all training examples (Zhou et al. 2019)."""
+    return np.abs(initial_gradient)

@@ -180,6 +180,7 @@ def score_units(criterion: Criterion, group: UnitGroup, *, initial: Arrays, fina
             initial[member.weight], final[member.weight], rng,
             **{need: arrays[member.weight] for need, arrays in needed.items()})
             for member in group.filters}
+        _check_finite(criterion, scored)
         return mean(UnitValues(group, scored, masks).filters)
     more: dict[str, Any] = {need: _activation(group, arrays) if need == "activation"
                             else UnitValues(group, arrays, masks)
@@ -191,6 +192,15 @@ def score_units(criterion: Criterion, group: UnitGroup, *, initial: Arrays, fina
                            f"{criterion.name!r}, which gave an array of shape {found.shape} for "
                            f"{group.size} units of {', '.join(group.layers)}.")
     return found
+
+
+def _check_finite(criterion: Criterion, scored: Arrays) -> None:
+    # A mean with an infinite score says nothing of the others.
+    for name, scores in scored.items():
+        if np.isinf(scores).any():
+            raise LotteryError("Scores of single weights must be finite for their mean to score "
+                               f"a filter. Received: infinite scores of {name} by criterion="
+                               f"{criterion.name!r}, which can prune single weights alone.")
 
 
 def mean(values: list[Array]) -> Array:

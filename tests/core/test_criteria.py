@@ -52,7 +52,7 @@ def test_random_scores_are_draws_from_the_generator_given():
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(LotteryError, match="Received: 'size'. Allowed: .*magnitude, random, t"):
+    with pytest.raises(LotteryError, match="Received: 'size'. Allowed: .*magnitude, .*random, .*t"):
         criteria.get("size")
 
 
@@ -91,6 +91,40 @@ def test_taylor_is_the_change_of_a_loss_that_is_linear():
     without = [loss(np.where(np.arange(4) == index, 0, final)) for index in range(4)]
     scores = criteria.get("taylor")(None, final, None, gradient=gradient)
     np.testing.assert_allclose(scores, np.abs(np.array(without) - loss(final)))
+
+
+# Zhou et al.'s table: initial and final values -> from which weight on they are kept, best first.
+
+INITIAL = np.array([0.5, -2.0, 1.0, -0.25])
+FINAL = np.array([-3.0, -1.0, 1.5, -0.5])
+
+
+@pytest.mark.parametrize(("name", "best_first"), [
+    ("large_final", [0, 2, 1, 3]), ("small_final", [3, 1, 2, 0]), ("large_init", [1, 2, 0, 3]),
+    ("small_init", [3, 0, 2, 1]), ("magnitude_increase", [0, 2, 3, 1]), ("movement", [0, 1, 2, 3]),
+    ("large_final_same_sign", [2, 1, 3, 0]), ("large_final_diff_sign", [0, 1, 2, 3]),
+    ("magnitude_increase_same_sign", [2, 3, 1, 0]),
+    ("magnitude_increase_diff_sign", [0, 1, 2, 3])])
+def test_zhous_criteria_order_weights_as_their_table_says(name, best_first):
+    scores = criteria.get(name)(INITIAL, FINAL, None)
+    assert np.argsort(-scores, kind="stable").tolist() == best_first
+
+
+def test_a_weight_that_shrank_stays_before_those_of_another_sign():
+    scores = criteria.get("magnitude_increase_same_sign")(INITIAL, FINAL, None)
+    assert scores[1] == -1.0 and scores[0] == -np.inf
+
+
+@given(values=hnp.arrays(np.float64, (2, 30), elements=st.floats(-9, 9), unique=True),
+       kept=hnp.arrays(np.uint8, 30, elements=st.integers(0, 1)))
+def test_large_init_large_final_keeps_what_is_above_one_percentile_in_both(values, kept):
+    initial, final = values
+    scores = criteria.get("large_init_large_final")(initial, final, None, mask=kept)
+    left = np.flatnonzero(kept)
+    for threshold in range(len(left)):
+        above = {*left[np.argsort(np.abs(initial[left]), kind="stable")][threshold:]} & {
+            *left[np.argsort(np.abs(final[left]), kind="stable")][threshold:]}
+        assert {*left[scores[left] >= threshold]} == above
 
 
 # Needs.

@@ -116,3 +116,9 @@ def test_a_criterion_of_ones_own():
         assert masks["n/beta"].tolist() == [0, 1]
     finally:
         del criteria.CRITERIA["second_best"]
+
+
+def test_an_infinite_score_of_a_weight_has_no_mean():
+    with pytest.raises(LotteryError, match="Received: infinite scores of a/kernel by criterion="
+                                           "'large_final_diff_sign'"):
+        scores("large_final_diff_sign")

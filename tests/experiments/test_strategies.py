@@ -115,6 +115,21 @@ def test_survivors_go_back_to_where_the_retraining_says(done):
         assert same(dict(spy.plans[Training(0, level)].weights), dict(expected))
 
 
+@pytest.mark.parametrize("against", ["theta_k", "theta_0"])
+def test_a_criterion_compares_with_the_initial_values_that_are_asked_for(against, tmp_path):
+    settings = config("late").replace(criterion="movement", against=against, rounds=1,
+                                      branches=("ticket",))
+    spy = Spying(small.lab(settings, rounds=1))
+    run(tmp_path, settings, trains=spy)
+    start, end = spy.plans[Training(0, 0)].weights, spy.trained[Training(0, 0)]
+    initial = start if against == "theta_0" else end.rewound
+    found = Ticket.load(Store(tmp_path, settings).ticket(0, 1))
+    for name, mask in found.masks.items():
+        moved = abs(end.weights[name] - initial[name])
+        assert moved[mask == 0].max() < moved[mask != 0].min()
+    assert same(dict(found.weights), dict(end.rewound))
+
+
 def test_theta_k_is_what_k_steps_of_training_give(tmp_path):
     late, short = config("late"), config("late").replace(
         rewind_step=0, branches=("ticket",), measured_steps=(4,))

@@ -39,7 +39,7 @@ _CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
     "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
     "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT, "engine": ENGINES,
-    "distribution": (SCOPE, *DISTRIBUTIONS)}
+    "distribution": (SCOPE, *DISTRIBUTIONS), "against": ("theta_k", "theta_0")}
 _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
           "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
           "warmup_steps": 0, "multiple_of": 1, "scoring_per_class": 1}
@@ -113,6 +113,8 @@ class Config:
     scoring_per_class: int = _field(
         "training examples of each class for snip and grasp, >= 1", 10)
     criterion: str = _field("name of the criterion that scores weights for pruning", "magnitude")
+    against: str = _field("initial values that criteria compare with: theta_k, to which survivors "
+                          "are rewound, or theta_0", "theta_k")
     structure: str = _field(f"pattern to prune in: {words.known()}", "none")
     multiple_of: int = _field(
         "where filters are pruned, a layer that loses some keeps a multiple of this number, at "

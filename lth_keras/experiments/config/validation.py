@@ -184,9 +184,12 @@ def check_at_init(config: Any, method: str) -> None:
         raise LotteryError("Strategies that score the weights before training prune single "
                            f"weights. Received: structure={config.structure} with strategy="
                            f"{config.strategy}.")
-    if method and config.criterion != "magnitude":
+    given = {name: getattr(config, name) for name, own in (
+        ("criterion", "magnitude"), ("against", "theta_k")) if getattr(config, name) != own}
+    if method and given:
+        said = ", ".join(f"{name}={value}" for name, value in given.items())
         raise LotteryError(f"strategy={config.strategy} is a way to score weights itself. "
-                           f"Received: criterion={config.criterion} too. Leave it out.")
+                           f"Received: {said} too. Leave it out.")
 
 
 def check_structure(config: Any) -> None:

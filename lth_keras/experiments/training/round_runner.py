@@ -12,12 +12,14 @@ learning-rate schedule continues from step k.
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lth_keras import quiet
 from lth_keras.core.controls import CONTROLS, TRAINED
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import Provided, PruningRule
@@ -203,14 +205,17 @@ class RoundRunner:
                               trained.weights, _weights(start.taken),
                               lambda: self._at_init(training, training.level + 1, ended.theta))
 
+        initial = ended.theta if self._config.against == "theta_k" else \
+            self._first_ticket(training.replicate).weights
+
         def prune_by(scored: Arrays) -> dict[str, Array]:
             # Weights of another level have other masks: the gradient of a weight depends on
             # which weights are pruned.
             under = next((other.masks for other in start.taken.values()
                           if other.weights is scored), ticket.masks)
             return self.rule.next_start(
-                ended.theta, ticket.masks, scored, rng, level=training.level,
-                provided=self.provided(training.replicate, ended.theta, ticket.masks, scored,
+                initial, ticket.masks, scored, rng, level=training.level,
+                provided=self.provided(training.replicate, initial, ticket.masks, scored,
                                        under))[1]
         masks = self._strategy.next_masks(ended, prune_by)
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
@@ -228,8 +233,10 @@ class RoundRunner:
         data = self._scoring_data(training.replicate) if method in WITH_DATA else None
         # One seed for all levels of a replicate: with it the levels' random masks are nested.
         seed = int(self._rng(Training(training.replicate, 0), "at_init").integers(2**31))
-        return masks_at_init(self.trainer.scored_model(theta), method, kept, data=data, seed=seed,
-                             inverted=inverted)
+        # TensorFlow warns that it compiles the loss again, which is nothing beside a training.
+        with quiet.logs(logging.WARNING):
+            return masks_at_init(self.trainer.scored_model(theta), method, kept, data=data,
+                                 seed=seed, inverted=inverted)
 
     def _scoring_data(self, replicate: int) -> tuple[Array, Array]:
         # So many examples of each class, drawn from those that are trained on.
