@@ -7,6 +7,7 @@ Its packages, each of which imports only from those above it:
     strong        subnetworks of random networks that compute a target untrained: `lth.strong`
     search        one model pruned and rewound level by level, in one `fit` or in a loop
     initial       tickets of untrained models, by scores: `lth.prune_at_init`
+    sparse_training  masks found while a model trains: `lth.Supermask`, `lth.SparseTraining`
     costs         parameters, multiply-adds and activations of a model, by layer: `lth.profile`
     keras2        the engine for tf_keras and tfmot: masked layers, rewinding
     keras3        the engine for Keras 3, on any backend: masks in the optimizer
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from lth_keras.search.search import Search
     from lth_keras.search.sparse_models import keep_sparse
     from lth_keras.search.verification.verify import verify
+    from lth_keras.sparse_training.supermask import Supermask
 
 _HOMES = {
     "prune_low_magnitude": "keras2.masking.wrap",
@@ -66,6 +68,7 @@ _HOMES = {
     "profile": "costs.profile",
     "prune_at_init": "initial.prune_at_init",
     "run": "api.run",
+    "Supermask": "sparse_training.supermask",
     "verify": "search.verification.verify",
     "LotteryError": "errors",
     "TicketError": "errors",
@@ -83,6 +86,7 @@ __all__ = [
     "LotteryTicketCallback",
     "LotteryTicketSchedule",
     "Search",
+    "Supermask",
     "Ticket",
     "TicketError",
     "WorkdirError",
@@ -115,6 +119,8 @@ providers.register(providers.SCORED["tf_keras"], "lth_keras.keras2.initial.tf_ke
                    "TfKerasScored")
 providers.register(providers.SCORED["keras"], "lth_keras.keras3.initial.keras3_scored",
                    "Keras3Scored")
+providers.register(providers.SUPERMASK["tf_keras"],
+                   "lth_keras.keras2.sparse_training.tf_keras_supermask", "TfKerasSupermask")
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
 providers.register(providers.SMALLER, "lth_keras.api.smaller_training", "smaller")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")

@@ -22,6 +22,11 @@ VERIFIED = {"tf_keras": "verification of a tf_keras model",
 MODEL_RUN = {"tf_keras": "call of a tf_keras model", "keras": "call of a Keras 3 model"}
 # Package of a model -> who scores its weights for `lth.prune_at_init`.
 SCORED = {"tf_keras": "scores of a tf_keras model", "keras": "scores of a Keras 3 model"}
+# Package of a model -> the optimizer that masks it: `lth.Supermask`, `lth.SparseTraining`.
+SUPERMASK = {"tf_keras": "supermask of a tf_keras model",
+             "keras": "supermask of a Keras 3 model"}
+SPARSE_TRAINING = {"tf_keras": "sparse training of a tf_keras model",
+                   "keras": "sparse training of a Keras 3 model"}
 PROFILE = "profile of a model"
 SMALLER = "model of a level without its pruned filters"
 FILE_COSTS = "bytes and latency of a model's file"

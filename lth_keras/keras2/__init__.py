@@ -14,8 +14,9 @@ Read in this order:
 6. `engine`: a wrapped model as `search.network.Network`; `apply_ticket`: `lth.Ticket.apply`.
 7. `data_order`: what `lottery.order` makes of tf.data.
 8. `verification`: what `lth.verify` needs of a wrapped model; `model_run`: what `lth.profile` does;
-   `graph`: what the package `graph` needs; `initial`: what `lth.prune_at_init` does.
+   `graph`: what the package `graph` needs; `initial`: what `lth.prune_at_init` does;
+   `sparse_training`: the optimizers that find masks while a model trains.
 
-This package imports `core`, `files`, `graph`, `search`, `initial` and `costs`; never
-`experiments`, nor the engine of another Keras.
+This package imports `core`, `files`, `graph`, `search`, `initial`, `sparse_training` and `costs`;
+never `experiments`, nor the engine of another Keras.
 """

@@ -6,9 +6,9 @@ import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
 ORDER = ("", "core.structures", "core", "files", "graph", "strong", "search", "search.fit",
-         "search.verification", "initial", "costs", "keras2.inspection", "keras2.masking",
-         "keras2", "keras2.verification", "keras2.initial", "keras3", "keras3.verification",
-         "keras3.initial",
+         "search.verification", "initial", "sparse_training", "costs",
+         "keras2.inspection", "keras2.masking", "keras2", "keras2.verification", "keras2.initial",
+         "keras2.sparse_training", "keras3", "keras3.verification", "keras3.initial",
          "experiments.config", "experiments.results", "experiments.training",
          "experiments.training_keras2", "experiments.training_keras3", "experiments",
          "deployment.models", "deployment.compaction", "deployment.comparison",
@@ -22,6 +22,7 @@ NEVER = {
     "strong": {"keras2", "keras3", "experiments"},
     "search": {"keras2", "keras3", "experiments"},
     "initial": {"keras2", "keras3", "experiments"},
+    "sparse_training": {"keras2", "keras3", "experiments"},
     "costs": {"keras2", "keras3", "experiments"},
     "keras2": {"keras3", "experiments"},
     "keras3": {"keras2"},
@@ -33,8 +34,9 @@ NEVER = {
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }
-WITHOUT_TENSORFLOW = ("core", "files", "graph", "strong", "search", "initial", "costs",
-                      "experiments.config", "experiments.results", "reports")
+WITHOUT_TENSORFLOW = ("core", "files", "graph", "strong", "search", "initial",
+                      "sparse_training", "costs", "experiments.config", "experiments.results",
+                      "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",
               "tensorflow_datasets"}
 MOST_FILES = 12

@@ -49,7 +49,7 @@ class TfKerasScored(ScoredModel):
         check_built(model)
         self._model, self._loss, self._temperature = model, loss, temperature
         self._weights = _of_wrapped(model, include, exclude) if wrappers(model) \
-            else _selected(model, include, exclude)
+            else selected(model, include, exclude)
         self.packages = provenance.TF_KERAS
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: tuple(variable.shape) for name, variable in self._weights.items()}
@@ -117,7 +117,12 @@ def _given(selectors: Any) -> bool:
     return not (isinstance(selectors, (list, tuple)) and not selectors)
 
 
-def _selected(model: Any, include: Any, exclude: Any) -> dict[str, tf.Variable]:
+def selected(model: Any, include: Any, exclude: Any) -> dict[str, tf.Variable]:
+    """The prunable weights of a model that is not wrapped, by name, in the order of the model.
+
+    Raises:
+      LotteryError: if there are none, or an entry matches no layer.
+    """
     selection = Selection(TREE, include, exclude)
     chosen = selection.weights(model)
     selection.check_used(model)

@@ -1,0 +1,133 @@
+"""A tf_keras model and an optimizer of it, as `sparse_training.host.Host`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.core.masks import Array
+from lth_keras.errors import LotteryError
+from lth_keras.files import provenance
+from lth_keras.keras2 import optimizer_state
+from lth_keras.keras2.initial.tf_keras_scored import selected
+from lth_keras.keras2.masking.weight_names import check_keras2, named_weights, wrappers
+from lth_keras.keras2.masking.wrap_weights import check_built
+from lth_keras.keras2.sparse_training.tensorflow_ops import TensorFlowOps
+from lth_keras.sparse_training.host import Host
+
+
+class TfKerasHost(Host):
+    """The weights of a model, and the optimizer that a sparse training wraps.
+
+    Args:
+      model: a built model that nothing prunes.
+      optimizer: an optimizer that has taken no step.
+      include, exclude: as `lth.Supermask` takes them.
+
+    Attributes:
+      optimizer: the wrapped optimizer.
+      variables: those that `new` has made.
+
+    Raises:
+      LotteryError: if the model or the optimizer is of a kind that does not work.
+    """
+
+    def __init__(self, model: Any, optimizer: Any, include: Any, exclude: Any):
+        _check_model(model)
+        self.model, self.packages, self.ops = model.name, provenance.TF_KERAS, TensorFlowOps()
+        self.weights: Mapping[str, Any] = named_weights(model)
+        self.kernels: Mapping[str, Any] = selected(model, include, exclude)
+        trained = {id(variable) for variable in model.trainable_variables}
+        self.frozen = [name for name, variable in self.weights.items()
+                       if id(variable) in trained and name not in self.kernels]
+        self.constrained = [name for name, kernel in self.kernels.items()
+                            if kernel.constraint is not None]
+        _check_weights(self.kernels)
+        self.optimizer = _checked(keras.optimizers.get(optimizer))
+        self.variables: list[Any] = []
+        self._fresh: list[tuple[Any, Array]] = []
+
+    def new(self, name: str, value: Array) -> Any:
+        self.variables.append(tf.Variable(value, trainable=False, name=name))
+        return self.variables[-1]
+
+    def read(self, variable: Any) -> Array:
+        value: Array = np.array(variable.numpy())
+        return value
+
+    def write(self, variable: Any, value: Array) -> None:
+        variable.assign(value)
+
+    def value(self, variable: Any) -> Any:
+        return tf.convert_to_tensor(variable)
+
+    def put(self, variable: Any, value: Any) -> None:
+        variable.assign(value)
+
+    def build(self, variables: Sequence[Any]) -> None:
+        self.optimizer.build([*variables])
+        # A slot has one number in all places; of 235,200 zeros one is enough to keep.
+        self._fresh = [(variable, variable.numpy().flat[:1].reshape((1,) * variable.shape.rank))
+                       for variable in optimizer_state.variables_of(self.optimizer)]
+
+    def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        self.optimizer.apply_gradients([*zip(gradients, variables, strict=True)])
+
+    def restart(self) -> None:
+        for variable, value in self._fresh:
+            variable.assign(tf.broadcast_to(value, variable.shape))
+
+    def slots(self, variable: Any) -> Mapping[str, Any]:
+        return optimizer_state.slots_of(self.optimizer, variable)
+
+    def fresh_slots(self) -> Mapping[str, float]:
+        return optimizer_state.fresh_slots(self.optimizer)
+
+    def steps(self) -> Any:
+        return tf.cast(self.optimizer.iterations, tf.int32)
+
+
+def _check_model(model: Any) -> None:
+    check_keras2(model)
+    if not isinstance(model, keras.Model):
+        raise LotteryError("A model of tf_keras is needed. Received: the layer "
+                           f"{model.name!r}. Put it into a model.")
+    check_built(model)
+    if wrappers(model):
+        raise LotteryError("A sparse training masks an ordinary model. Received: "
+                           f"{model.name!r}, which is wrapped for pruning. Leave "
+                           "lth.prune_low_magnitude out.")
+    if any(getattr(layer, "compute_dtype", None) == "float16"
+           for layer in model._flatten_layers()):
+        raise LotteryError("A sparse training scales no loss, which float16 needs. Received: "
+                           f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
+                           "float32.")
+    if tf.distribute.has_strategy():
+        raise LotteryError("A sparse training runs on one device. Received: a model in the scope "
+                           f"of {type(tf.distribute.get_strategy()).__name__}. Build it outside.")
+
+
+def _check_weights(kernels: Mapping[str, Any]) -> None:
+    for name, kernel in kernels.items():
+        dtype = tf.as_dtype(getattr(kernel, "true_dtype", kernel.dtype)).name
+        if dtype != "float32":
+            raise LotteryError("A sparse training masks weights of float32. Received: "
+                               f"{name!r} of {dtype}. Leave it out by exclude=, or build the model "
+                               "in float32.")
+
+
+def _checked(optimizer: Any) -> Any:
+    if not isinstance(optimizer, keras.optimizers.Optimizer) \
+            or getattr(optimizer, "inner_optimizer", None) is not None:
+        raise LotteryError("A sparse training wraps an optimizer of tf_keras that wraps no other, "
+                           "none of keras.optimizers.legacy. Received: "
+                           f"{type(optimizer).__module__}.{type(optimizer).__qualname__}.")
+    if getattr(optimizer, "_built", False):
+        raise LotteryError("A sparse training needs an optimizer that has taken no step. Received: "
+                           f"{optimizer.name!r}, which has been built for a model. Make a new one.")
+    if optimizer.use_ema:
+        raise LotteryError("A moving average of weights does not keep masks. Received: "
+                           f"{optimizer.name!r} with use_ema=True. Leave it out.")
+    return optimizer

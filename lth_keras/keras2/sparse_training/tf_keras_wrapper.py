@@ -1,0 +1,67 @@
+"""An optimizer of tf_keras that wraps another one, for sparse trainings."""
+
+from typing import Any
+
+import tensorflow as tf
+import tf_keras as keras
+
+from lth_keras.keras2.sparse_training.tf_keras_host import TfKerasHost
+from lth_keras.sparse_training.host import Host
+
+
+class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
+    """Passes steps and the learning rate of the wrapped optimizer on, and calls `_update`.
+
+    Its `variables` are those of the wrapped optimizer and its own.  A file that Keras saves of the
+    model has the wrapped optimizer's settings in its place: masks are kept in a ticket.
+
+    Attributes:
+      inner_optimizer: the wrapped optimizer.
+    """
+
+    def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
+        host = TfKerasHost(model, optimizer, include, exclude)
+        keras.optimizers.Optimizer.__init__(self, name=type(self).__name__)
+        self.inner_optimizer = host.optimizer
+        # Steps and learning rate are the wrapped one's: schedules and callbacks work with them.
+        self._iterations = host.optimizer.iterations
+        self._host = host
+        return host
+
+    @property
+    def variables(self) -> Any:
+        """The wrapped optimizer's variables, then those of the training."""
+        return type(self.inner_optimizer.variables)(
+            [*self.inner_optimizer.variables, *self._host.variables])
+
+    def build(self, var_list: Any) -> None:
+        """Everything is built with the optimizer; Keras asks for it before a step."""
+        self._built = True
+
+    def apply_gradients(self, grads_and_vars: Any, name: Any = None,
+                        skip_gradients_aggregation: bool = False, **options: Any) -> Any:
+        """Takes a step of the training; the arguments are those of any optimizer."""
+        with tf.name_scope(name or self.name):
+            self._update([(None if gradient is None else tf.convert_to_tensor(gradient), variable)
+                          for gradient, variable in grads_and_vars])
+        return self.iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        """The wrapped optimizer's, which may be set."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    lr = learning_rate
+
+    def get_config(self) -> dict[str, Any]:
+        """The wrapped optimizer, which a model that is loaded from a file is compiled with."""
+        return {"optimizer": keras.optimizers.serialize(self.inner_optimizer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The wrapped optimizer: masks belong to a model that is there, and not to its file."""
+        return keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)

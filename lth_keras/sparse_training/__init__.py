@@ -1,0 +1,22 @@
+"""Masks that are found while a model trains, without rewinding: `lth.Supermask`.
+
+    gradient for the effective weight -> the wrapped optimizer -> scores -> masks -> the model
+
+The optimizer masks the model: its variables always hold the effective weights, w where it is kept
+and zero elsewhere.  So the gradient that any training step computes for a variable is the dense one
+for the effective weight, and nothing in the forward pass changes.
+
+Read in this order:
+
+1. `supermask`: `lth.Supermask`; `sparse_optimizer`: what such optimizers have in common.
+2. `supermask_methods`: what its methods compute in a step, of one weight.
+3. `largest`: the k largest of an array, exactly and without a sort; `draws`: random numbers of a
+   step.
+4. `array_ops`: the operations that these need, so that each is written once for NumPy, TensorFlow,
+   JAX and torch.
+5. `starts`: counts, scores and masks to begin with; `schedules`: when masks move, and by how much.
+6. `host`: what is needed of a model and of the wrapped optimizer.
+
+This package imports `core`, `files`, `graph` and `initial`, and no Keras; the optimizers of each
+are in `keras2.sparse_training` and `keras3.sparse_training`.
+"""

@@ -1,0 +1,64 @@
+"""What a sparse training needs of a model and of the optimizer that it wraps, of either Keras."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from lth_keras.core.masks import Array
+from lth_keras.sparse_training.array_ops import ArrayOps
+
+
+class Host(Protocol):
+    """A model and an optimizer; `keras2.sparse_training` and `keras3.sparse_training` have one.
+
+    A variable is one of the model or one that `new` made; a value is what a step computes with.
+
+    Attributes:
+      model: the model's name.
+      weights: weight name -> variable, for every weight of the model.
+      kernels: the same for those that get masks, in the order of the model.
+      frozen: the names of the other weights that a training of the model would train.
+      constrained: the names of the kernels that have a constraint.
+      packages: the packages whose versions decide what is computed.
+      ops: the operations of the array library.
+    """
+
+    model: str
+    weights: Mapping[str, Any]
+    kernels: Mapping[str, Any]
+    frozen: Sequence[str]
+    constrained: Sequence[str]
+    packages: Sequence[str]
+    ops: ArrayOps
+
+    def new(self, name: str, value: Array) -> Any:
+        """A variable that is part of the optimizer's state, and is not trained by itself."""
+
+    def read(self, variable: Any) -> Array:
+        """A copy of a variable's value, outside of a step."""
+
+    def write(self, variable: Any, value: Array) -> None:
+        """Sets a variable outside of a step."""
+
+    def value(self, variable: Any) -> Any:
+        """The value of a variable in a step."""
+
+    def put(self, variable: Any, value: Any) -> None:
+        """Sets a variable in a step."""
+
+    def build(self, variables: Sequence[Any]) -> None:
+        """Builds the wrapped optimizer for what it trains, and keeps its state as it is now."""
+
+    def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
+        """Lets the wrapped optimizer take a step."""
+
+    def restart(self) -> None:
+        """Gives the wrapped optimizer the state that it had when it was built."""
+
+    def slots(self, variable: Any) -> Mapping[str, Any]:
+        """The variables that the wrapped optimizer has for one that it trains, of its shape."""
+
+    def fresh_slots(self) -> Mapping[str, float]:
+        """The initial value of each kind of slot."""
+
+    def steps(self) -> Any:
+        """How many steps have been taken, int32."""

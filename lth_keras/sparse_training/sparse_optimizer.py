@@ -1,0 +1,126 @@
+"""What `lth.Supermask` and `lth.SparseTraining` have in common: an optimizer that holds masks."""
+
+import types
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from lth_keras.core import masks as mask_arrays
+from lth_keras.core.masks import Array, Arrays
+from lth_keras.errors import LotteryError
+from lth_keras.files import provenance
+from lth_keras.files.ticket import Ticket
+from lth_keras.sparse_training import starts
+from lth_keras.sparse_training.host import Host
+
+
+class SparseOptimizer:
+    """Wraps an optimizer, and leaves zeros in the kernels of a model in every step.
+
+    All that a training changes is in variables of the optimizer: saving them saves the training.
+
+    Attributes:
+      host: the model and the wrapped optimizer.
+      state: the optimizer's variables by kind, each by weight name: theta, masks, and others.
+    """
+
+    host: Host
+    state: types.SimpleNamespace
+    _open: Callable[..., Host]  # Of each engine's class: makes itself an optimizer of its Keras.
+    _settings: dict[str, Any]
+    _seed: int
+
+    def _start(self) -> None:
+        # Masks, scores and whatever else a training begins with, from self.state.theta.
+        raise NotImplementedError
+
+    def _update(self, pairs: list[tuple[Any, Any]]) -> None:
+        # A step, from pairs of a gradient or None and a variable of the model.
+        raise NotImplementedError
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(kernel.shape) for name, kernel in self.host.kernels.items()}
+
+    def _new_state(self, kept: Mapping[str, int], seed: int) -> None:
+        host, self._seed = self.host, seed
+        new = host.new
+        self.state = types.SimpleNamespace(
+            theta={name: new(f"theta_0/{name}", host.read(weight))
+                   for name, weight in host.weights.items()},
+            masks={name: new(f"mask/{name}", np.ones(shape, bool))
+                   for name, shape in self._shapes.items()},
+            counts={name: new(f"kept/{name}", np.array(kept[name], np.int32))
+                    for name in self._shapes},
+            key=new("key", starts.key(seed)))
+
+    def begin(self, weights: Arrays, counts: "Mapping[str, int] | None" = None,
+              seed: "int | None" = None) -> None:
+        """Begins the training again, with other initial weights, without compiling anything anew.
+
+        The wrapped optimizer gets the state that it had at first: slots, steps and learning rate.
+
+        Args:
+          weights: weight name -> theta_0, for all or some of the model's weights; the others get
+            those of the training before.
+          counts: kernel name -> how many weights it keeps; by default as before.
+          seed: what masks, scores and draws come from; by default as before.
+
+        Raises:
+          LotteryError: if a name is not one of the model's, or has another shape.
+        """
+        host, state = self.host, self.state
+        wrong = [f"{name!r} of shape {np.shape(value)}" for name, value in weights.items()
+                 if name not in host.weights
+                 or np.shape(value) != tuple(host.weights[name].shape)]
+        if wrong:
+            raise LotteryError("begin takes arrays by the names and of the shapes of the model's "
+                               f"weights. Received: {', '.join(wrong[:3])}. The model has "
+                               f"{', '.join(host.weights)}.")
+        if counts is not None:
+            for name, number in starts.check_counts(self._shapes, counts, "counts").items():
+                host.write(state.counts[name], np.array(number, np.int32))
+        if seed is not None:
+            self._seed = seed
+            host.write(state.key, starts.key(seed))
+        for name, value in weights.items():
+            host.write(state.theta[name], np.asarray(value))
+        for name, weight in host.weights.items():
+            host.write(weight, host.read(state.theta[name]))
+        host.restart()
+        self._start()
+
+    def masks(self) -> dict[str, Array]:
+        """The masks that the training has found so far: kernel name -> uint8 array."""
+        return {name: self.host.read(mask).astype(np.uint8)
+                for name, mask in self.state.masks.items()}
+
+    def settle(self) -> None:
+        """Leaves the network of `masks()` in the model, where training does not do so anyway."""
+
+    def ticket(self) -> Ticket:
+        """The ticket that the training has found so far, of level 1: theta_0 and the masks.
+
+        Raises:
+          DivergedError: if the training has diverged.
+        """
+        masks, settings = self.masks(), {**self._settings, "seed": self._seed}
+        return Ticket(
+            {name: self.host.read(value) for name, value in self.state.theta.items()}, masks, 1, {
+                "versions": provenance.versions(self.host.packages), "settings": settings,
+                "fingerprint": provenance.fingerprint(settings),
+                "density": mask_arrays.density(masks), "kept": mask_arrays.kept(masks),
+                "size": mask_arrays.size(masks)})
+
+
+def in_settings(kept: Any) -> Any:
+    """A number, or whole numbers by name, as JSON can hold them.
+
+    Example:
+      >>> in_settings({"w": np.int64(3)}), in_settings(0.5), in_settings(None)
+      ({'w': 3}, 0.5, None)
+    """
+    if isinstance(kept, Mapping):
+        return {name: int(number) for name, number in kept.items()}
+    return kept
