@@ -45,6 +45,7 @@ class Kind:
 
 
 BARRIER, DIFFERENCES, SENSITIVITY = "barrier", "differences", "sensitivity"
+UNTRAINED = "untrained"
 KINDS = {
     "survivors": Kind(survivors.analyse, "the distribution of the initial values of kept weights"),
     "movement": Kind(movement.analyse, "how far kept and pruned weights moved in training, and "
@@ -62,6 +63,8 @@ KINDS = {
                             "their tickets"),
     SENSITIVITY: Kind(None, "test accuracy against the pruned share of one layer, each layer "
                             "alone, from the trained dense network"),
+    UNTRAINED: Kind(None, "test accuracy of tickets before they are trained, of random masks, and "
+                          "of the masks of other criteria"),
 }
 HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
 
@@ -75,11 +78,12 @@ def _differences(roots: Sequence[pathlib.Path], levels: "list[int] | None",
 
 
 _WITH_FLAGS = {BARRIER: network_analyses.barrier, DIFFERENCES: _differences,
-               SENSITIVITY: network_analyses.sensitivity_of}
+               SENSITIVITY: network_analyses.sensitivity_of,
+               UNTRAINED: network_analyses.untrained_of}
 # Flag -> the kinds that it may be given for; others may be given for all.
 _ONLY = {"points": (BARRIER,), "between": (BARRIER,), "shares": (SENSITIVITY,),
          "replicates": (SENSITIVITY,), "against": (DIFFERENCES,), "at": (DIFFERENCES,),
-         "data_dir": (BARRIER, SENSITIVITY)}
+         "criteria": (UNTRAINED,), "data_dir": (BARRIER, SENSITIVITY, UNTRAINED)}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +112,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--at", help="for differences: where accuracies are measured, "
                                      f"{' or '.join(differences.PLACES)} (default: "
                                      f"{next(iter(differences.PLACES))})")
-    parser.add_argument("--data_dir", help="for barrier and sensitivity: folder of "
+    parser.add_argument("--criteria", help="for untrained: criteria whose masks of the trained "
+                        "dense network to evaluate too, such as large_final,magnitude_increase "
+                        "(default: none)")
+    parser.add_argument("--data_dir", help="for barrier, sensitivity and untrained: folder of "
                         "tensorflow-datasets (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
@@ -147,7 +154,9 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
 def _check_flags(arguments: argparse.Namespace) -> None:
     for name, kinds in _ONLY.items():
         if getattr(arguments, name) is not None and arguments.kind not in kinds:
-            raise LotteryError(f"--{name} may be given for {' and '.join(kinds)} only. "
+            *before, last = kinds
+            among = f"{', '.join(before)} and {last}" if before else last
+            raise LotteryError(f"--{name} may be given for {among} only. "
                                f"Received: {arguments.kind}.")
     if arguments.levels is not None and arguments.kind == SENSITIVITY:
         raise LotteryError(f"--levels may not be given for {SENSITIVITY}, which prunes the dense "

@@ -1,4 +1,4 @@
-"""The analyses of `lth analyse` that evaluate networks: barriers and sensitivity.
+"""The analyses of `lth analyse` that evaluate networks: barriers, sensitivity, untrained tickets.
 
 They need the run's network and data set, which the packages of reports never load.
 """
@@ -18,9 +18,10 @@ from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments import worker
 from lth_keras.experiments.config.config import Config
-from lth_keras.reports.analyses import instability, sensitivity
 from lth_keras.reports.analyses.analysis import Analysis
 from lth_keras.reports.analyses.fit_reader import open_workdirs
+from lth_keras.reports.analyses.networks import instability, sensitivity, untrained
+from lth_keras.reports.analyses.networks.network import Network
 
 Item = TypeVar("Item")
 BETWEEN = ("levels",)
@@ -78,6 +79,22 @@ def sensitivity_of(roots: Sequence[pathlib.Path], levels: "list[int] | None",
                                shares, _progress("layers", console))
 
 
+def untrained_of(roots: Sequence[pathlib.Path], levels: "list[int] | None",
+                 arguments: argparse.Namespace, console: Console) -> Analysis:
+    """Measures the accuracy of tickets before training.
+
+    Args:
+      roots: the workdir.
+      levels: the levels, or None for all.
+      arguments: the flags, of which --criteria and --data_dir are read.
+      console: the console of the progress bar.
+    """
+    run = open_workdirs(roots)
+    names = tuple(name.strip() for name in (arguments.criteria or "").split(",") if name.strip())
+    return untrained.analyse(run, lambda: _network(run.config, arguments.data_dir), levels, names,
+                             _progress("replicates", console))
+
+
 def _shares(text: str) -> list[float]:
     found = [flags.number("shares", part) for part in text.replace(",", "/").split("/")]
     if not all(0 < share < 1 for share in found):  # NaN too.
@@ -86,13 +103,13 @@ def _shares(text: str) -> list[float]:
     return found
 
 
-def _network(config: Config, data_dir: "str | None") -> sensitivity.Network:
+def _network(config: Config, data_dir: "str | None") -> Network:
     # One network at a time: the memory of others would be of no use.
     placement = worker.Placement(data_dir, threads=0, together=1)
     evaluator = worker.evaluator(config, placement)
     runner = worker.load_runner(config, placement)
-    return sensitivity.Network(runner.rule, runner.trainer.prunable, evaluator.evaluate,
-                               runner.trainer.uses(), runner.provided)
+    return Network(runner.rule, runner.trainer.prunable, evaluator.evaluate,
+                   runner.trainer.uses(), runner.provided)
 
 
 def _progress(what: str, console: Console) -> Callable[[list[Item]], Iterable[Item]]:

@@ -114,7 +114,7 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
 
 @pytest.mark.parametrize("arguments, said", [
     ([], "KIND must be one of survivors, movement, connections, overlap, signs, "
-         "barrier, differences, sensitivity. Received: none."),
+         "barrier, differences, sensitivity, untrained. Received: none."),
     (["hats"], "KIND must be one of survivors"),
     (["survivors"], "WORKDIR must be a workdir of `lth run`"),
     (["survivors", "one", "two"],
@@ -125,7 +125,7 @@ def test_the_table_fits_the_terminal(kind, width, spread, root):
     (["survivors", "x", "--points", "5"],
      "--points may be given for barrier only. Received: survivors."),
     (["overlap", "x", "--data_dir", "y"],
-     "--data_dir may be given for barrier and sensitivity only. Received: overlap."),
+     "--data_dir may be given for barrier, sensitivity and untrained only. Received: overlap."),
     (["barrier", "x", "--shares", "0.5"],
      "--shares may be given for sensitivity only. Received: barrier."),
     (["overlap", "x", "--replicates", "0"],
@@ -200,6 +200,16 @@ def test_the_barriers_between_levels_of_a_run_of_the_command(trained, tmp_path, 
         "test_accuracy_final"] for level in (0, 1)]
     assert [row["error_before"], row["error"]] == pytest.approx(errors) and row["level"] == 1
     assert (tmp_path / "barrier_levels.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_accuracy_of_untrained_tickets_of_a_run_of_the_command(trained, tmp_path, capsys):
+    assert lth("analyse", "untrained", trained, "--criteria", "movement,large_final", "--out",
+               tmp_path) == 0
+    assert "tickets before training" in capsys.readouterr().out
+    rows = searches.read(tmp_path, "untrained")
+    assert {*rows.masks} == {"ticket", "random mask", "movement", "large_final"}
+    assert rows.test_accuracy.between(0, 1).all()
+    assert (tmp_path / "untrained.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_sensitivity_of_a_run_of_the_command(trained, tmp_path, capsys):
@@ -312,4 +322,4 @@ def test_an_analysis_that_is_added_is_a_command(of_fit, root, tmp_path, monkeypa
     assert {*rows.level} == {0, 1} and (rows.kept > 0).all()
     assert (tmp_path / "out" / "kept.png").read_bytes().startswith(b"\x89PNG")
     assert lth("analyse", "hats", workdir) == 2
-    assert "barrier, differences, sensitivity, kept. Received: hats." in capsys.readouterr().err
+    assert "sensitivity, untrained, kept. Received: hats." in capsys.readouterr().err

@@ -13,7 +13,7 @@ ORDER = ("", "core.structures", "core", "files", "graph", "strong", "search", "s
          "experiments.training_keras2", "experiments.training_keras3", "experiments",
          "deployment.models", "deployment.compaction", "deployment.comparison",
          "deployment.conversion", "deployment",
-         "reports.plots", "reports.analyses", "reports", "api", "cli")
+         "reports.plots", "reports.analyses", "reports.analyses.networks", "reports", "api", "cli")
 # What the order alone would allow.  Each holds for all that a package reaches, however far.
 NEVER = {
     "core": {"files"},

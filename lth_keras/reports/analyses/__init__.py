@@ -9,10 +9,10 @@ Read in this order:
 5. `connections`: how many connections each unit keeps, compared with chance.
 6. `overlaps`: whether replicates and levels keep the same weights, compared with chance.
 7. `signs`: how many survivors change their sign in training.
-8. `instability`: linear mode connectivity, and which step to rewind to.
-9. `sensitivity`: accuracy against the pruned share of one layer, each layer alone.
-10. `differences`: test accuracies of a level's networks, with a verdict on each difference.
-11. `output`: prints the table and writes CSV files and the figure.
+8. `differences`: test accuracies of a level's networks, with a verdict on each difference.
+9. `output`: prints the table and writes CSV files and the figure.
+
+In `networks` are those that evaluate networks on the test set.
 
 To add an analysis, write a module with a function `analyse(run, levels)` that returns an
 `Analysis`, and add it to `cli.analyse.KINDS`.

@@ -76,11 +76,14 @@ def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
     return shown
 
 
+_MANY = 6  # So many columns of names need narrow ones to fit a terminal of 80.
+
+
 def crossed_table(of: Analysis) -> Table:
     """Makes a table of the first measure, with a column for each value of the key `across`.
 
     Args:
-      of: the analysis; its last key is `across`, whose values are shares in [0, 1].
+      of: the analysis; its last key is `across`. Numbers are sorted, and names as in the rows.
     """
     *keys, across = of.keys
     name, form = next(iter(of.measures.items()))
@@ -89,15 +92,20 @@ def crossed_table(of: Analysis) -> Table:
     caption = "one replicate" if counts.max() == 1 else f"means over {counts.max()} replicates"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, collapse_padding=True,
                   pad_edge=False, caption=f"{name.replace('_', ' ')} by {across}, {caption}")
+    numbers = pd.api.types.is_numeric_dtype(means.columns)
     for key in keys:
-        shown.add_column(key, overflow="fold")
-    for value in sorted(means.columns):
-        shown.add_column(f"{value:.3g}", justify="right", no_wrap=True)
+        shown.add_column(key, overflow="fold", min_width=0 if numbers else len(key))
+    columns = sorted(means.columns) if numbers else [*dict.fromkeys(of.rows[across])]
+    for value in columns:
+        # Names wrap between their words, numbers never: a cell is six characters wide.
+        shown.add_column(f"{value:.3g}" if numbers else escape(str(value).replace("_", " ")),
+                         justify="right", no_wrap=numbers, min_width=6, overflow="fold",
+                         max_width=None if len(columns) < _MANY else 6)
     # The order of the rows is the analysis's; pandas sorts those of an unstacked table.
     for place in dict.fromkeys(of.rows[keys].itertuples(index=False, name=None)):
         row = means.loc[place if len(keys) > 1 else place[0]]
         shown.add_row(*map(escape, map(str, place)),
-                      *(f"{row[value]:{form}}" for value in sorted(means.columns)))
+                      *(f"{row[value]:{form}}" for value in columns))
     return shown
 
 

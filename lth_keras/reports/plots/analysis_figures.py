@@ -266,6 +266,24 @@ def sensitivity_figure(rows: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def untrained_figure(rows: pd.DataFrame, title: str) -> Figure:
+    """Draws the accuracy of each kind of masks before training against density.
+
+    Args:
+      rows: rows with the columns level, density, masks and test_accuracy.
+      title: the title of the figure.
+    """
+    figure = Figure(figsize=(8.0, 4.5), layout="constrained")
+    head(figure, title)
+    axes = figure.subplots()
+    for place, name in enumerate(dict.fromkeys(rows.masks)):
+        level_line(axes, rows[rows.masks == name], "test_accuracy", **series_style(place, name))
+    level_density_axis(axes, rows)
+    percent_axis(axes, "test accuracy before training")
+    _legend(figure, axes)
+    return figure
+
+
 def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
     """Draws the differences of each level with their intervals, and the margin as a band.
 

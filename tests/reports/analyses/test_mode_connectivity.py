@@ -6,8 +6,8 @@ import searches
 from lth_keras.core import mode_connectivity
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.trainings import Training
-from lth_keras.reports.analyses import instability
 from lth_keras.reports.analyses.analysis import WorkdirReader
+from lth_keras.reports.analyses.networks import instability
 
 REPEATED = searches.CONFIG.replace(rounds=1, branches=("ticket:2@0",))
 SPREAD = 0.4  # Between the networks that the two data orders lead to.

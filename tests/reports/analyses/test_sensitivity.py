@@ -15,9 +15,10 @@ from lth_keras.core.structures.coupled import Member, UnitGroup
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.reports.analyses import output, sensitivity
+from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import WorkdirReader
-from lth_keras.reports.analyses.sensitivity import Network
+from lth_keras.reports.analyses.networks import sensitivity
+from lth_keras.reports.analyses.networks.network import Network
 from lth_keras.reports.plots import analysis_figures
 
 WEIGHTS = (Prunable("conv/kernel", "conv", "Conv2D"), Prunable("fc/kernel", "fc", "Dense"))

@@ -23,34 +23,14 @@ from lth_keras.core.seeding import generator
 from lth_keras.core.structures.coupled import UnitGroup
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.structure import Structure
-from lth_keras.errors import LotteryError, WorkdirError
-from lth_keras.experiments.config.strategies import RETRAININGS
+from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.trainings import chain
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
+from lth_keras.reports.analyses.networks.network import check_dense_kept, Network, theta_k
 from lth_keras.reports.plots import analysis_figures
 
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _WHOLE = 1.0  # No layer pruned: all multiply-adds are left.
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-    """The network of a run, as far as this analysis needs it.
-
-    Attributes:
-      rule: what decides which weights the run prunes.
-      prunable: weight name -> its layer, for every prunable weight, in the order of the model.
-      evaluate: every weight by name -> "accuracy" on the test set, in [0, 1], and perhaps "loss".
-      uses: weight name -> how often each of its numbers is multiplied with for one example; {} if
-        that is not known.
-      provided: (replicate, theta_k, masks, trained weights) -> what criteria can need, by need.
-    """
-
-    rule: PruningRule
-    prunable: Mapping[str, Prunable]
-    evaluate: Callable[[Arrays], Mapping[str, float]]
-    uses: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    provided: Callable[[int, Arrays, Arrays, Arrays], Provided] = lambda *_: {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -184,8 +164,7 @@ def analyse(run: WorkdirReader, load: Callable[[], Network],
                            f"{', '.join(f'{share:g}' for share in shares) or 'none'}.")
     dense = {replicate: chain(run.config, replicate, 0)
              for replicate in (run.replicates[:1] if replicates is None else replicates)}
-    _check_kept(run, [replicate for replicate, training in dense.items()
-                      if not run.has_trained(training)])
+    check_dense_kept("Sensitivity", run, dense)
     network = load()
     rows: list[dict[str, Any]] = []
     for replicate, training in dense.items():
@@ -202,21 +181,9 @@ def analyse(run: WorkdirReader, load: Callable[[], Network],
                     tuple(_notes(network, table, found, left)), across="share")
 
 
-def _check_kept(run: WorkdirReader, missing: list[int]) -> None:
-    if missing:
-        raise WorkdirError(
-            "Sensitivity needs the trained weights of the dense network, level 0. Received: "
-            f"{run.root}, without those of replicate {', '.join(map(str, missing))}. Keep them in "
-            f"a new workdir: lth run {run.config.preset} --rounds 0 --set keep_trained=tickets "
-            "--workdir NEW, with the run's other flags.")
-
-
 def _measures(run: WorkdirReader, network: Network, replicate: int, *, trained: Arrays,
               found: Iterable[Layer], shares: Sequence[float]) -> Iterator[dict[str, Any]]:
-    # Tickets hold theta_k from level 1 on.
-    config = run.config
-    rewound = config.rewind_step and RETRAININGS[config.retraining].rewinds
-    theta = run.ticket(replicate, 1 if rewound else 0).weights
+    config, theta = run.config, theta_k(run, replicate)
     # In the model's order, in which the run's own masks are.
     ones = {name: np.ones(trained[name].shape, np.uint8) for name in network.rule.structures}
     # Computed once for all layers and shares: each is a pass over the training data.
