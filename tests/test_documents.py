@@ -135,10 +135,10 @@ def test_contributings_code_works():
     from lth_keras.core.structures import words
     try:
         exec("\n".join(blocks("CONTRIBUTING.md")), {})
-        assert criteria.get("movement")(-2.0, 3.0, None) == 1.0
+        assert criteria.get("growth")(-2.0, 3.0, None) == pytest.approx(1.5)
         assert words.parse("outputs").units((3, 3, 8, 16)) == 16
     finally:
-        criteria.CRITERIA.pop("movement", None)
+        criteria.CRITERIA.pop("growth", None)
         controls.CONTROLS.pop("halved", None)
         words.KINDS.pop("outputs", None)
 
