@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from lth_keras.search.search import Search
     from lth_keras.search.sparse_models import keep_sparse
     from lth_keras.search.verification.verify import verify
+    from lth_keras.sparse_training.sparse_training import SparseTraining
     from lth_keras.sparse_training.supermask import Supermask
 
 _HOMES = {
@@ -68,6 +69,7 @@ _HOMES = {
     "profile": "costs.profile",
     "prune_at_init": "initial.prune_at_init",
     "run": "api.run",
+    "SparseTraining": "sparse_training.sparse_training",
     "Supermask": "sparse_training.supermask",
     "verify": "search.verification.verify",
     "LotteryError": "errors",
@@ -86,6 +88,7 @@ __all__ = [
     "LotteryTicketCallback",
     "LotteryTicketSchedule",
     "Search",
+    "SparseTraining",
     "Supermask",
     "Ticket",
     "TicketError",
@@ -121,6 +124,9 @@ providers.register(providers.SCORED["keras"], "lth_keras.keras3.initial.keras3_s
                    "Keras3Scored")
 providers.register(providers.SUPERMASK["tf_keras"],
                    "lth_keras.keras2.sparse_training.tf_keras_supermask", "TfKerasSupermask")
+providers.register(providers.SPARSE_TRAINING["tf_keras"],
+                   "lth_keras.keras2.sparse_training.tf_keras_sparse_training",
+                   "TfKerasSparseTraining")
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
 providers.register(providers.SMALLER, "lth_keras.api.smaller_training", "smaller")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")

@@ -16,7 +16,8 @@ class Host(Protocol):
       model: the model's name.
       weights: weight name -> variable, for every weight of the model.
       kernels: the same for those that get masks, in the order of the model.
-      frozen: the names of the other weights that a training of the model would train.
+      trained: the variables that a training of the model would train.
+      frozen: the names of those of them that are no kernels.
       constrained: the names of the kernels that have a constraint.
       packages: the packages whose versions decide what is computed.
       ops: the operations of the array library.
@@ -25,6 +26,7 @@ class Host(Protocol):
     model: str
     weights: Mapping[str, Any]
     kernels: Mapping[str, Any]
+    trained: Sequence[Any]
     frozen: Sequence[str]
     constrained: Sequence[str]
     packages: Sequence[str]

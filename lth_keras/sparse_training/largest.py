@@ -58,19 +58,17 @@ def largest(ops: ArrayOps, keys: Any, number: Any, near: Any) -> tuple[Any, Any]
       >>> found.tolist(), int(least)
       ([False, True, False, True, True], 5)
     """
-    least, reached = _threshold(ops, keys, number, near)
+    least = _threshold(ops, keys, number, near)
+    above = keys > least
+    # Equal keys are rare: mostly all that are as large as the threshold stay, as one count says.
     place = ops.where(keys == least, ops.positions(keys.shape), -1)
-
-    def first_that_stays() -> Any:
-        return _threshold(ops, place, number - _count(ops, keys > least), near)[0]
-    # Equal keys are rare: mostly all that are as large as the threshold stay.
-    first = ops.cond(reached > number, first_that_stays, lambda: number - number)
-    return (keys > least) | (place >= first), least
+    first = _threshold(ops, place, number - _count(ops, above), near)
+    return above | (place >= first), least
 
 
-def _threshold(ops: ArrayOps, keys: Any, number: Any, near: Any) -> tuple[Any, Any]:
+def _threshold(ops: ArrayOps, keys: Any, number: Any, near: Any) -> Any:
     # A number that exactly so many keys reach, or, where equal keys leave none, the largest that
-    # more reach; and how many reach it.
+    # more reach.  If all or none are asked for, the answer is there without a loop.
     def goes_on(low: Any, high: Any, reached: Any, far: Any) -> Any:
         return (reached != number) & (high - low > 1)
 
@@ -85,9 +83,9 @@ def _threshold(ops: ArrayOps, keys: Any, number: Any, near: Any) -> tuple[Any, A
                 ops.where(enough, count, reached),
                 ops.where(far < _FAR, ops.where(far < _NEAR, _NEAR, far * 8), far))
     zero = number - number
-    low, _, reached, _ = ops.loop(
-        goes_on, halve, (zero, zero + _SIZE, _count(ops, keys >= 0), zero))
-    return low, reached
+    state = (ops.where(number > 0, zero, _SIZE), zero + _SIZE,
+             ops.where(number > 0, _count(ops, keys >= 0), zero), zero)
+    return ops.loop(goes_on, halve, state)[0]
 
 
 def _count(ops: ArrayOps, condition: Any) -> Any:

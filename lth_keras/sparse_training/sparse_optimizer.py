@@ -28,7 +28,7 @@ class SparseOptimizer:
     host: Host
     state: types.SimpleNamespace
     _open: Callable[..., Host]  # Of each engine's class: makes itself an optimizer of its Keras.
-    _settings: dict[str, Any]
+    _settings: Mapping[str, Any]
     _seed: int
 
     def _start(self) -> None:

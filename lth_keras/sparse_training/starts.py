@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 LAYERWISE = DISTRIBUTIONS[1:]
 
 
-def counts(shapes: Shapes, kept: Any, what: str, distribution: str = "uniform") -> dict[str, int]:
+def counts(shapes: Shapes, kept: Any, what: str, distribution: "str | None") -> dict[str, int]:
     """How many weights each kernel keeps.
 
     Args:
@@ -26,25 +26,26 @@ def counts(shapes: Shapes, kept: Any, what: str, distribution: str = "uniform") 
       kept: a share of each kernel, or of all of them where a distribution shares it out; or weight
         name -> a whole number.
       what: the argument's name.
-      distribution: "each" keeps the same share of each kernel; or one of LAYERWISE.
+      distribution: one of LAYERWISE; or None, where each kernel keeps the share for itself.
 
     Raises:
       LotteryError: if it is none of these, or keeps more weights than there are.
 
     Example:
       >>> shapes = {"a": (784, 300), "b": (300, 100)}
-      >>> counts(shapes, 0.02, "density", "erk"), counts(shapes, {"a": 10, "b": 0}, "density")
+      >>> counts(shapes, 0.02, "density", "erk"), counts(shapes, {"a": 10, "b": 0}, "kept", None)
       ({'a': 3874, 'b': 1430}, {'a': 10, 'b': 0})
     """
+    if distribution is not None:
+        check_choice("distribution", distribution, LAYERWISE)
     if isinstance(kept, Mapping):
         return check_counts(shapes, kept, what)
     share = check_number(what, kept)
     if not 0 <= share <= 1:
         raise LotteryError(f"{what} must be a number in [0, 1], or give a whole number for each "
                            f"weight's name. Received: {kept!r}.")
-    if distribution == "each":
+    if distribution is None:
         return {name: count(share, math.prod(shape)) for name, shape in shapes.items()}
-    check_choice("distribution", distribution, LAYERWISE)
     number = count(share, sum(math.prod(shape) for shape in shapes.values()))
     return kept_counts(shapes, number, distribution)
 

@@ -1,5 +1,6 @@
 """`lth.Supermask`: finds a subnetwork of a network whose weights are not trained."""
 
+import types
 from typing import Any
 
 import numpy as np
@@ -98,12 +99,12 @@ class Supermask(SparseOptimizer):
                                "the layer out by exclude=, or build it without.")
         self.host, self._method = host, method
         self._constants, self._rescale = bool(constants), bool(rescale)
-        self._settings = {"supermask": method, "kept": in_settings(kept)}
-        if method == "bernoulli":
-            self._settings |= {"constants": self._constants, "rescale": self._rescale}
+        self._settings = types.MappingProxyType({
+            "supermask": method, "kept": in_settings(kept), **({} if method != "bernoulli" else {
+                "constants": self._constants, "rescale": self._rescale})})
         # -1 for those that sigmoid(s) > 1/2 decides on.
         number = dict.fromkeys(host.kernels, -1) if kept is None else starts.counts(
-            self._shapes, kept, "kept", "each")
+            self._shapes, kept, "kept", None)
         self._new_state(number, seed)
         state = self.state
         state.scores = {name: host.new(f"score/{name}", np.zeros(shape, np.float32))

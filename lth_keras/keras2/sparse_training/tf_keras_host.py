@@ -39,7 +39,8 @@ class TfKerasHost(Host):
         self.model, self.packages, self.ops = model.name, provenance.TF_KERAS, TensorFlowOps()
         self.weights: Mapping[str, Any] = named_weights(model)
         self.kernels: Mapping[str, Any] = selected(model, include, exclude)
-        trained = {id(variable) for variable in model.trainable_variables}
+        self.trained = model.trainable_variables
+        trained = {id(variable) for variable in self.trained}
         self.frozen = [name for name, variable in self.weights.items()
                        if id(variable) in trained and name not in self.kernels]
         self.constrained = [name for name, kernel in self.kernels.items()
