@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from lth_keras.keras2.masking.schedule import LotteryTicketSchedule
     from lth_keras.keras2.masking.wrap import prune_low_magnitude, strip_pruning
     from lth_keras.search.fit.callback import LotteryTicketCallback
+    from lth_keras.search.fit.early_bird import EarlyBird
     from lth_keras.search.search import Search
     from lth_keras.search.sparse_models import keep_sparse
     from lth_keras.search.verification.verify import verify
@@ -62,6 +63,7 @@ _HOMES = {
     "compact": "deployment.compaction.compact",
     "LotteryTicketSchedule": "keras2.masking.schedule",
     "LotteryTicketCallback": "search.fit.callback",
+    "EarlyBird": "search.fit.early_bird",
     "Search": "search.search",
     "keep_sparse": "search.sparse_models",
     "Ticket": "files.ticket",
@@ -83,6 +85,7 @@ _PACKAGES = ("strong",)  # Public as a whole: lth.strong.subset_sum.
 
 __all__ = [
     "DivergedError",
+    "EarlyBird",
     "InvariantError",
     "LotteryError",
     "LotteryTicketCallback",

@@ -4,6 +4,7 @@ A mask is an array of 0 and 1 with its weight's shape; 1 means kept.  The masks 
 mapping from each weight's name to its mask.  No function here changes its arguments.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -132,6 +133,68 @@ def overlap(first: Arrays, second: Arrays) -> float:
     both = sum(int(np.count_nonzero((first[name] != 0) & (second[name] != 0))) for name in first)
     either = kept(first) + kept(second) - both
     return both / either if either else 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Distance:
+    """How far two masks are apart.
+
+    Attributes:
+      hamming: share of the weights that one of them keeps and the other does not, in [0, 1].
+      jaccard: the same among the weights that at least one of them keeps: 1 - overlap.
+      chance: the hamming distance to be expected of random masks that keep as many of each weight.
+
+    Example:
+      >>> Distance(hamming=0.1, jaccard=0.2, chance=0.5).relative
+      0.2
+    """
+
+    hamming: float
+    jaccard: float
+    chance: float
+
+    @property
+    def relative(self) -> float:
+        """The hamming distance divided by that of chance: 0 for equal masks, about 1 for random."""
+        return self.hamming / self.chance if self.chance else 0.0
+
+
+def distance(first: Arrays, second: Arrays, among: "Arrays | None" = None) -> Distance:
+    """Measures how far two masks are apart.
+
+    Random masks of density d differ in 2 d (1 - d) of the weights: few, if d is near 0 or 1.
+
+    Args:
+      first: weight name -> 0/1 array.
+      second: the same of the same weights.
+      among: weight name -> 0/1 array, the weights that count. Defaults to all.
+
+    Raises:
+      LotteryError: if the masks are not of the same weights, or no weight counts.
+
+    Example:
+      >>> found = distance({"a": np.array([1, 1, 0, 0])}, {"a": np.array([1, 0, 1, 0])})
+      >>> found.hamming, found.chance, found.relative
+      (0.5, 0.5, 1.0)
+      >>> round(found.jaccard, 3)
+      0.667
+    """
+    among = ones({name: np.shape(mask) for name, mask in first.items()}) if among is None else among
+    counted = [{name: np.asarray(mask)[among[name] != 0] for name, mask in masks.items()}
+               for masks in (first, second)]
+    same = overlap(*counted)
+    one, other = counted
+    total = size(one)
+    if not total:
+        raise LotteryError("A distance needs at least one weight. Received: none that counts.")
+    differ = sum(int(np.count_nonzero((mask != 0) != (other[name] != 0)))
+                 for name, mask in one.items())
+    # By weight: layers differ in density, and random masks are to keep that.
+    chance = 0.0
+    for name, mask in one.items():
+        both = [int(np.count_nonzero(each)) / max(1, mask.size) for each in (mask, other[name])]
+        chance += mask.size * (both[0] * (1 - both[1]) + both[1] * (1 - both[0]))
+    return Distance(differ / total, 1 - same, chance / total)
 
 
 def revived(inner: Arrays, outer: Arrays) -> dict[str, int]:

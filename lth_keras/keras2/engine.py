@@ -35,6 +35,7 @@ from lth_keras.keras2.masking.wrap_weights import KEPT_DENSE
 from lth_keras.keras2.random_generators import generators, unkept
 from lth_keras.keras2.rewinding import Snapshot
 from lth_keras.search import model_identity
+from lth_keras.search.fit.hooks import Hooks
 from lth_keras.search.network import FitStart, Network, Restored, Slots
 from lth_keras.search.rounds import Rounds
 
@@ -287,7 +288,7 @@ class WrappedNetwork(Network):
 
     def callback_list(self, callbacks: Sequence[Any], params: Mapping[str, Any]) -> Any:
         for callback in callbacks:
-            if not isinstance(callback, keras.callbacks.Callback):
+            if not isinstance(callback, (keras.callbacks.Callback, Hooks)):
                 kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
                 raise LotteryError(
                     "round_callbacks must be callbacks of tf_keras (Keras 2), as the model is. "

@@ -29,6 +29,7 @@ from lth_keras.keras3.weights import (
     named_weights,
 )
 from lth_keras.search import model_identity
+from lth_keras.search.fit.hooks import Hooks
 from lth_keras.search.network import (
     check_same_variables,
     FitStart,
@@ -308,7 +309,7 @@ class PlainNetwork(Network):
 
     def callback_list(self, callbacks: Sequence[Any], params: Mapping[str, Any]) -> Any:
         for callback in callbacks:
-            if not isinstance(callback, keras.callbacks.Callback):
+            if not isinstance(callback, (keras.callbacks.Callback, Hooks)):
                 kind = f"{type(callback).__module__}.{type(callback).__qualname__}"
                 raise LotteryError(
                     "round_callbacks must be callbacks of Keras 3, as the model is. Received: "

@@ -73,6 +73,7 @@ class Search:
       level: how many times this search has pruned the model.
       masks: weight name -> uint8 mask of the level in training.
       network: the model as the search sees it, whichever Keras it is of.
+      rule: what decides which weights are pruned.
       note: if filters are pruned, how many, and which layers keep all of theirs and why; else "".
       training: checks that the model is trained by what the search rewinds.
       tickets: the tickets of levels 0 to `level`, once theta_k is captured.
@@ -106,11 +107,11 @@ class Search:
         self._seed = seed
         self._check = check
         self._rewound = False  # Whether the next step is the first after a rewinding.
-        self._rule = PruningRule.of(
+        self.rule = PruningRule.of(
             [*network.prunable.values()], network.shapes, fraction=fraction, criterion=criterion,
             structures=network.structures, scope=scope, rounds=rounds, multiple_of=multiple_of,
             provided=scoring.provided(scoring_data), caller="Search")
-        self.note = self._rule.note
+        self.note = self.rule.note
         self._provided = self._providers(scoring_data)
         self._theta: Snapshot | None = None
         self.training = TrainingChecks(network)
@@ -267,11 +268,7 @@ class Search:
         final, theta = self.network.prunable_weights(), self._theta.weights
         self.network.check_trained(final, self.masks)
         self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks), self.level)
-        # A generator for each level, so that a resumed search draws what it would have drawn.
-        rng = generator(self._seed, "criterion", level=self.level)
-        before = self.masks
-        _, self.masks = self._rule.next_start(theta, before, final, rng, level=self.level,
-                                              provided=self._provided)
+        before, self.masks = self.masks, self._pruned(self.rule, theta, final)
         # Before the weights are rewound: tfmot's summaries show thresholds of the trained weights.
         self.network.assign_masks(self.masks)
         restored = self.network.restore(self._theta, self.masks)
@@ -286,12 +283,42 @@ class Search:
         self._add_ticket(metrics or {})
         return restored
 
+    def next_masks(self, rule: "PruningRule | None" = None) -> dict[str, Array]:
+        """Returns the masks that `prune_and_rewind` would give now; it changes nothing.
+
+        Args:
+          rule: what decides which weights are pruned, instead of the search's own.
+
+        Raises:
+          LotteryError: if theta_k has not been captured, or a score is NaN.
+
+        Example:
+          >>> import tf_keras as keras
+          >>> from lth_keras import prune_low_magnitude
+          >>> model = prune_low_magnitude(keras.Sequential([
+          ...     keras.layers.Input((4,)), keras.layers.Dense(10, name="a")]))
+          >>> model.compile("adam", "mse")
+          >>> search = Search(model, fraction=0.25)
+          >>> int(search.next_masks()["a/kernel"].sum()), search.density
+          (30, 1.0)
+        """
+        if self._theta is None:
+            raise LotteryError("The next masks are known once theta_k is captured. Received: a "
+                               "search without it. Call take_theta first.")
+        return self._pruned(rule or self.rule, self._theta.weights, self.network.prunable_weights())
+
+    def _pruned(self, rule: PruningRule, theta: Arrays, final: Arrays) -> dict[str, Array]:
+        # A generator for each level, so that a resumed search draws what it would have drawn.
+        rng = generator(self._seed, "criterion", level=self.level)
+        return rule.next_start(theta, self.masks, final, rng, level=self.level,
+                               provided=self._provided)[1]
+
     def _providers(self, scoring_data: Any) -> Provided:
         # The values that a criterion may need, as functions: they are computed only if it does.
-        scoring.check_used(self._rule.criterion, scoring_data)
+        scoring.check_used(self.rule.criterion, scoring_data)
         if scoring_data is None:
             return {}
-        needs = self._rule.criterion.needs
+        needs = self.rule.criterion.needs
         found = self._gradients(scoring_data) if any("gradient" in need for need in needs) else {}
         if "activation" in needs:
             found["activation"] = self.network.activations(scoring_data)

@@ -100,6 +100,35 @@ def test_overlap_of_different_shapes_is_an_error():
 
 
 @given(mask_pairs())
+def test_a_distance_is_what_one_keeps_and_the_other_does_not(pair):
+    first, second = (set(_positions(part)) for part in pair)
+    if not masks.size(pair[0]):
+        return
+    found = masks.distance(*pair)
+    assert found.hamming == len(first ^ second) / masks.size(pair[0])
+    assert found.jaccard == pytest.approx(1 - masks.overlap(*pair))
+    assert masks.distance(*reversed(pair)) == found
+    assert masks.distance(pair[0], pair[0]).relative == 0
+
+
+def test_random_masks_are_a_distance_of_one_apart_whatever_their_densities():
+    rng = np.random.default_rng(0)
+    one, other = ({name: (rng.random(100_000) < share).astype(np.uint8)
+                   for name, share in zip("abc", shares, strict=True)}
+                  for shares in [(0.05, 0.5, 1.0), (0.05, 0.7, 1.0)])
+    found = masks.distance(one, other)
+    assert found.relative == pytest.approx(1, abs=0.02)
+    assert found.chance == pytest.approx((2 * 0.05 * 0.95 + 0.5 * 0.3 + 0.7 * 0.5) / 3, abs=0.005)
+
+
+def test_a_distance_may_be_among_some_weights_only():
+    one, other = {"a": np.array([1, 0, 1, 0])}, {"a": np.array([0, 0, 1, 1])}
+    assert masks.distance(one, other, {"a": np.array([1, 1, 1, 0])}).hamming == 1 / 3
+    with pytest.raises(LotteryError, match="none that counts"):
+        masks.distance(one, other, {"a": np.zeros(4)})
+
+
+@given(mask_pairs())
 def test_revived_counts_what_the_outer_mask_had_pruned(pair):
     inner, outer = pair
     back = set(_positions(inner)) - set(_positions(outer))

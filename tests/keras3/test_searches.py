@@ -264,3 +264,18 @@ def test_the_report_names_the_backend_and_speaks_of_no_wrapping(tmp_path):
     assert keras.backend.backend() in trained_with and "keras 3." in trained_with
     assert "tf-keras" not in trained_with
     assert "wrap" not in page.partition("<body")[2].lower().replace("text-wrap", "")
+
+
+@pytest.mark.parametrize("structure", [None, "filters"])
+def test_a_round_ends_when_its_mask_has_settled(structure):
+    model, x, y = networks.compiled("convolutional")
+    model.optimizer.learning_rate = 1e-7
+    bird = lth.EarlyBird(patience=2)
+    search = networks.lottery(rounds=1, epochs_per_round=4, round_callbacks=[bird],
+                              structure=structure)
+    assert search.async_safe is False  # It is checked after every batch.
+    assert networks.lottery(check=False, round_callbacks=[bird]).async_safe
+    networks.fit(model, x, y, search)
+    assert search.results.epochs.tolist() == [2, 4]
+    row, = bird.history.to_dict("records")
+    assert row["settled"] and row["distance"] <= 0.1 and (row["level"], row["epoch"]) == (0, 2)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 import tf_keras as keras
-from dying import Death
+from dying import Death, Dies
 from networks import BATCH, compiled, STEPS, X, Y
 from tf_keras.src.backend import RandomGenerator
 
@@ -99,3 +99,14 @@ class Logs(callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         logs["added"] = self.value
         self.model.stop_training |= epoch == self.last
+
+
+def killed(fits, folder, options):
+    """The same search killed now and then, and in one fit: they end in the same."""
+    expected = fits.fit(folder / "whole", **options())
+    for count in (3, 7, 11, 19):
+        if fits.fit(folder / "killed", Dies("on_train_batch_end", count), **options()) is not None:
+            break
+    assert fits.fit(folder / "killed", **options()) == expected
+    assert tickets(folder / "killed") == tickets(folder / "whole")
+    return expected

@@ -2,8 +2,8 @@
 
 Zhou et al. (NeurIPS 2019, arXiv:1905.01067) find that of a ticket's initial weights little but the
 signs matters.  Gadhikar & Burkholz (ICLR 2024, arXiv:2402.19262) follow them through the levels:
-if survivors keep their values (learning-rate rewinding), signs turn early and then stay; if they
-are reset (weight rewinding), they have to turn again at every level.
+with learning-rate rewinding they turn at the first levels and then stay, and the network can bear
+that they are disturbed later; with weight rewinding it cannot.
 """
 
 from collections.abc import Iterable

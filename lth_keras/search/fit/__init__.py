@@ -8,7 +8,8 @@ Read in this order:
 1. `callback`: `lth.LotteryTicketCallback`, its arguments and results.
 2. `fit_search`: what happens in each hook; `preflight` checks before training that it can work.
 3. `round_record`: the measurements of a round, and its row in `results`.
-4. `round_callbacks`: Keras callbacks that see every round as a training of its own.
+4. `round_callbacks`: Keras callbacks that see every round as a training of its own; one of ours
+   is `early_bird`, which ends a round when the mask that it would give settles.
 5. `hooks`: what Keras asks of a callback, of either Keras; `data_order`: `lottery.order`, data
    sets whose order depends only on seed and epoch.
 6. With `workdir=`: after each epoch `checkpointer` captures the search, the optimizer, the

@@ -21,6 +21,7 @@ from lth_keras.errors import DivergedError, WorkdirError
 from lth_keras.search.fit import preflight
 from lth_keras.search.fit.checkpointer import Checkpointer
 from lth_keras.search.fit.data_order import DataOrder
+from lth_keras.search.fit.early_bird import EarlyBird
 from lth_keras.search.fit.round_callbacks import RoundCallbacks
 from lth_keras.search.fit.round_record import Progress, Round
 from lth_keras.search.network import network_of
@@ -146,6 +147,9 @@ class FitSearch:
         self._inner = RoundCallbacks(self._network.callback_list(settings.round_callbacks, {
             **self._params,
             "epochs": self._schedule.epochs_per_round or self._params["epochs"]}))
+        for callback in settings.round_callbacks:
+            if isinstance(callback, EarlyBird):
+                callback.watch(self.search, self._is_last)
         self._inner.on_train_begin()
         if self._checkpointer is not None and found is not None:
             self.progress = self._checkpointer.restore(self.search, self._inner)
@@ -168,8 +172,10 @@ class FitSearch:
 
     @property
     def _finished(self) -> bool:
-        return self.round.over and self.round.is_last(
-            self._schedule.rounds, self._settings.target)
+        return self.round.over and self._is_last()
+
+    def _is_last(self) -> bool:
+        return self.round.is_last(self._schedule.rounds, self._settings.target)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

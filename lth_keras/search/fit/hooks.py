@@ -86,3 +86,8 @@ class Hooks:
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         """A batch of `predict` ends."""
+
+    # Keras 3 marks hooks that do nothing so: it need not wait for a batch to call them.
+    for _hook in (on_batch_end, on_train_batch_end, on_test_batch_end, on_predict_batch_end):
+        _hook._is_default = True  # type: ignore[attr-defined]
+    del _hook

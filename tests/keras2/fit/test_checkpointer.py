@@ -17,7 +17,7 @@ import tensorflow as tf
 import tf_keras as keras
 from dying import Death, Dies
 from networks import compiled, STEPS, X, Y
-from resumed_fits import Fits, Logs, network, tickets
+from resumed_fits import Fits, killed, Logs, network, tickets
 from tiers import short_and_long
 
 import lth_keras as lth
@@ -136,17 +136,6 @@ def test_round_callbacks_go_on_where_they_were(fits_of_a_rate, tmp_path, stoppin
     # It did what it does.
     rate = float(fits_of_a_rate.model.optimizer.learning_rate)
     assert expected.lottery.results.epochs.min() < 5 or rate < 0.04
-
-
-def killed(fits, folder, options):
-    """The same search killed now and then, and in one fit: they end in the same."""
-    expected = fits.fit(folder / "whole", **options())
-    for count in (3, 7, 11, 19):
-        if fits.fit(folder / "killed", Dies("on_train_batch_end", count), **options()) is not None:
-            break
-    assert fits.fit(folder / "killed", **options()) == expected
-    assert tickets(folder / "killed") == tickets(folder / "whole")
-    return expected
 
 
 def test_a_finished_search_run_again_trains_nothing(fits, whole, root):
