@@ -2,7 +2,8 @@
 
 Its packages, each of which imports only from those above it:
 
-    core          functions of NumPy arrays: masks, criteria, fractions, pruning, controls
+    core          functions of NumPy arrays: masks, criteria, fractions, pruning
+    controls      networks with as few weights as a ticket, which it is compared with
     files         tickets and other files, which are read as untrusted; atomic writes, locks
     strong        subnetworks of random networks that compute a target untrained: `lth.strong`
     search        one model pruned and rewound level by level, in one `fit` or in a loop

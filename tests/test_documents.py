@@ -131,7 +131,8 @@ def test_commands_are_found_in_the_documents():
 
 
 def test_contributings_code_works():
-    from lth_keras.core import controls, criteria
+    from lth_keras.controls import control
+    from lth_keras.core import criteria
     from lth_keras.core.structures import words
     try:
         exec("\n".join(blocks("CONTRIBUTING.md")), {})
@@ -139,7 +140,7 @@ def test_contributings_code_works():
         assert words.parse("outputs").units((3, 3, 8, 16)) == 16
     finally:
         criteria.CRITERIA.pop("growth", None)
-        controls.CONTROLS.pop("halved", None)
+        control.CONTROLS.pop("halved", None)
         words.KINDS.pop("outputs", None)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.experiments.config import presets, trainings
 from lth_keras.experiments.config.config import Config, NOT_SETTABLE
 

@@ -23,11 +23,10 @@ Read in this order:
    `unit_criteria`: the scores of whole filters.
 3. `structures`, a package of its own: pruning in patterns that hardware can use.
 4. `next_masks`: the whole step, called by `search.search` and by `lth run`.
-5. `controls`: networks to compare a ticket with, made from it (re-initialised, random masks).
-6. `invariants`: checks of what must hold after every step and every rewinding.
-7. `seeding`: random generators derived from seed, replicate, level, branch and purpose.
-8. `verification`: what `lth.verify` compares, step by step, and its report.
-9. `mode_connectivity`: the error on the line between two trained networks.
+5. `invariants`: checks of what must hold after every step and every rewinding.
+6. `seeding`: random generators derived from seed, replicate, level, branch and purpose.
+7. `verification`: what `lth.verify` compares, step by step, and its report.
+8. `mode_connectivity`: the error on the line between two trained networks.
 
-To add a criterion, a control or a structure, write a function (or class) and `register` it.
+To add a criterion or a structure, write a function (or class) and `register` it.
 """

@@ -5,8 +5,8 @@ import functools
 import pathlib
 
 # A package imports from those before it and from itself; the modules at the top from each other.
-ORDER = ("", "core.structures", "core", "files", "graph", "strong", "search", "search.fit",
-         "search.verification", "initial", "sparse_training", "costs",
+ORDER = ("", "core.structures", "core", "controls", "files", "graph", "strong", "search",
+         "search.fit", "search.verification", "initial", "sparse_training", "costs",
          "keras2.inspection", "keras2.masking", "keras2", "keras2.verification", "keras2.initial",
          "keras2.sparse_training", "keras3", "keras3.verification", "keras3.initial",
          "experiments.config", "experiments.results", "experiments.training",
@@ -17,6 +17,7 @@ ORDER = ("", "core.structures", "core", "files", "graph", "strong", "search", "s
 # What the order alone would allow.  Each holds for all that a package reaches, however far.
 NEVER = {
     "core": {"files"},
+    "controls": {"files"},
     "files": {"keras2", "experiments"},
     "graph": {"keras2", "keras3", "experiments"},
     "strong": {"keras2", "keras3", "experiments"},
@@ -34,7 +35,7 @@ NEVER = {
     "reports": {"keras2", "keras3", "experiments.training"},
     "deployment": {"reports"},
 }
-WITHOUT_TENSORFLOW = ("core", "files", "graph", "strong", "search", "initial",
+WITHOUT_TENSORFLOW = ("core", "controls", "files", "graph", "strong", "search", "initial",
                       "sparse_training", "costs", "experiments.config", "experiments.results",
                       "reports")
 TENSORFLOW = {"tensorflow", "tf_keras", "keras", "tensorflow_model_optimization",

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lth_keras.arguments import meant
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.errors import LotteryError
 
 TICKET = "ticket"

@@ -173,6 +173,7 @@ class Config:
         STRATEGIES[self.strategy].check(self)
         RETRAININGS[self.retraining].check(self)
         validation.check_branches(self)
+        validation.check_sparse_trainings(self)
         validation.check_at_init(self, STRATEGIES[self.strategy].at_init)
         validation.check_structure(self)
         validation.check_until(self)

@@ -23,7 +23,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET

@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from lth_keras.core import controls
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls import control as controls
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core.masks import Arrays
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
@@ -159,7 +159,7 @@ def span(config: Config, training: Training, masks: Arrays | None = None,
       masks: name -> 0/1 array, the masks that are trained. A control with the same budget as the
         dense network (`scratch`) trains for more steps the sparser its masks are; without masks,
         the longest possible span is returned.
-      uses: what makes that budget multiply-adds; see `controls.steps_of`.
+      uses: what makes that budget multiply-adds; see `controls.control.steps_of`.
 
     Example:
       >>> config = Config(preset="p", network="n", dataset="d", steps=1000, rewind_step=100)

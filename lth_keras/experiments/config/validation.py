@@ -10,8 +10,9 @@ import re
 from typing import Any
 
 from lth_keras.arguments import check_choice
+from lth_keras.controls.control import INVERTED, TRAINED
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core import criteria, fractions, unit_criteria
-from lth_keras.core.controls import CONTROLS, TRAINED
 from lth_keras.core.next_masks import check_multiple
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
@@ -150,6 +151,23 @@ def check_branches(config: Any) -> None:
                                f"{config.rounds} for {branch.name}. Received: {branch}.")
 
 
+def check_sparse_trainings(config: Any) -> None:
+    """Checks what goes together with controls that find their masks in training.
+
+    Raises:
+      LotteryError: if the engine or the precision does not have sparse trainings.
+    """
+    methods = [branch.name for branch in config.plan
+               if branch.name in CONTROLS and CONTROLS[branch.name].method]
+    if methods and config.engine != "tf_keras":
+        raise LotteryError(f"The branch {methods[0]} is trained by engine=tf_keras only. Received: "
+                           f"engine={config.engine}. With Keras 3, lth.Supermask and "
+                           "lth.SparseTraining do the same in a fit of your own.")
+    if methods and config.dtype_policy == "mixed_float16":
+        raise LotteryError(f"The branch {methods[0]} scales no loss, which float16 needs. "
+                           "Received: dtype_policy=mixed_float16. Take mixed_bfloat16 or float32.")
+
+
 def _needing(config: Any, need: str) -> list[str]:
     # The branches whose control needs something besides the ticket.
     return [branch.name for branch in config.plan
@@ -167,7 +185,7 @@ def check_at_init(config: Any, method: str) -> None:
       LotteryError: if a control or a distribution needs such a strategy, or a control needs another
         one, or such a strategy is to prune anything but single weights, or by a criterion.
     """
-    inverted = _needing(config, "inverted")
+    inverted = _needing(config, INVERTED)
     if not method and inverted:
         raise LotteryError(f"The branch {inverted[0]} needs a strategy that scores the weights "
                            "before training, such as snip. Received: strategy="

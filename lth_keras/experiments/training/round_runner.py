@@ -5,7 +5,7 @@
     3. Score the remaining weights by their trained values, and prune the lowest scores.
     4. Rewind the survivors to theta_k: this is the ticket of the next level.
 
-(Frankle & Carbin, ICLR 2019, sections 1 and 2.)  A control (`core.controls`) starts from other
+(Frankle & Carbin, ICLR 2019, sections 1 and 2.)  A control (package `controls`) starts from other
 weights or masks made from the ticket.  Other strategies and retrainings change steps 1, 3 and 4
 (`config.strategies`).  Every training begins with a fresh optimizer, also at step k, where the
 learning-rate schedule continues from step k.
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from lth_keras import quiet
-from lth_keras.core.controls import CONTROLS, TRAINED
+from lth_keras.controls.control import INVERTED, THETA_0, TRAINED
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.seeding import generator
@@ -105,7 +106,7 @@ class RoundRunner:
         """
         begun = [self._begun(training, start) for training, start in group]
         trained = self.trainer.train([spec for _, spec in begun], on_interval)
-        return [self._outcome(training, start, ticket, spec.masks, result)
+        return [self._outcome(training, start, ticket, result.masks or spec.masks, result)
                 for (training, start), (ticket, spec), result
                 in zip(group, begun, trained, strict=True)]
 
@@ -174,8 +175,9 @@ class RoundRunner:
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
                 self._structure, provided={
-                    "inverted": lambda: self._at_init(
+                    INVERTED: lambda: self._at_init(
                         training, training.level, ticket.weights, inverted=True),
+                    THETA_0: lambda: self._first_ticket(training.replicate).weights,
                     # A control takes one trained network: that which made its ticket's masks.
                     TRAINED: lambda: next(iter(start.taken.values())).weights})
         if training.branch != TICKET:
@@ -196,6 +198,7 @@ class RoundRunner:
                     seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)),
                     rewind_step=config.rewind_step if keeps_theta else 0,
                     measured_steps=config.measured_steps,
+                    method=CONTROLS[training.branch].method if training.branch in CONTROLS else "",
                     **dataclasses.asdict(span(config, training, masks, self._uses)))
 
     def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,

@@ -29,6 +29,8 @@ class TrainingSpec:
       rate_stretch: how many steps are trained for each step of the learning-rate schedule.
       rewind_step: the step whose weights are captured during training, or 0 for none.
       measured_steps: steps at which the test accuracy is measured.
+      method: the sparse training that finds masks of as many weights in each layer as `masks`;
+        "" to train with `masks`.
     """
 
     weights: Arrays
@@ -45,6 +47,7 @@ class TrainingSpec:
     rate_stretch: float = 1.0
     rewind_step: int = 0
     measured_steps: tuple[int, ...] = ()
+    method: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,12 +64,14 @@ class Trained:
         test_METRIC_final and train_METRIC_final (accuracies in [0, 1]), and
         test_accuracy_step_N for each measured step N.  Always: seconds.
       rewound: the weights at `TrainingSpec.rewind_step`, if it is not 0.
+      masks: weight name -> 0/1 array, those that a sparse training has found; None of others.
     """
 
     weights: dict[str, Array]
     curve: pd.DataFrame
     result: dict[str, Any]
     rewound: "dict[str, Array] | None" = None
+    masks: "dict[str, Array] | None" = None
 
     @property
     def diverged(self) -> bool:

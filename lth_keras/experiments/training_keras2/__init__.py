@@ -7,9 +7,10 @@ Read in this order:
 3. `program`: many steps as one compiled program; `data_feed` feeds it examples, `augmentation`
    changes them.
 4. `evaluator`: the test error of given weights.
-5. `trainer`: one training, with early stopping found afterwards, and divergence.
+5. `trainer`: one training, with early stopping found afterwards, and divergence;
+   `sparse_trainer`: one that finds its masks.
 6. `engine`: what a worker process asks for.
 
-This package imports `keras2`, `search`, `core`, `files`, and of `experiments` only `training`,
-`config` and `results`.
+This package imports `keras2`, `search`, `sparse_training`, `core`, `files`, and of `experiments`
+only `training`, `config` and `results`.
 """

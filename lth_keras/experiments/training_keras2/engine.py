@@ -22,6 +22,7 @@ from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.experiments.training_keras2 import data_feed, evaluator, models
 from lth_keras.experiments.training_keras2.program import EVALUATED_TOGETHER
+from lth_keras.experiments.training_keras2.sparse_trainer import SparseTrainer
 from lth_keras.experiments.training_keras2.trainer import Trainer
 from lth_keras.files import provenance
 from lth_keras.graph.unit_activations import UnitActivations
@@ -75,6 +76,7 @@ class WrappedNetworkTrainer(NetworkTrainer):
         self.structures: Mapping[str, Structure] = structures_of(
             self.model, found) if structure.coupled and found else dict.fromkeys(found, structure)
         self._gradient = LossGradient(self.model) if found else None
+        self._sparse: dict[str, SparseTrainer] = {}
         self._trainer = Trainer(self.model, data, config.augmentation, resident_mib)
 
     def scored_model(self, weights: Arrays) -> ScoredModel:
@@ -91,8 +93,16 @@ class WrappedNetworkTrainer(NetworkTrainer):
         return models.initial_weights(self.model, rng)
 
     def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
-        return [self._trainer.train(spec, functools.partial(on_interval, place))
+        return [self._trainer_of(spec.method).train(spec, functools.partial(on_interval, place))
                 for place, spec in enumerate(specs)]
+
+    def _trainer_of(self, method: str) -> Trainer:
+        # That of a sparse training is compiled when the first one comes.
+        if method and method not in self._sparse:
+            config, data, distribution, resident_mib = self._made_with
+            with (distribution or tf.distribute.get_strategy()).scope():
+                self._sparse[method] = SparseTrainer(config, data, method, resident_mib)
+        return self._sparse[method] if method else self._trainer
 
     def measure(self, spec: TrainingSpec) -> Speed:
         return self._trainer.measure(spec)

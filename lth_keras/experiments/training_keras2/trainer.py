@@ -56,10 +56,7 @@ class Trainer:
         self._program = Program(model, data, augmentation)
         self.feed = data_feed.make(self._program, data, resident_mib)
         self._test = np.arange(len(data.y_test))
-        # Optimizers create their slots at the first step; a snapshot of a fresh optimizer needs
-        # them now, and under the strategy that will update them.
-        with model.distribute_strategy.scope():
-            self._fresh = rewinding.Snapshot.of(model)
+        self._keep_fresh()
 
     def train(self, plan: TrainingSpec,
               on_interval: Callable[[int], None] = lambda steps: None) -> Trained:
@@ -88,6 +85,8 @@ class Trainer:
                 rewound = rewinding.read(variables)
             if interval.last in plan.measured_steps:
                 measures |= self._measures("test", self._test, f"test_{{}}_step_{interval.last}")
+        if not record.stopped:
+            self._settle()
         final = rewinding.read(variables)
         if not record.stopped and is_finite(final):
             measures = self._evaluated(plan, variables, best) | measures
@@ -120,6 +119,23 @@ class Trainer:
         evaluated = 2 * len(self._test) + len(plan.train)
         return measured(seconds, len(indices), evaluated / len(plan.validation))
 
+    # A training whose optimizer holds masks begins and ends otherwise.
+
+    def _keep_fresh(self) -> None:
+        # Optimizers create their slots at the first step; a snapshot of a fresh optimizer needs
+        # them now, and under the strategy that will update them.
+        with self._model.distribute_strategy.scope():
+            self._fresh = rewinding.Snapshot.of(self._model)
+
+    def _assign(self, plan: TrainingSpec) -> None:
+        # A fresh optimizer with the plan's weights; masks decide which slots are zero.
+        start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
+        rewinding.assign_masks(self._model, plan.masks)
+        start.restore(self._model, plan.masks)
+
+    def _settle(self) -> None:
+        pass
+
     @property
     def compilations(self) -> int:
         """How often the training program has been compiled so far."""
@@ -129,10 +145,7 @@ class Trainer:
         self._program.check_shares({
             "a batch": plan.batch_size, "validation": len(plan.validation),
             "training": len(plan.train), "testing": len(self._test)})
-        # A fresh optimizer with the plan's weights; masks decide which slots are zero.
-        start = dataclasses.replace(self._fresh, weights=dict(plan.weights))
-        rewinding.assign_masks(self._model, plan.masks)
-        start.restore(self._model, plan.masks)
+        self._assign(plan)
         optimizers.begin_schedule_at(
             self._model.optimizer, plan.rate_first, plan.rate_stretch)
         for number, generator in enumerate(self._generators):

@@ -17,7 +17,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator, PercentFormatter, StrMethodFormatter
 
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core.mode_connectivity import STABLE
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.strategies import chain_branches

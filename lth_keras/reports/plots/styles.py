@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.strategies import chain_branches
 

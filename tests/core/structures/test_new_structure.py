@@ -11,7 +11,7 @@ from networks import compiled, fit, X
 from structured import dense, distinct, pruned
 
 import lth_keras as lth
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core.fractions import count
 from lth_keras.core.pruning import prune
 from lth_keras.core.structures.structure import Structure

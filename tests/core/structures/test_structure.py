@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from structured import BLOCKS, dense, distinct, GROUPS, pruned
 
-from lth_keras.core.controls import Control, CONTROLS, register
+from lth_keras.controls.control import Control, register
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core.pruning import prune
 from lth_keras.core.structures.single_weights import NONE
 from lth_keras.core.structures.structure import check_fits, Structure

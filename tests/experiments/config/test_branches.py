@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import Branch, check, MOST_LEVEL, parse
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import fractions
 
+from lth_keras.controls.known import CONTROLS
 from lth_keras.core import criteria
-from lth_keras.core.controls import CONTROLS
 from lth_keras.core.pruning import SCOPES
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import config, presets, validation
@@ -107,7 +107,7 @@ def test_the_defaults_are_those_of_earlier_versions():
     assert CONFIG.to_dict() == {
         "preset": "p", "network": "n", "dataset": "d", "steps": 100, "rounds": 16,
         "replicates": 1, "first_replicate": 0, "branches": ["ticket", "reinit"], "seed": 0,
-        "optimizer": "adam",
+        "optimizer": "adam", "against": "theta_k", "distribution": "scope", "scoring_per_class": 10,
         "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
         "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lth_keras
-from lth_keras.core.controls import CONTROLS
+from lth_keras.controls.known import CONTROLS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import strategies
 from lth_keras.experiments.config.config import Config

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lth_keras.core import controls
+from lth_keras.controls import control as controls
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.record import COLUMNS
 from lth_keras.experiments.results.runs import Run
