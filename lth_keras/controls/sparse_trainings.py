@@ -17,3 +17,6 @@ def _training(method: str, title: str) -> None:
 _training("edge_popup", "edge-popup, weights untrained")
 _training("bernoulli", "supermask, weights untrained")
 _training("biprop", "binary weights, untrained")
+_training("gradual", "gradual magnitude pruning")
+_training("set", "SET")
+_training("rigl", "RigL")

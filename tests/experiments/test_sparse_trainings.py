@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("tiny_network")
 SUPERMASKS = ("edge_popup", "bernoulli", "biprop")
 METHODS = tuple(name for name, control in CONTROLS.items() if control.method)
 SETTINGS = CONFIG.replace(branches=("ticket", *METHODS), optimizer="sgd", learning_rate=0.5,
-                          momentum=0.9)
+                          momentum=0.9, mask_update_every=2)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,32 @@ def test_a_schedule_begins_anew_with_every_training(tmp_path):
 @pytest.mark.parametrize(("settings", "said"), [
     ({"engine": "keras", "keras_backend": "jax"}, "trained by engine=tf_keras only"),
     ({"dtype_policy": "mixed_float16"}, "scales no loss"),
+    ({"branches": ("ticket", "rigl"), "mask_update_every": 10}, "within three quarters of steps"),
     ({"structure": "block_1x4_max"}, "draw single weights anywhere have not")])
 def test_settings_without_sparse_trainings_are_refused(settings, said):
     with pytest.raises(LotteryError, match=said):
-        CONFIG.replace(branches=("ticket", "edge_popup"), **settings)
+        CONFIG.replace(**{"branches": ("ticket", "edge_popup"), **settings})
+
+
+@pytest.mark.parametrize("method", ["gradual", "set", "rigl"])
+def test_a_sparse_training_trains_the_weights_that_it_keeps(method, done):
+    root, lab = done
+    _, found = trained(lab, method, 2, root)
+    assert kept(found.masks) == kept(ticket(root, 2).masks)
+    theta = ticket(root, 0).weights
+    for name, mask in found.masks.items():
+        assert (found.weights[name][mask == 0] == 0).all()
+        assert (found.weights[name] != theta[name])[mask != 0].all()
+    assert (found.weights["a/bias"] != 0).any()
+
+
+def test_masks_are_updated_as_often_as_the_setting_says(tmp_path):
+    found = {}
+    for every in (2, 8):
+        settings = SETTINGS.replace(mask_update_every=every, rounds=1, branches=("rigl",))
+        lab = small.lab(settings, rounds=1)
+        run(tmp_path / str(every), settings, trains=lab)
+        start = Ticket.load(Store(tmp_path / str(every), settings).ticket(0, 1))
+        _, plan = lab._begun(Training(0, 1, "rigl"), StartingPoint(start))
+        found[every] = lab.trainer.train([plan], lambda *_: None)[0].masks
+    assert any((found[2][name] != mask).any() for name, mask in found[8].items())

@@ -98,7 +98,8 @@ class Inline(Pool):
 # What no network is compiled by.  Compiling takes seconds, a training a fraction of one.
 _NOT_COMPILED = dict.fromkeys((*EXTENT, "strategy", "retraining", "rewind_step", "seed", "fraction",
                                "scope", "criterion", "structure", "data_order", "measured_steps",
-                               "distribution", "scoring_per_class", "against"))
+                               "distribution", "scoring_per_class", "against",
+                               "mask_update_every"))
 _trainers = {}
 
 

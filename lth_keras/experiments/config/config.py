@@ -42,7 +42,8 @@ _CHOICES: dict[str, Iterable[str]] = {
     "distribution": (SCOPE, *DISTRIBUTIONS), "against": ("theta_k", "theta_0")}
 _LEAST = {"seed": None, "steps": 1, "rounds": 0, "replicates": 1, "first_replicate": 0,
           "batch_size": 1, "validation_every": 1, "validation_size": 1, "rewind_step": 0,
-          "warmup_steps": 0, "multiple_of": 1, "scoring_per_class": 1}
+          "warmup_steps": 0, "multiple_of": 1, "scoring_per_class": 1,
+          "mask_update_every": 1}
 
 
 def _field(help_text: str, default: Any = dataclasses.MISSING) -> Any:
@@ -112,6 +113,9 @@ class Config:
         f"says), {', '.join(DISTRIBUTIONS)}", SCOPE)
     scoring_per_class: int = _field(
         "training examples of each class for snip and grasp, >= 1", 10)
+    mask_update_every: int = _field(
+        "steps between two updates of the masks of the branches gradual, set and rigl, which end "
+        "at three quarters of the steps, >= 1", 100)
     criterion: str = _field("name of the criterion that scores weights for pruning", "magnitude")
     against: str = _field("initial values that criteria compare with: theta_k, to which survivors "
                           "are rewound, or theta_0", "theta_k")

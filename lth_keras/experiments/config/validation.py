@@ -163,6 +163,11 @@ def check_sparse_trainings(config: Any) -> None:
         raise LotteryError(f"The branch {methods[0]} is trained by engine=tf_keras only. Received: "
                            f"engine={config.engine}. With Keras 3, lth.Supermask and "
                            "lth.SparseTraining do the same in a fit of your own.")
+    moving = {"gradual", "set", "rigl"} & {*methods}
+    if moving and config.mask_update_every > config.steps * 3 // 4:
+        raise LotteryError("mask_update_every must lie within three quarters of steps, in which "
+                           f"{' and '.join(sorted(moving))} update masks. Received: "
+                           f"{config.mask_update_every} with steps={config.steps}.")
     if methods and config.dtype_policy == "mixed_float16":
         raise LotteryError(f"The branch {methods[0]} scales no loss, which float16 needs. "
                            "Received: dtype_policy=mixed_float16. Take mixed_bfloat16 or float32.")

@@ -16,7 +16,9 @@ from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.experiments.training_keras2 import models, optimizers
 from lth_keras.experiments.training_keras2.trainer import Trainer
+from lth_keras.sparse_training.sparse_training import SparseTraining
 from lth_keras.sparse_training.supermask import Supermask
+from lth_keras.sparse_training.supermask_methods import METHODS as SUPERMASKS
 
 
 class SparseTrainer(Trainer):
@@ -61,5 +63,11 @@ class SparseTrainer(Trainer):
 
 
 def _optimizer(model: Any, config: Config, method: str) -> Any:
-    # Numbers of weights are set before each training.
-    return Supermask(model, optimizers.build_optimizer(config), 1.0, method)
+    # How many weights are kept is set before each training.
+    inner = optimizers.build_optimizer(config)
+    if method in SUPERMASKS:
+        return Supermask(model, inner, 1.0, method)
+    # Evci et al., ICML 2020, appendix B, for RigL and SET: three quarters of the training.
+    return SparseTraining(model, inner, method, density=1.0, every=config.mask_update_every,
+                          until=config.steps * 3 // 4,
+                          begin=config.steps // 10 if method == "gradual" else 0)

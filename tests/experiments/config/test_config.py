@@ -26,7 +26,8 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "warmup_steps": 10, "learning_rate_drops": (20, 80), "measured_steps": (50, 100),
          "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4",
          "engine": "keras", "keras_backend": "torch", "multiple_of": 8,
-         "distribution": "erk", "scoring_per_class": 3}
+         "distribution": "erk", "scoring_per_class": 3, "against": "theta_0",
+         "mask_update_every": 50}
 NEEDS = {"distribution": {"strategy": "random_at_init"},
          "multiple_of": {"structure": "filters"},
          "keras_backend": {"engine": "keras", "keras_backend": "jax"},
@@ -51,6 +52,7 @@ def configs(draw):
     branches = draw(st.lists(st.sampled_from([
         name for name in BRANCHES if name == "ticket" or lacks not in CONTROLS[name].needs]),
         min_size=1).map(tuple))
+    sparse = any(CONTROLS[name].method for name in branches if name in CONTROLS)
     takes = strategy != "iterative" or "reinit_trained_signs" in branches
     return Config(
         preset=draw(names), network=draw(names), dataset=draw(names), steps=steps,
@@ -73,7 +75,8 @@ def configs(draw):
                                    if not criterion.units_only])),
         data_order=draw(st.sampled_from(DATA_ORDERS)),
         augmentation=draw(st.sampled_from(config.AUGMENTATIONS)),
-        dtype_policy=draw(st.sampled_from(config.DTYPE_POLICIES)))
+        mask_update_every=draw(st.integers(1, steps * 3 // 4)),
+        dtype_policy=draw(st.sampled_from(config.DTYPE_POLICIES[:2 if sparse else 3])))
 
 
 @pytest.mark.parametrize(("preset", "expected"), [
@@ -107,7 +110,7 @@ def test_the_defaults_are_those_of_earlier_versions():
     assert CONFIG.to_dict() == {
         "preset": "p", "network": "n", "dataset": "d", "steps": 100, "rounds": 16,
         "replicates": 1, "first_replicate": 0, "branches": ["ticket", "reinit"], "seed": 0,
-        "optimizer": "adam", "against": "theta_k", "distribution": "scope", "scoring_per_class": 10,
+        "optimizer": "adam", "against": "theta_k", "mask_update_every": 100,
         "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
         "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",
@@ -275,7 +278,7 @@ def test_text_that_cannot_be_read_is_an_error(name, text):
 
 @pytest.mark.parametrize("name", ["step", "preset", "fingerprint", ""])
 def test_an_unknown_setting_lists_the_known_ones(name):
-    with pytest.raises(LotteryError, match=f"of augmentation, batch_size, .*Received: '{name}'"):
+    with pytest.raises(LotteryError, match=f"of against, augmentation, batch_size, .*Received: '{name}'"):
         CONFIG.replace(**{name: "1"})
 
 
