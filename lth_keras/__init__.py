@@ -131,6 +131,11 @@ providers.register(providers.SUPERMASK["tf_keras"],
 providers.register(providers.SPARSE_TRAINING["tf_keras"],
                    "lth_keras.keras2.sparse_training.tf_keras_sparse_training",
                    "TfKerasSparseTraining")
+providers.register(providers.SUPERMASK["keras"],
+                   "lth_keras.keras3.sparse_training.keras3_supermask", "Keras3Supermask")
+providers.register(providers.SPARSE_TRAINING["keras"],
+                   "lth_keras.keras3.sparse_training.keras3_sparse_training",
+                   "Keras3SparseTraining")
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
 providers.register(providers.SMALLER, "lth_keras.api.smaller_training", "smaller")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")

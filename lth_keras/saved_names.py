@@ -23,6 +23,8 @@ HOMES = {
     "Rate": "experiments.training_keras2.optimizers",
     "CoupledSGD": "experiments.training_keras2.optimizers",
     "WrappedModel": "keras2.masking.saving",
+    "TfKerasSupermask": "keras2.sparse_training.tf_keras_supermask",
+    "TfKerasSparseTraining": "keras2.sparse_training.tf_keras_sparse_training",
 }
 # Version 0.1.0 wrote other names: of one class, and of the modules.
 _EARLIER_CLASSES = {"Take": "GatherFeatures"}

@@ -15,9 +15,10 @@ Read in this order:
 6. `loss_gradient`: the gradient of the loss over given data, which some criteria need.
 7. `engine`: a model as `search.network.Network`; `lth.Ticket.apply` and `lth.keep_sparse`.
 8. `verification`: what `lth.verify` needs of a model; `model_run`: what `lth.profile` does;
-   `graph`: what the package `graph` needs; `initial`: what `lth.prune_at_init` does.
+   `graph`: what the package `graph` needs; `initial`: what `lth.prune_at_init` does;
+   `sparse_training`: the optimizers that find masks while a model trains.
 
-This package imports `core`, `files`, `graph`, `search`, `initial` and `costs`; never
-`experiments`, nor the engine of another Keras.  What it computes goes through
-Keras, on whatever backend that has; only gradients of a loss need the backend itself.
+This package imports `core`, `files`, `graph`, `search`, `initial`, `sparse_training` and `costs`;
+never `experiments`, nor the engine of another Keras.  What it computes goes through Keras,
+on whatever backend that has; only gradients of a loss need the backend itself.
 """

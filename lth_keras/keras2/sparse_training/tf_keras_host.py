@@ -15,7 +15,7 @@ from lth_keras.keras2.initial.tf_keras_scored import selected
 from lth_keras.keras2.masking.weight_names import check_keras2, named_weights, wrappers
 from lth_keras.keras2.masking.wrap_weights import check_built
 from lth_keras.keras2.sparse_training.tensorflow_ops import TensorFlowOps
-from lth_keras.sparse_training.host import Host
+from lth_keras.sparse_training.host import Host, remembered
 
 
 class TfKerasHost(Host):
@@ -69,9 +69,8 @@ class TfKerasHost(Host):
 
     def build(self, variables: Sequence[Any]) -> None:
         self.optimizer.build([*variables])
-        # A slot has one number in all places; of 235,200 zeros one is enough to keep.
-        self._fresh = [(variable, variable.numpy().flat[:1].reshape((1,) * variable.shape.rank))
-                       for variable in optimizer_state.variables_of(self.optimizer)]
+        self._fresh = [(variable, remembered(self.read(variable))) for variable
+                       in optimizer_state.variables_of(self.optimizer)]
 
     def apply(self, gradients: Sequence[Any], variables: Sequence[Any]) -> None:
         self.optimizer.apply_gradients([*zip(gradients, variables, strict=True)])

@@ -1,8 +1,13 @@
 """`lth.Supermask` for tf_keras."""
 
+import tf_keras as keras
+
 from lth_keras.keras2.sparse_training.tf_keras_wrapper import TfKerasWrapper
 from lth_keras.sparse_training.supermask import Supermask
 
 
+@keras.saving.register_keras_serializable("lth_keras")
 class TfKerasSupermask(Supermask, TfKerasWrapper):
     """`lth.Supermask` of a tf_keras model."""
+
+    __module__ = "lth_keras"  # In the files that Keras writes, wherever this module lies.

@@ -1,5 +1,6 @@
 """An optimizer of tf_keras that wraps another one, for sparse trainings."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -18,6 +19,8 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
     Attributes:
       inner_optimizer: the wrapped optimizer.
     """
+
+    _update: Callable[[list[tuple[Any, Any]]], None]
 
     def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
         host = TfKerasHost(model, optimizer, include, exclude)

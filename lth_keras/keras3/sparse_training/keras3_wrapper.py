@@ -1,0 +1,66 @@
+"""An optimizer of Keras 3 that wraps another one, for sparse trainings."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from lth_keras.keras3.sparse_training.keras3_host import Keras3Host
+from lth_keras.sparse_training.host import Host
+
+
+class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
+    """Passes steps and the learning rate of the wrapped optimizer on, and calls `_update`.
+
+    Its `variables` are those of the training and the wrapped optimizer's.  A file that Keras saves
+    of the model has the wrapped optimizer's settings in its place: masks are kept in a ticket.
+
+    Attributes:
+      inner_optimizer: the wrapped optimizer.
+    """
+
+    inner_optimizer: Any
+    _iterations: Any
+    _learning_rate: Any
+    _update: Callable[[list[tuple[Any, Any]]], None]
+
+    def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
+        keras.optimizers.Optimizer.__init__(self, learning_rate=0.0)
+        host = Keras3Host(model, optimizer, include, exclude, self._track_variable)
+        # Steps and learning rate are the wrapped one's: schedules and callbacks work with them.
+        for variable in self.variables:
+            if variable is self._iterations or variable is self._learning_rate:
+                self._untrack_variable(variable)
+        self.inner_optimizer, self._iterations = host.optimizer, host.optimizer._iterations
+        self._learning_rate = host.optimizer._learning_rate
+        return host
+
+    def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
+        """Takes a step of the training; the arguments are those of any optimizer."""
+        variables = self._trainable_variables if trainable_variables is None \
+            else trainable_variables
+        self._update([(None if gradient is None else _dense(gradient), variable)
+                      for gradient, variable in zip(grads, variables, strict=True)])
+
+    @property
+    def learning_rate(self) -> Any:
+        """The wrapped optimizer's, which may be set."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    def get_config(self) -> dict[str, Any]:
+        """The wrapped optimizer, which a model that is loaded from a file is compiled with."""
+        return {"optimizer": keras.optimizers.serialize(self.inner_optimizer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The wrapped optimizer: masks belong to a model that is there, and not to its file."""
+        return keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
+
+
+def _dense(gradient: Any) -> Any:
+    # The gradient of an embedding may have only the rows that occur in the batch.
+    return keras.ops.convert_to_tensor(gradient, sparse=False)
