@@ -1,7 +1,7 @@
 """The claims of Frankle & Carbin (ICLR 2019), of Liu et al. (ICLR 2019), and of later papers.
 
 How results decide them is in judging.py; what decides each, in lenet.py, convnets.py,
-filter_claims.py, strong_claims.py and at_init_claims.py.
+filter_claims.py, strong_claims.py, at_init_claims.py and sparse_training_claims.py.
 """
 
 import functools
@@ -10,6 +10,7 @@ import at_init_claims
 import convnets
 import filter_claims
 import lenet
+import sparse_training_claims as sparse
 import strong_claims
 from judging import Claim
 
@@ -194,4 +195,18 @@ CLAIMS = (
          at_init_claims.NAMES[1:2], at_init_claims.f3),
         ("F4", "with 80% of weights pruned or more, each early method is better than random masks "
          "and worse than magnitudes after training", at_init_claims.NAMES, at_init_claims.f4))),
+    Claim("E1", "Evci et al. 2020 (there LeNet-300-100 and ResNet-50), here LeNet with 2% of its "
+          "weights: RigL is better than SET, SET than a static random mask; gradual magnitude "
+          "pruning is no worse than RigL, within 0.3 points", (sparse.SPARSE,), sparse.e1),
+    Claim("E2", "LeNet with 2% of its weights: a ticket is no worse than RigL, SET, a static "
+          "random mask and gradual pruning, each trained for as many steps, within 0.3 points "
+          "(Gale et al. 2019 and Evci et al. 2020 find the opposite of ResNet-50)",
+          (sparse.SPARSE,), sparse.e2),
+    Claim("E3", "Ramanujan et al. 2020, here LeNet: half of the weights of an untrained network, "
+          "chosen by edge-popup, reach 95% on MNIST", (sparse.SUPERMASK,), sparse.e3),
+    Claim("E4", "the same: it gets better as the network gets twice and four times as wide, and "
+          "comes within a point of the trained network of a quarter of the width", sparse.WIDTHS,
+          sparse.e4),
+    Claim("B7", "Diffenderfer & Kailkhura 2021, here LeNet: half of the weights, replaced by signs "
+          "times one number, are within a point of edge-popup's", (sparse.SUPERMASK,), sparse.e5),
 )

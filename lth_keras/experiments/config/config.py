@@ -232,6 +232,8 @@ class Config:
         last = steps(self.steps) // every * every
         return dataclasses.replace(
             self, scale=self.scale * scale, steps=steps(self.steps), validation_every=every,
+            mask_update_every=min(self.mask_update_every, max(1, steps(self.steps) * 3 // 4))
+            if validation.updating_masks(self) else self.mask_update_every,
             rewind_step=validated(self.rewind_step), warmup_steps=steps(self.warmup_steps),
             learning_rate_drops=tuple(map(steps, self.learning_rate_drops)),
             measured_steps=tuple(sorted({min(validated(step), last)

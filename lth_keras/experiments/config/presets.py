@@ -104,6 +104,28 @@ register(Config(preset="lenet_300_100_at_init", network="lenet_300_100", dataset
          "sanity checks", 266_200)
 
 
+# Tickets beside what is sparse from the start, or becomes so in one training (Evci et al., ICML
+# 2020; their LeNet-300-100 has 2% of its weights too, Nesterov momentum and 200 epochs): five
+# rounds, of which the last leaves 2.0%; 20 epochs.
+register(Config(preset="lenet_300_100_sparse", network="lenet_300_100", dataset="mnist",
+                scope="global", fraction=0.5427, rounds=5, replicates=5, steps=11_000,
+                batch_size=100, optimizer="sgd", learning_rate=0.1, momentum=0.9,
+                weight_decay=1e-4, margin="accuracy:0.003",
+                branches=("ticket", "reinit@last", "random_mask@last", "gradual@last", "set@last",
+                          "rigl@last")),
+         "LeNet-300-100 on MNIST with 2% of its weights: a ticket, SET, RigL, gradual pruning, a "
+         "static mask", 266_200)
+
+# Half, a quarter and an eighth of the weights of an untrained network, as edge-popup, learned
+# probabilities and binary weights choose them; the ticket is a random mask, trained.  Adam, since
+# these need different learning rates with SGD.
+register(Config(preset="lenet_300_100_supermask", network="lenet_300_100", dataset="mnist",
+                strategy="random_at_init", fraction=0.5, rounds=3, replicates=5, steps=8600,
+                batch_size=128, initializer="he_normal", margin="accuracy:0.003",
+                branches=("ticket", "edge_popup", "bernoulli", "biprop")),
+         "LeNet-300-100 on MNIST, its weights never trained, only which of them are kept", 266_200)
+
+
 # Conv-2, -4 and -6 on CIFAR-10 (the same, sections 3 and 5).
 def _conv(number: int, suffix: str, text: str, learning_rate: float, **settings: Any) -> None:
     conv = {2: 0.1, 4: 0.1, 6: 0.15}[number]

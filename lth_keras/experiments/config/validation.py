@@ -151,6 +151,11 @@ def check_branches(config: Any) -> None:
                                f"{config.rounds} for {branch.name}. Received: {branch}.")
 
 
+def updating_masks(config: Any) -> list[str]:
+    """Returns the branches whose masks are updated every `mask_update_every` steps."""
+    return [branch.name for branch in config.plan if branch.name in ("gradual", "set", "rigl")]
+
+
 def check_sparse_trainings(config: Any) -> None:
     """Checks what goes together with controls that find their masks in training.
 
@@ -163,10 +168,10 @@ def check_sparse_trainings(config: Any) -> None:
         raise LotteryError(f"The branch {methods[0]} is trained by engine=tf_keras only. Received: "
                            f"engine={config.engine}. With Keras 3, lth.Supermask and "
                            "lth.SparseTraining do the same in a fit of your own.")
-    moving = {"gradual", "set", "rigl"} & {*methods}
+    moving = updating_masks(config)
     if moving and config.mask_update_every > config.steps * 3 // 4:
         raise LotteryError("mask_update_every must lie within three quarters of steps, in which "
-                           f"{' and '.join(sorted(moving))} update masks. Received: "
+                           f"{' and '.join(moving)} update masks. Received: "
                            f"{config.mask_update_every} with steps={config.steps}.")
     if methods and config.dtype_policy == "mixed_float16":
         raise LotteryError(f"The branch {methods[0]} scales no loss, which float16 needs. "
