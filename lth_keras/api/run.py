@@ -21,6 +21,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import LevelVerdict
 from lth_keras.experiments.run_experiment import run_experiment, RunOptions
+from lth_keras.experiments.source import resolved
 from lth_keras.experiments.worker import Placement
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports import report
@@ -89,7 +90,7 @@ def run(preset: "str | Config", *, scale: float | None = None,
     if not isinstance(config, Config):
         raise LotteryError("preset must be the name of a preset or a Config. "
                            f"Received: {preset!r:.100}.")
-    config = (config if scale is None else config.scaled(scale)).replace(**settings)
+    config = resolved((config if scale is None else config.scaled(scale)).replace(**settings))
     alone = distribute != "none"  # One training uses all devices, so there is one process.
     for name, value, least in (("jobs", jobs, 1), ("threads", threads, 0),
                                ("together", together, 1), ("resident_mib", resident_mib, 0)):

@@ -14,6 +14,7 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.experiment import ON_DIVERGENCE
 from lth_keras.experiments.run_experiment import run_experiment, RunOptions
+from lth_keras.experiments.source import resolved
 from lth_keras.experiments.worker import DEVICES, Placement
 from lth_keras.reports import report
 
@@ -75,7 +76,7 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
       DivergedError: if a training diverged, unless `--on_divergence continue` is given.
       OSError: if a file cannot be written.
     """
-    config = _config(arguments)
+    config = resolved(_config(arguments))
     distribute = flags.choice("distribute", arguments.distribute, DEVICES)
     alone = distribute != "none"  # One training uses all devices, so there is one process.
     jobs = _whole(arguments, "jobs", 1, default=1 if alone else None)

@@ -34,6 +34,7 @@ from lth_keras.experiments.pools import ATTEMPTS, Group, InProcess, WorkerDiedEr
 from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfinished
 from lth_keras.experiments.results.outcome import Outcome, StartingPoint
 from lth_keras.experiments.results.store import Store, write_results
+from lth_keras.experiments.source import SourceRun
 
 ON_DIVERGENCE = ("stop", "continue")
 _POLL = 0.25  # Seconds between two updates of the progress.
@@ -80,6 +81,9 @@ class Experiment:
       workers: run the trainings. Defaults to this process, one training at a time.
       on_divergence: "stop" stops at a training that diverged; "continue" goes on with trainings
         that do not depend on it, such as other replicates.
+
+    Raises:
+      WorkdirError: if it trains tickets of another run, and that run has not all of them.
     """
 
     def __init__(self, config: Config, store: Store, watch: Watch | None = None,
@@ -90,6 +94,7 @@ class Experiment:
         self.watch = watch or Watch()
         self.workers = workers or InProcess.of(config)
         self.on_divergence = on_divergence
+        self._source = SourceRun.of(config)
         # Their tickets' marks are stored with the results.
         self._starts: dict[Training, StartingPoint] = {}
 
@@ -154,7 +159,8 @@ class Experiment:
                  for other in takes_from(self.config, training)}
         # theta_k is stored in the ticket of level 1, which was rewound to it.
         theta = read(replicate, 1)[0] if repeats_from_k(self.config, training) else None
-        self._starts[training] = start = StartingPoint(ticket, mark, taken, theta)
+        source = self._source.tickets(training) if self._source else {}
+        self._starts[training] = start = StartingPoint(ticket, mark, taken, theta, source)
         self.watch.begin(training, density(start.ticket.masks) if start.ticket else 1.0)
         return start
 

@@ -19,6 +19,7 @@ from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfini
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results import repair as repairs
 from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.source import SourceRun
 from lth_keras.experiments.worker import Placement
 from lth_keras.files import workdir_lock
 
@@ -86,6 +87,8 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
         waiting = unfinished(config, store)
         if not waiting and not options.dry_run:
             _keep_margin(config, root)
+        if waiting:
+            SourceRun.of(config)  # What it lacks is said before anything is compiled.
         most = f" at most (until {config.until})" if config.until else ""
         say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each{most}, in {root}")

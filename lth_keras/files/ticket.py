@@ -10,7 +10,7 @@ written, so equal tickets give equal files.  A file is read as untrusted: no pic
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,38 @@ class Ticket:
             prunable, or there is no engine for its class; the model is not changed then.
         """
         return engine_of(model).apply_ticket(self, model)
+
+    def carried_to(self, fresh: Arrays,
+                   outputs: Collection[str]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Returns weights and masks for the same network with another output layer.
+
+        A layer that makes outputs and has another shape, as for other classes, is drawn anew and
+        dense (Morcos et al., NeurIPS 2019, arXiv:1906.02773).
+
+        Args:
+          fresh: name -> array, every weight of that network, as it is drawn.
+          outputs: the layers that make its outputs, as their weights' names begin.
+
+        Raises:
+          TicketError: if other weights have other names or shapes.
+
+        Example:
+          >>> ticket = Ticket({"a/kernel": np.ones((2, 2)), "b/kernel": np.ones((2, 3))},
+          ...                 {"a/kernel": np.eye(2), "b/kernel": np.zeros((2, 3))}, level=1)
+          >>> weights, masks = ticket.carried_to(
+          ...     {"a/kernel": np.zeros((2, 2)), "b/kernel": np.full((2, 1), 7.0)}, {"b"})
+          >>> weights["b/kernel"].tolist(), masks["b/kernel"].tolist(), masks["a/kernel"].tolist()
+          ([[7.0], [7.0]], [[1], [1]], [[1.0, 0.0], [0.0, 1.0]])
+        """
+        other = {name.rpartition("/")[0] for name, value in fresh.items()
+                 if name in self.weights and np.shape(value) != np.shape(self.weights[name])}
+        anew = [name for name in fresh if name.rpartition("/")[0] in other & {*outputs}]
+        weights = {**self.weights, **{name: fresh[name] for name in anew}}
+        masks = {**self.masks, **{name: np.ones(np.shape(fresh[name]), np.uint8)
+                                  for name in anew if name in self.masks}}
+        check_fits(dataclasses.replace(self, weights=weights, masks=masks),
+                   {name: np.shape(value) for name, value in fresh.items()})
+        return {name: weights[name] for name in fresh}, masks
 
     def summary(self) -> str:
         """Returns a table of the ticket's weights as text: name, shape, kept, density.

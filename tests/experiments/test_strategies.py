@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 import small
-from small import CONFIG, contents, run
+from small import CONFIG, contents, run, Spying
 from tiers import short_and_long
 
 from lth_keras.core.fractions import count
@@ -38,28 +38,6 @@ CHANGING = CONFIG.replace(learning_rate_drops=(8,), learning_rate=0.01, warmup_s
 
 def config(name):
     return CHANGING.replace(**SETTINGS[name])
-
-
-class Spying:
-    """A lab that notes what each training is trained from and to."""
-
-    def __init__(self, lab):
-        self._lab, self.plans, self.trained = lab, {}, {}
-
-    def train_together(self, group, on_interval):
-        trainer = self._lab.trainer
-        train = trainer.train
-
-        def spy(plans, on_interval):
-            trained = train(plans, on_interval)
-            for (training, _), plan, result in zip(group, plans, trained, strict=True):
-                self.plans[training], self.trained[training] = plan, result
-            return trained
-        trainer.train = spy
-        try:
-            return self._lab.train_together(group, on_interval)
-        finally:
-            del trainer.train
 
 
 @pytest.fixture(scope="module", params=SETTINGS)

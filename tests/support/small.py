@@ -99,7 +99,7 @@ class Inline(Pool):
 _NOT_COMPILED = dict.fromkeys((*EXTENT, "strategy", "retraining", "rewind_step", "seed", "fraction",
                                "scope", "criterion", "structure", "data_order", "measured_steps",
                                "distribution", "scoring_per_class", "against",
-                               "mask_update_every"))
+                               "mask_update_every", "source_fingerprint"))
 _trainers = {}
 
 
@@ -120,6 +120,28 @@ def lab(config=CONFIG, rounds=CONFIG.rounds):
     """A lab for the configuration; all tests share what it compiles."""
     one = config.replace(rounds=rounds, replicates=1, branches=CONFIG.branches)
     return _runner(json.dumps(one.to_dict()))
+
+
+class Spying:
+    """A lab that notes what each training is trained from and to."""
+
+    def __init__(self, lab):
+        self._lab, self.plans, self.trained = lab, {}, {}
+
+    def train_together(self, group, on_interval):
+        trainer = self._lab.trainer
+        train = trainer.train
+
+        def spy(plans, on_interval):
+            trained = train(plans, on_interval)
+            for (training, _), plan, result in zip(group, plans, trained, strict=True):
+                self.plans[training], self.trained[training] = plan, result
+            return trained
+        trainer.train = spy
+        try:
+            return self._lab.train_together(group, on_interval)
+        finally:
+            del trainer.train
 
 
 class Diverging:

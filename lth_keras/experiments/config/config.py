@@ -8,6 +8,7 @@ does not change the fingerprints of old runs.
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +18,7 @@ from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.structures import words
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config import branches, margins, validation
+from lth_keras.experiments.config import branches, margins, transfer, validation
 from lth_keras.experiments.config.branches import Branch, TICKET
 from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRATEGIES
@@ -32,9 +33,10 @@ AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
 SCOPE = "scope"  # As a distribution: as `scope` says.
 DISTRIBUTIONS = ("uniform", "erk", "balanced")
-EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until")
-# These fields are set by a preset and by --scale, and cannot be changed by --set.
-NOT_SETTABLE = frozenset({"preset", "scale"})
+EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until",
+          "source")
+# These fields are set by a preset, by --scale and by `source`, and cannot be changed by --set.
+NOT_SETTABLE = frozenset({"preset", "scale", "source_fingerprint"})
 _CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
     "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
@@ -86,6 +88,10 @@ class Config:
     strategy: str = _field(describe(STRATEGIES), "iterative")
     retraining: str = _field(
         f"what survivors are trained from: {describe(RETRAININGS)}", "weight_rewinding")
+    source: str = _field(
+        "workdir of the run whose tickets are trained, replicate by replicate, with "
+        "strategy=transfer, which it implies", "")
+    source_fingerprint: str = _field("fingerprint of that run, as its workdir says", "")
     rewind_step: int = _field(
         "step k of level 0 to which weights and learning rate are rewound, below steps and a "
         "multiple of validation_every", 0)
@@ -166,6 +172,7 @@ class Config:
                 name, getattr(self, name), self.steps))
         object.__setattr__(self, "keras_backend", validation.keras_backend(self))
         validation.check_names(self)
+        transfer.check_source(self)
         validation.check_criterion(self)
         object.__setattr__(self, "fraction", fractions.check(self.fraction))
         object.__setattr__(self, "branches", branches.check(self.branches))
@@ -199,10 +206,21 @@ class Config:
         names = {field.name for field in dataclasses.fields(self)} - NOT_SETTABLE
         for name in changes:
             check_choice("A setting", name, sorted(names))
+        if changes.get("source"):
+            changes["source"] = os.fspath(changes["source"])
+            changes.setdefault("strategy", transfer.Transfer.name)
         parsed = {name: value if not isinstance(value, str)
                   else validation.parse_value(name, value, getattr(self, name))
                   for name, value in changes.items()}
         return dataclasses.replace(self, **parsed)
+
+    def from_source(self, fingerprint: str) -> "Config":
+        """Returns a copy that says which run its `source` is.
+
+        Args:
+          fingerprint: that run's.
+        """
+        return dataclasses.replace(self, source_fingerprint=fingerprint)
 
     def scaled(self, scale: float) -> "Config":
         """Returns the same experiment with fewer steps, and its schedule scaled with them.

@@ -90,6 +90,7 @@ class Strategy:
       one_shot: whether all levels' masks come from the dense network.
       at_init: the method of `lth.prune_at_init` that makes the masks of each level from theta_k, or
         "" if they come from trained weights.
+      from_source: whether tickets are those of another run, so that nothing is pruned.
 
     Example:
       >>> [name for name, strategy in STRATEGIES.items() if strategy.one_shot]
@@ -101,6 +102,7 @@ class Strategy:
     chain: str = TICKET
     one_shot: bool = False
     at_init: str = ""
+    from_source: bool = False
 
     @property
     def title(self) -> str:

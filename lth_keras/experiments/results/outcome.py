@@ -38,12 +38,14 @@ class StartingPoint:
       taken: level -> trained network, of those that `trainings.takes_from` names.
       theta: the ticket that holds theta_k, for a training that repeats the dense network's from
         step k on; None for any other.
+      source: level -> ticket of another run, of those that `source.SourceRun.tickets` gives.
     """
 
     ticket: Ticket | None = None
     mark: str | None = None
     taken: Mapping[int, Ticket] = dataclasses.field(default_factory=dict)
     theta: Ticket | None = None
+    source: Mapping[int, Ticket] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

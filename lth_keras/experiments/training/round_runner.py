@@ -25,7 +25,7 @@ from lth_keras.controls.known import CONTROLS
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.seeding import generator
-from lth_keras.core.structures.coupled import kept_units, shrunk
+from lth_keras.core.structures.coupled import kept_units, shrunk, spread_units
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
@@ -111,7 +111,7 @@ class RoundRunner:
                 in zip(group, begun, trained, strict=True)]
 
     def _begun(self, training: Training, start: StartingPoint) -> tuple[Ticket, TrainingSpec]:
-        ticket = start.ticket or self._first_ticket(training.replicate)
+        ticket = start.ticket or self._first_ticket(training.replicate, start.source.get(0))
         # A ticket file may list its weights in another order. Random numbers and ties under
         # global pruning depend on the order, so it is made the model's.
         ticket = dataclasses.replace(ticket, masks={
@@ -155,8 +155,10 @@ class RoundRunner:
         return {MACS_LEFT: left / dense, MACS: round(left + whole),
                 PARAMETERS: sum(value.size for value in small.values())}
 
-    def _first_ticket(self, replicate: int) -> Ticket:
-        # The dense network: theta_0 with masks of ones.
+    def _first_ticket(self, replicate: int, source: "Ticket | None" = None) -> Ticket:
+        # The dense network: theta_0 with masks of ones, or that of another run.
+        if source is not None:
+            return self._transferred(replicate, source, 0, pruned_after={})
         training = Training(replicate, 0)
         drawn = self.trainer.initial_weights(self._rng(training, "init"))
         masks = ones(self.trainer.shapes)
@@ -164,8 +166,9 @@ class RoundRunner:
 
     def _has_taken(self, training: Training, start: StartingPoint) -> bool:
         # A single ticket file that is trained for an export comes without the networks that the
-        # next ticket would need.
-        return all(other.level in start.taken for other in takes_from(self._config, training))
+        # next ticket would need, and without the run that it would be of.
+        taken = all(other.level in start.taken for other in takes_from(self._config, training))
+        return taken and (not self._strategy.from_source or training.level + 1 in start.source)
 
     def _begin(self, training: Training, ticket: Ticket,
                start: StartingPoint) -> tuple[Arrays, Arrays]:
@@ -177,7 +180,8 @@ class RoundRunner:
                 self._structure, provided={
                     INVERTED: lambda: self._at_init(
                         training, training.level, ticket.weights, inverted=True),
-                    THETA_0: lambda: self._first_ticket(training.replicate).weights,
+                    THETA_0: lambda: (ticket if self._strategy.from_source else
+                                      self._first_ticket(training.replicate)).weights,
                     # A control takes one trained network: that which made its ticket's masks.
                     TRAINED: lambda: next(iter(start.taken.values())).weights})
         if training.branch != TICKET:
@@ -203,6 +207,10 @@ class RoundRunner:
 
     def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,
                      start: StartingPoint) -> Ticket:
+        level = training.level + 1
+        if level in start.source:
+            return self._transferred(training.replicate, start.source[level], level,
+                                     pruned_after=_measured(trained))
         rng = self._rng(training, "criterion")
         ended = FinishedRound(training.level, ticket.masks, trained.rewound or ticket.weights,
                               trained.weights, _weights(start.taken),
@@ -224,6 +232,25 @@ class RoundRunner:
         weights = self._retraining.survivors(ended.theta, self._strategy.scored(ended))
         return Ticket(weights, masks, training.level + 1,
                       self._provenance(training, pruned_after=_measured(trained)))
+
+    def _transferred(self, replicate: int, found: Ticket, level: int,
+                     **measured: dict[str, Any]) -> Ticket:
+        # A ticket of another run, with an output layer of this network's shape.
+        training, prunable = Training(replicate, 0), self.trainer.prunable
+        if {*found.masks} != {*prunable}:
+            raise LotteryError("Tickets are trained with the weights pruned that their run could "
+                               f"prune. Received: source={self._config.source} with masks of "
+                               f"{', '.join(sorted(found.masks))!s:.200}; this network's are "
+                               f"{', '.join(prunable)!s:.200}.")
+        outputs = {weight.name.rpartition("/")[0] for weight in prunable.values() if weight.output}
+        weights, masks = found.carried_to(
+            self.trainer.initial_weights(self._rng(training, "init")), outputs)
+        if isinstance(self._structure, Filters):
+            groups = self._structure.groups  # What reads a pruned filter is pruned with it.
+            masks = spread_units(groups, kept_units(groups, masks), masks)
+        where = {name: found.provenance.get(name) for name in ("dataset", "seed", "fingerprint")}
+        return Ticket(weights, masks, level, self._provenance(
+            training, source={name: f"{value!s:.50}" for name, value in where.items()}, **measured))
 
     def _at_init(self, training: Training, level: int, theta: Arrays,
                  inverted: bool = False) -> dict[str, Array]:

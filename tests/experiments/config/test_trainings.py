@@ -22,7 +22,7 @@ CONFIG = Config(preset="p", network="n", dataset="d", steps=1000, rounds=2, rewi
                 validation_every=50,
                 branches=("ticket:2@0-1", "reinit@1", "scratch@2", "reshuffle"))
 EVERY = [CONFIG.replace(strategy=strategy, retraining=retraining)
-         for strategy in STRATEGIES for retraining in RETRAININGS
+         for strategy in STRATEGIES if strategy != "transfer" for retraining in RETRAININGS
          if strategy in ("iterative", "one_shot") or RETRAININGS[retraining].rewinds]
 NAMES = [f"{config.strategy}-{config.retraining}" for config in EVERY]
 

@@ -48,6 +48,17 @@ def test_images_come_from_tensorflow_datasets_as_pixels(name, maker, shape, more
         np.testing.assert_array_equal(image, images[label])
 
 
+def test_mnist_at_the_size_of_digits_is_the_means_of_its_middle(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (5, 28, 28, 1)).astype(np.uint8), np.arange(5, dtype=np.int32)
+    monkeypatch.setattr(datasets, "mnist", lambda data_dir: datasets.Data(x, y, x[:2], y[:2], 10))
+    found, digits = datasets.load("mnist_8x8"), datasets.load("digits")
+    assert found.input_shape == digits.input_shape and found.x_train.dtype == np.float32
+    assert len(found.x_test) == 2 and (found.y_train == y).all() and found.classes == 10
+    assert found.x_train[3, 2, 5] == pytest.approx(x[3, 8:11, 17:20, 0].mean() / 255)
+    assert found.x_train.min() >= 0 and found.x_train.max() <= 1
+
+
 def test_an_unknown_data_set_lists_the_known():
-    with pytest.raises(LotteryError, match="digits, mnist, cifar10. Received: 'nope'"):
+    with pytest.raises(LotteryError, match="digits, mnist, cifar10, mnist_8x8. Received: 'nope'"):
         datasets.load("nope")
