@@ -97,7 +97,9 @@ def register(number: int, shows: str, needs: str, pick: Pick,
 
 
 def _one_shot(run: Run) -> bool:
-    return STRATEGIES[run.experiment.strategy].one_shot
+    # As the paper means it: pruned once after training, which scores at initialisation are not.
+    strategy = STRATEGIES[run.experiment.strategy]
+    return strategy.one_shot and not strategy.at_init
 
 
 def _of(*networks: str) -> Pick:

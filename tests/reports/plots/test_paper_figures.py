@@ -94,6 +94,11 @@ def test_figure_3_does_without_panels_that_would_be_empty():
     assert [axes.get_title() for axes in drawn.axes] == ["denser tickets"]
 
 
+def test_scores_at_initialisation_are_not_drawn_as_one_shot_pruning():
+    runs = [run("lenet_300_100", name, strategy=name) for name in ("iterative", "snip")]
+    assert len(FIGURES[4].draw(runs).axes) == 4
+
+
 def test_figure_4_has_four_measures_and_one_shot_for_itself():
     iterative = run("lenet_300_100", "iterative")
     one_shot = run("lenet_300_100", "once", strategy="one_shot", shift=300)
