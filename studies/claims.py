@@ -1,7 +1,8 @@
 """The claims of Frankle & Carbin (ICLR 2019), of Liu et al. (ICLR 2019), and of later papers.
 
 How results decide them is in judging.py; what decides each, in lenet.py, convnets.py,
-filter_claims.py, strong_claims.py, at_init_claims.py and sparse_training_claims.py.
+filter_claims.py, strong_claims.py, at_init_claims.py, sparse_training_claims.py
+and transfer_claims.py.
 """
 
 import functools
@@ -12,6 +13,7 @@ import filter_claims
 import lenet
 import sparse_training_claims as sparse
 import strong_claims
+import transfer_claims as transfer
 from judging import Claim
 
 LENET, ONE_SHOT, SGD = "lenet_300_100", "lenet_300_100_one_shot", "lenet_300_100_sgd"
@@ -209,4 +211,9 @@ CLAIMS = (
           sparse.e4),
     Claim("B7", "Diffenderfer & Kailkhura 2021, here LeNet: half of the weights, replaced by signs "
           "times one number, are within a point of edge-popup's", (sparse.SUPERMASK,), sparse.e5),
+    Claim("TR2", "Morcos et al. 2019 (there VGG-19 and ResNet-50, larger data sets; here LeNet and "
+          "three sets of 8x8 pixels): tickets of another task are better than random masks of as "
+          "many weights, 3% of all", transfer.NAMES, transfer.tr2),
+    Claim("TR4", "the same: random masks that keep the layers' proportions are better than those "
+          "that do not", transfer.NAMES, transfer.tr4),
 )

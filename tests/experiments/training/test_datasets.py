@@ -59,6 +59,15 @@ def test_mnist_at_the_size_of_digits_is_the_means_of_its_middle(monkeypatch):
     assert found.x_train.min() >= 0 and found.x_train.max() <= 1
 
 
+def test_cifar10_at_the_size_of_digits_is_grey_means(monkeypatch):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8), np.arange(5, dtype=np.int32)
+    monkeypatch.setattr(datasets, "cifar10", lambda data_dir: datasets.Data(x, y, x[:2], y[:2], 10))
+    found = datasets.load("cifar10_8x8")
+    assert found.input_shape == (8, 8) and found.x_train.dtype == np.float32
+    assert found.x_train[3, 2, 5] == pytest.approx(x[3, 8:12, 20:24].mean() / 255)
+
+
 def test_an_unknown_data_set_lists_the_known():
-    with pytest.raises(LotteryError, match="digits, mnist, cifar10, mnist_8x8. Received: 'nope'"):
+    with pytest.raises(LotteryError, match="digits, mnist, cifar10, mnist_8x8, cifar10_8x8. Received: 'nope'"):
         datasets.load("nope")
