@@ -89,6 +89,22 @@ def test_the_guides_tickets_without_training_are_as_it_says(tmp_path, monkeypatc
     assert accuracy["random"] < min(accuracy[name] for name in ("snip", "grasp", "synflow"))
 
 
+@pytest.mark.thorough
+def test_the_guides_sparse_trainings_are_as_it_says(tmp_path, monkeypatch, capsys):
+    begin, *_ = parts = blocks("docs/guide.md")
+    program, = (text for text in parts if "lth.Supermask" in text)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(begin.partition("\nmodel = ")[0] + program, "guide", "exec"),
+         {"__name__": "document"})
+    here, there = ([line.split() for line in text.splitlines() if " kept 0." in line]
+                   for text in (capsys.readouterr().out, blocks("docs/guide.md", "text")[2]))
+    assert [line[:2] for line in here] == [line[:2] for line in there] and len(here) == 7
+    assert [line[2] for line in here[:-1]] == [line[2] for line in there[:-1]]
+    accuracy = {line[0]: float(line[-1]) for line in here}
+    assert accuracy["static"] < min(accuracy[name] for name in ("gradual", "set", "rigl"))
+    assert min(accuracy.values()) > 0.6
+
+
 @pytest.mark.long
 def test_the_guides_program_runs(tmp_path, monkeypatch, capsys):
     run_as_one_program("docs/guide.md", tmp_path, monkeypatch)
