@@ -1,14 +1,15 @@
 """The claims of Frankle & Carbin (ICLR 2019), of Liu et al. (ICLR 2019), and of later papers.
 
 How results decide them is in judging.py; what decides each, in lenet.py, convnets.py,
-filter_claims.py, strong_claims.py, at_init_claims.py, sparse_training_claims.py
-and transfer_claims.py.
+filter_claims.py, strong_claims.py, at_init_claims.py, sparse_training_claims.py,
+transfer_claims.py and early_bird_claims.py.
 """
 
 import functools
 
 import at_init_claims
 import convnets
+import early_bird_claims
 import filter_claims
 import lenet
 import sparse_training_claims as sparse
@@ -216,4 +217,7 @@ CLAIMS = (
           "many weights, 3% of all", transfer.NAMES, transfer.tr2),
     Claim("TR4", "the same: random masks that keep the layers' proportions are better than those "
           "that do not", transfer.NAMES, transfer.tr4),
+    Claim("EB1", "You et al. 2020 (there filters of VGG-16 and PreResNet-101; here weights of "
+          "LeNet): the mask that pruning would give settles in the first fifth of the training", (),
+          early_bird_claims.eb1),
 )
