@@ -1,8 +1,8 @@
 """What decides the claim on early-bird tickets: from distances to the parts of a claim.
 
-You et al. (ICLR 2020, arXiv:1909.11957): masks settle in the first 10 to 20% of the epochs.  There of
-filters, and by a plain Hamming distance of 0.1, which at 5% is what random masks have;
-here of weights, and relative to chance.  Written before the run.
+You et al. (ICLR 2020, arXiv:1909.11957): masks settle in the first 10 to 20% of the epochs.  There
+of filters, and by a plain Hamming distance of 0.1, which at 5% is what random masks have; here of
+weights, and relative to chance.  Written before the run.
 """
 
 import pathlib
