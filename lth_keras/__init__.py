@@ -139,6 +139,7 @@ providers.register(providers.SPARSE_TRAINING["keras"],
 providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
 providers.register(providers.SMALLER, "lth_keras.api.smaller_training", "smaller")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")
+providers.register(providers.EARLY_BIRD_FIGURE, "lth_keras.reports.plots.early_bird_figure", "save")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 

@@ -7,5 +7,5 @@ Read in this order:
    axes, titles; and `png`, `save`.
 3. `panels`: figures of several panels; the summary and the learning curves of a run.
 4. `paper_figures`: the paper's figures 1 to 8 by number; `register` adds one.
-5. `analysis_figures`: the figures of `lth analyse`.
+5. `analysis_figures`: the figures of `lth analyse`; `early_bird_figure`: that of `lth.EarlyBird`.
 """

@@ -6,6 +6,8 @@ few of them hardly differ, training on would give the same ticket.
 """
 
 import dataclasses
+import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from lth_keras import providers
 from lth_keras.arguments import check_choice, check_number, check_whole, given
 from lth_keras.core import criteria, unit_criteria
 from lth_keras.core.masks import Array, Arrays, distance
@@ -42,7 +45,8 @@ class EarlyBird(Hooks):
     Args:
       patience: how many masks are compared, the newest with all others, >= 2.
       threshold: the largest distance at which they count as one mask, in [0, 1]: a share of the
-        distance by chance. The paper's 0.1 is of the Hamming distance itself, of filters.
+        distance by chance. The paper's 0.1 is of the Hamming distance itself: 0.2 here, if half
+        of the filters are kept.
       density: share of the level's weights that the mask keeps, in (0, 1). Defaults to what the
         search's `fraction` leaves; the search prunes by that in any case.
       criterion, scope: by what the mask is drawn. Default to those of the search.
@@ -132,6 +136,25 @@ class EarlyBird(Hooks):
         found = by_epoch[["hamming", "jaccard", "distance"]].max()
         compared = by_epoch.size() == self.patience - 1
         return found.assign(settled=compared & (found.distance <= self.threshold)).reset_index()
+
+    def plot(self, path: "str | os.PathLike[str]") -> pathlib.Path:
+        """Draws the distances of each epoch, and a matrix of the masks that were compared.
+
+        With `patience` as long as a round no round ends early, and the matrices are whole.
+
+        Args:
+          path: the PNG to write; missing folders are created.
+
+        Raises:
+          LotteryError: if no two masks were compared yet.
+          OSError: if the file cannot be written.
+
+        Example:
+          bird.plot("early_bird.png")  # After `fit`.
+        """
+        path_of: pathlib.Path = providers.provider(providers.EARLY_BIRD_FIGURE)(
+            self.pairs, self.history, self.threshold, path)
+        return path_of
 
     def settles(self, search: Search) -> bool:
         """Compares the mask that pruning now would give; call it yourself in a loop of your own.

@@ -14,6 +14,7 @@ import lth_keras as lth
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.next_masks import PruningRule
 from lth_keras.errors import DivergedError, LotteryError
+from lth_keras.reports.plots import early_bird_figure
 
 SIZE = 400
 
@@ -177,6 +178,21 @@ def test_a_copy_keeps_what_was_found_and_no_model():
     _, bird = search_of(rounds=1)
     other = copy.deepcopy(bird)
     assert other.pairs.equals(bird.pairs) and other.model is None and other._search is None
+
+
+def test_its_figure_shows_every_pair_that_was_compared(tmp_path):
+    _, bird = search_of(0.3, lth.EarlyBird(patience=6, threshold=0.0))
+    assert bird.plot(tmp_path / "new" / "bird.png").read_bytes().startswith(b"\x89PNG")
+    figure = early_bird_figure.early_bird_figure(bird.pairs, bird.history, bird.threshold)
+    for level, axes in enumerate(axes for axes in figure.axes if axes.images):
+        drawn = np.asarray(axes.images[0].get_array())
+        rows = bird.pairs[bird.pairs.level == level]
+        assert drawn.shape == (6, 6) and (drawn == drawn.T).all() and (np.diag(drawn) == 0).all()
+        for pair in rows.itertuples():
+            assert drawn[pair.epoch - 1, pair.other - 1] == pair.distance
+        assert len(rows) == 15
+    with pytest.raises(LotteryError, match="needs two masks that were compared"):
+        lth.EarlyBird().plot(tmp_path / "none.png")
 
 
 @pytest.mark.parametrize(("options", "said"), [

@@ -124,6 +124,12 @@ def test_under_one_shot_the_parent_is_the_dense_network(tmp_path):
         (0, 1), (0, 2), (0, 3)]
 
 
+@pytest.mark.parametrize("settings", [{"strategy": "snip"}, {"source": "x"}])
+def test_a_ticket_that_no_trained_weights_made_has_no_parent(settings, tmp_path):
+    run = WorkdirReader(searches.fill(tmp_path, searches.CONFIG.replace(replicates=1, **settings)))
+    assert instability.pairs(run) == [] and len(instability.successive(run)) == 3
+
+
 def test_the_barriers_of_one_run(runs):
     found = instability.analyse(runs[:1], bump, points=21)
     rows = found.rows

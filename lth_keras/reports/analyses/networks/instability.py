@@ -21,6 +21,7 @@ from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.core.mode_connectivity import Path, POINTS, STABLE, walk
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import ranges
+from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import repeats_from_k, Training
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.plots import analysis_figures
@@ -58,13 +59,16 @@ def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pai
       levels: the levels. Defaults to all.
     """
     found = []
+    strategy = STRATEGIES[run.config.strategy]
+    # A ticket has no parent if no trained weights made its masks.
+    scored = not (strategy.at_init or strategy.from_source)
     for replicate, chosen in run.levels(levels).items():
         for level in chosen:
             # All pairs of repeats: three trainings of a ticket give three values of instability.
             repeats = [training for training in run.repeats(replicate, level)
                        if run.has_trained(training)]
             found += [Pair(ORDERS, *two) for two in itertools.combinations(repeats, 2)]
-            if level and Training(replicate, level) in repeats:
+            if level and scored and Training(replicate, level) in repeats:
                 parent = run.maker(replicate, level)
                 if run.has_trained(parent):
                     found.append(Pair(PARENT, parent, Training(replicate, level)))
