@@ -120,7 +120,7 @@ def test_every_step_is_the_references(keras, method, jit):
     model, optimizer = sparse(keras, method, jit=jit)
     reference = Reference(mlp(keras).get_weights(), method)
     moved = 0
-    for number in range(15):
+    for number in range(17):  # Beyond the last update.
         for name, mask in optimizer.masks().items():
             assert (mask == reference.masks[name]).all(), (number, name)
         for value, then in zip(model.get_weights(), reference.now.values(), strict=True):
@@ -243,6 +243,17 @@ def test_what_has_diverged_says_so(keras):
             step(model, number)
         with pytest.raises(DivergedError, match="that are not"):
             optimizer.ticket()
+
+
+def test_a_gradient_that_is_nan_grows_nothing_in_silence(keras):
+    model, optimizer = sparse(keras, "rigl")
+    for number in range(2):
+        step(model, number)
+    weights = model.get_weights()
+    model.train_on_batch(np.full_like(X, np.nan), Y)  # The step of an update: no weight moves.
+    assert (model.get_weights()[1] == weights[1]).all()
+    with pytest.raises(DivergedError, match="of 'a/kernel' that are not"):
+        optimizer.masks()
 
 
 def test_a_pruned_weight_that_something_else_moves_is_found(keras):

@@ -67,7 +67,7 @@ class Keras3Host(Host):
 
     def value(self, variable: Any) -> Any:
         # A copy: the value of a variable of torch or TensorFlow is what it holds when it is used.
-        return keras.ops.copy(variable)
+        return keras.ops.stop_gradient(keras.ops.copy(variable))
 
     def put(self, variable: Any, value: Any) -> None:
         variable.assign(value)
