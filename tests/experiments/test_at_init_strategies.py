@@ -30,7 +30,7 @@ def by_hand(lab, theta, method, number, distribution="global"):
     """The masks that a user gets of the same model and examples."""
     model = lab.trainer.model
     rewinding.assign(model, theta, ones(lab.trainer.shapes))
-    data = lab._scoring_data(0) if method in ("snip", "grasp") else None
+    data = lab._at_init._scoring_data(0) if method in ("snip", "grasp") else None
     return lth.prune_at_init(model, method, density=number / 72, data=data,
                              distribution=distribution).masks
 
@@ -65,7 +65,7 @@ def test_random_masks_of_a_replicate_are_nested_and_another_replicate_has_others
         pytest.skip("the others are the same for every seed")
     for outer, inner in itertools.pairwise(found):
         assert all((inner.masks[name] <= outer.masks[name]).all() for name in inner.masks)
-    other = lab._at_init(Training(1, 0), 1, found[0].weights)
+    other = lab._at_init.masks(1, 1, found[0].weights)
     assert any((other[name] != found[1].masks[name]).any() for name in other)
 
 
@@ -80,8 +80,8 @@ def test_inverted_masks_keep_what_has_the_lowest_scores(done):
         chosen = np.concatenate([spec.masks[name].ravel() for name in ticket.masks]) != 0
         assert sizes[chosen].max() < sizes[~chosen].min()
     if method != "synflow":  # Of 72, 35 are the lowest and 35 the highest of one ranking.
-        both = sum(int((spec.masks[name] * (lab._at_init(Training(0, 2), 2, ticket.weights)[name])
-                        ).sum()) for name in ticket.masks)
+        both = sum(int((spec.masks[name] * lab._at_init.masks(0, 2, ticket.weights)[name]).sum())
+                   for name in ticket.masks)
         assert both == 0
 
 
@@ -112,8 +112,9 @@ def test_settings_that_do_not_go_together_are_refused(settings, said):
 
 def test_so_many_examples_of_each_class_are_drawn_from_those_that_are_trained_on():
     lab = small.lab(CONFIG.replace(strategy="snip", scoring_per_class=4))
-    x, y = lab._scoring_data(0)
+    x, y = lab._at_init._scoring_data(0)
     assert np.bincount(y).tolist() == [4, 4, 4]
-    train = lab._data.x_train[lab._split(0)[0]]
+    train = small.blobs().x_train[lab._split(0)[0]]
     assert all((train == example).all(1).any() for example in x)
-    assert (lab._scoring_data(0)[0] == x).all() and (lab._scoring_data(1)[0] != x).any()
+    again, other = (lab._at_init._scoring_data(replicate)[0] for replicate in (0, 1))
+    assert (again == x).all() and (other != x).any()

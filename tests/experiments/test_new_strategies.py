@@ -50,7 +50,7 @@ class AtInit(Strategy):
 class Gradual(Strategy):
     """One network, pruned every few steps and trained on (Zhu & Gupta 2017)."""
 
-    name, summary, chain = "gradual", "from a network that is pruned every few steps", "gradual"
+    name, summary, chain = "stepwise", "from a network that is pruned every few steps", "stepwise"
 
     def takes(self, level):
         return (level - 1,)
@@ -125,11 +125,11 @@ def test_its_chain_is_trained_as_it_says_and_beside_the_ticket(done):
     kind, _, root = done
     table = store.results(root)
     branches = [*table.branch[table.level == 1]]
-    assert branches == (["gradual", "reinit", "ticket"] if kind is Gradual else
+    assert branches == (["stepwise", "reinit", "ticket"] if kind is Gradual else
                         ["reinit", "ticket"])
     if kind is Gradual:
         curves = store.curves(root)
-        steps = curves[curves.branch == "gradual"].groupby("level").step.max()
+        steps = curves[curves.branch == "stepwise"].groupby("level").step.max()
         assert steps.tolist() == [4, 4]
 
 

@@ -6,7 +6,7 @@ Read in this order:
 2. `branches`: what is trained at a level, how often: "reinit:3@3/5/7".
 3. `strategies`: which weights are scored for the next masks, and what survivors are reset to:
    iterative, one-shot, continued; weight rewinding, learning-rate rewinding, fine-tuning;
-   `transfer`: the tickets of another run.
+   `at_init`: scores before training; `transfer`: the tickets of another run.
 4. `margins`: how much worse than the dense network still counts as good, with its sources.
 5. `validation`: which settings go together, with errors that say what to change.
 6. `trainings`: every `Training` of a configuration, in order, and what each needs first.

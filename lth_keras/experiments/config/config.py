@@ -19,6 +19,7 @@ from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.structures import words
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import branches, margins, transfer, validation
+from lth_keras.experiments.config.at_init import check_at_init
 from lth_keras.experiments.config.branches import Branch, TICKET
 from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRATEGIES
@@ -185,7 +186,7 @@ class Config:
         RETRAININGS[self.retraining].check(self)
         validation.check_branches(self)
         validation.check_sparse_trainings(self)
-        validation.check_at_init(self, STRATEGIES[self.strategy].at_init)
+        check_at_init(self)
         validation.check_structure(self)
         validation.check_until(self)
 

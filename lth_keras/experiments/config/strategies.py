@@ -8,8 +8,7 @@ which survivors are trained, and where in the learning-rate schedule they begin.
     strategy      iterative   scores the ticket's trained weights (Frankle & Carbin 2019, section 2)
                   one_shot    scores the dense network's trained weights (the same)
                   continued   scores a network that is pruned and trained on, without rewinding
-                  snip, grasp, synflow, magnitude_at_init, random_at_init
-                              score the weights before training (`lth.prune_at_init`)
+                  snip and others (`config.at_init`) score the weights before training
     retraining    weight_rewinding          resets survivors to theta_k (the same, 2019 and 2020)
                   learning_rate_rewinding   keeps their values, resets the learning rate to step k
                   fine_tuning               keeps values and learning rate (Renda et al. 2020)
@@ -318,34 +317,6 @@ class Continued(Strategy):
                                "its own network is trained without rewinding. "
                                f"Received: retraining={config.retraining}.")
         super().check(config)
-
-
-def _at_init(method: str, said: str, named: str = "") -> None:
-    # The name says when, where a criterion has the method's name too.
-    @register
-    class AtInit(Strategy):
-        """Prunes every level by scores of the dense network at theta_k; see `lth.prune_at_init`.
-
-        Scores are of the network as it is, each level has as many weights as with any other
-        strategy, and tickets need no trained networks.  The sanity checks of Frankle et al., ICLR
-        2021 (arXiv:2009.08576) are the branches shuffled_mask, reinit and inverted.
-        """
-
-        one_shot, at_init = True, method
-        name, summary = named or method, said
-
-        def check(self, config: Any) -> None:
-            """Checks that tickets have theta_k, whose weights are scored."""
-            if not RETRAININGS[config.retraining].rewinds:
-                raise LotteryError(f"strategy={self.name} scores theta_k, which its tickets then "
-                                   "have, so it needs retraining=weight_rewinding. Received: "
-                                   f"retraining={config.retraining}.")
-
-_at_init("snip", "scores theta_k by |gradient x weight|")
-_at_init("grasp", "scores theta_k by its gradient's flow")
-_at_init("synflow", "scores theta_k by its paths, without data")
-_at_init("magnitude", "scores theta_k by |weight|", "magnitude_at_init")
-_at_init("random", "scores theta_k by random numbers", "random_at_init")
 
 
 @register

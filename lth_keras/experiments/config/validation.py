@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from lth_keras.arguments import check_choice
-from lth_keras.controls.control import INVERTED, TRAINED
+from lth_keras.controls.control import TRAINED
 from lth_keras.controls.known import CONTROLS
 from lth_keras.core import criteria, fractions, unit_criteria
 from lth_keras.core.next_masks import check_multiple
@@ -140,7 +140,7 @@ def check_branches(config: Any) -> None:
         pruned, so a control would be the dense network itself; or if a control needs trained
         weights and `keep_trained` is "none".
     """
-    taking = _needing(config, TRAINED)
+    taking = needing(config, TRAINED)
     if taking and config.keep_trained == "none":
         raise LotteryError(f"The control {taking[0]} needs trained weights, so they must be kept. "
                            "Received: keep_trained=none. Leave it out.")
@@ -178,46 +178,10 @@ def check_sparse_trainings(config: Any) -> None:
                            "Received: dtype_policy=mixed_float16. Take mixed_bfloat16 or float32.")
 
 
-def _needing(config: Any, need: str) -> list[str]:
-    # The branches whose control needs something besides the ticket.
+def needing(config: Any, need: str) -> list[str]:
+    """Returns the branches whose control needs something besides the ticket."""
     return [branch.name for branch in config.plan
             if branch.name in CONTROLS and need in CONTROLS[branch.name].needs]
-
-
-def check_at_init(config: Any, method: str) -> None:
-    """Checks what goes together with a strategy that scores the weights before training.
-
-    Args:
-      config: the settings.
-      method: the strategy's method of `lth.prune_at_init`; "" of other strategies.
-
-    Raises:
-      LotteryError: if a control or a distribution needs such a strategy, or a control needs another
-        one, or such a strategy is to prune anything but single weights, or by a criterion.
-    """
-    inverted = _needing(config, INVERTED)
-    if not method and inverted:
-        raise LotteryError(f"The branch {inverted[0]} needs a strategy that scores the weights "
-                           "before training, such as snip. Received: strategy="
-                           f"{config.strategy}.")
-    trained = _needing(config, TRAINED)
-    if method and trained:
-        raise LotteryError(f"The branch {trained[0]} needs a strategy that scores trained weights, "
-                           f"such as iterative. Received: strategy={config.strategy}.")
-    if not method and config.distribution != "scope":
-        raise LotteryError("distribution is a setting of strategies that score the weights before "
-                           f"training, such as random_at_init. Received: {config.distribution} "
-                           f"with strategy={config.strategy}.")
-    if method and not parse(config.structure).is_none:
-        raise LotteryError("Strategies that score the weights before training prune single "
-                           f"weights. Received: structure={config.structure} with strategy="
-                           f"{config.strategy}.")
-    given = {name: getattr(config, name) for name, own in (
-        ("criterion", "magnitude"), ("against", "theta_k")) if getattr(config, name) != own}
-    if method and given:
-        said = ", ".join(f"{name}={value}" for name, value in given.items())
-        raise LotteryError(f"strategy={config.strategy} is a way to score weights itself. "
-                           f"Received: {said} too. Leave it out.")
 
 
 def check_structure(config: Any) -> None:

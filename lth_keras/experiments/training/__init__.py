@@ -10,11 +10,12 @@ Read in this order:
 2. `networks`, `deep_networks`, `network_layers`, `models`: the papers' networks by name; builds,
    compiles and initialises them.
 3. `spec`: what one training depends on, its batches, and what it leaves.
-4. `speed`: how fast a process trains.
-5. `network_trainer`: what a round needs of an engine: `experiments.training_keras2`,
-   `experiments.training_keras3`.
-6. `smaller_trainer`: trains networks without their pruned filters.
+4. `network_trainer`: what a round needs of an engine: `experiments.training_keras2`,
+   `experiments.training_keras3`; and how fast a process trains.
+5. `smaller_trainer`: trains networks without their pruned filters.
+6. `at_init_masks`: masks by scores of the weights before training.
 7. `round_runner`: one round, from ticket to ticket.
 
-This package imports `core`, `files`, `search`, and of `experiments` only `config` and `results`.
+This package imports `core`, `files`, `search`, `initial`, and of `experiments` only `config` and
+`results`.
 """

@@ -12,14 +12,11 @@ learning-rate schedule continues from step k.
 """
 
 import dataclasses
-import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from lth_keras import quiet
 from lth_keras.controls.control import INVERTED, THETA_0, TRAINED
 from lth_keras.controls.known import CONTROLS
 from lth_keras.core.masks import Array, Arrays, costs, density, ones
@@ -31,18 +28,17 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.branches import TICKET
-from lth_keras.experiments.config.config import Config, SCOPE
+from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import FinishedRound, RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, span, takes_from, Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.results.record import DENSITY, MACS, MACS_LEFT, PARAMETERS
-from lth_keras.experiments.training.datasets import Data, scaled
+from lth_keras.experiments.training.at_init_masks import AtInitMasks
+from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
 from lth_keras.experiments.training.smaller_trainer import SmallerTrainer
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.files.ticket import Ticket
-from lth_keras.initial.distributions import Kept, shared
-from lth_keras.initial.prune_at_init import masks_at_init, WITH_DATA
 
 
 class RoundRunner:
@@ -65,7 +61,7 @@ class RoundRunner:
         self._config = config
         self._strategy = STRATEGIES[config.strategy]
         self._retraining = RETRAININGS[config.retraining]
-        self._data, self._examples = data, len(data.y_train)
+        self._examples = len(data.y_train)
         _check_examples(config, self._examples)
         self.trainer = make_trainer()
         # That of all weights; where filters are pruned, it has the groups of the network.
@@ -75,6 +71,8 @@ class RoundRunner:
         if self._structure.coupled:
             self.trainer = SmallerTrainer(self.trainer)
         self.rule = _pruning_rule(config, self.trainer)
+        self._at_init = AtInitMasks(config, data, self.trainer, self.rule,
+                                    lambda replicate: self._split(replicate)[0])
 
     def measure(self) -> Speed:
         """Compiles the training program and measures its speed with the dense network."""
@@ -178,8 +176,8 @@ class RoundRunner:
             return CONTROLS[training.branch].start(
                 ticket.weights, ticket.masks, fresh, self._rng(training, "control"),
                 self._structure, provided={
-                    INVERTED: lambda: self._at_init(
-                        training, training.level, ticket.weights, inverted=True),
+                    INVERTED: lambda: self._at_init.masks(
+                        training.replicate, training.level, ticket.weights, inverted=True),
                     THETA_0: lambda: (ticket if self._strategy.from_source else
                                       self._first_ticket(training.replicate)).weights,
                     # A control takes one trained network: that which made its ticket's masks.
@@ -214,7 +212,8 @@ class RoundRunner:
         rng = self._rng(training, "criterion")
         ended = FinishedRound(training.level, ticket.masks, trained.rewound or ticket.weights,
                               trained.weights, _weights(start.taken),
-                              lambda: self._at_init(training, training.level + 1, ended.theta))
+                              lambda: self._at_init.masks(
+                                  training.replicate, training.level + 1, ended.theta))
 
         initial = ended.theta if self._config.against == "theta_k" else \
             self._first_ticket(training.replicate).weights
@@ -251,31 +250,6 @@ class RoundRunner:
         where = {name: found.provenance.get(name) for name in ("dataset", "seed", "fingerprint")}
         return Ticket(weights, masks, level, self._provenance(
             training, source={name: f"{value!s:.50}" for name, value in where.items()}, **measured))
-
-    def _at_init(self, training: Training, level: int, theta: Arrays,
-                 inverted: bool = False) -> dict[str, Array]:
-        # The masks of a level from scores of theta_k, as lth.prune_at_init makes them.
-        config, method = self._config, self._strategy.at_init
-        sizes = {name: math.prod(shape) for name, shape in self.trainer.shapes.items()}
-        kept: Kept = self.rule.kept_at(level, sizes)
-        if config.distribution != SCOPE:
-            kept = shared(self.trainer.shapes, kept, config.distribution)
-        data = self._scoring_data(training.replicate) if method in WITH_DATA else None
-        # One seed for all levels of a replicate: with it the levels' random masks are nested.
-        seed = int(self._rng(Training(training.replicate, 0), "at_init").integers(2**31))
-        # TensorFlow warns that it compiles the loss again, which is nothing beside a training.
-        with quiet.logs(logging.WARNING):
-            return masks_at_init(self.trainer.scored_model(theta), method, kept, data=data,
-                                 seed=seed, inverted=inverted)
-
-    def _scoring_data(self, replicate: int) -> tuple[Array, Array]:
-        # So many examples of each class, drawn from those that are trained on.
-        rng = self._rng(Training(replicate, 0), "scoring")
-        classes, drawn = self._data.y_train, rng.permutation(self._split(replicate)[0])
-        chosen = np.sort(np.concatenate([
-            drawn[classes[drawn] == each][:self._config.scoring_per_class]
-            for each in range(self._data.classes)]))
-        return scaled(self._data.x_train[chosen]), classes[chosen]
 
     def provided(self, replicate: int, theta: Arrays, masks: Arrays, scored: Arrays,
                  under: "Arrays | None" = None) -> Provided:

@@ -16,6 +16,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.datasets import Data
+from lth_keras.experiments.training.network_trainer import measured
 from lth_keras.experiments.training.spec import (
     Interval,
     intervals,
@@ -24,7 +25,6 @@ from lth_keras.experiments.training.spec import (
     TrainingRecord,
     TrainingSpec,
 )
-from lth_keras.experiments.training.speed import measured
 from lth_keras.experiments.training_keras2 import data_feed, optimizers
 from lth_keras.experiments.training_keras2.program import Program
 from lth_keras.keras2 import random_generators, rewinding

@@ -20,7 +20,11 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.datasets import Data, scaled
-from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.network_trainer import (
+    measured,
+    NetworkTrainer,
+    OnInterval,
+)
 from lth_keras.experiments.training.spec import (
     Interval,
     intervals,
@@ -29,7 +33,6 @@ from lth_keras.experiments.training.spec import (
     TrainingRecord,
     TrainingSpec,
 )
-from lth_keras.experiments.training.speed import measured
 from lth_keras.experiments.training_keras3 import optimizers
 from lth_keras.experiments.training_keras3.models import KERAS
 from lth_keras.experiments.training_keras3.network_states import ModelLayout, Steps
