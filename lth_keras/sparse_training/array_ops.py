@@ -41,6 +41,9 @@ class ArrayOps(Protocol):
     def positions(self, shape: tuple[int, ...]) -> Any:
         """0, 1, 2 ... of int32 in an array of a shape."""
 
+    def cond(self, condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        """What one of two functions gives; only that one is computed."""
+
     def take(self, values: Any, place: Any) -> Any:
         """The element of a list of numbers at a place, int32."""
 
@@ -83,6 +86,9 @@ class NumPyOps(ArrayOps):
 
     def positions(self, shape: tuple[int, ...]) -> Any:
         return np.arange(int(np.prod(shape)), dtype=np.int32).reshape(shape)
+
+    def cond(self, condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        return yes() if condition else no()
 
     def take(self, values: Any, place: Any) -> Any:
         return values[place]

@@ -173,18 +173,17 @@ class SparseTraining(SparseOptimizer):
         host, ops, kernel = self.host, self.host.ops, self.host.kernels[name]
         weight, mask = after(kernel), host.value(self.state.masks[name])
         if self._method != "static":
-            number = ops.take(host.value(self.state.tables[name]), update)
-            if self._method == "gradual":
-                there = ops.sum(ops.whole(mask))
-                mask = mask_moves.shrunk(ops, weight, mask, ops.where(moves, number, there))
-            else:  # In other steps none go and none grow.
-                mask = mask_moves.regrown(ops, weight, mask, ops.where(moves, number, 0),
-                                          self._growth(name, gradient))
+            old, number = mask, ops.take(host.value(self.state.tables[name]), update)
+            mask = ops.cond(moves, lambda: mask_moves.shrunk(ops, weight, old, number)
+                            if self._method == "gradual" else mask_moves.regrown(
+                                ops, weight, old, number, self._growth(name, gradient)),
+                            lambda: old)
             host.put(self.state.masks[name], mask)
         kept = ops.where(mask, weight, 0.0)
         if self._method == "rigl" and gradient is not None:
             # A gradient that is NaN is in no order: the loss of the next step says so.
-            kept = ops.where(moves & any_nan(ops, size_bits(ops, gradient)), float("nan"), kept)
+            nan = ops.cond(moves, lambda: any_nan(ops, size_bits(ops, gradient)), lambda: moves)
+            kept = ops.where(nan, float("nan"), kept)
         host.put(kernel, kept)
         for slot, fresh in self.state.slots[id(kernel)]:
             host.put(slot, ops.where(mask, after(slot), fresh))

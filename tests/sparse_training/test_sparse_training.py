@@ -224,6 +224,26 @@ def test_the_ticket_is_theta_0(keras):
         "seed": 3}
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("method", ["edge_popup", "gradual", "rigl"])
+@pytest.mark.parametrize("dtype", [None, "mixed_bfloat16"])
+def test_embeddings_recurrent_layers_several_steps_at_once_and_bfloat16(keras, method, dtype):
+    model = keras.Sequential([
+        keras.layers.Input((7,), dtype="int32"),
+        keras.layers.Embedding(50, 8, name="e", dtype=dtype),
+        keras.layers.LSTM(6, dtype=dtype), keras.layers.Dense(3, "softmax")])
+    options, adam = {"include": ["e"]}, keras.optimizers.Adam(0.05)
+    optimizer = lth.Supermask(model, adam, 0.5, **options) if method == "edge_popup" else \
+        lth.SparseTraining(model, adam, method, density=0.3, every=3, until=9, **options)
+    model.compile(optimizer, "sparse_categorical_crossentropy", steps_per_execution=4)
+    before = optimizer.masks()
+    model.fit(RNG.integers(0, 50, (64, 7)), RNG.integers(0, 3, 64), batch_size=8, epochs=2,
+              verbose=0)
+    optimizer.check()
+    assert len(before) == 4 and int(optimizer.iterations) == 16
+    assert all((before[name] != mask).any() for name, mask in optimizer.masks().items())
+
+
 def test_weight_decay_acts_on_what_is_kept_and_constraints_keep_zeros(keras):
     options = {"kernel_constraint": keras.constraints.MaxNorm(0.5)}
     model, optimizer = sparse(keras, "static", keras.optimizers.SGD(0.1, weight_decay=0.5),

@@ -292,6 +292,11 @@ def test_a_model_or_an_optimizer_that_does_not_work_is_refused(keras):
     for optimizer, error in ((built, "taken no step"), (sgd(use_ema=True), "moving average")):
         with pytest.raises(LotteryError, match=error):
             lth.Supermask(mlp(keras), optimizer, 0.5)
+    for dtype, error in (("mixed_float16", "mixed_float16"), ("float64", "of float64")):
+        if dtype == "float64" and "jax" in str(getattr(keras, "backend", keras).backend()):
+            continue  # Where there is none.
+        with pytest.raises(LotteryError, match=error):
+            lth.Supermask(mlp(keras, dtype=dtype), sgd(), 0.5)
     constrained = mlp(keras, kernel_constraint="non_neg")
     with pytest.raises(LotteryError, match="constraint"):
         lth.Supermask(constrained, sgd(), 0.5)

@@ -44,6 +44,9 @@ class TensorFlowOps(ArrayOps):
     def positions(self, shape: Any) -> Any:
         return tf.reshape(tf.range(math.prod(shape), dtype=tf.int32), shape)
 
+    def cond(self, condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        return tf.cond(condition, yes, no)
+
     def take(self, values: Any, place: Any) -> Any:
         # Not values[place]: XLA would compile the step anew for each place.
         return tf.gather(values, place)

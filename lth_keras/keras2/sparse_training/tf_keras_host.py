@@ -67,6 +67,16 @@ class TfKerasHost(Host):
     def put(self, variable: Any, value: Any) -> None:
         variable.assign(value)
 
+    def dense(self, gradient: Any, variable: Any) -> Any:
+        """A gradient as the training takes it: of a kernel, one for all of its elements.
+
+        That of an embedding has only the rows that occur in the batch.
+        """
+        if isinstance(gradient, tf.IndexedSlices) and any(
+                variable is kernel for kernel in self.kernels.values()):
+            return tf.convert_to_tensor(gradient)
+        return gradient
+
     def build(self, variables: Sequence[Any]) -> None:
         self.optimizer.build([*variables])
         self._fresh = [(variable, remembered(self.read(variable))) for variable

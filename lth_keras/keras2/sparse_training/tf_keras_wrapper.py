@@ -45,7 +45,7 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
                         skip_gradients_aggregation: bool = False, **options: Any) -> Any:
         """Takes a step of the training; the arguments are those of any optimizer."""
         with tf.name_scope(name or self.name):
-            self._update([(None if gradient is None else tf.convert_to_tensor(gradient), variable)
+            self._update([(self._host.dense(gradient, variable), variable)
                           for gradient, variable in grads_and_vars])
         return self.iterations
 

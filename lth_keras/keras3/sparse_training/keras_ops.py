@@ -45,6 +45,9 @@ class KerasOps(ArrayOps):
     def positions(self, shape: Any) -> Any:
         return keras.ops.reshape(keras.ops.arange(math.prod(shape), dtype="int32"), shape)
 
+    def cond(self, condition: Any, yes: Callable[[], Any], no: Callable[[], Any]) -> Any:
+        return keras.ops.cond(condition, yes, no)
+
     def take(self, values: Any, place: Any) -> Any:
         return keras.ops.take(values, place)
 
