@@ -12,12 +12,11 @@ import argparse
 import pathlib
 
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from lth_keras.experiments.training import datasets
 from lth_keras.files import atomic
+from lth_keras.reports.plots.early_bird_figure import distance_matrix
 
 HERE = pathlib.Path(__file__).resolve().parent
 KEPT = HERE / "early_bird.csv"
@@ -66,11 +65,8 @@ def draw(pairs: pd.DataFrame) -> Figure:
     for row, rate in zip(panels, RATES, strict=True):
         for axes, density in zip(row, DENSITIES, strict=True):
             chosen = pairs[(pairs.rate == rate) & (pairs.density == density)]
-            square = chosen.groupby(["epoch", "other"]).distance.mean().unstack()
-            square = square.reindex(index=range(1, EPOCHS + 1), columns=range(1, EPOCHS + 1))
-            filled = square.fillna(square.T).fillna(0.0)
-            axes.imshow(filled, vmin=0, vmax=1, cmap="viridis", origin="lower",
-                        extent=(0.5, EPOCHS + 0.5, 0.5, EPOCHS + 0.5))
+            image = distance_matrix(axes, chosen.groupby(
+                ["epoch", "other"], as_index=False).distance.mean())
             axes.set_title(f"learning rate {rate:g}, {density:.0%} kept", fontsize=10)
     for axes in panels[-1]:
         axes.set_xlabel("epoch")
@@ -78,8 +74,8 @@ def draw(pairs: pd.DataFrame) -> Figure:
         axes.set_ylabel("epoch")
     figure.suptitle("Distance between the masks of two epochs, relative to chance\n"
                     "LeNet-300-100 on MNIST, mean of 3 seeds", fontsize=11)
-    figure.colorbar(ScalarMappable(Normalize(0, 1), "viridis"), ax=panels.ravel().tolist(),
-                    shrink=0.6, label="0: the same mask; 1: no more in common than by chance")
+    figure.colorbar(image, ax=panels.ravel().tolist(), shrink=0.6,
+                    label="0: the same mask; 1: no more in common than by chance")
     return figure
 
 

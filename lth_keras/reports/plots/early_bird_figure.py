@@ -36,7 +36,7 @@ def early_bird_figure(pairs: pd.DataFrame, history: pd.DataFrame, threshold: flo
     image: Any = None
     for (lines, matrix), level in zip(panels.T, shown, strict=True):
         _lines(lines, history[history.level == level], threshold)
-        image = _matrix(matrix, pairs[pairs.level == level])
+        image = distance_matrix(matrix, pairs[pairs.level == level])
         lines.set_title(f"level {level}", fontsize=10)
         for axes in (lines, matrix):
             axes.set_xlabel("epoch")
@@ -80,8 +80,16 @@ def _lines(axes: Axes, rows: pd.DataFrame, threshold: float) -> None:
     axes.grid(alpha=0.25)
 
 
-def _matrix(axes: Axes, rows: pd.DataFrame) -> Any:
-    # Both halves; epochs that were not compared stay white.
+def distance_matrix(axes: Axes, rows: pd.DataFrame) -> Any:
+    """Draws the distances of the masks of each two epochs; those not compared stay white.
+
+    Args:
+      axes: the axes to draw into.
+      rows: a row for each two epochs, with the columns epoch, other and distance.
+
+    Returns:
+      What a colour bar is made for.
+    """
     last = int(rows.epoch.max())
     found = np.full((last, last), np.nan)
     np.fill_diagonal(found, 0)
