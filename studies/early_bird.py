@@ -30,8 +30,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", nargs="?", choices=["run"], help="train first")
     if parser.parse_args().what:
-        found = pd.concat([distances(rate, seed) for rate in RATES for seed in SEEDS])
-        atomic.write(KEPT, found.to_csv(index=False, float_format="%.6f"))
+        found: list[pd.DataFrame] = []
+        for rate in RATES:
+            for seed in SEEDS:
+                found.append(distances(rate, seed))
+                print(f"learning rate {rate:g}, seed {seed}", flush=True)
+        atomic.write(KEPT, pd.concat(found).to_csv(index=False, float_format="%.6f"))
     draw(pd.read_csv(KEPT)).savefig(PICTURE, dpi=130)
 
 
@@ -50,10 +54,10 @@ def distances(rate: float, seed: int) -> pd.DataFrame:
         from_logits=True), jit_compile=True)
     search = lth.Search(model, fraction=0.5)
     birds = {density: lth.EarlyBird(patience=EPOCHS, density=density) for density in DENSITIES}
-    for _ in range(EPOCHS):
-        model.fit(datasets.scaled(data.x_train), data.y_train, batch_size=128, verbose=0)
-        for bird in birds.values():
-            bird.settles(search)
+    each = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: [bird.settles(search) for bird in birds.values()])
+    model.fit(datasets.scaled(data.x_train), data.y_train, batch_size=128, epochs=EPOCHS,
+              verbose=0, callbacks=[each])
     return pd.concat([bird.pairs.drop(columns="level").assign(
         rate=rate, seed=seed, density=density) for density, bird in birds.items()])
 

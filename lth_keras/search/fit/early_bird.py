@@ -45,8 +45,8 @@ class EarlyBird(Hooks):
     Args:
       patience: how many masks are compared, the newest with all others, >= 2.
       threshold: the largest distance at which they count as one mask, in [0, 1]: a share of the
-        distance by chance. The paper's 0.1 is of the Hamming distance itself: 0.2 here, if half
-        of the filters are kept.
+        distance by chance. The default is the paper's, whose 0.1 is of the Hamming distance
+        itself, with half of the filters kept.
       density: share of the level's weights that the mask keeps, in (0, 1). Defaults to what the
         search's `fraction` leaves; the search prunes by that in any case.
       criterion, scope: by what the mask is drawn. Default to those of the search.
@@ -79,7 +79,7 @@ class EarlyBird(Hooks):
       ([3, 9], [0.0, 0.0])
     """
 
-    def __init__(self, patience: int = 5, threshold: float = 0.1, *,
+    def __init__(self, patience: int = 5, threshold: float = 0.2, *,
                  density: "float | None" = None,
                  criterion: "criteria.CriterionLike | None" = None, scope: "Scope | None" = None):
         self.patience = check_whole("patience", patience, 2)
