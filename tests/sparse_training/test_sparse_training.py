@@ -212,6 +212,24 @@ def test_begun_again_it_repeats(keras, method):
     assert (ticket.weights[A] == mlp(keras).get_weights()[0]).all()
 
 
+def test_the_optimizers_variables_are_all_there_is_to_keep(keras):
+    model, optimizer = sparse(keras, "set", keras.optimizers.Adam(0.05))
+    for number in range(4):
+        step(model, number)
+    kept = [optimizer.host.read(variable) for variable in optimizer.variables]
+    weights = model.get_weights()
+    other, resumed = sparse(keras, "set", keras.optimizers.Adam(0.05), seed=9)
+    other.set_weights(weights)
+    for variable, value in zip(resumed.variables, kept, strict=True):
+        resumed.host.write(variable, value)
+    for number in range(4, 10):
+        step(model, number)
+        step(other, number)
+    assert all((one == two).all() for one, two in zip(
+        model.get_weights(), other.get_weights(), strict=True))
+    assert all((resumed.masks()[name] == mask).all() for name, mask in optimizer.masks().items())
+
+
 def test_the_ticket_is_theta_0(keras):
     model, optimizer = sparse(keras, "rigl")
     for number in range(5):

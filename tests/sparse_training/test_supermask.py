@@ -211,6 +211,23 @@ def test_begun_again_it_repeats_without_compiling_anew(keras, settings):
     assert fit(model, 3) == losses or "kept" in settings  # Numbers stay as they were last.
 
 
+@pytest.mark.parametrize("settings", [METHODS["bernoulli"], METHODS["edge_popup"]])
+def test_the_optimizers_variables_are_all_there_is_to_keep(keras, settings):
+    model, optimizer = masked(keras, options={"momentum": 0.9}, **settings)
+    fit(model, 2)
+    kept = [optimizer.host.read(variable) for variable in optimizer.variables]
+    weights, losses = model.get_weights(), fit(model, 2)
+    other = mlp(keras)
+    other.set_weights([value + 1 for value in other.get_weights()])
+    other, resumed = masked(keras, other, options={"momentum": 0.9}, **settings | {"seed": 9})
+    other.set_weights(weights)
+    for variable, value in zip(resumed.variables, kept, strict=True):
+        resumed.host.write(variable, value)
+    assert fit(other, 2) == losses
+    assert all((resumed.masks()[name] == mask).all() for name, mask in optimizer.masks().items())
+    assert (resumed.ticket().weights[A] == mlp(keras).get_weights()[0]).all()
+
+
 def test_bernoulli_settles_on_what_is_most_probable(keras):
     model, optimizer = masked(keras, method="bernoulli", rate=50.0)
     fit(model, 3)

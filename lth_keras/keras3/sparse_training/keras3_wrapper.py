@@ -13,7 +13,8 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
     """Passes steps and the learning rate of the wrapped optimizer on, and calls `_update`.
 
     Its `variables` are those of the training and the wrapped optimizer's.  A file that Keras saves
-    of the model has the wrapped optimizer's settings in its place: masks are kept in a ticket.
+    of the model has the wrapped optimizer's settings in its place: masks are kept in a ticket.  A
+    process that has not made such an optimizer loads the file with compile=False.
 
     Attributes:
       inner_optimizer: the wrapped optimizer.
