@@ -98,7 +98,8 @@ class SparseTraining(SparseOptimizer):
         self._method, self._drop = method, drop
         self._begin, self._every, self._until = begin, every, until or 0
         kept = starts.counts(self._shapes, density, "density", distribution)
-        self._settings = _settings(locals())
+        self._settings = _settings(method, density, distribution, begin=begin, every=every,
+                                   until=until, drop=drop)
         self._new_state(kept, seed)
         host, tables = self.host, self._tables(kept)
         self.state.tables = {name: host.new(f"updates/{name}", table)
@@ -129,7 +130,7 @@ class SparseTraining(SparseOptimizer):
             host.write(state.tables[name], table)
         masks = starts.random_masks(kept, self._shapes, self._seed)
         for name, kernel in host.kernels.items():
-            mask = masks[name] != (2 if self._method == "gradual" else 0)
+            mask = (masks[name] != 0) | (self._method == "gradual")
             host.write(state.masks[name], mask)
             host.write(kernel, np.where(mask, host.read(state.theta[name]), np.float32(0)))
 
@@ -244,12 +245,11 @@ def _check_until(method: str, begin: int, every: int, until: "int | None") -> No
     check_whole("until", until, first)
 
 
-def _settings(given: dict[str, Any]) -> Mapping[str, Any]:
+def _settings(method: str, density: Any, distribution: str, **schedule: Any) -> Mapping[str, Any]:
     # Read-only: tf_keras would put a dict in another's place, which JSON does not know.
-    used = {"static": (), "gradual": ("begin", "every", "until"),
-            "set": ("every", "until", "drop"), "rigl": ("every", "until", "drop")}
-    shared = {"sparse_training": given["method"], "density": in_settings(given["density"])}
-    if not isinstance(given["density"], dict):
-        shared["distribution"] = given["distribution"]
-    return types.MappingProxyType(
-        shared | {name: given[name] for name in used[given["method"]]})
+    used = {"static": (), "gradual": ("begin", "every", "until")}.get(
+        method, ("every", "until", "drop"))
+    return types.MappingProxyType({
+        "sparse_training": method, "density": in_settings(density),
+        **({} if isinstance(density, Mapping) else {"distribution": distribution}),
+        **{name: schedule[name] for name in used}})

@@ -7,8 +7,8 @@
 with g the gradient for the effective weight, w the weight and s its score, alpha the mean |w| of
 those that are kept, c = n / kept if `rescale` or 1.  All elements get a gradient, kept or not.
 
-The |s| of edge_popup moves by -g w in each step, times the learning rate: it is the score of movement
-pruning (Sanh et al., NeurIPS 2020, arXiv:2005.07683), of weights that stay as they are.
+The |s| of edge_popup moves by -g w in each step, times the learning rate: it is the score of
+movement pruning (Sanh et al., NeurIPS 2020, arXiv:2005.07683), of weights that stay as they are.
 """
 
 import math
