@@ -101,8 +101,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
     targets = held_out.targets(y, names, len(examples[0]))
     if representative is not None:
         representative = held_out.inputs(representative, names, "representative")
-    if tolerance is None:
-        tolerance = manifest.default_tolerance(len(examples[0]))
+    tolerance = manifest.default_tolerance(len(examples[0])) if tolerance is None else tolerance
     about = {**_about(network), **(facts or {})}
     trained = _trained(network, model, train)
     losses = measures.losses(trained, names.outputs)
@@ -117,15 +116,13 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
         unchecked = pathlib.Path(name)
         rows = bench.all_rows(compacted.model if compacted else network, wanted, unchecked,
                               reference, on_format)
-        made = _deployment(folder, rows, {
+        return _placed(_deployment(folder, rows, {
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
             **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
             **_compaction(compacted),
             "costs": _costs(compacted, network, dense, examples, about["density"] is not None),
             "reference": _reference(reference.expected),
-            "float32_copy": reference.copy}, kind_of(network))
-        _place(made, unchecked)
-    return made
+            "float32_copy": reference.copy}, kind_of(network)), unchecked)
 
 
 def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, Any],
@@ -246,7 +243,7 @@ def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
     return wanted
 
 
-def _place(made: Deployment, unchecked: pathlib.Path) -> None:
+def _placed(made: Deployment, unchecked: pathlib.Path) -> Deployment:
     # deployment.json is written first: it marks the folder as an export, so that an export
     # killed from here on can be repeated into the same folder.
     made.save()
@@ -266,6 +263,7 @@ def _place(made: Deployment, unchecked: pathlib.Path) -> None:
         path.parent.mkdir(exist_ok=True)
         shutil.move(unchecked / path.name, path)
     atomic.write(made.folder / model_card.FILE, model_card.text(made))
+    return made
 
 
 def _reference(expected: list[Expected]) -> dict[str, Any]:

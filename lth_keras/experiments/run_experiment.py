@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
@@ -12,7 +12,7 @@ from lth_keras.arguments import check_choice
 from lth_keras.experiments import clusters
 from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import steps_of, trainings
+from lth_keras.experiments.config.trainings import steps_of, Training, trainings
 from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
 from lth_keras.experiments.progress import estimate, ProgressDisplay
 from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfinished
@@ -74,7 +74,7 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
       DivergedError: if a training diverged and on_divergence is "stop".
       OSError: if a file cannot be written.
     """
-    say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+    say = _sayer(console)
     # Two runs in one workdir would train the same networks and write the same files.
     with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
         damages = repairs.prepare(root, config, options.repair, options.dry_run, say)
@@ -93,26 +93,36 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
         say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each{most}, in {root}")
         try:
-            with contextlib.ExitStack() as stack:
-                if waiting:
-                    pool = stack.enter_context(contextlib.closing(clusters.BACKENDS[
-                        options.backend](options.jobs, waiting, config, options.placement)))
-                    # The measurement compiles in every process, which the trainings need anyway.
-                    speeds = pool.measure()
-                    for note in dict.fromkeys(speed.note for speed in speeds if speed.note):
-                        say(note)
-                    say(estimate(speeds, waiting, config))
-                if waiting and not options.dry_run:
-                    display = stack.enter_context(ProgressDisplay(console, steps=sum(
-                        steps_of(config, training) for training in waiting)))
-                    Experiment(config, store, display, pool, options.on_divergence).run()
-                    _say_not_reached(config, store, say)
+            if waiting:
+                _train(config, store, waiting, options, console)
         except KeyboardInterrupt:
             # Trainings that were running are lost, since only finished ones are stored.
             say(f"Interrupted. Finished trainings are in {root}; {options.again} continues from "
                 "there.")
             raise
     return not options.dry_run
+
+
+def _sayer(console: Console) -> Callable[[str], None]:
+    return functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
+
+
+def _train(config: Config, store: Store, waiting: Sequence[Training], options: RunOptions,
+           console: Console) -> None:
+    # Measures how long it will take, and trains, unless this is a dry run.
+    say = _sayer(console)
+    pool = clusters.BACKENDS[options.backend](options.jobs, waiting, config, options.placement)
+    with contextlib.closing(pool):
+        # The measurement compiles in every process, which the trainings need anyway.
+        speeds = pool.measure()
+        for note in dict.fromkeys(speed.note for speed in speeds if speed.note):
+            say(note)
+        say(estimate(speeds, waiting, config))
+        if not options.dry_run:
+            with ProgressDisplay(console, steps=sum(
+                    steps_of(config, training) for training in waiting)) as display:
+                Experiment(config, store, display, pool, options.on_divergence).run()
+                _say_not_reached(config, store, say)
 
 
 def _say_not_reached(config: Config, store: Store, say: Callable[[str], None]) -> None:
