@@ -318,6 +318,10 @@ def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
         axes.set_yscale("symlog", linthresh=100 * margin, linscale=2)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
+        # The space that matplotlib leaves by itself is that of a linear axis.
+        drawn = rows[["difference", "low", "high"]].to_numpy(float)
+        axes.set_ylim(1.5 * min(np.nanmin(drawn), -100 * margin),
+                      1.5 * max(np.nanmax(drawn), 100 * margin))
     axes.grid(alpha=0.25, axis="y")
     figure.legend(loc="outside lower center", ncols=4, fontsize=8)
     return figure
