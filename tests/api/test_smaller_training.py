@@ -53,6 +53,7 @@ def finished(keras, smaller, levels=2, late=False, optimizer=None, **options):
     return losses, search
 
 
+@pytest.mark.thorough
 @both
 @pytest.mark.parametrize("late", [False, True], ids=["from theta_0", "from theta_k"])
 def test_it_trains_as_the_masked_model_does(keras, late):
@@ -101,6 +102,7 @@ def test_layers_that_stay_dense_keep_their_filters(keras):
         assert small.get_layer("inner").filters == 6 and small.get_layer("stem").filters == 4
 
 
+@pytest.mark.thorough
 @both
 def test_an_error_leaves_the_model_as_it_was(keras):
     search = search_of(keras)

@@ -166,6 +166,7 @@ def trained(tmp_path_factory):
     return root
 
 
+@pytest.mark.thorough
 def test_every_analysis_of_a_run_of_the_command(trained, tmp_path):
     for kind in ("survivors", "movement", "connections", "overlap", "signs"):
         assert lth("analyse", kind, trained, "--out", tmp_path) == 0

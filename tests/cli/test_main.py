@@ -197,6 +197,7 @@ def test_after_ctrl_c_the_same_command_goes_on_to_files_table_picture_and_verdic
         assert Ticket.load(here).level == level and here.read_bytes() == there.read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_finished_search_is_not_trained_again_and_one_of_other_settings_refused(
         finished, capsys):
     assert lth(*SMALL, "--workdir", finished) == 0

@@ -305,6 +305,7 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.mark.thorough
 def test_a_workdirs_level_is_exported_with_the_dense_network(root, tmp_path, monkeypatch, capsys):
     code = lth_command(monkeypatch, "export", root, "--level", "1", "--formats", ",".join(LITE),
                        "--out", tmp_path / "out", "--tolerance", "2", "--examples", "50")

@@ -31,6 +31,7 @@ def in_this_process(tmp_path, monkeypatch):
     return functools.partial(exports.trusted, folder=tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "network"), short_and_long(
     itertools.product(formats.FORMATS, NETWORKS),
     [*((name, "dense") for name in formats.FORMATS),

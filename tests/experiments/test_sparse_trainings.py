@@ -41,6 +41,7 @@ def trained(lab, branch, level, root):
     return plan, found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_it_has_as_many_weights_in_each_layer_as_the_ticket(method, done):
     root, _ = done
@@ -51,6 +52,7 @@ def test_it_has_as_many_weights_in_each_layer_as_the_ticket(method, done):
                 rows.loc[("ticket", level), f"density{layer}"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_a_training_repeats_with_the_same_bits_after_others(method, done):
     root, lab = done
@@ -61,6 +63,7 @@ def test_a_training_repeats_with_the_same_bits_after_others(method, done):
         assert row.val_loss_min == found.result["val_loss_min"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", SUPERMASKS)
 def test_a_supermask_is_of_theta_0_and_zeros(method, done):
     root, lab = done
@@ -91,6 +94,7 @@ def test_a_rewound_ticket_has_supermasks_of_step_0(tmp_path):
     assert (plan.first, plan.steps) == (0, late.steps)
 
 
+@pytest.mark.thorough
 def test_a_schedule_begins_anew_with_every_training(tmp_path):
     settings = SETTINGS.replace(learning_rate_drops=(4,), rounds=1, branches=("edge_popup",))
     lab = small.lab(settings, rounds=1)
@@ -114,6 +118,7 @@ def test_settings_without_sparse_trainings_are_refused(settings, said):
         CONFIG.replace(**{"branches": ("ticket", "edge_popup"), **settings})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", ["gradual", "set", "rigl"])
 def test_a_sparse_training_trains_the_weights_that_it_keeps(method, done):
     root, lab = done
@@ -126,6 +131,7 @@ def test_a_sparse_training_trains_the_weights_that_it_keeps(method, done):
     assert (found.weights["a/bias"] != 0).any()
 
 
+@pytest.mark.thorough
 def test_masks_are_updated_as_often_as_the_setting_says(tmp_path):
     found = {}
     for every in (2, 8):

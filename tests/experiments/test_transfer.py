@@ -202,6 +202,7 @@ def test_a_network_that_differs_in_more_than_its_output_is_refused_untrained(
     assert store.results(tmp_path).empty
 
 
+@pytest.mark.thorough
 def test_filters_are_transferred_with_all_that_hangs_on_them(tmp_path):
     found = CONFIG.replace(structure="filters", fraction=0.5, rounds=1, branches=("ticket",))
     run(tmp_path / "source", found, trains=engine.round_runner(found, small.blobs()))
@@ -261,6 +262,7 @@ def halves(monkeypatch):
     monkeypatch.setattr(clusters, "BACKENDS", {**clusters.BACKENDS, "loky": small.Inline})
 
 
+@pytest.mark.thorough
 def test_a_run_of_the_command_trains_the_tickets_of_another(halves, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     short = ("--steps", 40, "--rounds", 1, "--replicates", 1, "--set", "validation_every=20")

@@ -71,6 +71,7 @@ def check_goes_on(model, **options):
     return search
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("prunes", [{}, {"exclude": "fc"}], ids=["all", "some"])
 @pytest.mark.parametrize("onto", LIBRARIES)
 @both
@@ -132,6 +133,7 @@ def sequential(kind):
                  layers.Dense(5, name="fc"), layers.Dense(2, name="out")])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("suffix", ["keras", "h5"])
 @pytest.mark.parametrize("build", [lambda: residual("tf_keras"), lambda: sequential(Own),
                                    lambda: sequential(tf_keras.Sequential)],

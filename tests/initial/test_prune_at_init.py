@@ -134,6 +134,7 @@ def test_grasp_prunes_what_the_gradient_gains_by(keras):
     assert lowest == flat[16] and highest == flat[17]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", WITH_DATA)
 def test_logits_and_probabilities_have_the_same_scores(keras, method):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -245,6 +246,7 @@ def state(model):
         *model.get_weights(), *map(np.asarray, slots() if callable(slots) else slots))]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("method", METHODS)
 def test_the_model_is_let_alone_and_the_ticket_trains(keras, method):
     model = convnet(keras)
@@ -316,6 +318,7 @@ def test_include_and_exclude_say_what_is_pruned(keras):
         assert [*ticket.masks] == ["words/embeddings", "out/kernel"]
 
 
+@pytest.mark.thorough
 def test_the_provenance_identifies_the_data(keras):
     first, second, other = (lth.prune_at_init(
         mlp(keras), "grasp", density=0.5, data=data, temperature=100).provenance

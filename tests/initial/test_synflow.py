@@ -105,6 +105,7 @@ def kept(ticket):
     return [int(mask.sum()) for mask in ticket.masks.values()]
 
 
+@pytest.mark.thorough
 def test_it_keeps_a_path_down_to_one_weight_a_layer_where_others_keep_none(keras):
     depth, width = 12, 8
     model = deep(keras, depth, width)

@@ -6,6 +6,7 @@ import pytest
 FAST = ["many", "sparse", "applications.MobileNetV2"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=pytest.mark.thorough) if name.startswith("applications.") else name
     for name in FAST])

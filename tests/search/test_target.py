@@ -35,6 +35,7 @@ def fit(keras, until, rounds=6, structure="filters", **options):
     return model, lottery, history
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
 @pytest.mark.parametrize(("until", "level"), [
     # Filters of each layer by level: 10, 8, 6, 5, 4.  Multiply-adds with u and v of them: 324 u

@@ -105,6 +105,7 @@ def check_together(done, model, small, steps):
         np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("optimizer", [
     name if name in ("momentum", "adam") else pytest.param(name, marks=pytest.mark.thorough)
     for name in OPTIMIZERS])
@@ -118,6 +119,7 @@ def test_steps_of_the_smaller_model_are_those_of_the_masked_one(library, optimiz
     check_together(done, model, small, steps=5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_fresh_optimizer_would_step_elsewhere(library):
     model = masked(LIBRARIES[library], "adam")

@@ -428,6 +428,7 @@ LINES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", LINES)
 def test_sequences(kind):
     model = keras.Sequential([

@@ -248,6 +248,7 @@ def outcomes(runs, **settings):
 RUNS = pytest.mark.parametrize("runs", [80, pytest.param(1000, marks=pytest.mark.long)])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("null", [
     {"early": DEFAULT.steps}, {"good": -DEFAULT.accuracy},
     {"reinit": (0.0, 0.0)}], ids=["as late as the margin", "as bad", "as reinit"])

@@ -26,6 +26,9 @@ LADDERS = {
     "conv6": {7: 26.6, 10: 15.3},
     "resnet18": {4: 41.7, 6: 27.1, 7: 21.9, 10: 11.8},
     "vgg19": {12: 6.9, 15: 3.5, 19: 1.5},
+    # At densities of this package's own.
+    "lenet_300_100_at_init": {1: 40.0, 4: 2.6}, "lenet_300_100_sparse": {5: 2.0},
+    "lenet_300_100_supermask": {1: 50.0, 3: 12.5},
 }
 VARIANTS = {
     "lenet_300_100": ("lenet_300_100_sgd", "lenet_300_100_momentum"),
@@ -47,6 +50,7 @@ def test_a_network_has_the_papers_weights(name):
     assert [item.layer for item in found if item.output] == [found[-1].layer]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_a_preset_has_the_weights_that_are_listed_with_it(name):
     assert ladder(presets.get(name))[0] == presets.WEIGHTS[name]

@@ -175,6 +175,7 @@ def rate_by_hand(step, warmup, drops):
     return rate / 10 ** sum(step >= drop for drop in drops)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("warmup", [0, 1, 30])
 @pytest.mark.parametrize("drops", [(), (50,), (20, 25, 80)])
 @pytest.mark.parametrize(("first", "stretch"), [(0, 1), (20, 1), (0, 2), (40, 0.5)])

@@ -69,6 +69,7 @@ def test_measuring_changes_nothing():
                for name in one.following.masks)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("settings", short_and_long(
     [{}, {"strategy": "one_shot"}, {"rewind_step": 4}],
     [{"strategy": "one_shot"}, {"rewind_step": 4}]))
@@ -140,6 +141,7 @@ def as_images(data):
                                x_test=data.x_test.reshape(-1, 3, 2, 1))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("network", "policy"), short_and_long(
     itertools.product(["tiny", "convolutional"], ["mixed_bfloat16", "mixed_float16"]),
     [("convolutional", "mixed_bfloat16"), ("tiny", "mixed_float16")]))

@@ -203,6 +203,7 @@ def test_theta_k_and_measured_steps_are_those_of_shorter_trainings():
         assert "test_accuracy_step_4" in whole.result and part.rewound is None
 
 
+@pytest.mark.thorough
 def test_what_is_drawn_depends_on_the_seed_alone():
     images = blobs((12, 12))
     for settings, data in (({"dropout": 0.5}, DATA),

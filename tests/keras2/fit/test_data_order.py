@@ -65,6 +65,7 @@ class Reads(keras.callbacks.Callback):
         self.sums.append(float(logs["first"]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", [{}, {"jit": True, "steps_per_execution": 2},
                                      {"run_eagerly": True}], ids=str)
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)

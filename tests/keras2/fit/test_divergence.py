@@ -75,6 +75,7 @@ def diverged(search, level, model=None, others=(), message=".", **options):
     return caught.value
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("find", [kernel, bias, variance])
 def test_a_weight_that_is_not_finite_at_a_rounds_end_is_no_ticket(find, value):

@@ -67,7 +67,7 @@ def test_masks_that_agree_by_chance_only_never_settle_however_sparse():
 
 def test_weights_that_the_level_has_not_do_not_count():
     among = np.arange(SIZE) < 100
-    bird = lth.EarlyBird(patience=2)
+    bird = lth.EarlyBird(patience=2, threshold=0.1)
     search = stand_in([moved(0, 50), moved(5, 50)], among=among)
     assert [bird.settles(search), bird.settles(search)] == [False, False]
     assert bird.pairs.hamming.item() == 0.1 and bird.pairs.distance.item() == pytest.approx(0.2)
@@ -156,6 +156,7 @@ def test_whole_filters_are_compared_as_filters():
     assert [int(mask.sum()) for mask in among.values()] == [4, 3]
 
 
+@pytest.mark.thorough
 def test_a_search_that_is_killed_goes_on_with_what_its_early_bird_had_seen(tmp_path):
     birds = []
 

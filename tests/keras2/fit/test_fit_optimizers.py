@@ -31,6 +31,7 @@ def setup_function():
     keras.utils.set_random_seed(0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", short_and_long(
     EVERY, ["Adam, amsgrad", "Nadam", "Adafactor", "Ftrl", "legacy Nadam", "clipvalue",
             "average of weights (use_ema)", "warm-up of one's own", "loss scaling, legacy",
@@ -41,6 +42,7 @@ def test_a_round_is_what_a_fresh_training_of_its_ticket_is(name):
     assert networks.strays(model) == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "jit"), short_and_long(
     itertools.product(EVERY, [False, True]),
     [("Nadam", False), ("average of weights, written every 3 steps", False),

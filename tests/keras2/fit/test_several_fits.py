@@ -35,6 +35,7 @@ def facts(lottery):
     return lottery.results.drop(columns="seconds").to_dict("list")
 
 
+@pytest.mark.thorough
 @ONE_BY_ONE
 @pytest.mark.parametrize("options", [{"epochs_per_round": 2}, {"steps_per_round": 6},
                                      {"epochs_per_round": 1, "rewind_step": 2}])

@@ -49,6 +49,7 @@ def test_layers_in_attributes_and_containers_are_wrapped_in_place():
     assert type(model.pair) is not list and model.pair.left is model.pair[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "jit"), short_and_long(
     itertools.product([subclassed.Everywhere, subclassed.OwnStep], [False, True]),
     [(subclassed.Everywhere, True), (subclassed.OwnStep, False)]))

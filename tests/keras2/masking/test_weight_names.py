@@ -14,6 +14,7 @@ def setup_function():
     keras.utils.set_random_seed(0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_a_model_built_twice_in_one_process_has_the_same_names_and_shapes(name):
     first, second = ({key: tuple(variable.shape) for key, variable
