@@ -89,6 +89,7 @@ def made(tiny_network):
     return ticket, lab.train(Training(0, 1), StartingPoint(ticket)).trained
 
 
+@pytest.mark.thorough
 def test_a_ticket_is_trained_first_as_its_run_would(made, tmp_path):
     ticket, trained = made
     ticket.save(tmp_path / "a.ticket")

@@ -183,6 +183,7 @@ def test_densities_are_those_of_the_masks(done):
             assert row[f"density_{name}"] == mask.mean()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("validations", short_and_long([2, 5, 9, 13], [9]))
 def test_interrupted_anywhere_it_ends_in_the_same_bits(done, tmp_path, validations):
     _, settings, root, _ = done

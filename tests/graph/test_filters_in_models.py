@@ -30,6 +30,7 @@ def check(model, criterion):
     return small
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "criterion"), [
     ("residual", "l1"), ("sequences", "random"),
     *(pytest.param(name, "l1", marks=pytest.mark.thorough) for name in filters.SMALL

@@ -102,6 +102,7 @@ def test_a_model_within_a_model_gives_what_it_gives_alone(library):
         np.testing.assert_allclose(inside[name], values, rtol=1e-6, err_msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("causal", [False, True])
 @both
 def test_what_a_head_gives_is_what_it_adds_to_the_output(library, causal):

@@ -68,6 +68,7 @@ def rewound(name):
     return model, then, values(model), kept
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_everything_but_pruned_weights_and_their_slots_returns_to_step_k(name):
     _, then, now, kept = rewound(name)

@@ -31,6 +31,7 @@ def stopping():
     return [keras.callbacks.EarlyStopping("loss", patience=1)]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rounds", short_and_long([list, stopping], [list], pytest.mark.thorough))
 def test_a_search_is_the_same_if_batches_are_reported_late(rounds, monkeypatch):
     threads = set()

@@ -29,6 +29,7 @@ def whole(tmp_path_factory):
     return searched(tmp_path_factory.mktemp("whole"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("hook", "count"), [
     ("on_train_batch_end", 6), *(pytest.param(*case, marks=pytest.mark.thorough) for case in [
         ("on_epoch_begin", 1), ("on_epoch_end", 3), ("on_epoch_begin", 6)])])

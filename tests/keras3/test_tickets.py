@@ -93,6 +93,7 @@ def test_a_ticket_of_another_network_changes_nothing(tickets):
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("optimizer", ["adam", keras.optimizers.SGD(0.1, momentum=0.9), "adagrad",
                                        keras.optimizers.Adam(use_ema=True)],
                          ids=["adam", "momentum", "adagrad", "averages"])

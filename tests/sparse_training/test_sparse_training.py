@@ -177,6 +177,7 @@ def test_a_schedule_has_exact_counts_for_every_size():
     assert drops[0] == 1162  # 0.3 of them, a little less.
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("distribution", "density"), [
     ("erk", 0.1), ("uniform", 0), ("balanced", 1)])
 def test_the_density_is_exact_and_stays(keras, density, distribution):

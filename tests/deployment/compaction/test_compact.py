@@ -230,6 +230,7 @@ def drawn(pieces, end, seed):
     return sparsen(model, seed, density=float(rng.choice([0.2, 0.5, 1.0])))
 
 
+@pytest.mark.thorough
 @settings(max_examples=12)
 @given(st.lists(st.sampled_from(sorted(PIECES)), min_size=1, max_size=5),
        st.sampled_from(sorted(ENDS)), st.integers(0, 10**6), st.booleans())

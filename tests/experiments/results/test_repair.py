@@ -85,6 +85,7 @@ def test_a_run_without_damage_has_none(root, tmp_path):
     assert repair.check(tmp_path / "nowhere", CONFIG) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_a_damaged_file_is_named_nothing_is_touched_and_a_repair_takes_only_it(root, name, way):
@@ -106,6 +107,7 @@ def test_a_damaged_file_is_named_nothing_is_touched_and_a_repair_takes_only_it(r
     assert unfinished(CONFIG, Store(root, CONFIG)) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("position", ["begin", "middle", "end"])
 def test_any_byte_flipped_in_any_file_is_damage(root, done, position):
     for path in sorted(done.rglob("*")):

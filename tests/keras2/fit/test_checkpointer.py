@@ -71,6 +71,7 @@ def test_the_workdir_holds_the_tickets_and_the_results(fits, whole):
         "state.safetensors"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("hook", "count", "first"), short_and_long([
     ("on_train_begin", 1, False), ("on_epoch_begin", 1, True), ("on_epoch_begin", 1, False),
     ("on_epoch_begin", 4, True), ("on_epoch_begin", 4, False), ("on_train_batch_begin", 13, False),
@@ -95,6 +96,7 @@ def test_a_search_killed_in_every_epoch_ends_in_the_same_bits(fits, whole, root)
     assert fits.fit(root, Dies("on_train_batch_end", STEPS + 2)) == whole[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("call", "writes"), short_and_long([
     ("replace", 1), ("replace", 2), ("replace", 3), ("replace", 4), ("fsync", 5), ("fsync", 7),
     ("replace", 8), ("replace", 11)], [("replace", 1), ("replace", 4), ("fsync", 7)]))

@@ -322,6 +322,7 @@ def assert_same(model, loaded):
 
 
 # The convolutional one is loaded from every format in a fresh process too, below.
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "ending"), short_and_long(
     itertools.product(["convolutional", "attention", "nested", "custom"], FORMATS),
     [("attention", ".keras"), ("nested", ".keras"), ("custom", ".keras"), ("nested", ".h5"),
@@ -332,6 +333,7 @@ def test_a_saved_model_loads_with_its_predictions_and_masks(name, ending, tmp_pa
     assert_same(model, keras.models.load_model(tmp_path / f"model{ending}"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["functional", "shared", "shared_model", "recurrent",
                                   "translation"])
 def test_every_architecture_is_saved_in_the_keras_format(name, tmp_path):

@@ -51,6 +51,7 @@ def test_a_model_of_the_kind_that_once_went_wrong_passes(name):
     assert not report.skipped, report.skipped
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", UNMASKED)
 def test_a_gradient_that_passes_by_the_mask_is_found_and_a_search_refuses_it(name):
     report = found(name)
@@ -105,6 +106,7 @@ def test_a_state_that_goes_over_to_the_next_round_is_named(monkeypatch):
                for finding in report.findings)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in faults.FAULTS if name.startswith("add_loss")])
 def test_a_loss_that_wrapping_drops_is_named(name):
     def wrap(model):
