@@ -95,6 +95,7 @@ class Control:
             needs is not provided.
 
         Example:
+          >>> from lth_keras.controls.known import CONTROLS
           >>> ticket = {"w": np.array([1.0, -2.0])}, {"w": np.array([1, 0])}
           >>> fresh = {"w": np.array([0.5, 0.25])}
           >>> CONTROLS["reinit_signed"].start(*ticket, fresh, np.random.default_rng(0))[0]
@@ -175,6 +176,7 @@ def steps_of(control: Control, steps: int, masks: Arrays,
         are multiply-adds (Liu et al. count those); by default each weight counts once.
 
     Example:
+      >>> from lth_keras.controls.known import CONTROLS
       >>> half = {"w": np.array([1, 1, 1, 0])}
       >>> steps_of(CONTROLS["scratch"], 300, half), steps_of(CONTROLS["reinit"], 300, half)
       (400, 300)

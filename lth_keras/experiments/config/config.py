@@ -24,6 +24,7 @@ from lth_keras.experiments.config.branches import Branch, TICKET
 from lth_keras.experiments.config.margins import Margins
 from lth_keras.experiments.config.strategies import describe, RETRAININGS, STRATEGIES
 from lth_keras.files.provenance import fingerprint
+from lth_keras.initial import distributions
 from lth_keras.search.target import Target
 
 DATA_ORDERS = ("fresh", "same")
@@ -33,7 +34,7 @@ DTYPE_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
 AUGMENTATIONS = ("none", "flip_crop")
 KEPT = ("tickets", "none")
 SCOPE = "scope"  # As a distribution: as `scope` says.
-DISTRIBUTIONS = ("uniform", "erk", "balanced")
+DISTRIBUTIONS = tuple(name for name in distributions.DISTRIBUTIONS if name != "global")
 EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until",
           "source")
 # These fields are set by a preset, by --scale and by `source`, and cannot be changed by --set.
