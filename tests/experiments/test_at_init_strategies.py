@@ -102,6 +102,7 @@ def test_fractions_by_layer_and_distributions_decide_how_many_each_layer_keeps(t
     ({"strategy": "snip", "criterion": "random"}, "criterion=random too"),
     ({"branches": ("ticket", "inverted")}, "such as snip"),
     ({"strategy": "snip", "branches": ("reinit_trained_signs",)}, "such as iterative"),
+    ({"strategy": "synflow", "scoring_per_class": 5}, "snip and grasp. Received: 5"),
     ({"distribution": "erk"}, "such as random_at_init"),
     ({"strategy": "snip", "scoring_per_class": 0}, "scoring_per_class"),
     ({"strategy": "snip", "distribution": "pyramid"}, "uniform, erk, balanced")])

@@ -11,6 +11,7 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import validation
 from lth_keras.experiments.config.strategies import register, RETRAININGS, STRATEGIES, Strategy
+from lth_keras.initial.prune_at_init import WITH_DATA
 
 
 def _at_init(method: str, said: str, named: str = "") -> None:
@@ -65,6 +66,10 @@ def check_at_init(config: Any) -> None:
         raise LotteryError("distribution is a setting of strategies that score the weights before "
                            f"training, such as random_at_init. Received: {config.distribution} "
                            f"with strategy={config.strategy}.")
+    if method not in WITH_DATA and config.scoring_per_class != validation.SCORING_PER_CLASS:
+        raise LotteryError("scoring_per_class is of strategies that score by gradients: "
+                           f"{' and '.join(WITH_DATA)}. Received: {config.scoring_per_class} with "
+                           f"strategy={config.strategy}. Leave it out.")
     if method and not parse(config.structure).is_none:
         raise LotteryError("Strategies that score the weights before training prune single "
                            f"weights. Received: structure={config.structure} with strategy="

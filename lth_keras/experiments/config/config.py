@@ -120,7 +120,8 @@ class Config:
         "how strategies that score theta_k share the kept weights among layers: scope (as scope "
         f"says), {', '.join(DISTRIBUTIONS)}", SCOPE)
     scoring_per_class: int = _field(
-        "training examples of each class for snip and grasp, >= 1", 10)
+        "training examples of each class for snip and grasp, >= 1",
+        validation.SCORING_PER_CLASS)
     mask_update_every: int = _field(
         "steps between two updates of the masks of the branches gradual, set and rigl, which end "
         "at three quarters of the steps, >= 1", 100)

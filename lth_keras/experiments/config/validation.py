@@ -18,6 +18,7 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import MOST_LEVEL, TICKET
 
+SCORING_PER_CLASS = 10  # The default, which strategies without gradients must have.
 _MOST_REPLICATES = 1_000_000  # Far above any real run.
 # The needs of a criterion that `lth run` can meet.
 PROVIDED = ("gradient", "initial_gradient", "activation")
