@@ -169,6 +169,9 @@ CLAIMS = (
           ("S2", "structured ticket as re-initialised, within 0.3 points"),
           ("S3", "Scratch-B no worse than fine-tuned, within 0.1 points"),
           ("S4", "Scratch-E as fine-tuned, within 0.3 points"))),
+    Claim("B1", "Lueker 1998, Pensia et al. 2020: the error of a subset sum falls exponentially, "
+          "by a quarter to a third of a power of ten for each random coefficient", (),
+          strong_claims.b1),
     Claim("B2", "Pensia et al. 2020: of 21 random coefficients for each weight of 784-500-10, sums "
           "come within 0.01 of every weight; the accuracy on MNIST stays, with 9 to 11 kept for "
           "each weight", (), strong_claims.b2,
@@ -179,6 +182,10 @@ CLAIMS = (
     Claim("B3", "Malach et al. 2020: matching both weights of a random neuron, the error falls as "
           "width^-1/2; matching their product as width^-1; a subset sum is nearer than either from "
           "10 neurons on", (), strong_claims.b3),
+    Claim("B4", "Malach et al. 2020, theorem 2.1: a random network of twice the depth holds a "
+          "subnetwork that computes any of ten random networks within 0.01 in the unit ball; the "
+          "weights that are kept grow with the logarithm of 1/error (Pensia et al. 2020)", (),
+          strong_claims.b4),
     Claim("B5", "A ReLU neuron as a sum of random neurons gets worse with its number of inputs; as "
           "a subnetwork of weights it does not (Malach et al. 2020, Yehudai & Shamir 2019)", (),
           strong_claims.b5),

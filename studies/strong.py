@@ -1,7 +1,8 @@
 """Strong tickets: the published experiments, what comes of them here, and docs/strong.md.
 
     python studies/strong.py pensia        keeps studies/strong/pensia.json, and writes the page
-    ... width, neurons, networks or convolutions      likewise, a .csv; width draws docs/strong.png
+    ... width, coefficients, targets, neurons, networks or convolutions
+                                           likewise, a .csv; width draws docs/strong.png
     ... page                               writes the page from what is kept
 
 `pensia` trains a network of 784-500-10 without biases on MNIST, as Pensia et al. 2020
@@ -9,7 +10,8 @@
 and with the fewest that bring every weight within 0.01; with coefficients of its own for each
 weight, as their text says, and shared by the weights into a neuron, as in their code.  `width`
 draws the error of one weight against the number of random neurons, for the three ways to choose
-among them.  `neurons` computes one ReLU neuron by neurons and by weights of a random network.
+among them; `coefficients` that of a number against the coefficients that a sum is chosen from;
+`targets` embeds random networks of two and three layers.  `neurons` computes one ReLU neuron by neurons and by weights of a random network.
 `networks` embeds networks trained on MNIST into random ones, and tests those.  `convolutions`
 computes the two convolutions of LeNet-5 with 5 to 30 coefficients for each weight, as da Cunha et
 al. 2022 did.
@@ -218,6 +220,58 @@ def width(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
         for method, widths in WIDTHS.items() for neurons in widths])
 
 
+def coefficients(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
+    """The error of a subset sum by its coefficients: quantiles of DRAWS draws, a row each."""
+    rng, rows = np.random.default_rng(seed), []
+    for count in (5, 10, 15, 20, 25):
+        wished, given = rng.uniform(-0.5, 0.5, DRAWS), rng.uniform(-1, 1, (DRAWS, count))
+        errors = lth.strong.subset_sum(wished, given)[1]
+        rows.append({"coefficients": count, "seed": seed, "draws": DRAWS,
+                     **dict(zip(("q10", "median", "q90", "largest"),
+                                np.quantile(errors, [0.1, 0.5, 0.9, 1]), strict=True))})
+    return pd.DataFrame(rows)
+
+
+def targets(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
+    """Embeds networks as in Malach et al.'s theorem 2.1: a row for each network and factor.
+
+    They have 8 inputs, layers of 16 units and one output; the spectral norm of a kernel is at most
+    one.  The error is the largest of 2,000 points of the unit ball, half of them on its surface.
+    """
+    import tf_keras as keras
+    rows = []
+    for layers in (2, 3):
+        for draw in range(seed, seed + 10):
+            rng = np.random.default_rng(draw)
+            model = keras.Sequential([keras.layers.Input((8,)), *(
+                keras.layers.Dense(16, "relu", use_bias=False) for _ in range(layers - 1)),
+                keras.layers.Dense(1, use_bias=False)])
+            model.set_weights([_of_norm_one(rng, kernel.shape) for kernel in model.get_weights()])
+            x = _in_the_unit_ball(rng, 2000, 8)
+            for factor in (8, 16, 24):
+                found = lth.strong.embed(model, factor, draw)
+                given = found.ticket.apply(found.model).predict(x, verbose=0)
+                weights = model.count_params()
+                rows.append({
+                    "layers": layers, "seed": draw, "factor": factor, "weights": weights,
+                    "kept": found.kept, "output_error": float(
+                        abs(given - model.predict(x, verbose=0)).max())})
+    return pd.DataFrame(rows)
+
+
+def _of_norm_one(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    kernel = rng.uniform(-1, 1, shape) / np.sqrt(shape[0])
+    return kernel / max(1, np.linalg.norm(kernel, 2))
+
+
+def _in_the_unit_ball(rng: np.random.Generator, points: int, inputs: int) -> Any:
+    # The second half lies on its surface, where errors are largest.
+    x = rng.normal(size=(points, inputs))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    x[:points // 2] *= rng.random((points // 2, 1))**(1 / inputs)
+    return x.astype(np.float32)
+
+
 def drawn(table: pd.DataFrame) -> Any:
     """A figure of the table: error against width, both in logarithms."""
     from matplotlib import figure
@@ -241,8 +295,8 @@ def neurons(seed: int = 0, data_dir: "str | None" = None) -> pd.DataFrame:
         for count in (4, 8, 16, 32) for draw in range(seed, seed + 3)])
 
 
-EXPERIMENTS = {"width": width, "neurons": neurons, "networks": networks,
-               "convolutions": convolutions}
+EXPERIMENTS = {"width": width, "coefficients": coefficients, "targets": targets, "neurons": neurons,
+               "networks": networks, "convolutions": convolutions}
 
 
 def main(arguments: "list[str] | None" = None) -> None:

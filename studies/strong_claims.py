@@ -15,7 +15,16 @@ import pandas as pd
 from judging import NOT_REPRODUCED, Part, REPRODUCED
 
 FIGURES = pathlib.Path(__file__).resolve().parent / "strong"
+EPSILON = 0.01  # Of an output, in Malach et al.'s theorem.
 FEW = 100  # Neurons, below which one of the right sign may be missing.
+
+
+def b1(found: "pd.DataFrame | None" = None) -> Iterable[Part]:
+    """How the error of a subset sum falls with its coefficients."""
+    found = _figures("coefficients") if found is None else found
+    slope = float(np.polyfit(found.coefficients, np.log10(found["median"]), 1)[0])
+    yield _part(f"logarithm of the median error: {slope:+.3f} for each coefficient",
+                -0.33 <= slope <= -0.25)
 
 
 def b2(found: "Mapping[str, Any] | None" = None) -> Iterable[Part]:
@@ -47,6 +56,21 @@ def b3(found: "pd.DataFrame | None" = None) -> Iterable[Part]:
         if width >= 10:
             yield _part(f"{width} neurons: subset sum {sums[width]:.3g}, one neuron "
                         f"{best[width]:.3g}", sums[width] < best[width])
+
+
+def b4(found: "pd.DataFrame | None" = None) -> Iterable[Part]:
+    """Random networks of two and three layers, computed by subnetworks of random ones."""
+    found = _figures("targets") if found is None else found
+    for layers, rows in found.groupby("layers"):
+        enough = rows[rows.factor == 16]
+        yield _part(f"{layers} layers, 16 neurons for each weight and sign: {len(enough)} "
+                    f"targets, largest error {enough.output_error.max():.2g}",
+                    bool((enough.output_error <= EPSILON).all()))
+        kept = (rows.kept / rows.weights).groupby(rows.factor).median()
+        errors = np.log10(rows.groupby("factor").output_error.median())
+        slope = float(np.polyfit(kept, errors, 1)[0])
+        yield _part(f"{layers} layers: logarithm of the median error {slope:+.2f} for each weight "
+                    "kept in place of one", slope <= -0.1 and kept.is_monotonic_increasing)
 
 
 def b5(found: "pd.DataFrame | None" = None) -> Iterable[Part]:

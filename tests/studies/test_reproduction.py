@@ -285,6 +285,17 @@ def test_what_filters_save_is_counted_and_a_wrong_count_is_not_reproduced(monkey
 
 
 def test_claims_on_strong_tickets_go_by_their_rules():
+    sums = pd.DataFrame({"coefficients": [5, 10, 15], "median": [1e-1, 10**-2.4, 10**-3.8]})
+    assert next(iter(strong_claims.b1(sums))).verdict == judging.REPRODUCED
+    assert next(iter(strong_claims.b1(sums.assign(median=[1e-1, 1e-2, 1e-3])))
+                ).verdict == judging.NOT_REPRODUCED
+    made = pd.DataFrame({"layers": 2, "factor": [8, 16, 24], "weights": 100,
+                         "kept": [400, 800, 1200], "output_error": [0.1, 0.01, 0.001]})
+    assert [part.verdict for part in strong_claims.b4(made)] == [judging.REPRODUCED] * 2
+    for wrong, changed in ((0, made.assign(output_error=[0.2, 0.02, 0.002])),
+                           (1, made.assign(output_error=[0.01, 0.01, 0.008]))):
+        assert [part.verdict for part in strong_claims.b4(changed)].index(
+            judging.NOT_REPRODUCED) == wrong
     row = {"largest_error": 0.009, "accuracy": 98.0, "kept": 9500}
     pensia = {"target": {"accuracy": 98.04, "weights": 1000}, "own": {"21": row},
               "shared": {"21": row}}
@@ -371,7 +382,7 @@ def test_every_claim_of_the_paper_has_a_row(tmp_path):
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
         f"{letter}{number}" for letter, count in (("L", 18), ("C", 9), ("V", 4), ("R", 4))
         for number in range(1, count + 1)), "T", *(f"S{number}" for number in (1, 2, 3, 4, 6, 5)),
-        "B2", "B3", "B5", "B6", *(f"F{number}" for number in (1, 2, 3, 4)),
+        *(f"B{number}" for number in range(1, 7)), *(f"F{number}" for number in (1, 2, 3, 4)),
         *(f"E{number}" for number in (1, 2, 3, 4)), "B7", "TR2", "TR4", "EB1"]
     assert names[18:23] == [f"C{number}, Conv-2" for number in range(1, 6)]
     page = reproduction.page(tmp_path)
