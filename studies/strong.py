@@ -8,13 +8,13 @@
 `pensia` trains a network of 784-500-10 without biases on MNIST, as Pensia et al. 2020
 (arXiv:2006.07990) did, and makes each of its weights a sum of random coefficients: with their 21,
 and with the fewest that bring every weight within 0.01; with coefficients of its own for each
-weight, as their text says, and shared by the weights into a neuron, as in their code.  `width`
-draws the error of one weight against the number of random neurons, for the three ways to choose
-among them; `coefficients` that of a number against the coefficients that a sum is chosen from;
-`targets` embeds random networks of two and three layers.  `neurons` computes one ReLU neuron by neurons and by weights of a random network.
-`networks` embeds networks trained on MNIST into random ones, and tests those.  `convolutions`
-computes the two convolutions of LeNet-5 with 5 to 30 coefficients for each weight, as da Cunha et
-al. 2022 did.
+weight, as their text says, and shared by the weights into a neuron, as in their code. `width` draws
+the error of one weight against the number of random neurons, for the three ways to choose among
+them; `coefficients` that of a number against the coefficients that a sum is chosen from; `targets`
+embeds random networks of two and three layers. `neurons` computes one ReLU neuron by neurons and by
+weights of a random network. `networks` embeds networks trained on MNIST into random ones, and tests
+those. `convolutions` computes the two convolutions of LeNet-5 with 5 to 30 coefficients for each
+weight, as da Cunha et al. 2022 did.
 """
 
 import argparse
