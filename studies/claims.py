@@ -14,6 +14,7 @@ import filter_claims
 import lenet
 import sparse_training_claims as sparse
 import strong_claims
+import supermask_claims
 import transfer_claims as transfer
 from judging import Claim
 
@@ -217,6 +218,11 @@ CLAIMS = (
     Claim("E4", "the same: it gets better as the network gets twice and four times as wide, and "
           "comes within a point of the trained network of a quarter of the width", sparse.WIDTHS,
           sparse.e4),
+    Claim("E5", "Ramanujan et al. 2020, figure 3, here LeNet and LeNet-5: edge-popup is best where "
+          "30 to 70% of the weights are kept; none of them, and all, guess", (), supermask_claims.e5),
+    Claim("E6", "the same: half of the weights of an untrained network reach 95% on MNIST with the "
+          "initialisation that keeps activations at their size, in a convolutional network too", (),
+          supermask_claims.e6),
     Claim("B7", "Diffenderfer & Kailkhura 2021, here LeNet: half of the weights, replaced by signs "
           "times one number, are within a point of edge-popup's", (sparse.SUPERMASK,), sparse.e5),
     Claim("TR2", "Morcos et al. 2019 (there VGG-19 and ResNet-50, larger data sets; here LeNet and "

@@ -136,7 +136,8 @@ def _by_factor(targets: pd.DataFrame) -> pd.DataFrame:
     targets = targets.assign(kept_per_weight=targets.kept / targets.weights)
     return targets.groupby(["layers", "factor"]).agg(
         kept_per_weight=("kept_per_weight", "median"),
-        median_output_error=("output_error", "median"), largest_output_error=("output_error", "max")).reset_index()
+        median_output_error=("output_error", "median"),
+        largest_output_error=("output_error", "max")).reset_index()
 
 
 def _fall(rows: pd.DataFrame) -> float:
