@@ -3,28 +3,18 @@
 import argparse
 import dataclasses
 import functools
+import importlib
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any, TYPE_CHECKING
 
-from rich.console import Console
-
-from lth_keras.arguments import check_choice
-from lth_keras.cli import flags, network_analyses
+from lth_keras.cli import flags
 from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET
-from lth_keras.experiments.results import paths
-from lth_keras.reports.analyses import (
-    connections,
-    differences,
-    movement,
-    overlaps,
-    signs,
-    survivors,
-)
-from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
-from lth_keras.reports.analyses.fit_reader import open_workdirs
-from lth_keras.reports.analyses.output import save, show
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,63 +22,70 @@ class Kind:
     """A kind of analysis.
 
     Attributes:
-      analyse: the function of a workdir and levels; None if it has flags of its own.
+      function: the function of a `WorkdirReader` and levels, or where it is, as "MODULE:FUNCTION":
+        the help does without what it loads.
       text: a line for the help.
+      has_flags: whether it reads flags of its own; it is then a function of workdirs, levels, flags
+        and the console.
 
     Example:
       >>> KINDS["overlap"].text
       'weights kept in common by replicates and by levels'
     """
 
-    analyse: "Callable[[WorkdirReader, list[int] | None], Analysis] | None"
+    function: "Callable[..., Any] | str"
     text: str
+    has_flags: bool = False
+
+    def analyse(self, *arguments: Any) -> Any:
+        """Calls the function, and returns its `reports.analyses.analysis.Analysis`."""
+        if callable(self.function):
+            return self.function(*arguments)
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)(*arguments)
 
 
+_FOUND = "lth_keras.reports.analyses"
+_OWN = "lth_keras.cli.network_analyses"
 BARRIER, DIFFERENCES, SENSITIVITY = "barrier", "differences", "sensitivity"
 UNTRAINED = "untrained"
 KINDS = {
-    "survivors": Kind(survivors.analyse, "the distribution of the initial values of kept weights"),
-    "movement": Kind(movement.analyse, "how far kept and pruned weights moved in training, and "
-                                       "how often away from zero"),
-    "connections": Kind(connections.analyse, "how evenly the remaining connections are spread "
-                                             "over units, incoming and outgoing"),
-    "overlap": Kind(overlaps.analyse, "weights kept in common by replicates and by levels"),
-    "signs": Kind(signs.analyse, "how many kept weights change their sign in training"),
-    BARRIER: Kind(None, "error along the line between two trained networks (linear mode "
-                        "connectivity); for several workdirs that differ in rewind_step: which "
-                        "step to rewind to"),
-    DIFFERENCES: Kind(None, "test accuracies of the networks of each level, less those of one of "
-                            "them, with a verdict on each: better, worse, or no difference; for "
-                            "several workdirs that differ in settings such as retraining, of all "
-                            "their tickets"),
-    SENSITIVITY: Kind(None, "test accuracy against the pruned share of one layer, each layer "
-                            "alone, from the trained dense network"),
-    UNTRAINED: Kind(None, "test accuracy of tickets before they are trained, of random masks, and "
-                          "of the masks of other criteria"),
+    "survivors": Kind(f"{_FOUND}.survivors:analyse",
+                      "the distribution of the initial values of kept weights"),
+    "movement": Kind(f"{_FOUND}.movement:analyse", "how far kept and pruned weights moved in "
+                     "training, and how often away from zero"),
+    "connections": Kind(f"{_FOUND}.connections:analyse", "how evenly the remaining connections "
+                        "are spread over units, incoming and outgoing"),
+    "overlap": Kind(f"{_FOUND}.overlaps:analyse",
+                    "weights kept in common by replicates and by levels"),
+    "signs": Kind(f"{_FOUND}.signs:analyse", "how many kept weights change their sign in training"),
+    BARRIER: Kind(f"{_OWN}:barrier", "error along the line between two trained networks (linear "
+                  "mode connectivity); for several workdirs that differ in rewind_step: which "
+                  "step to rewind to", True),
+    DIFFERENCES: Kind(f"{_OWN}:differences_of", "test accuracies of the networks of each level, "
+                      "less those of one of them, with a verdict on each: better, worse, or no "
+                      "difference; for several workdirs that differ in settings such as "
+                      "retraining, of all their tickets", True),
+    SENSITIVITY: Kind(f"{_OWN}:sensitivity_of", "test accuracy against the pruned share of one "
+                      "layer, each layer alone, from the trained dense network", True),
+    UNTRAINED: Kind(f"{_OWN}:untrained_of", "test accuracy of tickets before they are trained, of "
+                    "random masks, and of the masks of other criteria", True),
 }
-HELP = "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
-
-
-def _differences(roots: Sequence[pathlib.Path], levels: "list[int] | None",
-                 arguments: argparse.Namespace, console: Console) -> Analysis:
-    at = arguments.at or next(iter(differences.PLACES))
-    check_choice("--at", at, differences.PLACES)
-    return differences.analyse([open_workdirs([root]) for root in roots], levels,
-                               arguments.against or TICKET, at)
-
-
-_WITH_FLAGS = {BARRIER: network_analyses.barrier, DIFFERENCES: _differences,
-               SENSITIVITY: network_analyses.sensitivity_of,
-               UNTRAINED: network_analyses.untrained_of}
 # Flag -> the kinds that it may be given for; others may be given for all.
 _ONLY = {"points": (BARRIER,), "between": (BARRIER,), "shares": (SENSITIVITY,),
          "replicates": (SENSITIVITY,), "against": (DIFFERENCES,), "at": (DIFFERENCES,),
          "criteria": (UNTRAINED,), "data_dir": (BARRIER, SENSITIVITY, UNTRAINED)}
 
 
+def epilog() -> str:
+    """Returns what the help says below the flags: all kinds."""
+    return "kinds:\n" + "\n".join(f"  {name:<12} {kind.text}" for name, kind in KINDS.items())
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `lth analyse` to its parser."""
-    parser.add_argument("kind", metavar="KIND", nargs="?", help="the kind of analysis, see below")
+    flags.completed(parser.add_argument(
+        "kind", metavar="KIND", nargs="?", help="the kind of analysis, see below"), KINDS)
     parser.add_argument("workdir", metavar="WORKDIR", nargs="*", help="a workdir of `lth run` or "
                         "of a LotteryTicketCallback; several workdirs of callbacks that differ in "
                         "seed; for barrier, several workdirs that differ in rewind_step; for "
@@ -99,9 +96,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                                       "analysis in the first WORKDIR)")
     parser.add_argument("--points", help="for barrier: how many networks to evaluate on each line "
                                          f"(default: {POINTS})")
-    parser.add_argument("--between", metavar="levels", help="for barrier: levels, for the lines "
-                        "between the trained tickets of each level and the level below (default: "
-                        "between data orders, and between a ticket and its parent)")
+    flags.completed(parser.add_argument(
+        "--between", metavar="levels", help="for barrier: levels, for the lines between the "
+        "trained tickets of each level and the level below (default: between data orders, and "
+        "between a ticket and its parent)"), ("levels",))
     parser.add_argument("--shares", help="for sensitivity: shares of a layer to prune, such as "
                                          "0.25/0.5/0.75 (default: 0.1/0.2/.../0.9)")
     parser.add_argument("--replicates", help="for sensitivity: replicates and ranges of them whose "
@@ -109,9 +107,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                                              "first)")
     parser.add_argument("--against", help="for differences: the network that the others are "
                         f"compared with, such as reinit or fine_tuning (default: {TICKET})")
-    parser.add_argument("--at", help="for differences: where accuracies are measured, "
-                                     f"{' or '.join(differences.PLACES)} (default: "
-                                     f"{next(iter(differences.PLACES))})")
+    flags.completed(parser.add_argument(
+        "--at", help="for differences: where accuracies are measured, early_stop or end (default: "
+        "early_stop)"), ("early_stop", "end"))
     parser.add_argument("--criteria", help="for untrained: criteria whose masks of the trained "
                         "dense network to evaluate too, such as large_final,magnitude_increase "
                         "(default: none)")
@@ -119,7 +117,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         "tensorflow-datasets (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> None:
+def run(arguments: argparse.Namespace, console: "Console") -> None:
     """Runs `lth analyse`.
 
     Raises:
@@ -127,6 +125,10 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
       WorkdirError: if a folder is not a workdir, or lacks the files that the analysis needs.
       OSError: if a file cannot be written.
     """
+    # What a page of help does without: it would take most of its time.
+    from lth_keras.experiments.results import paths
+    from lth_keras.reports.analyses.fit_reader import open_workdirs
+    from lth_keras.reports.analyses.output import save, show
     if arguments.kind not in KINDS:
         raise LotteryError(f"KIND must be one of {', '.join(KINDS)}. "
                            f"Received: {arguments.kind or 'none'}.")
@@ -137,11 +139,9 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
                            "Received: none.")
     levels = None if arguments.levels is None else \
         flags.numbers("levels", arguments.levels, "levels")
-    analyse = KINDS[arguments.kind].analyse
-    if analyse is None:
-        found = _WITH_FLAGS[arguments.kind](roots, levels, arguments, console)
-    else:
-        found = analyse(open_workdirs(roots), levels)
+    kind = KINDS[arguments.kind]
+    found = kind.analyse(roots, levels, arguments, console) if kind.has_flags else \
+        kind.analyse(open_workdirs(roots), levels)
     show(found, levels is None, console)
     folder = pathlib.Path(arguments.out) if arguments.out else roots[0] / "analysis"
     if not arguments.out:  # A link in a workdir must not lead writes out of it.

@@ -2,13 +2,16 @@
 
 import argparse
 import pathlib
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from lth_keras import quiet
 from lth_keras.arguments import check_choice
+from lth_keras.cli import flags
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training import datasets, prepared_data
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 HELP = """\
 `lth data prepare mnist --out mnist.npz` reads the data set from tensorflow-datasets and writes its
@@ -18,18 +21,24 @@ tensorflow-datasets nor TensorFlow."""
 _TASKS = ("prepare",)
 
 
+def epilog() -> str:
+    """Returns what the help says below the flags."""
+    return HELP
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `lth data` to its parser."""
-    parser.add_argument("task", metavar="TASK", nargs="?", help="prepare: write a data set to a "
-                        "file")
-    parser.add_argument("dataset", metavar="DATASET", nargs="?",
-                        help="the name of a data set, such as mnist or cifar10")
+    flags.completed(parser.add_argument(
+        "task", metavar="TASK", nargs="?", help="prepare: write a data set to a file"), _TASKS)
+    flags.completed(parser.add_argument(
+        "dataset", metavar="DATASET", nargs="?",
+        help="the name of a data set, such as mnist or cifar10"), datasets.DATASETS)
     parser.add_argument("--out", help="the file to write, FILE.npz")
     parser.add_argument("--data_dir", help="folder of tensorflow-datasets (default: "
                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> None:
+def run(arguments: argparse.Namespace, console: "Console") -> None:
     """Runs `lth data`.
 
     Raises:

@@ -6,17 +6,18 @@ import functools
 import os
 import pathlib
 from collections.abc import Callable
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from lth_keras import quiet
 from lth_keras.cli import flags
-from lth_keras.deployment import manifest, model_card, trained_networks
+from lth_keras.deployment import manifest
 from lth_keras.deployment.manifest import Budget, COMPACTIONS, DEFAULT, TOLERANCE
-from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.results import paths
-from lth_keras.reports import deployment_tables
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lth_keras.deployment.run_export import RunExporter
 
 BEST = "best"
 _WIDE = 140  # Columns of a terminal that are enough for quartiles and memory.
@@ -38,20 +39,27 @@ _BUDGETS = ("max_bytes", "max_latency_us", "min_accuracy")
 _Say = Callable[[str], None]
 
 
+def epilog() -> str:
+    """Returns what the help says below the flags."""
+    return HELP
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `lth export` to its parser."""
     parser.add_argument("source", metavar="TICKET_OR_WORKDIR", nargs="?",
                         help="a workdir or a ticket file that `lth run` made")
-    parser.add_argument("--level", help="for a workdir: the number of a level, or best, the "
-                        "sparsest level that is as accurate as the dense network on validation "
-                        "examples (default: best)")
+    flags.completed(parser.add_argument(
+        "--level", help="for a workdir: the number of a level, or best, the sparsest level that is "
+        "as accurate as the dense network on validation examples (default: best)"), (BEST,))
     parser.add_argument("--replicate", help="for a workdir: the number of the replicate to export "
                         "(default: the first)")
-    parser.add_argument("--formats", help="formats separated by commas, see below")
+    flags.completed(parser.add_argument(
+        "--formats", help="formats separated by commas, see below"), DEFAULT)
     parser.add_argument("--out", help="folder for the files (default: deploy)")
-    parser.add_argument("--compaction", default="units", help="what to remove before converting: "
-                        "units without connections (units), unused inputs as well (inputs), or "
-                        "nothing (none) (default: %(default)s)")
+    flags.completed(parser.add_argument(
+        "--compaction", default="units", help="what to remove before converting: units without "
+        "connections (units), unused inputs as well (inputs), or nothing (none) (default: "
+        "%(default)s)"), COMPACTIONS)
     parser.add_argument("--tolerance", help="percentage points of accuracy that a file may lose "
                         f"against Keras (default: {TOLERANCE}, or one example if there are fewer "
                         "than 1,000)")
@@ -73,7 +81,7 @@ def add_measuring_flags(parser: argparse._ActionsContainer) -> None:
                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> int:
+def run(arguments: argparse.Namespace, console: "Console") -> int:
     """Runs `lth export`.
 
     Returns:
@@ -83,6 +91,9 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     Raises:
       LotteryError: if an argument is not allowed, or the source is not a workdir or ticket.
     """
+    # What a page of help does without, here and below: it would take most of its time.
+    from lth_keras.deployment import model_card, trained_networks
+    from lth_keras.reports import deployment_tables
     say = sayer(console)
     asked, exporter = _asked(arguments), exporter_for(arguments, say)
     dense, formats = None, asked.formats
@@ -119,10 +130,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     return 1 if arguments.formats and made.refused else 0
 
 
-def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: RunExporter,
+def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: "RunExporter",
             say: _Say) -> "tuple[int, tuple[str, ...]] | None":
     # Returns the level and formats to export of a workdir. A budget without --level exports all
     # levels first, since only measurements can tell which level and format is within it.
+    from lth_keras.deployment import trained_networks
     root, budget = asked.path, asked.budget
     if arguments.level not in (None, BEST):
         return flags.whole("level", arguments.level), asked.formats
@@ -139,8 +151,9 @@ def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: RunExporte
     return int(row.level), (str(row["format"]),)
 
 
-def exporter_for(arguments: argparse.Namespace, say: _Say) -> RunExporter:
+def exporter_for(arguments: argparse.Namespace, say: _Say) -> "RunExporter":
     """Makes the exporter from a command's flags; `lth report --deployment` has fewer of them."""
+    from lth_keras.deployment.run_export import RunExporter, Settings
     given = vars(arguments)
     settings = Settings(
         tolerance=None if given.get("tolerance") is None else
@@ -153,7 +166,7 @@ def exporter_for(arguments: argparse.Namespace, say: _Say) -> RunExporter:
     return RunExporter(settings, arguments.data_dir, say)
 
 
-def sayer(console: Console) -> _Say:
+def sayer(console: "Console") -> _Say:
     """Returns a function that prints a line as it is: paths must not be wrapped or coloured."""
     return functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
 
@@ -167,6 +180,7 @@ class _Asked:
 
 
 def _asked(arguments: argparse.Namespace) -> _Asked:
+    from lth_keras.experiments.results import paths
     path = _source(arguments)
     replicate = paths.first_replicate(path) if arguments.replicate is None else \
         flags.whole("replicate", arguments.replicate)

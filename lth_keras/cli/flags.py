@@ -1,6 +1,7 @@
-"""Converts the values of flags from text, with errors that name the flag."""
+"""Converts the values of flags from text, with errors that name the flag; words to complete."""
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Iterable, Sequence
 
 from lth_keras.arguments import check_choice
 from lth_keras.errors import LotteryError
@@ -74,3 +75,22 @@ def choice(name: str, value: str, allowed: Sequence[str]) -> str:
     """
     check_choice(f"--{name}", value, allowed)
     return value
+
+
+def completed(action: argparse.Action, words: Iterable[str]) -> None:
+    """Names the words that a flag or an argument can be, for `lth completion`.
+
+    argparse's own `choices` would be checked by it too, in its own words.
+
+    Example:
+      >>> action = argparse.ArgumentParser().add_argument("--backend")
+      >>> completed(action, ("loky", "ray", "dask"))
+      >>> words_of(action)
+      ('loky', 'ray', 'dask')
+    """
+    vars(action)["words"] = tuple(words)
+
+
+def words_of(action: argparse.Action) -> tuple[str, ...]:
+    """Returns the words that a flag or an argument can be; () for a number or a file."""
+    return tuple(vars(action).get("words", ()))

@@ -1,6 +1,7 @@
-"""The analyses of `lth analyse` that evaluate networks: barriers, sensitivity, untrained tickets.
+"""The analyses of `lth analyse` with flags of their own.
 
-They need the run's network and data set, which the packages of reports never load.
+Barriers, sensitivity and untrained tickets evaluate networks: they need the run's network and data
+set, which the packages of reports never load.
 """
 
 import argparse
@@ -17,7 +18,9 @@ from lth_keras.cli import flags
 from lth_keras.core.mode_connectivity import POINTS
 from lth_keras.errors import LotteryError
 from lth_keras.experiments import worker
+from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
+from lth_keras.reports.analyses import differences
 from lth_keras.reports.analyses.analysis import Analysis
 from lth_keras.reports.analyses.fit_reader import open_workdirs
 from lth_keras.reports.analyses.networks import instability, sensitivity, untrained
@@ -77,6 +80,22 @@ def sensitivity_of(roots: Sequence[pathlib.Path], levels: "list[int] | None",
     run = open_workdirs(roots)
     return sensitivity.analyse(run, lambda: _network(run.config, arguments.data_dir), replicates,
                                shares, _progress("layers", console))
+
+
+def differences_of(roots: Sequence[pathlib.Path], levels: "list[int] | None",
+                   arguments: argparse.Namespace, console: Console) -> Analysis:
+    """Compares the accuracies of the networks of each level.
+
+    Args:
+      roots: the workdirs.
+      levels: the levels, or None for all.
+      arguments: the flags, of which --against and --at are read.
+      console: not used.
+    """
+    at = arguments.at or next(iter(differences.PLACES))
+    check_choice("--at", at, differences.PLACES)
+    return differences.analyse([open_workdirs([root]) for root in roots], levels,
+                               arguments.against or TICKET, at)
 
 
 def untrained_of(roots: Sequence[pathlib.Path], levels: "list[int] | None",

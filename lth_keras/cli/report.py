@@ -2,20 +2,23 @@
 
 import argparse
 import pathlib
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from lth_keras.cli.export import add_measuring_flags, exporter_for, sayer
 from lth_keras.deployment.manifest import DEFAULT
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import margins
-from lth_keras.experiments.results import fits, paths
 from lth_keras.files import atomic
-from lth_keras.reports import deployment_tables
-from lth_keras.reports.plots.drawing import save
-from lth_keras.reports.report import DEFAULT_OUT, show
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_OUT = "report"  # The folder for the page of several workdirs.
 _MEASURING = ("examples", "threads", "data_dir")
+
+
+def epilog() -> None:
+    """There is nothing to say below the flags."""
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
                         help="workdirs of `lth run` or of a LotteryTicketCallback; replicates of "
                         "one run in several workdirs are reported together")
     parser.add_argument("--out", help="folder for the figures and report.html (default: plots in "
-                                      f"the workdir; for several workdirs: {DEFAULT_OUT})")
+                                      f"the workdir; for several workdirs: {_OUT})")
     parser.add_argument("--margin", help="how much worse than the dense network still counts as "
                         f"good: {margins.RULE} (default: the run's setting)")
     parser.add_argument("--tensorboard", metavar="DIR", help="also write results and learning "
@@ -35,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     add_measuring_flags(parser.add_argument_group("with --deployment"))
 
 
-def run(arguments: argparse.Namespace, console: Console) -> None:
+def run(arguments: argparse.Namespace, console: "Console") -> None:
     """Runs `lth report`.
 
     Raises:
@@ -62,10 +65,14 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
     asked = None if arguments.margin is None else margins.parse(arguments.margin)
     out, tensorboard = (None if name is None else pathlib.Path(name)
                         for name in (arguments.out, arguments.tensorboard))
+    from lth_keras.reports.report import show
     show(roots, console, out, tensorboard, asked)
 
 
-def _report_deployment(arguments: argparse.Namespace, console: Console) -> None:
+def _report_deployment(arguments: argparse.Namespace, console: "Console") -> None:
+    from lth_keras.experiments.results import fits, paths
+    from lth_keras.reports import deployment_tables
+    from lth_keras.reports.plots.drawing import save
     if arguments.tensorboard:
         raise LotteryError("--deployment writes nothing for TensorBoard. Received: --deployment "
                            "and --tensorboard.")

@@ -3,20 +3,17 @@
 import argparse
 import dataclasses
 import pathlib
-from typing import TypeVar
-
-from rich.console import Console
+from typing import TYPE_CHECKING, TypeVar
 
 from lth_keras.cli import flags
+from lth_keras.cli.presets import run_help, set_words, VALUES
 from lth_keras.errors import LotteryError
-from lth_keras.experiments import clusters
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.experiment import ON_DIVERGENCE
-from lth_keras.experiments.run_experiment import run_experiment, RunOptions
-from lth_keras.experiments.source import resolved
 from lth_keras.experiments.worker import DEVICES, Placement
-from lth_keras.reports import report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _Default = TypeVar("_Default", bound=int | None)
 
@@ -25,12 +22,20 @@ _FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches"
           "engine")
 
 
+def epilog() -> str:
+    """Returns what the help says below the flags."""
+    return run_help()
+
+
 def add_flags(run: argparse.ArgumentParser) -> None:
     """Adds the flags of `lth run` to its parser."""
-    run.add_argument("preset", metavar="PRESET", nargs="?", help="the name of a preset, see below")
+    preset = run.add_argument("preset", metavar="PRESET", nargs="?",
+                              help="the name of a preset, see below")
+    flags.completed(preset, presets.PRESETS)
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     for name in _FLAGS:
-        run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
+        flag = run.add_argument(f"--{name}", help=f"{helps[name]} (default: the preset's)")
+        flags.completed(flag, VALUES.get(name, ()))
     run.add_argument("--scale", help="multiply all steps of the preset and its learning-rate "
                                      "schedule by a number in (0, 1], for a shorter run "
                                      "(default: 1)")
@@ -39,8 +44,9 @@ def add_flags(run: argparse.ArgumentParser) -> None:
     run.add_argument("--data_dir", help="folder of tensorflow-datasets, or a file that `lth "
                                         "data prepare` wrote (default: $TFDS_DATA_DIR, or "
                                         "~/tensorflow_datasets)")
-    run.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                     help="change any setting listed below; may be given several times")
+    flags.completed(run.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change any setting listed below; may be given several times"), set_words())
     run.add_argument("--jobs", help="how many networks to train at the same time, each in its own "
                                     "process (default: the number of cores or cluster workers; 1 "
                                     "with --distribute, and with --engine keras on JAX if there is "
@@ -50,24 +56,27 @@ def add_flags(run: argparse.ArgumentParser) -> None:
                      "number of replicates, or as many as fit into its memory; 1 elsewhere)")
     run.add_argument("--threads", help="CPU threads of each process; 0 for all cores (default: 1; "
                                        "all cores with --distribute)")
-    run.add_argument("--backend", default="loky", help="where the processes run: loky for this "
-                     "machine; ray or dask for the cluster that RAY_ADDRESS or "
-                     "DASK_SCHEDULER_ADDRESS names (default: %(default)s)")
-    run.add_argument("--distribute", default="none", help="the devices that train one network: "
-                     "none (the first device), mirrored (all GPUs) or tpu (default: %(default)s)")
+    flags.completed(run.add_argument(
+        "--backend", default="loky", help="where the processes run: loky for this machine; ray or "
+        "dask for the cluster that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names (default: "
+        "%(default)s)"), ("loky", "ray", "dask"))
+    flags.completed(run.add_argument(
+        "--distribute", default="none", help="the devices that train one network: none (the first "
+        "device), mirrored (all GPUs) or tpu (default: %(default)s)"), DEVICES)
     run.add_argument("--resident_mib", help="stream training data larger than this many MiB to "
                                             "the device instead of keeping it there (default: "
                                             f"{Placement.resident_mib})")
-    run.add_argument("--on_divergence", default="stop", help="what to do when the loss or weights "
-                     "of a training become NaN or infinite: stop (exit code 1), or continue with "
-                     "the trainings that do not depend on it (default: %(default)s)")
+    flags.completed(run.add_argument(
+        "--on_divergence", default="stop", help="what to do when the loss or weights of a training "
+        "become NaN or infinite: stop (exit code 1), or continue with the trainings that do not "
+        "depend on it (default: %(default)s)"), ("stop", "continue"))
     run.add_argument("--repair", action="store_true", help="train again what is damaged in the "
                      "workdir, and only that; without it, damage is an error")
     run.add_argument("--dry_run", action="store_true",
                      help="measure the speed, print how long the run would take, and stop")
 
 
-def run(arguments: argparse.Namespace, console: Console) -> None:
+def run(arguments: argparse.Namespace, console: "Console") -> None:
     """Runs `lth run`: trains what is missing in the workdir, then reports it.
 
     Raises:
@@ -76,6 +85,12 @@ def run(arguments: argparse.Namespace, console: Console) -> None:
       DivergedError: if a training diverged, unless `--on_divergence continue` is given.
       OSError: if a file cannot be written.
     """
+    # What a page of help does without: it would take most of its time.
+    from lth_keras.experiments import clusters
+    from lth_keras.experiments.experiment import ON_DIVERGENCE
+    from lth_keras.experiments.run_experiment import run_experiment, RunOptions
+    from lth_keras.experiments.source import resolved
+    from lth_keras.reports import report
     config = resolved(_config(arguments))
     distribute = flags.choice("distribute", arguments.distribute, DEVICES)
     alone = distribute != "none"  # One training uses all devices, so there is one process.

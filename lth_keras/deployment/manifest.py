@@ -9,12 +9,13 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable
-from typing import Any
-
-import pandas as pd
+from typing import Any, TYPE_CHECKING
 
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic
+
+if TYPE_CHECKING:  # `lth export --help` reads the constants, and pandas would double its time.
+    import pandas as pd
 
 FILE = "deployment.json"
 SHIPPED, REFUSED = "shipped", "refused"
@@ -165,7 +166,7 @@ class Budget:
                 (self.min_accuracy, "accuracy of at least {:.2%}"))
         return ", ".join(text.format(value) for value, text in said if value is not None)
 
-    def met(self, rows: pd.DataFrame) -> pd.DataFrame:
+    def met(self, rows: "pd.DataFrame") -> "pd.DataFrame":
         """Returns the shipped rows within the budget, in their order."""
         rows = rows[rows.status == SHIPPED]
         for column, bound in (("bytes", self.max_bytes), ("latency_1_us", self.max_latency_us)):
@@ -173,7 +174,7 @@ class Budget:
                 rows = rows[rows[column] <= bound]
         return rows if self.min_accuracy is None else rows[rows.accuracy >= self.min_accuracy]
 
-    def choose(self, rows: pd.DataFrame) -> "pd.Series | None":
+    def choose(self, rows: "pd.DataFrame") -> "pd.Series | None":
         """Returns the best row within the budget: the most accurate, and among equals the smallest.
 
         If the budget has a `min_accuracy`, it is the smallest, and among equals the most accurate.
@@ -182,6 +183,7 @@ class Budget:
           The row, or None if no shipped file is within the budget.
 
         Example:
+          >>> import pandas as pd
           >>> rows = pd.DataFrame({"status": "shipped", "bytes": [100, 50, 10],
           ...                      "accuracy": [0.98, 0.98, 0.9]})
           >>> print(Budget(max_bytes=60).choose(rows).bytes)
@@ -194,7 +196,7 @@ class Budget:
         met = met.sort_values(list(order), ascending=list(order.values()), kind="stable")
         return None if met.empty else met.iloc[0]
 
-    def nearest(self, rows: pd.DataFrame) -> str:
+    def nearest(self, rows: "pd.DataFrame") -> str:
         """Returns a sentence with the best shipped value of everything that the budget limits.
 
         It is printed when no file is within the budget, so that a user knows what to relax.
@@ -230,9 +232,9 @@ class Deployment:
     """
 
     folder: pathlib.Path
-    rows: pd.DataFrame
+    rows: "pd.DataFrame"
     facts: dict[str, Any]
-    outputs: pd.DataFrame = dataclasses.field(default_factory=lambda: outputs_table([]))
+    outputs: "pd.DataFrame" = dataclasses.field(default_factory=lambda: outputs_table([]))
 
     @property
     def shipped(self) -> list[str]:
@@ -254,6 +256,7 @@ def with_route(row: "pd.Series[Any]") -> str:
     """Returns why a row was refused, and what to use instead, as sentences.
 
     Example:
+      >>> import pandas as pd
       >>> with_route(pd.Series({"reason": "it computes NaN", "route": "float32 is exact"}))
       'it computes NaN. Instead: float32 is exact.'
     """
@@ -261,7 +264,7 @@ def with_route(row: "pd.Series[Any]") -> str:
     return f"{reason}. Instead: {row.route}." if row.route else f"{reason}."
 
 
-def table(rows: "Iterable[Row | dict[str, Any]]") -> pd.DataFrame:
+def table(rows: "Iterable[Row | dict[str, Any]]") -> "pd.DataFrame":
     """Makes a table of rows, with the fields of `Row` as its columns, in their order.
 
     Example:
@@ -269,11 +272,12 @@ def table(rows: "Iterable[Row | dict[str, Any]]") -> pd.DataFrame:
       >>> rows["format"].tolist(), rows.bytes.tolist()
       (['float32'], [4])
     """
+    import pandas as pd
     return pd.DataFrame([dataclasses.asdict(row) if isinstance(row, Row) else row for row in rows],
                         columns=list(COLUMNS))
 
 
-def outputs_table(rows: Iterable[Row]) -> pd.DataFrame:
+def outputs_table(rows: Iterable[Row]) -> "pd.DataFrame":
     """Makes a table of the outputs of rows, with the columns OUTPUT_COLUMNS.
 
     Example:
@@ -285,7 +289,8 @@ def outputs_table(rows: Iterable[Row]) -> pd.DataFrame:
                      for row in rows for each in row.outputs])
 
 
-def _outputs(plain: list[dict[str, Any]]) -> pd.DataFrame:
+def _outputs(plain: list[dict[str, Any]]) -> "pd.DataFrame":
+    import pandas as pd
     found = pd.DataFrame(plain, columns=list(OUTPUT_COLUMNS))
     numbers = ["keras", "value", "lost", "max_error", "agreement"]
     # A column of which nothing is known would otherwise hold objects, not numbers.
@@ -293,7 +298,7 @@ def _outputs(plain: list[dict[str, Any]]) -> pd.DataFrame:
     return found
 
 
-def encode(rows: pd.DataFrame, facts: dict[str, Any],
+def encode(rows: "pd.DataFrame", facts: dict[str, Any],
            outputs: "pd.DataFrame | None" = None) -> str:
     """Returns the text of deployment.json; unknown numbers are null.
 
@@ -308,13 +313,14 @@ def encode(rows: pd.DataFrame, facts: dict[str, Any],
     return json.dumps(plain, indent=1) + "\n"
 
 
-def _records(table_: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(table_: "pd.DataFrame") -> list[dict[str, Any]]:
     return [{str(name): _plain(value) for name, value in row.items()}
             for row in table_.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:
     # json would write NaN, which other programs cannot read, and cannot write NumPy's numbers.
+    import pandas as pd
     if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
         return None
     return value.item() if hasattr(value, "item") else value
@@ -334,6 +340,7 @@ def read(folder: "str | os.PathLike[str]") -> Deployment:
       ...     print(read(folder).facts)
       {'name': 'digits'}
     """
+    import pandas as pd
     folder = pathlib.Path(folder)
     try:
         plain = json.loads(atomic.read(folder / FILE, _MOST))

@@ -22,7 +22,7 @@ from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses import output
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 
-KINDS = sorted(name for name, kind in analyse.KINDS.items() if kind.analyse)
+KINDS = sorted(name for name, kind in analyse.KINDS.items() if not kind.has_flags)
 
 
 def lth(*arguments):

@@ -46,8 +46,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments, said", [
-    ([], "COMMAND must be one of run, report, analyse, export, data, presets. Received: none."),
-    (["foo"], "of run, report, analyse, export, data, presets. Received: 'foo'."),
+    (["foo"], "of run, report, analyse, export, data, presets, completion. Received: 'foo'."),
+    (["--steps", "3"], "A flag must be one of --help, --version. Received: '--steps'."),
     (["rum"], "Received: 'rum'. Did you mean run?"),
     (["run", "digits", "--stps", "1"], "Received: --stps 1. Did you mean --steps?"),
     (["run"], "PRESET must be one of digits, lenet_300_100, lenet_300_100_sgd"),

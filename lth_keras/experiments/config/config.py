@@ -39,7 +39,7 @@ EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained",
           "source")
 # These fields are set by a preset, by --scale and by `source`, and cannot be changed by --set.
 NOT_SETTABLE = frozenset({"preset", "scale", "source_fingerprint"})
-_CHOICES: dict[str, Iterable[str]] = {
+CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
     "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
     "dtype_policy": DTYPE_POLICIES, "keep_trained": KEPT, "engine": ENGINES,
@@ -166,7 +166,7 @@ class Config:
         # here by object.__setattr__ only.
         for name, least in _LEAST.items():
             check_whole(name, getattr(self, name), least)
-        for name, allowed in _CHOICES.items():
+        for name, allowed in CHOICES.items():
             check_choice(name, getattr(self, name), allowed)
         for name in ("learning_rate", "momentum", "weight_decay", "dropout", "scale"):
             object.__setattr__(self, name, check_number(name, getattr(self, name)))

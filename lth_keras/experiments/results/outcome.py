@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
-
-import pandas as pd
+from typing import Any, TYPE_CHECKING
 
 from lth_keras.files.ticket import Ticket
+
+if TYPE_CHECKING:  # `lth run --help` comes by here, and pandas would double its time.
+    import pandas as pd
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +23,7 @@ class Outcome:
     """
 
     result: dict[str, Any]
-    curve: pd.DataFrame
+    curve: "pd.DataFrame"
     drawn: Ticket | None = None
     following: Ticket | None = None
     trained: Ticket | None = None

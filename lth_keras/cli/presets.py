@@ -1,19 +1,59 @@
-"""Lists presets and what they cost, branches and settings, for `lth presets` and `--help`."""
+"""Lists presets and what they cost, networks, data sets, branches and settings.
 
+It is the command `lth presets`, and the end of `lth run --help`.
+"""
+
+import argparse
 import dataclasses
 from collections.abc import Mapping
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from lth_keras.controls.known import CONTROLS
+from lth_keras.core import criteria
 from lth_keras.experiments.config import presets, trainings
-from lth_keras.experiments.config.config import Config, NOT_SETTABLE
+from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.config.config import CHOICES, Config, NOT_SETTABLE
+from lth_keras.experiments.training import datasets, networks
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Setting -> the words that it can be, where it has some.
+VALUES = {**{name: tuple(words) for name, words in CHOICES.items()},
+          "network": tuple(networks.NETWORKS), "dataset": tuple(datasets.DATASETS),
+          "criterion": tuple(criteria.CRITERIA), "branches": (TICKET, *CONTROLS)}
 
 
-def show_presets(console: Console) -> None:
+def set_words() -> list[str]:
+    """Returns what can follow --set: KEY=VALUE for settings that are words, KEY= for others.
+
+    Example:
+      >>> [word for word in set_words() if word.startswith(("seed", "optimizer"))]
+      ['seed=', 'optimizer=adam', 'optimizer=sgd']
+    """
+    names = [field.name for field in dataclasses.fields(Config) if field.name not in NOT_SETTABLE]
+    return [f"{name}={word}" for name in names for word in VALUES.get(name, ("",))]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`lth presets` has no flags."""
+
+
+def epilog() -> str:
+    """Returns what the help of `lth presets` says at its end."""
+    return "`lth run PRESET` runs one; `lth run --help` has what may be changed."
+
+
+def run(arguments: argparse.Namespace, console: "Console") -> None:
+    """Runs `lth presets`."""
+    show_presets(console)
+
+
+def show_presets(console: "Console") -> None:
     """Prints every preset: its number of weights, how many networks it trains, and for how long.
 
     Example:
+      >>> from rich.console import Console
       >>> show_presets(Console(quiet=True))
     """
     for name, config in presets.PRESETS.items():
@@ -26,7 +66,7 @@ def show_presets(console: Console) -> None:
 
 
 def run_help() -> str:
-    """Returns the end of `lth run --help`: all presets, branches and settings.
+    """Returns the end of `lth run --help`: presets, networks, data sets, branches and settings.
 
     Example:
       >>> run_help().splitlines()[0]
@@ -34,6 +74,11 @@ def run_help() -> str:
     """
     parts = {
         "presets": presets.DESCRIPTIONS,
+        "networks, for --set network=NAME": {
+            **{name: _first_line(network) for name, network in networks.NETWORKS.items()},
+            "lenet_WIDTH_WIDTH": "A LeNet of other widths, such as lenet_150_50."},
+        "data sets, for --set dataset=NAME": {
+            name: _first_line(loader) for name, loader in datasets.DATASETS.items()},
         "branches, as NAME, NAME:REPEATS, NAME:REPEATS@LEVELS or NAME@last": {
             "ticket": "the ticket, at every level; with strategy=continued it may be trained at "
                       "some levels only, such as ticket@12/15",
@@ -46,8 +91,13 @@ def run_help() -> str:
                         "--rounds or\n--replicates to extend a finished one."])
 
 
+def _first_line(thing: object) -> str:
+    # Of what a user has registered, nothing may be said.
+    return (thing.__doc__ or "").strip().partition("\n")[0]
+
+
 def _listed(title: str, texts: Mapping[str, str]) -> str:
-    width = max(map(len, texts))
+    width = max(map(len, texts), default=0)
     return "\n".join([f"{title}:", *(f"  {name:<{width}} {text}" for name, text in texts.items())])
 
 
