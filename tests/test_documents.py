@@ -13,7 +13,8 @@ from lth_keras.cli import main, run
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [
-    *ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("studies/*/*.md")])
+    *ROOT.glob("*.md"), *ROOT.glob("*/*.md"), *ROOT.glob("studies/*/*.md"),
+    *ROOT.glob("docs/*/*.md")])
 
 
 def blocks(name, language="python"):
@@ -171,10 +172,11 @@ def test_links_within_the_repository_lead_somewhere(name):
 
 
 def headings(path):
-    """The anchors of a document's headings, as GitHub names them."""
+    """The anchors of headings, as GitHub names them, and those that names have on the site."""
     lines = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-            for text in re.findall(r"^#+ (.*)$", lines, re.MULTILINE)}
+            for text in re.findall(r"^#+ (.*)$", lines, re.MULTILINE)} | {
+        *re.findall(r"^::: (\S+)$", lines, re.MULTILINE)}
 
 
 def test_the_readme_states_two_commands_for_ci():
