@@ -100,7 +100,9 @@ def write(path: pathlib.Path, content: "bytes | str") -> None:
       ...     (pathlib.Path(folder) / "report.html").read_text()
       '<html></html>'
     """
-    atomic.write(path, content)
+    # A workdir's name need not be UTF-8: what is not is shown escaped, as in the terminal.
+    atomic.write(path, content if isinstance(content, bytes) else
+                 content.encode(errors="backslashreplace"))
 
 
 def _of(run: Run) -> dict[str, Any]:
