@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lth_keras import quiet
+from lth_keras.arguments import meant
 from lth_keras.cli import flags
 from lth_keras.deployment import manifest
 from lth_keras.deployment.manifest import Budget, COMPACTIONS, DEFAULT, TOLERANCE
@@ -101,6 +102,8 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     if not asked.path.is_dir():
         source = exporter.from_file(asked.path)
     else:
+        if to_come := trained_networks.to_come(asked.path):
+            say(to_come)
         chosen = _choose(arguments, asked, exporter, say)
         if chosen is None:
             return 1
@@ -137,7 +140,7 @@ def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: "RunExport
     from lth_keras.deployment import trained_networks
     root, budget = asked.path, asked.budget
     if arguments.level not in (None, BEST):
-        return flags.whole("level", arguments.level), asked.formats
+        return _level(arguments.level), asked.formats
     if not budget or arguments.level == BEST:
         best = trained_networks.best_level(root, asked.replicate)
         say(f"best: level {best}, the sparsest level that is as accurate as the dense network on "
@@ -149,6 +152,14 @@ def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: "RunExport
         say(f"No file of any level has {budget}. {budget.nearest(rows)}")
         return None
     return int(row.level), (str(row["format"]),)
+
+
+def _level(text: str) -> int:
+    if not text.isdecimal():
+        raise LotteryError("--level must be the number of a level, such as 3, or best, the "
+                           "sparsest that is as accurate as the dense network. "
+                           f"Received: {text!r:.100}.{meant(text, (BEST,))}")
+    return int(text)
 
 
 def exporter_for(arguments: argparse.Namespace, say: _Say) -> "RunExporter":

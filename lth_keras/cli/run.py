@@ -114,7 +114,8 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
 def _config(arguments: argparse.Namespace) -> Config:
     # A flag and --set of the same setting: --set comes last, and so counts.
     if arguments.preset is None:
-        raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none.")
+        raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none. "
+                           "`lth presets` describes them; `lth run digits` needs no data.")
     config = presets.get(arguments.preset)
     # --scale before --steps and --set: it shortens the preset, not what the user typed.
     if arguments.scale is not None:

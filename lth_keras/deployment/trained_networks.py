@@ -16,6 +16,7 @@ from lth_keras.experiments import worker
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.remaining import unfinished
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.outcome import StartingPoint
 from lth_keras.experiments.results.store import Store
@@ -104,6 +105,28 @@ def levels(root: "str | os.PathLike[str]", replicate: int) -> list[int]:
                            f"run with --set keep_trained=none. Received: {root}, which has none "
                            f"of replicate {replicate}.")
     return sorted(kept)
+
+
+def to_come(root: "str | os.PathLike[str]") -> str:
+    """Returns a sentence that says what an unfinished run has still to train; "" if it is finished.
+
+    Raises:
+      WorkdirError: if the folder is not a workdir.
+      DamagedError: if its settings were changed.
+    """
+    root = pathlib.Path(root)
+    require(root)
+    config, done = paths.read_config(root), paths.found(root)
+    try:
+        waiting = unfinished(config, Store(root, config))
+    except WorkdirError:  # A damaged record of a network that may not be the one to export.
+        return ""
+    if not waiting:
+        return ""
+    return (f"{root} is unfinished: {len(done):,} of {len(done) + len(waiting):,} networks are "
+            f"trained, up to level {max((training.level for training in done), default=0)} of "
+            f"{config.rounds}. What is exported is chosen among these; `lth run` with the same "
+            "settings trains the others.")
 
 
 def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:

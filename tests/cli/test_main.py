@@ -16,6 +16,8 @@ from lth_keras.experiments import clusters
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import trainings
 from lth_keras.experiments.results.store import COLUMNS
+from lth_keras.experiments.training.datasets import DATASETS
+from lth_keras.experiments.training.networks import NETWORKS
 from lth_keras.experiments.worker import Placement
 from lth_keras.files import workdir_lock
 from lth_keras.files.ticket import Ticket
@@ -51,7 +53,13 @@ def elsewhere(tmp_path, monkeypatch):
     (["rum"], "Received: 'rum'. Did you mean run?"),
     (["run", "digits", "--stps", "1"], "Received: --stps 1. Did you mean --steps?"),
     (["run"], "PRESET must be one of digits, lenet_300_100, lenet_300_100_sgd"),
+    (["run"], "Received: none. `lth presets` describes them; `lth run digits` needs no data."),
     (["run", "nope"], "lenet5_filters, conv2_filters. Received: 'nope'."),
+    (["run", "mnist"], "Received: 'mnist'. Did you mean lenet_300_100, which trains on mnist?"),
+    (["run", "CIFAR-10"], "Did you mean conv2, which trains on cifar10?"),
+    (["run", "cifar10"], "Received: 'cifar10'. Did you mean conv2, which trains on cifar10?"),
+    (["run", "LeNet-300-100"], "Received: 'LeNet-300-100'. Did you mean lenet_300_100?"),
+    (["run", "lenet"], "Received: 'lenet'. Did you mean lenet_300_100?"),
     (["run", "digits", "--bogus", "1"], "A flag must be one of --backend, --branches"),
     (["run", "digits", "--round", "1"], "A flag must be one of --backend, --branches"),
     (["run", "digits", "extra"], "one argument that is not a flag. Received: extra."),
@@ -121,7 +129,7 @@ def test_help_is_complete(command, capsys):
         for name in [*presets.PRESETS, "--rounds", "--steps", "--replicates", "--seed",
                      "--branches", "--workdir", "--data_dir", "--set", "learning_rate", "--jobs",
                      "--threads", "--backend", "--distribute", "--resident_mib", "--dry_run",
-                     "--on_divergence", "--repair"]:
+                     "--on_divergence", "--repair", *NETWORKS, *DATASETS, "lenet_WIDTH_WIDTH"]:
             assert name in text
     if not command:
         assert all(name in text for name in ("run", "report", "analyse", "presets"))

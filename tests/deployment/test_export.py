@@ -1,6 +1,7 @@
 """Export: networks to checked files, from Python and by the command."""
 
 import json
+import shutil
 import os
 import sys
 
@@ -331,7 +332,19 @@ def test_a_ticket_file_is_trained_and_exported(root, tmp_path, monkeypatch, caps
 
 def test_the_best_level_is_chosen_and_said(root, tmp_path, monkeypatch, capsys):
     lth_command(monkeypatch, "export", root, "--formats", "float32", "--out", tmp_path / "out")
-    assert f"best: level {trained_networks.best_level(root, 1)}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"best: level {trained_networks.best_level(root, 1)}" in said
+    assert "unfinished" not in said
+
+
+def test_an_export_of_an_unfinished_run_says_so(root, tmp_path, monkeypatch, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(root, run)
+    shutil.rmtree(run / "replicate_1" / "level_01" / "ticket_0")
+    lth_command(monkeypatch, "export", run, "--formats", "float32", "--out", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert f"{run} is unfinished: 1 of 2 networks are trained, up to level 0 of 1." in said
+    assert "best: level 0" in said
 
 
 @pytest.mark.thorough
@@ -400,7 +413,9 @@ def test_what_each_level_costs_is_a_table_and_a_picture(root, monkeypatch, capsy
 @pytest.mark.parametrize(("arguments", "said"), [
     ([], "TICKET_OR_WORKDIR must be"), (["nowhere"], "Received: nowhere"),
     (["ROOT", "--level", "9"], "kept, one of 0, 1. Received: 9"),
-    (["ROOT", "--level", "two"], "--level must be a whole number"),
+    (["ROOT", "--level", "foo"], "--level must be the number of a level, such as 3, or best, the "
+     "sparsest that is as accurate as the dense network. Received: 'foo'."),
+    (["ROOT", "--level", "bst"], "Received: 'bst'. Did you mean best?"),
     (["ROOT", "--replicate", "4"], "none of replicate 4"),
     (["ROOT", "--formats", "tiny"], "format must be one of keras"),
     (["ROOT", "--compaction", "all"], "--compaction must be one of"),

@@ -48,6 +48,22 @@ def test_the_best_level_is_the_sparsest_as_accurate_as_dense(tmp_path, accuracie
     assert trained_networks.best_level(fill(tmp_path, accuracies), 0) == best
 
 
+@pytest.mark.parametrize(("accuracies", "said"), [
+    ({0: (0.9, 0.9)}, "2 of 14 networks are trained, up to level 0 of 3."),
+    ({0: (0.9, 0.9), 1: (0.9,)}, "4 of 14 networks are trained, up to level 1 of 3."),
+    ({level: (0.9, 0.9) for level in range(4)}, "")])
+def test_an_unfinished_run_is_said_to_be_one(tmp_path, accuracies, said):
+    to_come = trained_networks.to_come(fill(tmp_path, accuracies))
+    assert said in to_come and bool(to_come) is bool(said)
+    assert not said or to_come.startswith(f"{tmp_path} is unfinished: ")
+
+
+def test_a_damaged_record_is_left_to_the_export_of_its_own_network(tmp_path):
+    fill(tmp_path, {0: (0.9, 0.9), 1: (0.9, 0.9)})
+    (tmp_path / "replicate_1/level_01/reinit_0/result.json").write_text("{}")
+    assert trained_networks.to_come(tmp_path) == ""
+
+
 def test_a_level_whose_weights_were_not_kept_is_neither_best_nor_exported(tmp_path):
     fill(tmp_path, {0: (0.9,)})
     fill(tmp_path, {1: (0.9,)}, kept=False)

@@ -10,7 +10,7 @@ such as `--set strategy=one_shot`.
 
 from typing import Any
 
-from lth_keras.arguments import check_choice
+from lth_keras.arguments import meant
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
@@ -52,14 +52,31 @@ def get(name: str) -> Config:
     """Returns the settings of a preset.
 
     Raises:
-      LotteryError: if no preset has this name; the message lists all names.
+      LotteryError: if no preset has this name; the message lists all names, and suggests one.
 
     Example:
       >>> get("lenet_300_100").steps
       50000
+      >>> get("mnist")  # doctest: +ELLIPSIS
+      Traceback (most recent call last):
+        ...
+      lth_keras.errors.LotteryError: ... Did you mean lenet_300_100, which trains on mnist?
     """
-    check_choice("A preset", name, PRESETS)
+    if name not in PRESETS:
+        raise LotteryError(f"A preset must be one of {', '.join(PRESETS)}. "
+                           f"Received: {name!r:.100}.{_meant(name)}")
     return PRESETS[name]
+
+
+def _meant(name: object) -> str:
+    # People type a data set's name, a part of a preset's, or the paper's own spelling.
+    word = str(name)[:100].lower().replace("-", "_")
+    trains_on = next((preset for preset, config in PRESETS.items()
+                      if config.dataset == word.replace("_", "")), None)
+    if trains_on and word not in PRESETS:
+        return f" Did you mean {trains_on}, which trains on {PRESETS[trains_on].dataset}?"
+    begun = next((preset for preset in PRESETS if len(word) > 2 and preset.startswith(word)), None)
+    return f" Did you mean {begun}?" if begun else meant(word, PRESETS)
 
 
 _DENSE = {"default": 0.2, "output": 0.1}  # Frankle & Carbin 2019, figure 2.
