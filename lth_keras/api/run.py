@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from lth_keras import notebook
 from lth_keras.deployment import trained_networks
 from lth_keras.deployment.manifest import DEFAULT, Deployment
 from lth_keras.deployment.run_export import RunExporter, Settings
@@ -28,6 +29,9 @@ from lth_keras.reports import report
 from lth_keras.reports.analyses.analysis import WorkdirReader
 
 BEST = "best"
+# What a notebook shows of each level's means.
+_SHOWN = {"branch": "{}", "level": "{}", "density": "{:.1%}", "early_stop_step": "{:,.0f}",
+          "test_accuracy_early_stop": "{:.2%}", "test_accuracy_final": "{:.2%}"}
 
 
 def run(preset: "str | Config", *, scale: float | None = None,
@@ -193,6 +197,14 @@ class FinishedRun:
 
     def __repr__(self) -> str:
         return f"FinishedRun({self.config.preset!r}, workdir={str(self.workdir)!r})"
+
+    def _repr_html_(self) -> str:
+        # The means over replicates, as the report's tables have them.
+        found = runs.read(self.workdir)
+        means = found.summary.xs("mean", axis=1, level=1).reset_index().to_dict("records")
+        return notebook.page(repr(self), tuple(_SHOWN), (
+            [form.format(row[column]) for column, form in _SHOWN.items()] for row in means),
+            found.verdict.sentence)
 
 
 class _Tickets(Mapping[tuple[int, int], Ticket]):

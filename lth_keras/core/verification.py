@@ -7,6 +7,7 @@ every step in little memory.
 
 import dataclasses
 import hashlib
+import html
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -104,6 +105,13 @@ of ours is left', '      the model cannot be called'])
         """
         if not self.ok:
             raise InvariantError(f"A model must pass lth.verify. Received: {self}")
+
+    def __repr__(self) -> str:
+        found = "passed" if self.ok else f"FAILED with {len(self.findings)} findings"
+        return f"<Verification of {self.model!r}, {self.steps} steps: {found}; print it to read it>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def __str__(self) -> str:
         lines = [f"{self.model}, {self.steps} steps: " + ("passed" if self.ok else "FAILED")]

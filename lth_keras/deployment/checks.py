@@ -29,7 +29,8 @@ import numpy as np
 
 from lth_keras.core.masks import Array
 from lth_keras.deployment.comparison.measures import Expected, predictions
-from lth_keras.deployment.manifest import OutputRow, REFUSED, Row, SHIPPED, TOLERANCE
+from lth_keras.deployment.comparison.output_row import OutputRow
+from lth_keras.deployment.manifest import REFUSED, Row, SHIPPED, TOLERANCE
 from lth_keras.deployment.measuring import Measured
 from lth_keras.errors import LotteryError
 

@@ -11,6 +11,8 @@ import pathlib
 from collections.abc import Iterable
 from typing import Any, TYPE_CHECKING
 
+from lth_keras import notebook
+from lth_keras.deployment.comparison.output_row import OutputRow
 from lth_keras.errors import LotteryError
 from lth_keras.files import atomic
 
@@ -30,35 +32,10 @@ _VERSION = 1
 _MOST = 16 * 2**20  # Bytes of a deployment.json that is read; a real one has some ten thousand.
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OutputRow:
-    """How well one output of a file is computed in one runtime.
-
-    Unknown values are None or "".
-
-    Attributes:
-      output: the name of the output.
-      measure: the measure that fits its loss, such as "accuracy" (`comparison.measures`); "" if it
-        was only compared with Keras'.
-      unit: what the points in `lost` are.
-      keras: the measure of Keras' outputs.
-      value: the measure of the file's outputs.
-      lost: by how many points it is worse than Keras'.
-      max_error: the largest absolute difference from Keras'.
-      agreement: the share of predicted classes that are Keras', in [0, 1]; None of numbers.
-    """
-
-    output: str
-    measure: str = ""
-    unit: str = ""
-    keras: "float | None" = None
-    value: "float | None" = None
-    lost: "float | None" = None
-    max_error: "float | None" = None
-    agreement: "float | None" = None
-
-
 _NO_COLUMN = {"column": False}  # Of a field that has a table of its own.
+# What a notebook shows of a row, as text: NaN stands for what is not known.
+_SHOWN = {"format": "{}", "runtime": "{}", "status": "{}", "bytes": "{:,.0f}",
+          "accuracy": "{:.2%}", "max_error": "{:.2g}", "latency_1_us": "{:,.1f}", "file": "{}"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -246,6 +223,18 @@ class Deployment:
         """Format -> why it was refused, and what to use instead."""
         rows = self.rows[~self.rows["format"].isin(self.shipped)]
         return {str(row["format"]): with_route(row) for _, row in rows.iterrows()}
+
+    def __repr__(self) -> str:
+        refused = f", refused: {', '.join(self.refused)}" if self.refused else ""
+        return (f"<Deployment in {str(self.folder)!r}: shipped: "
+                f"{', '.join(self.shipped) or 'nothing'}{refused}>")
+
+    def _repr_html_(self) -> str:
+        rows = self.rows.to_dict("records")
+        return notebook.page(repr(self)[1:-1], tuple(_SHOWN), (
+            ["" if _plain(row[name]) is None else form.format(row[name])
+             for name, form in _SHOWN.items()] for row in rows),
+            *(f"{name} is refused: {why}" for name, why in self.refused.items()))
 
     def save(self) -> None:
         """Writes deployment.json into the folder."""

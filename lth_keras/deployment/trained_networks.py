@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from lth_keras.core.best_level import sparsest_as_good
 from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
 from lth_keras.experiments import worker
@@ -154,8 +155,7 @@ def best_level(root: "str | os.PathLike[str]", replicate: int) -> int:
                            f"must have been trained. Received: {root}, where it was not; name a "
                            "level instead.")
     gains = (accuracy - accuracy.loc[0]).mean(axis=1)
-    return max((level for level in levels(root, replicate) if gains.get(level, -1.0) >= 0),
-               default=0)
+    return sparsest_as_good({level: gains.get(level, -1.0) for level in levels(root, replicate)})
 
 
 def from_workdir(root: "str | os.PathLike[str]", level: int, replicate: int) -> TrainedNetwork:

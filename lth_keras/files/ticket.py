@@ -10,11 +10,12 @@ written, so equal tickets give equal files.  A file is read as untrusted: no pic
 import dataclasses
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from lth_keras import notebook
 from lth_keras.core import masks as mask_arrays
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import TicketError
@@ -214,21 +215,33 @@ class Ticket:
           w       (2, 2)        2    50.00%
         """
         width = max(len("weight"), *(len(name) for name in self.weights))
-        lines = [f"ticket of level {self.level}: {mask_arrays.kept(self.masks):,} of "
-                 f"{mask_arrays.size(self.masks):,} prunable weights kept, "
-                 f"density {self.density:.2%}",
-                 f"{'weight':{width}}  {'shape':<8} {'kept':>6} {'density':>9}"]
+        lines = [self._title, f"{'weight':{width}}  {'shape':<8} {'kept':>6} {'density':>9}"]
+        lines += [f"{name:{width}}  {shape!s:<8} {kept:>6} {share:>9}"
+                  for name, shape, kept, share in self._rows()]
+        return "\n".join(lines)
+
+    @property
+    def _title(self) -> str:
+        return (f"ticket of level {self.level}: {mask_arrays.kept(self.masks):,} of "
+                f"{mask_arrays.size(self.masks):,} prunable weights kept, "
+                f"density {self.density:.2%}")
+
+    def _rows(self) -> Iterator[tuple[str, tuple[int, ...], int, str]]:
+        # Of each weight: its name, shape, how many values are kept, and what share that is.
         for name, weight in self.weights.items():
             mask = self.masks.get(name)
             kept = weight.size if mask is None else int(np.count_nonzero(mask))
-            share = "not pruned" if mask is None else f"{kept / max(weight.size, 1):9.2%}"
-            lines.append(f"{name:{width}}  {np.shape(weight)!s:<8} {kept:>6} {share:>9}")
-        return "\n".join(lines)
+            yield (name, np.shape(weight), kept,
+                   "not pruned" if mask is None else f"{kept / max(weight.size, 1):.2%}")
 
     def __repr__(self) -> str:
         # Without the arrays, which would fill screens in a notebook; `summary` says more.
         return (f"<Ticket of level {self.level}: {mask_arrays.kept(self.masks):,} of "
                 f"{mask_arrays.size(self.masks):,} prunable weights kept>")
+
+    def _repr_html_(self) -> str:
+        return notebook.page(self._title, ("weight", "shape", "kept", "density"), (
+            (name, shape, f"{kept:,}", share) for name, shape, kept, share in self._rows()))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ticket) and all(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras import providers
+from lth_keras import notebook, providers
 from lth_keras.arguments import check_choice, given
 from lth_keras.core import criteria, invariants
 from lth_keras.core import masks as mask_arrays
@@ -306,6 +306,19 @@ class Search:
             raise LotteryError("The next masks are known once theta_k is captured. Received: a "
                                "search without it. Call take_theta first.")
         return self._pruned(rule or self.rule, self._theta.weights, self.network.prunable_weights())
+
+    def __repr__(self) -> str:
+        theta = "" if self.has_theta else ", theta_k not captured yet"
+        return (f"<Search of {self.model.name!r}: level {self.level}, {self.density:.1%} of the "
+                f"weights{theta}>")
+
+    def _repr_html_(self) -> str:
+        return notebook.page(
+            f"Search of {self.model.name!r}: level {self.level}, {self.density:.1%} of the weights",
+            ("weight", "shape", "kept", "density"),
+            ((name, mask.shape, f"{int(mask.sum()):,}", f"{mask.mean():.2%}")
+             for name, mask in self.masks.items()),
+            *([self.note] if self.note else []))
 
     def _pruned(self, rule: PruningRule, theta: Arrays, final: Arrays) -> dict[str, Array]:
         # A generator for each level, so that a resumed search draws what it would have drawn.

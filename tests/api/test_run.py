@@ -1,4 +1,5 @@
 import gc
+import html
 import io
 import os
 import pathlib
@@ -162,3 +163,12 @@ def test_a_finished_run_is_judged_by_the_margin_that_is_asked_for_last(tmp_path)
     assert "50% of the dense network's steps" in after.verdict
     assert paths.read_config(tmp_path) == CONFIG.replace(margin="steps:0.5")
     assert after.results.equals(rows)
+
+
+def test_a_notebook_shows_the_means_of_each_level(tmp_path):
+    workdirs.fill(tmp_path / "<b>", CONFIG)
+    found = FinishedRun(CONFIG, tmp_path / "<b>")
+    page = found._repr_html_()
+    assert "&lt;b&gt;" in page and "color" not in page
+    assert page.count("<tr>") == 1 + len(found.results.groupby(["branch", "level"]))
+    assert html.escape(found.verdict) in page

@@ -7,6 +7,7 @@ this is repeated, forwards and backwards, until nothing more can be removed.
 """
 
 import dataclasses
+import html
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ class Compacted:
     left: tuple[str, ...]
     weights: tuple[int, int]
     places: "Places | None" = None
+
+    def __repr__(self) -> str:
+        return f"<Compacted: {self.summary().splitlines()[0]}>"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.summary())}</pre>"
 
     def ticket(self, ticket: Ticket) -> Ticket:
         """The ticket of the smaller model: what a ticket of the given model has of its weights.

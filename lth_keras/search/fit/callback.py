@@ -8,9 +8,10 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras import providers
+from lth_keras import notebook, providers
 from lth_keras.arguments import check_whole, given
 from lth_keras.core import criteria
+from lth_keras.core.best_level import sparsest_as_good
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
@@ -21,6 +22,7 @@ from lth_keras.search.fit import preflight
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.search.fit.hooks import Hooks
+from lth_keras.search.fit.round_record import gains, judged_by, shown
 from lth_keras.search.network import network_of, Restored
 from lth_keras.search.rounds import Rounds
 from lth_keras.search.target import Target
@@ -98,6 +100,7 @@ class LotteryTicketCallback(Hooks):
         seconds, early_stop_step (the step of minimum validation loss, at the end of an epoch),
         val_loss_min, diverged, and the last epoch's metrics.  Steps count from the round's start;
         epochs are those that ended in the round.  A round in which no epoch ends has no metrics.
+      best: the ticket of the sparsest level that is as accurate as the dense network.
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.
       epochs: the number of epochs to pass to `fit`, if rounds are counted in epochs.
@@ -198,6 +201,23 @@ class LotteryTicketCallback(Hooks):
             raise LotteryError("A search has a ticket once its training has reached rewind_step. "
                                "Received: a callback whose fit has not reached it.")
         return self.tickets[-1]
+
+    @property
+    def best(self) -> Ticket:
+        """The ticket to take: of the sparsest level that is as accurate as the dense network.
+
+        A level counts if, at the last epoch of its round, its accuracy on validation data is at
+        least that of level 0; without a metric of accuracy, if `val_loss` is at most that of level
+        0.  `lth export --level best` chooses by the same rule.  If none counts, it is the ticket
+        of level 0.
+
+            lottery.best.save("winner.ticket")
+            lottery.results.loc[lottery.best.level]      # Its row.
+
+        Raises:
+          LotteryError: if `fit` was given no validation data, or level 0 is not trained yet.
+        """
+        return self.tickets[sparsest_as_good(gains(self._found.rows))]
 
     @property
     def restored(self) -> list[Restored]:
@@ -312,6 +332,24 @@ class LotteryTicketCallback(Hooks):
         settings = as_json({**self._settings.identity, **network_of(self.model).identity(),
                             **({"filters": note.removeprefix("filters: ")} if note else {})})
         return dataclasses.replace(self._found, settings=settings, history=logs)
+
+    def __repr__(self) -> str:
+        return f"<LotteryTicketCallback: {self._state()}>"
+
+    def _repr_html_(self) -> str:
+        columns, rows = shown(self._found.rows)
+        return notebook.page(f"LotteryTicketCallback: {self._state()}", columns, rows)
+
+    def _state(self) -> str:
+        given = self._settings.schedule.settings
+        name = "steps_per_round" if given["epochs_per_round"] is None else "epochs_per_round"
+        plan = f"rounds={given['rounds']}, {name}={given[name]}"
+        rows = self._found.rows
+        if not rows:
+            return f"{plan}, not fitted yet"
+        best = f"; best: level {self.best.level}" if judged_by(rows[0]) and self.tickets else ""
+        return (f"{plan}, level {rows[-1]['level']} reached, {rows[-1]['density']:.1%} of the "
+                f"weights{best}")
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle keeps: the settings and what was found, not the model."""

@@ -2,14 +2,18 @@
 
 import dataclasses
 import math
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lth_keras.errors import LotteryError
 from lth_keras.search.network import Restored
 from lth_keras.search.target import Target
+
+_ACCURACY = re.compile(r"val_\w*acc\w*")
 
 
 @dataclasses.dataclass
@@ -130,3 +134,71 @@ class Progress:
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     restored: list[Restored] = dataclasses.field(default_factory=list)
     first_epoch: int | None = None
+
+
+def judged_by(row: Mapping[str, Any]) -> str:
+    """Returns the name of the metric by which levels are compared: an accuracy, or the loss.
+
+    Args:
+      row: the row of a level.
+
+    Returns:
+      The first accuracy on validation data; "val_loss" if no accuracy in [0, 1] was measured, and
+      "" if `fit` has no validation data.
+
+    Example:
+      >>> judged_by({"loss": 0.3, "val_loss": 0.4, "val_accuracy": 0.9})
+      'val_accuracy'
+    """
+    names = [name for name in row if _ACCURACY.fullmatch(name) and 0 <= row[name] <= 1]
+    return next(iter([*names, *(["val_loss"] if "val_loss" in row else [])]), "")
+
+
+def gains(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Returns by how much each level is better than level 0 at the end of its round.
+
+    Args:
+      rows: the rows of the levels, level 0 first.
+
+    Returns:
+      Level -> the difference of the metric of `judged_by`, > 0 if the level is better; NaN if it
+      was not measured or the level diverged.
+
+    Raises:
+      LotteryError: if level 0 was not measured on validation data.
+
+    Example:
+      >>> gains([{"level": 0, "val_loss": 0.5}, {"level": 1, "val_loss": 0.25}])
+      {0: 0.0, 1: 0.25}
+    """
+    name = judged_by(rows[0]) if rows else ""
+    if not name:
+        raise LotteryError(
+            "The best level is chosen by validation data, of which level 0 must have been trained "
+            f"to the end of an epoch. Received: {'a fit without them' if rows else 'no level'}. "
+            "Pass validation_data or validation_split to fit, or choose one of lottery.tickets.")
+    better = [math.nan if row.get("diverged") else row.get(name, math.nan) - rows[0][name]
+              for row in rows]
+    return {row["level"]: 0.0 - gain if name == "val_loss" else gain
+            for row, gain in zip(rows, better, strict=True)}
+
+
+def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Returns the columns and cells that a notebook shows of the levels, as text.
+
+    Example:
+      >>> shown([{"level": 1, "density": 0.5, "steps": 40, "early_stop_step": 10, "val_loss": 0.25,
+      ...         "seconds": 1.0}])
+      (['level', 'density', 'early_stop_step', 'val_loss'], [['1', '50.0%', '10', '0.25']])
+    """
+    left_out = ("steps", "epochs", "seconds", "diverged", "loss")
+    columns = [name for name in dict.fromkeys(name for row in rows for name in row)
+               if name not in left_out]
+    return columns, [[_text(name, row.get(name)) for name in columns] for row in rows]
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.1%}" if name == "density" else f"{value:.4g}" if isinstance(value, float) \
+        else f"{value:,}"
