@@ -219,7 +219,8 @@ CLAIMS = (
           "comes within a point of the trained network of a quarter of the width", sparse.WIDTHS,
           sparse.e4),
     Claim("E5", "Ramanujan et al. 2020, figure 3, here LeNet and LeNet-5: edge-popup is best where "
-          "30 to 70% of the weights are kept; none of them, and all, guess", (), supermask_claims.e5),
+          "30 to 70% of the weights are kept; none of them, and all, guess", (),
+          supermask_claims.e5),
     Claim("E6", "the same: half of the weights of an untrained network reach 95% on MNIST with the "
           "initialisation that keeps activations at their size, in a convolutional network too", (),
           supermask_claims.e6),
