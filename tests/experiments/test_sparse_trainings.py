@@ -109,7 +109,6 @@ def test_a_schedule_begins_anew_with_every_training(tmp_path):
 
 
 @pytest.mark.parametrize(("settings", "said"), [
-    ({"engine": "keras", "keras_backend": "jax"}, "trained by engine=tf_keras only"),
     ({"dtype_policy": "mixed_float16"}, "scales no loss"),
     ({"branches": ("ticket", "rigl"), "mask_update_every": 10}, "within three quarters of steps"),
     ({"structure": "block_1x4_max"}, "draw single weights anywhere have not")])

@@ -161,14 +161,10 @@ def check_sparse_trainings(config: Any) -> None:
     """Checks what goes together with controls that find their masks in training.
 
     Raises:
-      LotteryError: if the engine or the precision does not have sparse trainings.
+      LotteryError: if the precision or the number of steps does not have sparse trainings.
     """
     methods = [branch.name for branch in config.plan
                if branch.name in CONTROLS and CONTROLS[branch.name].method]
-    if methods and config.engine != "tf_keras":
-        raise LotteryError(f"The branch {methods[0]} is trained by engine=tf_keras only. Received: "
-                           f"engine={config.engine}. With Keras 3, lth.Supermask and "
-                           "lth.SparseTraining do the same in a fit of your own.")
     moving = updating_masks(config)
     if moving and config.mask_update_every > config.steps * 3 // 4:
         raise LotteryError("mask_update_every must lie within three quarters of steps, in which "

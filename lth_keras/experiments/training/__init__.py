@@ -16,6 +16,6 @@ Read in this order:
 6. `at_init_masks`: masks by scores of the weights before training.
 7. `round_runner`: one round, from ticket to ticket.
 
-This package imports `core`, `files`, `search`, `initial`, and of `experiments` only `config` and
-`results`.
+This package imports `core`, `files`, `search`, `initial`, `sparse_training`, and of `experiments`
+only `config` and `results`.
 """

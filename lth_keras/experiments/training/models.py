@@ -18,6 +18,9 @@ from lth_keras.experiments.config.validation import OWN
 from lth_keras.experiments.training import networks
 from lth_keras.experiments.training.networks import Network, NETWORKS
 from lth_keras.search.layer_tree import Slot
+from lth_keras.sparse_training.sparse_training import SparseTraining
+from lth_keras.sparse_training.supermask import Supermask
+from lth_keras.sparse_training.supermask_methods import METHODS as SUPERMASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +126,25 @@ class KerasPackage:
             dtype = getattr(slot.variable, "true_dtype", slot.variable.dtype)
             drawn[slot.path] = self.to_numpy(fresh(tuple(slot.variable.shape), dtype=dtype))
         return drawn
+
+
+def sparse_optimizer(model: Any, inner: Any, config: Config, method: str) -> Any:
+    """Makes the optimizer that a branch trains with.
+
+    How many weights are kept is set before each training, by the optimizer's `begin`.
+
+    Args:
+      model: a built model of either Keras.
+      inner: the optimizer of the configuration, of the same Keras.
+      config: the settings steps and mask_update_every are used.
+      method: one of `lth.Supermask` or `lth.SparseTraining`.
+    """
+    if method in SUPERMASKS:
+        return Supermask(model, inner, 1.0, method)
+    # Evci et al., ICML 2020, appendix B, for RigL and SET: three quarters of the training.
+    return SparseTraining(model, inner, method, density=1.0, every=config.mask_update_every,
+                          until=config.steps * 3 // 4,
+                          begin=config.steps // 10 if method == "gradual" else 0)
 
 
 def _takes(network: Network, name: str) -> bool:

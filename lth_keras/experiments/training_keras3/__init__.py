@@ -11,10 +11,11 @@ Read in this order:
 3. `jax_program`: trains and evaluates several networks as one program of JAX.
    `jax_devices` decides how many.
 4. `stepwise_program`: the same for one network, step by step, on TensorFlow and torch.
-5. `trainer`: trainings of equal length, side by side, from weights to results.
+5. `trainer`: trainings of equal length, side by side, from weights to results;
+   `sparse_trainer`: those that find their masks.
 6. `evaluator`: the test error of given weights.
 7. `engine`: what a worker process asks for.
 
-This package imports `keras3`, `search`, `core`, `files`, and of `experiments` only `training`,
-`config` and `results`.
+This package imports `keras3`, `sparse_training`, `search`, `core`, `files`, and of `experiments`
+only `training`, `config` and `results`.
 """

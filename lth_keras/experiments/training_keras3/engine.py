@@ -7,7 +7,7 @@ from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.training.datasets import Data
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.training_keras3 import evaluator
-from lth_keras.experiments.training_keras3.trainer import PlainNetworkTrainer
+from lth_keras.experiments.training_keras3.sparse_trainer import BranchTrainer
 
 
 def start(config: Config, threads: int) -> None:
@@ -52,7 +52,7 @@ def round_runner(config: Config, data: Data, distribution: str = "none",
                            "networks that are trained together out among all devices. Received: "
                            f"{distribution}. Leave it out.")
     _checked_backend(config)
-    return RoundRunner(config, data, lambda: PlainNetworkTrainer(
+    return RoundRunner(config, data, lambda: BranchTrainer(
         config, data, resident_mib, together))
 
 

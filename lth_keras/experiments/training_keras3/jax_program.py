@@ -94,9 +94,7 @@ class JaxProgram:
           states: the state of each network, `together` of them.
           seeds: of augmentation, for each network, in [0, 2**31).
         """
-        self._state = self._shared(NetworkState(*(
-            [np.stack(values) for values in zip(*parts, strict=True)]
-            for parts in zip(*states, strict=True))))
+        self.put(states)
         # A copy: what is given to a compiled step is overwritten.
         self._best = Best(self._shared(np.full(self.together, np.inf, np.float32)),
                           *jax.tree.map(jnp.copy, (self._state.trainable, self._state.others)))
@@ -147,6 +145,22 @@ class JaxProgram:
         return [self._layout.weights([value[number] for value in trainable],
                                      [value[number] for value in others])
                 for number in range(self.together)]
+
+    def states(self) -> list[NetworkState]:
+        """The state of each network."""
+        held = jax.device_get(self._state)
+        return [NetworkState(*([value[number] for value in part] for part in held))
+                for number in range(self.together)]
+
+    def put(self, states: Sequence[NetworkState]) -> None:
+        """Replaces the state of each network; the weights of least validation loss stay.
+
+        Args:
+          states: the state of each network, `together` of them.
+        """
+        self._state = self._shared(NetworkState(*(
+            [np.stack(values) for values in zip(*parts, strict=True)]
+            for parts in zip(*states, strict=True))))
 
     def bytes(self, rows: int, batch_size: int, validation_size: int) -> int:
         """The device memory that training takes, without running it, in bytes.

@@ -82,8 +82,7 @@ class ModelLayout:
             list(model.trainable_variables), list(model.non_trainable_variables),
             list(model.optimizer.variables), list(model.metrics_variables))
         # As they are in a fresh model.
-        self._fresh = NetworkState(*([_value(variable) for variable in part]
-                                     for part in self._variables))
+        self._fresh = self.read()
         places = {id(variable): (part, number) for part, variables in enumerate(self._variables)
                   for number, variable in enumerate(variables)}
         found = named_weights(model)
@@ -120,9 +119,22 @@ class ModelLayout:
         for name, number in self._masks.items():
             if name in masks:
                 state.optimizer[number] = np.asarray(masks[name] != 0)
+        return self._seeded(state, seed)
+
+    def _seeded(self, state: NetworkState, seed: int) -> NetworkState:
         for count, number in enumerate(self._seeds):
             state.others[number] = np.array([seed + count, 0], state.others[number].dtype)
         return state
+
+    def read(self) -> NetworkState:
+        """The values of the model's own variables."""
+        return NetworkState(*([_value(variable) for variable in part] for part in self._variables))
+
+    def write(self, state: NetworkState) -> None:
+        """Sets the model's own variables."""
+        for variables, values in zip(self._variables, state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
 
     def weights(self, trainable: Sequence[Any], others: Sequence[Any]) -> dict[str, Array]:
         """The weights of one network by name.

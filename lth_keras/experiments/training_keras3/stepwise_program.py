@@ -46,7 +46,7 @@ class StepwiseProgram:
     def begin(self, states: Sequence[NetworkState], seeds: Sequence[int]) -> None:
         """Begins a training; see `JaxProgram.begin`."""
         state, = states
-        self._assign(state)
+        self._layout.write(state)
         self._seed, = seeds
         self._best, self._least = state, np.inf
 
@@ -71,7 +71,7 @@ class StepwiseProgram:
         logs |= {f"val_{name}": value
                  for name, value in self.evaluate("train", validation).items()}
         if np.isfinite([*logs.values()]).all() and logs["val_loss"][0] < self._least:
-            self._least, self._best = logs["val_loss"][0], self._read()
+            self._least, self._best = logs["val_loss"][0], self._layout.read()
         return logs
 
     def evaluate(self, part: str, indices: "Array | None" = None,
@@ -80,30 +80,29 @@ class StepwiseProgram:
         data = self._data
         x, y = (data.x_train, data.y_train) if part == "train" else (data.x_test, data.y_test)
         rows = np.arange(len(y)) if indices is None else indices[0]
-        now = self._read() if best else None
+        now = self._layout.read() if best else None
         if best and self._best is not None:
-            self._assign(self._best)
+            self._layout.write(self._best)
         self._model.reset_metrics()
         for chosen in np.split(rows, range(_EVALUATED_TOGETHER, len(rows), _EVALUATED_TOGETHER)):
             self._test((ops.convert_to_tensor(scaled(x[chosen])), ops.convert_to_tensor(y[chosen])))
         logs = self._metrics()
         if now is not None:
-            self._assign(now)
+            self._layout.write(now)
         return logs
 
     def weights(self) -> list[dict[str, Array]]:
         """The network's weights by name, in a list; see `JaxProgram.weights`."""
-        state = self._read()
+        state = self._layout.read()
         return [self._layout.weights(state.trainable, state.others)]
 
-    def _assign(self, state: NetworkState) -> None:
-        for variables, values in zip(self._layout.variables, state, strict=True):
-            for variable, value in zip(variables, values, strict=True):
-                variable.assign(value)
+    def states(self) -> list[NetworkState]:
+        """The network's state, in a list; see `JaxProgram.states`."""
+        return [self._layout.read()]
 
-    def _read(self) -> NetworkState:
-        return NetworkState(*([np.array(ops.convert_to_numpy(variable.value)) for variable in part]
-                              for part in self._layout.variables))
+    def put(self, states: Sequence[NetworkState]) -> None:
+        """Replaces the network's state; see `JaxProgram.put`."""
+        self._layout.write(*states)
 
     def _metrics(self) -> dict[str, Any]:
         return {name: np.array([float(ops.convert_to_numpy(value))])

@@ -6,7 +6,7 @@ results are not used.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,10 +74,10 @@ class PlainNetworkTrainer(NetworkTrainer):
                                f"jax. Received: {size / 2**20:,.0f} MiB, with resident_mib="
                                f"{resident_mib:,}. Raise resident_mib (--resident_mib), or use "
                                "engine=tf_keras, which streams data.")
-        self._data = data
+        self._data, self._counts = data, counts
         self._made_with = config, data, resident_mib
-        self.model = compiled_model(config, data, counts)
-        self._layout = ModelLayout(self.model, parse(config.structure), has_masks=counts is None)
+        self.model = compiled_model(config, data, counts, self._optimizer)
+        self._layout = self._layout_of(self.model)
         self.prunable: Mapping[str, Prunable] = self._layout.prunable
         self.shapes: Mapping[str, tuple[int, ...]] = self._layout.shapes
         self.structures: Mapping[str, Structure] = self._layout.structures
@@ -86,6 +86,21 @@ class PlainNetworkTrainer(NetworkTrainer):
         self.provenance: Mapping[str, Any] = {
             "versions": provenance.versions(provenance.KERAS[config.keras_backend]),
             **self.program.provenance}
+
+    # A training whose optimizer holds masks is made, and ends, otherwise.
+
+    def _trainer_of(self, method: str) -> "PlainNetworkTrainer":
+        return self
+
+    def _optimizer(self, model: Any, inner: Any) -> Any:
+        return inner
+
+    def _layout_of(self, model: Any) -> ModelLayout:
+        return ModelLayout(model, parse(self._made_with[0].structure),
+                           has_masks=self._counts is None)
+
+    def _settle(self, records: Sequence[TrainingRecord]) -> None:
+        pass
 
     def smaller(self, counts: Sequence[int]) -> "PlainNetworkTrainer":
         return PlainNetworkTrainer(*self._made_with, self.together, counts)
@@ -99,7 +114,8 @@ class PlainNetworkTrainer(NetworkTrainer):
     def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
         results: dict[int, Trained] = {}
         for group in self._groups(specs):
-            trained = self._train([specs[place] for place in group], _Places(group, on_interval))
+            trained = self._trainer_of(specs[group[0]].method)._train(
+                [specs[place] for place in group], _Places(group, on_interval))
             results.update(zip(group, trained, strict=True))
         return [results[place] for place in range(len(specs))]
 
@@ -107,12 +123,12 @@ class PlainNetworkTrainer(NetworkTrainer):
         # Places in `specs` of trainings that can run side by side.
         alike: dict[Any, list[int]] = {}
         for place, spec in enumerate(specs):
-            alike.setdefault((spec.steps, spec.first, spec.rate_first, spec.rate_stretch,
-                              spec.measured_steps), []).append(place)
+            alike.setdefault((spec.method, spec.steps, spec.first, spec.rate_first,
+                              spec.rate_stretch, spec.measured_steps), []).append(place)
         return [places[begin:begin + self.together] for places in alike.values()
                 for begin in range(0, len(places), self.together)]
 
-    def _train(self, specs: Sequence[TrainingSpec], on_interval: "_Places") -> list[Trained]:
+    def _train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
         began = time.perf_counter()
         self._begin(specs)
         records = [TrainingRecord() for _ in specs]
@@ -137,6 +153,7 @@ class PlainNetworkTrainer(NetworkTrainer):
                         place, tested, f"test_{{}}_step_{interval.last}")
         if waiting:
             self._noted(waiting, records, on_interval)
+        self._settle(records)
         final = self.program.weights()[:len(specs)]
         if any(not record.stopped and is_finite(weights)
                for record, weights in zip(records, final, strict=True)):
@@ -159,7 +176,7 @@ class PlainNetworkTrainer(NetworkTrainer):
             interval.count, interval.first, specs[0].rate_first, specs[0].rate_stretch))
 
     def _noted(self, waiting: tuple[Interval, Any], records: Sequence[TrainingRecord],
-               on_interval: "_Places") -> bool:
+               on_interval: OnInterval) -> bool:
         # Whether all trainings have stopped.
         interval, logs = waiting
         values = {name: np.asarray(logs[name]) for name in _ordered(logs)}
@@ -231,17 +248,19 @@ class _Places:
         self._on_interval(self._group[place], steps)
 
 
-def compiled_model(config: Config, data: Data, counts: Sequence[int] | None = None) -> Any:
+def compiled_model(config: Config, data: Data, counts: Sequence[int] | None = None,
+                   optimizer_of: Callable[[Any, Any], Any] = lambda model, inner: inner) -> Any:
     """Builds and compiles a configuration's network, with all the variables of its training.
 
     Args:
       config: the settings.
       data: the data set.
       counts: how many units each group of filters keeps; None for all.
+      optimizer_of: makes the model's optimizer, from the model and that of the settings.
     """
     model = KERAS.build(config, data.input_shape, data.classes,
                         lambda whole: whole if counts is None else with_units(whole, counts))
-    KERAS.compile(model, optimizers.build_optimizer(config))
+    KERAS.compile(model, optimizer_of(model, optimizers.build_optimizer(config)))
     # Keras makes the variables of metrics with the first batch.
     model.test_on_batch(scaled(data.x_test[:1]), data.y_test[:1])
     model.reset_metrics()
