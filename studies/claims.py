@@ -131,8 +131,8 @@ CLAIMS = (
                     "reached, and nothing can be told from it.  More takes a GPU: a step is 15.5 "
                     "GFLOP and takes one of these cores 174 ms, 89 GFLOP/s where its matrix "
                     "product does 133; tickets and re-initialised networks to level 17 are 40 "
-                    "hours of a core, a replicate (`lth run conv2 --dry_run --jobs 1`).  CIFAR-10 "
-                    "is CIFAR-10 (JPEG), every image compressed once."),
+                    "hours of a core, a replicate (`lth run conv2 --dry_run --replicates 1 --jobs "
+                    "1`).  CIFAR-10 is CIFAR-10 (JPEG), every image compressed once."),
     *_convolutional(4, "at 9.2% (level 12) learns 3.5 times as fast as dense",
                     "at 11.1% (level 11): test accuracy at the early stop 3.5 points above dense",
                     ", and first keeps or gains accuracy"),

@@ -38,7 +38,8 @@ def run(preset: "str | Config", *, scale: float | None = None,
         workdir: "str | os.PathLike[str] | None" = None, jobs: int | None = None,
         threads: int | None = None, together: int | None = None, backend: str = "loky",
         distribute: str = "none",
-        data_dir: str | None = None, resident_mib: int = Placement.resident_mib,
+        data_dir: str | None = None, download: bool = False,
+        resident_mib: int = Placement.resident_mib,
         on_divergence: str = "stop", repair: bool = False, verbose: int = 1,
         **settings: Any) -> "FinishedRun":
     """Runs an experiment: trains, prunes and rewinds networks, and trains controls.
@@ -62,6 +63,7 @@ def run(preset: "str | Config", *, scale: float | None = None,
       distribute: the devices that train one network: "none" (the first device), "mirrored" (all
         GPUs) or "tpu".
       data_dir: folder of tensorflow-datasets, or a file that `lth data prepare` wrote.
+      download: whether to let tensorflow-datasets download the data set, if it is missing.
       resident_mib: training data larger than this many MiB are streamed to the device.
       on_divergence: what to do if a loss or weights become NaN or infinite: "stop", or "continue"
         with the trainings that do not depend on it.
@@ -103,7 +105,8 @@ def run(preset: "str | Config", *, scale: float | None = None,
     placement = Placement(data_dir, distribute, threads if threads is not None else 0 if alone
                           else 1, resident_mib, together)
     options = RunOptions(placement, jobs if jobs is not None else 1 if alone else None, backend,
-                         on_divergence, repair, again="the same call with this workdir")
+                         on_divergence, repair, download=download,
+                         again="the same call with this workdir")
     root = pathlib.Path(tempfile.mkdtemp(prefix="lth_run_") if workdir is None else workdir)
     found = FinishedRun(config, root, data_dir)
     if workdir is None:  # Also deletes the folder of a run that ends with an error.

@@ -34,6 +34,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "dataset", metavar="DATASET", nargs="?",
         help="the name of a data set, such as mnist or cifar10"), datasets.DATASETS)
     parser.add_argument("--out", help="the file to write, FILE.npz")
+    parser.add_argument("--download", action="store_true", help="let tensorflow-datasets download "
+                        "the data set, if it is missing")
     parser.add_argument("--data_dir", help="folder of tensorflow-datasets (default: "
                         "$TFDS_DATA_DIR, or ~/tensorflow_datasets)")
 
@@ -51,6 +53,8 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
         raise LotteryError("--out must be the file to write, FILE.npz. Received: none.")
     out = pathlib.Path(arguments.out)
     prepared_data.check_name(out)  # Before the data are loaded.
+    if arguments.download:
+        datasets.require(arguments.dataset, arguments.data_dir, True, console.print)
     with quiet.loading():
         found = datasets.load(arguments.dataset, arguments.data_dir)
     prepared_data.write(out, arguments.dataset, {

@@ -44,6 +44,8 @@ def add_flags(run: argparse.ArgumentParser) -> None:
     run.add_argument("--data_dir", help="folder of tensorflow-datasets, or a file that `lth "
                                         "data prepare` wrote (default: $TFDS_DATA_DIR, or "
                                         "~/tensorflow_datasets)")
+    run.add_argument("--download", action="store_true", help="let tensorflow-datasets download "
+                     "the data set, if it is missing")
     flags.completed(run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change any setting listed below; may be given several times"), set_words())
@@ -90,7 +92,6 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
     from lth_keras.experiments.experiment import ON_DIVERGENCE
     from lth_keras.experiments.run_experiment import run_experiment, RunOptions
     from lth_keras.experiments.source import resolved
-    from lth_keras.reports import report
     config = resolved(_config(arguments))
     distribute = flags.choice("distribute", arguments.distribute, DEVICES)
     alone = distribute != "none"  # One training uses all devices, so there is one process.
@@ -102,12 +103,13 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
     options = RunOptions(placement, jobs, flags.choice("backend", arguments.backend,
                                                        (*clusters.BACKENDS,)),
                          flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),
-                         arguments.repair, arguments.dry_run)
+                         arguments.repair, arguments.dry_run, arguments.download)
     # The fingerprint in the default name lets different settings have different workdirs, and the
     # same command find its own.
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
     if run_experiment(config, root, options, console):
+        from lth_keras.reports import report  # matplotlib is not needed before.
         report.show(root, console)
 
 

@@ -20,6 +20,7 @@ from lth_keras.experiments.results import paths
 from lth_keras.experiments.results import repair as repairs
 from lth_keras.experiments.results.store import Store
 from lth_keras.experiments.source import SourceRun
+from lth_keras.experiments.training import datasets
 from lth_keras.experiments.worker import Placement
 from lth_keras.files import workdir_lock
 
@@ -36,6 +37,7 @@ class RunOptions:
       on_divergence: what to do if a training diverges, "stop" or "continue".
       repair: whether to train again what is damaged in the workdir.
       dry_run: whether to measure the speed and stop.
+      download: whether to download a data set that is missing.
       again: how a user can continue after an interruption, for messages.
 
     Example:
@@ -49,6 +51,7 @@ class RunOptions:
     on_divergence: str = "stop"
     repair: bool = False
     dry_run: bool = False
+    download: bool = False
     again: str = "the same command"
 
     def __post_init__(self) -> None:
@@ -89,6 +92,8 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
             _keep_margin(config, root)
         if waiting:
             SourceRun.of(config)  # What it lacks is said before anything is compiled.
+            if options.backend == "loky":  # Only this machine's data can be looked for here.
+                datasets.require(config.dataset, options.placement.data_dir, options.download, say)
         most = f" at most (until {config.until})" if config.until else ""
         say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each{most}, in {root}")

@@ -65,7 +65,7 @@ def asked(monkeypatch):
 
 def test_settings_are_those_of_the_command(asked, tmp_path):
     found = lth.run("digits", scale=0.5, workdir=str(tmp_path / "w"), jobs=3, threads=2,
-                    resident_mib=5, on_divergence="continue", repair=True, verbose=0,
+                    resident_mib=5, on_divergence="continue", repair=True, download=True, verbose=0,
                     rounds=1, replicates=1, branches=["ticket"], seed=3, margin={"steps": 0.3})
     (config, root, how, console), = asked
     assert (config.steps, config.scale, config.rounds, config.seed) == (750, 0.5, 1, 3)
@@ -73,6 +73,7 @@ def test_settings_are_those_of_the_command(asked, tmp_path):
     assert config.branches == ("ticket",) and root == found.workdir == tmp_path / "w"
     assert how.placement == Placement(None, "none", 2, 5) and how.jobs == 3
     assert how.on_divergence == "continue" and how.repair and not how.dry_run
+    assert how.download
     assert console.quiet
     lth.run(CONFIG, distribute="mirrored", workdir=tmp_path / "v")
     config, _, how, console = asked[1]

@@ -28,3 +28,11 @@ def test_a_data_set_is_written_to_a_file_that_a_run_reads(tmp_path, capsys, monk
 def test_wrong_arguments_are_refused(arguments, message, capsys):
     assert lth(*arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_missing_data_set_is_downloaded_where_that_is_asked_for(tmp_path, capsys, monkeypatch):
+    asked = []
+    monkeypatch.setattr(datasets, "require", lambda *arguments: asked.append(arguments[:3]))
+    monkeypatch.setattr(datasets, "load", lambda *_: datasets.digits())
+    assert lth("prepare", "mnist", "--download", "--out", tmp_path / "mnist.npz") == 0
+    assert asked == [("mnist", None, True)]

@@ -15,7 +15,8 @@ from lth_keras.errors import LotteryError
 from lth_keras.experiments import clusters
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import trainings
-from lth_keras.experiments.results.store import COLUMNS
+from lth_keras.experiments.results.store import COLUMNS, Store
+from lth_keras.experiments.training import datasets
 from lth_keras.experiments.training.datasets import DATASETS
 from lth_keras.experiments.training.networks import NETWORKS
 from lth_keras.experiments.worker import Placement
@@ -95,7 +96,7 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "digits", "--on_divergence", "never"],
      "--on_divergence must be one of stop, continue. Received: 'never'."),
     ([*SMALL, "--workdir", "/dev/null/x"], "A workdir must be a folder"),
-    (["run", "lenet_300_100", "--data_dir", "/nowhere"], "Run `tfds build mnist --data_dir"),
+    (["run", "lenet_300_100", "--data_dir", "/nowhere"], "run `tfds build mnist --data_dir"),
     (["report"],
      "WORKDIR must be a workdir of `lth run` or of a LotteryTicketCallback. Received: none."),
     (["report", "/nowhere"], "with a config.json. Received: /nowhere."),
@@ -221,6 +222,35 @@ def test_a_dry_run_says_how_long_it_would_take_and_trains_nothing(tmp_path, caps
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "5 networks to train" in lines[0] and "in all" in lines[1]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_missing_data_set_is_said_before_a_worker_starts(begun, tmp_path, monkeypatch, capsys):
+    def pool(*_):
+        pytest.fail("a worker was started")
+    monkeypatch.setitem(clusters.BACKENDS, "loky", pool)
+    command = ["run", "lenet_300_100", "--data_dir", tmp_path / "data", "--workdir",
+               tmp_path / "run"]
+    if begun:
+        Store(tmp_path / "run", presets.get("lenet_300_100")).begin()
+    assert lth(*command) == 2
+    assert f"no {tmp_path}/data/mnist/3.0.1. Give `lth run` --download" in capsys.readouterr().err
+    # On a cluster, only the workers need it.
+    monkeypatch.setitem(clusters.BACKENDS, "dask", pool)
+    with pytest.raises(BaseException, match="a worker was started"):
+        lth(*command, "--backend", "dask")
+
+
+def test_a_missing_data_set_is_downloaded_by_a_run(tmp_path, monkeypatch):
+    asked = []
+
+    def require(name, data_dir, download, say):
+        asked.append((name, data_dir, download))
+        raise LotteryError("enough")
+    monkeypatch.setattr(datasets, "require", require)
+    assert lth("run", "lenet_300_100", "--download", "--data_dir", "d", "--workdir",
+               tmp_path / "run") == 2
+    assert asked == [("mnist", "d", True)]
 
 
 @pytest.mark.parametrize("arguments, jobs, threads", [

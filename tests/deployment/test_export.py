@@ -1,8 +1,8 @@
 """Export: networks to checked files, from Python and by the command."""
 
 import json
-import shutil
 import os
+import shutil
 import sys
 
 import exports

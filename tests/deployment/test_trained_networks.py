@@ -51,7 +51,7 @@ def test_the_best_level_is_the_sparsest_as_accurate_as_dense(tmp_path, accuracie
 @pytest.mark.parametrize(("accuracies", "said"), [
     ({0: (0.9, 0.9)}, "2 of 14 networks are trained, up to level 0 of 3."),
     ({0: (0.9, 0.9), 1: (0.9,)}, "4 of 14 networks are trained, up to level 1 of 3."),
-    ({level: (0.9, 0.9) for level in range(4)}, "")])
+    (dict.fromkeys(range(4), (0.9, 0.9)), "")])
 def test_an_unfinished_run_is_said_to_be_one(tmp_path, accuracies, said):
     to_come = trained_networks.to_come(fill(tmp_path, accuracies))
     assert said in to_come and bool(to_come) is bool(said)

@@ -6,13 +6,13 @@ import importlib
 import io
 import logging
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from lth_keras import quiet
-from lth_keras.arguments import check_choice
+from lth_keras.arguments import check_choice, one_line
 from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training import prepared_data
@@ -20,6 +20,8 @@ from lth_keras.experiments.training import prepared_data
 Loader = Callable[["str | None"], "Data"]
 
 DATASETS: dict[str, Loader] = {}
+# Data set -> the one of tensorflow-datasets that it is made from; others need none.
+_MADE_FROM: dict[str, str] = {}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,8 +62,13 @@ def scaled(examples: Array) -> Array:
     return examples.astype(np.float32) / 255 if examples.dtype == np.uint8 else examples
 
 
-def register(name: str) -> Callable[[Loader], Loader]:
+def register(name: str, made_from: str = "") -> Callable[[Loader], Loader]:
     """Decorates a function (data_dir or None) -> Data, so that settings accept its name.
+
+    Args:
+      name: the name of the data set.
+      made_from: the name in tensorflow-datasets of the data set that the function reads, if any:
+        where that is missing, a run says so before it starts, and can download it.
 
     Raises:
       LotteryError: if a data set with this name is already registered.
@@ -80,6 +87,8 @@ def register(name: str) -> Callable[[Loader], Loader]:
             raise LotteryError("A data set must have a name that no other data set has. Received: "
                                f"{name!r}, which is already registered.")
         DATASETS[name] = loader
+        if made_from:
+            _MADE_FROM[name] = made_from
         return loader
     return add
 
@@ -119,19 +128,19 @@ def digits(data_dir: "str | None" = None) -> Data:
     return Data(x[~test], y[~test], x[test], y[test], classes=10)
 
 
-@register("mnist")
+@register("mnist", "mnist")
 def mnist(data_dir: "str | None" = None) -> Data:
     """Loads MNIST: 60,000 and 10,000 images of 28x28 pixels."""
     return _from_tfds("mnist", data_dir)
 
 
-@register("cifar10")
+@register("cifar10", "cifar10")
 def cifar10(data_dir: "str | None" = None) -> Data:
     """Loads CIFAR-10: 50,000 and 10,000 images of 32x32x3."""
     return _from_tfds("cifar10", data_dir)
 
 
-@register("mnist_8x8")
+@register("mnist_8x8", "mnist")
 def mnist_8x8(data_dir: "str | None" = None) -> Data:
     """Loads MNIST at the size of `digits`: means of 3x3 pixels of the middle 24x24, in [0, 1].
 
@@ -143,7 +152,7 @@ def mnist_8x8(data_dir: "str | None" = None) -> Data:
     return dataclasses.replace(whole, x_train=small[0], x_test=small[1])
 
 
-@register("cifar10_8x8")
+@register("cifar10_8x8", "cifar10")
 def cifar10_8x8(data_dir: "str | None" = None) -> Data:
     """Loads CIFAR-10 at the size of `digits`: means of 4x4 pixels and the three colours, in [0, 1].
 
@@ -155,33 +164,96 @@ def cifar10_8x8(data_dir: "str | None" = None) -> Data:
     return dataclasses.replace(whole, x_train=small[0], x_test=small[1])
 
 
+def require(name: str, data_dir: "str | None" = None, download: bool = False,
+            say: Callable[[str], None] = print) -> None:
+    """Checks that a data set can be loaded, in less than a second and without TensorFlow.
+
+    Args:
+      name: the name of a registered data set.
+      data_dir: see `load`.
+      download: whether to let tensorflow-datasets download the data set if it is missing.
+      say: called with a line before that.
+
+    Raises:
+      LotteryError: if it is missing, or cannot be downloaded; the message says what to do.
+
+    Example:
+      >>> require("digits")
+    """
+    check_choice("dataset", name, DATASETS)
+    if name not in _MADE_FROM:
+        return
+    source = _MADE_FROM[name]
+    prepared = prepared_data.find(source, data_dir)
+    if prepared is not None:
+        prepared_data.check_there(prepared, source)
+        return
+    with _unworried():
+        builder = _builder(source, data_dir)
+    if not _is_prepared(builder):
+        if not download:
+            raise _missing(source, builder, data_dir)
+        say(f"Downloading {source} to {builder.data_path}, by tensorflow-datasets.")
+        _download(source, builder)
+
+
 def _from_tfds(name: str, data_dir: "str | None") -> Data:
     prepared = prepared_data.find(name, data_dir)
     if prepared is not None:
         arrays = prepared_data.read(prepared, name)
         return Data(**arrays, classes=int(arrays["y_train"].max()) + 1)
-    # Without a network, tfds.load("mnist") retries for more than three minutes and then prints a
-    # hundred lines of traceback. A user should get one clear line at once, so the prepared files
-    # are looked for first, and warnings about clouds that cannot be reached are hidden.
-    with quiet.logs(logging.WARNING), contextlib.redirect_stderr(io.StringIO()):
-        tfds = _tensorflow_datasets(name)
-        builder = tfds.builder(name, data_dir=data_dir)
-        folder = pathlib.Path(str(builder.data_path))
-        if not (folder / "dataset_info.json").exists():
-            where = f" --data_dir {data_dir}" if data_dir else ""
-            raise LotteryError(
-                f"{name} must be prepared for tensorflow-datasets before it is used. Received: "
-                f"no {folder}. Run `tfds build {name}{where}` on a machine with a network, or "
-                "name the folder that has it with data_dir (--data_dir).")
+    with _unworried():
+        builder = _builder(name, data_dir)
+        if not _is_prepared(builder):
+            raise _missing(name, builder, data_dir)
         try:
-            parts = tfds.as_numpy(builder.as_dataset(split=["train", "test"], batch_size=-1))
+            parts = importlib.import_module("tensorflow_datasets").as_numpy(
+                builder.as_dataset(split=["train", "test"], batch_size=-1))
         except Exception as error:  # Missing or damaged files raise errors of many types.
-            raise LotteryError(f"{name} must be readable. Received: {folder}, which cannot be read "
-                               f"({type(error).__name__}). Delete it and prepare it again."
-                               ) from None
+            raise LotteryError(f"{name} must be readable. Received: {builder.data_path}, which "
+                               f"cannot be read ({type(error).__name__}). Delete it and prepare it "
+                               "again.") from None
     (x_train, y_train), (x_test, y_test) = (
         (part["image"], part["label"].astype(np.int32)) for part in parts)
     return Data(x_train, y_train, x_test, y_test, builder.info.features["label"].num_classes)
+
+
+@contextlib.contextmanager
+def _unworried() -> Iterator[None]:
+    # tensorflow-datasets warns about clouds that cannot be reached.
+    with quiet.logs(logging.WARNING), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
+def _builder(name: str, data_dir: "str | None") -> Any:
+    return _tensorflow_datasets(name).builder(name, data_dir=data_dir)
+
+
+def _is_prepared(builder: Any) -> bool:
+    # Without a network, tfds.load("mnist") retries for more than three minutes and then prints a
+    # hundred lines of traceback. A user should get one clear line at once.
+    return (pathlib.Path(str(builder.data_path)) / "dataset_info.json").exists()
+
+
+def _missing(name: str, builder: Any, data_dir: "str | None") -> LotteryError:
+    where = f" --data_dir {data_dir}" if data_dir else ""
+    return LotteryError(
+        f"{name} must be prepared for tensorflow-datasets before it is used. Received: no "
+        f"{builder.data_path}. Give `lth run` --download (lth.run: download=True) to download it "
+        f"there, run `tfds build {name}{where}` on a machine with a network, or name the folder "
+        "that has it with data_dir (--data_dir).")
+
+
+def _download(name: str, builder: Any) -> None:
+    with quiet.loading():
+        importlib.import_module("tensorflow")  # Which tensorflow-datasets imports late, and loudly.
+    try:
+        builder.download_and_prepare()
+    except Exception as error:  # No network, a full disk, a page that moved: of many types.
+        why = one_line(error).rstrip(".")
+        raise LotteryError(f"{name} must be downloaded by tensorflow-datasets. Received: "
+                           f"{type(error).__name__}, {why}. Try again, or copy the folder "
+                           f"{builder.data_path} from a machine that has it.") from None
 
 
 def _tensorflow_datasets(name: str) -> Any:

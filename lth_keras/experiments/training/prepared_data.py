@@ -72,7 +72,7 @@ def read(path: "str | os.PathLike[str]", name: str) -> dict[str, Array]:
       ...     read(path, "tiny")["y_test"].tolist()
       [0, 1, 2, 1]
     """
-    again = f"Write it with `lth data prepare {name} --out FILE.npz`."
+    again = _again(name)
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(member.file_size for member in archive.infolist())
@@ -85,8 +85,7 @@ def read(path: "str | os.PathLike[str]", name: str) -> dict[str, Array]:
     except LotteryError:
         raise
     except OSError as error:
-        raise LotteryError(f"A prepared data set must be readable. Received: {path} "
-                           f"({error.strerror or error}). {again}") from None
+        raise _unreadable(path, name, error) from None
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
         raise LotteryError(f"A prepared data set must hold the arrays name, {', '.join(_ARRAYS)}. "
                            f"Received: {path} ({error!s:.100}). {again}") from None
@@ -95,6 +94,27 @@ def read(path: "str | os.PathLike[str]", name: str) -> dict[str, Array]:
                            f"which holds {held!r:.60}. {again}")
     _check(arrays, path)
     return arrays
+
+
+def check_there(path: "str | os.PathLike[str]", name: str) -> None:
+    """Checks that a file can be opened; `read` checks what is in it.
+
+    Raises:
+      LotteryError: if it cannot.
+    """
+    try:
+        open(path, "rb").close()
+    except OSError as error:
+        raise _unreadable(path, name, error) from None
+
+
+def _unreadable(path: "str | os.PathLike[str]", name: str, error: OSError) -> LotteryError:
+    return LotteryError(f"A prepared data set must be readable. Received: {path} "
+                        f"({error.strerror or error}). {_again(name)}")
+
+
+def _again(name: str) -> str:
+    return f"Write it with `lth data prepare {name} --out FILE.npz`."
 
 
 def find(name: str, data_dir: "str | None") -> "pathlib.Path | None":

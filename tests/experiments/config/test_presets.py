@@ -30,7 +30,7 @@ def test_lenet_is_as_in_the_paper():
     assert (config.steps, config.validation_every, config.validation_size) == (50_000, 100, 5000)
     assert config.fraction == {"default": 0.2, "output": 0.1}
     assert (config.scope, config.criterion) == ("layer", "magnitude")
-    assert config.replicates == 1 and config.branches == ("ticket", "reinit")
+    assert config.replicates == 5 and config.branches == ("ticket", "reinit")
 
 
 def test_conv2_is_as_in_the_paper():
@@ -40,6 +40,10 @@ def test_conv2_is_as_in_the_paper():
     assert (config.steps, config.validation_every, config.validation_size) == (20_000, 100, 5000)
     assert config.fraction == {"Conv2D": 0.1, "default": 0.2, "output": 0.1}
     assert (config.augmentation, config.dtype_policy) == ("none", "float32")
+
+
+def test_every_preset_has_replicates_that_can_be_tested():
+    assert all(config.replicates >= 3 for config in presets.PRESETS.values())
 
 
 def test_digits_prunes_as_the_paper_does():

@@ -48,6 +48,55 @@ def test_images_come_from_tensorflow_datasets_as_pixels(name, maker, shape, more
         np.testing.assert_array_equal(image, images[label])
 
 
+def made_here(monkeypatch, fail=None):
+    """tensorflow-datasets' own builder of MNIST, whose pages on the network are replaced."""
+    def builder(name, data_dir=None):
+        assert name == "mnist"
+        made = tfds.image_classification.MNIST(data_dir=data_dir)
+
+        def generators(manager):
+            if fail:
+                raise fail
+            return {part: ((i, {"image": np.full((28, 28, 1), i, np.uint8), "label": i % 10})
+                           for i in range(count)) for part, count in (("train", 4), ("test", 2))}
+        made._split_generators = generators
+        return made
+    monkeypatch.setattr(tfds, "builder", builder)
+
+
+@pytest.mark.parametrize("name", ["mnist", "mnist_8x8"])
+def test_a_missing_data_set_is_downloaded_where_that_is_asked_for(name, tmp_path, monkeypatch):
+    made_here(monkeypatch)
+    said = []
+    with pytest.raises(LotteryError, match=r"no .*mnist/3\.0\.1\. Give `lth run` --download"):
+        datasets.require(name, str(tmp_path), say=said.append)
+    assert not said and not (tmp_path / "mnist").exists()
+    datasets.require(name, str(tmp_path), download=True, say=said.append)
+    assert said == [f"Downloading mnist to {tmp_path}/mnist/3.0.1, by tensorflow-datasets."]
+    assert len(datasets.load(name, str(tmp_path)).y_train) == 4
+    datasets.require(name, str(tmp_path), download=True, say=said.append)  # It is there now.
+    assert len(said) == 1
+
+
+def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
+    made_here(monkeypatch, ConnectionError("Max retries exceeded\n  with url: /mnist"))
+    with pytest.raises(LotteryError) as error:
+        datasets.require("mnist", str(tmp_path), download=True, say=str)
+    assert str(error.value) == (
+        "mnist must be downloaded by tensorflow-datasets. Received: ConnectionError, Max retries "
+        f"exceeded. Try again, or copy the folder {tmp_path}/mnist/3.0.1 from a machine that has "
+        "it.")
+
+
+def test_what_needs_no_download_asks_for_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds, "builder", None)
+    datasets.require("digits", str(tmp_path), download=True)
+    with pytest.raises(LotteryError, match=r"Received: .*nowhere\.npz \(No such file"):
+        datasets.require("mnist", str(tmp_path / "nowhere.npz"), download=True)
+    with pytest.raises(LotteryError, match="dataset must be one of digits"):
+        datasets.require("nope")
+
+
 def test_mnist_at_the_size_of_digits_is_the_means_of_its_middle(monkeypatch):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (5, 28, 28, 1)).astype(np.uint8), np.arange(5, dtype=np.int32)
