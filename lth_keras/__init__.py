@@ -15,7 +15,7 @@ Its packages, each of which imports only from those above it:
     experiments   the papers' experiments: levels x branches x replicates, and their results
     deployment    exports trained networks to other formats, and checks the files
     reports       tables, verdicts, figures, analyses, the HTML page
-    api           an experiment from Python: `lth.run`; a model for the other Keras: `lth.convert`
+    api           an experiment and its pictures from Python: `lth.run`, `lth.plot`; `lth.convert`
     cli           the command `lth`
 
 The public names are listed in `__all__`.  Each is loaded when it is first used, so `import
@@ -34,6 +34,7 @@ from lth_keras.files import engines
 if TYPE_CHECKING:
     from lth_keras import strong
     from lth_keras.api.convert import convert
+    from lth_keras.api.plot import paper_figure, plot, plot_curves
     from lth_keras.api.run import run
     from lth_keras.costs.profile import profile
     from lth_keras.deployment.compaction.compact import compact
@@ -72,6 +73,9 @@ _HOMES = {
     "profile": "costs.profile",
     "prune_at_init": "initial.prune_at_init",
     "run": "api.run",
+    "plot": "api.plot",
+    "plot_curves": "api.plot",
+    "paper_figure": "api.plot",
     "SparseTraining": "sparse_training.sparse_training",
     "Supermask": "sparse_training.supermask",
     "verify": "search.verification.verify",
@@ -101,6 +105,9 @@ __all__ = [
     "convert",
     "export",
     "keep_sparse",
+    "paper_figure",
+    "plot",
+    "plot_curves",
     "profile",
     "prune_at_init",
     "prune_low_magnitude",
@@ -140,6 +147,7 @@ providers.register(providers.PROFILE, "lth_keras.costs.profile", "profile")
 providers.register(providers.SMALLER, "lth_keras.api.smaller_training", "smaller")
 providers.register(providers.FILE_COSTS, "lth_keras.api.file_costs", "shares_left")
 providers.register(providers.EARLY_BIRD_FIGURE, "lth_keras.reports.plots.early_bird_figure", "save")
+providers.register(providers.PLOT, "lth_keras.api.plot", "plot")
 providers.register(providers.REPORT_OF_A_SEARCH, "lth_keras.reports.report", "report_search")
 
 

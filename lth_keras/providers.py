@@ -13,6 +13,7 @@ from typing import Any
 from lth_keras.errors import LotteryError
 
 REPORT_OF_A_SEARCH = "report of a search"
+PLOT = "picture of a search's levels"
 EARLY_BIRD_FIGURE = "figure of an early bird"
 DATA_ORDER = "order of a search's data, of tf.data"
 DATA_ORDER_OF_KERAS = "order of a search's data, without TensorFlow"

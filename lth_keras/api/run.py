@@ -13,6 +13,7 @@ import pandas as pd
 from rich.console import Console
 
 from lth_keras import notebook
+from lth_keras.api.plot import plot
 from lth_keras.deployment import trained_networks
 from lth_keras.deployment.manifest import DEFAULT, Deployment
 from lth_keras.deployment.run_export import RunExporter, Settings
@@ -161,6 +162,18 @@ class FinishedRun:
           The path of the page, which needs no other file.
         """
         return report.write([runs.read(self.workdir)], None if out is None else pathlib.Path(out))
+
+    def plot(self, ax: Any = None, y: "str | None" = None) -> Any:
+        """Draws a measure of each level against the weights remaining; see `lth.plot`.
+
+        Args:
+          ax: axes of matplotlib to draw into. Defaults to those of a new figure.
+          y: what to draw, a column of `results`. Defaults to the test accuracy at early stop.
+
+        Returns:
+          The axes.
+        """
+        return plot(self, y, ax)
 
     def export(self, out: "str | os.PathLike[str]" = "deploy", *, level: "int | str" = BEST,
                replicate: int | None = None, formats: Sequence[str] = DEFAULT,

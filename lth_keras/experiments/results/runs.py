@@ -227,12 +227,22 @@ def read_all(roots: Sequence[pathlib.Path], asked: "Margins | None" = None) -> l
     Raises:
       WorkdirError: as `read` does.
     """
-    runs = _joined([read(root) for root in roots])
+    return together([read(root) for root in roots], asked)
+
+
+def together(runs: Sequence[Run], asked: "Margins | None" = None) -> list[Run]:
+    """Joins runs that are replicates of one, and gives each a label of its own; see `read_all`.
+
+    Args:
+      runs: the runs.
+      asked: the margins to judge them by; by default those of each run's settings.
+    """
+    runs = _joined(runs)
     labels = _labels(runs)
     # Runs that differ in nothing that a label shows are told apart by their folders.
     return [dataclasses.replace(run, asked=asked, label=label if labels.count(label) == 1
-                                else f"{label} ({run.root})")
-            for run, label in zip(runs, labels, strict=True)]
+                                else f"{label} ({run.root or f'number {number}'})")
+            for number, (run, label) in enumerate(zip(runs, labels, strict=True), 1)]
 
 
 def apart(runs: Sequence[Run]) -> list[str]:

@@ -175,8 +175,9 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
 
 
 def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, branch: str,
-                    measure: str = "val_accuracy") -> Axes:
-    """Draws the learning curves of one branch at the paper's densities.
+                    measure: str = "val_accuracy", *,
+                    levels: "Mapping[int, float] | None" = None) -> Axes:
+    """Draws the learning curves of one branch at a few densities.
 
     Args:
       axes: the axes to draw into.
@@ -184,8 +185,10 @@ def learning_curves(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame, bra
       results: the run's rows, for the densities.
       branch: the branch; at level 0 the ticket's curve is drawn.
       measure: the column to draw, "val_accuracy" or "val_loss".
+      levels: level -> density, of the levels to draw. Defaults to those nearest to the paper's.
     """
-    levels = nearest_levels(results, CURVE_DENSITIES)
+    if levels is None:
+        levels = nearest_levels(results, CURVE_DENSITIES)
     colours = styles.shades(len(levels))
     curve_lines(axes, curves, results, [
         (TICKET if level == 0 else branch, level, {"color": colour, "label": f"{density:.1%}"})

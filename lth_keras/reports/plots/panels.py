@@ -7,10 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.runs import about, Run
 from lth_keras.experiments.results.statistics import Quality, quality
 from lth_keras.reports.plots import drawing, styles
 
+# Accuracies of the first 5% of steps would stretch an axis down to chance level.
+_FIRST = 0.05
 EARLY, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
 LABELS = {EARLY: "early-stop step", ACCURACY: "test accuracy at early stop",
           "test_accuracy_final": "test accuracy at the last step",
@@ -58,9 +61,24 @@ def label_axis(axes: Axes, measure: str) -> None:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(LABELS[measure])
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    elif "acc" in measure:
+        drawing.percent_axis(axes, LABELS.get(measure, _accuracy(measure)))
     else:
-        drawing.percent_axis(axes, LABELS.get(measure, "validation accuracy at early stop"
-                                              if measure.startswith("val_") else "test accuracy"))
+        axes.set_ylabel(_words(measure))
+
+
+def _accuracy(measure: str) -> str:
+    if not measure.startswith(("val_", "test_accuracy_step_")):
+        return _words(measure)
+    if measure.startswith("test_"):
+        return "test accuracy"
+    end = "at early stop" if measure.endswith("_early_stop") else "at the end"
+    return f"validation accuracy {end}"
+
+
+def _words(measure: str) -> str:
+    return ("validation " if measure.startswith("val_") else "") + \
+        measure.removeprefix("val_").replace("_", " ")
 
 
 def add_legend(figure: Figure) -> None:
@@ -115,14 +133,35 @@ def curves_figure(run: Run) -> Figure:
         drawing.learning_curves(axes, run.curves, run.results, branch, measure)
     for axes in list(cells.flat)[len(branches):]:
         axes.set_visible(False)
-    # Accuracies of the first 5% of steps would stretch the axis down to chance level.
-    late = run.curves[run.curves.step > run.curves.step.max() * 0.05]
+    late = run.curves[run.curves.step > run.curves.step.max() * _FIRST]
     if measure == "val_accuracy":
         drawing.zoom([cells[0, 0]], late.val_accuracy)  # All panels share its range.
     for row in cells:
         row[0].set_ylabel(measure.replace("val_", "validation "))
     drawing.head(figure, heading([run], "bands"), 10)
     return figure
+
+
+def curves_panel(axes: Axes, run: Run, branch: str, measure: str) -> Axes:
+    """Draws the learning curves of one branch, of all levels if they are few.
+
+    Args:
+      axes: the axes to draw into.
+      run: the run, which has learning curves.
+      branch: the branch.
+      measure: "val_accuracy" or "val_loss".
+    """
+    tickets = run.results[run.results.branch == TICKET]
+    densities = tickets.groupby("level").density.mean()
+    few = len(densities) <= len(drawing.CURVE_DENSITIES)
+    drawing.learning_curves(axes, run.curves, run.results, branch, measure, levels={
+        level: float(densities[level])
+        for level in (densities.index if few else drawing.shown_levels(tickets))})
+    if measure == "val_accuracy":
+        late = run.curves[run.curves.step > run.curves.step.max() * _FIRST]
+        drawing.zoom([axes], late[late.branch.isin((TICKET, branch))].val_accuracy)
+    axes.set_ylabel(_words(measure))
+    return axes
 
 
 def describe(figure: Figure) -> str:

@@ -248,16 +248,45 @@ class LotteryTicketCallback(Hooks):
         Example:
           lottery.report("report")  # After `fit`: report/report.html
         """
+        path: pathlib.Path = providers.provider(providers.REPORT_OF_A_SEARCH)(
+            self.as_data(), self.workdir, out, margin)
+        return path
+
+    def plot(self, ax: Any = None, y: "str | None" = None) -> Any:
+        """Draws a measure of each level against the weights remaining; see `lth.plot`.
+
+        Args:
+          ax: axes of matplotlib to draw into. Defaults to those of a new figure.
+          y: what to draw, a column of `results`. Defaults to the accuracy on validation data at
+            the end of each round, or to the loss if no accuracy was measured.
+
+        Returns:
+          The axes.
+
+        Raises:
+          LotteryError: if no level is trained yet, or there is no such column.
+
+        Example:
+          figure, (left, right) = pyplot.subplots(1, 2)
+          lottery.plot(left)
+          lottery.plot(right, y="early_stop_step")
+        """
+        return providers.provider(providers.PLOT)(self, y, ax)
+
+    def as_data(self) -> dict[str, Any]:
+        """Returns what the search has found as plain data: settings, rows, history and versions.
+
+        Raises:
+          LotteryError: if no level is trained yet.
+        """
         found = self._described()
         if not found.rows:
-            raise LotteryError("A report needs at least one trained level. Received: a callback "
-                               "before its fit.")
+            raise LotteryError("A report or a picture needs at least one trained level. Received: "
+                               "a callback before its fit.")
         versions = dict(sorted(self.tickets[0].provenance["versions"].items())) \
             if self.tickets else {}
-        path: pathlib.Path = providers.provider(providers.REPORT_OF_A_SEARCH)({
-            "settings": found.settings, "rows": found.rows, "history": found.history,
-            "versions": versions}, self.workdir, out, margin)
-        return path
+        return {"settings": found.settings, "rows": found.rows, "history": found.history,
+                "versions": versions}
 
     @property
     def async_safe(self) -> bool:
