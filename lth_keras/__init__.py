@@ -27,7 +27,7 @@ import os
 import sys
 from typing import Any, TYPE_CHECKING
 
-from lth_keras import providers, saved_names
+from lth_keras import extras, providers, saved_names
 from lth_keras._version import __version__ as __version__
 from lth_keras.files import engines
 
@@ -158,7 +158,8 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'lth_keras' has no attribute {name!r}; it has "
                              f"{', '.join(__all__)}")
-    globals()[name] = value = getattr(importlib.import_module(f"lth_keras.{home}"), name)
+    with extras.needed_for(f"lth.{name}"):
+        globals()[name] = value = getattr(importlib.import_module(f"lth_keras.{home}"), name)
     return value
 
 

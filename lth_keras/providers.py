@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lth_keras.errors import LotteryError
+from lth_keras.extras import needed_for
 
 REPORT_OF_A_SEARCH = "report of a search"
 PLOT = "picture of a search's levels"
@@ -70,5 +71,6 @@ def provider(task: str) -> Callable[..., Any]:
         raise LotteryError(f"A task must have a provider: {', '.join(_PROVIDERS)}. "
                            f"Received: {task!r}.")
     module, function = _PROVIDERS[task]
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    with needed_for(f"The {task}"):
+        found: Callable[..., Any] = getattr(importlib.import_module(module), function)
     return found

@@ -25,6 +25,7 @@ from lth_keras.experiments.results.verdicts import LevelVerdict
 from lth_keras.experiments.run_experiment import run_experiment, RunOptions
 from lth_keras.experiments.source import resolved
 from lth_keras.experiments.worker import Placement
+from lth_keras.extras import needed_for
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports import report
 from lth_keras.reports.analyses.analysis import WorkdirReader
@@ -35,6 +36,7 @@ _SHOWN = {"branch": "{}", "level": "{}", "density": "{:.1%}", "early_stop_step":
           "test_accuracy_early_stop": "{:.2%}", "test_accuracy_final": "{:.2%}"}
 
 
+@needed_for("lth.run")
 def run(preset: "str | Config", *, scale: float | None = None,
         workdir: "str | os.PathLike[str] | None" = None, jobs: int | None = None,
         threads: int | None = None, together: int | None = None, backend: str = "loky",

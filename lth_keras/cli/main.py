@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from lth_keras._version import __version__
 from lth_keras.arguments import meant
 from lth_keras.errors import DivergedError, LotteryError
+from lth_keras.extras import needed_for
 
 # Command -> a line for the help. A command is the module of this name beside this one, with its
 # `add_flags`, `epilog` and `run`.
@@ -84,7 +85,11 @@ def parser_of(command: str) -> Parser:
 
 
 def _module(command: str) -> Any:
-    return importlib.import_module(f"lth_keras.cli.{command}")
+    try:
+        with needed_for(f"lth {command}"):
+            return importlib.import_module(f"lth_keras.cli.{command}")
+    except LotteryError as error:
+        top_parser().error(str(error))
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -115,9 +120,10 @@ def _refuse_unknown(word: str, rest: Sequence[str]) -> NoReturn:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    from lth_keras.cli.output import console
     try:
-        return _module(arguments.command).run(arguments, console()) or 0
+        with needed_for(f"lth {arguments.command}"):
+            from lth_keras.cli.output import console
+            return _module(arguments.command).run(arguments, console()) or 0
     # A traceback says nothing to a user who mistyped a flag; other errors are bugs and keep theirs.
     except LotteryError as error:
         print(f"lth {arguments.command}: error: {error}", file=sys.stderr)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from lth_keras import extras
 from lth_keras.arguments import check_choice, check_whole, one_line
 from lth_keras.core.masks import density
 from lth_keras.costs.profile import profile
-from lth_keras.deployment import checks, manifest, measuring, model_card
+from lth_keras.deployment import checks, manifest, measuring, model_card, runtimes
 from lth_keras.deployment.bench import Bench, difference, EXACT, file_name, FOLDERS, Reference
 from lth_keras.deployment.compaction.compact import compact, Compacted
 from lth_keras.deployment.comparison import held_out, measures, signature
@@ -231,12 +232,12 @@ def _compact(network: Any, compaction: str, bench: Bench,
 
 def _formats(names: "Sequence[str] | None", representative: Any) -> list[str]:
     # By default what can be made; asked for by name, a format without its examples is refused.
-    if names is None:
-        return [name for name in DEFAULT
-                if representative is not None or not known.get(name).needs_representative]
-    wanted = list(dict.fromkeys(names))
-    for name in wanted:
-        known.get(name)  # Raises for an unknown name, before anything is converted.
+    wanted = list(dict.fromkeys(names)) if names is not None else [
+        name for name in DEFAULT
+        if representative is not None or not known.get(name).needs_representative]
+    for name in wanted:  # Errors before anything is converted: an unknown name, no runtime.
+        for runtime in known.get(name).runtimes:
+            extras.check(runtimes.RUNTIMES[runtime][1], f"The format {name}")
     if not wanted:
         raise LotteryError(f"formats must name at least one of {', '.join(known.FORMATS)}. "
                            "Received: none.")

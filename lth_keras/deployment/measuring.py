@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import lth_keras
+from lth_keras import extras
 from lth_keras.arguments import check_choice, one_line
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.deployment import measuring_process, runtimes
@@ -121,6 +122,7 @@ def measure(path: "str | os.PathLike[str]", runtime: str, examples: "Array | Arr
       'ValueError: Could not open '
     """
     check_choice("runtime", runtime, runtimes.RUNTIMES)
+    extras.check(runtimes.RUNTIMES[runtime][1], f"The runtime {runtime}")
     arrays = examples if isinstance(examples, dict) else {runtimes.ONLY: examples}
     if not all(map(len, arrays.values())):
         raise LotteryError("examples must hold at least one example. Received: none.")

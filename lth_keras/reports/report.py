@@ -18,6 +18,7 @@ from lth_keras.experiments.results import paths, runs, statistics, store
 from lth_keras.experiments.results.evidence import CONTROL
 from lth_keras.experiments.results.fits import Fit
 from lth_keras.experiments.results.runs import about, apart, read_all, Run
+from lth_keras.extras import needed_for
 from lth_keras.files import workdir_lock
 from lth_keras.reports import cost_tables, html_page, tables
 from lth_keras.reports import tensorboard as events
@@ -94,6 +95,7 @@ def write(runs: Sequence[Run], out: "pathlib.Path | None" = None) -> pathlib.Pat
     return page
 
 
+@needed_for("lottery.report()")
 def report_search(fit: Mapping[str, Any], root: "str | os.PathLike[str] | None",
                   out: "str | os.PathLike[str] | None",
                   margin: "str | Mapping[str, float] | None" = None) -> pathlib.Path:

@@ -34,6 +34,8 @@ Keras that the target is of.
 import importlib
 from typing import Any, TYPE_CHECKING
 
+from lth_keras import extras
+
 if TYPE_CHECKING:
     from lth_keras.strong.choices import errors_at_width
     from lth_keras.strong.embedding import embed, Embedding
@@ -59,8 +61,9 @@ __all__ = ["Embedding", "choose_neurons", "embed", "errors_at_width", "least_cou
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"lth.strong has no {name!r}; it has {', '.join(__all__)}")
-    globals()[name] = value = getattr(
-        importlib.import_module(f"lth_keras.strong.{_HOMES[name]}"), name)
+    with extras.needed_for(f"lth.strong.{name}"):
+        globals()[name] = value = getattr(
+            importlib.import_module(f"lth_keras.strong.{_HOMES[name]}"), name)
     return value
 
 

@@ -16,6 +16,7 @@ from lth_keras.arguments import check_choice, one_line
 from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training import prepared_data
+from lth_keras.extras import needed_for
 
 Loader = Callable[["str | None"], "Data"]
 
@@ -114,6 +115,7 @@ def load(name: str, data_dir: "str | None" = None) -> Data:
 
 
 @register("digits")
+@needed_for("The data set digits")
 def digits(data_dir: "str | None" = None) -> Data:
     """Loads scikit-learn's digits: 1,797 images of 8x8 pixels; every fifth is a test example.
 
