@@ -182,7 +182,7 @@ def headings(path):
 def test_the_readme_states_two_commands_for_ci():
     found = re.findall(r"^python -m pip install.*$", (ROOT / "README.md").read_text(),
                        re.MULTILINE)
-    assert found == ["python -m pip install . && lth run digits",
+    assert found == ['python -m pip install ".[experiments]" && lth run digits',
                      'python -m pip install -e ".[test]" && python -m pytest']
 
 
