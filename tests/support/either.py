@@ -35,7 +35,8 @@ def prunable(package):
 def compiled(package, metrics=("accuracy",), optimizer=None):
     model = prunable(package)
     model.compile(optimizer or keras_of(package).optimizers.Adam(0.01),
-                  "sparse_categorical_crossentropy", metrics=list(metrics))
+                  "sparse_categorical_crossentropy", metrics=list(metrics),
+                  jit_compile=False)  # Compiling takes longer than these trainings.
     return model
 
 

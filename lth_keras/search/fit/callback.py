@@ -18,7 +18,7 @@ from lth_keras.errors import LotteryError
 from lth_keras.files.engines import engine_of
 from lth_keras.files.json_checks import as_json
 from lth_keras.files.ticket import Ticket
-from lth_keras.search.fit import preflight
+from lth_keras.search.fit import notices, preflight
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.fit_search import FitSearch, SearchSettings
 from lth_keras.search.fit.hooks import Hooks
@@ -73,8 +73,9 @@ class LotteryTicketCallback(Hooks):
       check: whether to verify after every batch that pruned weights are zero and their optimizer
         slots fresh, and at every rewinding that masks are nested and survivors equal theta_k.
         Costs a copy of the weights and slots in each batch.
-      verbose: 0 prints nothing, 1 prints a line for each round and, where filters are pruned, one
-        that says which layers keep all of theirs and why.
+      verbose: 0 prints nothing; 1 prints a line for each round, with its level, what is left of
+        the weights and how the level before it ended, and, where filters are pruned, one that says
+        which layers keep all of theirs and why; 2 adds to each line what rewinding has restored.
       provenance: facts to store in the tickets, such as {"dataset": "mnist"}; JSON values.
       workdir: a folder to which the search is saved after every epoch, in the background.  If the
         fit is killed, running the same script again resumes it.  The result is the same bit for
@@ -148,6 +149,9 @@ class LotteryTicketCallback(Hooks):
             "rounds": rounds, "epochs_per_round": epochs_per_round,
             "steps_per_round": steps_per_round, "fraction": fraction})
         preflight.check_options(rewind_step, scope, criterion, scoring_data)
+        if any(isinstance(callback, LotteryTicketCallback) for callback in round_callbacks):
+            raise LotteryError("round_callbacks see a round as a training of its own, which holds "
+                               "no search. Received: a LotteryTicketCallback among them.")
         self.rewind_step = rewind_step
         self.workdir = workdir
         self.order = DataOrder(seed)
@@ -298,6 +302,11 @@ class LotteryTicketCallback(Hooks):
 
     # Keras' hooks, in the order in which a training calls them.
 
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Takes the parameters of a fit, and refuses a second search in it."""
+        preflight.check_alone(self.model, params)
+        super().set_params(params)
+
     def set_model(self, model: Any) -> None:
         """Takes the model of a fit, and notes that something prunes it."""
         super().set_model(model)
@@ -370,15 +379,9 @@ class LotteryTicketCallback(Hooks):
         return notebook.page(f"LotteryTicketCallback: {self._state()}", columns, rows)
 
     def _state(self) -> str:
-        given = self._settings.schedule.settings
-        name = "steps_per_round" if given["epochs_per_round"] is None else "epochs_per_round"
-        plan = f"rounds={given['rounds']}, {name}={given[name]}"
         rows = self._found.rows
-        if not rows:
-            return f"{plan}, not fitted yet"
-        best = f"; best: level {self.best.level}" if judged_by(rows[0]) and self.tickets else ""
-        return (f"{plan}, level {rows[-1]['level']} reached, {rows[-1]['density']:.1%} of the "
-                f"weights{best}")
+        best = self.best.level if rows and self.tickets and judged_by(rows[0]) else None
+        return notices.state(self.schedule, rows, best)
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle keeps: the settings and what was found, not the model."""

@@ -18,7 +18,7 @@ from typing import Any
 from lth_keras.core import criteria
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import DivergedError, WorkdirError
-from lth_keras.search.fit import preflight
+from lth_keras.search.fit import notices, preflight
 from lth_keras.search.fit.checkpointer import Checkpointer
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.early_bird import EarlyBird
@@ -156,6 +156,8 @@ class FitSearch:
             if settings.rewind_step == 0 and not self.search.has_theta:
                 self.search.take_theta()
             self._say(f"{settings.workdir}: {self._checkpointer.says(self._order.used)}")
+        if found is None:
+            notices.warn_if_trained(self.search)
         self._order.begin(found or 0)
 
     def _round(self) -> Round:
@@ -280,6 +282,7 @@ class FitSearch:
         """Handles the end of an epoch, after its validation; adds level and density to its logs."""
         self._count(max(self._reported, default=0))
         logs.update(level=self.round.level, density=self.round.density)
+        notices.keep_from_bar(self._model)
         self.round.end_epoch(logs)
         with self._round_ends_on_request():
             self._inner.on_epoch_end(self.round.epochs - 1, logs)
@@ -310,22 +313,13 @@ class FitSearch:
                 self.search.check_finite(self.round.loss)
         if self._checkpointer is not None:
             self._checkpointer.finish(self.progress.rows)
-        target = self._settings.target
-        if self._finished and target and not target.is_reached(self.round.left):
-            left = ", ".join(f"{share:.1%} of its {name}"
-                             for name, share in self.round.left.items())
-            warnings.warn(f"the search ended before its target, until="
-                          f"{dict(target.shares)}: level {self.round.level} has "
-                          f"{left}. Give it more rounds, or a larger fraction.", stacklevel=3)
-        if not self._finished:
-            more = "" if self._checkpointer is not None else \
-                "Call fit again with the same callback to go on with it; fit(epochs=" \
-                "lottery.epochs) trains a whole search at once. "
-            warnings.warn(f"fit ended before the search did: at level {self.round.level} of "
-                          f"{self._schedule.rounds}, after {self.round.steps} steps of its round. "
-                          f"{more}A callback that should end only a round, such as EarlyStopping, "
-                          "belongs in round_callbacks.",
-                          stacklevel=3)
+        if self._finished:
+            notices.warn_missed(self._settings.target, self.round)
+            if self._next_epoch is not None:  # Not if all of it was done by an earlier process.
+                self._say(f"{notices.ended_line(self.rows[-1])}; the search is finished")
+        else:
+            notices.warn_unfinished(self.round, self._schedule.rounds,
+                                    self._checkpointer is not None)
 
     def test(self, hook: str, *arguments: Any) -> None:
         """Passes one of Keras' hooks for validation on to the round's callbacks."""
@@ -378,11 +372,12 @@ class FitSearch:
         self._network.finalize()
         self._close_round()
         restored = self.search.prune_and_rewind(self.round.metrics())
+        notices.note_rewound(self.search)
         self.progress.restored.append(restored)
         self.progress.round = self._round()
         under_bar = "\n" if self._batches and self._params.get("verbose") else ""  # Keras' bar.
-        self._say(f"{under_bar}level {self.round.level}, density {self.round.density:.2%}: "
-                  f"{restored}")
+        self._say(under_bar + notices.round_line(
+            self.rows[-1], self.round, self._schedule.rounds, restored, self._settings.verbose))
         self._inner.on_train_begin()
 
     def _save(self, epoch: int) -> None:

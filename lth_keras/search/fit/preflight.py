@@ -1,5 +1,6 @@
 """Checks before a search in `fit`, so that what cannot work is an error before any training."""
 
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,9 @@ from lth_keras.errors import LotteryError
 from lth_keras.search import scoring
 from lth_keras.search.network import Network
 from lth_keras.search.rounds import Rounds
+
+# Model -> the parameters of the last fit in which a search took part.
+_FITS: "weakref.WeakKeyDictionary[Any, Mapping[str, Any]]" = weakref.WeakKeyDictionary()
 
 
 def schedule_of(schedule: Rounds | None, parts: Mapping[str, Any]) -> Rounds:
@@ -51,6 +55,25 @@ def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLik
     check_choice("scope", scope, SCOPES)
     criteria.check_needs(criterion, scoring.provided(scoring_data), "LotteryTicketCallback")
     scoring.check_used(criterion, scoring_data)
+
+
+def check_alone(model: Any, params: Mapping[str, Any]) -> None:
+    """Checks that a fit has one search.
+
+    Args:
+      model: the model of the fit, or None if it is not known yet.
+      params: the parameters of the fit: Keras gives the same dict to all of its callbacks, and
+        another one in each fit.
+
+    Raises:
+      LotteryError: if another callback of the fit has been here before.
+    """
+    if model is None or not params:
+        return
+    if _FITS.get(model) is params:
+        raise LotteryError("A fit can have one LotteryTicketCallback: two would both prune its "
+                           "model. Received: two in the callbacks of a fit. Leave one out.")
+    _FITS[model] = params
 
 
 def check_steps(network: Network, schedule: Rounds, rewind_step: int, steps: int | None) -> None:

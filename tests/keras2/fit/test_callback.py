@@ -524,7 +524,7 @@ def test_a_line_a_round_is_printed_if_asked(capsys):
     searched(watch=False, fraction=0.5)
     assert "level" not in capsys.readouterr().out
     searched(watch=False, verbose=1, fraction=0.5)
-    assert "level 1, density 50.00%: restored 4 weights" in capsys.readouterr().out
+    assert "level 1 of 2: 50.00% of the weights left" in capsys.readouterr().out
 
 
 def test_the_callback_is_quiet_in_evaluate_before_any_fit():
