@@ -18,7 +18,7 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.training import prepared_data
 
 ROOT = pathlib.Path(__file__).parents[1]
-SHARE = 0.02  # Of the steps that are written.
+SHARE, EVERY = 0.02, 10  # Of the steps that are written; steps between validations.
 SHAPES = {"mnist": (28, 28), "cifar10": (32, 32, 3), "mnist_8x8": (8, 8)}
 
 
@@ -41,13 +41,10 @@ def fewer(command, data):
             words[place + 1] = str(round(int(after) * SHARE))
         elif word == "--replicates":
             words[place + 1] = str(min(2, int(after)))
-        elif word == "--rounds":
-            words[place + 1] = str(min(3, int(after)))
         elif word == "--set" and re.match("(rewind_step|mask_update_every)=", after):
             key, _, steps = after.partition("=")
             words[place + 1] = f"{key}={max(1, round(int(steps) * SHARE))}"
-        elif word == "--branches":
-            words[place + 1] = re.sub(r"@[3-9/-]+", "", after)
+    words += ["--set", f"validation_every={EVERY}"]  # It divides each of these steps.
     if "--scale" in words:
         words[words.index("--scale") + 1] = str(SHARE)
     else:
@@ -97,8 +94,8 @@ def test_every_command_runs_after_those_above_it(name, data, tmp_path):
 def test_what_is_changed_is_the_size_alone(tmp_path):
     assert fewer("lth run lenet_300_100 --steps 6000 --branches reinit:3@3/5/7 --workdir runs/l "
                  "--set rewind_step=500", tmp_path)[1:] == [
-        "run", "lenet_300_100", "--steps", "120", "--branches", "reinit:3", "--workdir",
-        "runs/l", "--set", "rewind_step=10", "--scale", "0.02", "--replicates", "2",
+        "run", "lenet_300_100", "--steps", "120", "--branches", "reinit:3@3/5/7",
+        "--workdir", "runs/l", "--set", "rewind_step=10", "--set", "validation_every=10", "--scale", "0.02", "--replicates", "2",
         "--data_dir", str(tmp_path), "--jobs", "1"]
     assert fewer("lth report runs/lenet", tmp_path) == ["lth", "report", "runs/lenet"]
     assert len(shown("docs/experiments.md")) > 20 and len(shown("docs/deploying.md")) > 3

@@ -133,7 +133,7 @@ def _of(run: Run) -> dict[str, Any]:
             "costs": [{"level": costs.level, "density": f"{costs.density:.1%}",
                        "cells": costs.cells} for costs in cost_tables.of_levels(run.results)],
             "means": _means(run), "measures": list(_measures(run).values()),
-            "diverged": run.diverged, "unreached": run.unreached,
+            "diverged": run.diverged, "early_stops": [*filter(None, (run.unreached, run.ended))],
             "columns": list(run.results.columns),
             "rows": [[_plain(value) for value in row]
                      for row in run.results.itertuples(index=False)],

@@ -220,7 +220,7 @@ def _conclude(run: Run, say: _Say, name: str) -> None:
     for root in () if run.fits else run.roots:
         _renew(root, say)
         say(f"results: {root / 'results.csv'}")
-    for sentence in (run.unreached, run.verdict.sentence):
+    for sentence in (run.unreached, run.ended, run.verdict.sentence):
         if sentence:
             say(f"{name}: {sentence}" if name else sentence)
 

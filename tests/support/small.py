@@ -99,7 +99,7 @@ class Inline(Pool):
 _NOT_COMPILED = dict.fromkeys((*EXTENT, "strategy", "retraining", "rewind_step", "seed", "fraction",
                                "scope", "criterion", "structure", "data_order", "measured_steps",
                                "distribution", "scoring_per_class", "against",
-                               "mask_update_every", "source_fingerprint"))
+                               "mask_update_every", "source_fingerprint", "patience"))
 _trainers = {}
 
 

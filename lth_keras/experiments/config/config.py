@@ -138,6 +138,10 @@ class Config:
     measured_steps: tuple[int, ...] = _field(
         "further steps at which to measure test accuracy, multiples of validation_every, such as "
         "10000/20000", ())
+    patience: int = _field(
+        "steps without a lower validation loss after which a control ends, a multiple of "
+        "validation_every; 0: at the last step.  Its early stop may be missed, and its accuracies "
+        "at the last step are empty", 0)
     dropout: float = _field("share of the units of hidden dense layers that a step drops, in "
                             "[0, 1)", 0.0)
     initializer: str = _field(
@@ -248,13 +252,15 @@ class Config:
 
         def validated(count: int) -> int:  # The nearest step with a validation.
             return max(1, round(count * scale / every)) * every if count else 0
-        looked_at = filter(None, (self.rewind_step, *self.measured_steps, self.steps))
+        looked_at = filter(None, (
+            self.rewind_step, self.patience, *self.measured_steps, self.steps))
         every = min(self.validation_every, *map(steps, looked_at))
         last = steps(self.steps) // every * every
         return dataclasses.replace(
             self, scale=self.scale * scale, steps=steps(self.steps), validation_every=every,
             mask_update_every=min(self.mask_update_every, max(1, steps(self.steps) * 3 // 4))
             if validation.updating_masks(self) else self.mask_update_every,
+            patience=validated(self.patience),
             rewind_step=validated(self.rewind_step), warmup_steps=steps(self.warmup_steps),
             learning_rate_drops=tuple(map(steps, self.learning_rate_drops)),
             measured_steps=tuple(sorted({min(validated(step), last)

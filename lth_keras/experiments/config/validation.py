@@ -131,6 +131,10 @@ def check_steps(config: Any) -> None:
             "rewind_step, below steps, and measured_steps must be multiples of "
             f"validation_every={config.validation_every}. Received: rewind_step="
             f"{config.rewind_step}, measured_steps={config.measured_steps}, steps={config.steps}.")
+    if config.patience < 0 or config.patience % config.validation_every:
+        raise LotteryError("patience must be a multiple of validation_every, or 0 for none. "
+                           f"Received: patience={config.patience}, validation_every="
+                           f"{config.validation_every}.")
 
 
 def check_branches(config: Any) -> None:

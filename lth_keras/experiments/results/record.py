@@ -20,12 +20,14 @@ from lth_keras.files.json_checks import is_whole, misfits
 COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_stop_step",
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
+ENDED = "ended_at_step"  # A further column, of runs with patience.
 STEP, DENSITY = "test_accuracy_step_", "density_"  # The prefixes of further columns.
 # Further columns, where filters are pruned: the share of multiply-adds that is left, and what the
 # network without its pruned filters has.
 MACS_LEFT, PARAMETERS, MACS = COSTS = ("macs_left", "parameters", "macs")
+AT_LAST_STEP = ("test_accuracy_final", "train_accuracy_final")
 FORMAT = 2
-_MORE = re.compile(f"{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}|{'|'.join(COSTS)}")
+_MORE = re.compile(f"{ENDED}|{STEP}[0-9]{{1,16}}|{DENSITY}.{{1,1000}}|{'|'.join(COSTS)}")
 _MOST_MORE = 10_000
 
 
@@ -37,7 +39,8 @@ class Record:
       row: its row of results.csv: all of COLUMNS, then test_accuracy_step_N for each of the
         configuration's measured_steps (None for steps before the training began), where filters are
         pruned macs_left, the share of the dense network's multiply-adds, and parameters and macs,
-        the numbers of both that are left, and density_WEIGHT for each weight with a mask.
+        the numbers of both that are left, with patience ended_at_step, the step at which it was at
+        an end, and density_WEIGHT for each weight with a mask.
         If the training diverged, all measures but densities, costs and seconds are None.
       fingerprint: the fingerprint of its configuration.
       ticket: the mark of the ticket that it started from.
@@ -87,6 +90,8 @@ def decode(data: bytes) -> Record:
         raise ValueError("is no record of a training")
     diverged = row["diverged_at_step"] is not None
     measures: dict[str, Any] = dict.fromkeys(_MEASURES) if diverged else _MEASURES
+    if row.get(ENDED) is not None:
+        measures = measures | dict.fromkeys(AT_LAST_STEP)
     pruned = None if diverged else (None, checksums.is_mark)
     wrong = [*misfits(row, {**_ROW, **measures, **{
         name: _COUNTS.get(name, (None, _is_share)) for name in more}}),
@@ -137,5 +142,5 @@ _ROW: dict[str, Any] = {
     "density": lambda value: _is_share(value) and value > 0,
     "seconds": lambda value: _is_finite(value) and value >= 0,
     "diverged_at_step": (None, lambda value: is_whole(value) and value > 0)}
-_COUNTS = dict.fromkeys((PARAMETERS, MACS), is_whole)
+_COUNTS: dict[str, Any] = {**dict.fromkeys((PARAMETERS, MACS), is_whole), ENDED: (None, is_whole)}
 _MARKS = {"fingerprint": _is_name, "ticket": checksums.is_mark, "curve": checksums.is_mark}

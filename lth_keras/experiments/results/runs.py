@@ -28,6 +28,7 @@ from lth_keras.experiments.config.strategies import (
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits, paths, store
 from lth_keras.experiments.results.fits import Fit
+from lth_keras.experiments.results.record import ENDED
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge, Verdict
 from lth_keras.files.ticket import MOST_BYTES, Ticket
@@ -152,6 +153,17 @@ class Run:
         return "" if not last else (
             f"In {last} of {len(rows)} trainings the validation loss was lowest at the last step: "
             "their early stop is not reached, and would come later. Train for more steps.")
+
+    @property
+    def ended(self) -> str:
+        """A sentence about controls that patience ended; "" if there are none."""
+        rows = trained(self.results)
+        count = 0 if ENDED not in rows else int(rows[ENDED].notna().sum())
+        return "" if not count else (
+            f"{count} of {len(rows)} trainings ended before the last step, after "
+            f"{self.experiment.patience:,} steps without a lower validation loss (patience). A "
+            "later early stop may have been missed; those branches and levels have no accuracy at "
+            "the last step.")
 
     @property
     def drawable(self) -> bool:

@@ -15,7 +15,14 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lth_keras.experiments.results.record import COLUMNS, COSTS, DENSITY, STEP
+from lth_keras.experiments.results.record import (
+    AT_LAST_STEP,
+    COLUMNS,
+    COSTS,
+    DENSITY,
+    ENDED,
+    STEP,
+)
 
 CONFIDENCE = 0.95
 MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_stop",
@@ -81,11 +88,14 @@ def own_metrics(results: pd.DataFrame) -> list[str]:
     """
     return [name for name in map(str, results.columns) if name not in COLUMNS
             and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)
-            and name not in COSTS]
+            and name not in (ENDED, *COSTS)]
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:
     """Returns the rows of trainings that did not diverge.
+
+    Where patience has ended a training, those of its branch and level have no measures of later
+    steps: a mean over the others would be over those that went on improving.
 
     Example:
       >>> len(trained(pd.DataFrame({"early_stop_step": [100, None]})))
@@ -94,7 +104,14 @@ def trained(results: pd.DataFrame) -> pd.DataFrame:
     # A search in `fit` may have no validation data, and then has no early stop either.
     if "epochs" in results:
         return results[results.diverged_at_step.isna()]
-    return results[results.early_stop_step.notna()]
+    results = results[results.early_stop_step.notna()]
+    if ENDED not in results or results[ENDED].isna().all():
+        return results
+    late = [name for name in map(str, results.columns)
+            if name in AT_LAST_STEP or STEP_MEASURE.fullmatch(name)]
+    missed = results[late].isna() & results[[ENDED]].notna().to_numpy()
+    anyone = missed.groupby([results[key] for key in _KEYS]).transform("any")
+    return results.assign(**results[late].mask(anyone))
 
 
 def diverged(results: pd.DataFrame) -> str:

@@ -20,6 +20,7 @@ from lth_keras.experiments.results.record import (
     COLUMNS,
     COSTS,
     DENSITY,
+    ENDED,
     Record,
     STEP,
     table,
@@ -149,7 +150,8 @@ class Store:
         contents = {name: given.to_bytes() for name, given in tickets.items()
                     if isinstance(given, Ticket)}
         contents["curve"] = curve.to_csv(index=False).encode()
-        more = [name for name in result if name.startswith((STEP, DENSITY)) or name in COSTS]
+        more = [name for name in result
+                if name.startswith((STEP, DENSITY)) or name in (ENDED, *COSTS)]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
         marks: dict[str, Any] = {"ticket": start, **{

@@ -193,14 +193,16 @@ class RoundRunner:
         repeat = training.branch_index if training.branch == TICKET else 0
         ordered_as = training if config.data_order == "fresh" else \
             Training(training.replicate, 0, branch_index=repeat)
+        control = CONTROLS.get(training.branch)
         keeps_theta = self._retraining.rewinds and training == chain(config, training.replicate, 0)
         return TrainingSpec(weights=weights, masks=masks, train=train, validation=validation,
                     order=self._rng(ordered_as, "data_order"),
                     validation_every=config.validation_every, batch_size=config.batch_size,
                     seed=int(self._rng(ordered_as, "draws").integers(2**31 - 2**16)),
                     rewind_step=config.rewind_step if keeps_theta else 0,
-                    measured_steps=config.measured_steps,
-                    method=CONTROLS[training.branch].method if training.branch in CONTROLS else "",
+                    measured_steps=config.measured_steps, method=control.method if control else "",
+                    # Masks that are found in training are those of its last step.
+                    patience=config.patience if control and not control.method else 0,
                     **dataclasses.asdict(span(config, training, masks, self._uses)))
 
     def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,

@@ -29,6 +29,8 @@ class TrainingSpec:
       rate_stretch: how many steps are trained for each step of the learning-rate schedule.
       rewind_step: the step whose weights are captured during training, or 0 for none.
       measured_steps: steps at which the test accuracy is measured.
+      patience: the steps without a lower validation loss after which it ends; 0 to go on to the
+        last step.
       method: the sparse training that finds masks of as many weights in each layer as `masks`;
         "" to train with `masks`.
     """
@@ -47,6 +49,7 @@ class TrainingSpec:
     rate_stretch: float = 1.0
     rewind_step: int = 0
     measured_steps: tuple[int, ...] = ()
+    patience: int = 0
     method: str = ""
 
 
@@ -62,7 +65,8 @@ class Trained:
         training stopped, or None.  If None, also early_stop_step (the step of minimum validation
         loss; the first of equal ones), val_loss_min, for each metric test_METRIC_early_stop,
         test_METRIC_final and train_METRIC_final (accuracies in [0, 1]), and
-        test_accuracy_step_N for each measured step N.  Always: seconds.
+        test_accuracy_step_N for each measured step N.  With patience: ended_at_step, or None; a
+        training that has ended has no measures at the last step.  Always: seconds.
       rewound: the weights at `TrainingSpec.rewind_step`, if it is not 0.
       masks: weight name -> 0/1 array, those that a sparse training has found; None of others.
     """
@@ -107,9 +111,14 @@ class Interval:
 class TrainingRecord:
     """What a training has measured so far: its curve, and its best validation.
 
+    Args:
+      patience: the steps without a lower validation loss after which it ends; 0 for no end.
+      last: the number of its last step.
+
     Attributes:
       early_stop_step: the step of minimum validation loss, the first of equal ones; 0 before any.
       stopped: whether a loss or metric was NaN or infinite, so that the training ends.
+      ended: the step before the last at which its patience was at an end, or None.
 
     Example:
       >>> record = TrainingRecord()
@@ -119,11 +128,18 @@ class TrainingRecord:
       (10, False)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: int = 0, last: float = np.inf) -> None:
+        self._patience, self._last = patience, last
         self._rows: list[dict[str, float]] = []
         self._least = np.inf
         self.early_stop_step = 0
         self.stopped = False
+        self.ended: int | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the training stops before its last step."""
+        return self.stopped or self.ended is not None
 
     def add(self, step: int, logs: Mapping[str, float]) -> bool:
         """Adds a validation; returns whether its loss is the least so far.
@@ -134,10 +150,13 @@ class TrainingRecord:
         """
         self._rows.append({"step": step, **logs})
         self.stopped = not np.isfinite(list(logs.values())).all()
-        if self.stopped or not logs["val_loss"] < self._least:
-            return False
-        self._least, self.early_stop_step = logs["val_loss"], step
-        return True
+        if not self.stopped and logs["val_loss"] < self._least:
+            self._least, self.early_stop_step = logs["val_loss"], step
+            return True
+        waited = step - self.early_stop_step
+        if self._patience and not self.stopped and waited >= self._patience and step < self._last:
+            self.ended = step
+        return False
 
     def trained(self, weights: dict[str, Array], measures: Mapping[str, float], seconds: float,
                 rewound: "dict[str, Array] | None" = None) -> "Trained":
@@ -150,11 +169,15 @@ class TrainingRecord:
           rewound: name -> array at step k.
         """
         # The last interval's metrics are a mean: weights may be NaN that they do not show yet.
-        if self.stopped or not is_finite(weights):
-            result: dict[str, Any] = {"diverged_at_step": int(self._rows[-1]["step"])}
+        ended = {"ended_at_step": self.ended} if self._patience else {}
+        if self.stopped or not (self.ended or is_finite(weights)):
+            result: dict[str, Any] = {"diverged_at_step": int(self._rows[-1]["step"]), **ended}
         else:
+            if self.ended:  # What was measured afterwards is not of its last step.
+                measures = {name: value for name, value in measures.items()
+                            if not name.endswith("_final")}
             result = {"diverged_at_step": None, "early_stop_step": self.early_stop_step,
-                      "val_loss_min": self._least, **measures}
+                      "val_loss_min": self._least, **measures, **ended}
         return Trained(weights, pd.DataFrame(self._rows), {**result, "seconds": round(seconds, 3)},
                        rewound)
 

@@ -69,14 +69,14 @@ class Trainer:
         began = time.perf_counter()
         self._start(plan)
         variables = named_weights(self._model)
-        record = TrainingRecord()
+        record = TrainingRecord(plan.patience, plan.steps)
         best: dict[str, Array] = {}
         rewound: dict[str, Array] | None = None
         measures: dict[str, float] = {}
         for interval, logs in self.feed.train(intervals(plan), plan.validation, plan.seed):
             improved = record.add(interval.last, _floats(logs))
             on_interval(interval.count)
-            if record.stopped:
+            if record.over:
                 break
             # Only the weights are kept: the test set is evaluated at the end, once.
             if improved:
@@ -85,10 +85,10 @@ class Trainer:
                 rewound = rewinding.read(variables)
             if interval.last in plan.measured_steps:
                 measures |= self._measures("test", self._test, f"test_{{}}_step_{interval.last}")
-        if not record.stopped:
+        if not record.over:
             self._settle()
         final = rewinding.read(variables)
-        if not record.stopped and is_finite(final):
+        if record.ended or (not record.stopped and is_finite(final)):
             measures = self._evaluated(plan, variables, best) | measures
         return record.trained(final, measures, time.perf_counter() - began, rewound)
 

@@ -162,6 +162,10 @@ class JaxProgram:
             [np.stack(values) for values in zip(*parts, strict=True)]
             for parts in zip(*states, strict=True))))
 
+    def hold(self, place: int) -> None:
+        """Keeps the weights of least validation loss of a network, while others are trained on."""
+        self._best = self._best._replace(loss=self._best.loss.at[place].set(-np.inf))
+
     def bytes(self, rows: int, batch_size: int, validation_size: int) -> int:
         """The device memory that training takes, without running it, in bytes.
 

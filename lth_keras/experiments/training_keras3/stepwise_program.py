@@ -104,6 +104,10 @@ class StepwiseProgram:
         """Replaces the network's state; see `JaxProgram.put`."""
         self._layout.write(*states)
 
+    def hold(self, place: int) -> None:
+        """Keeps the weights of least validation loss; see `JaxProgram.hold`."""
+        self._least = -np.inf
+
     def _metrics(self) -> dict[str, Any]:
         return {name: np.array([float(ops.convert_to_numpy(value))])
                 for name, value in self._model.get_metrics_result().items()}

@@ -131,16 +131,22 @@ class PlainNetworkTrainer(NetworkTrainer):
     def _train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
         began = time.perf_counter()
         self._begin(specs)
-        records = [TrainingRecord() for _ in specs]
+        records = [TrainingRecord(spec.patience, spec.steps) for spec in specs]
         rewound: list[dict[str, Array] | None] = [None] * len(specs)
         measures: list[dict[str, float]] = [{} for _ in specs]
         waiting: tuple[Interval, Any] | None = None
+        patient = any(spec.patience for spec in specs)
         for interval, indices in _side_by_side(specs, self.together):
             logs = self._interval(interval, indices, specs)
-            # The metrics of the interval before are read while the device computes this one.
+            # The metrics of the interval before are read while the device computes this one, if
+            # they do not decide whether it is.
             if waiting and self._noted(waiting, records, on_interval):
                 break
             waiting = interval, logs
+            if patient:
+                waiting = None
+                if self._noted((interval, logs), records, on_interval):
+                    break
             kept = [place for place, spec in enumerate(specs)
                     if interval.last == spec.rewind_step]
             now = self.program.weights() if kept else []
@@ -148,14 +154,14 @@ class PlainNetworkTrainer(NetworkTrainer):
                 rewound[place] = now[place]
             if interval.last in specs[0].measured_steps:
                 tested = self.program.evaluate("test")
-                for place in range(len(specs)):
-                    measures[place] |= self._measures(
+                for place, record in enumerate(records):
+                    measures[place] |= {} if record.over else self._measures(
                         place, tested, f"test_{{}}_step_{interval.last}")
         if waiting:
             self._noted(waiting, records, on_interval)
         self._settle(records)
         final = self.program.weights()[:len(specs)]
-        if any(not record.stopped and is_finite(weights)
+        if any(record.ended or (not record.stopped and is_finite(weights))
                for record, weights in zip(records, final, strict=True)):
             for place, evaluated in enumerate(self._evaluated(specs)):
                 measures[place] = evaluated | measures[place]
@@ -177,15 +183,17 @@ class PlainNetworkTrainer(NetworkTrainer):
 
     def _noted(self, waiting: tuple[Interval, Any], records: Sequence[TrainingRecord],
                on_interval: OnInterval) -> bool:
-        # Whether all trainings have stopped.
+        # Whether all trainings are over.
         interval, logs = waiting
         values = {name: np.asarray(logs[name]) for name in _ordered(logs)}
         for place, record in enumerate(records):
-            if not record.stopped:
+            if not record.over:
                 record.add(interval.last, {name: float(value[place])
                                            for name, value in values.items()})
                 on_interval(place, interval.count)
-        return all(record.stopped for record in records)
+                if record.ended:
+                    self.program.hold(place)
+        return all(record.over for record in records)
 
     def _evaluated(self, specs: Sequence[TrainingSpec]) -> list[dict[str, float]]:
         train = np.stack([spec.train for spec in _filled(specs, self.together)]).astype(np.int32)

@@ -23,6 +23,7 @@ from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config, EXTENT
 from lth_keras.experiments.results.evidence import ERROR, INTERVAL
+from lth_keras.experiments.results.record import ENDED
 from lth_keras.experiments.results.significance import chance, holm, no_difference
 from lth_keras.experiments.results.statistics import (
     by_replicate,
@@ -119,12 +120,15 @@ def analyse(runs: Sequence[WorkdirReader], levels: "Iterable[int] | None" = None
 
     Raises:
       WorkdirError: if runs do not start from the same networks and data, if there is no network of
-        that name, or no level at which another network and it are trained.
+        that name, no level at which another network and it are trained, or trainings that patience
+        ended are to be compared at the end.
     """
     networks = _networks(runs)
     if against not in networks:
         raise WorkdirError("Networks must be compared with one of those that were trained, "
                            f"{', '.join(networks)}. Received: {against}.")
+    if at == "end":
+        _check_end(networks.values())
     wanted = set(range(1, int(max(item.results.level.max() for item in networks.values())) + 1))
     chosen = sorted(wanted if levels is None else wanted & set(levels))
     found: list[tuple[dict[str, Any], pd.Series[float]]] = []
@@ -152,6 +156,17 @@ def analyse(runs: Sequence[WorkdirReader], levels: "Iterable[int] | None" = None
         {"differences": details}, analysis_figures.differences_figure(rows, margin, title),
         _notes(rows, margin, against), caption=f"points, less {against}, in "
         f"pairs of {_span(rows.replicates)} replicates")
+
+
+def _check_end(networks: Iterable[Network]) -> None:
+    for network in networks:
+        rows = network.results[network.results.branch == network.branch]
+        count = 0 if ENDED not in rows else int(rows[ENDED].notna().sum())
+        if count:
+            raise WorkdirError("Networks are compared at the last step if all were trained to it. "
+                               f"Received: {network.name}, of which patience ended {count} of "
+                               f"{len(rows)} trainings before. Compare them at their early stop: "
+                               "leave at (--at end) out.")
 
 
 _MEASURES = {"difference": "+.2f", "low": "+.2f", "high": "+.2f"}  # In points.

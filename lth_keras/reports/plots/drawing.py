@@ -160,9 +160,11 @@ def curve_lines(axes: Axes, curves: pd.DataFrame, results: pd.DataFrame,
         chosen = curves[(curves.branch == branch) & (curves.level == level)].merge(kept)
         if chosen.empty:
             continue
-        # A curve that diverged ends early. Averaged in until then, it would make the mean jump at
-        # a step at which no training jumped.
-        steps = chosen.groupby("step")[measure].agg(["mean", "min", "max"])
+        # A curve that diverged ends early, as one that patience ends. Averaged in until then, it
+        # would make the mean jump at a step at which no training jumped.
+        ends = chosen.groupby(["replicate", "branch_index"]).step.max()
+        together = chosen[chosen.step <= ends.min()].groupby("step")[measure]
+        steps = together.agg(["mean", "min", "max"])
         axes.plot(steps.index, steps["mean"], linewidth=1.3, **look)
         axes.fill_between(steps.index, steps["min"], steps["max"], color=look["color"],
                           alpha=0.15, linewidth=0)

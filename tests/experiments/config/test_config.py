@@ -28,7 +28,8 @@ OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "dropout": 0.5, "scale": 0.1, "initializer": "normal_0.1", "structure": "block_1x4",
          "engine": "keras", "keras_backend": "torch", "multiple_of": 8,
          "distribution": "erk", "scoring_per_class": 3, "against": "theta_0",
-         "mask_update_every": 50, "source_fingerprint": "0123456789"}
+         "mask_update_every": 50, "source_fingerprint": "0123456789",
+         "patience": 100}
 NEEDS = {"scoring_per_class": {"strategy": "snip"},
          "distribution": {"strategy": "random_at_init"}, "source_fingerprint": {"source": "runs/a"},
          "multiple_of": {"structure": "filters"},
@@ -113,7 +114,7 @@ def test_the_defaults_are_those_of_earlier_versions():
     assert CONFIG.to_dict() == {
         "preset": "p", "network": "n", "dataset": "d", "steps": 100, "rounds": 16,
         "replicates": 1, "first_replicate": 0, "branches": ["ticket", "reinit"], "seed": 0,
-        "optimizer": "adam", "against": "theta_k", "mask_update_every": 100,
+        "optimizer": "adam", "against": "theta_k", "mask_update_every": 100, "patience": 0,
         "learning_rate": 0.0012, "momentum": 0.0, "batch_size": 60, "validation_every": 100,
         "validation_size": 5000, "fraction": 0.2, "scope": "layer", "criterion": "magnitude",
         "data_order": "fresh", "augmentation": "none", "dtype_policy": "float32",

@@ -420,3 +420,23 @@ def test_a_dense_network_is_scored_at_the_weights_that_are_given():
         for name, value in gradient.items():
             assert np.abs(value).max() > 0
             assert_allclose(value, expected[name], rtol=1e-5, atol=1e-7)
+
+
+def test_patience_ends_a_training_and_leaves_those_beside_it_alone():
+    alone, beside = trainer(), trainer(TOGETHER)
+    specs = [spec(alone, seed, steps=80, patience=patience)
+             for seed, patience in ((0, 4), (1, 0), (2, 8))[:TOGETHER]]
+    each = [trained(alone, one)[0] for one in specs]
+    whole, = trained(alone, dataclasses.replace(specs[0], patience=0))
+    ended = each[0].result["ended_at_step"]
+    assert ended and ended < 80 and "test_accuracy_final" not in each[0].result
+    assert each[0].curve.equals(whole.curve[whole.curve.step <= ended])
+    assert ended - each[0].result["early_stop_step"] == 4
+    for found, one in zip(trained(beside, *specs), each, strict=True):
+        assert len(found.curve) == len(one.curve)
+        assert_allclose(found.curve.to_numpy(), one.curve.to_numpy(), rtol=1e-3, atol=1e-4)
+        assert {*found.result} == {*one.result}
+        for name in ("early_stop_step", "ended_at_step"):
+            assert found.result.get(name) == one.result.get(name)
+        assert found.result["test_loss_early_stop"] == pytest.approx(
+            one.result["test_loss_early_stop"], rel=1e-2)
