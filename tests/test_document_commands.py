@@ -95,7 +95,7 @@ def test_what_is_changed_is_the_size_alone(tmp_path):
     assert fewer("lth run lenet_300_100 --steps 6000 --branches reinit:3@3/5/7 --workdir runs/l "
                  "--set rewind_step=500", tmp_path)[1:] == [
         "run", "lenet_300_100", "--steps", "120", "--branches", "reinit:3@3/5/7",
-        "--workdir", "runs/l", "--set", "rewind_step=10", "--set", "validation_every=10", "--scale", "0.02", "--replicates", "2",
-        "--data_dir", str(tmp_path), "--jobs", "1"]
+        "--workdir", "runs/l", "--set", "rewind_step=10", "--set", "validation_every=10", "--scale",
+        "0.02", "--replicates", "2", "--data_dir", str(tmp_path), "--jobs", "1"]
     assert fewer("lth report runs/lenet", tmp_path) == ["lth", "report", "runs/lenet"]
     assert len(shown("docs/experiments.md")) > 20 and len(shown("docs/deploying.md")) > 3
