@@ -12,6 +12,7 @@ import convnets
 import early_bird_claims
 import filter_claims
 import lenet
+import shorter_convnets as shorter
 import sparse_training_claims as sparse
 import strong_claims
 import supermask_claims
@@ -36,6 +37,21 @@ def _convolutional(number: int, speed: str, gain: str, first: str,
         ("C4", f"{net}: training accuracy 100% at the last step while P_m >= 2%, tickets still "
          "more accurate on test data", convnets.c4),
         ("C5", f"{net} re-initialised gets slower as it is pruned{first}", convnets.c5)))
+
+
+def _shorter(number: int) -> tuple[Claim, ...]:
+    """The directions of C1, C2 and C5, and of L10, in fewer steps and levels."""
+    net = f"Conv-{number}"
+    share = {2: "a quarter", 4: "a tenth", 6: "a tenth"}[number]
+    return tuple(Claim(f"{name}, {net}", f"{net} at {share} of the paper's steps: {text}",
+                       (shorter.NAMES[number],), functools.partial(judge, number=number))
+                 for name, text, judge in (
+        ("D1", "tickets learn faster than dense networks", shorter.d1),
+        ("D2", "tickets are more accurate than dense networks", shorter.d2),
+        ("D3", "tickets learn faster than re-initialised ones, and are more accurate", shorter.d3),
+        *([("D4", "re-initialised networks of 40% of the weights lose nothing", shorter.d4)]
+          if number < 6 else []),
+        ("D5", "random masks are less accurate than re-initialised tickets", shorter.d5)))
 
 
 def _filters(net: str, run: str) -> tuple[Claim, ...]:
@@ -139,6 +155,7 @@ CLAIMS = (
     *_convolutional(6, "at 15.1% (level 10) learns 2.5 times as fast as dense",
                     "at 26.4% (level 7): test accuracy at the early stop 3.3 points above dense",
                     ""),
+    *_shorter(2), *_shorter(4), *_shorter(6),
     Claim("C6", "Dropout: dense +2.1, +3.0, +2.4 points; pruning adds up to +2.3, +4.6, +4.7"),
     Claim("C7", "Dense validation accuracy 67.6, 74.9, 79.1%; tickets 70.9, 78.6, 81.5%"),
     Claim("C8", "Appendix H: speed-ups 4.8, 4.27, 2.61; with dropout 1.58 (Conv-4), 1.5 (Conv-6)"),

@@ -284,6 +284,33 @@ def test_what_filters_save_is_counted_and_a_wrong_count_is_not_reproduced(monkey
         assert judging.decide(CLAIMS["S1"], {})[0] == judging.NOT_REPRODUCED
 
 
+def conv2_quarter(stop=2500, gain=0.02, reinit=4000, kept=0.60, random=0.55):
+    """Five replicates of Conv-2: the dense network's early stop, and where others lie."""
+    rows = [("ticket", 0, stop, 0.62), *(("ticket", level, 1500, 0.62 + gain) for level in (5, 7)),
+            ("reinit", 2, 2500, kept), *(("reinit", level, reinit, 0.58) for level in (5, 7)),
+            *(("random_mask", level, 4500, random) for level in (5, 7))]
+    return pd.DataFrame([
+        {"replicate": replicate, "branch": branch, "level": level, "branch_index": 0,
+         "early_stop_step": steps + 10 * replicate * (level + 1),
+         "test_accuracy_early_stop": accuracy + 1e-4 * replicate * (level + 1)}
+        for replicate in range(5) for branch, level, steps, accuracy in rows])
+
+
+@pytest.mark.parametrize(("changed", "claim"), [
+    ({"stop": 1000}, "D1"), ({"gain": -0.02}, "D2"), ({"reinit": 1400}, "D3"),
+    ({"kept": 0.5}, "D4"), ({"random": 0.59}, "D5")])
+def test_directions_of_convolutional_networks_go_by_their_rules(changed, claim):
+    def decided(**changes):
+        run = {"conv2_quarter": conv2_quarter(**changes)}
+        return {name: judging.decide(CLAIMS[f"{name}, Conv-2"], run)[0]
+                for name in ("D1", "D2", "D3", "D4", "D5")}
+    good = {"kept": 0.63}
+    assert set(decided(**good).values()) == {judging.REPRODUCED}
+    assert decided(**{**good, **changed})[claim] == judging.NOT_REPRODUCED
+    # A dense network that has not been trained long enough leaves all open.
+    assert set(decided(**{**good, **changed, "stop": 4600}).values()) == {judging.INCONCLUSIVE}
+
+
 def test_claims_on_strong_tickets_go_by_their_rules():
     sums = pd.DataFrame({"coefficients": [5, 10, 15], "median": [1e-1, 10**-2.4, 10**-3.8]})
     assert next(iter(strong_claims.b1(sums))).verdict == judging.REPRODUCED
@@ -380,8 +407,10 @@ def test_a_measure_at_a_share_of_the_weights_lies_between_two_levels():
 def test_every_claim_of_the_paper_has_a_row(tmp_path):
     names = list(CLAIMS)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
-        f"{letter}{number}" for letter, count in (("L", 18), ("C", 9), ("V", 4), ("R", 4))
-        for number in range(1, count + 1)), "T", *(f"S{number}" for number in (1, 2, 3, 4, 6, 5)),
+        f"{letter}{number}" for letter, first, last in (
+            ("L", 1, 18), ("C", 1, 5), ("D", 1, 5), ("C", 6, 9), ("V", 1, 4), ("R", 1, 4))
+        for number in range(first, last + 1)), "T",
+        *(f"S{number}" for number in (1, 2, 3, 4, 6, 5)),
         *(f"B{number}" for number in range(1, 7)), *(f"F{number}" for number in (1, 2, 3, 4)),
         *(f"E{number}" for number in range(1, 7)), "B7", "TR2", "TR4", "EB1"]
     assert names[18:23] == [f"C{number}, Conv-2" for number in range(1, 6)]
