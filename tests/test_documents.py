@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from documents import headings
 
 from lth_keras.cli import main, run
 
@@ -169,14 +170,6 @@ def test_links_within_the_repository_lead_somewhere(name):
         target = path.parent / file if file else path
         assert target.exists(), link
         assert not heading or heading in headings(target), link
-
-
-def headings(path):
-    """The anchors of headings, as GitHub names them, and those that names have on the site."""
-    lines = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
-            for text in re.findall(r"^#+ (.*)$", lines, re.MULTILINE)} | {
-        *re.findall(r"^::: (\S+)$", lines, re.MULTILINE)}
 
 
 def test_the_readme_states_two_commands_for_ci():

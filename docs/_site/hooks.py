@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jinja2
 import nbconvert
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
@@ -29,6 +30,10 @@ PAGES = {
 SAME = {"README.md": "index.md", "README.zh.md": "index.md", "docs": "index.md"}
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
+# What a program prints looks other than the program.
+NOTEBOOK = nbconvert.MarkdownExporter(template_file="notebook.md", extra_loaders=[
+    jinja2.DictLoader({"notebook.md": "{% extends 'markdown/index.md.j2' %}{% block stream %}\n"
+                       "``` { .text .output }\n{{ output.text }}```\n{% endblock %}"})])
 UNSEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 
 
@@ -128,7 +133,7 @@ def _add_source(files: Files, config: Any, target: str) -> None:
 
 def _add_notebook(files: Files, config: Any, notebook: pathlib.Path) -> None:
     """Adds the page of a notebook, with its pictures; the notebook itself is copied as it is."""
-    text, resources = nbconvert.MarkdownExporter().from_filename(str(notebook))
+    text, resources = NOTEBOOK.from_filename(str(notebook))
     title, _, rest = text.strip().partition("\n")
     name = notebook.stem
     _add(files, config, f"notebooks/{name}.md", content=(
