@@ -22,12 +22,13 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security.md",
+    "README.zh.md": "zh.md",
     "benchmarks/README.md": "benchmarks.md",
     "examples/README.md": "examples.md",
     "studies/README.md": "studies.md",
 }
 # Whose content is a page already.
-SAME = {"README.md": "index.md", "README.zh.md": "index.md", "docs": "index.md"}
+SAME = {"README.md": "index.md", "docs": "index.md"}
 LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?(?=\))")
 FENCE = re.compile(r"^(```.*?^```)", re.DOTALL | re.MULTILINE)
 # What a program prints looks other than the program.
