@@ -181,6 +181,19 @@ def l15(run: pd.DataFrame) -> Iterable[Part]:
                    mean(of["outgoing"] - 2), "")
 
 
+def l16(slow: pd.DataFrame, own: pd.DataFrame, quick: pd.DataFrame, *sgd: pd.DataFrame,
+        ) -> Iterable[Part]:
+    # Written before the runs: Adam 2e-4, 1.2e-3 and 2e-3; SGD 0.4 and 0.8 to level 21, 0.9%.
+    for name, run in (("2e-4", slow), ("2e-3", quick)):
+        for level in (0, 7, 12):
+            which = "ticket", level
+            yield equal(f"Adam {name} less 1.2e-3, level {level}", gain(
+                series(run, ACCURACY, which), series(own, ACCURACY, which)), NONE["pt"])
+    for name, run in zip(("0.4", "0.8"), sgd, strict=True):
+        yield not_below(f"SGD {name}: level 21 stops earlier than dense by", earlier(
+            series(run, STEP, ("ticket", 21)), series(run, STEP, DENSE)), "%")
+
+
 def l17(tenth: pd.DataFrame, fifth: pd.DataFrame, two_fifths: pd.DataFrame,
         three_fifths: pd.DataFrame, normal: pd.DataFrame) -> Iterable[Part]:
     percent = 4  # Every rate has levels beside it.

@@ -367,6 +367,14 @@ def ladder(share, accuracy=0.98, count=40):
     return levels({"ticket": dict.fromkeys(range(count), accuracy)}, 1 - share)
 
 
+def slow_to_stop(factor):
+    """A network whose sparsest ticket stops later than the dense one by a factor."""
+    run = ladder(0.2)
+    late = run.level == 21
+    return run.assign(early_stop_step=run.early_stop_step.where(~late, factor * (
+        run.early_stop_step + run.replicate)))
+
+
 def falls(*after):
     """LeNets that are as accurate as their dense networks until after a level each."""
     return tuple(levels({"ticket": {level: 0.98 if level <= last else 0.97 for level in range(20)}})
@@ -384,6 +392,11 @@ def falls(*after):
      (flat(ticket=0.98, reinit=0.97, noise_half=0.977, noise_3=0.975),)),
     ("L14", (flat(ticket=0.98, reinit=0.97, noise_half=0.979, noise_3=0.975),),
      (flat(ticket=0.98, reinit=0.97, noise_half=0.98, noise_3=0.97),)),
+    *(("L16", (ladder(0.2), ladder(0.2), ladder(0.2), slow_to_stop(1), slow_to_stop(1)),
+       contradicting) for contradicting in (
+        (ladder(0.2, 0.97), ladder(0.2), ladder(0.2), slow_to_stop(1), slow_to_stop(1)),
+        (ladder(0.2), ladder(0.2), ladder(0.2, 0.99), slow_to_stop(1), slow_to_stop(1)),
+        (ladder(0.2), ladder(0.2), ladder(0.2), slow_to_stop(1), slow_to_stop(1.5)))),
     *(("L17", (ladder(0.1), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2)),
        contradicting) for contradicting in (
         (ladder(0.1, 0.97), ladder(0.2), ladder(0.4, 0.97), ladder(0.6, 0.97), ladder(0.2)),
