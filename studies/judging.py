@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
 
-from lth_keras.experiments.results import statistics
+from lth_keras.experiments.results import significance, statistics
 from lth_keras.experiments.results.statistics import Estimate
 
 REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
@@ -235,7 +235,7 @@ def _part(what: str, found: Estimate, unit: str, verdict: str, *bounds: float) -
     said = f"{what}: {found.mean:{form}}{interval} {unit}".rstrip()
     if verdict == INCONCLUSIVE and found.replicates > 1:
         counts = [count for bound in bounds
-                  if (count := statistics.replicates_needed(found, bound))]
+                  if (count := significance.replicates_needed(found, bound))]
         needed = f"about {min(counts):,} replicates would tell" if counts else \
-            f"not told by {statistics.MOST_REPLICATES:,} replicates"
+            f"not told by {significance.MOST_REPLICATES:,} replicates"
     return Part(said, verdict, found.replicates, needed)

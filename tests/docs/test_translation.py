@@ -1,4 +1,4 @@
-"""README.zh.md says what README.md says: the same programs, commands, outputs, links and figures."""
+"""README.zh.md says what README.md says: its programs, commands, outputs, links and figures."""
 
 import pathlib
 import re

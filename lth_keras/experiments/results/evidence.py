@@ -15,13 +15,12 @@ import numpy as np
 import pandas as pd
 
 from lth_keras.experiments.config.margins import Margins
-from lth_keras.experiments.results.significance import chance
+from lth_keras.experiments.results.significance import chance, replicates_needed
 from lth_keras.experiments.results.statistics import (
     Estimate,
     Quality,
     quality,
     relative,
-    replicates_needed,
     STEPS,
     student,
     trained,

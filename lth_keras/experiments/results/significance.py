@@ -1,13 +1,18 @@
 """Significance: whether chance alone would show as much.  One-sided tests, one value a replicate.
 
 `chance` for "better than" and "not worse by more than a margin", `no_difference` for "the same
-within a margin", `holm` for claims that are made together.
+within a margin", `holm` for claims that are made together, `replicates_needed` for what is open.
 """
 
+import bisect
 import math
 from collections.abc import Iterable
 
 import numpy as np
+
+from lth_keras.experiments.results.statistics import CONFIDENCE, Estimate
+
+MOST_REPLICATES = 1000
 
 
 def chance(values: Iterable[float]) -> float:
@@ -83,3 +88,45 @@ def holm(chances: Iterable[float]) -> list[float]:
         so_far = max(so_far, min(1.0, (len(found) - rank) * found[place]))
         corrected[place] = so_far
     return corrected
+
+
+def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 0.8,
+                      confidence: float = CONFIDENCE) -> "int | None":
+    """Returns how many replicates are needed to tell a difference from a margin.
+
+    It is the smallest n for which a paired two-sided t-test at level 1 - confidence detects a true
+    difference of the size seen, at the deviation seen, with the given power:
+    P(T > t(n - 1)) >= power, where T has a non-central t distribution with n - 1 degrees of freedom
+    and non-centrality |mean - margin| sqrt(n) / deviation.
+
+    Args:
+      difference: the difference seen, over at least two replicates.
+      margin: the margin, in the measure's unit.
+      power: the power of the test, in (0, 1).
+      confidence: 1 minus the level of the test, in (0, 1).
+
+    Returns:
+      A number >= 2; None if it is unknown (one replicate) or above 1,000.
+
+    Example:
+      >>> replicates_needed(Estimate(mean=1.0, low=0, high=0, deviation=1.0, replicates=3))
+      10
+    """
+    if math.isnan(difference.deviation) or difference.mean == margin:
+        return None
+    from scipy import special
+    if difference.deviation == 0:
+        return 2
+    effect = abs(difference.mean - margin) / difference.deviation
+
+    def enough(count: int) -> bool:
+        bound = special.stdtrit(count - 1, (1 + confidence) / 2)
+        below = special.nctdtr(count - 1, effect * math.sqrt(count), bound)
+        return bool(below <= 1 - power)
+    most = 2  # Power rises with replicates.  SciPy's distribution fails far above what is enough.
+    while not enough(most):
+        if most == MOST_REPLICATES:
+            return None
+        most = min(2 * most, MOST_REPLICATES)
+    counts = range(2, most + 1)
+    return counts[bisect.bisect_left(counts, True, key=enough)]

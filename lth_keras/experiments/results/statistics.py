@@ -5,7 +5,6 @@ the replicate is used: these trainings share a ticket, so they are not independe
 diverged count as not trained.
 """
 
-import bisect
 import dataclasses
 import math
 import re
@@ -29,7 +28,6 @@ MEASURES = ("density", "early_stop_step", "val_loss_min", "test_accuracy_early_s
             "test_accuracy_final", "train_accuracy_final", "seconds")
 STEP_MEASURE = re.compile(f"{STEP}([0-9]+)")
 _KEYS = ["branch", "level"]
-MOST_REPLICATES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -363,45 +361,3 @@ def relative(one: Iterable[float], other: Iterable[float],
     low, high = ((half - root) / first - 1, (half + root) / first - 1) if first > 0 \
         else (math.nan, math.nan)
     return Estimate(share, float(low), float(high), around.deviation / float(base), count)
-
-
-def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 0.8,
-                      confidence: float = CONFIDENCE) -> "int | None":
-    """Returns how many replicates are needed to tell a difference from a margin.
-
-    It is the smallest n for which a paired two-sided t-test at level 1 - confidence detects a true
-    difference of the size seen, at the deviation seen, with the given power:
-    P(T > t(n - 1)) >= power, where T has a non-central t distribution with n - 1 degrees of freedom
-    and non-centrality |mean - margin| sqrt(n) / deviation.
-
-    Args:
-      difference: the difference seen, over at least two replicates.
-      margin: the margin, in the measure's unit.
-      power: the power of the test, in (0, 1).
-      confidence: 1 minus the level of the test, in (0, 1).
-
-    Returns:
-      A number >= 2; None if it is unknown (one replicate) or above 1,000.
-
-    Example:
-      >>> replicates_needed(Estimate(mean=1.0, low=0, high=0, deviation=1.0, replicates=3))
-      10
-    """
-    if math.isnan(difference.deviation) or difference.mean == margin:
-        return None
-    from scipy import special
-    if difference.deviation == 0:
-        return 2
-    effect = abs(difference.mean - margin) / difference.deviation
-
-    def enough(count: int) -> bool:
-        bound = special.stdtrit(count - 1, (1 + confidence) / 2)
-        below = special.nctdtr(count - 1, effect * math.sqrt(count), bound)
-        return bool(below <= 1 - power)
-    most = 2  # Power rises with replicates.  SciPy's distribution fails far above what is enough.
-    while not enough(most):
-        if most == MOST_REPLICATES:
-            return None
-        most = min(2 * most, MOST_REPLICATES)
-    counts = range(2, most + 1)
-    return counts[bisect.bisect_left(counts, True, key=enough)]

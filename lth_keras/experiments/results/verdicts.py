@@ -44,10 +44,9 @@ from lth_keras.experiments.results.evidence import (
     Pairs,
     replicates_to_decide,
 )
-from lth_keras.experiments.results.significance import holm
+from lth_keras.experiments.results.significance import holm, MOST_REPLICATES
 from lth_keras.experiments.results.statistics import (
     diverged,
-    MOST_REPLICATES,
     Quality,
     quality,
     STEPS,

@@ -24,12 +24,16 @@ from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config, EXTENT
 from lth_keras.experiments.results.evidence import ERROR, INTERVAL
 from lth_keras.experiments.results.record import ENDED
-from lth_keras.experiments.results.significance import chance, holm, no_difference
+from lth_keras.experiments.results.significance import (
+    chance,
+    holm,
+    MOST_REPLICATES,
+    no_difference,
+    replicates_needed,
+)
 from lth_keras.experiments.results.statistics import (
     by_replicate,
     Estimate,
-    MOST_REPLICATES,
-    replicates_needed,
     student,
 )
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader

@@ -5,7 +5,7 @@ import pytest
 from rows import rows
 from scipy import stats as scipy_stats
 
-from lth_keras.experiments.results import statistics
+from lth_keras.experiments.results import significance, statistics
 
 
 def test_the_summary_is_mean_least_and_greatest_over_replicates():
@@ -109,14 +109,14 @@ def test_the_table_of_differences_has_dense_and_every_control():
                                             (0.05, None), (0.0, None)])
 def test_replicates_needed_are_those_of_a_t_test_of_80_percent_power(effect, needed):
     # Cohen 1988 and G*Power: 34 pairs for an effect of 0.5, 10 for one of 1.
-    assert statistics.replicates_needed(statistics.Estimate(effect, 0, 0, 1.0, 3)) == needed
-    assert statistics.replicates_needed(statistics.Estimate(effect + 7, 0, 0, 1.0, 3),
+    assert significance.replicates_needed(statistics.Estimate(effect, 0, 0, 1.0, 3)) == needed
+    assert significance.replicates_needed(statistics.Estimate(effect + 7, 0, 0, 1.0, 3),
                                         margin=7) == needed
 
 
 def test_replicates_needed_are_unknown_of_one_and_two_of_a_difference_without_spread():
-    assert statistics.replicates_needed(statistics.student([1.0])) is None
-    assert statistics.replicates_needed(statistics.student([1.0, 1.0])) == 2
+    assert significance.replicates_needed(statistics.student([1.0])) is None
+    assert significance.replicates_needed(statistics.student([1.0, 1.0])) == 2
 
 
 def test_intervals_of_normal_values_hold_their_mean_as_often_as_said():
