@@ -14,6 +14,7 @@ from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import fits, runs
 from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import measures, quality, trained
+from lth_keras.extras import needed_for
 from lth_keras.search.fit.callback import LotteryTicketCallback
 from lth_keras.search.fit.round_record import judged_by
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # Loading matplotlib takes longer than `lth.run`'s own module
     from matplotlib.figure import Figure
 
 
+@needed_for("lth.plot")
 def plot(source: Any, y: "str | None" = None, ax: "Axes | None" = None, *,
          branches: "Sequence[str] | None" = None) -> "Axes":
     """Draws a measure of each level against the weights remaining, as the paper's figures 1 and 4.
@@ -72,6 +74,7 @@ def plot(source: Any, y: "str | None" = None, ax: "Axes | None" = None, *,
     return axes
 
 
+@needed_for("lth.plot_curves")
 def plot_curves(source: Any, y: "str | None" = None, ax: "Axes | None" = None, *,
                 branch: str = TICKET) -> "Axes":
     """Draws learning curves at a few densities, as the paper's figure 3.
@@ -110,6 +113,7 @@ def plot_curves(source: Any, y: "str | None" = None, ax: "Axes | None" = None, *
     return panels.curves_panel(_axes(ax), run, branch, y or there[0])
 
 
+@needed_for("lth.paper_figure")
 def paper_figure(number: int, source: Any) -> "Figure":
     """Draws a figure of Frankle & Carbin 2019 from results: 1 or 3 to 8.
 

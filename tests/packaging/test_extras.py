@@ -56,6 +56,8 @@ for what, call in {
         "lth.run": lambda: lth.run("digits"),
         "lottery.report": lambda: lottery.report(),
         "bird.plot": lambda: bird.plot("bird.png"),
+        "lottery.plot": lambda: lottery.plot(),
+        "lth.plot": lambda: lth.plot(lottery),
         "lth.strong": lambda: lth.strong.embed(plain),
         "lth.export": lambda: lth.export(plain, "deploy", data=data),
         "digits": lambda: datasets.load("digits")}.items():
@@ -114,8 +116,8 @@ def test_a_fit_needs_no_extra_and_what_does_says_so(tmp_path):
     said = dict(line.split(" | ") for line in done.stdout.splitlines() if " | " in line)
     assert {what: re.findall(r"lth_keras\[(\w+)\]", text) for what, text in said.items()} == {
         what: ["deploy" if what == "lth.export" else "experiments"]
-        for what in ("lth.run", "lottery.report", "bird.plot", "lth.strong", "lth.export",
-                     "digits")}
+        for what in ("lth.run", "lottery.report", "bird.plot", "lottery.plot", "lth.plot",
+                     "lth.strong", "lth.export", "digits")}
     assert said["digits"].startswith("The data set digits needs the package scikit-learn,")
 
 
