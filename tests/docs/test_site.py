@@ -46,6 +46,9 @@ def test_the_reference_lists_on_each_page_what_it_describes_there():
         text = path.read_text()
         assert re.findall(r"^\| \[`lth\.\S+`\]\(#(\S+)\)", text, re.MULTILINE) == re.findall(
             r"^::: (\S+)$", text, re.MULTILINE)
+    index = (ROOT / "docs" / "api" / "index.md").read_text()
+    assert [name for name in NAMES if not re.search(
+        rf"`(?:lth\.)?{name.rpartition('.')[2]}`", index)] == []
 
 
 @pytest.mark.thorough
