@@ -42,9 +42,9 @@ def main() -> None:
     masks = {name: (rng.random(kernel) < 0.2).astype(np.uint8)
              for name, kernel in trainer.shapes.items()}
     batch = _BATCH.get(network, 60)
-    speed = trainer.measure(TrainingSpec(
+    speed = trainer.stopwatch(TrainingSpec(
         weights, masks, np.arange(100, 6000), np.arange(100), rng, steps=steps,
-        validation_every=steps, batch_size=batch))
+        validation_every=steps, batch_size=batch)).measure()
     size = sum(value.size for value in weights.values())
     matrix = jax.numpy.ones((2048, 2048))
     product = _seconds(jax.jit(lambda a: a @ a), matrix)

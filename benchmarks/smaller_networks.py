@@ -127,9 +127,9 @@ def training(name: str, share: float) -> dict[str, float]:
     small = trainer.smaller(counts)
     ones = {name: np.ones_like(mask) for name, mask in masks.items()}
     turns: dict[str, Callable[[], Any]] = {
-        "dense": lambda: trainer.whole.measure(spec(ones, weights)),
-        "masked": lambda: trainer.whole.measure(spec(masks, weights)),
-        "smaller": lambda: small.measure(spec({}, small.initial_weights(rng)))}
+        "dense": lambda: trainer.whole.stopwatch(spec(ones, weights)).measure(),
+        "masked": lambda: trainer.whole.stopwatch(spec(masks, weights)).measure(),
+        "smaller": lambda: small.stopwatch(spec({}, small.initial_weights(rng))).measure()}
     figures: dict[str, float] = {"share": left}
     for turn in range(ROUNDS):
         for which, measure in turns.items():

@@ -239,7 +239,8 @@ class _Tickets(Mapping[tuple[int, int], Ticket]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return ((replicate, level)
-                for replicate, levels in WorkdirReader(self._root).levels().items()
+                for replicate, levels in WorkdirReader(self._root).levels(
+                    untrained=True).items()
                 for level in levels)
 
     def __len__(self) -> int:

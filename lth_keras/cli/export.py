@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from lth_keras.deployment.run_export import RunExporter
 
 BEST = "best"
-_WIDE = 140  # Columns of a terminal that are enough for quartiles and memory.
 HELP = f"""formats (default: {', '.join(DEFAULT)}):
   keras, saved_model                   for Keras and TensorFlow
   float32, float16                     TF Lite, weights in this precision
@@ -95,6 +94,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
     # What a page of help does without, here and below: it would take most of its time.
     from lth_keras.deployment import model_card, trained_networks
     from lth_keras.reports import deployment_tables
+    from lth_keras.reports.analyses import widths
     say = sayer(console)
     asked, exporter = _asked(arguments), exporter_for(arguments, say)
     dense, formats = None, asked.formats
@@ -113,7 +113,8 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
             dense = trained_networks.from_workdir(asked.path, 0, asked.replicate)
     # The dense network is measured too, so that sizes and latencies have something to compare to.
     made = exporter.export(source, out, formats, dense)
-    console.print(deployment_tables.table(made, wide=console.width >= _WIDE))
+    widths.show(lambda without: deployment_tables.table(made, wide=not without),
+                ("memory, NaN, quartiles and batches of 32",), console)
     if model_card.only_measure(made) is None:
         console.print(deployment_tables.by_output(made))
     for line in model_card.refusals(made):

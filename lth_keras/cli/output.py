@@ -1,6 +1,10 @@
 """The console that commands print to."""
 
+import os
+
 from rich.console import Console
+
+_IN_A_FILE = 400  # Columns: more than any table has.
 
 
 class Output(Console):
@@ -22,4 +26,8 @@ def console() -> Output:
       >>> console().quiet
       False
     """
-    return Output()
+    found = Output()
+    # rich takes a pipe or a file for a terminal of 80 columns, and would cut tables to it.
+    if not found.is_terminal and not found.is_jupyter and "COLUMNS" not in os.environ:
+        found.width = _IN_A_FILE
+    return found

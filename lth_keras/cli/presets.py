@@ -113,6 +113,6 @@ steps in all
     # where its masks are denser.
     waiting = list(trainings.trainings(config))
     steps = sum(trainings.steps_of(config, training) for training in waiting)
-    return (f"{config.replicates} replicate{'s'[:config.replicates > 1]}, {config.rounds} rounds, "
-            f"branches {', '.join(config.branches)}: {len(waiting)} networks of "
+    return (f"{config.replicates:,} replicate{'s'[:config.replicates > 1]}, {config.rounds} "
+            f"rounds, branches {', '.join(config.branches)}: {len(waiting):,} networks of "
             f"{config.steps:,} steps, {steps:,} steps in all")

@@ -137,9 +137,14 @@ class Experiment:
 
     def _ready(self, waiting: list[Training], running: int) -> list[Training]:
         # The trainings to start now, all of as many steps: those they depend on are finished.
-        free = [training for training in waiting
-                if (base := stands_on(self.config, training)) is None or self.store.is_done(base)]
-        if not free or running >= self.workers.slots:
+        if running >= self.workers.slots:
+            return []
+        can_start = (training for training in waiting
+                     if (base := stands_on(self.config, training)) is None
+                     or self.store.is_done(base))
+        # Of a hundred thousand, looking for all would take as long as a training.
+        free = list(can_start if self.workers.together > 1 else itertools.islice(can_start, 1))
+        if not free:
             return []
         if self.workers.together > 1:  # Level by level, or one replicate would run ahead.
             free.sort(key=lambda training: (

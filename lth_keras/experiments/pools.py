@@ -31,6 +31,7 @@ from lth_keras.experiments.config import trainings
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
+from lth_keras.experiments.training.network_trainer import WITHIN
 from lth_keras.experiments.worker import Placement
 
 # Trainings that run at the same time in one process, with their starting points.
@@ -116,8 +117,14 @@ class Pool:
         future.add_done_callback(finish)
         return future
 
-    def measure(self) -> list[Speed]:
+    def measure(self, brief: bool = False,
+                say: Callable[[str], None] = lambda what: None) -> list[Speed]:
         """Compiles in every process, and measures its speed while all of them are busy.
+
+        Args:
+          brief: whether nothing will be trained: fewer examples are validated then, so that it is
+            quick for slow networks too.
+          say: called with what is done, before each thing that takes a while.
 
         Raises:
           LotteryError: if the settings do not fit the network or the data, or if processes died
@@ -125,20 +132,25 @@ class Pool:
         """
         for _ in range(ATTEMPTS):
             with contextlib.suppress(WorkerDiedError):
-                return self._measure()
+                return self._measure(brief, say)
         raise LotteryError("A worker process must not end while its speed is measured. Received: "
                            f"{ATTEMPTS} attempts in which one ended, probably for lack of memory. "
                            "Try fewer jobs (--jobs).")
 
-    def _measure(self) -> list[Speed]:
-        # Measured twice: in the first measurement some processes still compile, which changes the
-        # speed of the others.
-        first, second = ([future.result() for future in
-                          [self._call(worker.measure, *self._task) for _ in range(self.slots)]]
-                         for _ in range(2))
-        compilation = max(speed.compilation for speed in first)
-        self.together = min(speed.together for speed in second)
-        return [dataclasses.replace(speed, compilation=compilation) for speed in second]
+    def _measure(self, brief: bool, say: Callable[[str], None]) -> list[Speed]:
+        # One after the other: while a process compiles, the others are slower than they will be.
+        where = "a process" if self.slots == 1 else f"{self.slots:,} processes"
+        say(f"Starting {where}: loading the data and compiling the network")
+        self._everywhere(worker.compile_, brief)
+        say(f"Measuring the speed, for about {WITHIN:.0f} s at most")
+        speeds: list[Speed] = self._everywhere(worker.measure, brief)
+        self.together = min(speed.together for speed in speeds)
+        compilation = max(speed.compilation for speed in speeds)
+        return [dataclasses.replace(speed, compilation=compilation) for speed in speeds]
+
+    def _everywhere(self, function: Callable[..., Any], brief: bool) -> list[Any]:
+        return [future.result() for future in
+                [self._call(function, *self._task, brief) for _ in range(self.slots)]]
 
     def steps(self) -> int:
         """The number of steps done so far."""

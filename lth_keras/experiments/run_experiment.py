@@ -12,9 +12,9 @@ from lth_keras.arguments import check_choice
 from lth_keras.experiments import clusters
 from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import steps_of, Training, trainings
+from lth_keras.experiments.config.trainings import check_count, steps_of, Training, trainings
 from lth_keras.experiments.experiment import Experiment, ON_DIVERGENCE
-from lth_keras.experiments.progress import estimate, ProgressDisplay
+from lth_keras.experiments.progress import estimate, ProgressDisplay, WaitDisplay
 from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfinished
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results import repair as repairs
@@ -73,10 +73,12 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
       Whether the workdir has results to report; False after a dry run.
 
     Raises:
+      LotteryError: if there are too many networks, or the data set is missing.
       WorkdirError: if the workdir is damaged, in use, or of another experiment.
       DivergedError: if a training diverged and on_divergence is "stop".
       OSError: if a file cannot be written.
     """
+    check_count(config)
     say = _sayer(console)
     # Two runs in one workdir would train the same networks and write the same files.
     with workdir_lock.held(root, lambda: workdir_lock.refuse_other(root, workdir_lock.RUN)):
@@ -86,7 +88,8 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
         store = Store(root, config)
         # A run that stopped at a divergence stops there again, before it trains anything.
         if options.on_divergence == "stop":
-            refuse_diverged(store, trainings(config))
+            done = paths.found(root)
+            refuse_diverged(store, (each for each in trainings(config) if each in done))
         waiting = unfinished(config, store)
         if not waiting and not options.dry_run:
             _keep_margin(config, root)
@@ -95,7 +98,7 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
             if options.backend == "loky":  # Only this machine's data can be looked for here.
                 datasets.require(config.dataset, options.placement.data_dir, options.download, say)
         most = f" at most (until {config.until})" if config.until else ""
-        say(f"{config.preset}: {len(waiting)} network{'s'[:len(waiting) != 1]} to train for "
+        say(f"{config.preset}: {len(waiting):,} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each{most}, in {root}")
         try:
             if waiting:
@@ -119,7 +122,9 @@ def _train(config: Config, store: Store, waiting: Sequence[Training], options: R
     pool = clusters.BACKENDS[options.backend](options.jobs, waiting, config, options.placement)
     with contextlib.closing(pool):
         # The measurement compiles in every process, which the trainings need anyway.
-        speeds = pool.measure()
+        with WaitDisplay(console) as wait:
+            speeds = pool.measure(  # Several devices must share the validation examples evenly.
+                options.dry_run and options.placement.distribute == "none", wait)
         for note in dict.fromkeys(speed.note for speed in speeds if speed.note):
             say(note)
         say(estimate(speeds, waiting, config))

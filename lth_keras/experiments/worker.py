@@ -120,10 +120,17 @@ def train(config: str, placement: Placement, group: Sequence[tuple[Training, Sta
         return outcomes
 
 
-def measure(config: str, placement: Placement) -> Speed:
-    """Compiles in this process, and measures the speed of training."""
+def compile_(config: str, placement: Placement, brief: bool) -> float:
+    """Compiles in this process; returns the seconds."""
     with _one_at_a_time:
-        speed: Speed = _kept_runner(config, placement).measure()
+        seconds: float = _kept_runner(config, placement).compile(brief)
+        return seconds
+
+
+def measure(config: str, placement: Placement, brief: bool) -> Speed:
+    """Measures the speed of training in this process."""
+    with _one_at_a_time:
+        speed: Speed = _kept_runner(config, placement).measure(brief)
         return speed
 
 

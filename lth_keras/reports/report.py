@@ -22,6 +22,7 @@ from lth_keras.extras import needed_for
 from lth_keras.files import workdir_lock
 from lth_keras.reports import cost_tables, html_page, tables
 from lth_keras.reports import tensorboard as events
+from lth_keras.reports.analyses import widths
 from lth_keras.reports.html_page import Picture
 from lth_keras.reports.plots import drawing, panels
 from lth_keras.reports.plots.paper_figures import FIGURES
@@ -126,20 +127,23 @@ def report_search(fit: Mapping[str, Any], root: "str | os.PathLike[str] | None",
 
 def _print_tables(run: Run, console: Console) -> None:
     # Other controls than reinit get tables of their own, as many as the terminal's width needs.
-    wide, title = console.width >= _WIDE, f"{run.label}, {about([run], '')}"
-    console.print(tables.measured(run.results, title, spread=wide))
-    others = [name for name in drawing.branches(statistics.trained(run.results))
+    title, results = f"{run.label}, {about([run], '')}", run.results
+    others = [name for name in drawing.branches(statistics.trained(results))
               if name not in (TICKET, CONTROL)]
-    for portion in tables.fitting(others, console, 48 if wide else 24):
-        console.print(tables.measured(run.results, title, wide, portion))
-    if cost_tables.has_costs(run.results):
-        console.print(cost_tables.table(run.results, f"{run.label}: what it costs"))
+    wide = console.width >= _WIDE
+    for portion in (None, *tables.fitting(others, console, 48 if wide else 24)):
+        widths.show(functools.partial(tables.measured, results, title, portion),
+                    tables.OF_MEASURED, console)
+    if cost_tables.has_costs(results):
+        console.print(cost_tables.table(results, f"{run.label}: what it costs"))
     if run.verdict.levels:
-        console.print(tables.judged(run.verdict, f"{run.label}: ticket less others", wide,
-                                    statistics.quality(run.results)))
+        widths.show(functools.partial(
+            tables.judged, run.verdict, f"{run.label}: ticket less others",
+            statistics.quality(results)), tables.OF_JUDGED, console)
     for portion in tables.fitting(others, console, 24 if wide else 14):
-        console.print(tables.against_controls(
-            run.results, portion, f"{run.label}: ticket less controls", wide))
+        widths.show(functools.partial(tables.against_controls, results, portion,
+                                      f"{run.label}: ticket less controls"),
+                    (tables.INTERVALS,), console)
 
 
 def _write(runs: Sequence[Run], out: "pathlib.Path | None",

@@ -1,7 +1,7 @@
 """Tables for the terminal: results by level, and verdicts."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -39,8 +39,15 @@ _COLOURS = {WINNING: "green", MATCHING: "green", INCONCLUSIVE: "yellow", NOT_JUD
 _LAST = 4  # How many metrics at the end of a fit's rounds a table has room for.
 
 
-def measured(results: pd.DataFrame, title: str, spread: bool = True,
-             branches: "Sequence[str] | None" = None) -> Table:
+RANGES, INTERVALS, REASONS = "[least, greatest]", "intervals", "why a level does not win"
+LAST, MACS, STEPS = "metrics at the end", "multiply-adds", "early stops"
+# What is left out of a table where the terminal is narrow, in this order.
+OF_MEASURED = (RANGES, LAST, MACS, STEPS)
+OF_JUDGED = (INTERVALS, REASONS, STEPS)
+
+
+def measured(results: pd.DataFrame, title: str, branches: "Sequence[str] | None" = None,
+             without: Collection[str] = ()) -> Table:
     """Makes a table with a row for each level: early-stop step and test accuracy of each branch.
 
     Where filters are pruned, it also has the share of multiply-adds that is left.
@@ -51,9 +58,10 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
     Args:
       results: one row for each trained network, with the columns of `record.COLUMNS`.
       title: the table's title.
-      spread: whether to give the smallest and largest value beside each mean.
       branches: the branches to show. Defaults to the ticket and the re-initialised control.
+      without: what to leave out, of OF_MEASURED.
     """
+    spread = RANGES not in without
     summary, good = statistics.summarise(results), quality(results)
     # Only branches that are trained: a run may have no reinit, and a new run no level above 0.
     branches = [name for name in branches or (TICKET, CONTROL)
@@ -63,16 +71,17 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
     partly = (counts < replicates).any()
     of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
         " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
-    last = _at_the_end(results)
-    shown = _table(title, f"{of}; {_where(good, bool(last))}")
-    costed = cost_tables.has_costs(results)
+    last = [] if LAST in without else _at_the_end(results)
+    shown = _table(title, f"{of}; {_where(good, bool(_at_the_end(results)))}")
+    costed = cost_tables.has_costs(results) and MACS not in without
     if costed:
         shown.add_column("macs\n%", justify="right")
     for branch in branches:
         name = _heading(branch)
-        if costed:  # All of it fits into 80 columns.
+        if costed or STEPS in without:  # Then all of it fits into 80 columns, or 60.
             name = name.replace("-", "-\n")
-        shown.add_column(f"{name}\nearly stop", justify="right")
+        if STEPS not in without:
+            shown.add_column(f"{name}\nearly stop", justify="right")
         shown.add_column(f"{name}\n{_short(good)}", justify="right")
     for name in last:
         shown.add_column(f"end\n{escape(name)}", justify="right")
@@ -86,8 +95,8 @@ def measured(results: pd.DataFrame, title: str, spread: bool = True,
         if costed:
             cells.append(cost_tables.macs_left(results, known, level))
         for branch in branches:
-            cells += _steps_and_quality(summary.loc[(branch, level)], good, spread) \
-                if (branch, level) in summary.index else ["", ""]
+            cells += (_steps_and_quality(summary.loc[(branch, level)], good, spread)
+                      if (branch, level) in summary.index else ["", ""])[STEPS in without:]
         cells += [_cell(summary.loc[(TICKET, level)][name], 1, ".4g", spread=False)
                   for name in last if (TICKET, level) in summary.index]
         shown.add_row(*cells)
@@ -119,31 +128,37 @@ def _where(good: Quality, is_fit: bool) -> str:
     return f"{what} on the validation data at the early stop; end: at the round's last epoch"
 
 
-def judged(verdict: Verdict, title: str, intervals: bool = True, good: Quality = TEST) -> Table:
+def judged(verdict: Verdict, title: str, good: Quality = TEST,
+           without: Collection[str] = ()) -> Table:
     """Makes a table with each level's verdict, and the differences that it is based on.
 
     Args:
       verdict: the verdict of the run.
       title: the table's title.
-      intervals: whether to give the intervals of the differences.
       good: the measure of accuracy (or loss) that is compared.
+      without: what to leave out, of OF_JUDGED.
     """
+    intervals = INTERVALS not in without
     what = "accuracy" if good.is_share else "val. loss"
     shown = _table(title, "mean of paired differences" + (
         f" [{INTERVAL:.0%} interval]" if intervals else "") +
-        f": steps in %, {'accuracy in points' if good.is_share else 'loss in %'}; margins: "
-        f"{margins_text(verdict.margins, good)}; in brackets: the replicates that an inconclusive "
-        "level needs")
+        f": {'' if STEPS in without else 'steps in %, '}"
+        f"{'accuracy in points' if good.is_share else 'loss in %'}; margins: "
+        f"{margins_text(verdict.margins, good)}" + (
+        "" if intervals or REASONS in without else
+        "; in brackets: the replicates that an inconclusive level needs"))
     against = dict.fromkeys(found.against for level in verdict.levels
                             for found in level.differences)
     for name in against:
-        shown.add_column(f"vs {name}\nsteps", justify="right")
+        if STEPS not in without:
+            shown.add_column(f"vs {name}\nsteps", justify="right")
         shown.add_column(f"vs {name}\n{what}", justify="right")
     shown.add_column("verdict", overflow="fold")
     for level in verdict.levels:
         shown.add_row(str(level.level), f"{level.density * 100:.1f}",
-                      *(_relative(found, intervals) for found in level.differences),
-                      _badge(level, intervals))
+                      *(_relative(found, intervals) for found in level.differences
+                        if STEPS not in without or found.measure != statistics.STEPS),
+                      _badge(level, intervals, REASONS not in without))
     return shown
 
 
@@ -151,23 +166,24 @@ def _relative(found: Difference, interval: bool) -> str:
     return difference(found.estimate, 100, "+.2f" if found.measure.is_share else "+.0f", interval)
 
 
-def _badge(level: LevelVerdict, wide: bool) -> str:
+def _badge(level: LevelVerdict, wide: bool, reason: bool) -> str:
     colour = _COLOURS.get(level.outcome, "red")
-    why = "" if level.outcome == NOT_JUDGED else level.why if wide else \
+    why = "" if level.outcome == NOT_JUDGED or not reason else level.why if wide else \
         level.why.removeprefix("needs ").removesuffix(" replicates")
     return f"[{colour}]{level.outcome}[/{colour}]{f' ({why})' if why else ''}"
 
 
 def against_controls(results: pd.DataFrame, branches: Sequence[str], title: str,
-                     intervals: bool = True) -> Table:
+                     without: Collection[str] = ()) -> Table:
     """Makes a table of the ticket's test accuracy at early stop less that of each control.
 
     Args:
       results: one row for each trained network.
       branches: the controls; levels at which none of them is trained are left out.
       title: the table's title.
-      intervals: whether to give the 95% intervals of the differences.
+      without: what to leave out: INTERVALS, or nothing.
     """
+    intervals = INTERVALS not in without
     shown = _table(title, "test accuracy at early stop, in points; mean of paired differences" + (
         " [95% t-interval]" if intervals else ""))
     for branch in branches:

@@ -67,6 +67,8 @@ def elsewhere(tmp_path, monkeypatch):
     (["run", "digits", "--steps"], "--steps must have a value. Received: none."),
     (["run", "digits", "--steps", "many"], "steps must be a whole number. Received: 'many'."),
     (["run", "digits", "--steps", "0"], "steps must be a whole number >= 1. Received: 0."),
+    (["run", "digits", "--replicates", "100000"], "at most 100,000 networks. Received: replicates="
+     "100,000 and rounds=3, which are 500,000 networks. Ask for fewer, or give each machine"),
     (["run", "digits", "--rounds", "-1"], "rounds must be a whole number >= 0. Received: -1."),
     (["run", "digits", "--branches", "nope"], "branches must name ticket, reinit"),
     (["run", "digits", "--set", "nope=1"], "A setting must be one of against, augmentation"),
@@ -186,9 +188,11 @@ def test_after_ctrl_c_the_same_command_goes_on_to_files_table_picture_and_verdic
     printed = stopped(root)
     lines = printed.splitlines()
     assert "5 networks to train for 200 steps each" in lines[0]
+    assert lines[1] == "Starting a process: loading the data and compiling the network."
+    assert lines[2] == "Measuring the speed, for about 20 s at most."
     assert re.fullmatch(r"[0-9.]+ ms a step in .+, [0-9.]+ of it for validation \(compiled in "
-                        r"[0-9.]+ s\): about .+ in all", lines[1])
-    assert lines[2].startswith("replicate 0, level 0, ticket: early stop at step ")
+                        r"[0-9.]+ s, measured over [0-9]+ steps\): about .+ in all", lines[3])
+    assert lines[4].startswith("replicate 0, level 0, ticket: early stop at step ")
     assert "the same command continues from there" in printed and "Traceback" not in printed
     assert lines[-1] == "loaded:"
     assert lth(*SMALL, "--workdir", root) == 0
@@ -220,7 +224,8 @@ def test_a_finished_search_is_not_trained_again_and_one_of_other_settings_refuse
 def test_a_dry_run_says_how_long_it_would_take_and_trains_nothing(tmp_path, capsys, inline):
     assert lth(*SMALL, "--dry_run", "--workdir", tmp_path / "run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and "5 networks to train" in lines[0] and "in all" in lines[1]
+    assert len(lines) == 4 and "5 networks to train" in lines[0] and "in all" in lines[3]
+    assert lines[1].startswith("Starting ") and lines[2].startswith("Measuring ")
     assert os.listdir(tmp_path) == []
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lth_keras import __version__
-from lth_keras.cli import main
+from lth_keras.cli import main, output
 
 # What a page of text does without.
 HEAVY = {"pandas", "matplotlib", "scipy", "joblib", "absl", "sklearn", "tensorflow", "tf_keras",
@@ -95,6 +95,13 @@ def test_paths_that_no_encoding_knows_are_shown_escaped(language, tmp_path):
     assert b"with a config.json. Received: " in ended.stderr and b"\\udcff" in ended.stderr
     ended = started(b"presets", env={**os.environ, **language})
     assert ended.returncode == 0 and b"digits: LeNet" in ended.stdout
+
+
+def test_a_file_is_as_wide_as_any_table_and_columns_can_be_asked_for(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert output.console().width == 400
+    monkeypatch.setenv("COLUMNS", "60")
+    assert output.console().width == 60
 
 
 @pytest.mark.thorough

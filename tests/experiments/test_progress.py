@@ -1,4 +1,5 @@
 import io
+import re
 import sys
 import types
 
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.trainings import Training, trainings
-from lth_keras.experiments.progress import duration, estimate, ProgressDisplay
+from lth_keras.experiments.progress import duration, estimate, ProgressDisplay, WaitDisplay
 from lth_keras.experiments.results.outcome import Speed
 
 RESULT = {"early_stop_step": 1200, "test_accuracy_early_stop": 0.9731, "seconds": 8.25}
@@ -17,7 +18,9 @@ ONE, OTHER = Training(0, 1), Training(0, 1, "reinit")
 @pytest.mark.parametrize("seconds, said", [
     (0, "0 s"), (0.4, "0 s"), (8.2, "8 s"), (59.4, "59 s"), (59.6, "1 min 0 s"),
     (60, "1 min 0 s"), (125, "2 min 5 s"), (3599.4, "59 min 59 s"), (3599.6, "1 h 0 min"),
-    (7300, "2 h 1 min"), (360_000, "100 h 0 min")])
+    (7300, "2 h 1 min"),
+    (172_740, "47 h 59 min"), (172_800, "2 days 0 h"),
+    (360_000, "4 days 4 h"), (1e9, "11,574 days 1 h")])
 def test_a_duration_is_said_as_a_person_says_it(seconds, said):
     assert duration(seconds) == said
 
@@ -37,6 +40,26 @@ def test_the_estimate_is_the_longest_chain_or_all_work_shared_out(
     assert said.endswith(f"about {duration(15 * trainings_in_a_row)} in all")
     assert said.startswith("12.00 ms a step in ") and "2.00 of it for validation" in said
     assert ("one process" if slots == 1 else f"each of {slots} processes") in said
+
+
+def test_the_estimate_says_over_how_many_steps_the_speed_was_measured():
+    config = presets.get("digits").replace(replicates=1, rounds=0)
+    for timed, said in ((1, "over 1 step)"), (4096, "over 4,096 steps)")):
+        speed = Speed(3.0, 1e-3, 1e-3, 0.0, timed=timed)
+        assert f"(compiled in 3.0 s, measured {said}: about" in estimate(
+            [speed], list(trainings(config)), config)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_wait_says_what_for(terminal):
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    with WaitDisplay(console) as wait:
+        for what in ("Compiling", "Measuring"):
+            wait(what)
+            wait._progress.refresh()
+            assert what in console.file.getvalue()
+    if not terminal:  # Which has a line each; a terminal redraws one.
+        assert console.file.getvalue() == "Compiling.\nMeasuring.\n"
 
 
 @pytest.fixture(params=[False, True], ids=["file", "terminal"])
@@ -70,6 +93,20 @@ def test_the_description_says_what_is_running(shown):
     assert task(shown).description == f"{OTHER} (P_m 80.0%)"
     shown.end(OTHER, RESULT)
     assert task(shown).description == "waiting"
+
+
+@pytest.mark.parametrize("width", [50, 60, 80, 100, 200])
+def test_a_narrow_terminal_keeps_the_bar_and_the_time_left(width):
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    with ProgressDisplay(console, steps=200) as display:
+        display.begin(Training(12, 13, "random_mask"), 0.8)
+        display.begin(OTHER, 0.8)
+        display.steps(100)
+        display._progress.refresh()
+        line = [each for each in console.file.getvalue().splitlines() if "50%" in each][-1]
+    assert re.search(r"━+.* 50% 0:00:\d\d left [-0-9]+:[-0-9]+:", line)
+    assert ("replicate 12, level 13, random_mask (P_m 80.0%)" in line) == (width >= 200)
+    assert width < 60 or ("repl" in line and "and 1 more" in line)
 
 
 def test_a_file_gets_a_line_a_training_and_a_terminal_none(shown):

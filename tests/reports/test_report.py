@@ -11,6 +11,7 @@ import rows
 import workdirs
 from matplotlib.figure import Figure
 from rich.console import Console
+from rich.table import Table
 from rows import costed
 
 from lth_keras.errors import WorkdirError
@@ -21,6 +22,7 @@ from lth_keras.experiments.results import runs, store
 from lth_keras.experiments.results.store import Store
 from lth_keras.files import workdir_lock
 from lth_keras.reports import cost_tables, report, tables
+from lth_keras.reports.analyses import widths
 from lth_keras.reports.plots import drawing
 
 CONFIG = Config(preset="p", network="n", dataset="d", steps=300)
@@ -96,6 +98,31 @@ def test_the_table_of_verdicts_has_differences_with_intervals_where_there_is_roo
     assert verdicts(80)["3"] == ["3", "21.0", "+0", "+3.00", "-23", "+5.00", "winning"]
 
 
+@pytest.mark.parametrize(("width", "measured", "judged"), [
+    (200, None, None), (80, "[least, greatest]", "intervals"),
+    (60, "[least, greatest], early stops", "intervals, early stops")])
+def test_a_narrow_terminal_gets_less_and_is_told_what(width, measured, judged, tmp_path):
+    text = printed(fill(tmp_path, replicates=8), width)
+    lines = text[:text.index("Winning tickets")].splitlines()
+    said = [line for line in lines if line.startswith("Left out")]
+    assert said == [f"Left out for lack of width: {parts}. A wider terminal or a file has it all."
+                    for parts in (measured, judged) if parts]
+    tabled = [line for line in lines if not line.startswith(("Left out", "figure", "page", "res",
+                                                             "verdict"))]
+    assert max(map(len, tabled)) <= width and "…" not in text
+    # A level's accuracy and its verdict are always there, on one line.
+    assert sum("winning" in line and "+5.00" in line for line in tabled) == 3
+
+
+def test_only_what_a_table_has_is_said_to_be_left_out():
+    def make(without):
+        return Table("level", *("steps" for _ in range(3) if "steps" not in without))
+    stream = io.StringIO()
+    widths.show(make, ["macs", "steps", "ranges"], Console(file=stream, width=20))
+    assert stream.getvalue().splitlines()[-1] == (
+        "Left out for lack of width: steps. A wider terminal or a file has it all.")
+
+
 def test_one_verdict_stands_everywhere_with_its_margins(tmp_path):
     fill(tmp_path, replicates=8)
     sentence = runs.read(tmp_path).verdict.sentence
@@ -121,7 +148,7 @@ def test_what_is_left_of_multiply_adds_stands_beside_the_density(tmp_path):
     results = costed(store.results(fill(tmp_path)))
     stream = io.StringIO()
     console = Console(file=stream, width=80)
-    console.print(tables.measured(results, "p", spread=False))
+    console.print(tables.measured(results, "p", without=[tables.RANGES]))
     console.print(cost_tables.table(results, "p: what it costs"))
     # Of a run of an earlier version, whose rows have the share alone.
     earlier = results.drop(columns=["parameters", "macs"])

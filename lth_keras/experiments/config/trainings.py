@@ -6,9 +6,12 @@ from collections.abc import Iterator, Mapping
 from lth_keras.controls import control as controls
 from lth_keras.controls.known import CONTROLS
 from lth_keras.core.masks import Arrays
+from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import RETRAININGS, Span, STRATEGIES
+
+MOST_NETWORKS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +70,34 @@ def trainings(config: Config) -> Iterator[Training]:
     # Level by level: the tickets of a replicate can only be trained one after another, so this
     # lets all replicates end at about the same time, and gives means over them from the start.
     for level in range(config.rounds + 1):
+        of_first = at_level(config, config.first_replicate, level)  # The others' are the same.
         for replicate in config.replicate_numbers:
-            yield from at_level(config, replicate, level)
+            for one in of_first:
+                yield Training(replicate, level, one.branch, one.branch_index)
+
+
+def check_count(config: Config) -> None:
+    """Checks that a run has no more networks than a folder of results can be worked with.
+
+    Raises:
+      LotteryError: if it has more than MOST_NETWORKS.
+
+    Example:
+      >>> check_count(Config(preset="p", network="n", dataset="d", steps=100, replicates=100_000))
+      Traceback (most recent call last):
+        ...
+      lth_keras.errors.LotteryError: A run must train at most 100,000 networks. Received: \
+replicates=100,000 and rounds=16, which are 3,300,000 networks. Ask for fewer, or give each \
+machine some of the replicates (--first_replicate).
+    """
+    first = config.first_replicate
+    networks = config.replicates * sum(
+        len(at_level(config, first, level)) for level in range(config.rounds + 1))
+    if networks > MOST_NETWORKS:
+        raise LotteryError(
+            f"A run must train at most {MOST_NETWORKS:,} networks. Received: replicates="
+            f"{config.replicates:,} and rounds={config.rounds:,}, which are {networks:,} networks. "
+            "Ask for fewer, or give each machine some of the replicates (--first_replicate).")
 
 
 def at_level(config: Config, replicate: int, level: int) -> list[Training]:

@@ -60,6 +60,7 @@ class Speed:
       evaluation: seconds for the evaluations at the end of a training, estimated from that.
       together: how many networks the process trains at the same time. The seconds are those of
         all of them, but for `compilation`.
+      timed: over how many steps their speed was measured.
       note: what a user should know of the network that is pruned; may be "".
 
     Example:
@@ -72,4 +73,5 @@ class Speed:
     validation: float
     evaluation: float
     together: int = 1
+    timed: int = 0
     note: str = ""

@@ -16,6 +16,7 @@ from lth_keras.initial.scored_model import ScoredModel
 # since the training's last validation.
 OnInterval = Callable[[int, int], None]
 _MEASURED = 1.0  # About how many seconds of steps a measurement of the speed takes.
+WITHIN = 20.0  # Seconds of a measurement after which nothing is tried a second time.
 
 
 class NetworkTrainer(Protocol):
@@ -42,8 +43,8 @@ class NetworkTrainer(Protocol):
     def train(self, specs: Sequence[TrainingSpec], on_interval: OnInterval) -> list[Trained]:
         """Trains networks, each from its own weights and masks and with a fresh optimizer."""
 
-    def measure(self, spec: TrainingSpec) -> Speed:
-        """Compiles the training, and measures its speed."""
+    def stopwatch(self, spec: TrainingSpec) -> "Stopwatch":
+        """What compiles a training like those to come, and measures its speed."""
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         """Computes the mean gradient of the loss for every prunable weight.
@@ -81,9 +82,8 @@ class NetworkTrainer(Protocol):
         """How often each number of a weight is multiplied with for an example, by weight name."""
 
 
-def measured(seconds: Callable[[int], float], most: int, evaluated: float,
-             together: int = 1) -> Speed:
-    """Measures the speed of training.
+class Stopwatch:
+    """Measures the speed of training one network, within a time.
 
     Args:
       seconds: trains a number of steps, which end with a validation, and returns how long they
@@ -94,20 +94,62 @@ def measured(seconds: Callable[[int], float], most: int, evaluated: float,
       together: how many networks are trained at the same time.
 
     Example:
-      >>> speed = measured(lambda steps: 0.25 * steps + 0.5, most=10, evaluated=2.0)
-      >>> speed.step, speed.validation, speed.evaluation
-      (0.25, 0.5, 1.0)
+      >>> speed = Stopwatch(lambda steps: 0.25 * steps + 0.5, most=10, evaluated=2.0).measure()
+      >>> speed.step, speed.validation, speed.evaluation, speed.timed
+      (0.25, 0.5, 1.0, 4)
     """
-    first, short = seconds(1), min(seconds(1), seconds(1))
-    # The steps end with a validation, which may take longer than many steps: double the steps
-    # until their time shows beside it.  The last count is measured twice, so that a pause of the
-    # machine is not mistaken for it.
-    count, taken = 1, short
-    while count < most and taken - short < _MEASURED / 2:
-        count = min(2 * count, most)
-        taken = seconds(count)
-        if taken - short >= _MEASURED / 2:
-            taken = min(taken, seconds(count))
-    step = max(0.0, taken - short) / max(1, count - 1)
-    validation = max(0.0, short - step)
-    return Speed(max(0.0, first - short), step, validation, validation * evaluated, together)
+
+    def __init__(self, seconds: Callable[[int], float], most: int, evaluated: float,
+                 together: int = 1):
+        self._seconds, self._most, self._evaluated = seconds, most, evaluated
+        self._together = together
+        self._first: float | None = None
+
+    def compile(self) -> float:
+        """Compiles the training, once; returns the seconds of that, a step and a validation."""
+        if self._first is None:
+            self._first = self._seconds(1)
+        return self._first
+
+    def measure(self, within: float = WITHIN) -> Speed:
+        """Measures the speed, and compiles before that if `compile` has not been called.
+
+        Args:
+          within: about how many seconds it may take after compiling: when they are over, nothing
+            is tried a second time.
+        """
+        first, taken = self.compile(), _Budget(within, self._seconds)
+        short = taken.best_of_two(1)
+        # The steps end with a validation, which may take longer than many steps: double the steps
+        # until their time shows beside it.
+        count, long = 1, short
+        while count < self._most and long - short < _MEASURED / 2 and (
+                count == 1 or taken.has(2 * long)):
+            count = min(2 * count, self._most)
+            long = taken(count)
+        if long - short >= _MEASURED / 2 and taken.has(long):
+            # A second time, so that a pause of the machine is not mistaken for them.
+            long = min(long, taken(count))
+        step = max(0.0, long - short) / max(1, count - 1)
+        validation = max(0.0, short - step)
+        return Speed(max(0.0, first - short), step, validation, validation * self._evaluated,
+                     self._together, timed=count)
+
+
+class _Budget:
+    # Counts what the calls of a function that returns its seconds have taken.
+
+    def __init__(self, within: float, seconds: Callable[[int], float]):
+        self._left, self._seconds = within, seconds
+
+    def __call__(self, count: int) -> float:
+        taken = self._seconds(count)
+        self._left -= taken
+        return taken
+
+    def has(self, seconds: float) -> bool:
+        return self._left >= seconds
+
+    def best_of_two(self, count: int) -> float:
+        one = self(count)
+        return min(one, self(count)) if self.has(2 * one) else one

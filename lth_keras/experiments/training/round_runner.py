@@ -35,10 +35,12 @@ from lth_keras.experiments.results.outcome import Outcome, Speed, StartingPoint
 from lth_keras.experiments.results.record import DENSITY, MACS, MACS_LEFT, PARAMETERS
 from lth_keras.experiments.training.at_init_masks import AtInitMasks
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval, Stopwatch
 from lth_keras.experiments.training.smaller_trainer import SmallerTrainer
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.files.ticket import Ticket
+
+_BRIEF = 480  # Validation examples of a brief measurement: as many as 1 to 6 or 8 replicas share.
 
 
 class RoundRunner:
@@ -71,15 +73,38 @@ class RoundRunner:
         if self._structure.coupled:
             self.trainer = SmallerTrainer(self.trainer)
         self.rule = _pruning_rule(config, self.trainer)
+        self._stopwatches: dict[bool, tuple[Stopwatch, float]] = {}
         self._at_init = AtInitMasks(config, data, self.trainer, self.rule,
                                     lambda replicate: self._split(replicate)[0])
 
-    def measure(self) -> Speed:
-        """Compiles the training program and measures its speed with the dense network."""
-        training = Training(0, 0)
-        ticket = self._first_ticket(0)
-        speed = self.trainer.measure(self._spec(training, ticket.weights, ticket.masks))
-        return dataclasses.replace(speed, note=self.rule.note)
+    def compile(self, brief: bool = False) -> float:
+        """Compiles the training program, which a training does otherwise; returns the seconds.
+
+        Args:
+          brief: whether to compile it for a small part of the validation examples: where nothing
+            is trained afterwards, measuring is then quick for slow networks too.
+        """
+        return self._stopwatch(brief)[0].compile()
+
+    def measure(self, brief: bool = False) -> Speed:
+        """Measures the speed of training the dense network, and compiles before that if need be.
+
+        Args:
+          brief: see `compile`.
+        """
+        stopwatch, share = self._stopwatch(brief)
+        speed = stopwatch.measure()
+        return dataclasses.replace(speed, validation=speed.validation / share, note=self.rule.note)
+
+    def _stopwatch(self, brief: bool) -> tuple[Stopwatch, float]:
+        # And the share of the validation examples that it evaluates.
+        if brief not in self._stopwatches:
+            ticket = self._first_ticket(0)
+            spec = self._spec(Training(0, 0), ticket.weights, ticket.masks)
+            whole, some = len(spec.validation), spec.validation[:_BRIEF if brief else None]
+            self._stopwatches[brief] = self.trainer.stopwatch(
+                dataclasses.replace(spec, validation=some)), len(some) / whole
+        return self._stopwatches[brief]
 
     def train(self, training: Training, start: StartingPoint,
               on_interval: Callable[[int], None] = lambda steps: None) -> Outcome:

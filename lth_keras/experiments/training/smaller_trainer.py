@@ -18,8 +18,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.coupled import grown, kept_units, shrunk, spread_units
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.structure import Structure
-from lth_keras.experiments.results.outcome import Speed
-from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval, Stopwatch
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.initial.scored_model import ScoredModel
 
@@ -50,8 +49,8 @@ class SmallerTrainer(NetworkTrainer):
     def initial_weights(self, rng: np.random.Generator) -> dict[str, Array]:
         return self.whole.initial_weights(rng)
 
-    def measure(self, spec: TrainingSpec) -> Speed:
-        return self.whole.measure(spec)
+    def stopwatch(self, spec: TrainingSpec) -> Stopwatch:
+        return self.whole.stopwatch(spec)
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         return self.whole.loss_gradient(weights, masks, indices)

@@ -15,9 +15,8 @@ from lth_keras.core.structures.words import parse
 from lth_keras.costs.model_rows import ModelRows
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.datasets import Data, scaled
-from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval
+from lth_keras.experiments.training.network_trainer import NetworkTrainer, OnInterval, Stopwatch
 from lth_keras.experiments.training.round_runner import RoundRunner
 from lth_keras.experiments.training.spec import Trained, TrainingSpec
 from lth_keras.experiments.training_keras2 import data_feed, evaluator, models
@@ -104,8 +103,8 @@ class WrappedNetworkTrainer(NetworkTrainer):
                 self._sparse[method] = SparseTrainer(config, data, method, resident_mib)
         return self._sparse[method] if method else self._trainer
 
-    def measure(self, spec: TrainingSpec) -> Speed:
-        return self._trainer.measure(spec)
+    def stopwatch(self, spec: TrainingSpec) -> Stopwatch:
+        return self._trainer.stopwatch(spec)
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         assert self._gradient is not None

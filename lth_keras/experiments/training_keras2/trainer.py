@@ -14,9 +14,8 @@ import numpy as np
 
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.datasets import Data
-from lth_keras.experiments.training.network_trainer import measured
+from lth_keras.experiments.training.network_trainer import Stopwatch
 from lth_keras.experiments.training.spec import (
     Interval,
     intervals,
@@ -100,8 +99,8 @@ class Trainer:
             variables[name].assign(value)
         return measures | self._measures("test", self._test, "test_{}_early_stop")
 
-    def measure(self, plan: TrainingSpec) -> Speed:
-        """Compiles the program and measures its speed; takes a few seconds after compiling.
+    def stopwatch(self, plan: TrainingSpec) -> Stopwatch:
+        """Returns what compiles the program and measures its speed.
 
         Args:
           plan: a training like those to come.
@@ -117,7 +116,7 @@ class Trainer:
             return time.perf_counter() - began
 
         evaluated = 2 * len(self._test) + len(plan.train)
-        return measured(seconds, len(indices), evaluated / len(plan.validation))
+        return Stopwatch(seconds, len(indices), evaluated / len(plan.validation))
 
     # A training whose optimizer holds masks begins and ends otherwise.
 

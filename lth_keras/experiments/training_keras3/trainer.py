@@ -18,12 +18,11 @@ from lth_keras.core.structures.words import parse
 from lth_keras.costs.model_rows import ModelRows
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.results.outcome import Speed
 from lth_keras.experiments.training.datasets import Data, scaled
 from lth_keras.experiments.training.network_trainer import (
-    measured,
     NetworkTrainer,
     OnInterval,
+    Stopwatch,
 )
 from lth_keras.experiments.training.spec import (
     Interval,
@@ -209,7 +208,7 @@ class PlainNetworkTrainer(NetworkTrainer):
         return {name.format(metric): float(np.asarray(logs[metric])[place])
                 for metric in _ordered(logs)}
 
-    def measure(self, spec: TrainingSpec) -> Speed:
+    def stopwatch(self, spec: TrainingSpec) -> Stopwatch:
         self._begin([spec])
         interval, indices = next(_side_by_side([spec], self.together))
 
@@ -221,8 +220,8 @@ class PlainNetworkTrainer(NetworkTrainer):
             return time.perf_counter() - began
 
         evaluated = 2 * len(self._data.y_test) + len(spec.train)
-        return measured(seconds, len(interval.indices), evaluated / len(spec.validation),
-                        self.together)
+        return Stopwatch(seconds, len(interval.indices), evaluated / len(spec.validation),
+                         self.together)
 
     def loss_gradient(self, weights: Arrays, masks: Arrays, indices: Array) -> dict[str, Array]:
         network = self._network(weights, masks)

@@ -10,7 +10,8 @@ Read in this order:
 6. `overlaps`: whether replicates and levels keep the same weights, compared with chance.
 7. `signs`: how many survivors change their sign in training.
 8. `differences`: test accuracies of a level's networks, with a verdict on each difference.
-9. `output`: prints the table and writes CSV files and the figure.
+9. `widths`: what is left out of a table where the terminal is narrow.
+10. `output`: prints the table and writes CSV files and the figure.
 
 In `networks` are those that evaluate networks on the test set.
 

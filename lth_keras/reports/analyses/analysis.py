@@ -108,17 +108,19 @@ class WorkdirReader:
         """Returns the training whose weights were scored to make the ticket of a level > 0."""
         return maker(self.config, replicate, level)
 
-    def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
+    def levels(self, among: "Iterable[int] | None" = None,
+               untrained: bool = False) -> dict[int, list[int]]:
         """Returns the levels that have a ticket, as replicate -> levels.
 
         Args:
-          among: the levels to look for. Defaults to all.
+          among: the levels to look for. Defaults to all up to the highest that was trained.
+          untrained: whether all are to be those that have a ticket: pruning the last level has made
+            one more, from which the run can go on.
 
         Raises:
           WorkdirError: if none of these levels has a ticket.
         """
-        # Pruning the last trained level has made one ticket more than levels were trained.
-        top = max(training.level for training in self._done) + 1
+        top = max(training.level for training in self._done) + untrained
         wanted = range(top + 1) if among is None else sorted(set(among))
         found = {replicate: [level for level in wanted if self._mark(replicate, level)]
                  for replicate in self.replicates}

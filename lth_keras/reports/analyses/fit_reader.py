@@ -64,7 +64,8 @@ class FitReader(WorkdirReader):
                            f"which a fit's workdir does not keep. Received: {self.root}. Use a "
                            "workdir of `lth run` instead.")
 
-    def levels(self, among: "Iterable[int] | None" = None) -> dict[int, list[int]]:
+    def levels(self, among: "Iterable[int] | None" = None,
+               untrained: bool = False) -> dict[int, list[int]]:
         """Returns the levels that have a ticket, by replicate; see `WorkdirReader.levels`."""
         wanted = None if among is None else sorted(set(among))
         found = {number: levels if wanted is None else [level for level in wanted

@@ -3,7 +3,7 @@
 import functools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lth_keras.files import atomic
+from lth_keras.reports.analyses import widths
 from lth_keras.reports.analyses.analysis import Analysis, summarise
 from lth_keras.reports.plots import drawing
 
+RANGES = "[least, greatest]"
 _MOST_ROWS = 40  # A longer table shows only the levels that the figure shows.
 
 
@@ -31,11 +33,12 @@ def show(found: Analysis, some: bool, console: Console) -> None:
     if some and not found.across and len(rows.groupby(list(found.keys))) > _MOST_ROWS:
         chosen = drawing.shown_levels(rows)
         rows = rows[rows.level.isin(chosen)]
-    # rich would fold the cells of a table that is too wide: without the ranges it may fit.
-    wide = crossed_table(found) if found.across else table(rows, found)
-    unbounded = console.options.update_width(10_000)
-    fits = console.measure(wide, options=unbounded).maximum <= console.width
-    console.print(wide if fits or found.across else table(rows, found, spread=False))
+    if found.across:
+        console.print(crossed_table(found))
+    else:  # Then measures, the last of them first; one is always there.
+        widths.show(functools.partial(table, rows, found),
+                    (RANGES, *[name.replace("_", " ") for name in [*found.measures][:0:-1]]),
+                    console)
     say = functools.partial(console.print, soft_wrap=True, highlight=False, markup=False)
     for note in found.notes:
         say(note)
@@ -44,21 +47,24 @@ def show(found: Analysis, some: bool, console: Console) -> None:
             "--levels; the CSV file has all levels.")
 
 
-def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
+def table(rows: pd.DataFrame, of: Analysis, without: Collection[str] = ()) -> Table:
     """Makes a table with the means over replicates, one row for each combination of keys.
 
     Args:
       rows: the rows of the analysis to show.
       of: the analysis.
-      spread: whether to give the smallest and largest value beside each mean.
+      without: what to leave out: RANGES, or measures by name.
     """
+    spread = RANGES not in without
+    measures = {name: form for name, form in of.measures.items()
+                if name.replace("_", " ") not in without}
     summary = summarise(rows, of.keys, ["density", *of.measures])
     counts = sorted({int(count) for count in summary["rows", "count"]})
     over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     caption = of.caption or "one replicate or pair" if of.caption or counts == [1] else \
         f"means over {over} replicates or pairs{' [least, greatest]' if spread else ''}"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
-    for name in (*of.keys, "P_m %", *of.measures):
+    for name in (*of.keys, "P_m %", *measures):
         text = name in of.keys and name != "level"
         shown.add_column(name if name == "P_m %" else name.replace("_", "\n"),
                          justify="left" if text else "right", no_wrap=not text, overflow="fold")
@@ -71,7 +77,7 @@ def table(rows: pd.DataFrame, of: Analysis, spread: bool = True) -> Table:
                  for place, key in enumerate(keys)]
         density = "" if keys[:named] == ahead[:named] else f"{row['density', 'mean'] * 100:.1f}"
         shown.add_row(*cells, density,
-                      *(_cell(row[name], form, spread) for name, form in of.measures.items()))
+                      *(_cell(row[name], form, spread) for name, form in measures.items()))
         ahead = keys
     return shown
 

@@ -170,7 +170,7 @@ def test_data_mapped_from_a_file_give_the_same_bits_and_one_compilation_serves_a
     assert same(*(each.train(plan_for(each)) for each in (reading, trainers_of_vectors()[0])))
     for number, steps in enumerate((8, 9, 15, 1)):
         reading.train(plan_for(reading, steps=steps, seed=number))
-    reading.measure(plan_for(reading))
+    reading.stopwatch(plan_for(reading)).measure()
     assert reading.compilations == 1
 
 
@@ -225,7 +225,7 @@ def test_only_training_examples_are_augmented(number):
 def test_a_measurement_changes_nothing(number):
     each = trainers()[number]
     before = each.train(plan_for(each))
-    speed = each.measure(plan_for(each, seed=8))
+    speed = each.stopwatch(plan_for(each, seed=8)).measure()
     assert min(speed.compilation, speed.step, speed.validation, speed.evaluation) >= 0
     assert same(before, each.train(plan_for(each)))
 

@@ -1,3 +1,4 @@
+import math
 import types
 
 import numpy as np
@@ -182,7 +183,8 @@ def test_steps_are_told_from_a_validation_and_a_pause_that_take_longer(
                 yield interval, {}
     monkeypatch.setattr(trainer.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(lab.trainer, "feed", Feed())
-    speed = lab.trainer.measure(make_plan(lab.weights, steps=600, validation_every=300))
+    speed = lab.trainer.stopwatch(
+        make_plan(lab.weights, steps=600, validation_every=300)).measure(math.inf)
     assert (speed.compilation, speed.step, speed.validation) == pytest.approx(
         (5.0, step, validation), rel=1e-6, abs=1e-9)
     assert sum(counts) * step < 15

@@ -178,14 +178,14 @@ def test_chance_at_its_ends(kept, expected):
 
 def test_survivors_of_a_workdir(made):
     found = survivors.analyse(made)
-    assert len(found.rows) == 2 * 5 * 2  # The ticket of the last level is made too.
+    assert len(found.rows) == 2 * 4 * 2
     # Half is pruned a round, by a magnitude that rises with the initial one.
     by_level = found.rows.groupby("level")
     assert by_level.weight_density.mean().tolist() == pytest.approx(
-        [1, 0.5, 0.25, 0.125, 0.0625], rel=0.1)
+        [1, 0.5, 0.25, 0.125], rel=0.1)
     assert by_level.std_ratio.mean().is_monotonic_increasing
     assert by_level.central_share.max().tolist() == pytest.approx(
-        [0.1, 0, 0, 0, 0], abs=0.01)
+        [0.1, 0, 0, 0], abs=0.01)
     for _, part in found.details["histogram"].groupby(["level", "weight"]):
         step = np.diff(part.value)
         assert np.allclose(step, step[0])
@@ -195,7 +195,7 @@ def test_survivors_of_a_workdir(made):
 def test_movement_of_a_workdir(made):
     found = movement.analyse(made)
     pairs = {*zip(found.rows.trained_level, found.rows.level, strict=True)}
-    assert pairs == {(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4)}
+    assert pairs == {(0, 1), (0, 2), (0, 3), (1, 2), (2, 3)}
     dense = found.rows[(found.rows.trained_level == 0) & (found.rows.level == 1)]
     assert (dense.away_kept == 1).all() and (dense.away_pruned == 0).all()
     assert set(found.rows.weight) == {"conv/kernel", "fc/kernel", "all"}
@@ -207,7 +207,7 @@ def test_movement_of_a_workdir(made):
 def test_movement_under_one_shot_is_that_of_the_dense_network(tmp_path):
     run = WorkdirReader(searches.fill(tmp_path, searches.CONFIG.replace(strategy="one_shot")))
     found = movement.analyse(run)
-    assert (found.rows.trained_level == 0).all() and {*found.rows.level} == {1, 2, 3, 4}
+    assert (found.rows.trained_level == 0).all() and {*found.rows.level} == {1, 2, 3}
 
 
 def test_movement_needs_trained_weights(tmp_path):
@@ -286,7 +286,7 @@ def test_connections_of_a_workdir(made):
 def test_overlap_of_a_workdir(made):
     rows = overlaps.analyse(made).rows
     nested = rows[(rows.between == "levels") & (rows.weight == "all")]
-    assert len(nested) == 2 * 4 and nested.overlap.tolist() == pytest.approx([0.5] * 8, rel=0.05)
+    assert len(nested) == 2 * 3 and nested.overlap.tolist() == pytest.approx([0.5] * 6, rel=0.05)
     other = rows[(rows.between == "replicates") & (rows.level == 1)]
     assert other.ratio.mean() == pytest.approx(1, abs=0.1)  # Of independent draws.
     dense = rows[(rows.between == "replicates") & (rows.level == 0)]
@@ -328,8 +328,17 @@ def test_every_analysis_refuses_levels_that_are_not_there(made, of):
 
 def test_a_run_that_goes_on_is_read_as_far_as_it_is(tmp_path):
     root = searches.fill(tmp_path, done=lambda training: training.level < 2 - training.replicate)
-    assert WorkdirReader(root).levels() == {0: [0, 1, 2], 1: [0, 1]}
-    assert set(movement.analyse(WorkdirReader(root)).rows.level) == {1, 2}
+    # Replicate 1 has a ticket of level 1, which only replicate 0 has trained; level 2 nobody has.
+    assert WorkdirReader(root).levels() == {0: [0, 1], 1: [0, 1]}
+    assert set(movement.analyse(WorkdirReader(root)).rows.level) == {1}
+
+
+@pytest.mark.parametrize("of", [survivors, movement, connections, overlaps])
+def test_a_level_that_nobody_trained_is_shown_if_it_is_asked_for(made, of):
+    assert of.analyse(made).rows.level.max() == 3
+    # Pruning the last trained level has made its ticket.
+    assert of.analyse(made, levels=[3, 4]).rows.level.max() == 4
+    assert made.ticket(0, 4).level == 4
 
 
 def test_a_training_that_diverged_is_left_out(tmp_path):
@@ -338,7 +347,7 @@ def test_a_training_that_diverged_is_left_out(tmp_path):
     run = WorkdirReader(searches.fill(tmp_path, config, diverged=(diverged,)))
     assert run.repeats(0, 0) == [Training(0, 0), Training(0, 0, "ticket", 1)]
     assert run.repeats(1, 0) == [Training(1, 0)]
-    assert run.levels() == {0: [0, 1, 2], 1: [0, 1, 2]}
+    assert run.levels() == {0: [0, 1], 1: [0, 1]}
 
 
 def test_theta_0_is_that_of_level_0_also_where_tickets_start_from_trained_weights(tmp_path):

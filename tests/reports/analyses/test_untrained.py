@@ -48,9 +48,9 @@ def accuracy(rows, replicate, level, masks):
 
 def test_a_ticket_is_evaluated_with_its_initial_weights_under_its_masks(run):
     rows = analyse(run).rows
-    assert {*rows.masks} == {"ticket", "random mask"} and {*rows.level} == {0, 1, 2, 3, 4}
+    assert {*rows.masks} == {"ticket", "random mask"} and {*rows.level} == {0, 1, 2, 3}
     for replicate in (0, 1):
-        for level in range(5):
+        for level in range(4):
             ticket = run.ticket(replicate, level)
             expected = sum(np.abs(ticket.weights[name] * mask).sum()
                            for name, mask in ticket.masks.items()) / 1000
@@ -115,4 +115,4 @@ def test_criteria_need_the_trained_dense_network(tmp_path):
     run = WorkdirReader(searches.fill(tmp_path, config))
     with pytest.raises(WorkdirError, match="A criterion needs the trained weights of the dense"):
         analyse(run, "large_final")
-    assert len(analyse(run).rows) == 2 * 2 * 5
+    assert len(analyse(run).rows) == 2 * 2 * 4
