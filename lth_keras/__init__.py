@@ -23,7 +23,6 @@ lth_keras` alone does not import TensorFlow.
 """
 
 import importlib
-import os
 import sys
 from typing import Any, TYPE_CHECKING
 
@@ -167,7 +166,4 @@ def __dir__() -> list[str]:
     return sorted({*__all__, "__doc__", "__version__"})
 
 
-# tfmot sets this too, but is imported only when a name is first used. Setting it here makes
-# `tf.keras` mean Keras 2 after `import lth_keras` in every case.
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
 saved_names.make_known(sys.modules[__name__])

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import os
 import pathlib
 import subprocess
 import sys
@@ -122,16 +123,36 @@ def test_what_starts_without_tensorflow():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+# Each entry point, by what a script does with it.
+WRAP = ("model = prune_low_magnitude(tf_keras.Sequential([tf_keras.Input((4,)),"
+        " tf_keras.layers.Dense(2)]))\nmodel.compile('adam', 'mse')\n")
+DONE = {
+    "import": "",
+    "star": ("missing = set(lth_keras.__all__) - set(dir())\nassert not missing, missing\n"
+             "assert prune_low_magnitude is lth_keras.prune_low_magnitude\n"),
+    "wrapped": WRAP,
+    "searched": f"{WRAP}Search(model).prune_and_rewind()\nstrip_pruning(model)\n",
+}
+
+
 @pytest.mark.thorough
-def test_keras_of_tensorflow_is_keras_2_before_all_public_names_come_by_a_star_and_after():
-    program = ("import lth_keras, tensorflow as tf\n"
-               "assert tf.keras.Model.__module__.startswith('tf_keras')\n"
-               "from lth_keras import *\nimport tf_keras\n"
-               "missing = set(lth_keras.__all__) - set(dir())\n"
-               "assert not missing, missing\n"
-               "assert prune_low_magnitude is lth_keras.prune_low_magnitude\n"
-               "assert tf.keras.Model is tf_keras.Model\n")
-    subprocess.run([sys.executable, "-c", program], check=True)
+@pytest.mark.parametrize("done", DONE)
+@pytest.mark.parametrize("legacy", [None, "1"])
+@pytest.mark.parametrize("first", ["", "import tensorflow as tf\n",
+                                   "import tensorflow as tf\ntf.keras.Model\n"])
+def test_keras_of_tensorflow_stays_what_the_program_made_it(done, legacy, first):
+    program = (f"{first}import lth_keras\nfrom lth_keras import *\nimport os, tf_keras\n"
+               f"{DONE[done]}import tensorflow as tf\n"
+               f"print(tf.keras.Model.__module__, os.environ.get('TF_USE_LEGACY_KERAS'))\n")
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "TF_USE_LEGACY_KERAS"}
+    if legacy:
+        environment["TF_USE_LEGACY_KERAS"] = legacy
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True,
+                          text=True, env=environment)
+    module, said = done.stdout.split()
+    assert (module.partition(".")[0], said) == (
+        ("tf_keras", "1") if legacy else ("keras", "None"))
 
 
 @pytest.mark.parametrize("name", lth_keras.__all__)

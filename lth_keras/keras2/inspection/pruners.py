@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_model_optimization.python.core.sparsity.keras import pruning_callbacks
 
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.inspection.tfmot_parts import pruning_callbacks
 
 _WRITE = ("lth.LotteryTicketCallback(rounds=10, epochs_per_round=5, fraction=0.2) in model.fit("
           "callbacks=[...]), or in a loop of your own search = lth.Search(model) and, at the end "

@@ -19,13 +19,13 @@ from typing import Any
 import tensorflow as tf
 import tf_keras as keras
 from tensorflow.python.eager import record
-from tensorflow_model_optimization.python.core.sparsity.keras import pruning_impl
 from tf_keras.src.engine import base_layer_utils
 
 from lth_keras.core.structures.structure import check_fits
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.pruners import refuse_update_pruning_step
+from lth_keras.keras2.inspection.tfmot_parts import pruning_impl
 from lth_keras.keras2.masking.layer_view import read_masked
 from lth_keras.keras2.masking.masked_weights import (
     mask_penalties,

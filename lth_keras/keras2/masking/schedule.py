@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
-import tensorflow_model_optimization as tfmot
 import tf_keras as keras
 
 from lth_keras.core.fractions import plain
 from lth_keras.errors import LotteryError
+from lth_keras.keras2.inspection.tfmot_parts import PruningSchedule
 from lth_keras.search.rounds import Rounds
 
 _NAME = "lth_keras>LotteryTicketSchedule"
@@ -17,7 +17,7 @@ _NAME = "lth_keras>LotteryTicketSchedule"
 # Registered, since tfmot's wrapper stores its schedule by class name: under prune_scope() alone an
 # unregistered one fails to load from .h5, and comes back from .keras as a string, without an error.
 @keras.utils.register_keras_serializable(package="lth_keras")
-class LotteryTicketSchedule(Rounds, tfmot.sparsity.keras.PruningSchedule):
+class LotteryTicketSchedule(Rounds, PruningSchedule):
     """The rounds of a search for winning tickets, as a tfmot pruning schedule.
 
     After n rounds the density is about (1 - fraction)^n; the exact number of weights that a round

@@ -6,7 +6,6 @@ from typing import Any, TYPE_CHECKING
 
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow_model_optimization.python.core.sparsity.keras import pruning_wrapper
 from tf_keras.src.utils.generic_utils import to_snake_case
 
 from lth_keras.core.fractions import Prunable
@@ -14,6 +13,7 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.model_calls import held_for_training
+from lth_keras.keras2.inspection.tfmot_parts import pruning_wrapper
 from lth_keras.search.layer_tree import LayerTree, TRACKED_BY_TENSORFLOW
 
 if TYPE_CHECKING:

@@ -1,18 +1,18 @@
 """`lth.prune_low_magnitude` wraps a model for pruning; `lth.strip_pruning` removes the wrappers."""
 
+import functools
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tf_keras as keras
-from tensorflow_model_optimization.python.core.sparsity.keras.prune_registry import PruneRegistry
-from tensorflow_model_optimization.sparsity.keras import PruningSchedule
 
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.pruners import trained_unpruned
+from lth_keras.keras2.inspection.tfmot_parts import PruneRegistry, PruningSchedule
 from lth_keras.keras2.masking import saving
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
 from lth_keras.keras2.masking.weight_names import check_keras2, TREE, Wrapper, wrappers
@@ -26,6 +26,7 @@ from lth_keras.keras2.masking.wrap_weights import (
     wrap_weights,
 )
 from lth_keras.search import layer_selection
+from lth_keras.search.fit.preflight import refuse_tfmots
 from lth_keras.search.layer_selection import Selection, Selector
 
 
@@ -133,7 +134,7 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
     wrapped = saving.saveable(wrap_weights(model, structures, selection.reasons))
     if dense is not None:
         vars(wrapped)[KEPT_DENSE] = dense
-    return wrapped
+    return _to_be_compiled(wrapped, model)
 
 
 def wrap_named(model: Any, names: Collection[str], filters: bool = False) -> Any:
@@ -154,7 +155,7 @@ def wrap_named(model: Any, names: Collection[str], filters: bool = False) -> Any
     """
     check_keras2(model)
     structures = filters_within(model, names) if filters else None
-    return saving.saveable(wrap_names(model, names, structures))
+    return _to_be_compiled(saving.saveable(wrap_names(model, names, structures)), model)
 
 
 def strip_pruning(model: Any) -> Any:
@@ -193,6 +194,21 @@ def strip_pruning(model: Any) -> Any:
             stored = getattr(weight, "_variable", weight)
             stored.assign(tf.where(tf.cast(mask, tf.bool), stored, tf.zeros((), stored.dtype)))
     return saving.plain(unwrap(model, {id(wrapper) for wrapper in wrappers(model)}))
+
+
+def _to_be_compiled(wrapped: Any, given: Any) -> Any:
+    # Keras says that a model must be compiled, which a user has done: to the one that was given.
+    if wrapped is not given and given._is_compiled:
+        vars(wrapped)["_assert_compile_was_called"] = functools.partial(_check_compiled, wrapped)
+    return wrapped
+
+
+def _check_compiled(wrapped: Any) -> None:
+    try:
+        type(wrapped)._assert_compile_was_called(wrapped)
+    except RuntimeError as error:
+        raise RuntimeError(f"{error} Wrapping has made a new model: the one that was given is "
+                           "compiled, this one is not. Compile it after wrapping.") from None
 
 
 def _wrap_layer(layer: Any, selection: Selection, structure: Structure,
@@ -262,3 +278,4 @@ def _check_call(include: Any, options: Mapping[str, Any]) -> None:
             "10, epochs_per_round=5, fraction=0.2) in model.fit(callbacks=[...]). Received: "
             f"pruning_schedule={type(schedule).__name__}, as "
             "tfmot.sparsity.keras.prune_low_magnitude takes it.")
+    refuse_tfmots(options)

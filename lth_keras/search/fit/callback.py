@@ -112,7 +112,7 @@ class LotteryTicketCallback(Hooks):
     After the fit, `report()` writes a page with tables, figures and the verdict.
 
     Raises:
-      LotteryError: before any training, if settings cannot work together.
+      LotteryError: before any training, if settings cannot work together, or one is tfmot's.
       WorkdirError: if the workdir is in use, damaged, cannot be written, or has other settings;
         the message names the file.
       DivergedError: in `fit`, if a round ends with a loss or weights that are not finite.  Its row
@@ -143,7 +143,10 @@ class LotteryTicketCallback(Hooks):
                  verbose: int = 1, provenance: Mapping[str, Any] | None = None,
                  workdir: "str | os.PathLike[str] | None" = None, scoring_data: Any = None,
                  include: Any = None, exclude: Any = None, structure: str | None = None,
-                 until: "Mapping[str, float] | None" = None, multiple_of: int = 1):
+                 until: "Mapping[str, float] | None" = None, multiple_of: int = 1, **others: Any):
+        preflight.refuse_tfmots(others, rounds)
+        if others:
+            raise TypeError(f"LotteryTicketCallback has no argument {next(iter(others))!r}")
         # Checked here as far as possible without a model; the rest when `fit` begins.
         self.schedule = preflight.schedule_of(schedule, {
             "rounds": rounds, "epochs_per_round": epochs_per_round,
@@ -271,9 +274,7 @@ class LotteryTicketCallback(Hooks):
           LotteryError: if no level is trained yet, or there is no such column.
 
         Example:
-          figure, (left, right) = pyplot.subplots(1, 2)
-          lottery.plot(left)
-          lottery.plot(right, y="early_stop_step")
+          axes = lottery.plot(y="early_stop_step")
         """
         return providers.provider(providers.PLOT)(self, y, ax)
 

@@ -44,7 +44,7 @@ def warn_if_trained(search: Search) -> None:
         and left[1] != _mark(search.network.prunable_weights())
     if not steps and not goes_on:
         return
-    found = [f"whose optimizer has taken {steps:,} steps"] if steps else []
+    found = [f"whose optimizer has taken {steps:,} step{'s'[:steps != 1]}"] if steps else []
     if not dense:
         found.append(f"of whose weights {1 - search.density:.1%} are pruned")
     ways = "compile it again" if dense else "apply a ticket to it, ticket.apply(model), and compile"

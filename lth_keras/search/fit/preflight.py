@@ -12,6 +12,10 @@ from lth_keras.search import scoring
 from lth_keras.search.network import Network
 from lth_keras.search.rounds import Rounds
 
+# Those first that say what to write.
+_OF_TFMOT = ("target_sparsity", "final_sparsity", "initial_sparsity", "pruning_schedule",
+             "begin_step", "end_step", "frequency", "power")
+
 # Model -> the parameters of the last fit in which a search took part.
 _FITS: "weakref.WeakKeyDictionary[Any, Mapping[str, Any]]" = weakref.WeakKeyDictionary()
 
@@ -39,6 +43,36 @@ def schedule_of(schedule: Rounds | None, parts: Mapping[str, Any]) -> Rounds:
     if schedule is None and "rounds" not in given:
         raise LotteryError(f"rounds must be given. Received: {given}.")
     return schedule or Rounds(**given)
+
+
+def refuse_tfmots(arguments: Mapping[str, Any], rounds: "int | None" = None) -> None:
+    """Refuses arguments of tfmot's pruning schedules, and says what to write instead.
+
+    Args:
+      arguments: arguments by name; others than tfmot's are passed over.
+      rounds: the number of rounds, if it was given.
+
+    Raises:
+      LotteryError: if there is one.
+
+    Example:
+      >>> try:
+      ...     refuse_tfmots({"target_sparsity": 0.9}, rounds=5)
+      ... except LotteryError as error:
+      ...     print(str(error).partition("Write ")[2])
+      LotteryTicketCallback(rounds=5, epochs_per_round=5, fraction=0.369), which ends with 90% of \
+the weights pruned.
+    """
+    for name in filter(arguments.__contains__, _OF_TFMOT):
+        value, count, fraction, reached = arguments[name], rounds or 10, 0.2, ""
+        if name.endswith("sparsity") and isinstance(value, float) and 0 < value < 1:
+            fraction = 1 - (1 - value) ** (1 / count)
+            reached = f", which ends with {value:.0%} of the weights pruned"
+        raise LotteryError(
+            "How much is pruned, and when, is said to the callback by rounds, their length and the "
+            f"share of the remaining weights that each prunes. Received: {name}={value!r:.60}, as "
+            f"tfmot takes it. Write LotteryTicketCallback(rounds={count}, epochs_per_round=5, "
+            f"fraction={fraction:.3g}){reached}.")
 
 
 def check_options(rewind_step: Any, scope: str, criterion: criteria.CriterionLike,

@@ -78,6 +78,7 @@ def test_a_model_that_something_prunes_or_nothing_trains_is_stripped_without_a_w
     says_nothing(lambda: lth.strip_pruning(lth.prune_low_magnitude(networks.mlp())))
     dense_first = compiled()
     fit(dense_first, keras.callbacks.Callback(), epochs=1)
+    dense_first.compile("adam", "mse")  # The trained weights are to be level 0's.
     search = lottery(rounds=1, epochs_per_round=1, fraction=0.5)
     says_nothing(lambda: fit(dense_first, search))
     says_nothing(lambda: lth.strip_pruning(dense_first))

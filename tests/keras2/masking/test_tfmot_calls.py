@@ -1,5 +1,8 @@
 """Calls that tfmot's function of the same name takes: they do the same, or say what to write."""
 
+import copy
+import pickle
+
 import keras as keras3
 import networks
 import numpy as np
@@ -17,6 +20,11 @@ SCHEDULE = tfmot.sparsity.keras.PolynomialDecay(0.0, 0.5, 0, 10)
 prune = lth.prune_low_magnitude
 
 
+def applied(model):
+    """The model with a ticket of the same network, which wraps it."""
+    return lth.Search(networks.compiled()).tickets[0].apply(model)
+
+
 @pytest.mark.parametrize("call", [lambda: prune(layers.Dense(2), SCHEDULE),
                                   lambda: prune(layers.Dense(2), pruning_schedule=SCHEDULE),
                                   lambda: prune(keras.Sequential(), pruning_schedule=SCHEDULE)])
@@ -28,6 +36,54 @@ def test_a_schedule_for_the_wrapper_belongs_to_the_callback(call):
 def test_tfmots_schedule_is_none_of_the_callbacks():
     with pytest.raises(LotteryError, match=r"rounds=10, .*Received: PolynomialDecay"):
         lth.LotteryTicketCallback(SCHEDULE)
+
+
+@pytest.mark.parametrize("of_tfmot", [
+    {"target_sparsity": 0.5}, {"final_sparsity": 0.9, "initial_sparsity": 0.0}, {"begin_step": 0},
+    {"frequency": 100}, {"pruning_schedule": SCHEDULE}])
+@pytest.mark.parametrize("call", [
+    lambda options: prune(networks.mlp(), **options),
+    lambda options: lth.LotteryTicketCallback(rounds=4, epochs_per_round=2, **options)])
+def test_arguments_of_tfmots_schedules_are_answered_with_the_callbacks(call, of_tfmot):
+    with pytest.raises(LotteryError, match=r"as\s+tfmot|tfmot.sparsity") as raised:
+        call(of_tfmot)
+    assert "LotteryTicketCallback(rounds=" in str(raised.value)
+
+
+def test_a_sparsity_is_answered_with_the_fraction_that_reaches_it():
+    with pytest.raises(LotteryError, match=r"fraction=0\.438\), which ends with 90%"):
+        lth.LotteryTicketCallback(rounds=4, epochs_per_round=2, target_sparsity=0.9)
+    assert round((1 - 0.438) ** 4, 2) == 0.1
+
+
+def test_an_argument_of_nobody_is_a_type_error():
+    with pytest.raises(TypeError, match="no argument 'round'"):
+        lth.LotteryTicketCallback(rounds=4, epochs_per_round=2, round=1)
+
+
+@pytest.mark.parametrize("wrap", [prune, applied])
+@pytest.mark.parametrize("act", ["fit", "evaluate", "train_on_batch"])
+def test_a_model_compiled_before_it_was_wrapped_says_that_there_is_a_new_one(wrap, act):
+    given = networks.mlp()
+    given.compile("sgd", "mse")
+    wrapped = wrap(given)
+    with pytest.raises(RuntimeError, match=r"must compile.*made a new model.*after wrapping\."):
+        getattr(wrapped, act)(networks.X, networks.Y)
+    wrapped.compile("sgd", "mse")
+    getattr(wrapped, act)(networks.X, networks.Y)
+
+
+def test_a_model_that_nobody_has_compiled_gets_keras_own_words(tmp_path):
+    with pytest.raises(RuntimeError) as raised:
+        prune(networks.mlp()).fit(networks.X, networks.Y)
+    assert "new model" not in str(raised.value)
+    given = networks.mlp()
+    given.compile("sgd", "mse")
+    wrapped = prune(given)
+    for copied in (copy.deepcopy(wrapped), pickle.loads(pickle.dumps(wrapped))):
+        assert [*masked(copied)] == [*masked(wrapped)]
+    wrapped.save(tmp_path / "wrapped.keras")
+    assert [*masked(keras.models.load_model(tmp_path / "wrapped.keras"))] == [*masked(wrapped)]
 
 
 def test_a_list_of_layers_comes_back_with_those_wrapped_that_have_kernels():
