@@ -22,6 +22,7 @@ from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import LevelVerdict
+from lth_keras.experiments.row_hooks import RowHook
 from lth_keras.experiments.run_experiment import run_experiment, RunOptions
 from lth_keras.experiments.source import resolved
 from lth_keras.experiments.worker import Placement
@@ -29,6 +30,7 @@ from lth_keras.extras import needed_for
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports import report
 from lth_keras.reports.analyses.analysis import WorkdirReader
+from lth_keras.reports.tensorboard import LiveEvents, write_all
 
 BEST = "best"
 # What a notebook shows of each level's means.
@@ -44,6 +46,8 @@ def run(preset: "str | Config", *, scale: float | None = None,
         data_dir: str | None = None, download: bool = False,
         resident_mib: int = Placement.resident_mib,
         on_divergence: str = "stop", repair: bool = False, verbose: int = 1,
+        on_row: "RowHook | None" = None,
+        tensorboard: "str | os.PathLike[str] | None" = None,
         **settings: Any) -> "FinishedRun":
     """Runs an experiment: trains, prunes and rewinds networks, and trains controls.
 
@@ -72,6 +76,9 @@ def run(preset: "str | Config", *, scale: float | None = None,
         with the trainings that do not depend on it.
       repair: whether to train again what is damaged in the workdir; otherwise damage is an error.
       verbose: 0 prints nothing, 1 shows progress in a terminal or notebook.
+      on_row: a function that is called with each training's row of `results`, a dict, as soon as
+        the training is finished; an error in it is a warning, and the run goes on.
+      tensorboard: folder for what TensorBoard shows, written while the run goes on.
       **settings: any other setting of the preset, such as steps, rounds, replicates, seed,
         branches=("ticket", "reinit:3"), fraction, rewind_step, strategy; margin, how much worse
         than the dense network still counts as good, as in {"accuracy": 0.002, "steps": 0.19} for
@@ -107,14 +114,19 @@ def run(preset: "str | Config", *, scale: float | None = None,
             raise LotteryError(f"{name} must be a whole number >= {least}. Received: {value!r}.")
     placement = Placement(data_dir, distribute, threads if threads is not None else 0 if alone
                           else 1, resident_mib, together)
-    options = RunOptions(placement, jobs if jobs is not None else 1 if alone else None, backend,
-                         on_divergence, repair, download=download,
-                         again="the same call with this workdir")
     root = pathlib.Path(tempfile.mkdtemp(prefix="lth_run_") if workdir is None else workdir)
     found = FinishedRun(config, root, data_dir)
     if workdir is None:  # Also deletes the folder of a run that ends with an error.
         weakref.finalize(found, shutil.rmtree, root, ignore_errors=True)
+    hooks = [] if on_row is None else [on_row]
+    if tensorboard is not None:
+        hooks.append(LiveEvents(root, config, pathlib.Path(tensorboard)))
+    options = RunOptions(placement, jobs if jobs is not None else 1 if alone else None, backend,
+                         on_divergence, repair, download=download, on_row=hooks,
+                         again="the same call with this workdir")
     run_experiment(config, root, options, Console(quiet=not verbose))
+    if tensorboard is not None:
+        write_all([runs.read(root)], pathlib.Path(tensorboard))
     return found
 
 

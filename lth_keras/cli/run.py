@@ -72,6 +72,11 @@ def add_flags(run: argparse.ArgumentParser) -> None:
         "--on_divergence", default="stop", help="what to do when the loss or weights of a training "
         "become NaN or infinite: stop (exit code 1), or continue with the trainings that do not "
         "depend on it (default: %(default)s)"), ("stop", "continue"))
+    run.add_argument("--tensorboard", metavar="DIR", help="write what TensorBoard shows to this "
+                     "folder, each training when it is finished")
+    run.add_argument("--on_row", action="append", default=[], metavar="MODULE:FUNCTION",
+                     help="call a function of yours with each finished training's row of "
+                     "results.csv, a dict; may be given several times")
     run.add_argument("--repair", action="store_true", help="train again what is damaged in the "
                      "workdir, and only that; without it, damage is an error")
     run.add_argument("--dry_run", action="store_true",
@@ -88,7 +93,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
       OSError: if a file cannot be written.
     """
     # What a page of help does without: it would take most of its time.
-    from lth_keras.experiments import clusters
+    from lth_keras.experiments import clusters, row_hooks
     from lth_keras.experiments.experiment import ON_DIVERGENCE
     from lth_keras.experiments.run_experiment import run_experiment, RunOptions
     from lth_keras.experiments.source import resolved
@@ -103,14 +108,20 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
     options = RunOptions(placement, jobs, flags.choice("backend", arguments.backend,
                                                        (*clusters.BACKENDS,)),
                          flags.choice("on_divergence", arguments.on_divergence, ON_DIVERGENCE),
-                         arguments.repair, arguments.dry_run, arguments.download)
+                         arguments.repair, arguments.dry_run, arguments.download,
+                         [row_hooks.named(text) for text in arguments.on_row])
     # The fingerprint in the default name lets different settings have different workdirs, and the
     # same command find its own.
     root = pathlib.Path(arguments.workdir or
                         pathlib.Path("runs") / f"{config.preset}-{config.fingerprint}")
+    folder = pathlib.Path(arguments.tensorboard) if arguments.tensorboard else None
+    if folder:
+        from lth_keras.reports.tensorboard import LiveEvents
+        options = dataclasses.replace(options, on_row=[
+            LiveEvents(root, config, folder), *options.on_row])
     if run_experiment(config, root, options, console):
         from lth_keras.reports import report  # matplotlib is not needed before.
-        report.show(root, console)
+        report.show(root, console, tensorboard=folder)
 
 
 def _config(arguments: argparse.Namespace) -> Config:

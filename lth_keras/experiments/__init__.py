@@ -15,7 +15,8 @@ Read in this order:
    `source`: the run whose tickets are trained on another data set.
 6. `pools`, `clusters`: run trainings in this process, in worker processes, on Ray or on Dask.  A
    worker runs `worker`; `parcels` sends values between processes, `devices` finds accelerators.
-7. `progress`: the progress bar and the estimated time, in a terminal or a notebook.
+7. `progress`: the progress bar and the estimated time, in a terminal or a notebook; `row_hooks`:
+   functions of a user's that get each finished row, such as loggers.
 8. `run_experiment`: all of this together, for `lth run` and for lth.run.
 
 The process that starts a run loads neither TensorFlow nor Keras; its workers do.

@@ -19,6 +19,7 @@ from lth_keras.experiments.remaining import last_levels, refuse_diverged, unfini
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results import repair as repairs
 from lth_keras.experiments.results.store import Store
+from lth_keras.experiments.row_hooks import RowHook, RowWatch
 from lth_keras.experiments.source import SourceRun
 from lth_keras.experiments.training import datasets
 from lth_keras.experiments.worker import Placement
@@ -38,6 +39,7 @@ class RunOptions:
       repair: whether to train again what is damaged in the workdir.
       dry_run: whether to measure the speed and stop.
       download: whether to download a data set that is missing.
+      on_row: functions that get the row of each training when it is finished.
       again: how a user can continue after an interruption, for messages.
 
     Example:
@@ -52,6 +54,7 @@ class RunOptions:
     repair: bool = False
     dry_run: bool = False
     download: bool = False
+    on_row: Sequence[RowHook] = ()
     again: str = "the same command"
 
     def __post_init__(self) -> None:
@@ -131,7 +134,8 @@ def _train(config: Config, store: Store, waiting: Sequence[Training], options: R
         if not options.dry_run:
             with ProgressDisplay(console, steps=sum(
                     steps_of(config, training) for training in waiting)) as display:
-                Experiment(config, store, display, pool, options.on_divergence).run()
+                watch = RowWatch(display, store, options.on_row)
+                Experiment(config, store, watch, pool, options.on_divergence).run()
                 _say_not_reached(config, store, say)
 
 

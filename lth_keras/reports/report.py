@@ -66,8 +66,7 @@ def show(roots: "pathlib.Path | Sequence[pathlib.Path]", console: Console,
     _, failed = _write(runs, out, say)
     if tensorboard:
         try:
-            for run in runs:
-                events.write(run, tensorboard / events.folder_name(run))
+            events.write_all(runs, tensorboard)
             say(f"tensorboard: {tensorboard}")
         except OSError as error:
             failed = error

@@ -10,18 +10,21 @@ The package tensorboard writes the events (`pip install "lth_keras[tensorboard]"
 need TensorFlow for this.  Events contain no time of day, so equal runs give equal files.
 """
 
+import contextlib
+import dataclasses
 import io
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config.config import EXTENT
+from lth_keras.experiments.config.config import Config, EXTENT
 from lth_keras.experiments.config.trainings import Training
+from lth_keras.experiments.results import paths, record, store
 from lth_keras.experiments.results.record import DENSITY
 from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import measures
@@ -57,6 +60,12 @@ def folder_name(run: Run) -> str:
     return re.sub(r"[^0-9A-Za-z.-]+", "_", run.label).strip("_.") or "run"
 
 
+def write_all(runs: Sequence[Run], folder: pathlib.Path) -> None:
+    """Writes runs for TensorBoard, each to a folder of its own in the folder; see `write`."""
+    for run in runs:
+        write(run, folder / folder_name(run))
+
+
 def write(run: Run, folder: pathlib.Path) -> None:
     """Writes a run for TensorBoard, replacing what an earlier call wrote to the folder.
 
@@ -75,16 +84,74 @@ def write(run: Run, folder: pathlib.Path) -> None:
         chains.setdefault((training.replicate, training.branch, training.branch_index),
                           []).append(row)
         if training in curves:
-            where = f"replicate_{training.replicate}/level_{training.level:02d}"
-            _write(folder / "curves" / where / f"{training.branch}_{training.branch_index}",
-                   [*_hparams(run, row), *_curve(curves[training], row),
-                    *_results(run.results, row, int(curves[training].step.max()))])
+            _write_curve(run, row, curves[training], folder)
     _write(folder / "verdict", [_text("verdict", run.verdict.sentence), *(
         _text(f"verdict/level_{item.level:02d}", str(item), item.level)
         for item in run.verdict.levels)])
-    for (replicate, branch, index), rows in chains.items():
-        _write(folder / "by_level" / f"replicate_{replicate}" / f"{branch}_{index}",
+    for rows in chains.values():
+        _write(_chain(folder, rows[0]),
                [event for row in rows for event in _results(run.results, row, row["level"])])
+
+
+class LiveEvents:
+    """Writes each training of a run for TensorBoard when it is finished, while the run goes on.
+
+    The files are those of `write`, but for the verdict, which a run has at its end.  At the first
+    row it also writes what the workdir has already, in place of what an earlier run left there.
+
+    Args:
+      root: the workdir of the run.
+      config: its settings.
+      folder: the folder for all runs.
+
+    Raises:
+      LotteryError: if the package tensorboard is not installed.
+    """
+
+    def __init__(self, root: pathlib.Path, config: Config, folder: pathlib.Path):
+        require()
+        self._run = Run(root, config, record.table([]), config.preset)
+        self._root, self._folder = root, folder / folder_name(self._run)
+        self._begun = False
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Writes the row of a finished training, and its learning curve.
+
+        Raises:
+          OSError: if a file cannot be written.
+        """
+        rows = [dict(row)]
+        if not self._begun:
+            for path in self._folder.rglob(_NAME):
+                path.unlink()
+            rows = dataclasses.replace(self._run, results=store.results(self._root)).rows
+            self._begun = True
+        for each in rows:
+            self._add(each)
+
+    def _add(self, row: dict[str, Any]) -> None:
+        run = dataclasses.replace(self._run, results=record.table([row]))
+        training = Training(*(row[name] for name in _KEYS))
+        mark = paths.read_record(self._root, training).curve
+        _write_curve(run, run.rows[0], paths.read_curve(self._root, training, mark), self._folder)
+        # TensorBoard reads on in a file that grows; it would not look again into one replaced.
+        with _opened(_chain(self._folder, row) / _NAME) as writer:
+            for event in _results(run.results, run.rows[0], row["level"]):
+                writer.write(event.SerializeToString(deterministic=True))
+
+
+def _chain(folder: pathlib.Path, row: Mapping[str, Any]) -> pathlib.Path:
+    # The folder of the levels of a branch in a replicate, one line in TensorBoard.
+    return folder / "by_level" / f"replicate_{row['replicate']}" / \
+        f"{row['branch']}_{row['branch_index']}"
+
+
+def _write_curve(run: Run, row: Mapping[str, Any], curve: pd.DataFrame,
+                 folder: pathlib.Path) -> None:
+    where = f"replicate_{row['replicate']}/level_{row['level']:02d}"
+    _write(folder / "curves" / where / f"{row['branch']}_{row['branch_index']}",
+           [*_hparams(run, row), *_curve(curve, row),
+            *_results(run.results, row, int(curve.step.max()))])
 
 
 def _results(results: pd.DataFrame, row: Mapping[str, Any], step: int) -> Iterable[Any]:
@@ -99,7 +166,7 @@ def _curve(curve: pd.DataFrame, row: Mapping[str, Any]) -> Iterable[Any]:
     # Each event gets its share of the training's seconds as its time, which TensorBoard shows as
     # relative time.
     pace = row["seconds"] / max(1, int(curve.step.max()))
-    for point in curve.drop(columns=_KEYS).to_dict("records"):
+    for point in curve.drop(columns=_KEYS, errors="ignore").to_dict("records"):
         step = int(point.pop("step"))
         yield from (_scalar(f"curve/{name}", value, step, step * pace)
                     for name, value in point.items() if _is_number(value))
@@ -146,14 +213,29 @@ def _metadata(tag: str, data: Any) -> Any:
 
 
 def _write(folder: pathlib.Path, events: Iterable[Any]) -> None:
-    from tensorboard.compat.proto import event_pb2
     from tensorboard.summary.writer.record_writer import RecordWriter
     data = io.BytesIO()
     writer = RecordWriter(data)
-    # The first event of a file must hold the version of its format.
-    for event in (event_pb2.Event(file_version="brain.Event:2"), *events):
+    for event in (_version(), *events):
         writer.write(event.SerializeToString(deterministic=True))
     atomic.write(folder / _NAME, data.getvalue())
+
+
+def _version() -> Any:
+    # The first event of a file must hold the version of its format.
+    from tensorboard.compat.proto import event_pb2
+    return event_pb2.Event(file_version="brain.Event:2")
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[Any]:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        writer = RecordWriter(file)
+        if not file.tell():
+            writer.write(_version().SerializeToString())
+        yield writer
 
 
 def _is_number(value: Any) -> bool:

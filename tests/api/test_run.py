@@ -63,17 +63,29 @@ def asked(monkeypatch):
     return calls
 
 
+def test_tensorboard_has_the_run_and_its_verdict(asked, tmp_path):
+    lth.run(CONFIG, workdir=tmp_path / "w", tensorboard=tmp_path / "t")
+    assert [type(hook).__name__ for hook in asked[0][2].on_row] == ["LiveEvents"]
+    assert {path.name for path in (tmp_path / "t" / "p").iterdir()} == {
+        "by_level", "curves", "verdict"}
+
+
+def log(row):
+    """A function for rows."""
+
+
 def test_settings_are_those_of_the_command(asked, tmp_path):
     found = lth.run("digits", scale=0.5, workdir=str(tmp_path / "w"), jobs=3, threads=2,
                     resident_mib=5, on_divergence="continue", repair=True, download=True, verbose=0,
-                    rounds=1, replicates=1, branches=["ticket"], seed=3, margin={"steps": 0.3})
+                    rounds=1, replicates=1, branches=["ticket"], seed=3, margin={"steps": 0.3},
+                    on_row=log)
     (config, root, how, console), = asked
     assert (config.steps, config.scale, config.rounds, config.seed) == (750, 0.5, 1, 3)
     assert config.margin == "accuracy:0.002,steps:0.3,loss:0.01"
     assert config.branches == ("ticket",) and root == found.workdir == tmp_path / "w"
     assert how.placement == Placement(None, "none", 2, 5) and how.jobs == 3
     assert how.on_divergence == "continue" and how.repair and not how.dry_run
-    assert how.download
+    assert how.download and [*how.on_row] == [log]
     assert console.quiet
     lth.run(CONFIG, distribute="mirrored", workdir=tmp_path / "v")
     config, _, how, console = asked[1]
