@@ -50,6 +50,16 @@ def test_without_validation_data_the_error_says_what_to_pass(package):
         _ = lottery.best
 
 
+@PACKAGES
+@pytest.mark.filterwarnings("ignore:fit ended before the search did")
+def test_before_step_k_there_is_no_ticket_to_take(package):
+    lottery = either.search(epochs_per_round=4, rewind_step=10)
+    either.fit(either.compiled(package), lottery, epochs=1)
+    with pytest.raises(LotteryError, match="reached rewind_step"):
+        _ = lottery.best
+    assert "best" not in repr(lottery)
+
+
 def test_the_last_epoch_decides_and_not_the_best_one():
     rows = [{"level": 0, "val_loss": 0.5, "val_acc": 0.9, "val_loss_min": 0.5},
             {"level": 1, "val_loss": 0.4, "val_acc": 0.8, "val_loss_min": 0.1}]

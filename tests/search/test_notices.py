@@ -157,10 +157,11 @@ def test_each_round_says_what_changed_for_the_user(package, capsys):
 
 @PACKAGES
 def test_internals_are_said_only_if_asked(package, capsys):
-    fit(compiled(package), search(verbose=2), validation_split=0.0)
+    lottery = search(verbose=2)
+    fit(compiled(package), lottery, validation_split=0.0)
     lines = capsys.readouterr().out.splitlines()
     assert [("; restored 4 weights, 0 statistics" in line) for line in lines] == [True, True, False]
-    assert "level 0 ended with loss 0." in lines[0]
+    assert f"level 0 ended with loss {lottery.results.loss[0]:.4f};" in lines[0]
     fit(compiled(package), search(verbose=0))
     assert capsys.readouterr().out == ""
 

@@ -224,7 +224,8 @@ class LotteryTicketCallback(Hooks):
         Raises:
           LotteryError: if `fit` was given no validation data, or level 0 is not trained yet.
         """
-        return self.tickets[sparsest_as_good(gains(self._found.rows))]
+        level = sparsest_as_good(gains(self._found.rows))
+        return self.tickets[level] if self.tickets else self.ticket
 
     @property
     def restored(self) -> list[Restored]:

@@ -189,7 +189,7 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
     Example:
       >>> shown([{"level": 1, "density": 0.5, "steps": 40, "early_stop_step": 10, "val_loss": 0.25,
       ...         "seconds": 1.0}])
-      (['level', 'density', 'early_stop_step', 'val_loss'], [['1', '50.0%', '10', '0.25']])
+      (['level', 'density', 'early_stop_step', 'val_loss'], [['1', '50.0%', '10', '0.2500']])
     """
     left_out = ("steps", "epochs", "seconds", "diverged", "loss")
     columns = [name for name in dict.fromkeys(name for row in rows for name in row)
@@ -200,5 +200,8 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
 def _text(name: str, value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.1%}" if name == "density" else f"{value:.4g}" if isinstance(value, float) \
-        else f"{value:,}"
+    if name == "density":
+        return f"{value:.1%}"
+    if not isinstance(value, float):
+        return f"{value:,}"
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3g}"
