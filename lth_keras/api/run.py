@@ -18,7 +18,7 @@ from lth_keras.deployment import trained_networks
 from lth_keras.deployment.manifest import DEFAULT, Deployment
 from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError
-from lth_keras.experiments.config import presets
+from lth_keras.experiments import own
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import LevelVerdict
@@ -39,7 +39,7 @@ _SHOWN = {"branch": "{}", "level": "{}", "density": "{:.1%}", "early_stop_step":
 
 
 @needed_for("lth.run")
-def run(preset: "str | Config", *, scale: float | None = None,
+def run(preset: "str | os.PathLike[str] | Config", *, scale: float | None = None,
         workdir: "str | os.PathLike[str] | None" = None, jobs: int | None = None,
         threads: int | None = None, together: int | None = None, backend: str = "loky",
         distribute: str = "none",
@@ -56,7 +56,8 @@ def run(preset: "str | Config", *, scale: float | None = None,
     The same settings give the same results, bit for bit.
 
     Args:
-      preset: the name of a preset (`lth presets` lists them), or a `Config`.
+      preset: the name of a preset (`lth presets` lists them), a file NAME.npz of your own data,
+        with the arrays x_train, y_train, x_test and y_test, or a `Config`.
       scale: a factor for all steps of the preset and its schedule, in (0, 1].
       workdir: folder for the results. Defaults to a temporary folder, which is deleted with the
         object that is returned.
@@ -80,7 +81,9 @@ def run(preset: "str | Config", *, scale: float | None = None,
         the training is finished; an error in it is a warning, and the run goes on.
       tensorboard: folder for what TensorBoard shows, written while the run goes on.
       **settings: any other setting of the preset, such as steps, rounds, replicates, seed,
-        branches=("ticket", "reinit:3"), fraction, rewind_step, strategy; margin, how much worse
+        branches=("ticket", "reinit:3"), fraction, rewind_step, strategy; network, also a function
+        of your own as "my_module:build", which takes nothing, or input_shape and classes, and
+        returns a model of logits; margin, how much worse
         than the dense network still counts as good, as in {"accuracy": 0.002, "steps": 0.19} for
         0.2 points and 19% of its steps, which is the default.
 
@@ -102,9 +105,10 @@ def run(preset: "str | Config", *, scale: float | None = None,
 
     Reference: Frankle & Carbin, ICLR 2019, section 1.
     """
-    config = presets.get(preset) if isinstance(preset, str) else preset
+    config = own.settings_of(os.fspath(preset)) if isinstance(preset, (str, os.PathLike)) \
+        else preset
     if not isinstance(config, Config):
-        raise LotteryError("preset must be the name of a preset or a Config. "
+        raise LotteryError("preset must be the name of a preset, a file NAME.npz or a Config. "
                            f"Received: {preset!r:.100}.")
     config = resolved((config if scale is None else config.scaled(scale)).replace(**settings))
     alone = distribute != "none"  # One training uses all devices, so there is one process.

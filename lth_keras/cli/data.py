@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> None:
     out = pathlib.Path(arguments.out)
     prepared_data.check_name(out)  # Before the data are loaded.
     if arguments.download:
-        datasets.require(arguments.dataset, arguments.data_dir, True, console.print)
+        datasets.download(arguments.dataset, arguments.data_dir, console.print)
     with quiet.loading():
         found = datasets.load(arguments.dataset, arguments.data_dir)
     prepared_data.write(out, arguments.dataset, {

@@ -2,7 +2,8 @@
 
 Exit codes: 0 if everything was done; 1 if a training diverged (0 with `--on_divergence continue`)
 or an export could not ship what was asked for; 2 for an error that the user can fix, such as a
-wrong flag; 130 after Ctrl-C; 141 if what reads the output was closed, as by `| head`.
+wrong flag; 130 after Ctrl-C, 143 after SIGTERM; 141 if what reads the output was closed, as by
+`| head`.
 
 A command's module, and what it works with, is imported when the command is named: a page of help
 does not wait for pandas.
@@ -13,6 +14,7 @@ import importlib
 import os
 import platform
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -37,6 +39,7 @@ COMMANDS = {
     "completion": "Prints a script that completes commands, flags and names in bash, zsh or fish.",
 }
 _INTERRUPTED, _CLOSED = 130, 141  # As of programs that end by SIGINT and SIGPIPE.
+_ENDING = ("SIGTERM", "SIGHUP")  # What schedulers and closed terminals send.
 
 
 class Parser(argparse.ArgumentParser):
@@ -140,12 +143,23 @@ def _main(arguments: argparse.Namespace) -> int:
         return _INTERRUPTED
 
 
+def _end(number: int, frame: object) -> NoReturn:
+    # A second signal ends the process at once, should closing take long.
+    signal.signal(number, signal.SIG_DFL)
+    sys.exit(128 + number)
+
+
 def main() -> None:
     """The entry point of the console script."""
     # Paths need not be UTF-8, and a terminal need not know all letters: both are shown escaped.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    # Python would end at once, and leave processes, semaphores and temporary folders behind.
+    for name in _ENDING:
+        number = getattr(signal, name, None)
+        if number and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
     try:
         code: Any = _INTERRUPTED
         try:

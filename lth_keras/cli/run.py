@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lth_keras.cli import flags
 from lth_keras.cli.presets import run_help, set_words, VALUES
 from lth_keras.errors import LotteryError
+from lth_keras.experiments import own
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.worker import DEVICES, Placement
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 _Default = TypeVar("_Default", bound=int | None)
 
 # The settings that have a flag of their own; --set takes all settings.
-_FLAGS = ("rounds", "steps", "replicates", "first_replicate", "seed", "branches", "margin",
-          "engine")
+_FLAGS = ("network", "rounds", "steps", "replicates", "first_replicate", "seed", "branches",
+          "margin", "engine")
 
 
 def epilog() -> str:
@@ -30,7 +31,8 @@ def epilog() -> str:
 def add_flags(run: argparse.ArgumentParser) -> None:
     """Adds the flags of `lth run` to its parser."""
     preset = run.add_argument("preset", metavar="PRESET", nargs="?",
-                              help="the name of a preset, see below")
+                              help="the name of a preset, see below, or a file NAME.npz of your "
+                              "own data, with the arrays x_train, y_train, x_test and y_test")
     flags.completed(preset, presets.PRESETS)
     helps = {field.name: field.metadata["help"] for field in dataclasses.fields(Config)}
     for name in _FLAGS:
@@ -129,7 +131,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.preset is None:
         raise LotteryError(f"PRESET must be one of {', '.join(presets.PRESETS)}. Received: none. "
                            "`lth presets` describes them; `lth run digits` needs no data.")
-    config = presets.get(arguments.preset)
+    config = own.settings_of(arguments.preset)
     # --scale before --steps and --set: it shortens the preset, not what the user typed.
     if arguments.scale is not None:
         config = config.scaled(flags.number("scale", arguments.scale))

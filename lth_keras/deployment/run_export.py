@@ -70,9 +70,10 @@ class RunExporter:
 
     def data(self, config: Config) -> Data:
         """Returns the data set of a configuration."""
-        if config.dataset not in self._data:
-            self._data[config.dataset] = datasets.load(config.dataset, self._data_dir)
-        return self._data[config.dataset]
+        key = f"{config.dataset} {config.data_checksum}"
+        if key not in self._data:
+            self._data[key] = datasets.of(config, self._data_dir)
+        return self._data[key]
 
     def from_file(self, path: pathlib.Path) -> TrainedNetwork:
         """Returns the network of a ticket file; see `trained_networks.from_file`."""

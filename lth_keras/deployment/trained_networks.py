@@ -13,7 +13,7 @@ from typing import Any
 from lth_keras.core.best_level import sparsest_as_good
 from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
-from lth_keras.experiments import worker
+from lth_keras.experiments import own, worker
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
@@ -222,7 +222,9 @@ def _made_with(contents: Ticket, path: pathlib.Path) -> tuple[Config, Training]:
     provenance = contents.provenance
     try:
         replicate = provenance["replicate"]
-        return Config.from_plain(provenance["settings"]), Training(int(replicate), contents.level)
+        config = own.located(Config.from_plain(provenance["settings"]),
+                             path.absolute().parent.parent.parent)
+        return config, Training(int(replicate), contents.level)
     except (KeyError, TypeError, ValueError) as error:
         raise TicketError(
             "`lth export` needs a ticket that `lth run` made, which holds the settings to train it "

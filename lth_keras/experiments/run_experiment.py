@@ -99,14 +99,14 @@ def run_experiment(config: Config, root: pathlib.Path, options: RunOptions,
         if waiting:
             SourceRun.of(config)  # What it lacks is said before anything is compiled.
             if options.backend == "loky":  # Only this machine's data can be looked for here.
-                datasets.require(config.dataset, options.placement.data_dir, options.download, say)
+                datasets.require(config, options.placement.data_dir, options.download, say)
         most = f" at most (until {config.until})" if config.until else ""
         say(f"{config.preset}: {len(waiting):,} network{'s'[:len(waiting) != 1]} to train for "
             f"{config.steps:,} step{'s'[:config.steps != 1]} each{most}, in {root}")
         try:
             if waiting:
                 _train(config, store, waiting, options, console)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, or a signal that ends the program.
             # Trainings that were running are lost, since only finished ones are stored.
             say(f"Interrupted. Finished trainings are in {root}; {options.again} continues from "
                 "there.")

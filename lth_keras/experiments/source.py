@@ -5,6 +5,7 @@ import pathlib
 
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import WorkdirError
+from lth_keras.experiments import own
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training
@@ -14,7 +15,7 @@ from lth_keras.files.ticket import Ticket
 
 
 def resolved(config: Config) -> Config:
-    """Returns the configuration with the fingerprint of its source, by which it is known.
+    """Returns the configuration with what its source, its data and its network are known by.
 
     The path may change, the run in it may not: a workdir goes on with the same source only.
 
@@ -22,8 +23,10 @@ def resolved(config: Config) -> Config:
       config: the settings; without a source they are returned as they are.
 
     Raises:
+      LotteryError: if the user's own data or network cannot be read.
       WorkdirError: if the source is not a workdir of `lth run`, or was changed.
     """
+    config = own.resolved(config)
     return config.from_source(_config_of(config.source).fingerprint) if config.source else config
 
 

@@ -138,7 +138,7 @@ def evaluator(config: Config, placement: Placement) -> Any:
     """Makes what evaluates the test error of a configuration's network, in this process."""
     engine = engine_of(config)
     engine.start(config, placement.threads)
-    return engine.evaluator_of(config, datasets.load(config.dataset, placement.data_dir),
+    return engine.evaluator_of(config, datasets.of(config, placement.data_dir),
                                placement.resident_mib)
 
 
@@ -149,7 +149,7 @@ def load_runner(config: Config, placement: Placement) -> Any:
       LotteryError: if the settings do not fit the network or the data set, or a device is missing.
     """
     engine = engine_of(config)
-    return engine.round_runner(config, datasets.load(config.dataset, placement.data_dir),
+    return engine.round_runner(config, datasets.of(config, placement.data_dir),
                                placement.distribute, placement.resident_mib, placement.together)
 
 

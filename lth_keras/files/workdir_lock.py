@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import filelock
 
 from lth_keras.errors import WorkdirError
+from lth_keras.files import atomic
 
 NAME = ".lock"
 CONFIG, STATE, START = "config.json", "state.safetensors", "start.safetensors"
@@ -32,6 +34,7 @@ class Owner:
       files: the files by which its workdirs are recognised.
       argument: the argument by which a user chooses another workdir.
       absent: the value, in errors, of a setting that was not stored.
+      names: a pattern of what may lie in a folder that is to become its workdir; "" for anything.
     """
 
     who: str
@@ -39,14 +42,18 @@ class Owner:
     files: tuple[str, ...]
     argument: str
     absent: Any
+    names: str = ""
 
 
-RUN = Owner("an `lth run`", "experiment", (CONFIG,), "--workdir", "default")
+# What is left of a run whose config.json is gone, and what operating systems put into folders.
+_OF_RUNS = (r"config\.json|results\.csv|plots|analysis|deployment|replicate_[0-9]+|\.lock|"
+            r"\.DS_Store|Thumbs\.db|desktop\.ini|lost\+found")
+RUN = Owner("an `lth run`", "experiment", (CONFIG,), "--workdir", "default", _OF_RUNS)
 SEARCH = Owner("a LotteryTicketCallback", "search", (STATE, START), "workdir", None)
 
 
 def refuse_other(root: pathlib.Path, mine: Owner) -> None:
-    """Raises WorkdirError if a folder is of the other kind, whose files would be overwritten.
+    """Raises WorkdirError if a folder is of the other kind, or holds what nobody here has made.
 
     Args:
       root: the folder, which may not exist yet.
@@ -60,6 +67,20 @@ def refuse_other(root: pathlib.Path, mine: Owner) -> None:
                 raise WorkdirError(f"A workdir holds one {mine.holds}. Received: {root}, the "
                                    f"folder of {owner.who}, whose {name} it holds. Use another "
                                    f"{mine.argument}.")
+    if mine.names and (strange := _strange(root, mine.names)):
+        more = f" and {len(strange) - 3:,} more" if len(strange) > 3 else ""
+        raise WorkdirError("A workdir must be a new or an empty folder, or one that "
+                           f"{mine.who.removeprefix('an ')} has made. Received: {root}, which "
+                           f"holds {', '.join(strange[:3])}{more}. Name a folder in it, as by "
+                           f"{mine.argument} {root / 'run'}.")
+
+
+def _strange(root: pathlib.Path, names: str) -> list[str]:
+    # What cannot be listed cannot be written to either, which its lock will say.
+    with contextlib.suppress(OSError):
+        return sorted(name for name in os.listdir(root)
+                      if not re.fullmatch(names, atomic.temporary_of(name) or name))
+    return []
 
 
 def refuse_changed(root: pathlib.Path, mine: Owner, there: Mapping[str, Any],

@@ -32,7 +32,7 @@ def test_wrong_arguments_are_refused(arguments, message, capsys):
 
 def test_a_missing_data_set_is_downloaded_where_that_is_asked_for(tmp_path, capsys, monkeypatch):
     asked = []
-    monkeypatch.setattr(datasets, "require", lambda *arguments: asked.append(arguments[:3]))
+    monkeypatch.setattr(datasets, "download", lambda *arguments: asked.append(arguments[:2]))
     monkeypatch.setattr(datasets, "load", lambda *_: datasets.digits())
     assert lth("prepare", "mnist", "--download", "--out", tmp_path / "mnist.npz") == 0
-    assert asked == [("mnist", None, True)]
+    assert asked == [("mnist", None)]

@@ -162,8 +162,8 @@ cli.main()
 """
 
 
-def stopped(root):
-    """What a search prints that hears Ctrl-C at level 1."""
+def stopped(root, by=signal.SIGINT):
+    """What a search prints that hears a signal at level 1: Ctrl-C, or another."""
     # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen([sys.executable, "-c", _WATCHED, *SMALL, "--jobs", "1", "--workdir",
@@ -174,11 +174,24 @@ def stopped(root):
     for line in process.stdout:
         printed += line
         if "level 1, ticket" in line:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(by)
             break
     printed += process.stdout.read()
-    assert process.wait(60) == 130
+    assert process.wait(60) == 128 + by
     return printed
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_ends_the_command_leaves_nothing_behind(by, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    printed = stopped(tmp_path / "run", by)
+    assert "the same command continues from there" in printed
+    assert "Traceback" not in printed and "leaked" not in printed and "Error" not in printed
+    assert not list((tmp_path / "temporary").glob("lth_*"))
+    with workdir_lock.held(tmp_path / "run"):
+        assert (tmp_path / "run" / "replicate_0" / "level_00").exists()
 
 
 @pytest.mark.thorough
@@ -249,8 +262,8 @@ def test_a_missing_data_set_is_said_before_a_worker_starts(begun, tmp_path, monk
 def test_a_missing_data_set_is_downloaded_by_a_run(tmp_path, monkeypatch):
     asked = []
 
-    def require(name, data_dir, download, say):
-        asked.append((name, data_dir, download))
+    def require(config, data_dir, download, say):
+        asked.append((config.dataset, data_dir, download))
         raise LotteryError("enough")
     monkeypatch.setattr(datasets, "require", require)
     assert lth("run", "lenet_300_100", "--download", "--data_dir", "d", "--workdir",
@@ -322,6 +335,30 @@ def test_the_folder_of_a_search_in_fit_is_refused_and_nothing_comes_into_it(tmp_
     assert "the folder of a LotteryTicketCallback, whose state.safetensors it holds" \
         in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["state.safetensors"]
+
+
+@pytest.mark.parametrize(("there", "said"), [
+    (["notes.txt"], "notes.txt"), ([".git/HEAD"], ".git"),
+    (["runs/one/config.json"], "runs"), (["a", "b", "c", "d", "e"], "a, b, c and 2 more")])
+def test_a_folder_with_strangers_files_is_not_taken(there, said, tmp_path, capsys, inline):
+    for name in there:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert lth(*SMALL, "--workdir", tmp_path) == 2
+    assert capsys.readouterr().err == (
+        "lth run: error: A workdir must be a new or an empty folder, or one that `lth run` has "
+        f"made. Received: {tmp_path}, which holds {said}. Name a folder in it, as by --workdir "
+        f"{tmp_path}/run.\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        {name.partition("/")[0] for name in there})
+
+
+def test_what_a_killed_run_and_operating_systems_leave_is_no_strangers(tmp_path):
+    for name in (".lock", ".config.json.42.0a1b2c3d", ".DS_Store", "replicate_0/x", "plots/y"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    workdir_lock.refuse_other(tmp_path, workdir_lock.RUN)
+    workdir_lock.refuse_other(tmp_path / "none", workdir_lock.RUN)
 
 
 def test_more_rounds_than_there_can_be_levels_are_refused(tmp_path, capsys):

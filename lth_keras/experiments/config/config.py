@@ -36,9 +36,10 @@ KEPT = ("tickets", "none")
 SCOPE = "scope"  # As a distribution: as `scope` says.
 DISTRIBUTIONS = tuple(name for name in distributions.DISTRIBUTIONS if name != "global")
 EXTENT = ("rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until",
-          "source")
+          "source", "data", "network_file")
 # These fields are set by a preset, by --scale and by `source`, and cannot be changed by --set.
-NOT_SETTABLE = frozenset({"preset", "scale", "source_fingerprint"})
+NOT_SETTABLE = frozenset({"preset", "scale", "source_fingerprint", "data_checksum", "network_file",
+                          "network_checksum"})
 CHOICES: dict[str, Iterable[str]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS, "optimizer": OPTIMIZERS,
     "scope": SCOPES, "data_order": DATA_ORDERS, "augmentation": AUGMENTATIONS,
@@ -72,7 +73,8 @@ class Config:
     """
 
     preset: str = _field("name of the preset that the settings come from")
-    network: str = _field("network to train")
+    network: str = _field("network to train: one of those listed, or a function of your own as "
+                          "MODULE:FUNCTION, which takes nothing, or input_shape and classes")
     dataset: str = _field("data set to train on")
     steps: int = _field("optimizer steps of each training, >= 1")
     rounds: int = _field(f"how many times the network is pruned, in [0, {branches.MOST_LEVEL}]", 16)
@@ -94,6 +96,11 @@ class Config:
         "workdir of the run whose tickets are trained, replicate by replicate, with "
         "strategy=transfer, which it implies", "")
     source_fingerprint: str = _field("fingerprint of that run, as its workdir says", "")
+    data: str = _field("file NAME.npz with the arrays x_train, y_train, x_test and y_test, to "
+                       "train on your own data", "")
+    data_checksum: str = _field("start of that file's SHA-256", "")
+    network_file: str = _field("file with the function of a network MODULE:FUNCTION", "")
+    network_checksum: str = _field("start of that file's SHA-256", "")
     rewind_step: int = _field(
         "step k of level 0 to which weights and learning rate are rewound, below steps and a "
         "multiple of validation_every", 0)
@@ -179,6 +186,7 @@ class Config:
                 name, getattr(self, name), self.steps))
         object.__setattr__(self, "keras_backend", validation.keras_backend(self))
         validation.check_names(self)
+        validation.check_own(self)
         transfer.check_source(self)
         validation.check_criterion(self)
         object.__setattr__(self, "fraction", fractions.check(self.fraction))

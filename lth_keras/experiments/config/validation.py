@@ -37,9 +37,26 @@ def check_names(config: Any) -> None:
     # They become parts of file names and of figures' titles.
     for name in ("preset", "network", "dataset"):
         value = getattr(config, name)
-        if not isinstance(value, str) or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value):
+        own = name == "network" and isinstance(value, str) and ":" in value \
+            and value.isprintable() and len(value) <= 500  # MODULE:FUNCTION.
+        if not own and (not isinstance(value, str)
+                        or not re.fullmatch(r"[0-9A-Za-z_.-]{1,100}", value)):
             raise LotteryError(f"{name} must be a name of letters, digits, '_', '-' and '.'. "
                                f"Received: {value!r:.100}.")
+
+
+def check_own(config: Any) -> None:
+    """Checks the settings of a user's own data and network.
+
+    Raises:
+      LotteryError: if a path is no text, or a checksum none.
+    """
+    for name in ("data", "network_file", "data_checksum", "network_checksum"):
+        value = getattr(config, name)
+        if not isinstance(value, str) or (
+                name.endswith("checksum") and not re.fullmatch("([0-9a-f]{16})?", value)):
+            kind = "sixteen hexadecimal digits" if name.endswith("checksum") else "a path"
+            raise LotteryError(f"{name} must be {kind}. Received: {value!r:.100}.")
 
 
 def keras_backend(config: Any) -> str:

@@ -94,6 +94,30 @@ def register(name: str, made_from: str = "") -> Callable[[Loader], Loader]:
     return add
 
 
+def of(config: Any, data_dir: "str | None" = None) -> Data:
+    """Loads the data set of a configuration: by its name, or the user's own file.
+
+    Args:
+      config: the settings dataset, data and data_checksum are used.
+      data_dir: see `load`; of a user's own data, the file, if it is not where it was.
+
+    Raises:
+      LotteryError: if it is missing, or the file is another than that the run began with.
+    """
+    if not config.data_checksum:
+        return load(config.dataset, data_dir)
+    arrays = prepared_data.read_own(_own_file(config, data_dir), config.data_checksum)
+    return Data(**arrays, classes=int(arrays["y_train"].max()) + 1)
+
+
+def _own_file(config: Any, data_dir: "str | None") -> str:
+    file: str = data_dir if data_dir and data_dir.endswith(".npz") else config.data
+    if not file:
+        raise LotteryError(f"The file of {config.dataset} must be given where its run's workdir is "
+                           "not. Received: none. Name it with data_dir (--data_dir NAME.npz).")
+    return file
+
+
 def load(name: str, data_dir: "str | None" = None) -> Data:
     """Loads a data set, without downloading anything.
 
@@ -166,22 +190,43 @@ def cifar10_8x8(data_dir: "str | None" = None) -> Data:
     return dataclasses.replace(whole, x_train=small[0], x_test=small[1])
 
 
-def require(name: str, data_dir: "str | None" = None, download: bool = False,
+def require(config: Any, data_dir: "str | None" = None, download: bool = False,
             say: Callable[[str], None] = print) -> None:
-    """Checks that a data set can be loaded, in less than a second and without TensorFlow.
+    """Checks that a configuration's data set can be loaded, within a second, without TensorFlow.
 
     Args:
-      name: the name of a registered data set.
-      data_dir: see `load`.
+      config: the settings.
+      data_dir: see `of`.
       download: whether to let tensorflow-datasets download the data set if it is missing.
       say: called with a line before that.
 
     Raises:
       LotteryError: if it is missing, or cannot be downloaded; the message says what to do.
+    """
+    if config.data_checksum:
+        prepared_data.read_own(_own_file(config, data_dir), config.data_checksum)
+    else:
+        _require(config.dataset, data_dir, download, say)
+
+
+def download(name: str, data_dir: "str | None" = None, say: Callable[[str], None] = print) -> None:
+    """Lets tensorflow-datasets download a data set that is missing.
+
+    Args:
+      name: the name of a registered data set.
+      data_dir: see `load`.
+      say: called with a line before that.
+
+    Raises:
+      LotteryError: if it cannot be downloaded.
 
     Example:
-      >>> require("digits")
+      >>> download("digits")  # Which is part of scikit-learn.
     """
+    _require(name, data_dir, True, say)
+
+
+def _require(name: str, data_dir: "str | None", fetch: bool, say: Callable[[str], None]) -> None:
     check_choice("dataset", name, DATASETS)
     if name not in _MADE_FROM:
         return
@@ -193,7 +238,7 @@ def require(name: str, data_dir: "str | None" = None, download: bool = False,
     with _unworried():
         builder = _builder(source, data_dir)
     if not _is_prepared(builder):
-        if not download:
+        if not fetch:
             raise _missing(source, builder, data_dir)
         say(f"Downloading {source} to {builder.data_path}, by tensorflow-datasets.")
         _download(source, builder)

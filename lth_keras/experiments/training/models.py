@@ -33,12 +33,14 @@ class KerasPackage:
         it.
       settings: a function from a dtype policy to a context in which layers are created.
       to_numpy: a function from a tensor to a NumPy array.
+      reset_names: begins again to number the names that Keras gives to layers.
     """
 
     keras: Any
     slots: Callable[[Any], list[Slot]]
     settings: Callable[[str], contextlib.AbstractContextManager[None]]
     to_numpy: Callable[[Any], Array]
+    reset_names: Callable[[], None]
 
     def build(self, config: Config, input_shape: tuple[int, ...], classes: int,
               change: Callable[[Any], Any] = lambda model: model) -> Any:
@@ -58,7 +60,9 @@ class KerasPackage:
           LotteryError: if no network has this name, or it has no dropout and `dropout` is not 0,
             or it builds a model of the other Keras.
         """
-        network = networks.get(config.network)
+        network = networks.of(config)
+        if ":" in config.network:  # Names that Keras gives depend on what was built before.
+            self.reset_names()
         if config.dropout and not _takes(network, "dropout"):
             able = [name for name, other in NETWORKS.items() if _takes(other, "dropout")]
             raise LotteryError("dropout must be 0 unless the network has hidden dense layers, as "

@@ -8,7 +8,12 @@ a network with tf_keras and with Keras 3: it is told which.
 """
 
 import functools
+import hashlib
+import importlib
+import inspect
+import pathlib
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +77,81 @@ def get(name: str) -> Network:
         return functools.partial(_lenet, name=name, widths=(int(widths[1]), int(widths[2])))
     raise LotteryError(f"network must be one of {', '.join(NETWORKS)}, or lenet_WIDTH_WIDTH such "
                        f"as lenet_150_50. Received: {name!r}.{meant(name, NETWORKS)}")
+
+
+def of(config: Any) -> Network:
+    """Returns the network of a configuration: by its name, or the user's own function.
+
+    Args:
+      config: the settings network, network_file and network_checksum are used.
+
+    Raises:
+      LotteryError: if there is none, or its file is another than that the run began with.
+    """
+    if ":" not in config.network:
+        return get(config.network)
+    file, function = pathlib.Path(config.network_file), _own_function(config)
+    options = inspect.signature(function).parameters
+    needed = [name for name, option in options.items()
+              if name not in ("keras", "dropout") and option.default is option.empty
+              and option.kind not in (option.VAR_POSITIONAL, option.VAR_KEYWORD)]
+    if len(needed) not in (0, 2):
+        raise LotteryError("The function of a network must take nothing, or input_shape and "
+                           f"classes; and may take keras and dropout. Received: {config.network} "
+                           f"of {file}, which takes {', '.join(needed)}.")
+
+    def build(input_shape: tuple[int, ...], classes: int, **chosen: Any) -> Any:
+        model = function(*(input_shape, classes)[:len(needed)], **chosen)
+        _check_own(model, input_shape, classes, config.network)
+        return model
+    vars(build)["__signature__"] = inspect.Signature(
+        [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in ("dropout", "keras")
+         if name in options])
+    return build
+
+
+def _own_function(config: Any) -> Any:
+    file, (module, _, name) = pathlib.Path(config.network_file), config.network.rpartition(":")
+    if not config.network_file:
+        raise LotteryError("A network of your own must have been looked up, as lth.run and `lth "
+                           f"run` do, or lie in its run's workdir. Received: {config.network}, of "
+                           "an unknown file. Export from the workdir instead.")
+    try:
+        same = hashlib.sha256(file.read_bytes()).hexdigest().startswith(config.network_checksum)
+    except OSError as error:
+        raise LotteryError(f"The file of a network must be readable. Received: {file} "
+                           f"({error.strerror or error}).") from None
+    if not same:
+        raise LotteryError(f"A run goes on with the network that it began with. Received: {file}, "
+                           "which has changed since. Use another --workdir.")
+    root = str(file.parents[module.count(".") + (file.name == "__init__.py")])
+    if root not in sys.path:  # That of a worker process is not the user's.
+        sys.path.insert(0, root)
+    function = getattr(importlib.import_module(module), name, None)
+    if not callable(function):
+        raise LotteryError("A network must be a function. Received: "
+                           f"{config.network} of {file}, {function!r:.60}.")
+    return function
+
+
+def _check_own(model: Any, input_shape: tuple[int, ...], classes: int, name: str) -> None:
+    # What would otherwise end in TensorFlow's words, or train a wrong loss.
+    found = [getattr(model, of, None) for of in ("input_shape", "output_shape")]
+    if not all(isinstance(shape, tuple) for shape in found):
+        raise LotteryError("A network must be a functional or Sequential model with one input and "
+                           f"one output. Received: {name}, which returned {model!r:.100}.")
+    takes, gives = (tuple(shape[1:]) for shape in found if shape)
+    if takes != tuple(input_shape) or gives != (classes,):
+        raise LotteryError(
+            f"A network must take the examples of the data, of shape {list(input_shape)}, and give "
+            f"{classes} logits, one for each class. Received: {name}, which takes {list(takes)} "
+            f"and gives {list(gives)}.")
+    last = getattr(getattr(model.layers[-1], "activation", None), "__name__", "")
+    if last in ("softmax", "sigmoid") or type(model.layers[-1]).__name__ == "Softmax":
+        raise LotteryError(
+            "A network must give logits: the loss has the softmax in it. Received: "
+            f"{name}, whose last layer {model.layers[-1].name} has a {last or 'softmax'}. Leave "
+            "that activation out.")
 
 
 @register("lenet_300_100")

@@ -44,7 +44,8 @@ def _settings(dtype_policy: str) -> Iterator[None]:
             random.disable_tf_random_generator()
 
 
-TF_KERAS = KerasPackage(keras, lambda model: list(slots(model)), _settings, np.asarray)
+TF_KERAS = KerasPackage(keras, lambda model: list(slots(model)), _settings, np.asarray,
+                        keras.backend.reset_uids)
 
 
 def compile_model(model: Any, config: Config) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src.utils import naming  # There is no public name for it.
 
 from lth_keras.experiments.training.models import KerasPackage
 from lth_keras.keras3.weights import named_weights, TREE
@@ -27,4 +28,4 @@ def _settings(dtype_policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-KERAS = KerasPackage(keras, _slots, _settings, keras.ops.convert_to_numpy)
+KERAS = KerasPackage(keras, _slots, _settings, keras.ops.convert_to_numpy, naming.reset_uids)

@@ -17,8 +17,9 @@ from lth_keras.experiments.config.strategies import RETRAININGS, STRATEGIES
 CONFIG = Config(preset="p", network="n", dataset="d", steps=100)
 BRANCHES = ("ticket", *CONTROLS)
 EXTENT = {"rounds", "replicates", "first_replicate", "branches", "keep_trained", "margin", "until",
-          "source"}
-OTHER = {"preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
+          "source", "data", "network_file"}
+OTHER = {"data_checksum": "0a1b2c3d4e5f6071", "network_checksum": "0a1b2c3d4e5f6071",
+         "preset": "q", "network": "m", "dataset": "e", "steps": 200, "seed": 1,
          "optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, "batch_size": 61,
          "validation_every": 99, "validation_size": 5001, "fraction": {"default": 0.2},
          "scope": "global", "criterion": "random", "data_order": "same",
@@ -123,6 +124,7 @@ def test_the_defaults_are_those_of_earlier_versions():
         "measured_steps": [], "dropout": 0.0, "scale": 1.0, "initializer": "own",
         "engine": "tf_keras", "keras_backend": "", "until": "", "multiple_of": 1,
         "distribution": "scope", "scoring_per_class": 10, "source": "", "source_fingerprint": "",
+        "data": "", "data_checksum": "", "network_file": "", "network_checksum": "",
             "structure": "none", "margin": "accuracy:0.002,steps:0.19,loss:0.01"}
 
 

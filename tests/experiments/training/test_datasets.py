@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
@@ -48,6 +50,11 @@ def test_images_come_from_tensorflow_datasets_as_pixels(name, maker, shape, more
         np.testing.assert_array_equal(image, images[label])
 
 
+def named(name):
+    """As much of a configuration as says what its data set is."""
+    return types.SimpleNamespace(dataset=name, data="", data_checksum="")
+
+
 def made_here(monkeypatch, fail=None):
     """tensorflow-datasets' own builder of MNIST, whose pages on the network are replaced."""
     def builder(name, data_dir=None):
@@ -69,19 +76,19 @@ def test_a_missing_data_set_is_downloaded_where_that_is_asked_for(name, tmp_path
     made_here(monkeypatch)
     said = []
     with pytest.raises(LotteryError, match=r"no .*mnist/3\.0\.1\. Give `lth run` --download"):
-        datasets.require(name, str(tmp_path), say=said.append)
+        datasets.require(named(name), str(tmp_path), say=said.append)
     assert not said and not (tmp_path / "mnist").exists()
-    datasets.require(name, str(tmp_path), download=True, say=said.append)
+    datasets.require(named(name), str(tmp_path), download=True, say=said.append)
     assert said == [f"Downloading mnist to {tmp_path}/mnist/3.0.1, by tensorflow-datasets."]
     assert len(datasets.load(name, str(tmp_path)).y_train) == 4
-    datasets.require(name, str(tmp_path), download=True, say=said.append)  # It is there now.
+    datasets.require(named(name), str(tmp_path), download=True, say=said.append)  # It is there now.
     assert len(said) == 1
 
 
 def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
     made_here(monkeypatch, ConnectionError("Max retries exceeded\n  with url: /mnist"))
     with pytest.raises(LotteryError) as error:
-        datasets.require("mnist", str(tmp_path), download=True, say=str)
+        datasets.require(named("mnist"), str(tmp_path), download=True, say=str)
     assert str(error.value) == (
         "mnist must be downloaded by tensorflow-datasets. Received: ConnectionError, Max retries "
         f"exceeded. Try again, or copy the folder {tmp_path}/mnist/3.0.1 from a machine that has "
@@ -90,11 +97,11 @@ def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
 
 def test_what_needs_no_download_asks_for_none(tmp_path, monkeypatch):
     monkeypatch.setattr(tfds, "builder", None)
-    datasets.require("digits", str(tmp_path), download=True)
+    datasets.require(named("digits"), str(tmp_path), download=True)
     with pytest.raises(LotteryError, match=r"Received: .*nowhere\.npz \(No such file"):
-        datasets.require("mnist", str(tmp_path / "nowhere.npz"), download=True)
+        datasets.require(named("mnist"), str(tmp_path / "nowhere.npz"), download=True)
     with pytest.raises(LotteryError, match="dataset must be one of digits"):
-        datasets.require("nope")
+        datasets.require(named("nope"))
 
 
 def test_mnist_at_the_size_of_digits_is_the_means_of_its_middle(monkeypatch):

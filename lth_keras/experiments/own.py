@@ -1,0 +1,165 @@
+"""A user's own data and network: `lth run mydata.npz --network my_module:build`.
+
+The data are a file of arrays, the network a function in a file of Python.  A run records the paths
+of both and their checksums: paths may change, what they hold may not, so that a run goes on with
+the same data and the same source only.
+"""
+
+import ast
+import contextlib
+import dataclasses
+import hashlib
+import importlib.util
+import os
+import pathlib
+import re
+import sys
+
+from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.training import prepared_data
+
+_DIGITS = 16  # Of a checksum, in hexadecimal.
+
+
+def settings_of(name: str) -> Config:
+    """Returns the settings of a preset, or those that suit a file of data.
+
+    A file gets LeNet-300-100, unless another network is asked for, and a question that can be
+    answered: five replicates of three rounds, the last ticket beside its control.
+
+    Args:
+      name: the name of a preset, or the path of a file NAME.npz with the arrays x_train, y_train,
+        x_test and y_test.
+
+    Raises:
+      LotteryError: if no preset has this name, or the file does not hold such arrays.
+    """
+    if not str(name).endswith(".npz"):
+        return presets.get(name)
+    arrays = prepared_data.read_own(name)
+    examples, tests = len(arrays["y_train"]), len(arrays["y_test"])
+    held_out = max(1, min(5000, examples // 6))
+    batch = min(60, examples - held_out)
+    # Forty times all examples, but enough steps to see an early stop, and not hours.
+    every = min(max(round(40 * (examples - held_out) / batch), 1000), 20_000) // 100
+    return Config(
+        preset=_name(name), network="lenet_300_100", dataset=_name(name), data=os.fspath(name),
+        steps=100 * every, validation_every=every, validation_size=held_out, batch_size=batch,
+        rounds=3, replicates=5, branches=("ticket", "reinit@last"),
+        fraction={"default": 0.2, "output": 0.1},
+        # One of a few hundred test examples is more than 0.2 points.
+        margin="accuracy:0.01" if tests < 5000 else "accuracy:0.002")
+
+
+def resolved(config: Config) -> Config:
+    """Returns the configuration with the checksums of its data and its network's source.
+
+    Args:
+      config: the settings; without own data and network they are returned as they are.
+
+    Raises:
+      LotteryError: if a file cannot be read, or does not hold such a function.
+    """
+    if config.data:
+        path = pathlib.Path(config.data).absolute()
+        config = dataclasses.replace(config, dataset=_name(path), data=str(path),
+                                     data_checksum=checksum(path))
+    if ":" in config.network:
+        # Settings of a run that has begun know the file already.
+        module, file = (config.network, pathlib.Path(config.network_file)) \
+            if config.network_file else _found(config.network)
+        config = dataclasses.replace(config, network=module, network_file=str(file),
+                                     network_checksum=checksum(file))
+    return config
+
+
+def located(config: Config, workdir: pathlib.Path) -> Config:
+    """Returns a ticket's settings with where its data and its network's source are.
+
+    A ticket knows what they hold, not where they lie, which its workdir knows.
+
+    Args:
+      config: the settings in a ticket.
+      workdir: the folder that would be its workdir.
+    """
+    there = None
+    if config.data_checksum or config.network_checksum:
+        from lth_keras.experiments.results import paths  # Which pandas comes with.
+        with contextlib.suppress(WorkdirError, OSError):
+            there = paths.read_config(workdir)
+    if there is None or there.fingerprint != config.fingerprint:
+        return config
+    return dataclasses.replace(config, data=there.data, network_file=there.network_file)
+
+
+def checksum(path: "str | os.PathLike[str]") -> str:
+    """Returns sixteen hexadecimal digits of the SHA-256 of a file.
+
+    Raises:
+      LotteryError: if it cannot be read.
+    """
+    try:
+        return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()[:_DIGITS]
+    except OSError as error:
+        raise LotteryError(f"A file must be readable. Received: {path} "
+                           f"({error.strerror or error}).") from None
+
+
+def _name(path: "str | os.PathLike[str]") -> str:
+    # As settings and figures name it.
+    return re.sub(r"[^0-9A-Za-z_.-]", "_", pathlib.Path(path).stem)[:100] or "data"
+
+
+def _found(text: str) -> tuple[str, pathlib.Path]:
+    # "MODULE:FUNCTION" and the file of the module, which is not imported: that would load Keras.
+    where, _, function = text.rpartition(":")
+    if where.endswith(".py"):
+        file, module = pathlib.Path(where).absolute(), pathlib.Path(where).stem
+    else:
+        module, file = where, _file_of(where, text)
+    try:
+        names = _names(ast.parse(file.read_bytes()))
+    except OSError as error:
+        raise _no_function(text, f"{file} ({error.strerror or error})") from None
+    except (SyntaxError, ValueError) as error:
+        raise _no_function(text, f"{file}, which is not Python ({error})") from None
+    if function not in names:
+        has = f"has {', '.join(sorted(names)[:10])}" if names else "has none"
+        raise _no_function(text, f"{file}, which has no {function}; it {has}")
+    return f"{module}:{function}", file
+
+
+def _file_of(module: str, text: str) -> pathlib.Path:
+    here = os.getcwd()
+    before, sys.path = sys.path, [here, *sys.path]
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        spec = None
+    finally:
+        sys.path = before
+    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
+        raise _no_function(text, f"no {module.replace('.', '/')}.py in {here}, and no installed "
+                                 "module of this name")
+    return pathlib.Path(spec.origin).absolute()
+
+
+def _names(tree: ast.Module) -> set[str]:
+    # What can be a function: definitions, and what is assigned or imported.
+    found = set()
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign):
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.asname or alias.name for alias in node.names}
+    return {name for name in found if not name.startswith("_")}
+
+
+def _no_function(text: str, received: str) -> LotteryError:
+    return LotteryError(
+        f"network (--network) must be a known name, or a function as MODULE:FUNCTION or "
+        f"FILE.py:FUNCTION, such as my_module:build. Received: {text!r:.100}: {received}.")

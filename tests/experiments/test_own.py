@@ -1,0 +1,289 @@
+"""Runs on a user's own data and network."""
+
+import sys
+
+import numpy as np
+import pytest
+import small
+
+import lth_keras as lth
+from lth_keras.cli import main
+from lth_keras.deployment import trained_networks
+from lth_keras.deployment.run_export import RunExporter, Settings
+from lth_keras.errors import LotteryError
+from lth_keras.experiments import clusters, own
+from lth_keras.experiments.config import presets
+from lth_keras.experiments.results import paths
+from lth_keras.experiments.training import datasets, networks, prepared_data
+from lth_keras.experiments.training_keras2 import models
+
+SOURCE = """
+import tf_keras
+
+def plain():
+    return tf_keras.Sequential([
+        tf_keras.layers.Input((6,)), tf_keras.layers.Dense(8, "relu"), tf_keras.layers.Dense(3)])
+
+def shaped(input_shape, classes):
+    return tf_keras.Sequential([tf_keras.layers.Input(input_shape), tf_keras.layers.Flatten(),
+                                tf_keras.layers.Dense(classes)])
+
+def either(shape, count, keras, dropout=0.0):
+    return keras.Sequential([
+        keras.layers.Input(shape), keras.layers.Dense(8, activation="relu"),
+        keras.layers.Dropout(dropout), keras.layers.Dense(count)])
+
+def soft(input_shape, classes):
+    return tf_keras.Sequential([tf_keras.layers.Input(input_shape),
+                                tf_keras.layers.Dense(classes, "softmax")])
+
+def large(input_shape, classes):
+    return shaped((7,), classes)
+
+def many(input_shape, classes):
+    return shaped(input_shape, classes + 1)
+
+def three(input_shape, classes, width):
+    pass
+
+def nothing():
+    return None
+
+number = 3
+"""
+SHORT = ["--steps", "40", "--set", "validation_every=10", "--rounds", "1", "--replicates", "1",
+         "--branches", "ticket"]
+
+
+def arrays(**changes):
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    x = rng.normal(size=(90, 6)) + 3 * np.eye(6)[y]
+    return {"x_train": x[:60], "y_train": y[:60], "x_test": x[60:], "y_test": y[60:], **changes}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A working directory with mine.npz and nets.py, as a user has them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(clusters.BACKENDS, "loky", small.Inline)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "nets", raising=False)
+    np.savez("mine.npz", **arrays())
+    (tmp_path / "nets.py").write_text(SOURCE)
+    yield tmp_path
+    sys.modules.pop("nets", None)
+
+
+def lth_run(*arguments):
+    return main._main(main._parse(["lth", "run", *map(str, arguments)]))
+
+
+def config_of(network, **changes):
+    config = own.settings_of("mine.npz").replace(network=network, **changes)
+    return own.resolved(config)
+
+
+def build(network, **changes):
+    return models.build(config_of(network, **changes), (6,), 3)
+
+
+def test_a_file_gets_settings_that_suit_it(here):
+    config = own.settings_of("mine.npz")
+    assert (config.preset, config.dataset, config.network) == ("mine", "mine", "lenet_300_100")
+    assert (config.validation_size, config.batch_size) == (10, 50)
+    assert (config.steps, config.validation_every, config.replicates) == (1000, 10, 5)
+    assert config.branches == ("ticket", "reinit@last")
+    np.savez("large.npz", **{name: np.zeros((60_000, 2)) if name[0] == "x"
+                             else np.arange(60_000) % 10 for name in arrays()})
+    config = own.settings_of("large.npz")
+    assert (config.steps, config.validation_size, config.batch_size) == (20_000, 5000, 60)
+    assert config.margins.accuracy == 0.002
+
+
+def test_data_are_known_by_what_they_hold_not_by_where_they_lie(here):
+    first = own.resolved(own.settings_of("mine.npz"))
+    (here / "copy").mkdir()
+    (here / "copy" / "mine.npz").write_bytes((here / "mine.npz").read_bytes())
+    moved = own.resolved(own.settings_of("copy/mine.npz"))
+    assert moved.fingerprint == first.fingerprint and moved.data != first.data
+    np.savez("mine.npz", **arrays(y_test=(arrays()["y_test"] + 1) % 3))
+    assert own.resolved(own.settings_of("mine.npz")).fingerprint != first.fingerprint
+    # Every preset can be trained on them; without them, nothing has changed.
+    digits = presets.get("digits")
+    assert own.resolved(digits) == digits
+    assert own.resolved(digits.replace(data="mine.npz")).dataset == "mine"
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"x_train": np.zeros((6, 4, 4), np.uint8)}, "uint8"),
+    ({"x_train": np.ones((6, 4))}, "float32"), ({"x_train": np.ones((6, 4), bool)}, "float32"),
+    ({"x_train": np.ones((6, 4), np.int64)}, "float32")])
+def test_examples_of_any_numbers_are_taken(changes, said, here):
+    x = changes["x_train"]
+    y = np.array([[0], [1], [2], [0], [1], [2]], np.int8)
+    np.savez("mine.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2, 0].astype(bool))
+    found = prepared_data.read_own("mine.npz")
+    assert found["x_train"].dtype.name == found["x_test"].dtype.name == said
+    assert found["y_train"].tolist() == [0, 1, 2, 0, 1, 2] and found["y_test"].dtype == np.int32
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"x_test": None}, "which holds x_train, y_train, y_test, not x_test"),
+    ({"y_train": np.arange(50)}, "x_train of float64[60, 6], y_train of int64[50]: there are as "
+                                 "many examples as classes"),
+    ({"y_train": np.eye(3)[np.arange(60) % 3]}, "classes are one number an example; give y.argmax"),
+    ({"y_train": np.arange(60) / 3}, "float64[60]: classes are whole numbers from 0 on"),
+    ({"y_train": np.arange(60) - 1}, "classes are whole numbers from 0 on"),
+    ({"y_train": np.array(["cat"] * 60)}, "classes are whole numbers from 0 on"),
+    ({"x_train": np.array([["a"] * 6] * 60)}, "examples are numbers"),
+    ({"x_train": np.zeros(60)}, "there are as many examples as classes, at least one"),
+    ({"x_test": np.zeros((30, 5))}, "x_train and x_test have examples of one shape, not [6] and "
+                                    "[5]"),
+    ({"x_train": np.full((60, 6), np.nan)}, "whose x_train has numbers that are not finite"),
+    ({"y_test": np.full(30, 7)}, "with classes up to 7 in y_test, and up to 2 in y_train"),
+    ({"y_train": np.zeros(60, int), "y_test": np.zeros(30, int)}, "up to 0 in y_train"),
+    ({"x_train": np.array([None] * 60)}, "Object arrays cannot be loaded")])
+def test_what_is_no_data_is_said_in_plain_words(changes, said, here, capsys):
+    np.savez("mine.npz", **{name: value for name, value in arrays(**changes).items()
+                            if value is not None})
+    assert lth_run("mine.npz") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lth run: error: A file of data must hold the arrays x_train, y_train, "
+                            "x_test, y_test: examples, and the number of each one's class. "
+                            "Received: mine.npz, ")
+    assert said in error and error.count("\n") == 1 and "numpy.savez" in error
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK", b"no archive"])
+def test_what_is_no_file_of_arrays_is_refused(content, here):
+    if content is not None:
+        (here / "no.npz").write_bytes(content)
+    with pytest.raises(LotteryError, match=r"Received: no\.npz, "):
+        own.settings_of("no.npz")
+
+
+@pytest.mark.parametrize(("network", "said"), [
+    ("none:build", "no none.py in {here}, and no installed module of this name"),
+    ("nets:biuld", "{here}/nets.py, which has no biuld; it has either, large, many"),
+    ("none.py:build", "{here}/none.py (No such file or directory)"),
+    ("bad.py:build", "{here}/bad.py, which is not Python"),
+    (":build", "Received: ':build'")])
+def test_a_network_that_is_not_there_is_said_before_anything_is_loaded(network, said, here):
+    (here / "bad.py").write_text("def build(:")
+    with pytest.raises(LotteryError) as error:
+        config_of(network)
+    assert said.format(here=here) in str(error.value)
+    assert "or a function as MODULE:FUNCTION or FILE.py:FUNCTION" in str(error.value)
+
+
+@pytest.mark.parametrize(("network", "said"), [
+    ("nets:soft", "A network must give logits: .* whose last layer dense has a softmax"),
+    ("nets:large", r"take the examples of the data, of shape \[6\], .* takes \[7\] and gives"),
+    ("nets:many", r"give 3 logits, one for each class. .* gives \[4\]"),
+    ("nets:three", "must take nothing, or input_shape and classes.* input_shape, classes, width"),
+    ("nets:nothing", "functional or Sequential model .* which returned None"),
+    ("nets:number", r"A network must be a function. .* 3\.")])
+def test_a_network_that_does_not_fit_is_refused(network, said, here):
+    with pytest.raises(LotteryError, match=said):
+        build(network)
+
+
+@pytest.mark.parametrize("network", ["nets:plain", "nets:shaped", "nets.py:shaped", "nets:either"])
+def test_a_network_has_the_same_names_whenever_it_is_built(network, here):
+    names = [[layer.name for layer in build(network).layers if layer.weights] for _ in range(3)]
+    assert names[0] == names[1] == names[2] and names[0][0] == "dense"
+
+
+def test_a_network_gets_dropout_where_it_takes_it(here):
+    assert build("nets:either", dropout=0.5).layers[1].rate == 0.5
+    with pytest.raises(LotteryError, match="dropout must be 0 unless"):
+        build("nets:shaped", dropout=0.5)
+
+
+def test_a_module_in_a_package_is_found_by_its_name(here):
+    (here / "mine_too").mkdir()
+    (here / "mine_too" / "__init__.py").write_text("")
+    (here / "mine_too" / "parts.py").write_text("WIDTH = 5\n")
+    (here / "mine_too" / "nets.py").write_text(
+        "import tf_keras\nfrom . import parts\n\ndef build(input_shape, classes):\n"
+        "    return tf_keras.Sequential([tf_keras.layers.Input(input_shape),\n"
+        "        tf_keras.layers.Dense(parts.WIDTH), tf_keras.layers.Dense(classes)])\n")
+    assert build("mine_too.nets:build").layers[0].units == 5
+
+
+@pytest.fixture
+def finished(here, capsys):
+    assert lth_run("mine.npz", "--network", "nets:plain", *SHORT, "--workdir", "run") == 0
+    assert "mine: 2 networks to train for 40 steps each" in capsys.readouterr().out
+    return here / "run"
+
+
+def test_a_run_records_its_data_and_network_and_goes_on_with_no_others(finished, here, capsys):
+    config = paths.read_config(finished)
+    assert (config.data, config.network) == (str(here / "mine.npz"), "nets:plain")
+    assert config.network_file == str(here / "nets.py")
+    assert config.data_checksum == own.checksum("mine.npz")
+    assert config.network_checksum == own.checksum("nets.py")
+    again = ["mine.npz", "--network", "nets:plain", *SHORT, "--workdir", "run"]
+    assert lth_run(*again) == 0
+    assert "0 networks to train" in capsys.readouterr().out
+    before = config.data_checksum
+    np.savez("mine.npz", **arrays(x_test=arrays()["x_test"] / 2))
+    assert lth_run(*again) == 2
+    assert f"with data_checksum={before} there, {own.checksum('mine.npz')} asked" \
+        in capsys.readouterr().err
+    np.savez("mine.npz", **arrays())
+    (here / "nets.py").write_text(SOURCE + "\n# Another.\n")
+    assert lth_run(*again) == 2
+    assert f"with network_checksum={config.network_checksum} there" in capsys.readouterr().err
+    # Nor is it read where a workdir is worked with.
+    with pytest.raises(LotteryError, match="goes on with the network that it began with"):
+        networks.of(config)
+
+
+def test_a_runs_data_that_moved_are_named_and_those_that_changed_refused(finished, here):
+    config = paths.read_config(finished)
+    (here / "mine.npz").rename(here / "moved.npz")
+    with pytest.raises(LotteryError, match=r"Received: .*mine\.npz, No such file"):
+        datasets.of(config)
+    assert len(datasets.of(config, "moved.npz").y_test) == 30
+    np.savez("mine.npz", **arrays(x_test=arrays()["x_test"] / 2))
+    with pytest.raises(LotteryError, match="began with. Received: .*changed since. Use another"):
+        datasets.of(config)
+
+
+def test_its_trained_networks_and_tickets_are_loaded_for_an_export(finished, here):
+    exporter = RunExporter(Settings())
+    source = trained_networks.from_workdir(finished, 1, 0)
+    model = source.network(exporter.data(source.config))
+    x = datasets.of(source.config).x_test
+    assert model.predict(x, verbose=0).shape == (30, 3)
+    ticket = finished / "replicate_0" / "level_01" / "ticket.safetensors"
+    trained = exporter.from_file(ticket)
+    for name, value in source.weights.items():
+        np.testing.assert_array_equal(trained.weights[name], value)
+    (here / "alone.ticket").write_bytes(ticket.read_bytes())
+    with pytest.raises(LotteryError, match=r"must be given where .*--data_dir NAME\.npz"):
+        RunExporter(Settings()).from_file(here / "alone.ticket")
+    with pytest.raises(LotteryError, match="of an unknown file. Export from the workdir instead"):
+        RunExporter(Settings(), "mine.npz").from_file(here / "alone.ticket")
+
+
+def test_python_takes_the_same_words(here):
+    found = lth.run("mine.npz", network="nets:shaped", steps=20, validation_every=10, rounds=0,
+                    replicates=1, branches="ticket", verbose=0)
+    assert found.results.level.tolist() == [0] and found.config.dataset == "mine"
+    with pytest.raises(LotteryError, match="preset must be the name of a preset, a file"):
+        lth.run(3)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("engine", ["tf_keras", "keras"])
+def test_workers_find_them_in_either_engine(engine, here, monkeypatch, capsys):
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert lth_run("mine.npz", "--network", "nets:either", "--engine", engine, *SHORT, "--jobs",
+                   "1", "--workdir", "run") == 0
+    assert "replicate 0, level 1, ticket: early stop" in capsys.readouterr().out
+    assert trained_networks.from_workdir(here / "run", 1, 0).weights["dense/kernel"].shape == (6, 8)
