@@ -18,7 +18,7 @@ from lth_keras.deployment import trained_networks
 from lth_keras.deployment.manifest import DEFAULT, Deployment
 from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError
-from lth_keras.experiments import own
+from lth_keras.experiments.config import own
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import LevelVerdict

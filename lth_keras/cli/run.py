@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lth_keras.cli import flags
 from lth_keras.cli.presets import run_help, set_words, VALUES
 from lth_keras.errors import LotteryError
-from lth_keras.experiments import own
-from lth_keras.experiments.config import presets
+from lth_keras.experiments.config import own, presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.worker import DEVICES, Placement
 

@@ -4,6 +4,7 @@ A ticket holds the weights before training.  A ticket file of `lth run` also hol
 its run, so the network can be trained again in the same way and then be exported.
 """
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -13,7 +14,7 @@ from typing import Any
 from lth_keras.core.best_level import sparsest_as_good
 from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
-from lth_keras.experiments import own, worker
+from lth_keras.experiments import worker
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.trainings import Training
@@ -222,7 +223,7 @@ def _made_with(contents: Ticket, path: pathlib.Path) -> tuple[Config, Training]:
     provenance = contents.provenance
     try:
         replicate = provenance["replicate"]
-        config = own.located(Config.from_plain(provenance["settings"]),
+        config = _located(Config.from_plain(provenance["settings"]),
                              path.absolute().parent.parent.parent)
         return config, Training(int(replicate), contents.level)
     except (KeyError, TypeError, ValueError) as error:
@@ -231,6 +232,18 @@ def _made_with(contents: Ticket, path: pathlib.Path) -> tuple[Config, Training]:
             f"with. Received: {path}, which does not hold them ({type(error).__name__}: "
             f"{error}). For a ticket of your own model, call lth_keras.export(ticket, out, "
             "data=(x_test, y_test), model=model, train=train) in Python.") from None
+
+
+def _located(config: Config, workdir: pathlib.Path) -> Config:
+    # A ticket knows what a user's own data and network hold, not where they lie, which the folder
+    # that would be its workdir knows.
+    there = None
+    if config.data_checksum or config.network_checksum:
+        with contextlib.suppress(WorkdirError, OSError):
+            there = paths.read_config(workdir)
+    if there is None or there.fingerprint != config.fingerprint:
+        return config
+    return dataclasses.replace(config, data=there.data, network_file=there.network_file)
 
 
 def _source(config: Config, training: Training, contents: Ticket,

@@ -12,8 +12,7 @@ Read in this order:
    two engines are in `training_keras2` and `training_keras3`.
 4. `remaining`: finds the trainings that a workdir does not have yet.
 5. `experiment`: `Experiment.run`, the loop that submits trainings and stores their results;
-   `source`: the run whose tickets are trained on another data set; `own`: a user's own data and
-   network, as a file and a function.
+   `source`: the run whose tickets are trained on another data set.
 6. `pools`, `clusters`: run trainings in this process, in worker processes, on Ray or on Dask.  A
    worker runs `worker`; `parcels` sends values between processes, `devices` finds accelerators.
 7. `progress`: the progress bar and the estimated time, in a terminal or a notebook; `row_hooks`:

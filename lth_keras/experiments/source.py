@@ -5,7 +5,7 @@ import pathlib
 
 from lth_keras.core.structures.words import parse
 from lth_keras.errors import WorkdirError
-from lth_keras.experiments import own
+from lth_keras.experiments.config import own
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training

@@ -16,6 +16,7 @@ Read in this order:
 7. `engines`: finds the module that applies a ticket to a model, by the model's class.
 8. `workdir_lock`: locks a workdir for one process, and tells an `lth run`'s from a search's.
 9. `provenance`: package versions, the machine, and fingerprints of settings.
+10. `data_file`: a user's own data, as numpy.savez writes them.
 
 This package imports `core` only.  A ticket belongs to no engine: `Ticket.apply` finds the engine by
 the model that it is given.

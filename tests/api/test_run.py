@@ -104,7 +104,7 @@ def test_without_a_workdir_the_results_last_as_long_as_the_object(asked):
 
 @pytest.mark.parametrize(("arguments", "settings", "why"), [
     (["digit"], {}, "A preset must be one of .*digits.*Received: 'digit'"),
-    ([3], {}, "the name of a preset or a Config"),
+    ([3], {}, "the name of a preset, a file NAME.npz or a Config"),
     (["digits"], {"step": 3}, "A setting must be one of .*Received: 'step'"),
     (["digits"], {"steps": 0}, "steps must be a whole number >= 1"),
     (["digits"], {"jobs": 0}, "jobs must be a whole number >= 1. Received: 0"),

@@ -11,11 +11,12 @@ from lth_keras.cli import main
 from lth_keras.deployment import trained_networks
 from lth_keras.deployment.run_export import RunExporter, Settings
 from lth_keras.errors import LotteryError
-from lth_keras.experiments import clusters, own
-from lth_keras.experiments.config import presets
+from lth_keras.experiments import clusters
+from lth_keras.experiments.config import own, presets
 from lth_keras.experiments.results import paths
-from lth_keras.experiments.training import datasets, networks, prepared_data
+from lth_keras.experiments.training import datasets, networks
 from lth_keras.experiments.training_keras2 import models
+from lth_keras.files import data_file
 
 SOURCE = """
 import tf_keras
@@ -123,7 +124,7 @@ def test_examples_of_any_numbers_are_taken(changes, said, here):
     x = changes["x_train"]
     y = np.array([[0], [1], [2], [0], [1], [2]], np.int8)
     np.savez("mine.npz", x_train=x, y_train=y, x_test=x[:2], y_test=y[:2, 0].astype(bool))
-    found = prepared_data.read_own("mine.npz")
+    found = data_file.read("mine.npz")
     assert found["x_train"].dtype.name == found["x_test"].dtype.name == said
     assert found["y_train"].tolist() == [0, 1, 2, 0, 1, 2] and found["y_test"].dtype == np.int32
 

@@ -10,5 +10,6 @@ Read in this order:
 4. `margins`: how much worse than the dense network still counts as good, with its sources.
 5. `validation`: which settings go together, with errors that say what to change.
 6. `trainings`: every `Training` of a configuration, in order, and what each needs first.
-7. `presets`: the papers' configurations by name.
+7. `presets`: the papers' configurations by name; `own`: those of a user's own data and network,
+   as a file and a function.
 """

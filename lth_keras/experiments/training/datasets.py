@@ -17,6 +17,7 @@ from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training import prepared_data
 from lth_keras.extras import needed_for
+from lth_keras.files import data_file
 
 Loader = Callable[["str | None"], "Data"]
 
@@ -106,7 +107,7 @@ def of(config: Any, data_dir: "str | None" = None) -> Data:
     """
     if not config.data_checksum:
         return load(config.dataset, data_dir)
-    arrays = prepared_data.read_own(_own_file(config, data_dir), config.data_checksum)
+    arrays = data_file.read(_own_file(config, data_dir), config.data_checksum)
     return Data(**arrays, classes=int(arrays["y_train"].max()) + 1)
 
 
@@ -204,7 +205,7 @@ def require(config: Any, data_dir: "str | None" = None, download: bool = False,
       LotteryError: if it is missing, or cannot be downloaded; the message says what to do.
     """
     if config.data_checksum:
-        prepared_data.read_own(_own_file(config, data_dir), config.data_checksum)
+        data_file.read(_own_file(config, data_dir), config.data_checksum)
     else:
         _require(config.dataset, data_dir, download, say)
 

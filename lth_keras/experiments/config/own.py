@@ -6,7 +6,6 @@ the same data and the same source only.
 """
 
 import ast
-import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -15,10 +14,10 @@ import pathlib
 import re
 import sys
 
-from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.errors import LotteryError
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.training import prepared_data
+from lth_keras.files import data_file
 
 _DIGITS = 16  # Of a checksum, in hexadecimal.
 
@@ -38,7 +37,7 @@ def settings_of(name: str) -> Config:
     """
     if not str(name).endswith(".npz"):
         return presets.get(name)
-    arrays = prepared_data.read_own(name)
+    arrays = data_file.read(name)
     examples, tests = len(arrays["y_train"]), len(arrays["y_test"])
     held_out = max(1, min(5000, examples // 6))
     batch = min(60, examples - held_out)
@@ -73,25 +72,6 @@ def resolved(config: Config) -> Config:
         config = dataclasses.replace(config, network=module, network_file=str(file),
                                      network_checksum=checksum(file))
     return config
-
-
-def located(config: Config, workdir: pathlib.Path) -> Config:
-    """Returns a ticket's settings with where its data and its network's source are.
-
-    A ticket knows what they hold, not where they lie, which its workdir knows.
-
-    Args:
-      config: the settings in a ticket.
-      workdir: the folder that would be its workdir.
-    """
-    there = None
-    if config.data_checksum or config.network_checksum:
-        from lth_keras.experiments.results import paths  # Which pandas comes with.
-        with contextlib.suppress(WorkdirError, OSError):
-            there = paths.read_config(workdir)
-    if there is None or there.fingerprint != config.fingerprint:
-        return config
-    return dataclasses.replace(config, data=there.data, network_file=there.network_file)
 
 
 def checksum(path: "str | os.PathLike[str]") -> str:
