@@ -124,25 +124,20 @@ def test_what_starts_without_tensorflow():
 
 
 # Each entry point, by what a script does with it.
-WRAP = ("model = prune_low_magnitude(tf_keras.Sequential([tf_keras.Input((4,)),"
-        " tf_keras.layers.Dense(2)]))\nmodel.compile('adam', 'mse')\n")
-DONE = {
-    "import": "",
-    "star": ("missing = set(lth_keras.__all__) - set(dir())\nassert not missing, missing\n"
-             "assert prune_low_magnitude is lth_keras.prune_low_magnitude\n"),
-    "wrapped": WRAP,
-    "searched": f"{WRAP}Search(model).prune_and_rewind()\nstrip_pruning(model)\n",
-}
+STAR = ("missing = set(lth_keras.__all__) - set(dir())\nassert not missing, missing\n"
+        "assert prune_low_magnitude is lth_keras.prune_low_magnitude\n")
+SEARCHED = ("model = prune_low_magnitude(tf_keras.Sequential([tf_keras.Input((4,)),"
+            " tf_keras.layers.Dense(2)]))\nmodel.compile('adam', 'mse')\n"
+            "Search(model).prune_and_rewind()\nstrip_pruning(model)\n")
+USED = "import tensorflow as tf\ntf.keras.Model\n"
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("done", DONE)
-@pytest.mark.parametrize("legacy", [None, "1"])
-@pytest.mark.parametrize("first", ["", "import tensorflow as tf\n",
-                                   "import tensorflow as tf\ntf.keras.Model\n"])
-def test_keras_of_tensorflow_stays_what_the_program_made_it(done, legacy, first):
+@pytest.mark.parametrize(("first", "done", "legacy"), [
+    ("", STAR, None), ("", SEARCHED, None), (USED, SEARCHED, None), ("", SEARCHED, "1")])
+def test_keras_of_tensorflow_stays_what_the_program_made_it(first, done, legacy):
     program = (f"{first}import lth_keras\nfrom lth_keras import *\nimport os, tf_keras\n"
-               f"{DONE[done]}import tensorflow as tf\n"
+               f"{done}import tensorflow as tf\n"
                f"print(tf.keras.Model.__module__, os.environ.get('TF_USE_LEGACY_KERAS'))\n")
     environment = {name: value for name, value in os.environ.items()
                    if name != "TF_USE_LEGACY_KERAS"}
