@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+from lth_keras import quiet
 from lth_keras.core.best_level import sparsest_as_good
 from lth_keras.core.masks import apply, Arrays, density
 from lth_keras.errors import LotteryError, TicketError, WorkdirError
@@ -57,8 +58,9 @@ class TrainedNetwork:
           data: the data set of the run, which determines the shapes of input and output.
         """
         # Imported here: `lth export --help` and the checks of arguments load no TensorFlow.
-        from lth_keras.experiments.training_keras2 import models
-        from lth_keras.keras2.masking.weight_names import named_weights
+        with quiet.loading():
+            from lth_keras.experiments.training_keras2 import models
+            from lth_keras.keras2.masking.weight_names import named_weights
         model = models.build(self.config, data.input_shape, data.classes)
         for name, variable in named_weights(model).items():
             variable.assign(self.weights[name])

@@ -53,7 +53,8 @@ def read(path: "str | os.PathLike[str]", checksum: str = "") -> dict[str, Array]
     except OSError as error:
         if isinstance(error, zipfile.BadZipFile):
             raise
-        raise _refused(path, error.strerror or str(error)) from None
+        raise LotteryError(f"A file of data must be readable. Received: {path} "
+                           f"({error.strerror or error}).") from None
     except LotteryError:
         raise
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile, NotImplementedError) as error:

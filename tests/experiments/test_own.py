@@ -160,13 +160,16 @@ def test_what_is_no_data_is_said_in_plain_words(changes, said, here, capsys):
 def test_what_is_no_file_of_arrays_is_refused(content, here):
     if content is not None:
         (here / "no.npz").write_bytes(content)
-    with pytest.raises(LotteryError, match=r"Received: no\.npz, "):
+    said = "must hold the arrays .* Received: no.npz, " if content is not None else \
+        r"must be readable. Received: no.npz \(No such file"
+    with pytest.raises(LotteryError, match=said):
         own.settings_of("no.npz")
 
 
 @pytest.mark.parametrize(("network", "said"), [
     ("none:build", "no none.py in {here}, and no installed module of this name"),
-    ("nets:biuld", "{here}/nets.py, which has no biuld; it has either, large, many"),
+    ("nets:biuld", "{here}/nets.py, which has no biuld; it has either, large, many, nothing, "
+     "plain, shaped, soft, three."),
     ("none.py:build", "{here}/none.py (No such file or directory)"),
     ("bad.py:build", "{here}/bad.py, which is not Python"),
     (":build", "Received: ':build'")])
@@ -246,7 +249,7 @@ def test_a_run_records_its_data_and_network_and_goes_on_with_no_others(finished,
 def test_a_runs_data_that_moved_are_named_and_those_that_changed_refused(finished, here):
     config = paths.read_config(finished)
     (here / "mine.npz").rename(here / "moved.npz")
-    with pytest.raises(LotteryError, match=r"Received: .*mine\.npz, No such file"):
+    with pytest.raises(LotteryError, match=r"must be readable. Received: .*mine\.npz \(No such"):
         datasets.of(config)
     assert len(datasets.of(config, "moved.npz").y_test) == 30
     np.savez("mine.npz", **arrays(x_test=arrays()["x_test"] / 2))

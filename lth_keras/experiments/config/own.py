@@ -106,7 +106,8 @@ def _found(text: str) -> tuple[str, pathlib.Path]:
     except (SyntaxError, ValueError) as error:
         raise _no_function(text, f"{file}, which is not Python ({error})") from None
     if function not in names:
-        has = f"has {', '.join(sorted(names)[:10])}" if names else "has none"
+        own = [name for name, is_one in sorted(names.items()) if is_one]
+        has = f"has {', '.join(own[:10])}" if own else "has none"
         raise _no_function(text, f"{file}, which has no {function}; it {has}")
     return f"{module}:{function}", file
 
@@ -126,17 +127,19 @@ def _file_of(module: str, text: str) -> pathlib.Path:
     return pathlib.Path(spec.origin).absolute()
 
 
-def _names(tree: ast.Module) -> set[str]:
-    # What can be a function: definitions, and what is assigned or imported.
-    found = set()
+def _names(tree: ast.Module) -> dict[str, bool]:
+    # What can be a function -> whether it is one: what is assigned or imported may be.
+    found = dict[str, bool]()
     for node in tree.body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found.add(node.name)
+        if isinstance(node, ast.FunctionDef):
+            found[node.name] = True
+        elif isinstance(node, ast.ClassDef):
+            found[node.name] = False
         elif isinstance(node, ast.Assign):
-            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            found |= {target.id: False for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found |= {alias.asname or alias.name for alias in node.names}
-    return {name for name in found if not name.startswith("_")}
+            found |= {alias.asname or alias.name: False for alias in node.names}
+    return found
 
 
 def _no_function(text: str, received: str) -> LotteryError:
