@@ -50,6 +50,24 @@ def add_flags(run: argparse.ArgumentParser) -> None:
     flags.completed(run.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE",
         help="change any setting listed below; may be given several times"), set_words())
+    _add_placement(run)
+    flags.completed(run.add_argument(
+        "--on_divergence", default="stop", help="what to do when the loss or weights of a training "
+        "become NaN or infinite: stop (exit code 1), or continue with the trainings that do not "
+        "depend on it (default: %(default)s)"), ("stop", "continue"))
+    run.add_argument("--tensorboard", metavar="DIR", help="write what TensorBoard shows to this "
+                     "folder, each training when it is finished")
+    run.add_argument("--on_row", action="append", default=[], metavar="MODULE:FUNCTION",
+                     help="call a function of yours with each finished training's row of "
+                     "results.csv, a dict; may be given several times")
+    run.add_argument("--repair", action="store_true", help="train again what is damaged in the "
+                     "workdir, and only that; without it, damage is an error")
+    run.add_argument("--dry_run", action="store_true",
+                     help="measure the speed, print how long the run would take, and stop")
+
+
+def _add_placement(run: argparse.ArgumentParser) -> None:
+    # Where networks are trained, and how many at once.
     run.add_argument("--jobs", help="how many networks to train at the same time, each in its own "
                                     "process (default: the number of cores or cluster workers; 1 "
                                     "with --distribute, and with --engine keras on JAX if there is "
@@ -69,19 +87,6 @@ def add_flags(run: argparse.ArgumentParser) -> None:
     run.add_argument("--resident_mib", help="stream training data larger than this many MiB to "
                                             "the device instead of keeping it there (default: "
                                             f"{Placement.resident_mib})")
-    flags.completed(run.add_argument(
-        "--on_divergence", default="stop", help="what to do when the loss or weights of a training "
-        "become NaN or infinite: stop (exit code 1), or continue with the trainings that do not "
-        "depend on it (default: %(default)s)"), ("stop", "continue"))
-    run.add_argument("--tensorboard", metavar="DIR", help="write what TensorBoard shows to this "
-                     "folder, each training when it is finished")
-    run.add_argument("--on_row", action="append", default=[], metavar="MODULE:FUNCTION",
-                     help="call a function of yours with each finished training's row of "
-                     "results.csv, a dict; may be given several times")
-    run.add_argument("--repair", action="store_true", help="train again what is damaged in the "
-                     "workdir, and only that; without it, damage is an error")
-    run.add_argument("--dry_run", action="store_true",
-                     help="measure the speed, print how long the run would take, and stop")
 
 
 def run(arguments: argparse.Namespace, console: "Console") -> None:
