@@ -219,15 +219,15 @@ CLAIMS = (
         ("F1", "masks of SNIP, GraSP, SynFlow and magnitudes at initialisation are as good "
          "shuffled in each layer, and with weights drawn anew", at_init_claims.NAMES[:4],
          at_init_claims.f1,
-         "shuffled, SNIP's, GraSP's and SynFlow's masks lose 0.7 to 2.8 points beyond the margin at "
-         "2.6 and 6.4% of the weights, and are hardly better than random ones: on MNIST the first "
-         "layer's mask can say which pixels carry anything.  New weights cost little, and help "
-         "GraSP.  Trained for a quarter of the paper's epochs."),
+         "shuffled, SNIP's, GraSP's and SynFlow's masks lose 0.7 to 2.8 points beyond the margin "
+         "at 2.6 and 6.4% of the weights, and are hardly better than random ones: on MNIST the "
+         "first layer's mask can say which pixels carry anything.  New weights cost little, and "
+         "help GraSP.  Trained for a quarter of the paper's epochs."),
         ("F2", "those of magnitudes after training are worse shuffled, and with weights drawn anew",
          at_init_claims.NAMES[5:], at_init_claims.f2, ""),
         ("F3", "GraSP's are as good if the lowest scores are kept in place of the highest",
          at_init_claims.NAMES[1:2], at_init_claims.f3,
-         "they are worse at every density, and by 42 points at 2.6%."),
+         "in the mean they are worse at every density, and by 42 points at 2.6%."),
         ("F4", "with 80% of weights pruned or more, each early method is better than random masks "
          "and worse than magnitudes after training", at_init_claims.NAMES, at_init_claims.f4, ""))),
     Claim("E1", "Evci et al. 2020 (there LeNet-300-100 and ResNet-50), here LeNet with 2% of its "
