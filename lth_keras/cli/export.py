@@ -12,7 +12,7 @@ from lth_keras import quiet
 from lth_keras.arguments import meant
 from lth_keras.cli import flags
 from lth_keras.deployment import manifest
-from lth_keras.deployment.manifest import Budget, COMPACTIONS, DEFAULT, TOLERANCE
+from lth_keras.deployment.manifest import Budget, COMPACTIONS, DEFAULT, Deployment, TOLERANCE
 from lth_keras.errors import LotteryError
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
       LotteryError: if an argument is not allowed, or the source is not a workdir or ticket.
     """
     # What a page of help does without, here and below: it would take most of its time.
-    from lth_keras.deployment import model_card, trained_networks
-    from lth_keras.reports import deployment_tables
-    from lth_keras.reports.analyses import widths
+    from lth_keras.deployment import trained_networks
     say = sayer(console)
     asked, exporter = _asked(arguments), exporter_for(arguments, say)
     dense, formats = None, asked.formats
@@ -113,15 +111,7 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
             dense = trained_networks.from_workdir(asked.path, 0, asked.replicate)
     # The dense network is measured too, so that sizes and latencies have something to compare to.
     made = exporter.export(source, out, formats, dense)
-    widths.show(lambda without: deployment_tables.table(made, wide=not without),
-                ("memory, NaN, quartiles and batches of 32",), console)
-    if model_card.only_measure(made) is None:
-        console.print(deployment_tables.by_output(made))
-    for line in model_card.refusals(made):
-        say(f"refused: {line.removeprefix('- ')}")
-    if made.facts.get("dense_refused"):
-        say(f"The dense network could not be measured: {made.facts['dense_refused']}")
-    say(f"files: {out}; see {out / model_card.FILE} and {out / manifest.FILE}")
+    _show(made, out, console, say)
     if not asked.budget:
         return 1 if made.refused else 0
     row = asked.budget.choose(made.rows)
@@ -132,6 +122,21 @@ def run(arguments: argparse.Namespace, console: "Console") -> int:
         f"{row.latency_1_us:,.1f} us, accuracy {row.accuracy:.2%}")
     # With a budget, a refused format is a failure only if the user asked for it by name.
     return 1 if arguments.formats and made.refused else 0
+
+
+def _show(made: Deployment, out: pathlib.Path, console: "Console", say: _Say) -> None:
+    from lth_keras.deployment import model_card
+    from lth_keras.reports import deployment_tables
+    from lth_keras.reports.analyses import widths
+    widths.show(lambda without: deployment_tables.table(made, wide=not without),
+                ("memory, NaN, quartiles and batches of 32",), console)
+    if model_card.only_measure(made) is None:
+        console.print(deployment_tables.by_output(made))
+    for line in model_card.refusals(made):
+        say(f"refused: {line.removeprefix('- ')}")
+    if made.facts.get("dense_refused"):
+        say(f"The dense network could not be measured: {made.facts['dense_refused']}")
+    say(f"files: {out}; see {out / model_card.FILE} and {out / manifest.FILE}")
 
 
 def _choose(arguments: argparse.Namespace, asked: "_Asked", exporter: "RunExporter",

@@ -68,9 +68,7 @@ def measured(results: pd.DataFrame, title: str, branches: "Sequence[str] | None"
                 if name in summary.index.get_level_values("branch")]
     replicates = results.replicate.nunique()
     counts = summary[("replicates", "count")]
-    partly = (counts < replicates).any()
-    of = "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
-        " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
+    of = _mean_of(replicates, bool((counts < replicates).any()), spread)
     last = [] if LAST in without else _at_the_end(results)
     shown = _table(title, f"{of}; {_where(good, bool(_at_the_end(results)))}")
     costed = cost_tables.has_costs(results) and MACS not in without
@@ -101,6 +99,11 @@ def measured(results: pd.DataFrame, title: str, branches: "Sequence[str] | None"
                   for name in last if (TICKET, level) in summary.index]
         shown.add_row(*cells)
     return shown
+
+
+def _mean_of(replicates: int, partly: bool, spread: bool) -> str:
+    return "one replicate" if replicates == 1 else f"mean of {replicates} replicates" + (
+        " (*: of fewer)" if partly else "") + (" [least, greatest]" if spread else "")
 
 
 def _steps_and_quality(row: Any, good: Quality, spread: bool) -> list[str]:
