@@ -35,6 +35,8 @@ class Owner:
       argument: the argument by which a user chooses another workdir.
       absent: the value, in errors, of a setting that was not stored.
       names: a pattern of what may lie in a folder that is to become its workdir; "" for anything.
+      remains: a shell pattern of folders that only its workdirs have, by which one is recognised
+        whose files are lost.
     """
 
     who: str
@@ -43,12 +45,14 @@ class Owner:
     argument: str
     absent: Any
     names: str = ""
+    remains: str = ""
 
 
 # What is left of a run whose config.json is gone, and what operating systems put into folders.
 _OF_RUNS = (r"config\.json|results\.csv|plots|analysis|deployment|replicate_[0-9]+|\.lock|"
             r"\.DS_Store|Thumbs\.db|desktop\.ini|lost\+found")
-RUN = Owner("an `lth run`", "experiment", (CONFIG,), "--workdir", "default", _OF_RUNS)
+RUN = Owner("an `lth run`", "experiment", (CONFIG,), "--workdir", "default", _OF_RUNS,
+            "replicate_*/level_*")
 SEARCH = Owner("a LotteryTicketCallback", "search", (STATE, START), "workdir", None)
 
 
@@ -67,7 +71,7 @@ def refuse_other(root: pathlib.Path, mine: Owner) -> None:
                 raise WorkdirError(f"A workdir holds one {mine.holds}. Received: {root}, the "
                                    f"folder of {owner.who}, whose {name} it holds. Use another "
                                    f"{mine.argument}.")
-    if mine.names and (strange := _strange(root, mine.names)):
+    if mine.names and (strange := _strange(root, mine)):
         more = f" and {len(strange) - 3:,} more" if len(strange) > 3 else ""
         raise WorkdirError("A workdir must be a new or an empty folder, or one that "
                            f"{mine.who.removeprefix('an ')} has made. Received: {root}, which "
@@ -75,11 +79,12 @@ def refuse_other(root: pathlib.Path, mine: Owner) -> None:
                            f"{mine.argument} {root / 'run'}.")
 
 
-def _strange(root: pathlib.Path, names: str) -> list[str]:
+def _strange(root: pathlib.Path, mine: Owner) -> list[str]:
     # What cannot be listed cannot be written to either, which its lock will say.
     with contextlib.suppress(OSError):
         return sorted(name for name in os.listdir(root)
-                      if not re.fullmatch(names, atomic.temporary_of(name) or name))
+                      if not re.fullmatch(mine.names, atomic.temporary_of(name) or name)
+                      and not any(root.glob(mine.remains)))
     return []
 
 

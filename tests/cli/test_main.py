@@ -164,12 +164,15 @@ cli.main()
 
 def stopped(root, by=signal.SIGINT):
     """What a search prints that hears a signal at level 1: Ctrl-C, or another."""
-    # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen.
+    # A shell's background jobs, and so their children, are deaf to Ctrl-C until they listen; those
+    # of nohup to the end of the terminal.
     heard = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     process = subprocess.Popen([sys.executable, "-c", _WATCHED, *SMALL, "--jobs", "1", "--workdir",
                                 str(root)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     signal.signal(signal.SIGINT, heard)
+    signal.signal(signal.SIGHUP, hung_up)
     printed = ""
     for line in process.stdout:
         printed += line
