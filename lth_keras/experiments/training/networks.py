@@ -8,7 +8,6 @@ a network with tf_keras and with Keras 3: it is told which.
 """
 
 import functools
-import hashlib
 import importlib
 import inspect
 import pathlib
@@ -19,6 +18,7 @@ from typing import Any
 
 from lth_keras.arguments import meant
 from lth_keras.errors import LotteryError
+from lth_keras.experiments.config import own
 from lth_keras.experiments.training import deep_networks
 from lth_keras.experiments.training.network_layers import classifier, conv
 
@@ -116,12 +116,7 @@ def _own_function(config: Any) -> Any:
         raise LotteryError("A network of your own must have been looked up, as lth.run and `lth "
                            f"run` do, or lie in its run's workdir. Received: {config.network}, of "
                            "an unknown file. Export from the workdir instead.")
-    try:
-        same = hashlib.sha256(file.read_bytes()).hexdigest().startswith(config.network_checksum)
-    except OSError as error:
-        raise LotteryError(f"The file of a network must be readable. Received: {file} "
-                           f"({error.strerror or error}).") from None
-    if not same:
+    if own.checksum(file) != config.network_checksum:
         raise LotteryError(f"A run goes on with the network that it began with. Received: {file}, "
                            "which has changed since. Use another --workdir.")
     root = str(file.parents[module.count(".") + (file.name == "__init__.py")])
