@@ -430,7 +430,8 @@ def test_every_claim_of_the_paper_has_a_row(tmp_path):
     page = reproduction.page(tmp_path)
     assert all(f"| {name} | " in page for name in names)
     # What is counted needs no results.
-    assert f"{len(names)} claims: 3 not reproduced, {len(names) - 10} not run, 7 reproduced." in page
+    not_run = len(names) - 10
+    assert f"{len(names)} claims: 3 not reproduced, {not_run} not run, 7 reproduced." in page
 
 
 def test_kept_results_say_where_they_come_from_and_are_read_back(tmp_path):
