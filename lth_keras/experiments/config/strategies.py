@@ -108,6 +108,11 @@ class Strategy:
         """The name in reports."""
         return self.name.replace("_", " ")
 
+    @property
+    def scores_trained(self) -> bool:
+        """Whether masks come from trained weights of this run."""
+        return not (self.at_init or self.from_source)
+
     def takes(self, level: int) -> tuple[int, ...]:
         """Returns the lower levels whose trained weights a training of the chain needs."""
         return ()

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lth_keras.core.masks import Array, Arrays, density
 from lth_keras.errors import LotteryError, WorkdirError
+from lth_keras.experiments.config.strategies import STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.files.ticket import Ticket
 from lth_keras.reports.analyses.analysis import (
@@ -124,9 +125,16 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
     return Analysis(title, table, ("trained_level", "level", "weight"), _MEASURES,
                     {"histogram": histograms},
                     analysis_figures.movement_figure(histograms, table, title),
-                    ("moved: mean of |w_T - w_0|; away: share of weights whose magnitude grew; "
-                     "kept and pruned: weights trained at trained_level that the ticket of the "
-                     "level keeps or has pruned.",))
+                    tuple(_notes(run.config.strategy)))
+
+
+def _notes(strategy: str) -> Iterator[str]:
+    yield ("moved: mean of |w_T - w_0|; away: share of weights whose magnitude grew; kept and "
+           "pruned: weights trained at trained_level that the ticket of the level keeps or has "
+           "pruned.")
+    if not STRATEGIES[strategy].scores_trained:
+        yield (f"The masks were not made from these trained weights (strategy={strategy}): what "
+               "moves more has not decided what is kept.")
 
 
 def _measures(initial: Arrays, kept: Ticket,

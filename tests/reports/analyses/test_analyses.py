@@ -210,6 +210,14 @@ def test_movement_under_one_shot_is_that_of_the_dense_network(tmp_path):
     assert (found.rows.trained_level == 0).all() and {*found.rows.level} == {1, 2, 3}
 
 
+@pytest.mark.parametrize("strategy, made_here", [("iterative", True), ("snip", False)])
+def test_movement_says_whether_the_masks_were_made_from_the_trained_weights(
+        strategy, made_here, tmp_path):
+    run = WorkdirReader(searches.fill(tmp_path, searches.CONFIG.replace(strategy=strategy)))
+    said = [note for note in movement.analyse(run).notes if f"strategy={strategy}" in note]
+    assert len(said) == (0 if made_here else 1)
+
+
 def test_movement_needs_trained_weights(tmp_path):
     root = searches.fill(tmp_path, searches.CONFIG.replace(keep_trained="none"))
     with pytest.raises(WorkdirError, match="Movement needs trained weights"):

@@ -59,9 +59,8 @@ def pairs(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> list[Pai
       levels: the levels. Defaults to all.
     """
     found = []
-    strategy = STRATEGIES[run.config.strategy]
     # A ticket has no parent if no trained weights made its masks.
-    scored = not (strategy.at_init or strategy.from_source)
+    scored = STRATEGIES[run.config.strategy].scores_trained
     for replicate, chosen in run.levels(levels).items():
         for level in chosen:
             # All pairs of repeats: three trainings of a ticket give three values of instability.
