@@ -13,6 +13,7 @@ import early_bird_claims
 import filter_claims
 import lenet
 import shorter_convnets as shorter
+import shorter_resnet
 import sparse_training_claims as sparse
 import strong_claims
 import supermask_claims
@@ -52,6 +53,24 @@ def _shorter(number: int) -> tuple[Claim, ...]:
         *([("D4", "re-initialised networks of 40% of the weights lose nothing", shorter.d4)]
           if number < 6 else []),
         ("D5", "random masks are less accurate than re-initialised tickets", shorter.d5)))
+
+
+def _shorter_resnet() -> tuple[Claim, ...]:
+    """The directions of R1, R2, R3, and of M1 and M2: rewinding to a step after the first."""
+    return tuple(Claim(f"{name}, Resnet-18", f"Resnet-18 at a tenth of the paper's steps: {text}",
+                       tuple(shorter_resnet.NAMES.get(run, run) for run in runs), judge)
+                 for name, text, runs, judge in (
+        ("D6", "at learning rate 0.01 tickets are better than re-initialised networks, and below "
+         "dense ones at 0.1", ("low", "own"), shorter_resnet.d6),
+        ("D7", "at 0.1 their advantage is smaller", ("low", "own"), shorter_resnet.d7),
+        ("D8", "at 0.03 with warm-up they have it, and are better than at 0.01", ("warm", "low"),
+         shorter_resnet.d8),
+        ("D9", "at 0.1 tickets that are rewound to step 50 (there 500) are better than those "
+         "rewound to 0 (Frankle et al. 2020)", ("own", "rewound"), shorter_resnet.d9),
+        ("D10", "networks trained from step 50 on are more stable to the order of the data, dense "
+         "and pruned (Frankle et al. 2020)",
+         tuple(f"{shorter_resnet.NAMES[run]}_barrier" for run in ("own", "rewound")),
+         shorter_resnet.d10)))
 
 
 def _filters(net: str, run: str) -> tuple[Claim, ...]:
@@ -172,6 +191,7 @@ CLAIMS = (
     Claim("R2", "Resnet-18 at 0.1: tickets as re-initialised"),
     Claim("R3", "Resnet-18 at 0.03 with warm-up: 90.5% at 27.1%; tickets to 11.8%"),
     Claim("R4", "Resnet-18 at 0.1: no warm-up works"),
+    *_shorter_resnet(),
     Claim("T", "Liu et al. 2019, section 6 (there VGG-16 and ResNet-56): tickets are better than "
           "re-initialised at learning rate 0.01, and not at 0.1. Here LeNet, their optimizer and "
           "schedule", (f"{LENET}_rate_0.01", f"{LENET}_rate_0.1"), lenet.rate,

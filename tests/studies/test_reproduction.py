@@ -311,6 +311,40 @@ def test_directions_of_convolutional_networks_go_by_their_rules(changed, claim):
     assert set(decided(**{**good, **changed, "stop": 4600}).values()) == {judging.INCONCLUSIVE}
 
 
+def resnets(*, low=0.03, own=0.002, warm=0.03, rewound=0.02, rate=0.02, calm=0.1):
+    """Three replicates of Resnet-18's runs and barriers: tickets' advantages and other gains."""
+    def final(advantage, ticket):
+        return pd.DataFrame([
+            {"replicate": replicate, "branch": branch, "level": level, "branch_index": 0,
+             "early_stop_step": 1, "test_accuracy_final": accuracy + 1e-4 * replicate * level}
+            for replicate in range(3) for level in (0, 2, 3)
+            for branch, accuracy in (("ticket", ticket + 0.03 * (not level)),
+                                     ("reinit", ticket - advantage))])
+
+    def barrier(level_0, level_3):
+        return pd.DataFrame([
+            {"replicate": replicate, "between": between, "level": level,
+             "instability": high + 1e-3 * replicate * (between != "data orders")}
+            for replicate in range(3) for level, high in ((0, level_0), (3, level_3))
+            for between in ("data orders", "parent and ticket")])
+    return {"resnet18_low_tenth": final(low, 0.80), "resnet18_tenth": final(own, 0.80 + rate),
+            "resnet18_warmup_tenth": final(warm, 0.80 + rate),
+            "resnet18_rewound_tenth": final(0, 0.80 + rate + rewound),
+            "resnet18_tenth_barrier": barrier(0.2, 0.3),
+            "resnet18_rewound_tenth_barrier": barrier(0.2 - calm, 0.3 - calm)}
+
+
+@pytest.mark.parametrize(("changed", "claim"), [
+    ({"low": -0.01}, "D6"), ({"own": 0.05}, "D7"), ({"warm": -0.01}, "D8"), ({"rate": -0.05}, "D8"),
+    ({"rewound": -0.01}, "D9"), ({"calm": -0.1}, "D10")])
+def test_directions_of_residual_networks_go_by_their_rules(changed, claim):
+    def decided(**changes):
+        return {name: judging.decide(CLAIMS[f"{name}, Resnet-18"], resnets(**changes))[0]
+                for name in ("D6", "D7", "D8", "D9", "D10")}
+    assert set(decided().values()) == {judging.REPRODUCED}
+    assert decided(**changed)[claim] == judging.NOT_REPRODUCED
+
+
 def test_claims_on_strong_tickets_go_by_their_rules():
     sums = pd.DataFrame({"coefficients": [5, 10, 15], "median": [1e-1, 10**-2.4, 10**-3.8]})
     assert next(iter(strong_claims.b1(sums))).verdict == judging.REPRODUCED
@@ -421,7 +455,8 @@ def test_every_claim_of_the_paper_has_a_row(tmp_path):
     names = list(CLAIMS)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
         f"{letter}{number}" for letter, first, last in (
-            ("L", 1, 18), ("C", 1, 5), ("D", 1, 5), ("C", 6, 9), ("V", 1, 4), ("R", 1, 4))
+            ("L", 1, 18), ("C", 1, 5), ("D", 1, 5), ("C", 6, 9), ("V", 1, 4), ("R", 1, 4),
+            ("D", 6, 10))
         for number in range(first, last + 1)), "T",
         *(f"S{number}" for number in (1, 2, 3, 4, 6, 5)),
         *(f"B{number}" for number in range(1, 7)), *(f"F{number}" for number in (1, 2, 3, 4)),

@@ -1,0 +1,73 @@
+"""What decides the directions of Resnet-18's claims at a tenth of the paper's steps.
+
+Written before the runs.  A level is three of the paper's (1 - 0.8^3 of the weights are pruned), so
+levels 1, 2 and 3 are its 3, 6 and 9, of 51, 27 and 14% of the weights.  Sizes of effects are not
+those of the paper, and only their directions are judged, over paired replicates, by the accuracy
+at the last step.  The paper rewinds to step 500 of 30,000 (Frankle et al. 2019 and 2020), which is
+50 here.
+
+    lth run resnet18_low --scale 0.1 --replicates 3 --rounds 3 --branches ticket,reinit@2/3
+        --set fraction=Conv2D:0.488,output:0,stage2_block1_shortcut:0,stage3_block1_shortcut:0
+    lth run resnet18_warmup            likewise
+    lth run resnet18                   likewise, with --branches ticket:2@0/3,ticket,reinit@2/3 and
+        --set keep_trained=tickets; then `lth analyse barrier`
+    lth run resnet18                   as the one before, without reinit, with --set rewind_step=50
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+from judging import DENSE, FINAL, gain, mean, Part, series, sign
+
+NAMES = {"low": "resnet18_low_tenth", "warm": "resnet18_warmup_tenth", "own": "resnet18_tenth",
+         "rewound": "resnet18_rewound_tenth"}
+LEVELS = (2, 3)
+
+
+def _advantage(run: pd.DataFrame, level: int) -> pd.Series:
+    return series(run, FINAL, ("ticket", level)) - series(run, FINAL, ("reinit", level))
+
+
+def d6(low: pd.DataFrame, own: pd.DataFrame) -> Iterable[Part]:
+    """R1: there are winning tickets at 0.01, below the accuracy of dense networks at 0.1."""
+    for level in LEVELS:
+        yield sign(f"0.01: ticket less re-initialised, level {level}",
+                   mean(100 * _advantage(low, level)))
+    yield sign("dense at 0.1 less ticket at 0.01, level 2", gain(
+        series(own, FINAL, DENSE), series(low, FINAL, ("ticket", 2))))
+
+
+def d7(low: pd.DataFrame, own: pd.DataFrame) -> Iterable[Part]:
+    """R2: at 0.1 the ticket's advantage vanishes."""
+    for level in LEVELS:
+        yield sign(f"ticket less re-initialised, at 0.01 less at 0.1, level {level}", gain(
+            _advantage(low, level), _advantage(own, level)))
+
+
+def d8(warm: pd.DataFrame, low: pd.DataFrame) -> Iterable[Part]:
+    """R3: with warm-up to 0.03 there are tickets again, better ones than at 0.01."""
+    for level in LEVELS:
+        yield sign(f"0.03 with warm-up: ticket less re-initialised, level {level}",
+                   mean(100 * _advantage(warm, level)))
+    yield sign("ticket with warm-up less ticket at 0.01, level 2", gain(
+        series(warm, FINAL, ("ticket", 2)), series(low, FINAL, ("ticket", 2))))
+
+
+def d9(own: pd.DataFrame, rewound: pd.DataFrame) -> Iterable[Part]:
+    """M2: at 0.1, tickets that are rewound to step 50 are better than those rewound to 0."""
+    for level in LEVELS:
+        yield sign(f"0.1: rewound to step 50 less rewound to 0, level {level}", gain(
+            series(rewound, FINAL, ("ticket", level)), series(own, FINAL, ("ticket", level))))
+
+
+def d10(own: pd.DataFrame, rewound: pd.DataFrame) -> Iterable[Part]:
+    """M1, M3: what is trained from step 50 on is more stable to the order of the data."""
+    for what, level in (("dense", 0), ("ticket of level 3", 3)):
+        at_0, at_50 = (_instability(run, level) for run in (own, rewound))
+        yield sign(f"instability of the {what}, from step 0 less from step 50", mean(
+            100 * (at_0 - at_50)))
+
+
+def _instability(run: pd.DataFrame, level: int) -> pd.Series:
+    rows = run[(run.between == "data orders") & (run.level == level)]
+    return rows.groupby("replicate").instability.mean()
