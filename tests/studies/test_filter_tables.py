@@ -22,7 +22,8 @@ def test_the_tables_of_the_page_are_those_of_the_kept_results(kept):
 
 def test_networks_of_several_runs_are_compared_in_pairs(kept):
     tables, about = kept
-    rows = filter_tables.compared("lenet5_filters", tables, about).rows.set_index(["level", "network"])
+    rows = filter_tables.compared("lenet5_filters", tables, about).rows
+    rows = rows.set_index(["level", "network"])
     assert set(rows.index.get_level_values("network")) == {
         "reinit", "scratch", "fine_tuning", "learning_rate_rewinding"}
 
