@@ -35,6 +35,16 @@ def residual(input_shape, classes, *, keras):
     return keras.Model(inputs, layers.Dense(classes, name="out")(x))
 
 
+def both_ways(input_shape, classes, *, keras):
+    """A network of which filters are pruned in one layer, and a layer that has no mask."""
+    layers = keras.layers
+    inputs = layers.Input(input_shape)
+    x = layers.Reshape((4, 4))(inputs)
+    x = layers.Bidirectional(layers.LSTM(2, return_sequences=True), name="both")(x)
+    x = layers.Dense(8, "tanh", name="fc")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Dense(classes, name="out")(x))
+
+
 def images():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 4, 4, 1))
@@ -51,6 +61,7 @@ def made(request):
     engine = importlib.import_module(f"lth_keras.experiments.{ENGINES[request.param]}.engine")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "residual", residual)
+        patch.setitem(NETWORKS, "both_ways", both_ways)
         config = Config(
             preset="residual", network="residual", dataset="blobs", steps=8, batch_size=10,
             validation_size=20, validation_every=4, structure="filters", fraction=0.4, rounds=2,
@@ -143,3 +154,17 @@ def test_the_dense_networks_budget_is_one_of_multiply_adds(made):
     assert outcome.result["macs_left"] == macs[1] / macs[0]
     steps = outcome.curve.step.max()
     assert steps == min(16, round(8 * macs[0] / macs[1])) > 8
+
+
+def test_what_has_no_mask_costs_as_much_in_shares_and_budgets(made):
+    runner = made(network="both_ways", branches=("ticket", "scratch"))
+    dense = runner.train(Training(0, 0), StartingPoint())
+    start = StartingPoint(dense.following)
+    assert not any(name.startswith("both/") for name in start.ticket.masks)
+    pruned = runner.train(Training(0, 1), start)
+    small, = runner.trainer._smaller.values()
+    macs = [profile(model).macs for model in (runner.trainer.whole.model, small.model)]
+    assert [dense.result["macs"], pruned.result["macs"]] == macs
+    assert pruned.result["macs_left"] == macs[1] / macs[0] > 0.8
+    longer = runner.train(Training(0, 1, "scratch"), start)
+    assert longer.curve.step.max() == round(8 * macs[0] / macs[1]) < 11

@@ -169,14 +169,15 @@ class RoundRunner:
         # What the network costs without its pruned filters; {} where single weights are pruned.
         if self._uses is None or not isinstance(self._structure, Filters):
             return {}
-        dense, left = costs(masks, self._uses)
+        dense, left = costs(self._costed(weights, masks), self._uses)
         groups = self._structure.groups
         small = shrunk(groups, kept_units(groups, masks), weights)
-        # Kernels of which nothing is ever pruned have no mask.
-        whole = sum(uses * weights[name].size for name, uses in self._uses.items()
-                    if name not in masks)
-        return {MACS_LEFT: left / dense, MACS: round(left + whole),
+        return {MACS_LEFT: left / dense, MACS: round(left),
                 PARAMETERS: sum(value.size for value in small.values())}
+
+    def _costed(self, weights: Arrays, masks: Arrays) -> dict[str, Array]:
+        # With the kernels of which nothing is ever pruned: they have no mask, and cost as much.
+        return {**ones({name: weights[name].shape for name in self._uses or ()}), **masks}
 
     def _first_ticket(self, replicate: int, source: "Ticket | None" = None) -> Ticket:
         # The dense network: theta_0 with masks of ones, or that of another run.
@@ -228,7 +229,8 @@ class RoundRunner:
                     measured_steps=config.measured_steps, method=control.method if control else "",
                     # Masks that are found in training are those of its last step.
                     patience=config.patience if control and not control.method else 0,
-                    **dataclasses.asdict(span(config, training, masks, self._uses)))
+                    **dataclasses.asdict(span(config, training, self._costed(weights, masks),
+                                              self._uses)))
 
     def _next_ticket(self, training: Training, ticket: Ticket, trained: Trained,
                      start: StartingPoint) -> Ticket:
