@@ -36,11 +36,12 @@ _START_HEAD = {"counters": [{str: int}]}
 _ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_whole,
           "over": bool, "loss": NUMBER_OR_NONE, "seconds": NUMBER, "logs": {str: NUMBER},
           "best": (None, [NUMBER, is_whole])}
-_ROUND_WITH_COSTS = {**_ROUND, "left": {str: NUMBER}}  # Of a search that ends by what is left.
+_LEFT = {"left": {str: NUMBER}}  # Of a search that ends by what is left.
+_COSTS = {"costs": {str: NUMBER}}  # Of a search for filters.
 _OF_CALLBACK = ({"plain": ANYTHING}, {"array": is_whole}, {"arrays": [is_whole, is_whole]})
 _HEAD: dict[str, Any] = {
     "settings": {str: ANYTHING}, "epoch": is_whole, "first_epoch": is_whole,
-    "round": (_ROUND, _ROUND_WITH_COSTS),
+    "round": (_ROUND, _ROUND | _LEFT, _ROUND | _COSTS, _ROUND | _LEFT | _COSTS),
     "rows": [{str: (str, bool, *NUMBER_OR_NONE)}],
     "restored": [{"weights": is_whole, "statistics": is_whole, "slots": is_whole,
                   "iterations": is_whole, "learning_rate": NUMBER_OR_NONE}],

@@ -31,6 +31,8 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.next_masks import Provided, PruningRule
 from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.core.seeding import generator
+from lth_keras.core.structures.coupled import kept_units, shrunk
+from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.words import named
 from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.files import provenance
@@ -306,6 +308,27 @@ class Search:
             raise LotteryError("The next masks are known once theta_k is captured. Received: a "
                                "search without it. Call take_theta first.")
         return self._pruned(rule or self.rule, self._theta.weights, self.network.prunable_weights())
+
+    def costs(self) -> dict[str, float]:
+        """Returns what the level in training costs without its pruned filters.
+
+        Returns:
+          macs_left, the share of the dense network's multiply-adds; and parameters and macs, the
+          numbers of both that are left.  {} where single weights are pruned, whose costs depend on
+          the runtime.
+
+        Raises:
+          LotteryError: if the shape of an example is not known.
+        """
+        structure = next(iter(self.rule.structures.values()))
+        if not isinstance(structure, Filters):
+            return {}
+        found = providers.provider(providers.PROFILE)(self.model)
+        groups = structure.groups
+        small = shrunk(groups, kept_units(groups, self.masks), self.network.weights())
+        return {"macs_left": found.macs_kept / max(found.macs, 1),
+                "parameters": sum(int(value.size) for value in small.values()),
+                "macs": found.macs_kept}
 
     def __repr__(self) -> str:
         theta = "" if self.has_theta else ", theta_k not captured yet"

@@ -8,6 +8,7 @@ only one schema:
     val_loss_min, seconds
     diverged_at_step                     the number of steps of a round that diverged
     test_accuracy_*, train_accuracy_*    NaN, since a fit is given no test set
+    macs_left, macs, parameters          as in `record.Record`, where filters are pruned
     steps, epochs, loss, val_loss, ...   further measurements, at the end of each round
     val_accuracy_early_stop, ...         the validation metrics of the epoch of early_stop_step
 
@@ -262,7 +263,8 @@ def _row(last: Mapping[str, Any]) -> dict[str, Any]:
     # package cannot import.
     loss, step = last["best"] or (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},
-            "early_stop_step": step, "val_loss_min": loss, **last["logs"], "diverged": False}
+            "early_stop_step": step, "val_loss_min": loss, **last["logs"],
+            **last.get("costs", {}), "diverged": False}
 
 
 def _diverged(root: pathlib.Path, last: Mapping[str, Any],

@@ -17,7 +17,7 @@ from typing import Any
 
 from lth_keras.core import criteria
 from lth_keras.core.pruning import Scope
-from lth_keras.errors import DivergedError, WorkdirError
+from lth_keras.errors import DivergedError, LotteryError, WorkdirError
 from lth_keras.search.fit import notices, preflight
 from lth_keras.search.fit.checkpointer import Checkpointer
 from lth_keras.search.fit.data_order import DataOrder
@@ -165,7 +165,14 @@ class FitSearch:
         # them: measured once, since no latency is measured twice alike.
         target = self._settings.target
         return Round(self.search.level, self.search.density,
-                     left=target.left(self._model) if target else {})
+                     left=target.left(self._model) if target else {},
+                     costs=self._costs())
+
+    def _costs(self) -> dict[str, float]:
+        try:
+            return self.search.costs()
+        except LotteryError:  # Examples whose shape is open until they come.
+            return {}
 
     @property
     def round(self) -> Round:

@@ -32,6 +32,7 @@ class Round:
       logs: the metrics of the last epoch.
       best: the least validation loss and its step, or None.
       left: the shares of the dense network's costs that are left, of those that a search ends by.
+      costs: what the level costs without its pruned filters, see `Search.costs`.
     """
 
     level: int
@@ -45,6 +46,7 @@ class Round:
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
     best: "list[Any] | None" = None
     left: dict[str, float] = dataclasses.field(default_factory=dict)
+    costs: dict[str, float] = dataclasses.field(default_factory=dict)
     _began: float | None = dataclasses.field(default_factory=time.perf_counter)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
@@ -94,7 +96,8 @@ class Round:
 
     def row(self) -> dict[str, Any]:
         """Returns the round's row of the results table."""
-        return {**self.metrics(), "diverged": self.diverged, "seconds": self._passed()}
+        return {**self.metrics(), **self.costs, "diverged": self.diverged,
+                "seconds": self._passed()}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the round as JSON values, to be resumed in another process."""
@@ -102,7 +105,8 @@ class Round:
         return {name: getattr(self, name) for name in kept} | {
             "loss": None if self.loss is None else float(self.loss),
             "seconds": self._passed(), "logs": dict(self.logs),
-            **({"left": dict(self.left)} if self.left else {})}
+            **{name: dict(given) for name, given in (("left", self.left), ("costs", self.costs))
+               if given}}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Round":
