@@ -65,9 +65,9 @@ def _shorter_resnet() -> tuple[Claim, ...]:
         ("D7", "at 0.1 their advantage is smaller", ("low", "own"), shorter_resnet.d7),
         ("D8", "at 0.03 with warm-up they have it, and are better than at 0.01", ("warm", "low"),
          shorter_resnet.d8),
-        ("D9", "at 0.1 tickets that are rewound to step 50 (there 500) are better than those "
+        ("D9", "at 0.1 tickets that are rewound to step 100 of 3,000 are better than those "
          "rewound to 0 (Frankle et al. 2020)", ("own", "rewound"), shorter_resnet.d9),
-        ("D10", "networks trained from step 50 on are more stable to the order of the data, dense "
+        ("D10", "networks trained from step 100 on are more stable to the order of the data, dense "
          "and pruned (Frankle et al. 2020)",
          tuple(f"{shorter_resnet.NAMES[run]}_barrier" for run in ("own", "rewound")),
          shorter_resnet.d10)))

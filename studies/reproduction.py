@@ -14,6 +14,7 @@ import collections
 import json
 import pathlib
 
+import missing_runs
 import pandas as pd
 from claims import CLAIMS
 from earlier_verdict import earlier
@@ -126,7 +127,7 @@ def page(results: pathlib.Path) -> str:
         "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
         "|---|---|---|---|---|---|",
         *(_row(claim, *found, about) for claim, found in decided.items()), "",
-        *_notes(decided), *_verdicts(tables, about), "## The runs", "",
+        *_notes(decided), *missing_runs.table(about), *_verdicts(tables, about), "## The runs", "",
         *(line for name, facts in about.items() for line in _run(name, facts, tables[name]))])
 
 
