@@ -23,13 +23,14 @@ from lth_keras.search.network import Network
 class _Places:
     """Where what is left of a weight lay, as `carried_optimizer` asks for it."""
 
-    def __init__(self, groups: Sequence[UnitGroup], units: Sequence[Array], whole: Arrays):
-        self._groups, self._units, self._whole = groups, units, whole
+    def __init__(self, groups: Sequence[UnitGroup], units: Sequence[Array], whole: Arrays,
+                 names: Mapping[str, str]):
+        self._groups, self._units, self._whole, self._names = groups, units, whole, names
 
     def of(self, arrays: Arrays) -> dict[str, Array]:
-        """What is left of some arrays that are of the shapes of weights."""
+        """What is left of some arrays that are of the shapes of weights, by the new names."""
         left = shrunk(self._groups, self._units, {**self._whole, **arrays})
-        return {name: left[name] for name in arrays}
+        return {self._names[name]: left[name] for name in arrays if name in self._names}
 
 
 @contextlib.contextmanager
@@ -58,27 +59,55 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
         yield model
         return
     kind, whole = kind_of(model), network.weights()
-    places = _Places(groups, units, whole)
-    small = _without(kind, model, groups, units)
-    own = kind.named_weights(small)
-    for name, value in places.of(whole).items():
+    _refuse_added(model)
+    small, own = _without(kind, model, groups, units)
+    for name, value in shrunk(groups, units, whole).items():
         kind.assign(own[name], value)
+    called = {id(variable): name for name, variable in kind.named_weights(small).items()}
+    places = _Places(groups, units, whole, {
+        name: called[id(variable)] for name, variable in own.items() if id(variable) in called})
     settings = dict(model._compile_config.config)
     optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
     small.compile(**{**settings, "optimizer": optimizer})
     carried_optimizer.carry(model, small, places)
-    yield small
+    try:
+        yield small
+    except BaseException:
+        # Layers of which nothing is pruned may be the model's own, and have been trained.
+        if any(not np.array_equal(now, whole[name]) for name, now in network.weights().items()):
+            network.assign(whole, dict(masks))
+        raise
     trained = {name: kind.array(own[name]) for name in whole}
     network.assign(grown(groups, units, trained, whole), dict(masks))
 
 
-def _without(kind: Any, model: Any, groups: Sequence[UnitGroup], units: Sequence[Array]) -> Any:
-    # A model of fewer units, whose weights are new: the first of each group stand for those kept.
+def _refuse_added(model: Any) -> None:
+    # tf_keras keeps what add_loss and add_metric were given beside the graph.
+    added = [layer.name for layer in model.layers
+             if type(layer).__name__ in ("AddLoss", "AddMetric")]
+    if added or getattr(model, "_callable_losses", None):
+        raise LotteryError("A smaller model is trained by its loss and its layers' own. Received: "
+                           f"{model.name!r}, to which add_loss or add_metric has given more"
+                           f"{': ' * bool(added)}{', '.join(added)}. Train the model itself, under "
+                           "its masks.")
+
+
+def _without(kind: Any, model: Any, groups: Sequence[UnitGroup],
+             units: Sequence[Array]) -> tuple[Any, dict[str, Any]]:
+    # A model of fewer units, the first of each group in the place of those kept; and its variables
+    # by the names of the model's.
     plain = kind.bare(kind.copy(model)) if kind.is_wrapped(model) else model
-    names = {id(variable): name for name, variable in kind.named_weights(plain).items()}
+    variables = kind.named_weights(plain)
+    names = {id(variable): name for name, variable in variables.items()}
     makers = {member.weight for group in groups for member in group.filters}
     found = couple(plain, names, {which for which, name in names.items() if name in makers})
-    sizes = {group.layers: int(np.count_nonzero(kept))
+    sizes = {_which(group): int(np.count_nonzero(kept))
              for group, kept in zip(groups, units, strict=True)}
-    return found.smaller(plain, [np.arange(group.size) < sizes[group.layers]
-                                 for group in found.groups])
+    small, pairs = found.smaller(plain, [np.arange(group.size) < sizes[_which(group)]
+                                         for group in found.groups])
+    return small, {name: pairs.get(id(variable), variable) for name, variable in variables.items()}
+
+
+def _which(group: UnitGroup) -> Any:
+    # The heads of an attention and its outputs are two groups of one layer.
+    return frozenset((member.weight, member.axis) for member in group.members)

@@ -66,7 +66,7 @@ class Coupling:
             self, groups=tuple(self.groups[place] for place in chosen),
             dense={**left, **self.dense}, _units=tuple(self._units[place] for place in chosen))
 
-    def smaller(self, model: Any, units: Sequence[Array]) -> Any:
+    def smaller(self, model: Any, units: Sequence[Array]) -> tuple[Any, dict[int, Any]]:
         """Builds the model without its pruned units.
 
         Args:
@@ -75,7 +75,8 @@ class Coupling:
 
         Returns:
           A new model with the same names of layers, and the weights that the model has now, less
-          those of pruned units.  It computes what the model computes if they are masked.
+          those of pruned units.  It computes what the model computes if they are masked.  And id of
+          a variable of the model -> what has become of it.
         """
         gone = [label for labels, kept in zip(self._units, units, strict=True)
                 for label, keep in zip(labels, kept, strict=True) if not keep]
@@ -84,8 +85,12 @@ class Coupling:
         for node, operations in zip(self._graph.nodes, self._graph.calls, strict=True):
             if id(node.layer) not in done:
                 done[id(node.layer)] = rebuild.part(node.layer, operations, kept)
-        return rebuild.rebuilt(model, self._graph, [
+        small = rebuild.rebuilt(model, self._graph, [
             done[id(node.layer)] for node in self._graph.nodes])
+        # A layer that is made again has the same weights in the same order.
+        return small, {id(old): new for node in self._graph.nodes for old, new in zip(
+            getattr(node.layer, "weights", ()), getattr(done[id(node.layer)].layer, "weights", ()),
+            strict=True)}
 
 
 def couple(model: Any, names: Mapping[int, str], prunable: Collection[int]) -> Coupling:
@@ -145,6 +150,7 @@ class _Coupler:
                     dense.setdefault(layer.name, reason)
             else:
                 groups[tuple(places)].append(label)
+        dense |= {name: reason for name, reason in self._unknown() if name not in dense}
         members = self._members()
         found = tuple(self._group(places, labels, members) for places, labels in groups.items())
         if not found:
@@ -174,25 +180,15 @@ class _Coupler:
                 keep((*operation.sources, *operation.targets), reason)
             elif isinstance(operation, Linear) and operation.activation is None:
                 keep([operation.target], f"{layer.name}: {MIXES}")
-        # A filter of a kernel that two layers share would go from both.
-        for first, layer, held in self._shared():
-            keep([held.tensor], f"{layer.name} shares its {held.weight} with {first.name}")
         return kept
 
-    def _shared(self) -> Iterator[tuple[Any, Any, Held]]:
-        # What layers hold of variables that another layer holds too, with the first that does.
-        holders: dict[int, list[tuple[Any, Held]]] = defaultdict(list)
-        for layer, operation in self._operations:
-            for held in operation.holds if isinstance(operation, (Linear, Channelwise)) else ():
-                variable = self._kind.variable(layer, held.weight)
-                if variable is not None:
-                    holders[id(variable)].append((layer, held))
-        for found in holders.values():
-            layers = {id(layer): layer for layer, _ in found}
-            if len(layers) > 1:
-                first, second, *_ = layers.values()
-                yield from ((second if layer is first else first, layer, held)
-                            for layer, held in found)
+    def _unknown(self) -> Iterator[tuple[str, str]]:
+        # Layers with filters of which it is not known what makes and reads them.
+        for node in self._graph.nodes:
+            name = node.layer.name
+            if name in self._graph.left and any(
+                    id(weight) in self._prunable for weight in getattr(node.layer, "weights", ())):
+                yield name, self._graph.left[name]
 
     def _makers(self) -> dict[int, list[int]]:
         # Unit -> the places of the operations that make it.

@@ -36,11 +36,13 @@ class LayerKind(abc.ABC):
       keras: the package.
       tree: its functions of nested structures, `flatten`, `map_structure`, `pack_sequence_as`.
       elementwise: its activations that work on each element separately.
+      obeys_false: whether a call with training=False stays one while the model is trained.
     """
 
     keras: Any
     tree: Any
     elementwise: frozenset[Any]
+    obeys_false: bool
 
     @abc.abstractmethod
     def is_graph(self, model: Any) -> bool:
@@ -57,6 +59,15 @@ class LayerKind(abc.ABC):
     @abc.abstractmethod
     def nodes(self, model: Any) -> list[Node]:
         """The calls that an output of a model depends on, each after those that it reads."""
+
+    def called_in(self, outer: Node, node: Node) -> Node:
+        """A call within a model as it is once that model's own call is no more.
+
+        Args:
+          outer: the call of the model.
+          node: a call within it.
+        """
+        return node
 
     @abc.abstractmethod
     def config(self, layer: Any) -> dict[str, Any]:

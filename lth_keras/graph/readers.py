@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras.graph.call import Call, elementwise
-from lth_keras.graph.operations import Channelwise, Floats, Tied
+from lth_keras.graph.operations import Channelwise, Floats, Held, Opaque, Operation, Tied
 
 Read = Channelwise | str  # An operation, or the reason why there is none.
 MIXES = "its activation is not known to work elementwise"
@@ -132,17 +132,20 @@ def rescaled(call: Call) -> Read:
     return by_value(call) if plain else "it has a scale for each channel"
 
 
-def prelu(call: Call) -> Channelwise:
-    """A leaky activation with a slope for each channel."""
+def prelu(call: Call) -> "list[Operation]":
+    """A leaky activation with a slope for each channel, or one for all."""
     whole = call.weight("alpha")
     alpha = whole.reshape(-1, whole.shape[-1])
     slope = np.where((alpha == alpha[0]).all(axis=0), alpha[0], np.nan)
 
     def constants(values: list[Floats]) -> Floats:
         return np.where(values[0] >= 0, values[0], values[0] * slope)
-    # One slope for all channels is of none of them.
-    holds = (call.outputs("alpha", whole.ndim - 1),) if len(slope) == call.shape[1] else ()
-    return dataclasses.replace(same(call), constants=constants, holds=holds)
+    if len(slope) == call.shape[1] > 1:
+        return [dataclasses.replace(same(call), constants=constants,
+                                    holds=(call.outputs("alpha", whole.ndim - 1),))]
+    only = call.more(len(slope))  # It is of none of the channels, and stays.
+    return [Opaque((), (only,)), dataclasses.replace(
+        same(call), constants=constants, holds=(Held("alpha", whole.ndim - 1, only),))]
 
 
 def merge(combine: Callable[[list[Floats]], Floats]) -> Callable[[Call], Read]:
@@ -159,7 +162,11 @@ def merge(combine: Callable[[list[Floats]], Floats]) -> Callable[[Call], Read]:
 
 def divided(call: Call) -> Read:
     """A division by a number."""
-    return by_value(call) if len(call.sources) == 1 else "it divides tensors"
+    if len(call.sources) > 1:
+        return "it divides tensors"
+    found = by_value(call)
+    of_zeros = found.constants([np.zeros(call.shape[1])])
+    return found if np.isfinite(of_zeros).all() else "it divides by a tensor"
 
 
 def product(values: list[Floats]) -> Floats:

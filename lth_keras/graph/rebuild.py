@@ -55,7 +55,11 @@ def again(layer: Any, **changes: Any) -> Any:
     kind = kind_of(layer)
     if kind.known_as(layer).startswith("ops."):
         return layer  # An operation, such as that of x + y, is of any size.
-    return type(layer).from_config({**kind.config(layer), **changes})
+    config = {**kind.config(layer), **changes}
+    if "query_shape" in config:  # tf_keras would build the attention for the old shapes.
+        return type(layer)(**{name: value for name, value in config.items()
+                              if name not in ("query_shape", "key_shape", "value_shape")})
+    return type(layer).from_config(config)
 
 
 def resized(layer: Any, operations: Sequence[Operation],
@@ -80,8 +84,8 @@ def resized(layer: Any, operations: Sequence[Operation],
         return {"target_shape": (*layer.target_shape[:-1], size)} if fixed else {}
     if name == "MultiHeadAttention":
         heads = next(each for each in operations if isinstance(each, Linear)).target
-        return {"num_heads": int(kept[heads].sum())} | (
-            {} if layer._output_shape is None else {"output_shape": size})
+        # By default as many as the query has, which may lose others.
+        return {"num_heads": int(kept[heads].sum()), "output_shape": size}
     linear = next((each for each in operations if isinstance(each, Linear)), None)
     if linear is None:
         return {}
@@ -123,13 +127,25 @@ def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
                for before, node in itertools.pairwise(graph.nodes))
     plain = line and isinstance(model, kind.keras.Sequential) and all(
         piece.before is None or isinstance(piece.before, kind.keras.layers.Layer)
-        for piece in parts)
+        for piece in parts) and all(map(_is_plain, graph.nodes))
     new = (_sequential if plain else _functional)(model, graph, parts)
     # Layers have their weights only now that they have been called.
     for piece in parts:
         for name, value in piece.weights.items():
             kind.assign(kind.variable(piece.layer, name), value)
     return new
+
+
+def _is_plain(node: Node) -> bool:
+    # Whether a Sequential model can make the call: of a layer, on its input alone.
+    if node.is_input:
+        return True
+    kind, layer = kind_of(node.layer), node.layer
+    operation = not isinstance(layer, kind.keras.layers.Layer) \
+        or kind.known_as(layer).startswith("ops.")
+    return not operation and len(node.args) == 1 and node.args[0] is node.inputs[0] and all(
+        value is None or (value is False and not kind.obeys_false)
+        for value in node.kwargs.values())
 
 
 def _sequential(model: Any, graph: Graph, parts: list[Part]) -> Any:

@@ -17,6 +17,10 @@ from lth_keras.graph.operations import Operation
 # Operations that may be of a tensor and a number, such as x + 3.
 OF_NUMBERS = ("ops.Add", "ops.Subtract", "ops.Multiply", "ops.TrueDivide", "ops.Divide")
 
+# Layers and operations that combine several tensors.
+_OF_SEVERAL = ("MultiHeadAttention", "Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum",
+               "Concatenate", *OF_NUMBERS, "ops.Maximum", "ops.Minimum")
+
 Reader = Callable[[Call], Any]
 
 READERS: dict[str, Reader] = {
@@ -81,6 +85,8 @@ def read(call: Call) -> "list[Operation] | str":
     reader = READERS.get(call.kind.known_as(layer))  # A subclass may do anything.
     if reader is None:
         return f"what a {type(layer).__name__} does to each channel is not known here"
+    if len(call.sources) > 1 and call.kind.known_as(layer) not in _OF_SEVERAL:
+        return "it is called on several tensors, such as a first state"
     if getattr(layer, "data_format", None) == "channels_first":
         return "its channels are not on the last axis"
     read_by_channel = () if reader is linear_readers.embedding else call.shapes

@@ -1,5 +1,6 @@
 """The layers and graphs of tf_keras, with or without pruning wrappers, for `graph`."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ class TfKerasLayers(LayerKind):
 
     keras, tree = keras, tf.nest
     elementwise = frozenset(_ELEMENTWISE)
+    obeys_false = True
 
     def is_graph(self, model: Any) -> bool:
         return is_graph(model)
@@ -55,6 +57,14 @@ class TfKerasLayers(LayerKind):
         depths = sorted(model._nodes_by_depth, reverse=True)
         return [_described(node) for depth in depths for node in model._nodes_by_depth[depth]
                 if id(node) in needed]
+
+    def called_in(self, outer: Node, node: Node) -> Node:
+        # base(x, training=False) tells all layers within, as long as they are told nothing else.
+        training = outer.kwargs.get("training")
+        told = node.kwargs.get("training") is not None or training is None
+        if told or not getattr(node.layer, "_expects_training_arg", False):
+            return node
+        return dataclasses.replace(node, kwargs={**node.kwargs, "training": training})
 
     def config(self, layer: Any) -> dict[str, Any]:
         config = dict(layer.get_config())

@@ -37,7 +37,10 @@ def batches(scoring_data: Any) -> tf.data.Dataset:
     if not isinstance(scoring_data, tuple) or len(scoring_data) not in (2, 3):
         raise LotteryError("scoring_data must be (x, y), (x, y, sample_weight) or a "
                            f"tf.data.Dataset of batches. Received: {type(scoring_data).__name__}.")
-    return tf.data.Dataset.from_tensor_slices(scoring_data).batch(scoring.TOGETHER)
+    # TensorFlow takes a list for one array, and a tuple for several.
+    parts = tuple(tuple(part) if isinstance(part, list) and part and all(
+        hasattr(each, "shape") for each in part) else part for part in scoring_data)
+    return tf.data.Dataset.from_tensor_slices(parts).batch(scoring.TOGETHER)
 
 
 class LossGradient:

@@ -137,7 +137,7 @@ def with_units(model: Any, counts: Sequence[int]) -> Any:
     """
     found = _coupling(model, prunable_weights(model))
     return found.smaller(model, [np.arange(group.size) < count for group, count in zip(
-        found.groups, counts, strict=True)])
+        found.groups, counts, strict=True)])[0]
 
 
 def _coupling(model: Any, kernels: Collection[str]) -> Coupling:

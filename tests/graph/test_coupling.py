@@ -168,7 +168,7 @@ def test_layers_that_share_a_kernel_keep_their_filters(keras):
         other._kernel = one._kernel
     found = coupled(model)
     assert [group.layers for group in found.groups] == [("free",)]
-    assert "shares its kernel with" in found.dense["a"]
+    assert "shares a weight with b" in found.dense["a"]
 
 
 def test_a_subclassed_model_and_one_without_filters_are_refused(keras):

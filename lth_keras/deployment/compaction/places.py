@@ -23,7 +23,7 @@ class Places:
 
     Attributes:
       names: the name of each weight of the whole model -> its name in the smaller one, where the
-        layers of models within the model are the model's own.
+        layers of models within the model are the model's own; "" if it is gone altogether.
       shapes: the name of each weight of the smaller model -> its shape and number type.
       kept: the name of a weight of the whole model -> axis -> which of its indices are left.
 
@@ -54,7 +54,7 @@ class Places:
         named = {id(variable): name for name, variable in whole.items()}
         named_small = {id(variable): name for name, variable in small.items()}
         # Layers that stay as they are hold the same variables.
-        names = {name: named_small[key] for key, name in named.items() if key in named_small}
+        names = {name: named_small.get(key, "") for key, name in named.items()}
         kept: dict[str, dict[int, Flags]] = {}
         for node, operations, part in zip(read.nodes, read.calls, parts, strict=True):
             for operation in operations:
@@ -93,6 +93,7 @@ class Places:
                                       f"compacted. Received: {name!r} of shape {value.shape}.")
                 left = np.compress(there, left, axis)
             found[self.names[name]] = left
+        found.pop("", None)  # What nothing of the model's outputs depends on.
         return found
 
     def all_of(self, arrays: Arrays) -> dict[str, Array]:

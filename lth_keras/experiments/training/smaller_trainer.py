@@ -92,17 +92,24 @@ class SmallerTrainer(NetworkTrainer):
                on_interval: OnInterval) -> list[Trained]:
         if not counts or counts == tuple(group.size for group in self._groups):
             return self.whole.train(specs, on_interval)
+        trainer = self._trainer(counts)
+        if trainer is self.whole:
+            return self.whole.train(specs, on_interval)
         kept = [kept_units(self._groups, spec.masks) for spec in specs]
         small = [dataclasses.replace(spec, masks={}, weights=shrunk(
             self._groups, units, spec.weights)) for spec, units in zip(specs, kept, strict=True)]
         return [self._in_place(trained, units, spec) for trained, units, spec in zip(
-            self._trainer(counts).train(small, on_interval), kept, specs, strict=True)]
+            trainer.train(small, on_interval), kept, specs, strict=True)]
 
     def _trainer(self, counts: tuple[int, ...]) -> NetworkTrainer:
         if counts not in self._smaller:
             if len(self._smaller) == _KEPT:
                 self._smaller.popitem(last=False)
-            self._smaller[counts] = self.whole.smaller(counts)
+            made = self.whole.smaller(counts)
+            # Layers of a model within the model become its own, whose weights have other names:
+            # such a network is trained under its masks.
+            same = made.uses().keys() == self.whole.uses().keys()
+            self._smaller[counts] = made if same else self.whole
         self._smaller.move_to_end(counts)
         return self._smaller[counts]
 

@@ -139,7 +139,7 @@ def with_units(model: Any, counts: Sequence[int]) -> Any:
     selection = layer_selection.Selection(TREE, (), ())
     found = _coupling(model, selection.weights(model))
     return found.smaller(model, [np.arange(group.size) < count for group, count in zip(
-        found.groups, counts, strict=True)])
+        found.groups, counts, strict=True)])[0]
 
 
 def _coupling(model: Any, kernels: Collection[int]) -> Coupling:
