@@ -6,12 +6,13 @@
     python studies/compatibility.py --again tied         those again whose name has "tied" in it
 
 Each case runs with this package and with stock tfmot, or on each backend that is installed, in
-processes apart, with a time limit.  Results lie in a folder, so a run that was stopped goes on
-where it was.
+processes apart, with a time limit.  compatibility.json keeps what came of each, so that a run that
+was stopped goes on where it was, and the page can be written from a part of them.
 """
 
 import argparse
 import concurrent.futures
+import contextlib
 import datetime
 import gc
 import importlib
@@ -28,6 +29,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from lth_keras.files import atomic
 
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "compatibility.md"
@@ -51,16 +54,45 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run only cases whose name has this in it")
     parser.add_argument("--sides", nargs="+", default=["ours", "stock", *BACKENDS],
                         help="ours, stock, tensorflow, jax, torch")
-    parser.add_argument("--results", type=pathlib.Path, default=HERE.parent / "build/compatibility")
+    parser.add_argument("--results", type=pathlib.Path, default=HERE / "compatibility.json")
     parser.add_argument("--output", type=pathlib.Path, default=PAGE)
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         _work()
         return
-    options.results.mkdir(parents=True, exist_ok=True)
-    run(load(options.parts or PARTS), options)
-    options.output.write_text(page(load(), options.results))
+    results = Results(options.results)
+    run(load(options.parts or PARTS), options, results)
+    options.output.write_text(page(load(), results))
+
+
+class Results:
+    """What came of the cases: of each and a side, its error or "", the day, and the versions.
+
+    Args:
+      path: the file that keeps them.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        self._path, self._lock = path, threading.Lock()
+        self._found: dict[str, dict[str, str]] = \
+            json.loads(path.read_text()) if path.exists() else {}
+
+    def of(self, part: str, name: str, side: str) -> "dict[str, str] | None":
+        """What came of a case; None if it was not run."""
+        return self._found.get(f"{part}.{name}.{side}")
+
+    def of_part(self, part: str) -> list[dict[str, str]]:
+        """All of a part of the catalogue."""
+        return [found for key, found in self._found.items() if key.startswith(f"{part}.")]
+
+    def keep(self, part: str, name: str, side: str, said: str) -> None:
+        """Keeps what came of a case today."""
+        with self._lock:
+            self._found[f"{part}.{name}.{side}"] = {
+                "said": said, "day": str(datetime.date.today()), "versions": versions()}
+            text = json.dumps(dict(sorted(self._found.items())), indent=0)
+            atomic.write(self._path, text + "\n")
 
 
 def load(parts: Iterable[str] = tuple(PARTS)) -> dict[str, dict[str, Any]]:
@@ -71,7 +103,8 @@ def load(parts: Iterable[str] = tuple(PARTS)) -> dict[str, dict[str, Any]]:
             if importlib.util.find_spec(module)}
 
 
-def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace) -> None:
+def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace,
+        results: Results) -> None:
     """Runs the cases without a result, several at a time."""
     waiting = []
     for side in options.sides:  # One after another: a process has one backend.
@@ -80,23 +113,22 @@ def run(catalogue: dict[str, dict[str, Any]], options: argparse.Namespace) -> No
             continue
         for part, cases in catalogue.items():
             for name, case in cases.items():
-                path = _path(options.results, part, name, side)
                 again = options.again is not None and options.again in name
                 if options.only in name and attempt_of(case, side) and _is_there(case) \
-                        and (again or not path.exists()):
-                    waiting.append((path, part, name, side))
+                        and (again or results.of(part, name, side) is None):
+                    waiting.append((part, name, side))
     workers = threading.local()
 
-    def attempt(path: pathlib.Path, *what: str) -> str:
+    def attempt(*what: str) -> str:
         if not hasattr(workers, "mine"):
             workers.mine = Worker(options.limit)
         said = workers.mine.run(*what)
-        path.write_text(json.dumps(said))
+        results.keep(*what, said)
         return said
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         tasks = {pool.submit(attempt, *what): what for what in waiting}
         for count, task in enumerate(concurrent.futures.as_completed(tasks), 1):
-            _, part, name, side = tasks[task]
+            part, name, side = tasks[task]
             print(f"{count}/{len(tasks)} {part} {name} {side}: {task.result() or 'works'}",
                   flush=True)
 
@@ -112,10 +144,6 @@ def _is_there(case: Any) -> bool:
     # A catalogue has models of packages that not everyone has.
     needs = getattr(case, "needs", "")
     return not needs or importlib.util.find_spec(needs) is not None
-
-
-def _path(results: pathlib.Path, part: str, name: str, side: str) -> pathlib.Path:
-    return results / f"{part}.{name}.{side}.json"
 
 
 class Worker:
@@ -193,7 +221,7 @@ def first_line(error: BaseException) -> str:
     return text if len(text) <= LENGTH else f"{text[:LENGTH - 4]} ..."
 
 
-def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
+def page(catalogue: dict[str, dict[str, Any]], results: Results) -> str:
     """The page: a table a part, with a row for every case."""
     lines = ["# Compatibility", "",
              "What works with stock tfmot (`prune_low_magnitude`, `PolynomialDecay`, "
@@ -215,12 +243,16 @@ def page(catalogue: dict[str, dict[str, Any]], results: pathlib.Path) -> str:
                   *(f"| {' | '.join(map(_cell, row))} |" for row in rows
                     if not on_backends or {*row[1:]} != {NOT_RUN}), "",
                   *_when(results, part)]
-    installed = {name for name in VERSIONS
-                 if importlib.util.find_spec(name.replace("-", "_"))}
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in VERSIONS
-                         if name in installed)
-    lines += [f"Python {platform.python_version()}, {versions}."]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def versions() -> str:
+    """Of Python and of the packages that are tried."""
+    found = [f"Python {platform.python_version()}"]
+    for name in VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
 
 
 _MEANING = {
@@ -242,21 +274,21 @@ _MEANING = {
 }
 
 
-def _when(results: pathlib.Path, part: str) -> list[str]:
-    times = [path.stat().st_mtime for path in results.glob(f"{part}.*.json")]
-    days = [str(datetime.date.fromtimestamp(moment)) for moment in sorted(times)]
-    return [f"Run {' to '.join(dict.fromkeys((days[0], days[-1])))}.", ""] if days else []
+def _when(results: Results, part: str) -> list[str]:
+    days: dict[str, list[str]] = {}
+    for found in results.of_part(part):
+        days.setdefault(found["versions"], []).append(found["day"])
+    return [line for used, each in days.items() for line in (
+        f"Run {' to '.join(dict.fromkeys((min(each), max(each))))}: {used}.", "")]
 
 
-def _result(results: pathlib.Path, part: str, name: str, case: Any, side: str) -> str:
+def _result(results: Results, part: str, name: str, case: Any, side: str) -> str:
     if attempt_of(case, side) is None:
         return NO_CASE
-    said = _said(_path(results, part, name, side))
-    return (said == WORKS and _limit(part, case, side)) or said
-
-
-def _said(path: pathlib.Path) -> str:
-    return (json.loads(path.read_text()) or WORKS) if path.exists() else NOT_RUN
+    found = results.of(part, name, side)
+    if found is None:
+        return NOT_RUN
+    return found["said"] or _limit(part, case, side) or WORKS
 
 
 def _counts(rows: list[list[str]], limits: set[str]) -> str:

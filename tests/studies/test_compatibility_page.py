@@ -1,6 +1,6 @@
 """The page of what works with stock tfmot and with this package."""
 
-import json
+import argparse
 import pathlib
 import shutil
 
@@ -14,11 +14,15 @@ def test_the_page_says_what_works_and_the_first_line_of_what_does_not(tmp_path):
     cases = {"good": Case("a | b", print, print), "bad": Case("c", print, None),
              "limited": Case("d", print, print, "for a reason"), "waiting": Case("e", print, None),
              "neither": Case("f", print, print)}
+    results = compatibility.Results(tmp_path / "kept.json")
     for name, side, said in [("good", "ours", ""), ("good", "stock", "ValueError: no"),
                              ("bad", "ours", "TypeError: x"), ("limited", "ours", ""),
                              ("limited", "stock", "")]:
-        (tmp_path / f"models.{name}.{side}.json").write_text(json.dumps(said))
-    lines = compatibility.page({"models": cases}, tmp_path).splitlines()
+        results.keep("models", name, side, said)
+    # They are read back from the file.
+    again = compatibility.Results(tmp_path / "kept.json")
+    lines = compatibility.page({"models": cases}, again).splitlines()
+    assert any(line.startswith("Run 20") and "tf_keras" in line for line in lines)
     assert "| a \\| b | ValueError: no | works |" in lines
     assert "| c | - | TypeError: x |" in lines
     assert "| d | works | works; for a reason |" in lines
@@ -31,10 +35,11 @@ def test_the_page_says_what_works_and_the_first_line_of_what_does_not(tmp_path):
 def test_keras_3_models_have_a_column_for_each_backend(tmp_path):
     cases = {"good": BackendCase("a", print), "waiting": BackendCase("c", print),
              "limited": BackendCase("b", print, {"jax": "refused: why"})}
+    results = compatibility.Results(tmp_path / "kept.json")
     for name, side, said in [("good", "tensorflow", ""), ("good", "torch", "TypeError: x"),
                              ("limited", "jax", "")]:
-        (tmp_path / f"keras3.{name}.{side}.json").write_text(json.dumps(said))
-    lines = compatibility.page({"keras3": cases}, tmp_path).splitlines()
+        results.keep("keras3", name, side, said)
+    lines = compatibility.page({"keras3": cases}, results).splitlines()
     assert "| model or feature | tensorflow | jax | torch |" in lines
     assert "| a | works | not run | TypeError: x |" in lines
     assert "| b | not run | refused: why | not run |" in lines
@@ -95,3 +100,19 @@ def test_the_page_in_the_repository_has_no_case_of_ours_that_fails():
     assert cells.count("works") > len(cells) / 2
     assert not [cell for cell in cells if cell not in {"works", "not run", *limits - {""}}
                 and not cell.startswith("works; ")]
+
+
+def test_what_was_run_before_is_run_again_only_if_asked(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(compatibility.Worker, "run", lambda self, *what: ran.append(what) or "")
+    monkeypatch.setattr(compatibility.Worker, "__init__", lambda self, limit: None)
+    cases = {"one": Case("a", print, print), "other": Case("b", print, None)}
+    options = argparse.Namespace(sides=["ours", "stock"], again=None, only="", jobs=1, limit=1)
+    results = compatibility.Results(tmp_path / "kept.json")
+    results.keep("models", "one", "ours", "TypeError: x")
+    compatibility.run({"models": cases}, options, results)
+    assert sorted(ran) == [("models", "one", "stock"), ("models", "other", "ours")]
+    options.again = "one"
+    compatibility.run({"models": cases}, options, results)
+    assert sorted(ran[2:]) == [("models", "one", "ours"), ("models", "one", "stock")]
+    assert results.of("models", "one", "ours")["said"] == ""
