@@ -45,6 +45,15 @@ def both_ways(input_shape, classes, *, keras):
     return keras.Model(inputs, layers.Dense(classes, name="out")(x))
 
 
+def nested(input_shape, classes, *, keras):
+    """A network within the network."""
+    layers = keras.layers
+    inner = keras.Sequential([layers.Input((16,)), layers.Dense(8, "tanh", name="fc")],
+                             name="inner")
+    return keras.Sequential([layers.Input(input_shape), layers.Flatten(), inner,
+                             layers.Dense(classes, name="out")])
+
+
 def images():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 4, 4, 1))
@@ -62,6 +71,7 @@ def made(request):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(NETWORKS, "residual", residual)
         patch.setitem(NETWORKS, "both_ways", both_ways)
+        patch.setitem(NETWORKS, "nested", nested)
         config = Config(
             preset="residual", network="residual", dataset="blobs", steps=8, batch_size=10,
             validation_size=20, validation_every=4, structure="filters", fraction=0.4, rounds=2,
@@ -168,3 +178,13 @@ def test_what_has_no_mask_costs_as_much_in_shares_and_budgets(made):
     assert pruned.result["macs_left"] == macs[1] / macs[0] > 0.8
     longer = runner.train(Training(0, 1, "scratch"), start)
     assert longer.curve.step.max() == round(8 * macs[0] / macs[1]) < 11
+
+
+def test_a_network_within_the_network_is_trained_under_its_masks(made):
+    runner = made(network="nested", keep_trained="tickets")
+    first, second = search(runner, 2)
+    masks, trained = first.following.masks, second.trained.weights
+    assert density(masks) < 0.7 and "inner/fc/kernel" in masks
+    for name, mask in masks.items():
+        assert not trained[name][mask == 0].any() and trained[name][mask != 0].any()
+    assert second.result["macs_left"] < 0.7
