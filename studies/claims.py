@@ -205,7 +205,7 @@ CLAIMS = (
           filter_claims.s1),
     *_filters("LeNet-5", LENET_5),
     *_filters("Conv-2", CONV_2,
-              "trained for a tenth of the paper's steps, Conv-2 is not at its end, and fine-tuning, "
+              "trained for a tenth of the paper's steps, it is not at its end, and fine-tuning, "
               "for a quarter of these steps at the last learning rate, does not make up for the "
               "filters that are gone: at the last level it is 6 points below.  For the same reason "
               "rewinding the learning rate wins (S6): it trains on."),
