@@ -68,7 +68,8 @@ def _check_models(keras: Any, model: Any, x: Any, y: Any, root: pathlib.Path, *,
     loaded.fit(x, y, verbose=0)
     shipped = lth.export(plain, root / "shipped", data=(x, None), formats=[exported], repeats=5)
     row = shipped.rows.iloc[0]
-    assert row.status == "shipped" and row.max_error < 1e-3 * max(1.0, np.abs(before).max())
+    assert row.status == "shipped", row.reason
+    assert row.max_error < 1e-3 * max(1.0, np.abs(before).max())
 
 
 def _predict(model: Any, x: Any) -> Any:
