@@ -177,7 +177,8 @@ def speed(run: Missing) -> float:
 
 def keep(network: str, milliseconds: float) -> None:
     """Keeps a speed, in place of an earlier one of the network."""
-    rows = [{"network": network, "milliseconds": milliseconds, "machine": provenance.machine()}]
+    _, _, machine = provenance.machine().partition(", ")  # Less its number of cores.
+    rows = [{"network": network, "milliseconds": milliseconds, "machine": machine}]
     if KEPT.exists():
         there = pd.read_csv(KEPT)
         rows = [*there[there.network != network].to_dict("records"), *rows]
