@@ -14,6 +14,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.coupled import grown, kept_units, shrunk, UnitGroup
 from lth_keras.core.structures.filters import groups_of
 from lth_keras.deployment.compaction import carried_optimizer
+from lth_keras.deployment.compaction.compact import beside_the_graph
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.errors import LotteryError
 from lth_keras.graph.coupling import couple
@@ -82,14 +83,11 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
 
 
 def _refuse_added(model: Any) -> None:
-    # tf_keras keeps what add_loss and add_metric were given beside the graph.
-    added = [layer.name for layer in model.layers
-             if type(layer).__name__ in ("AddLoss", "AddMetric")]
-    if added or getattr(model, "_callable_losses", None):
+    added = beside_the_graph(model)
+    if added:
         raise LotteryError("A smaller model is trained by its loss and its layers' own. Received: "
-                           f"{model.name!r}, to which add_loss or add_metric has given more"
-                           f"{': ' * bool(added)}{', '.join(added)}. Train the model itself, under "
-                           "its masks.")
+                           f"{model.name!r}, to which add_loss or add_metric has given more: "
+                           f"{', '.join(added)}. Train the model itself, under its masks.")
 
 
 def _without(kind: Any, model: Any, groups: Sequence[UnitGroup],

@@ -230,6 +230,7 @@ def test_a_loss_beside_the_graph_is_not_left_out_in_silence():
     search.prune_and_rewind()
     with pytest.raises(LotteryError, match="add_loss"), search.smaller():
         pass
+    assert "add_loss: is not part of the smaller model" in " ".join(lth.compact(model).left)
 
 
 def test_arithmetic_of_tensors_is_known_after_wrapping_too():

@@ -206,12 +206,20 @@ def compact(model: Any, take_inputs: bool = False, *, ignore_shifts: bool = Fals
     parts = [done[id(node.layer)] for node in read.nodes]
     small = rebuild.rebuilt(bare, read, parts)
     removed, inputs = _sizes(read, found, parts)
-    left = _left(read, found, parts)
+    left = [*(f"{name}: is not part of the smaller model, since no output depends on it"
+              for name in beside_the_graph(bare)), *_left(read, found, parts)]
     if ignore_shifts:
         left = [*_dropped(read, found), *left]
     return Compacted(small, removed, inputs, tuple(left),
                      (bare.count_params(), small.count_params()),
                      Places.between(kind, (bare, small), read, parts, found))
+
+
+def beside_the_graph(model: Any) -> list[str]:
+    """What tf_keras' add_loss and add_metric have given a model beside its graph, by name."""
+    added = [layer.name for layer in model.layers
+             if type(layer).__name__ in ("AddLoss", "AddMetric")]
+    return [*added, *["add_loss"][:bool(getattr(model, "_callable_losses", None)) and not added]]
 
 
 def _check(model: Any, kind: ModelKind) -> None:
