@@ -65,6 +65,7 @@ class Claim:
       runs: names of the results that decide it, in studies/results.
       judge: from those to its parts; None if it is not decided by a program yet.
       note: what is to be said of what came of it; Markdown.
+      given: what must be reproduced first, or all stays open.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Claim:
     runs: tuple[str, ...] = ()
     judge: "Callable[..., Iterable[Part]] | None" = None
     note: str = ""
+    given: "Claim | None" = None
 
 
 def decide(claim: Claim, runs: Runs) -> tuple[str, list[Part]]:
@@ -84,11 +86,22 @@ def decide(claim: Claim, runs: Runs) -> tuple[str, list[Part]]:
     if claim.judge is None or any(name not in runs for name in claim.runs):
         return NOT_RUN, []
     parts = list(claim.judge(*(runs[name] for name in claim.runs)))
+    if claim.given:
+        before, _ = decide(claim.given, runs)
+        if before == NOT_RUN:
+            return NOT_RUN, []
+        parts = opened(parts, "" if before == REPRODUCED else f"{claim.given.name} is not shown")
     verdicts = [part.verdict for part in parts]
     for verdict in (NOT_REPRODUCED, NOT_RUN, INCONCLUSIVE):
         if verdict in verdicts or not verdicts:
             return verdict if verdicts else NOT_RUN, parts
     return REPRODUCED, parts
+
+
+def opened(parts: Iterable[Part], why: str) -> list[Part]:
+    """The parts, each inconclusive if there is a reason why none can be told."""
+    return [dataclasses.replace(part, verdict=INCONCLUSIVE, needed="", said=f"{part.said} ({why})")
+            if why else part for part in parts]
 
 
 def series(results: pd.DataFrame, measure: str, which: tuple[str, int]) -> pd.Series:

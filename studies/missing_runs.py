@@ -28,6 +28,7 @@ from lth_keras.files import atomic, provenance
 KEPT = pathlib.Path(__file__).resolve().parent / "missing_runs.csv"
 _FLAGS = ("rounds", "steps", "replicates", "branches")
 _TUNED = {"retraining": "fine_tuning", "rewind_step": "93750", "branches": "ticket"}
+_BFLOAT16 = {"dtype_policy": "mixed_bfloat16"}
 _SPEED = re.compile(r"([0-9.,]+) ms a step in one process")
 
 
@@ -96,23 +97,31 @@ def _convolutional() -> Iterator[Missing]:
 def _shorter() -> Iterator[Missing]:
     # Written out, as shorter_convnets.SPEED, GAIN and DENSER say.
     for number, scale, replicates, rounds, branches, share in (
-            (2, 0.25, 5, 8, "ticket,reinit@2/4/5/7,random_mask@5/7", "0.19"),
-            (4, 0.1, 3, 10, "ticket,reinit@2/5/6,random_mask@5/6", "0.19"),
-            (6, 0.1, 3, 10, "ticket,reinit@4/5,random_mask@4/5", "0.2775")):
-        names = ("D1", "D2", "D3", *(["D4"] if number < 6 else []), "D5")
-        yield Missing(f"conv{number}", _of(f"Conv-{number}", *names), {
+            (2, 0.4, 5, 8, "ticket,reinit@2/4/5/7,random_mask@5/7", "0.19"),
+            (4, 0.3, 3, 10, "ticket,reinit@2/5/6,random_mask@5/6", "0.19"),
+            (6, 0.3, 3, 10, "ticket,reinit@4/5,random_mask@4/5", "0.2775")):
+        names = ("D0", "D1", "D2", "D3", *(["D4"] if number < 6 else []), "D5")
+        claims, name = _of(f"Conv-{number}", *names), shorter_convnets.NAMES[number]
+        fraction = f"Conv2D:{share},default:0.36,output:0.19"
+        yield Missing(f"conv{number}", claims, {
             "rounds": str(rounds), "replicates": str(replicates), "branches": branches,
-            "fraction": f"Conv2D:{share},default:0.36,output:0.19"}, scale,
-            shorter_convnets.NAMES[number])
+            "fraction": fraction, **_BFLOAT16}, scale, name)
+        yield Missing(f"conv{number}", claims, {
+            "rounds": "4", "replicates": "1", "branches": "ticket", "fraction": fraction}, scale,
+            f"{name}_float32")
     fraction = "Conv2D:0.488,output:0,stage2_block1_shortcut:0,stage3_block1_shortcut:0"
+    controls = {"branches": "ticket,reinit@2/3"}
+    kept = {"keep_trained": "tickets", **_BFLOAT16}
+    all_of = ("D6", "D7", "D8", "D9", "D10")
     for run, preset, claims, settings in (
-            ("low", "resnet18_low", ("D6", "D7", "D8"), {"branches": "ticket,reinit@2/3"}),
-            ("warm", "resnet18_warmup", ("D8",), {"branches": "ticket,reinit@2/3"}),
+            ("low", "resnet18_low", ("D0", "D6", "D7", "D8"), {**controls, **_BFLOAT16}),
+            ("float32", "resnet18_low", ("D0", *all_of), {**controls, "replicates": "1"}),
+            ("warm", "resnet18_warmup", ("D8",), {**controls, **_BFLOAT16}),
             ("own", "resnet18", ("D6", "D7", "D9", "D10"), {
-                "branches": "ticket:2@0/3,reinit@2/3", "keep_trained": "tickets"}),
+                "branches": "ticket:2@0/3,reinit@2/3", **kept}),
             ("rewound", "resnet18", ("D9", "D10"), {
                 "branches": "ticket:2@0/3", "rewind_step": "100", "validation_every": "100",
-                "keep_trained": "tickets"})):
+                **kept})):
         yield Missing(preset, _of("Resnet-18", *claims), {
             "rounds": "3", "replicates": "3", "fraction": fraction, **settings}, 0.1,
             shorter_resnet.NAMES[run])
@@ -151,7 +160,8 @@ MISSING = (*_small(), *_shorter(), *_convolutional(), *_deep())
 def network_of(run: Missing) -> str:
     """What the speed of a run depends on, but for filters that are gone."""
     config = run.config
-    return f"{config.network}, batches of {config.batch_size}"
+    policy = "" if config.dtype_policy == "float32" else f", {config.dtype_policy}"
+    return f"{config.network}, batches of {config.batch_size}{policy}"
 
 
 def main() -> None:

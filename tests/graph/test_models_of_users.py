@@ -180,9 +180,9 @@ def test_a_first_state_is_read(keras):
     one, sequence = layers.Input((10,)), layers.Input((6, 5))
     state = layers.Dense(8, "tanh", name="state")(layers.Dense(4, name="free")(one))
     model = keras.Model([one, sequence], layers.Dense(3)(
-        layers.GRU(8)(sequence, initial_state=state)))
+        layers.GRU(8, name="memory")(sequence, initial_state=state)))
     search = pruned(keras, model, [draw(2, 10), draw(2, 6, 5)])
-    assert "4 of 1 layer" in search.note and "of state, gru (it is called " in search.note
+    assert "4 of 1 layer" in search.note and "of state, memory (it is called " in search.note
 
 
 @both

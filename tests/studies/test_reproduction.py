@@ -284,7 +284,7 @@ def test_what_filters_save_is_counted_and_a_wrong_count_is_not_reproduced(monkey
         assert judging.decide(CLAIMS["S1"], {})[0] == judging.NOT_REPRODUCED
 
 
-def conv2_quarter(stop=2500, gain=0.02, reinit=4000, kept=0.60, random=0.55):
+def conv2_shorter(stop=2500, gain=0.02, reinit=4000, kept=0.60, random=0.55):
     """Five replicates of Conv-2: the dense network's early stop, and where others lie."""
     rows = [("ticket", 0, stop, 0.62), *(("ticket", level, 1500, 0.62 + gain) for level in (5, 7)),
             ("reinit", 2, 2500, kept), *(("reinit", level, reinit, 0.58) for level in (5, 7)),
@@ -300,18 +300,27 @@ def conv2_quarter(stop=2500, gain=0.02, reinit=4000, kept=0.60, random=0.55):
     ({"stop": 1000}, "D1"), ({"gain": -0.02}, "D2"), ({"reinit": 1400}, "D3"),
     ({"kept": 0.5}, "D4"), ({"random": 0.59}, "D5")])
 def test_directions_of_convolutional_networks_go_by_their_rules(changed, claim):
-    def decided(**changes):
-        run = {"conv2_quarter": conv2_quarter(**changes)}
+    def decided(accuracy=0.0, speed=1.0, **changes):
+        run = conv2_shorter(**changes)
+        float32 = run[run.replicate == 0].assign(
+            test_accuracy_early_stop=run.test_accuracy_early_stop + accuracy,
+            early_stop_step=run.early_stop_step / speed)
+        run = {"conv2_shorter": run, "conv2_shorter_float32": float32}
         return {name: judging.decide(CLAIMS[f"{name}, Conv-2"], run)[0]
-                for name in ("D1", "D2", "D3", "D4", "D5")}
+                for name in ("D0", "D1", "D2", "D3", "D4", "D5")}
     good = {"kept": 0.63}
     assert set(decided(**good).values()) == {judging.REPRODUCED}
     assert decided(**{**good, **changed})[claim] == judging.NOT_REPRODUCED
-    # A dense network that has not been trained long enough leaves all open.
-    assert set(decided(**{**good, **changed, "stop": 4600}).values()) == {judging.INCONCLUSIVE}
+    # A dense network that has not been trained long enough leaves all open but the check.
+    assert [*decided(**{**good, **changed, "stop": 6600}).values()] == [
+        judging.REPRODUCED, *5 * [judging.INCONCLUSIVE]]
+    # So does a check that fails.
+    for other in ({"accuracy": 0.02}, {"accuracy": -0.02}, {"speed": 2}, {"speed": 0.5}):
+        assert [*decided(**{**good, **changed, **other}).values()] == [
+            judging.NOT_REPRODUCED, *5 * [judging.INCONCLUSIVE]]
 
 
-def resnets(*, low=0.03, own=0.002, warm=0.03, rewound=0.02, rate=0.02, calm=0.1):
+def resnets(*, low=0.03, float32=0.0, own=0.002, warm=0.03, rewound=0.02, rate=0.02, calm=0.1):
     """Three replicates of Resnet-18's runs and barriers: tickets' advantages and other gains."""
     def final(advantage, ticket):
         return pd.DataFrame([
@@ -327,7 +336,9 @@ def resnets(*, low=0.03, own=0.002, warm=0.03, rewound=0.02, rate=0.02, calm=0.1
              "instability": high + 1e-3 * replicate * (between != "data orders")}
             for replicate in range(3) for level, high in ((0, level_0), (3, level_3))
             for between in ("data orders", "parent and ticket")])
-    return {"resnet18_low_tenth": final(low, 0.80), "resnet18_tenth": final(own, 0.80 + rate),
+    return {"resnet18_low_tenth": final(low, 0.80),
+            "resnet18_low_tenth_float32": final(low, 0.80 + float32).iloc[:6],
+            "resnet18_tenth": final(own, 0.80 + rate),
             "resnet18_warmup_tenth": final(warm, 0.80 + rate),
             "resnet18_rewound_tenth": final(0, 0.80 + rate + rewound),
             "resnet18_tenth_barrier": barrier(0.2, 0.3),
@@ -340,9 +351,17 @@ def resnets(*, low=0.03, own=0.002, warm=0.03, rewound=0.02, rate=0.02, calm=0.1
 def test_directions_of_residual_networks_go_by_their_rules(changed, claim):
     def decided(**changes):
         return {name: judging.decide(CLAIMS[f"{name}, Resnet-18"], resnets(**changes))[0]
-                for name in ("D6", "D7", "D8", "D9", "D10")}
+                for name in ("D0", "D6", "D7", "D8", "D9", "D10")}
     assert set(decided().values()) == {judging.REPRODUCED}
     assert decided(**changed)[claim] == judging.NOT_REPRODUCED
+    for other in (0.02, -0.02):  # The check fails: all stays open.
+        assert [*decided(**changed, float32=other).values()] == [
+            judging.NOT_REPRODUCED, *5 * [judging.INCONCLUSIVE]]
+
+
+def test_a_claim_whose_check_is_not_run_is_not_run():
+    run = {"conv2_shorter": conv2_shorter()}
+    assert judging.decide(CLAIMS["D1, Conv-2"], run) == (judging.NOT_RUN, [])
 
 
 def test_claims_on_strong_tickets_go_by_their_rules():
@@ -455,7 +474,7 @@ def test_every_claim_of_the_paper_has_a_row(tmp_path):
     names = list(CLAIMS)
     assert list(dict.fromkeys(name.split(",")[0] for name in names)) == [*(
         f"{letter}{number}" for letter, first, last in (
-            ("L", 1, 18), ("C", 1, 5), ("D", 1, 5), ("C", 6, 9), ("V", 1, 4), ("R", 1, 4),
+            ("L", 1, 18), ("C", 1, 5), ("D", 0, 5), ("C", 6, 9), ("V", 1, 4), ("R", 1, 4),
             ("D", 6, 10))
         for number in range(first, last + 1)), "T",
         *(f"S{number}" for number in (1, 2, 3, 4, 6, 5)),
