@@ -14,7 +14,6 @@ from typing import Any
 import pandas as pd
 import reproduction
 
-from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results.statistics import by_replicate
 from lth_keras.reports.analyses import differences
@@ -49,10 +48,8 @@ class Kept:
 
 
 def kept(name: str, tables: dict[str, pd.DataFrame], about: dict[str, dict[str, Any]]) -> Kept:
-    """A run of studies/results, with what its preset says beside its settings, such as margins."""
-    settings = about[name]["settings"]
-    plain = {**presets.get(settings["preset"]).to_dict(), **settings}
-    return Kept(name, Config.from_plain(plain), tables[name])
+    """A run of studies/results."""
+    return Kept(name, reproduction.config(about[name]), tables[name])
 
 
 def compared(name: str, tables: dict[str, pd.DataFrame],

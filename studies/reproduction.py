@@ -13,6 +13,7 @@ import argparse
 import collections
 import json
 import pathlib
+from typing import Any
 
 import missing_runs
 import pandas as pd
@@ -20,7 +21,9 @@ from claims import CLAIMS
 from earlier_verdict import earlier
 from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 
+from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.branches import ranges
+from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import judge
 from lth_keras.files import atomic, provenance
@@ -28,7 +31,7 @@ from lth_keras.files import atomic, provenance
 HERE = pathlib.Path(__file__).resolve().parent
 PAGE = HERE.parent / "docs" / "reproduction.md"
 _FOLDED = 8  # Lines of a cell, beyond which it is folded.
-_DROPPED = "seconds"  # Of a machine that was busy or not: it belongs to no claim.
+DROPPED = "seconds"  # Of a machine that was busy or not: it belongs to no claim.
 
 
 def main() -> None:
@@ -77,7 +80,7 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
         name = f"{name}_{analysis}"
         table = pd.read_csv(workdir / "analysis" / f"{analysis}.csv")
     else:
-        table = store.results(workdir, config.fingerprint).drop(columns=_DROPPED)
+        table = store.results(workdir, config.fingerprint).drop(columns=DROPPED)
         table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
     about = {"analysis": analysis, "settings": config.identity, "seed": config.seed}
     made = [{"command": command, "versions": runs.versions(workdir),
@@ -104,6 +107,16 @@ def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict
     names = sorted(path.stem for path in results.glob("*.csv"))
     tables = {name: pd.read_csv(results / f"{name}.csv") for name in names}
     return tables, {name: json.loads((results / f"{name}.json").read_text()) for name in names}
+
+
+def config(facts: dict[str, Any]) -> Config:
+    """The settings of a run that is kept, with what its preset says beside them, such as margins.
+
+    Args:
+      facts: what is kept about it beside its rows.
+    """
+    settings = facts["settings"]
+    return Config.from_plain({**presets.get(settings["preset"]).to_dict(), **settings})
 
 
 def page(results: pathlib.Path) -> str:
