@@ -368,6 +368,22 @@ def test_early_stops_at_the_last_step_are_said_not_to_be_reached(tmp_path):
     assert "their early stop is not reached" in (tmp_path / "plots/report.html").read_text()
 
 
+def test_scratch_has_its_early_stop_where_its_own_training_ends(tmp_path):
+    config = Config(preset="p", network="n", dataset="d", steps=60, rounds=1, validation_every=20,
+                    branches=("ticket", "scratch"))
+    store = Store(tmp_path, config)
+    store.begin()
+    for training, step in ((Training(0, 0), 40), (Training(0, 1), 40), (
+            Training(0, 1, "scratch"), 60)):
+        workdirs.finish(store, training, {**workdirs.RESULT, "early_stop_step": step,
+                                          "density": 1.0 if not training.level else 0.7})
+    assert "not reached" not in printed(tmp_path, 120)  # It ends at step 86.
+    workdirs.finish(store, Training(0, 1, "scratch"), {**workdirs.RESULT, "early_stop_step": 86,
+                                                       "density": 0.7})
+    assert "In 1 of 3 trainings the validation loss was lowest at the last" in \
+        printed(tmp_path, 120)
+
+
 def test_levels_whose_ticket_is_not_trained_are_in_the_table_with_their_controls():
     results = rows.rows((0, "ticket", 0, 100, 0.9), (0, "ticket", 2, 90, 0.91),
                         (0, "reinit", 1, 120, 0.87), (0, "reinit", 2, 120, 0.8))

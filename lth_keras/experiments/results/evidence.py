@@ -8,7 +8,7 @@ dense network's accuracy + margin", each tested by `significance.chance`.
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,22 +56,22 @@ class Condition:
     Attributes:
       failure: what is wrong with a level that fails it, in a few words.
       ways: claims, all of which hold in at least one of the ways if the condition holds.
-      against: claims, all of which hold if the condition fails.
+      against: likewise if it fails; none if the runs cannot show that.
     """
 
     failure: str
     ways: tuple[tuple[_Values, ...], ...]
-    against: tuple[_Values, ...]
+    against: tuple[tuple[_Values, ...], ...]
 
     @property
     def p_holds(self) -> float:
         """The p-value of the condition; several ways share the error (Bonferroni)."""
-        return min(1.0, len(self.ways) * min(max(map(chance, way)) for way in self.ways))
+        return _p_of_one(self.ways)
 
     @property
     def p_fails(self) -> float:
-        """The p-value of its failure."""
-        return max(map(chance, self.against))
+        """The p-value of its failure, likewise."""
+        return _p_of_one(self.against)
 
     @property
     def seems_to_hold(self) -> bool:
@@ -83,6 +83,10 @@ class Condition:
     def pairs(self) -> int:
         """How many replicates it rests on."""
         return min(len(values) for way in self.ways for values in way)
+
+
+def _p_of_one(ways: Sequence[Sequence[_Values]]) -> float:
+    return min(1.0, max(1, len(ways)) * min((max(map(chance, way)) for way in ways), default=1.0))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,8 +135,8 @@ class Pairs:
       good: the measure of how good a network is.
       margins: how much worse still counts as good.
       results: a row a trained network.
-      levels: those that have a trained ticket, but the dense network's.
-      controlled: whether a control is trained at any level.
+      levels: those of tickets that were trained or diverged, but the dense network's.
+      controlled: whether a control was trained, or diverged, at any level.
       judged: the levels that are judged: those with a control, or all if there is none.
     """
 
@@ -145,8 +149,10 @@ class Pairs:
         keys = [(str(branch), int(level)) for branch, level in tables["density"].index]
         self._values = {column: dict(zip(keys, table.to_numpy(float), strict=True))
                         for column, table in tables.items()}
-        self.levels = sorted(level for branch, level in keys if branch == "ticket" and level)
-        controlled = [level for level in self.levels if (CONTROL, level) in keys]
+        begun = {(str(branch), int(level)) for branch, level
+                 in zip(results.branch, results.level, strict=True)}
+        self.levels = sorted(level for branch, level in begun if branch == "ticket" and level)
+        controlled = [level for level in self.levels if (CONTROL, level) in begun]
         self.controlled, self.judged = bool(controlled), controlled or self.levels
 
     def of(self, column: str, *networks: tuple[str, int]) -> list[Any]:
@@ -159,7 +165,11 @@ class Pairs:
 
     def density(self, level: int) -> float:
         """Of the tickets of a level, in the mean over replicates."""
-        return float(self.of("density", ("ticket", level))[0].mean())
+        return float(self.rows("ticket", level).density.mean())
+
+    def rows(self, branch: str, level: int) -> pd.DataFrame:
+        """The rows of the networks of a branch at a level, those that diverged too."""
+        return self.results[(self.results.branch == branch) & (self.results.level == level)]
 
     def margin(self, measure: Quality) -> float:
         """The margin of a measure."""
@@ -188,6 +198,10 @@ class Pairs:
 def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     """What the replicates say of a level; `verdicts` has the conditions in words.
 
+    An early stop that is not reached is later than it looks, and the network better.  So what is
+    claimed of it holds in one direction only: of a ticket, that it is later; of the network that it
+    is compared with, that it is earlier and better.
+
     Args:
       pairs: of the run.
       level: that is judged.
@@ -197,28 +211,42 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
         return pairs.advantage(measure, level, against, slack)
     good, conditions = pairs.good, []
     margin, lost = pairs.margin(good), pairs.margin(STEPS)
-    for measure, slack, failure in (
-            (STEPS, lost, "later than dense"),
-            (good, margin, "less accurate than dense" if good.is_share else "worse than dense")):
+    late = {against: _late(rows, steps) for against, rows in (
+        ("ticket", pairs.rows("ticket", level)), (DENSE, pairs.rows("ticket", 0)),
+        (CONTROL, pairs.rows(CONTROL, level)))}
+    for measure, slack, failure, needs in (
+            (STEPS, lost, "later than dense", DENSE),
+            (good, margin, "less accurate than dense" if good.is_share else "worse than dense",
+             "ticket")):
         found = ahead(measure, DENSE, slack)
-        conditions.append(Condition(failure, ((found,),), (-found,)))
+        conditions.append(Condition(failure, ((found,),), () if late[needs] else ((-found,),)))
     if pairs.controlled:
         faster = (ahead(STEPS, CONTROL, 0), ahead(good, CONTROL, margin))
         better = (ahead(good, CONTROL, 0), ahead(STEPS, CONTROL, lost))
-        conditions.append(Condition("no better than reinit", (faster, better), (
-            -ahead(STEPS, CONTROL, -lost), -ahead(good, CONTROL, -margin))))
-    rows = pairs.results[(pairs.results.branch == "ticket") & (pairs.results.level == level)]
+        slower, worse = -ahead(STEPS, CONTROL, lost), -ahead(good, CONTROL, margin)
+        same = (-ahead(STEPS, CONTROL, -lost), -ahead(good, CONTROL, -margin))
+        against = (*([] if late["ticket"] or late[CONTROL] else [same]),
+                   *([] if late[CONTROL] else [(slower,)]), *([] if late["ticket"] else [(worse,)]))
+        conditions.append(Condition("no better than reinit", (faster, better), against))
     return Evidence(level, pairs.density(level), tuple(conditions),
-                  differences_of(pairs, level), _why_open(rows, steps))
+                    differences_of(pairs, level), _why_open(pairs, level, late))
 
 
-def _why_open(rows: pd.DataFrame, steps: "int | None") -> str:
-    gone = len(rows) - len(trained(rows))
-    if gone:
-        return f"{gone} diverged"
+def _late(rows: pd.DataFrame, steps: "int | None") -> str:
+    # In how many of some trainings the early stop is the last step; "" if in none.
     last = rows.steps if "epochs" in rows and "steps" in rows else steps
     late = 0 if last is None else int((rows.early_stop_step >= last).sum())
-    return f"early stop not reached in {late} of {len(rows)}" if late else ""
+    return f"not reached in {late} of {len(rows)}" if late else ""
+
+
+def _why_open(pairs: Pairs, level: int, late: Mapping[str, str]) -> str:
+    tickets, controls = pairs.rows("ticket", level), pairs.rows(CONTROL, level)
+    if gone := len(tickets) - len(trained(tickets)):
+        return f"{gone} diverged"
+    if pairs.controlled and trained(controls).empty:
+        return f"{len(controls)} of reinit diverged"
+    return next((f"early stop {f'of {network} '.replace('of ticket ', '')}{found}"
+                 for network, found in late.items() if found), "")
 
 
 def differences_of(pairs: Pairs, level: int) -> tuple[Difference, ...]:
@@ -243,8 +271,8 @@ def replicates_to_decide(level: Evidence, tried: int) -> "int | None":
     if level.seems_to_win:
         return max((_least([_enough(way, ERROR / tried / len(item.ways)) for way in item.ways])
                     for item in level.conditions), key=lambda count: count or math.inf)
-    return _least([_enough(item.against, ERROR / tried / len(level.conditions))
-                   for item in level.conditions])
+    return _least([_enough(way, ERROR / tried / len(level.conditions) / len(item.against))
+                   for item in level.conditions for way in item.against])
 
 
 def _enough(claims: Sequence[_Values], error: float) -> "int | None":

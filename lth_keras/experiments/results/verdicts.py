@@ -14,7 +14,8 @@ re-initialised, "winning tickets no longer match" - they learn more slowly or le
 so that either way counts, at half the error each.
 
 A level does not win if one of the three is significantly wrong: later, or worse, by more than the
-margin, or ahead of the control by less than the margin in both.  Otherwise it is inconclusive.
+margin; or later or worse than the control by more than the margin, or ahead of it by less than the
+margin in both.  Otherwise it is inconclusive.
 
 The levels that are judged are those at which the control is trained: `--branches ticket,reinit@7`
 makes the claim for level 7, chosen beforehand.  Where there are several they are corrected for
@@ -118,8 +119,9 @@ def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None =
     """The verdict of a run, and that of each of its levels.
 
     Trainings that diverged count as not trained; a level at which a ticket diverged does not win,
-    since the replicates that are left would flatter it.  Nor does one at which a ticket's early
-    stop is the last step: it is not reached, and later than it looks.
+    since the replicates that are left would flatter it.  Nor does one at which an early stop is the
+    last step, of a ticket, of the dense network or of the control: it is not reached, and the
+    network later and better than it looks.
 
     Args:
       results: a row a trained network, with the columns of `record.COLUMNS`.
@@ -154,11 +156,16 @@ def _nothing_to_judge(results: pd.DataFrame) -> str:
     rows = trained(results)
     tickets = rows[rows.branch == "ticket"]
     if not (tickets.level == 0).any():
-        return "the dense network is not trained yet."
+        gone = ((results.branch == "ticket") & (results.level == 0)).any()
+        return "the dense network diverged in every replicate." if gone else \
+            "the dense network is not trained yet."
     if not rows[quality(results).column].notna().any():
         return ("without validation data there is no early stop, and nothing tells how good a "
                 "level is; give fit validation_data.")
-    return "" if (tickets.level > 0).any() else "no pruned ticket is trained yet."
+    if (tickets.level > 0).any():
+        return ""
+    gone = ((results.branch == "ticket") & (results.level > 0)).any()
+    return "all pruned tickets diverged." if gone else "no pruned ticket is trained yet."
 
 
 def _decide(level: Evidence, won: float, lost: float, pairs: Pairs, tried: int) -> LevelVerdict:
@@ -169,16 +176,22 @@ def _decide(level: Evidence, won: float, lost: float, pairs: Pairs, tried: int) 
         outcome = NOT_WINNING
         why = ", ".join(item.failure for item in level.conditions
                         if len(level.conditions) * item.p_fails <= ERROR)
+    elif _is_one(pairs) and level.replicates:
+        why = "one replicate"
     elif level.open:
         why = level.open
     elif level.replicates < 2:
-        why = "one replicate" if level.replicates else "no replicate has both networks"
+        why = f"{'only one' if level.replicates else 'no'} replicate has both networks"
     else:
         needed = replicates_to_decide(level, tried)
         why = f"needs over {MOST_REPLICATES:,} replicates" if needed is None else \
             f"needs {needed} replicates"
     return LevelVerdict(level.level, level.density, outcome, why, needed, level.differences, won,
                         lost)
+
+
+def _is_one(pairs: Pairs) -> bool:
+    return pairs.results.replicate.nunique() == 1
 
 
 def _of_run(outcomes: Sequence[str]) -> str:
@@ -226,7 +239,7 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs:
         f"{verb}" if len(still) == 1 else f"a ticket of levels {', '.join(ranges(still))} {verb}"
     lost = [item.level for item in judged if item.outcome == NOT_WINNING]
     others = f"; not winning at {_named(lost)}" if lost else ""
-    if most < 2:
+    if _is_one(pairs):
         return _said_of_one([found[level] for level in still], pairs, others)
     easiest = min((item for item in judged if item.level in still),
                   key=lambda item: (item.needed or math.inf, item.p_winning or 0.0))
@@ -234,17 +247,20 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs:
     enough = f"about {easiest.needed} would be enough{where}" if easiest.needed else \
         f"even {MOST_REPLICATES:,} would not be enough"
     why = f"it is not known whether {what}: {easiest.why}{where}" \
-        if found[easiest.level].open else \
+        if found[easiest.level].open or most < 2 else \
         f"{_count(most, pairs)} are too few to tell whether {what}; {enough}"
-    figures = f"{_figures(found[easiest.level], pairs)}; " if len(judged) == 1 else ""
+    figures = f"{_figures(found[easiest.level], pairs)}; " \
+        if len(judged) == 1 and found[easiest.level].replicates else ""
     return f"Inconclusive: {why}{others} ({figures}margins {_margins(pairs)})."
 
 
 def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
-    means = [level for level in still if level.seems_to_win and not level.open]
-    best = f"the sparsest that is within the margins of {_margins(pairs)} is level " \
-        f"{means[-1].level}, with {means[-1].density:.1%} of the weights" if means else \
-        f"none is within the margins of {_margins(pairs)}"
+    means = [level for level in still if level.seems_to_win]
+    best = f"none is within the margins of {_margins(pairs)}"
+    if means:
+        but = f" ({means[-1].open})" if means[-1].open else ""
+        best = f"the sparsest that is within the margins of {_margins(pairs)} is level " \
+            f"{means[-1].level}, with {means[-1].density:.1%} of the weights{but}"
     remedy = "repeat the search with other seeds and report the workdirs together" \
         if "epochs" in pairs.results else "take five or more, as the paper does (--replicates 5)"
     one = "one search" if "epochs" in pairs.results else "one replicate"

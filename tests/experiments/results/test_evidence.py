@@ -18,10 +18,32 @@ GOOD, BETTER, BAD = [1.0, 2.0, 3.0], [1.1, 1.2, 1.3], [-1.0, 2.0, 0.5]
 
 
 def test_all_claims_of_a_way_must_hold_and_several_ways_share_the_error():
-    assert Condition("", ((GOOD, BETTER),), (BAD,)).p_holds == chance(GOOD) > chance(BETTER)
-    assert Condition("", ((GOOD,), (BETTER,)), (BAD,)).p_holds == 2 * chance(BETTER)
-    assert Condition("", ((BAD,), (BAD,)), (BAD,)).p_holds <= 1.0
-    assert Condition("", ((GOOD,),), (BETTER, GOOD)).p_fails == chance(GOOD)
+    assert Condition("", ((GOOD, BETTER),), ()).p_holds == chance(GOOD) > chance(BETTER)
+    assert Condition("", ((GOOD,), (BETTER,)), ()).p_holds == 2 * chance(BETTER)
+    assert Condition("", ((BAD,), (BAD,)), ()).p_holds <= 1.0
+    assert Condition("", ((GOOD,),), ((BETTER, GOOD),)).p_fails == chance(GOOD)
+    assert Condition("", ((GOOD,),), ((BETTER,), (GOOD,))).p_fails == 2 * chance(BETTER)
+    assert Condition("", ((GOOD,),), ()).p_fails == 1.0
+
+
+@pytest.mark.parametrize(("late", "fails"), [
+    ("ticket", (True, False, True)), ("dense", (False, True, True)),
+    ("reinit", (True, True, True))])
+def test_what_stops_later_than_the_last_step_shows_nothing_in_its_favour(late, fails):
+    # A ticket that is later and worse than both, in all ways.
+    found = rows(*(training for number in range(6) for training in (
+        (number, "ticket", 0, 100 + number, 0.9), (number, "ticket", 1, 300 + 9 * number, 0.8),
+        (number, "reinit", 1, 150 - number, 0.88 + number / 1e4))))
+    network = {"ticket": ("ticket", 1), "dense": ("ticket", 0), "reinit": ("reinit", 1)}[late]
+    level = evidence_of(Pairs(found, Margins()), 1, None)
+    assert [item.p_fails < 0.05 for item in level.conditions] == [True] * 3 and not level.open
+    found.loc[(found.branch == network[0]) & (found.level == network[1]) & (found.replicate == 0),
+              "early_stop_step"] = 1000
+    level = evidence_of(Pairs(found, Margins()), 1, 1000)
+    shown = [bool(item.against) for item in level.conditions]
+    assert shown == list(fails) and level.p_winning == 1.0
+    assert level.open == "early stop " + ("" if late == "ticket" else f"of {late} ") + \
+        "not reached in 1 of 6"
 
 
 def table(steps=(100, 120, 110), controls=(200, 200, 210)):

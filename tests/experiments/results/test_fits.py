@@ -66,7 +66,7 @@ def test_a_round_that_diverged_is_told_by_the_last_row_of_results_csv(tmp_path):
     assert found.diverged == ["replicate 0, level 1, ticket: diverged at step 13"]
     assert found.results.density.tolist() == [1.0, 0.5] and found.verdict.levels == ()
     assert found.verdict.sentence == (
-        "No verdict: no pruned ticket is trained yet. 1 of 2 trainings diverged.")
+        "No verdict: all pruned tickets diverged. 1 of 2 trainings diverged.")
 
 
 @pytest.mark.parametrize("name", ["state.safetensors", "level_01/ticket.safetensors"])
@@ -124,19 +124,25 @@ def test_a_fit_is_compared_with_dense_alone_and_never_wins(tmp_path):
         "Inconclusive: one search is too few for any statistical test; repeat the search with "
         "other seeds and report the workdirs together; by its numbers alone the sparsest that is "
         "within the margins of 19% of the dense network's steps and 0.2 points is level 1, with "
-        "50.0% of the weights.")
+        "50.0% of the weights (early stop of dense not reached in 1 of 1).")
 
 
 def test_searches_that_repeat_say_which_levels_match_the_dense_network(tmp_path):
-    table = pd.concat([fits.results(fits.read(fit_workdirs.fill(tmp_path / str(seed), seed)), seed)
-                       for seed in range(8)])
+    def judged(name, history):
+        return pd.concat([fits.results(fits.read(fit_workdirs.fill(
+            tmp_path / name / str(seed), seed, history=history)), seed) for seed in range(8)])
+    # While the dense network still improves at its last epoch, nothing can match it.
+    assert str(verdicts.judge(judged("falls", HISTORY)).levels[0]) == \
+        "inconclusive: early stop of dense not reached in 8 of 8"
+    table = judged("rises", {**HISTORY, "val_loss": [0.4, 0.5, *HISTORY["val_loss"][2:]],
+                             "val_accuracy": [0.8, 0.7, *HISTORY["val_accuracy"][2:]]})
     verdict = verdicts.judge(table)
     assert [str(item) for item in verdict.levels] == [
         "matching", "not winning: less accurate than dense"]
     assert (verdict.outcome, verdict.level) == ("matching", 1)
     assert verdict.sentence == (
         "Matching ticket at level 1 with 50.0% of the weights: as fast and as accurate as the "
-        "dense network, within 19% of its steps and 0.2 points (early stop at step 10, dense 20; "
+        "dense network, within 19% of its steps and 0.2 points (early stop at step 10, dense 10; "
         "validation accuracy 90.00%, dense 80.00%; 8 searches, error at most 5% over the 2 levels "
         "tried); whether it wins is not known, since no re-initialised network was trained.")
     verdict = verdicts.judge(table.drop(columns="val_accuracy_early_stop"))

@@ -28,6 +28,13 @@ AS_GOOD = tuple((100, 0.90, 100 + late, 0.90 + better, 0.80) for late, better in
                 ((-4, 0.001), (4, -0.001), (-2, 0.0), (2, 0.0), (0, 0.0005), (0, -0.0005)))
 
 
+def diverged(results):
+    """The same rows; trainings without an accuracy have diverged."""
+    gone = results.test_accuracy_early_stop.isna()
+    return results.assign(early_stop_step=results.early_stop_step.mask(gone),
+                          diverged_at_step=np.where(gone, 7.0, np.nan))
+
+
 def only(results, margins=DEFAULT, steps=None):
     (found,) = judge(results, margins, steps).levels
     return found
@@ -134,7 +141,10 @@ def test_networks_that_share_no_replicate_show_nothing():
     apart.loc[apart.branch == "reinit", "replicate"] += 10
     verdict = judge(apart)
     assert str(verdict.levels[0]) == "inconclusive: no replicate has both networks"
-    assert "by its numbers alone none is within the margins" in verdict.sentence
+    assert verdict.sentence == (
+        "Inconclusive: it is not known whether the ticket of level 1, with 50.0% of the weights, "
+        "wins: no replicate has both networks (margins 19% of the dense network's steps and 0.2 "
+        "points).")
     assert verdict.levels[0].differences[2].estimate is None
 
 
@@ -160,10 +170,57 @@ def test_a_level_at_which_a_ticket_diverged_does_not_win_whatever_the_others_do(
     assert only(level_1(*WINS, (None, None, 50, 0.93, None))).outcome == "winning"
 
 
+@pytest.mark.filterwarnings("error")
+def test_what_diverged_is_not_called_untrained():
+    gone = diverged(level_1(*((*row[:4], None) for row in WINS)))
+    verdict = judge(gone)
+    assert str(verdict.levels[0]) == "inconclusive: 3 of reinit diverged"
+    assert verdict.sentence.startswith(
+        "Inconclusive: it is not known whether the ticket of level 1, with 50.0% of the weights, "
+        "wins: 3 of reinit diverged (margins ")
+    # A level that was chosen, whose tickets all diverged, is judged; those beside it are not.
+    chosen = pd.concat([level_1(*((*row[:2], None, None, row[4]) for row in WINS)).assign(
+        level=lambda found: 2 * found.level), level_1(*WINS).query("branch == 'ticket' & level")])
+    verdict = judge(diverged(chosen))
+    assert [str(level) for level in verdict.levels] == [
+        "not judged: no reinit", "inconclusive: 3 diverged"]
+    assert verdict.outcome == "inconclusive"
+    assert judge(diverged(level_1(*((None, None, *row[2:]) for row in WINS)))).sentence.startswith(
+        "No verdict: the dense network diverged in every replicate.")
+    lost = diverged(level_1(*((*row[:2], None, None, row[4]) for row in WINS)))
+    assert judge(lost).sentence.startswith(
+        "No verdict: all pruned tickets diverged.")
+    # Four of five have no control: that is no single replicate.
+    few = diverged(level_1(WINS[0], *((*row[:4], None) for row in WINS)))
+    assert str(judge(few).levels[0]) == "inconclusive: only one replicate has both networks"
+    assert "--replicates" not in judge(few).sentence
+
+
 def test_a_level_whose_ticket_did_not_reach_its_early_stop_does_not_win():
-    assert only(level_1(*WINS), steps=71).outcome == "winning"
-    assert str(only(level_1(*WINS), steps=70)) == \
-        "inconclusive: early stop not reached in 1 of 3"
+    assert only(level_1(*WINS), steps=501).outcome == "winning"
+    late = level_1(*WINS)
+    late.loc[(late.branch == "ticket") & (late.level == 1), "early_stop_step"] = [50, 70, 600]
+    assert str(only(late, steps=600)) == "inconclusive: early stop not reached in 1 of 3"
+
+
+@pytest.mark.parametrize(("branch", "level", "name"), [("ticket", 0, "dense"),
+                                                       ("reinit", 1, "reinit")])
+def test_no_level_wins_against_a_network_that_would_get_better(branch, level, name):
+    late = level_1(*WINS)
+    late.loc[(late.branch == branch) & (late.level == level), "early_stop_step"] = [600, 590, 600]
+    assert str(only(late, steps=600)) == \
+        f"inconclusive: early stop of {name} not reached in 2 of 3"
+
+
+def test_a_ticket_that_is_worse_than_reinit_does_not_win_however_early_it_stops():
+    worse = level_1(*((1000 + number, 0.9, 632 + number, 0.905 + number / 1e4, 0.925)
+                      for number in range(10)))
+    worse.loc[worse.branch == "reinit", "early_stop_step"] = range(950, 960)
+    assert str(only(worse)) == "not winning: no better than reinit"
+    later = level_1(*((1000 + number, 0.9, 632 + number, 0.905 + number / 1e4, 0.9)
+                      for number in range(10)))
+    later.loc[later.branch == "reinit", "early_stop_step"] = range(400, 410)
+    assert str(only(later)) == "not winning: no better than reinit"
 
 
 def test_the_sentence_says_margins_figures_replicates_and_error():
