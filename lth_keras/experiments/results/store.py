@@ -13,7 +13,7 @@ import pandas as pd
 
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.trainings import chain, Training
+from lth_keras.experiments.config.trainings import chain, repeats_from_k, Training
 from lth_keras.experiments.results import paths, record
 from lth_keras.experiments.results.paths import CURVE_COLUMNS, DamagedError, found
 from lth_keras.experiments.results.record import (
@@ -26,7 +26,7 @@ from lth_keras.experiments.results.record import (
     table,
 )
 from lth_keras.files import atomic, checksums, workdir_lock
-from lth_keras.files.ticket import Ticket
+from lth_keras.files.ticket import MOST_BYTES, Ticket
 
 _KEYS = ["replicate", "level", "branch", "branch_index"]
 
@@ -147,14 +147,18 @@ class Store:
             paths.read_marked(self.root, places["ticket"], start)
         # The last level has a following ticket too, so that a run with more rounds can continue.
         tickets = {"ticket": start, "following": following, "trained": trained}
+        there = {name: mark for name, level in (("ticket", training.level),
+                                                ("following", training.level + 1))
+                 if isinstance(given := tickets[name], Ticket)
+                 and (mark := self._mark_of_same(training, level, given))}
         contents = {name: given.to_bytes() for name, given in tickets.items()
-                    if isinstance(given, Ticket)}
+                    if isinstance(given, Ticket) and name not in there}
         contents["curve"] = curve.to_csv(index=False).encode()
         more = [name for name in result
                 if name.startswith((STEP, DENSITY)) or name in (ENDED, *COSTS)]
         row = {name: {**dataclasses.asdict(training), **result}.get(name)
                for name in (*COLUMNS, *more)}
-        marks: dict[str, Any] = {"ticket": start, **{
+        marks: dict[str, Any] = {"ticket": start, **there, **{
             name: checksums.mark(data) for name, data in contents.items()}}
         contents["record"] = Record(row, self._config.fingerprint, **marks).encode().encode()
         try:
@@ -169,17 +173,41 @@ class Store:
         write_results(self.root)
         return deleted
 
+    def _mark_of_same(self, training: Training, level: int, ticket: Ticket) -> "str | None":
+        # Of a ticket that other trainings started from, if it has the same bits: made again by
+        # other versions or on another device, only its provenance differs.
+        path, most = self.ticket(training.replicate, level), MOST_BYTES
+        marks = {self.record(other).ticket for other in found(self.root)
+                 if (other.replicate, other.level) == (training.replicate, level)
+                 and other != training}
+        if not marks or not path.exists():
+            return None
+        data = paths.read_within(self.root, path, most)
+        mark = checksums.mark(data)
+        return mark if mark in marks and _same_bits(Ticket.from_bytes(data), ticket) else None
+
     def _delete_records_above(self, training: Training,
                               following: "str | None") -> list[Training]:
-        # Higher levels that started from another ticket would be rows of no search that was run.
-        above = {other: path for other, path in found(self.root).items()
-                 if other.replicate == training.replicate and other.level > training.level}
-        if all(self.record(other).ticket == following for other in above
+        # What started from another ticket would be rows of no search that was run: higher levels,
+        # and repetitions of the dense network from theta_k, which the ticket of level 1 holds.
+        after = {other: path for other, path in found(self.root).items()
+                 if other.replicate == training.replicate and (
+                     other.level > training.level or (other.level == training.level == 0
+                     and repeats_from_k(self._config, other)))}
+        if all(self.record(other).ticket == following for other in after
                if other.level == training.level + 1):
             return []
-        for path in above.values():
+        for path in after.values():
             path.unlink()
-        return list(above)
+        return list(after)
+
+
+def _same_bits(one: Ticket, other: Ticket) -> bool:
+    return one.level == other.level and all(
+        {*mine} == {*its} and all(
+            value.dtype == its[name].dtype and value.tobytes() == its[name].tobytes()
+            for name, value in mine.items())
+        for mine, its in ((one.weights, other.weights), (one.masks, other.masks)))
 
 
 def results(root: "str | os.PathLike[str]", fingerprint: "str | None" = None) -> pd.DataFrame:

@@ -384,6 +384,38 @@ def test_a_training_done_again_to_other_bits_takes_what_followed_with_it(tmp_pat
     assert run.read_ticket(0, 2)[0].weights["w"][0] == 2.5
 
 
+def newer(level, theta=1.5):
+    return dataclasses.replace(ticket(level, theta), provenance={"versions": {"numpy": "99.0"}})
+
+
+def test_a_network_that_is_repeated_with_newer_packages_leaves_the_ticket_of_the_first(tmp_path):
+    run = begun(tmp_path)
+    for level in range(3):
+        finish(run, Training(0, level))
+    before = run.ticket(0, 0).read_bytes()
+    run.finish(Training(0, 0, "ticket", 1), RESULT, CURVE, newer(0))
+    assert run.ticket(0, 0).read_bytes() == before
+    assert run.record(Training(0, 0, "ticket", 1)).ticket == run.record(Training(0, 0)).ticket
+    # Nor does a repair take what followed with it, where it comes to the same bits.
+    assert run.finish(Training(0, 0), RESULT, CURVE, newer(0), following=newer(1)) == []
+    assert run.read_ticket(0, 1)[0].provenance == {} and run.is_done(Training(0, 2))
+    # Other bits are another ticket.
+    assert run.finish(Training(0, 0), RESULT, CURVE, newer(0), following=newer(1, 2.5)) == [
+        Training(0, 1), Training(0, 2)]
+    assert run.read_ticket(0, 1)[0].provenance["versions"] == {"numpy": "99.0"}
+
+
+def test_what_repeats_the_dense_network_from_step_k_goes_with_it(tmp_path):
+    config = dataclasses.replace(CONFIG, rewind_step=50, validation_every=50)
+    repeat = Training(0, 0, "ticket", 1)
+    for asked, gone in ((config, [repeat, Training(0, 1)]), (CONFIG, [Training(0, 1)])):
+        root = tmp_path / str(asked.rewind_step)
+        run = begun(root, asked)
+        for training in (Training(0, 0), Training(0, 1), repeat):
+            finish(run, training)
+        assert sorted(finish(run, Training(0, 0), theta=2.5), key=str) == sorted(gone, key=str)
+
+
 def test_a_ticket_is_read_only_if_its_record_vouches_for_it(tmp_path):
     run = begun(tmp_path)
     finish(run, Training(0, 0))
