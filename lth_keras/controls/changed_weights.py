@@ -28,7 +28,7 @@ def scratch(weights: Arrays, masks: Arrays, fresh: Arrays,
     return fresh, masks
 
 
-@register("reinit_signed", "re-initialised, signs kept", drawn=True)
+@register("reinit_signed", "re-initialised, signs kept", drawn=True, initial=True)
 def reinit_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                   rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Fresh weights with the signs of the ticket's (Zhou et al. 2019, section 4.1).
@@ -70,7 +70,7 @@ def reshuffle_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
         rng.permutation(survivors), survivors)), masks
 
 
-@register("constant", "constant magnitude", drawn=True)
+@register("constant", "constant magnitude", drawn=True, initial=True)
 def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
              rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Survivors set to plus or minus the layer's initial standard deviation (the same)."""
@@ -78,7 +78,7 @@ def constant(weights: Arrays, masks: Arrays, fresh: Arrays,
         fresh[name]) * rng.choice([-1.0, 1.0], survivors.size)), masks
 
 
-@register("constant_signed", "constant magnitude, signs kept", drawn=True)
+@register("constant_signed", "constant magnitude, signs kept", drawn=True, initial=True)
 def constant_signed(weights: Arrays, masks: Arrays, fresh: Arrays,
                     rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """Survivors set to that standard deviation with the signs of the ticket's (the same).

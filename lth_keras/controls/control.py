@@ -63,6 +63,7 @@ class Control:
         own in the structure of the search, which `make` gets too; "free" for any other.
       needs: what `make` takes by name too, keys of NEEDS.
       method: the sparse training that finds its masks; "" for masks that stay as they are made.
+      initial: whether it takes the ticket's weights for those before training, theta_0 or theta_k.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Control:
     mask: str = "ticket"
     needs: tuple[str, ...] = ()
     method: str = ""
+    initial: bool = False
 
     def start(self, weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
               structure: Structure = NONE, *,
@@ -122,8 +124,8 @@ CONTROLS: dict[str, Control] = {}
 
 
 def register(name: str, title: str, drawn: bool, budget: bool = False,
-             mask: str = "ticket", *, needs: tuple[str, ...] = (),
-             method: str = "") -> Callable[[Make], Make]:
+             mask: str = "ticket", *, needs: tuple[str, ...] = (), method: str = "",
+             initial: bool = False) -> Callable[[Make], Make]:
     """Registers a function as a control.
 
     Args:
@@ -134,6 +136,7 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
       mask: which mask it has; see `Control`.
       needs: what it takes by name besides the four arguments, keys of NEEDS.
       method: the sparse training that finds its masks; see `Control`.
+      initial: whether it takes the ticket's weights for those before training.
 
     Returns:
       A decorator for the function, which returns it unchanged.
@@ -156,7 +159,8 @@ def register(name: str, title: str, drawn: bool, budget: bool = False,
         if name in CONTROLS:
             raise LotteryError(f"A control's name must be new. Received: {name!r}, which is "
                                "taken.")
-        CONTROLS[name] = Control(name, title, make, drawn, budget, mask, needs, method)
+        CONTROLS[name] = Control(name, title, make, drawn, budget, mask, needs, method,
+                                 initial)
         return make
     return add
 

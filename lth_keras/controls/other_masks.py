@@ -45,14 +45,14 @@ def random_mask_global(weights: Arrays, masks: Arrays, fresh: Arrays,
     return fresh, {**masks, **drawn}
 
 
-@register("shuffled_mask", "shuffled mask", drawn=False, mask="structured")
+@register("shuffled_mask", "shuffled mask", drawn=False, mask="structured", initial=True)
 def shuffled_mask(weights: Arrays, masks: Arrays, fresh: Arrays, rng: np.random.Generator,
                   structure: Structure = NONE) -> tuple[Arrays, Arrays]:
     """The ticket's weights; its masks shuffled in each layer (Frankle et al., ICLR 2021)."""
     return weights, structure.shuffled_together(masks, rng)
 
 
-@register("magnitude_at_init", "largest at initialisation", drawn=False, mask="free")
+@register("magnitude_at_init", "largest at initialisation", drawn=False, mask="free", initial=True)
 def magnitude_at_init(weights: Arrays, masks: Arrays, fresh: Arrays,
                       rng: np.random.Generator) -> tuple[Arrays, Arrays]:
     """The ticket's weights; a mask of the largest in each layer, as many as the ticket keeps.

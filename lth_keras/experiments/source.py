@@ -7,7 +7,7 @@ from lth_keras.core.structures.words import parse
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config import own
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.config.strategies import STRATEGIES
+from lth_keras.experiments.config.strategies import RETRAININGS, STRATEGIES
 from lth_keras.experiments.config.trainings import chain, Training
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.results.store import Store
@@ -38,7 +38,7 @@ class SourceRun:
 
     Raises:
       WorkdirError: if the source is another run than the settings say, was pruned in another
-        structure, or lacks a ticket that this run will train.
+        structure, has trained weights in its tickets, or lacks one that this run will train.
     """
 
     def __init__(self, config: Config):
@@ -53,6 +53,10 @@ class SourceRun:
                                f"Received: source={self._root} of structure="
                                f"{self._config.structure}. Run with --set structure="
                                f"{self._config.structure}.")
+        if not RETRAININGS[self._config.retraining].rewinds:
+            raise WorkdirError("A transfer trains tickets with weights from before training. "
+                               f"Received: source={self._root} of retraining="
+                               f"{self._config.retraining}, whose tickets hold trained ones.")
         self._store = Store(self._root, self._config)
         # As every run, this one makes one ticket more than it trains, if there can be one more.
         self._last = config.rounds + (0 if parse(config.structure).by_rounds else 1)

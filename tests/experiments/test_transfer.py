@@ -176,6 +176,12 @@ def test_what_the_source_lacks_is_said_before_any_training(changes, said, source
     assert not (tmp_path / "run").exists()
 
 
+def test_a_source_whose_tickets_hold_trained_weights_is_refused(tmp_path):
+    Store(tmp_path, FOUND.replace(retraining="learning_rate_rewinding")).begin()
+    with pytest.raises(WorkdirError, match="from before training. Received: .*learning_rate"):
+        SourceRun(target(tmp_path))
+
+
 def test_a_source_that_is_none_or_was_changed_is_refused(source, tmp_path):
     with pytest.raises(WorkdirError, match="A workdir is a folder that `lth run` made"):
         target(tmp_path)

@@ -197,7 +197,20 @@ class Retraining:
         return Span(config.steps, first=config.rewind_step, rate_first=config.rewind_step)
 
     def check(self, config: Any) -> None:
-        """Checks that the retraining can work with a configuration."""
+        """Checks that the retraining can work with a configuration.
+
+        Raises:
+          LotteryError: if a control takes the ticket's weights for initial ones, and they are not.
+        """
+        if self.rewinds:
+            return
+        initial = [branch.name for branch in config.plan
+                   if branch.name in CONTROLS and CONTROLS[branch.name].initial]
+        if initial:
+            raise LotteryError(f"The branch {initial[0]} takes the ticket's weights for those "
+                               "before training, so it needs retraining=weight_rewinding. "
+                               f"Received: retraining={self.name}. Leave the branch out, or use "
+                               "reinit or random_mask.")
 
 
 STRATEGIES: dict[str, Strategy] = {}
@@ -367,3 +380,4 @@ class FineTuning(Retraining):
             raise LotteryError("retraining=fine_tuning trains steps - rewind_step steps at the "
                                "last learning rate, so rewind_step must be above 0. Received: "
                                "rewind_step=0.")
+        super().check(config)

@@ -54,7 +54,8 @@ def configs(draw):
     # What a control needs, the strategy must have.
     lacks = "trained" if STRATEGIES[strategy].at_init else "inverted"
     branches = draw(st.lists(st.sampled_from([
-        name for name in BRANCHES if name == "ticket" or lacks not in CONTROLS[name].needs]),
+        name for name in BRANCHES if name == "ticket" or lacks not in CONTROLS[name].needs
+        and (retraining == "weight_rewinding" or not CONTROLS[name].initial)]),
         min_size=1).map(tuple))
     sparse = any(CONTROLS[name].method for name in branches if name in CONTROLS)
     takes = strategy != "iterative" or "reinit_trained_signs" in branches
@@ -330,6 +331,18 @@ def test_a_preset_is_scaled_as_a_whole(preset, scale):
 def test_a_strategy_has_what_it_needs(settings):
     with pytest.raises(LotteryError, match="Received: "):
         CONFIG.replace(**settings)
+
+
+@pytest.mark.parametrize("retraining", ["learning_rate_rewinding", "fine_tuning"])
+@pytest.mark.parametrize("branch", ["reinit_signed", "constant", "constant_signed",
+                                    "shuffled_mask", "magnitude_at_init"])
+def test_controls_that_take_weights_for_initial_ones_need_them(branch, retraining):
+    assert CONFIG.replace(branches=(branch,)).retraining == "weight_rewinding"
+    settings = {"retraining": retraining, "rewind_step": 20, "validation_every": 20}
+    with pytest.raises(LotteryError, match=f"The branch {branch} takes the ticket's weights for "
+                                           f".*Received: retraining={retraining}"):
+        CONFIG.replace(branches=(branch,), **settings)
+    assert CONFIG.replace(branches=("reinit", "reshuffle"), **settings)
 
 
 @pytest.mark.parametrize(("strategy", "chain"), [

@@ -57,6 +57,19 @@ def test_a_ticket_is_evaluated_with_its_initial_weights_under_its_masks(run):
             assert accuracy(rows, replicate, level, "ticket") == pytest.approx(expected, rel=1e-6)
 
 
+def test_weights_that_are_not_rewound_are_evaluated_as_they_were_before_training(tmp_path):
+    config = searches.CONFIG.replace(retraining="learning_rate_rewinding", replicates=1)
+    run = WorkdirReader(searches.fill(tmp_path, config))
+    initial, ticket = run.ticket(0, 0).weights, run.ticket(0, 2)
+    assert not np.array_equal(ticket.weights["fc/kernel"], initial["fc/kernel"])
+    expected = sizes({name: initial[name] * mask for name, mask in ticket.masks.items()})
+    for rows in (analyse(run).rows, analyse(run, "large_final").rows):
+        assert accuracy(rows, 0, 2, "ticket") == pytest.approx(expected["accuracy"], rel=1e-6)
+    # A random mask has no zeros of trained weights under it.
+    random = accuracy(analyse(run).rows, 0, 2, "random mask")
+    assert random > 0.7 * sizes(initial)["accuracy"] / 4
+
+
 def test_a_random_mask_is_another_of_the_same_density(run):
     rows = analyse(run).rows
     kinds = rows.set_index(["replicate", "level", "masks"]).sort_index()

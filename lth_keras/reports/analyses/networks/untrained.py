@@ -20,6 +20,7 @@ from lth_keras.core.next_masks import PruningRule
 from lth_keras.core.seeding import generator
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET
+from lth_keras.experiments.config.strategies import RETRAININGS
 from lth_keras.experiments.config.trainings import chain
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.analyses.networks.network import check_dense_kept, Network, theta_k
@@ -78,9 +79,10 @@ def _measures(run: WorkdirReader, network: Network, replicate: int, levels: Sequ
         rng = generator(run.config.seed, "untrained", replicate=replicate, level=level)
         masks = {TICKET: ticket.masks, RANDOM: structure.shuffled_together(ticket.masks, rng),
                  **{name: ladder[level] for name, ladder in by_criterion.items()}}
-        weights = theta_k(run, replicate) if criteria else ticket.weights
+        initial = RETRAININGS[run.config.retraining].rewinds
+        weights = theta_k(run, replicate) if criteria or not initial else ticket.weights
         for name, each in masks.items():
-            of = ticket.weights if name == TICKET else weights
+            of = ticket.weights if name == TICKET and initial else weights
             result = network.evaluate({**of, **{
                 weight: np.multiply(of[weight], mask) for weight, mask in each.items()}})
             yield {"replicate": replicate, "level": level,
