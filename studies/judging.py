@@ -104,6 +104,11 @@ def opened(parts: Iterable[Part], why: str) -> list[Part]:
             if why else part for part in parts]
 
 
+def of_one(part: Part) -> Part:
+    """A part whose interval is over the networks of one replicate."""
+    return dataclasses.replace(part, replicates=1, needed="")
+
+
 def series(results: pd.DataFrame, measure: str, which: tuple[str, int]) -> pd.Series:
     """A measure of (branch, level) in each replicate."""
     return statistics.by_replicate(results, measure, *which)
@@ -201,6 +206,8 @@ def sign(what: str, found: "Estimate | None", unit: str = "pt", none: float = 0.
 def not_below(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
     """A part that claims that nothing is lost: contradicted only by a difference below 0.
 
+    One replicate shows nothing.
+
     Example:
       >>> not_below("above", Estimate(-0.1, -0.5, 0.3, 0.2, 5)).verdict
       'reproduced'
@@ -209,7 +216,9 @@ def not_below(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
     """
     if found is None:
         return Part(f"{what}: not trained", NOT_RUN, 0)
-    return _part(what, found, unit, NOT_REPRODUCED if found.high < 0 else REPRODUCED)
+    verdict = INCONCLUSIVE if found.replicates < 2 else \
+        NOT_REPRODUCED if found.high < 0 else REPRODUCED
+    return _part(what, found, unit, verdict)
 
 
 def equal(what: str, found: "Estimate | None", margin: float, unit: str = "pt") -> Part:

@@ -65,10 +65,11 @@ class Missing:
         config = config if self.scale == 1 else config.scaled(self.scale)
         return config.replace(**self.settings)
 
-    def is_in(self, about: Mapping[str, Any]) -> bool:
-        """Whether its results are among those that are kept, each with its settings."""
+    def is_in(self, tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any]) -> bool:
+        """Whether its results are kept, with its settings, of all its replicates."""
         plain = json.loads(json.dumps(self.config.identity))
-        return self.name in about and about[self.name]["settings"] == plain
+        return self.name in about and about[self.name]["settings"] == plain \
+            and tables[self.name].replicate.nunique() >= self.config.replicates
 
     @property
     def steps(self) -> tuple[int, int]:
@@ -195,11 +196,13 @@ def keep(network: str, milliseconds: float) -> None:
     atomic.write(KEPT, pd.DataFrame(rows).to_csv(index=False))
 
 
-def table(about: Mapping[str, Any], kept: "pd.DataFrame | None" = None) -> list[str]:
+def table(tables: Mapping[str, pd.DataFrame], about: Mapping[str, Any],
+          kept: "pd.DataFrame | None" = None) -> list[str]:
     """Lines of Markdown: each run that is not among some results, and what it takes.
 
     Args:
-      about: the results that are there, and their settings.
+      tables: the rows that are there, by the name of their run.
+      about: their settings, by the same names.
       kept: the speeds; by default those of missing_runs.csv.
     """
     rows = pd.read_csv(KEPT) if kept is None else kept
@@ -212,7 +215,7 @@ def table(about: Mapping[str, Any], kept: "pd.DataFrame | None" = None) -> list[
              "| claims | hours of a core | ms a step | networks | steps in all | run |",
              "|---|---:|---:|---:|---:|---|"]
     for run in MISSING:
-        if not run.is_in(about):
+        if not run.is_in(tables, about):
             (networks, steps), each = run.steps, speeds.get(network_of(run))
             cells = ["not measured", ""] if each is None else [
                 f"{steps * each / 3.6e6:,.1f}", f"{each:,.1f}"]

@@ -75,20 +75,22 @@ def add(results: pathlib.Path, name: str, workdir: pathlib.Path, command: str,
     Raises:
       ValueError: if rows that are there have other settings, or the same replicates.
     """
-    config = paths.read_config(workdir)
+    found = paths.read_config(workdir)
     if analysis:
         name = f"{name}_{analysis}"
         table = pd.read_csv(workdir / "analysis" / f"{analysis}.csv")
     else:
-        table = store.results(workdir, config.fingerprint).drop(columns=DROPPED)
+        table = store.results(workdir, found.fingerprint).drop(columns=DROPPED)
         table = table.astype({"early_stop_step": "Int64", "diverged_at_step": "Int64"})
-    about = {"analysis": analysis, "settings": config.identity, "seed": config.seed}
+    about = {"analysis": analysis, "settings": found.identity, "seed": found.seed,
+             "margin": found.margin}
     made = [{"command": command, "versions": runs.versions(workdir),
              "machine": machine or provenance.machine()}]
     if more:
         tables, facts = read(results)
         there = facts.get(name, {"parts": []})
         made = [*there.pop("parts"), *made]
+        there.setdefault("margin", found.margin)
         same = sorted({*tables[name].replicate} & {*table.replicate}) if name in tables else []
         if same or there != about:
             raise ValueError(f"--more adds other replicates of the same settings. Received: {name}"
@@ -110,13 +112,14 @@ def read(results: pathlib.Path) -> tuple[dict[str, pd.DataFrame], dict[str, dict
 
 
 def config(facts: dict[str, Any]) -> Config:
-    """The settings of a run that is kept, with what its preset says beside them, such as margins.
+    """The settings of a run that is kept; its margins are its preset's, if they are not kept.
 
     Args:
       facts: what is kept about it beside its rows.
     """
     settings = facts["settings"]
-    return Config.from_plain({**presets.get(settings["preset"]).to_dict(), **settings})
+    margin = facts.get("margin") or presets.get(settings["preset"]).margin
+    return Config.from_plain({**settings, "margin": margin})
 
 
 def page(results: pathlib.Path) -> str:
@@ -140,7 +143,8 @@ def page(results: pathlib.Path) -> str:
         "| claim | the paper | ours [95% interval] | replicates | scale | verdict |",
         "|---|---|---|---|---|---|",
         *(_row(claim, *found, about) for claim, found in decided.items()), "",
-        *_notes(decided), *missing_runs.table(about), *_verdicts(tables, about), "## The runs", "",
+        *_notes(decided), *missing_runs.table(tables, about), *_verdicts(tables, about),
+        "## The runs", "",
         *(line for name, facts in about.items() for line in _run(name, facts, tables[name]))])
 
 
@@ -182,7 +186,8 @@ def _verdicts(tables: dict[str, pd.DataFrame], about: dict[str, dict]) -> list[s
     rows = []
     for name, facts in about.items():
         if not facts["analysis"]:
-            verdict = judge(tables[name], steps=facts["settings"]["steps"])
+            settings = config(facts)
+            verdict = judge(tables[name], settings.margins, settings.steps)
             lost = [item.level for item in verdict.levels if item.outcome == "not winning"]
             more = f" Not winning: level{'s'[:len(lost) > 1]} {', '.join(ranges(lost))}." \
                 if lost and verdict.level else ""

@@ -32,6 +32,7 @@ from judging import (
     gain,
     mean,
     not_below,
+    of_one,
     opened,
     Part,
     series,
@@ -52,10 +53,10 @@ def d0(run: pd.DataFrame, float32: pd.DataFrame, number: int) -> Iterable[Part]:
     """Tickets and dense networks that are trained in float32 come to the same."""
     (_, points), (_, speed) = convnets.GAIN[number], convnets.SPEED[number]
     steps = 100 - 100 / (1 + speed / 100)
-    yield equal("float32 less bfloat16, at the early stop", mean(
-        100 * _over_levels(float32, run, ACCURACY, pd.Series.sub)), points / 2)
-    yield equal("float32 stops earlier than bfloat16 by", mean(
-        100 * (1 - _over_levels(float32, run, STEP, pd.Series.div))), steps / 2, "%")
+    yield of_one(equal("float32 less bfloat16, at the early stop", mean(
+        100 * _over_levels(float32, run, ACCURACY, pd.Series.sub)), points / 2))
+    yield of_one(equal("float32 stops earlier than bfloat16 by", mean(
+        100 * (1 - _over_levels(float32, run, STEP, pd.Series.div))), steps / 2, "%"))
 
 
 def d1(run: pd.DataFrame, number: int) -> Iterable[Part]:

@@ -23,7 +23,7 @@ within a point, the least that the paper tells apart (D0).  Where that is not sh
 from collections.abc import Iterable
 
 import pandas as pd
-from judging import DENSE, equal, FINAL, gain, mean, Part, series, sign
+from judging import DENSE, equal, FINAL, gain, mean, of_one, Part, series, sign
 
 NAMES = {"float32": "resnet18_low_tenth_float32",
          "low": "resnet18_low_tenth", "warm": "resnet18_warmup_tenth", "own": "resnet18_tenth",
@@ -39,7 +39,7 @@ def d0(low: pd.DataFrame, float32: pd.DataFrame) -> Iterable[Part]:
     """Networks that are trained in float32 come to the same."""
     networks = ["branch", "level"]
     ours, other = (run[run.replicate == 0].set_index(networks)[FINAL] for run in (low, float32))
-    yield equal("float32 less bfloat16, at the last step", gain(other, ours), 1.0)
+    yield of_one(equal("float32 less bfloat16, at the last step", gain(other, ours), 1.0))
 
 
 def d6(low: pd.DataFrame, own: pd.DataFrame) -> Iterable[Part]:

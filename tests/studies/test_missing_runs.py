@@ -20,11 +20,11 @@ def test_what_is_typed_gives_the_settings_that_are_counted():
 
 
 def test_every_claim_that_is_not_run_has_its_runs():
-    _, about = reproduction.read(reproduction.HERE / "results")
+    tables, about = reproduction.read(reproduction.HERE / "results")
     waiting = {line.split(" | ")[0].removeprefix("| ")
                for line in reproduction.PAGE.read_text().splitlines()
                if line.endswith(f" | {NOT_RUN} |")}
-    listed = {name for each in missing_runs.MISSING if not each.is_in(about)
+    listed = {name for each in missing_runs.MISSING if not each.is_in(tables, about)
               for name in each.claims}
     assert not waiting - listed and {*listed} <= {claim.name for claim in CLAIMS}
 
@@ -43,13 +43,14 @@ def test_a_run_is_listed_until_its_results_are_kept():
     first, *_ = missing_runs.MISSING
     kept = pd.DataFrame({"network": [missing_runs.network_of(first)], "milliseconds": [2.0],
                          "machine": "a machine"})
-    line = next(line for line in missing_runs.table({}, kept) if f"`{first.command}`" in line)
+    line = next(line for line in missing_runs.table({}, {}, kept) if f"`{first.command}`" in line)
     steps = 3 * 13 * 10_000
     assert line.split(" | ")[1:5] == [f"{2 * steps / 3.6e6:.1f}", "2.0", "39", f"{steps:,}"]
     there = {first.name: {"settings": first.config.identity}}
-    assert first.command not in "\n".join(missing_runs.table(there, kept))
     other = {first.name: {"settings": {**first.config.identity, "scale": 0.05}}}
-    assert first.command in "\n".join(missing_runs.table(other, kept))
+    for replicates, about, listed in ((3, there, False), (3, other, True), (2, there, True)):
+        rows = {first.name: pd.DataFrame({"replicate": range(replicates)})}
+        assert (first.command in "\n".join(missing_runs.table(rows, about, kept))) == listed
 
 
 def test_a_networks_speed_replaces_its_earlier_one(tmp_path, monkeypatch):

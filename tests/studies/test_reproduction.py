@@ -359,6 +359,22 @@ def test_directions_of_residual_networks_go_by_their_rules(changed, claim):
             judging.NOT_REPRODUCED, *5 * [judging.INCONCLUSIVE]]
 
 
+def test_one_replicate_shows_no_loss_and_no_lack_of_it():
+    one = judging.mean(pd.Series([-5.0]))
+    assert judging.not_below("kept", one).verdict == judging.INCONCLUSIVE
+    assert judging.sign("above", one).verdict == judging.INCONCLUSIVE
+    assert judging.equal("same", one, 9.0).verdict == judging.INCONCLUSIVE
+
+
+def test_a_kept_run_has_its_own_settings_and_margins():
+    _, about = reproduction.read(reproduction.HERE / "results")
+    facts = about["lenet_at_init_iterative"]  # Of a preset whose strategy is another.
+    config = reproduction.config(facts)
+    assert config.strategy == "iterative" and config.margins.accuracy == 0.003
+    assert config.identity == {**config.identity, **facts["settings"]}
+    assert reproduction.config({**facts, "margin": "accuracy:0.05"}).margins.accuracy == 0.05
+
+
 def test_a_claim_whose_check_is_not_run_is_not_run():
     run = {"conv2_shorter": conv2_shorter()}
     assert judging.decide(CLAIMS["D1, Conv-2"], run) == (judging.NOT_RUN, [])

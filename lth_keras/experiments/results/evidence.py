@@ -198,9 +198,9 @@ class Pairs:
 def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     """What the replicates say of a level; `verdicts` has the conditions in words.
 
-    An early stop that is not reached is later than it looks, and the network better.  So what is
-    claimed of it holds in one direction only: of a ticket, that it is later; of the network that it
-    is compared with, that it is earlier and better.
+    An early stop that is not reached is later than it looks.  So no ticket wins with or against one,
+    and none is shown to stop later than such a network.  That it is less accurate in as many steps
+    can be shown.
 
     Args:
       pairs: of the run.
@@ -214,19 +214,18 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     late = {against: _late(rows, steps) for against, rows in (
         ("ticket", pairs.rows("ticket", level)), (DENSE, pairs.rows("ticket", 0)),
         (CONTROL, pairs.rows(CONTROL, level)))}
-    for measure, slack, failure, needs in (
-            (STEPS, lost, "later than dense", DENSE),
+    for measure, slack, failure, unknown in (
+            (STEPS, lost, "later than dense", late[DENSE]),
             (good, margin, "less accurate than dense" if good.is_share else "worse than dense",
-             "ticket")):
+             "")):
         found = ahead(measure, DENSE, slack)
-        conditions.append(Condition(failure, ((found,),), () if late[needs] else ((-found,),)))
+        conditions.append(Condition(failure, ((found,),), () if unknown else ((-found,),)))
     if pairs.controlled:
         faster = (ahead(STEPS, CONTROL, 0), ahead(good, CONTROL, margin))
         better = (ahead(good, CONTROL, 0), ahead(STEPS, CONTROL, lost))
         slower, worse = -ahead(STEPS, CONTROL, lost), -ahead(good, CONTROL, margin)
         same = (-ahead(STEPS, CONTROL, -lost), -ahead(good, CONTROL, -margin))
-        against = (*([] if late["ticket"] or late[CONTROL] else [same]),
-                   *([] if late[CONTROL] else [(slower,)]), *([] if late["ticket"] else [(worse,)]))
+        against = ((worse,),) if late[CONTROL] else (same, (slower,), (worse,))
         conditions.append(Condition("no better than reinit", (faster, better), against))
     return Evidence(level, pairs.density(level), tuple(conditions),
                     differences_of(pairs, level), _why_open(pairs, level, late))

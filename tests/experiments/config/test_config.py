@@ -54,8 +54,8 @@ def configs(draw):
     # What a control needs, the strategy must have.
     lacks = "trained" if STRATEGIES[strategy].at_init else "inverted"
     branches = draw(st.lists(st.sampled_from([
-        name for name in BRANCHES if name == "ticket" or lacks not in CONTROLS[name].needs
-        and (retraining == "weight_rewinding" or not CONTROLS[name].initial)]),
+        name for name in BRANCHES if name == "ticket" or (lacks not in CONTROLS[name].needs
+        and (retraining == "weight_rewinding" or not CONTROLS[name].initial))]),
         min_size=1).map(tuple))
     sparse = any(CONTROLS[name].method for name in branches if name in CONTROLS)
     takes = strategy != "iterative" or "reinit_trained_signs" in branches
