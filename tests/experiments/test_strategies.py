@@ -129,7 +129,7 @@ def test_steps_and_the_place_in_the_schedule(done):
         first = 0 if whole else {"late": 4, "tuning": 8}.get(name, 0)
         assert (plan.first, plan.steps) == (first, 12)
         assert steps_of(settings, training) == 12 - first
-        assert plan.rate_first == (12 if name == "tuning" and not whole else first)
+        assert plan.rate_first == (11 if name == "tuning" and not whole else first)
         assert (plan.rate_stretch > 1e20) == (name == "tuning" and not whole)
         curve = spy.trained[training].curve
         assert curve.step.tolist() == list(range(first + 4, 13, 4))

@@ -370,8 +370,9 @@ class FineTuning(Retraining):
 
     def span(self, config: Any) -> Span:
         """Returns as many steps as come after step k, all at the last learning rate."""
-        # The schedule begins at its last step and is stretched so far that it never moves on.
-        return Span(config.steps, first=config.rewind_step, rate_first=config.steps,
+        # The schedule begins at its last step, before any drop after it, and is stretched so far
+        # that it never moves on.
+        return Span(config.steps, first=config.rewind_step, rate_first=config.steps - 1,
                     rate_stretch=CONSTANT)
 
     def check(self, config: Any) -> None:

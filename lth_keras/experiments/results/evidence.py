@@ -198,9 +198,9 @@ class Pairs:
 def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     """What the replicates say of a level; `verdicts` has the conditions in words.
 
-    An early stop that is not reached is later than it looks.  So no ticket wins with or against one,
-    and none is shown to stop later than such a network.  That it is less accurate in as many steps
-    can be shown.
+    An early stop that is not reached is later than it looks.  So no ticket wins with or against
+    one, and none is shown to stop later than such a network.  That it is less accurate in as many
+    steps can be shown.
 
     Args:
       pairs: of the run.

@@ -257,10 +257,10 @@ def together(runs: Sequence[Run], asked: "Margins | None" = None) -> list[Run]:
       runs: the runs.
       asked: the margins to judge them by; by default those of each run's settings.
     """
-    runs = _joined(runs)
+    runs = _joined([dataclasses.replace(run, asked=asked) for run in runs])
     labels = _labels(runs)
     # Runs that differ in nothing that a label shows are told apart by their folders.
-    return [dataclasses.replace(run, asked=asked, label=label if labels.count(label) == 1
+    return [dataclasses.replace(run, label=label if labels.count(label) == 1
                                 else f"{label} ({run.root or f'number {number}'})")
             for number, (run, label) in enumerate(zip(runs, labels, strict=True), 1)]
 
@@ -298,6 +298,8 @@ def _shared(one: Run, other: Run) -> str:
     if one.fits:
         copies = {fit.origin for fit in one.fits} & {fit.origin for fit in other.fits}
         return "both have the same seed and the same initial weights" if copies else ""
+    if one.margins != other.margins:
+        return f"their margins are {one.margins} and {other.margins}, unless --margin gives others"
     both = sorted({*one.results.replicate} & {*other.results.replicate})
     return f"both have replicates {', '.join(map(str, both))}" if both else ""
 

@@ -7,6 +7,7 @@ from rows import rows
 
 from lth_keras.errors import WorkdirError
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.margins import DEFAULT, Margins
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import runs, store
 from lth_keras.experiments.results.runs import about, Run
@@ -73,6 +74,20 @@ def test_runs_that_share_a_replicate_or_no_settings_stay_apart(tmp_path):
     assert [len(run.roots) for run in found] == [1, 1, 1]
     assert runs.apart(found) == [
         f"{tmp_path / 'a'} and {tmp_path / 'b'} are not joined: both have replicates 1."]
+
+
+def test_workdirs_with_other_margins_are_joined_only_if_the_report_gives_its_own(tmp_path):
+    workdirs.fill(tmp_path / "a", CONFIG.replace(replicates=1))
+    workdirs.fill(tmp_path / "b", CONFIG.replace(first_replicate=1, replicates=1,
+                                                 margin="accuracy:0.05"))
+    roots = [tmp_path / "a", tmp_path / "b"]
+    found = runs.read_all(roots)
+    assert [run.margins.accuracy for run in found] == [0.002, 0.05]
+    line, = runs.apart(found)
+    assert line == (f"{roots[0]} and {roots[1]} are not joined: their margins are {DEFAULT} and "
+                    "accuracy:0.05,steps:0.19,loss:0.01, unless --margin gives others.")
+    joined, = runs.read_all(roots, Margins(accuracy=0.01))
+    assert joined.margins.accuracy == 0.01 and runs.apart([joined]) == []
 
 
 def test_a_workdir_where_all_diverged_is_joined_too(tmp_path):
