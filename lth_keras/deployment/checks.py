@@ -228,11 +228,11 @@ def compare(expected: Expected, outputs: Array) -> Comparison:
     Example:
       >>> from lth_keras.deployment.comparison import measures
       >>> keras = np.array([[0.0, 1.0], [2.0, 0.0]])
-      >>> wanted = measures.expected("y", keras, np.array([1, 1]),
+      >>> wanted = measures.expected("y", keras, np.array([1, 0]),
       ...                            "sparse_categorical_crossentropy")
       >>> found = compare(wanted, keras + [[0.0, 0.0], [-1.5, 1.5]])
       >>> found.max_error, found.value, found.lost, found.agreement
-      (1.5, 1.0, -50.0, 0.5)
+      (1.5, 0.5, 50.0, 0.5)
     """
     reference, outputs = expected.outputs, np.asarray(outputs, np.float64)
     not_finite = int((~np.isfinite(outputs)).sum())

@@ -59,6 +59,14 @@ def test_without_classes_eight_bits_have_a_bound_too(file):
     assert shipped(check(file, measured(off)))
 
 
+def test_of_targets_of_one_class_the_largest_error_decides(file):
+    always = np.full(REFERENCE.shape, [4.0, 0.0])  # "Class 0", whatever it is given.
+    row, = check(file, measured(always), classes=np.zeros(4, int))
+    assert (row.accuracy, row.accuracy_lost) == (1.0, None)
+    assert row.status != SHIPPED and "rounding explains at most 1" in row.reason
+    assert shipped(check(file, measured(REFERENCE - 0.9), classes=np.zeros(4, int)))
+
+
 def test_a_format_is_a_row_a_runtime_in_a_table(file):
     first, second = check(file, measured(), failed("litert_builtin"))
     assert first.status == SHIPPED and first.file == "model.tflite"

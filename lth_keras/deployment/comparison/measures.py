@@ -196,7 +196,8 @@ def _of_labels(settings: dict[str, Any], targets: Array, outputs: Array) -> "Mea
     if not np.isin(labels, (0, 1)).all():
         return None  # Shares, such as the grey of a pixel: the loss itself says how well they fit.
     threshold = 0.0 if settings.get("from_logits") else 0.5
-    return _accuracy(labels, lambda values, reference: _above(values, threshold))
+    return _accuracy(labels, lambda values, reference: _above(values, threshold),
+                     _examples(labels))
 
 
 @register("mean_squared_error")
@@ -260,13 +261,17 @@ def _without_loss(targets: Array, outputs: Array) -> "Measure | None":
     return _of_classes({}, targets, outputs)
 
 
-def _accuracy(targets: Array, predicted: Callable[[Array, Array], Array]) -> Measure:
+def _accuracy(targets: Array, predicted: Callable[[Array, Array], Array],
+              axes: "tuple[int, ...] | None" = None) -> Measure:
+    # Of targets that do not vary over the axes, a file that always says the same loses nothing.
     counted = targets != IGNORED
+    varied = np.ma.array(targets, mask=~counted).ptp(axis=axes)
 
     def value(values: Array, reference: Array) -> float:
         right = (predicted(values, reference) == targets)[counted]
         return float(right.mean()) if right.size else np.nan
-    return Measure("accuracy", "points of accuracy", ".2%", value, sign=1)
+    return Measure("accuracy", "points of accuracy", ".2%", value,
+                   float(np.ma.filled(varied, 0).any()), sign=1)
 
 
 def _classes(targets: Array, outputs: Array, ignored: "int | None") -> Array:

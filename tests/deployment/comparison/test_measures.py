@@ -100,6 +100,23 @@ def test_targets_that_are_all_the_same_bound_nothing():
     assert expected.value == 2.0 and not expected.bounded and expected.lost(9.0) is None
 
 
+@pytest.mark.parametrize(("loss", "targets", "outputs", "bounded"), [
+    ("sparse_categorical_crossentropy", [1, 1, 1, 1], LOGITS, False),
+    (KL.SparseCategoricalCrossentropy(ignore_class=2), [1, 2, 1, 1], LOGITS, False),
+    ("categorical_crossentropy", one_hot([1, 1, 1, 1]), LOGITS, False),
+    (None, [1, 1, 1, 1], LOGITS, False),
+    (None, [1, 1, 1, 0], LOGITS, True),
+    ("sparse_categorical_crossentropy", PIXEL_CLASSES * 0, PIXELS, False),
+    ("binary_crossentropy", [1, 1, 1, 1], np.ones((4, 1)), False),
+    ("binary_crossentropy", [[1, 0]] * 4, np.ones((4, 2)), False),  # One answer fits all.
+    ("binary_crossentropy", [[1, 0]] * 3 + [[1, 1]], np.ones((4, 2)), True),
+    (None, [0, 0, 0, 0], np.ones((4, 1)), False)])
+def test_classes_that_are_all_the_same_bound_nothing(loss, targets, outputs, bounded):
+    expected = found(loss, targets, outputs)
+    assert expected.measure.name == "accuracy" and expected.value is not None
+    assert expected.bounded == bounded and (expected.lost(0.0) is None) == (not bounded)
+
+
 def own(wanted, outputs):
     import tensorflow as tf
     return tf.reduce_mean(tf.abs(wanted - outputs) ** 1.5, axis=-1)
