@@ -89,4 +89,6 @@ def _use_named(inputs: dict[str, Any], whole: bool) -> Iterator[str]:
 def _one(of: dict[str, Any]) -> str:
     # One example; an axis of any length has length 1. Files take float32 for any other precision.
     shape = f"{', '.join(str(size or 1) for size in [1, *of['shape']])}{',' * (not of['shape'])}"
-    return f"np.zeros(({shape}), np.{'float32' if 'float' in of['dtype'] else of['dtype']})"
+    dtype = "float32" if "float" in of["dtype"] else {"string": "str_"}.get(of["dtype"],
+                                                                           of["dtype"])
+    return f"np.zeros(({shape}), np.{dtype})"

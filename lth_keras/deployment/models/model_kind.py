@@ -25,6 +25,8 @@ class Spec:
     Example:
       >>> Spec((None, 4), "bfloat16").floating, Spec((None, 4), "int32").floating
       (True, False)
+      >>> np.array(["a", "bc"]).astype(Spec((None,), "string").numpy_type)
+      array(['a', 'bc'], dtype='<U2')
     """
 
     shape: tuple["int | None", ...]
@@ -39,7 +41,7 @@ class Spec:
     @property
     def numpy_type(self) -> "np.dtype[Any]":
         """Its type in NumPy."""
-        return np.dtype(self.dtype)
+        return np.dtype(str if self.dtype == "string" else self.dtype)
 
 
 class ModelKind(LayerKind):
