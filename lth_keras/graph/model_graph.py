@@ -223,9 +223,10 @@ def _shared(kind: LayerKind, nodes: Sequence[Node],
 
 
 def _variables(kind: LayerKind, layer: Any) -> list[int]:
-    # The ids of the floating-point weights of a layer; operations have none.
+    # The ids of the floating-point weights of a layer; operations have none, and the vocabulary
+    # that tf_keras lists among a lookup's weights has no type.
     return [id(variable) for variable in getattr(layer, "weights", ())
-            if "float" in str(variable.dtype)]
+            if "float" in str(getattr(variable, "dtype", ""))]
 
 
 def _holds(operations: Sequence[Operation]) -> Iterator[Held]:

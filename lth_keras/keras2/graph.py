@@ -11,7 +11,7 @@ from tf_keras.src.layers.core.tf_op_layer import TFOpLambda
 
 from lth_keras.core.masks import Array
 from lth_keras.graph.layer_kind import LayerKind, Node
-from lth_keras.keras2.masking.weight_names import is_graph, Wrapper
+from lth_keras.keras2.masking.weight_names import is_graph, variables_among, Wrapper
 
 _ELEMENTWISE = {
     getattr(keras.activations, name) for name in (
@@ -93,7 +93,8 @@ class TfKerasLayers(LayerKind):
         return tf.constant(values, tf.float64)
 
     def infer(self, model: Any, inputs: Any) -> list[Array]:
-        kept = [(variable, variable.numpy()) for variable in model.non_trainable_variables]
+        kept = [(variable, variable.numpy())
+                for variable in variables_among(model.non_trainable_variables)]
         found = [np.asarray(value) for value in tf.nest.flatten(model(inputs, training=False))]
         for variable, value in kept:  # The state of a recurrent layer that keeps one.
             variable.assign(value)

@@ -20,6 +20,7 @@ from lth_keras.keras2.masking.weight_names import (
     masked,
     named_weights,
     TREE,
+    variables_among,
 )
 
 
@@ -77,7 +78,8 @@ class TfKerasRun(ModelRun):
         mode = {"training": False} if self.model._expects_training_arg else {}
         with undisturbed(self.model):
             if zeros:
-                states = [variable for variable in self.model.variables if not variable.trainable]
+                states = [variable for variable in variables_among(self.model.variables)
+                          if not variable.trainable]
                 before = [variable.numpy() for variable in states]
                 self._call(made, begin, mode)
                 for variable, value in zip(states, before, strict=True):

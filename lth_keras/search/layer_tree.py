@@ -156,7 +156,8 @@ class LayerTree:
         named = {slot.path: slot.variable for slot in self.slots(model)}
         known = {id(variable) for variable in (*named.values(), *others)}
         for variable in model.weights:  # Those that no attribute leads to.
-            if id(variable) not in known:
+            # Among the weights of tf_keras is the vocabulary of a lookup, which is no variable.
+            if isinstance(variable, self.variable) and id(variable) not in known:
                 owner = next((f"{name}/" for name, layer in self.named_layers(model.layers)
                               if any(variable is weight for weight in layer.weights)), "")
                 name = owner + variable.name.split(":")[0].rpartition("/")[2]

@@ -26,6 +26,7 @@ from lth_keras.keras2.masking.weight_names import (
     is_graph,
     masked,
     stored_in,
+    variables_among,
     wrappers,
 )
 from lth_keras.keras2.masking.wrap import strip_pruning
@@ -115,7 +116,7 @@ class TfKeras(TfKerasLayers, ModelKind):
     # What a file by TensorFlow needs.
 
     def stored(self, model: Any) -> list[Any]:
-        return [weight_names.stored_in(variable) for variable in model.variables]
+        return [stored_in(variable) for variable in variables_among(model.variables)]
 
     def loops(self, model: Any) -> list[Any]:
         return [layer for layer in self.layers(model)

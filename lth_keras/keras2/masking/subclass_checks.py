@@ -16,7 +16,13 @@ import tf_keras as keras
 
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.model_calls import call, trace
-from lth_keras.keras2.masking.weight_names import is_graph, parts, slots, TREE
+from lth_keras.keras2.masking.weight_names import (
+    is_graph,
+    parts,
+    slots,
+    TREE,
+    variables_among,
+)
 from lth_keras.search import layer_selection
 
 _BY_HAND = ("Hold its layer in an attribute, list, tuple or dict of the model, or wrap the layer "
@@ -74,7 +80,7 @@ def _check_tracked(model: Any) -> None:
             f"weights every time, which nothing trains or prunes. Received: {type(model).__name__}"
             f", whose call makes the weights {made}. Make the layer in __init__ or build, hold it "
             "in an attribute, and call it in call.")
-    for variable in (*read, *model.trainable_weights):
+    for variable in (*read, *variables_among(model.trainable_weights)):
         kernel = variable.trainable and variable.shape.rank and variable.shape.rank > 1
         if kernel and not set(_ids(variable)) <= reached:
             raise LotteryError(
@@ -105,7 +111,7 @@ def outputs(model: Any) -> list[Any] | None:
     The batch has the shapes that the model was built for, and comes from a separate random
     generator.  Variables that the call changes, such as states of recurrent layers, are restored.
     """
-    changed = [*model.non_trainable_variables, *(
+    changed = [*variables_among(model.non_trainable_variables), *(
         state for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)
         for state in tf.nest.flatten(layer.states) if isinstance(state, tf.Variable))]
     before = [variable.numpy() for variable in changed]

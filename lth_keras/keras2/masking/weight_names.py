@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Iterable
 from typing import Any, TYPE_CHECKING
 
 import tensorflow as tf
@@ -85,6 +86,19 @@ slots, parts, named_layers, layer_names = (
 def stored_in(variable: Any) -> Any:
     """Returns the variable that holds a weight: under mixed precision it is seen through a cast."""
     return getattr(variable, "_variable", variable) if hasattr(variable, "true_dtype") else variable
+
+
+def variables_among(listed: Iterable[Any]) -> list[tf.Variable]:
+    """Those of a layer's weights or variables that are one: Keras lists vocabularies too.
+
+    Example:
+      >>> lookup = keras.layers.IntegerLookup(vocabulary=[3, 5])
+      >>> dense = keras.layers.Dense(1)
+      >>> dense.build((None, 2))
+      >>> len(lookup.weights), len(variables_among([*lookup.weights, *dense.weights]))
+      (1, 2)
+    """
+    return [each for each in listed if isinstance(each, tf.Variable)]
 
 
 def check_keras2(model: Any) -> None:
@@ -184,7 +198,8 @@ def output_wrappers(model: Any) -> list[Wrapper]:
         inside = [layer] if isinstance(layer, Wrapper) else output_wrappers(layer)
         found.update((id(wrapper), wrapper) for wrapper in inside)
         # A layer with a kernel that is not wrapped is the output layer too; the search ends there.
-        if not inside and not any(len(weight.shape) > 1 for weight in layer.weights):
+        if not inside and not any(
+                len(weight.shape) > 1 for weight in variables_among(layer.weights)):
             waiting += inputs[id(layer)]
     return list(found.values())
 

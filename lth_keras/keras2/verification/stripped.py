@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from lth_keras.core.verification import cut, Finding
+from lth_keras.keras2.masking.weight_names import variables_among
 
 
 def left_behind(model: Any) -> Iterator[Finding]:
@@ -21,7 +22,7 @@ def left_behind(model: Any) -> Iterator[Finding]:
         ours += ["_callable_losses" for loss in layer._callable_losses if _leads_to_ours(loss)][:1]
         if ours:
             yield Finding("stripping", layer.name, f"its {cut(ours)} is still the package's")
-    for weight in model.weights:
+    for weight in variables_among(model.weights):
         if _is_ours(weight.constraint):
             yield Finding("stripping", weight.name, "its constraint is still the package's, so "
                           "that pruned weights stay zero in a later training",
