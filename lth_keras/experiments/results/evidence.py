@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lth_keras.experiments.config.margins import Margins
-from lth_keras.experiments.results.significance import chance, replicates_needed
+from lth_keras.experiments.results.significance import chance, replicates_of_chance
 from lth_keras.experiments.results.statistics import (
     Estimate,
     Quality,
@@ -281,8 +281,7 @@ def _enough(claims: Sequence[_Values], error: float) -> "int | None":
         found = student(values)
         if found.mean <= 0:
             return None
-        counts.append(math.ceil(-math.log2(error)) if not found.deviation else
-                      replicates_needed(found, confidence=1 - 2 * error))
+        counts.append(replicates_of_chance(found, error))
     return None if None in counts else max(filter(None, counts))
 
 

@@ -1,7 +1,8 @@
 """Significance: whether chance alone would show as much.  One-sided tests, one value a replicate.
 
 `chance` for "better than" and "not worse by more than a margin", `no_difference` for "the same
-within a margin", `holm` for claims that are made together, `replicates_needed` for what is open.
+within a margin", `holm` for claims that are made together, `replicates_needed` for what is open,
+`replicates_of_chance` for how many `chance` asks for.
 """
 
 import bisect
@@ -51,7 +52,7 @@ def no_difference(values: Iterable[float], margin: float) -> float:
 
     Args:
       values: differences, one a replicate.
-      margin: the largest difference that counts as none, > 0, in their unit.
+      margin: the largest difference that counts as none, >= 0, in their unit; within 0 nothing is.
 
     Returns:
       In [0, 1]: the larger of the two tests'.
@@ -130,3 +131,24 @@ def replicates_needed(difference: Estimate, margin: float = 0.0, power: float = 
         most = min(2 * most, MOST_REPLICATES)
     counts = range(2, most + 1)
     return counts[bisect.bisect_left(counts, True, key=enough)]
+
+
+def replicates_of_chance(difference: Estimate, error: float, margin: float = 0.0) -> "int | None":
+    """Returns how many replicates `chance` needs to tell a difference from a margin.
+
+    Args:
+      difference: the difference seen, over at least two replicates.
+      error: the error of the one-sided test, in (0, 0.5).
+      margin: the margin, in the measure's unit.
+
+    Returns:
+      As `replicates_needed`; of differences that are all equal, so many that as many signs that
+      agree tell it.
+
+    Example:
+      >>> replicates_of_chance(Estimate(mean=0.1, low=0, high=0, deviation=0.0, replicates=3), 0.05)
+      5
+    """
+    if difference.deviation == 0 and difference.mean != margin:
+        return math.ceil(-math.log2(error))
+    return replicates_needed(difference, margin, confidence=1 - 2 * error)

@@ -29,7 +29,7 @@ from lth_keras.experiments.results.significance import (
     holm,
     MOST_REPLICATES,
     no_difference,
-    replicates_needed,
+    replicates_of_chance,
 )
 from lth_keras.experiments.results.statistics import (
     by_replicate,
@@ -78,7 +78,7 @@ def verdicts(differences: Sequence["pd.Series[float]"], margin: float) -> list[s
 
     Args:
       differences: for each comparison the differences, one a replicate.
-      margin: the largest difference that counts as none, > 0.
+      margin: the largest difference that counts as none, >= 0; within 0 nothing is.
 
     Returns:
       For each comparison its verdict; "needs 12 replicates" where nothing is significant.
@@ -102,9 +102,9 @@ def _undecided(values: "pd.Series[float]", margin: float, tried: int) -> str:
         return "one replicate"
     found = student(values)
     # For the first of Holm's steps, as verdicts of tickets do; the others ask for less.
-    within = [replicates_needed(found, bound, confidence=1 - 2 * ERROR / tried)
+    within = [replicates_of_chance(found, ERROR / tried, bound)
               for bound in (-margin, margin)] if abs(found.mean) < margin else [None]
-    beyond = replicates_needed(found, confidence=1 - ERROR / tried)
+    beyond = replicates_of_chance(found, ERROR / (2 * tried))
     enough = [beyond, None if None in within else max(filter(None, within))]
     least = min(filter(None, enough), default=math.inf)
     return f"needs over {MOST_REPLICATES:,} replicates" if least == math.inf else \
@@ -173,6 +173,9 @@ def _check_end(networks: Iterable[Network]) -> None:
                                "leave at (--at end) out.")
 
 
+# Runs with others of these share neither initial weights nor data.  A checksum tells networks and
+# data of one's own apart, which may have the same names.
+_PAIRED = {"seed", "network", "network_checksum", "dataset", "data_checksum", "engine"}
 _MEASURES = {"difference": "+.2f", "low": "+.2f", "high": "+.2f"}  # In points.
 
 
@@ -185,7 +188,7 @@ def _networks(runs: Sequence[WorkdirReader]) -> dict[str, Network]:
         if not differ:
             raise WorkdirError("Runs that are compared must differ in their settings. Received: "
                                f"{first.root} and {run.root}, which do not.")
-        other = {name for name in ("seed", "network", "dataset", "engine") if name in differ}
+        other = _PAIRED & {*differ}
         if other:
             raise WorkdirError("Runs that are compared must start from the same networks and data, "
                                f"so that replicates are pairs. Received: {first.root} and "

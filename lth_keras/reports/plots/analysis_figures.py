@@ -289,7 +289,7 @@ def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
 
     Args:
       rows: rows with the columns level, network, density, and difference, low and high in points.
-      margin: the largest difference that counts as none, as a share.
+      margin: the largest difference that counts as none, as a share, >= 0.
       title: the title of the figure.
     """
     figure = Figure(figsize=(8.0, 4.5), layout="constrained")
@@ -314,7 +314,8 @@ def differences_figure(rows: pd.DataFrame, margin: float, title: str) -> Figure:
     axes.set_xlabel("level, weights remaining")
     axes.set_ylabel("difference of test accuracies, points")
     furthest = float(np.nanmax(np.abs(rows[["difference", "low", "high"]].to_numpy(float))))
-    if furthest > _FAR * 100 * margin:  # One bad network would make a line of all the others.
+    # One bad network would make a line of all the others; a log axis is linear within the margin.
+    if margin and furthest > _FAR * 100 * margin:
         axes.set_yscale("symlog", linthresh=100 * margin, linscale=2)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_locator(NullLocator())

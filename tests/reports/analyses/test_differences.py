@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import pathlib
 import types
@@ -29,8 +30,9 @@ def rows(branch, level, accuracy, at_end=None, replicates=range(4)):
 
 
 def run(*tables, root="runs/made", **settings):
-    return types.SimpleNamespace(root=pathlib.Path(root), config=CONFIG.replace(**settings),
-                                 title="made", results=pd.concat(tables, ignore_index=True))
+    return types.SimpleNamespace(
+        root=pathlib.Path(root), config=dataclasses.replace(CONFIG, **settings), title="made",
+        results=pd.concat(tables, ignore_index=True))
 
 
 def of(found, network, level):
@@ -65,6 +67,26 @@ def test_what_is_open_says_how_many_replicates_would_tell():
     told = np.mean([verdicts([pd.Series(rng.normal(0.001, 0.003, count))], 0.003)[0]
                     == "no difference" for _ in range(400)])
     assert 0.7 < told < 0.9
+
+
+@pytest.mark.parametrize("margin, least, verdict", [
+    (0.003, 6, "better"), (0.2, 5, "no difference")])
+@pytest.mark.parametrize("tried", [1, 2])
+def test_of_equal_differences_as_many_are_needed_as_then_tell(margin, least, verdict, tried):
+    least += tried - 1  # Each of two is told at half of the error.
+    for count in range(2, least):
+        said = verdicts([pd.Series([0.1] * count)] * tried, margin)
+        assert said == [f"needs {least} replicates"] * tried
+    assert verdicts([pd.Series([0.1] * least)] * tried, margin) == [verdict] * tried
+
+
+def test_within_a_margin_of_zero_there_is_no_difference_that_is_none():
+    made = run(rows("ticket", 1, 0.9), rows("reinit", 1, 0.5 + NOISE), rows("ticket", 2, 0.9),
+               rows("reinit", 2, 0.9 + NOISE), margin="accuracy:0")
+    found = differences.analyse([made])
+    assert of(found, "reinit", 1).verdict == "worse"
+    assert of(found, "reinit", 2).verdict == "needs over 1,000 replicates"
+    found.figure.savefig(io.BytesIO())
 
 
 @pytest.mark.parametrize("true, false", [
@@ -141,6 +163,12 @@ def test_trainings_that_diverged_are_left_out():
     ([run(rows("ticket", 1, 0.9)), run(rows("ticket", 1, 0.9), root="runs/two", seed=7,
                                        network="other")], {},
      "so that replicates are pairs. Received: .*made and .*two, which differ in network, seed."),
+    ([run(rows("ticket", 1, 0.9), data_checksum="a" * 16),
+      run(rows("ticket", 1, 0.9), root="runs/two", data_checksum="b" * 16)], {},
+     "so that replicates are pairs. Received: .*made and .*two, which differ in data_checksum."),
+    ([run(rows("ticket", 1, 0.9), network_checksum="a" * 16),
+      run(rows("ticket", 1, 0.9), root="runs/two", network_checksum="b" * 16, rewind_step=10)], {},
+     "so that replicates are pairs. Received: .*two, which differ in network_checksum."),
 ])
 def test_what_cannot_be_compared_is_said(runs, options, message):
     with pytest.raises(WorkdirError, match=message):
