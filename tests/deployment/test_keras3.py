@@ -96,6 +96,43 @@ def test_a_subclassed_model_takes_what_it_is_given():
     assert names.inputs["input_1"].dtype == "int32" and names.outputs == ("output_1",)
 
 
+NUMBERS = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+ADAPTED = {
+    "IntegerLookup": (layers.IntegerLookup, "int64", np.array([[100, 200], [300, 400]] * 10)),
+    "StringLookup": (layers.StringLookup, "string", np.array([["a", "b"], ["c", "d"]] * 10)),
+    "TextVectorization": (lambda: layers.TextVectorization(output_sequence_length=2), "string",
+                          np.array([["a b"], ["c d"]] * 10)),
+    "Discretization": (lambda: layers.Discretization(num_bins=4), "float32", NUMBERS),
+    "Normalization": (layers.Normalization, "float32", 3 * NUMBERS + 1)}
+
+
+def adapted(name):
+    """A model with a layer that has learnt from data, and these."""
+    make, dtype, x = ADAPTED[name]
+    learnt, inputs = make(), keras.Input(x.shape[1:], dtype=dtype)
+    learnt.adapt(x[:, 0] if name == "TextVectorization" else x)
+    hidden = learnt(inputs)
+    if name != "Normalization":
+        hidden = layers.Flatten()(layers.Embedding(9, 3)(hidden))
+    return keras.Model(inputs, layers.Dense(2)(hidden)), x
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_a_copy_has_what_a_layer_was_adapted_to(name):
+    model, x = adapted(name)
+    copy = KIND.copy(model)
+    assert copy is not model
+    np.testing.assert_array_equal(*(KIND.predict(each, x, 7)[0] for each in (copy, model)))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["IntegerLookup", "StringLookup"])
+def test_a_file_has_the_vocabulary_that_a_lookup_was_adapted_to(name, tmp_path, measured_here):
+    model, x = adapted(name)
+    made = lth.export(model, tmp_path, data=(x, None), formats=["keras", "saved_model"], repeats=1)
+    assert made.shipped == ["keras", "saved_model"], made.refused
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
 def test_another_precision_is_left_for_a_while_and_come_back_to(policy):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype=policy)])

@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import itertools
+import tempfile
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -120,6 +121,9 @@ class Keras3(Keras3Layers, ModelKind):
                 _named(returned, None, "output"))
 
     def predict(self, model: Any, given: Any, batch: int) -> list[Any]:
+        given = keras.tree.map_structure(  # It takes no strings of NumPy.
+            lambda part: keras.ops.convert_to_tensor(part) if part.dtype.kind == "U" else part,
+            given)
         return [keras.ops.convert_to_numpy(each) for each in keras.tree.flatten(
             model.predict(given, batch_size=batch, verbose=0))]
 
@@ -162,6 +166,13 @@ class Keras3(Keras3Layers, ModelKind):
                                "it again in float32, and give it these weights by set_weights.")
         return self.copy(model)
 
+    def copy(self, model: Any) -> Any:
+        copy = super().copy(model)
+        if copy is not model:
+            for theirs, ours in zip(self.layers(model), self.layers(copy), strict=True):
+                _adapted(theirs, ours)
+        return copy
+
     # What a file by TensorFlow needs.
 
     def stored(self, model: Any) -> list[Any]:
@@ -196,6 +207,16 @@ class Keras3(Keras3Layers, ModelKind):
 
     def gather_layer(self, positions: list[int], name: str, like: Any) -> Any:
         return None
+
+
+def _adapted(theirs: Any, ours: Any) -> None:
+    # What a layer has learnt by `adapt`, which is not in its config.
+    if isinstance(ours, keras.layers.Normalization):
+        ours.finalize_state()  # It computes from constants that are made of its weights.
+    if hasattr(theirs, "save_assets"):  # A vocabulary is not among the weights either.
+        with tempfile.TemporaryDirectory() as folder:
+            theirs.save_assets(folder)
+            ours.load_assets(folder)
 
 
 def own_modules(model: Any) -> list[str]:
