@@ -166,6 +166,8 @@ class _Converter:
             for path, variable in theirs.items():
                 ours[path].assign(rewinding.stored(variable))
                 pairs[id(variable)] = ours[path]
+            if isinstance(made, keras.layers.Normalization):
+                made.finalize_state()  # It computes from constants that are made of its weights.
             if made.trainable != layer.trainable:
                 made.trainable = layer.trainable
         return pairs

@@ -63,6 +63,12 @@ def normalised():
                  layers.EinsumDense("abc,cd->abd", (None, 3), bias_axes="d"))
 
 
+def adapted():
+    learnt = layers.Normalization()
+    learnt.adapt(3 * np.random.default_rng(2).normal(size=(20, 4)) + 1)
+    return chain((4,), learnt, layers.Dense(3, "relu"), layers.Dense(2))
+
+
 def nested():
     inside = chain((6,), layers.Dense(4), layers.Dense(3))
     return chain((4, 6), layers.TimeDistributed(chain((6,), layers.Dense(6), layers.Dense(6))),
@@ -87,8 +93,8 @@ def half():
 
 
 MODELS = {function.__name__: function for function in (
-    dense, convolutions, other_convolutions, recurrent, words, normalised, nested, functional,
-    half)}
+    dense, convolutions, other_convolutions, recurrent, words, normalised, adapted, nested,
+    functional, half)}
 
 
 def inputs_of(model):
@@ -119,7 +125,7 @@ def values(model):
             for name, variable in named_weights(model).items()}
 
 
-NAMES = [name if name in ("dense", "functional") else
+NAMES = [name if name in ("dense", "functional", "adapted") else
          pytest.param(name, marks=pytest.mark.thorough) for name in MODELS]
 
 
