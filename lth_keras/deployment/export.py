@@ -120,7 +120,7 @@ def export(network: Any, out: "str | pathlib.Path", *, data: tuple[Any, Any],
         return _placed(_deployment(folder, rows, {
             "name": network.name, **about, **bench.baseline(dense, unchecked / "dense"),
             **_ends(network, names, reference.expected), "tolerance": tolerance, "threads": threads,
-            **_compaction(compacted),
+            **_compaction(compacted, network),
             "costs": _costs(compacted, network, dense, examples, about["density"] is not None),
             "reference": _reference(reference.expected),
             "float32_copy": reference.copy}, kind_of(network)), unchecked)
@@ -138,9 +138,11 @@ def _deployment(folder: pathlib.Path, rows: Sequence[Any], about: Mapping[str, A
         manifest.outputs_table(rows))
 
 
-def _compaction(compacted: Any) -> dict[str, Any]:
+def _compaction(compacted: Any, network: Any) -> dict[str, Any]:
+    made = compacted.model if compacted else network
     return {"compaction": compacted.summary() if compacted else "",
-            "takes_inputs": bool(compacted and compacted.inputs)}
+            "own_layers": any(type(layer).__module__.startswith("lth_keras.")
+                              for layer in kind_of(made).layers(made))}
 
 
 def _costs(compacted: Any, network: Any, dense: Any, examples: Sequence[Any],
@@ -173,7 +175,8 @@ def _check(tolerance: "float | None", compaction: str, threads: int, repeats: in
 def _about(network: Any) -> dict[str, Any]:
     # The level and density to report; a model that was never wrapped has neither.
     if isinstance(network, Ticket):
-        return {"level": network.level, "density": network.density}
+        return {"level": network.level, "density": network.density,
+                "settings": network.provenance.get("settings", {})}
     kept = kind_of(network).masks(network)
     return {"level": None, "density": density(kept) if kept else None}
 

@@ -68,12 +68,9 @@ def _what(deployment: Deployment) -> Iterator[str]:
     density, reference = facts.get("density"), facts["reference"]
     yield f"# {facts['name']}"
     yield ""
-    kept = "A network" if density is None else \
+    kept = "A network" if density in (None, 1) else \
         f"A sparse network that keeps {density:.2%} of the prunable weights of the dense network"
-    level = facts.get("level")
-    found = "" if level is None else f", found by pruning {level} times and rewinding the " \
-        "remaining weights (Frankle & Carbin, \"The Lottery Ticket Hypothesis\", ICLR 2019)"
-    yield f"{kept}{found}."
+    yield f"{kept}{_found(facts)}."
     yield ""
     if "input" in facts:
         yield f"- Input: {_shape(facts['input'])}. Output: {_shape(facts['output'])}."
@@ -94,7 +91,7 @@ def _what(deployment: Deployment) -> Iterator[str]:
         yield "- The network was trained from a ticket when it was exported."
     if facts.get("float32_copy"):
         yield f"- {facts['float32_copy']['note']}"
-    if facts.get("takes_inputs"):
+    if facts.get("own_layers"):
         yield ("- The .keras file contains a layer of lth_keras: `import lth_keras` before you "
                "load it.")
     if facts.get("compaction"):
@@ -102,6 +99,31 @@ def _what(deployment: Deployment) -> Iterator[str]:
         yield f"- Compaction, which removes units without connections: {first}"
         yield from (f"  - {line.strip()}" for line in more)
     yield ""
+
+
+_FOUND = {  # Setting of a ticket -> how the ticket was found; in braces is the setting's value.
+    "at_init": "found by pruning it once, by {}, before it was trained",
+    "sparse_training": "found while it was trained sparse, by the method {}",
+    "supermask": "found by training masks of its initial weights, by the method {}",
+    "strong": "found in random weights, which were pruned by the method {} to compute what a "
+              "trained network does"}
+
+
+def _found(facts: dict[str, Any]) -> str:
+    level, settings = facts.get("level"), facts.get("settings")
+    if not level:
+        return ""
+    settings = settings if isinstance(settings, dict) else {}
+    for name, said in _FOUND.items():
+        if name in settings:
+            return f", {said.format(settings[name])}"
+    others = [f"{name}={settings[name]}" for name in ("strategy", "retraining")
+              if settings.get(name) not in (None, "iterative", "weight_rewinding")]
+    if others:
+        return f", of level {level} of a run with {' and '.join(others)}"
+    times = "once" if level == 1 else f"{level} times"
+    return f", found by pruning {times} and rewinding the remaining weights (Frankle & Carbin, " \
+        "\"The Lottery Ticket Hypothesis\", ICLR 2019)"
 
 
 def costs(facts: dict[str, Any]) -> str:

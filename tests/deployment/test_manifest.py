@@ -163,6 +163,24 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
         assert part in text, part
 
 
+@pytest.mark.parametrize(("level", "settings", "said"), [
+    (0, {}, "A network.\n"),
+    (1, {}, "of the dense network, found by pruning once and rewinding the remaining weights ("),
+    (2, {"fraction": {"default": 0.2}}, ", found by pruning 2 times and rewinding the remaining"),
+    (1, {"at_init": "snip"}, ", found by pruning it once, by snip, before it was trained.\n"),
+    (1, {"sparse_training": "rigl"}, ", found while it was trained sparse, by the method rigl.\n"),
+    (1, {"supermask": "edge_popup"}, "masks of its initial weights, by the method edge_popup.\n"),
+    (1, {"strong": "subset_sum"}, ", found in random weights, which were pruned by the method "),
+    (3, {"strategy": "one_shot", "retraining": "fine_tuning"},
+     ", of level 3 of a run with strategy=one_shot and retraining=fine_tuning.\n"),
+    (3, {"strategy": "iterative"}, ", found by pruning 3 times"), (3, "damaged", "pruning 3")])
+def test_the_card_says_how_the_network_was_found(tmp_path, level, settings, said):
+    found = made(tmp_path)
+    found.facts.update(level=level, settings=settings, density=0.5 if level else 1.0, preset=None)
+    text = model_card.text(found)
+    assert said in text and (level or "by pruning" not in text)
+
+
 def test_the_card_of_a_network_of_ones_own_says_only_what_is_known(tmp_path):
     facts = {name: FACTS[name] for name in ("name", "input", "output", "versions", "machine",
                                            "threads")}
