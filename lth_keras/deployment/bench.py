@@ -189,12 +189,7 @@ class Bench:
             convert(name, path, self._given(self.representative, names))
         except LotteryError as error:
             return checks.refused(name, str(error))
-        kind = kind_of(network)
-        by_name: dict[str, Any] = {} if names.single else {
-            "takes": names.takes, "outputs": names.outputs}
-        measured = [measuring.measure(path, runtime, self._given(self.examples, names),
-                                      self.threads, repeats=self.repeats, **by_name,
-                                      **kind.loading(network) if runtime == kind.runtime else {})
+        measured = [self._measured(network, path, runtime)
                     for runtime in known.runtimes(name, network)]
         rounding, expected = wanted.rounding, reference.of_copy
         if not wanted.in_float32:
@@ -202,6 +197,18 @@ class Bench:
             rounding = None if rounding is None else max(rounding, reference.rounding)
         return self._placed(checks.check(name, path, expected, measured, tolerance=self.tolerance,
                                          rounding=rounding))
+
+    def _measured(self, network: Any, path: pathlib.Path, runtime: str) -> measuring.Measured:
+        kind, names = kind_of(network), signature.of(network)
+        given: Any = dict(zip(names.inputs, self.examples, strict=True))
+        options: dict[str, Any] = {"takes": names.takes, "outputs": names.outputs}
+        if runtime == kind.runtime:
+            # Keras calls a file as it does the network: on a dict, though it be of one array.
+            options |= kind.loading(network)
+        elif names.single:
+            given, options = self.examples[0], {}
+        return measuring.measure(path, runtime, given, self.threads, repeats=self.repeats,
+                                 **options)
 
     def all_rows(self, network: Any, names: Sequence[str], folder: pathlib.Path,
                  reference: Reference, on_format: Callable[[str], None]) -> list[Row]:

@@ -133,6 +133,26 @@ def test_a_file_has_the_vocabulary_that_a_lookup_was_adapted_to(name, tmp_path, 
     assert made.shipped == ["keras", "saved_model"], made.refused
 
 
+@pytest.mark.thorough
+def test_a_file_of_a_model_that_takes_one_array_by_name_is_called_so(tmp_path, measured_here):
+    made = lth.export(registered3.Named(), tmp_path, data=({"x": NUMBERS}, None),
+                      formats=["keras", "saved_model", "float32"], repeats=1)
+    assert made.shipped == ["keras", "saved_model", "float32"], made.refused
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("compaction", ["units", "inputs"])
+def test_the_card_asks_for_no_layer_of_this_package_that_is_not_there(
+        tmp_path, measured_here, compaction):
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    model.layers[0].kernel.assign(np.array([[0.0] * 3] * 2 + [[1.0] * 3] * 2))
+    made = lth.export(model, tmp_path, data=(NUMBERS @ np.ones((2, 4), np.float32), None),
+                      formats=["keras"], compaction=compaction, repeats=1)
+    assert made.shipped == ["keras"] and not made.facts["own_layers"]
+    assert ("4 inputs -> 2" in made.facts["compaction"]) == (compaction == "inputs")
+    assert "import lth_keras" not in (tmp_path / "README.md").read_text()
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "float64"])
 def test_another_precision_is_left_for_a_while_and_come_back_to(policy):
     model = keras.Sequential([keras.Input((4,)), layers.Dense(3, dtype=policy)])

@@ -19,6 +19,18 @@ class Words(keras.Model):
 
 
 @keras.saving.register_keras_serializable("tests")
+class Named(keras.Model):
+    """Takes a dict of one array."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.out = layers.Dense(3)
+
+    def call(self, given):
+        return self.out(given["x"])
+
+
+@keras.saving.register_keras_serializable("tests")
 class Halved(layers.Layer):
     """Half of what it is given."""
 
