@@ -1,5 +1,6 @@
 """Runs on a user's own data and network."""
 
+import importlib
 import sys
 
 import numpy as np
@@ -16,6 +17,7 @@ from lth_keras.experiments.config import own, presets
 from lth_keras.experiments.results import paths
 from lth_keras.experiments.training import datasets, networks
 from lth_keras.experiments.training_keras2 import models
+from lth_keras.experiments.training_keras3 import models as models3
 from lth_keras.files import data_file
 
 SOURCE = """
@@ -197,6 +199,78 @@ def test_a_network_that_does_not_fit_is_refused(network, said, here):
 def test_a_network_has_the_same_names_whenever_it_is_built(network, here):
     names = [[layer.name for layer in build(network).layers if layer.weights] for _ in range(3)]
     assert names[0] == names[1] == names[2] and names[0][0] == "dense"
+
+
+@pytest.mark.parametrize("engine", ["tf_keras", "keras"])
+def test_logits_of_few_bits_are_refused(engine, here):
+    (here / "nets.py").write_text(SOURCE + """
+def sharp(input_shape, classes, keras):
+    return keras.Sequential([keras.layers.Input(input_shape), keras.layers.Dense(8),
+                             keras.layers.Dense(classes, dtype="float32")])
+""")
+    build_ = (models.TF_KERAS if engine == "tf_keras" else models3.KERAS).build
+    options = {"dtype_policy": "mixed_bfloat16", "engine": engine}
+    model = build_(config_of("nets:sharp", **options), (6,), 3)
+    assert model.layers[-2].compute_dtype == "bfloat16"
+    with pytest.raises(LotteryError, match="logits in float32, .* with dtype_policy=mixed_bfloat16,"
+                                           ' which gives bfloat16. Give its last layer dtype="fl'):
+        build_(config_of("nets:either", **options), (6,), 3)
+
+
+LAYERS = """
+import tf_keras
+
+@tf_keras.saving.register_keras_serializable("test_own")
+class Own(tf_keras.layers.Dense):
+    pass
+
+def build(input_shape, classes):
+    return tf_keras.Sequential([tf_keras.layers.Input(input_shape), Own(5, "relu"),
+                                tf_keras.layers.Dense(classes)])
+"""
+
+
+def activation(network):
+    return build(network).layers[0].activation.__name__
+
+
+@pytest.mark.parametrize("network", ["nets.py:build", "nets:build"])
+def test_an_edited_file_is_loaded_again(network, here):
+    for name in ("relu", "tanh", "relu"):  # In the same second, of the same length.
+        (here / "nets.py").write_text(LAYERS.replace("relu", name))
+        assert activation(network) == activation(network) == name
+    assert build(network).layers[0].__class__.__module__ == "nets"
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart(here):
+    for folder, name in (("one", "relu"), ("two", "tanh")):
+        (here / folder).mkdir()
+        (here / folder / "nets.py").write_text(LAYERS.replace("relu", name))
+    assert [activation(f"{folder}/nets.py:build") for folder in ("one", "two", "one")] == [
+        "relu", "tanh", "relu"]
+
+
+def test_a_file_that_fails_leaves_what_was_loaded_before(here):
+    assert build("nets:plain")
+    before = sys.modules["nets"]
+    (here / "nets.py").write_text("def plain():\n    return None\n\n1 / 0\n")
+    with pytest.raises(ZeroDivisionError):
+        build("nets:plain")
+    assert sys.modules["nets"] is before
+
+
+def test_a_module_that_a_program_has_imported_is_not_run_twice(here, monkeypatch):
+    monkeypatch.syspath_prepend(here)
+    module = importlib.import_module("nets")
+    assert build("nets:plain") and sys.modules["nets"] is module
+
+
+def test_a_file_with_the_name_of_another_module_is_refused(here):
+    import random
+    (here / "random.py").write_text(SOURCE)
+    with pytest.raises(LotteryError, match=r"must have a name that no other module has. .*random"):
+        build("random.py:plain")
+    assert sys.modules["random"] is random
 
 
 def test_a_network_gets_dropout_where_it_takes_it(here):

@@ -58,7 +58,7 @@ class KerasPackage:
 
         Raises:
           LotteryError: if no network has this name, or it has no dropout and `dropout` is not 0,
-            or it builds a model of the other Keras.
+            or it builds a model of the other Keras, or one whose logits are not float32.
         """
         network = networks.of(config)
         if ":" in config.network:  # Names that Keras gives depend on what was built before.
@@ -78,6 +78,7 @@ class KerasPackage:
                 f"A network must be a model of {self.keras.__name__}, the Keras of the run's "
                 f"engine. Received: {config.network} of {type(model).__module__}. Build it with "
                 "the package that an argument `keras` gives, or set engine to the other.")
+        _check_outputs(model, config)
         if config.initializer != OWN:
             self._set_initializer(model, config.initializer)
         with self.settings(config.dtype_policy):
@@ -149,6 +150,18 @@ def sparse_optimizer(model: Any, inner: Any, config: Config, method: str) -> Any
     return SparseTraining(model, inner, method, density=1.0, every=config.mask_update_every,
                           until=config.steps * 3 // 4,
                           begin=config.steps // 10 if method == "gradual" else 0)
+
+
+def _check_outputs(model: Any, config: Config) -> None:
+    # With logits of 8 or 11 bits the losses of many validations are the same, and ties move the
+    # early stop.
+    found = [getattr(each.dtype, "name", each.dtype)
+             for each in getattr(model, "outputs", None) or ()]
+    if found and set(found) != {"float32"}:
+        raise LotteryError(
+            "A network must give its logits in float32, whatever else it computes in. Received: "
+            f"{config.network} with dtype_policy={config.dtype_policy}, which gives "
+            f"{', '.join(found)}. Give its last layer dtype=\"float32\".")
 
 
 def _takes(network: Network, name: str) -> bool:

@@ -9,6 +9,7 @@ a network with tf_keras and with Keras 3: it is told which.
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import pathlib
 import re
@@ -27,12 +28,14 @@ from lth_keras.experiments.training.network_layers import classifier, conv
 Network = Callable[..., Any]
 
 NETWORKS: dict[str, Network] = {}
+_CHECKSUM = "__lth_keras_checksum__"  # In a user's module: of the text that it was loaded from.
 
 
 def register(name: str) -> Callable[[Network], Network]:
     """Decorates a function (input_shape, classes) -> model, so that settings accept its name.
 
-    The model outputs logits.  The function may have an argument `dropout`: the share of the units
+    The model outputs logits in float32: under a mixed dtype_policy its last layer has
+    dtype="float32".  The function may have an argument `dropout`: the share of the units
     of hidden dense layers that a training step drops, in [0, 1).  Without it, the setting dropout
     must be 0.  It may have an argument `keras`: the package to build the model with, tf_keras or
     keras.  Without it, the model must be of the engine that the run uses.
@@ -119,14 +122,63 @@ def _own_function(config: Any) -> Any:
     if own.checksum(file) != config.network_checksum:
         raise LotteryError(f"A run goes on with the network that it began with. Received: {file}, "
                            "which has changed since. Use another --workdir.")
-    root = str(file.parents[module.count(".") + (file.name == "__init__.py")])
-    if root not in sys.path:  # That of a worker process is not the user's.
-        sys.path.insert(0, root)
-    function = getattr(importlib.import_module(module), name, None)
+    function = getattr(_module(module, file, config.network_checksum), name, None)
     if not callable(function):
         raise LotteryError("A network must be a function. Received: "
                            f"{config.network} of {file}, {function!r:.60}.")
     return function
+
+
+def _module(name: str, file: pathlib.Path, checksum: str) -> Any:
+    # By the file that has the checksum: what was imported under the name may be of an earlier
+    # text, or of another folder.
+    root = str(file.parents[name.count(".") + (file.name == "__init__.py")])
+    if root not in sys.path:  # That of a worker process is not the user's.
+        sys.path.insert(0, root)
+    held = sys.modules.get(name)
+    if held is not None:
+        ours, of = vars(held).get(_CHECKSUM), getattr(held, "__file__", None)
+        same = of is not None and pathlib.Path(of).resolve() == file.resolve()
+        if same and ours in (None, checksum):  # The user's program may have imported it.
+            vars(held)[_CHECKSUM] = checksum
+            return held
+        if ours is None:
+            raise LotteryError("The file of a network must have a name that no other module has. "
+                               f"Received: {file}, while {name} is {of or 'a part of Python'}. "
+                               "Give the file another name.")
+    return _loaded(name, file, checksum, held)
+
+
+def _loaded(name: str, file: pathlib.Path, checksum: str, held: Any) -> Any:
+    parent, _, last = name.rpartition(".")
+    package = importlib.import_module(parent) if parent else None
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None  # It ends in .py.
+    module = importlib.util.module_from_spec(spec)
+    vars(module)[_CHECKSUM] = checksum
+    _forget_classes(name)
+    sys.modules[name] = module
+    try:
+        # Not by the loader, whose compiled files are as old as the second in which a text was
+        # written.
+        exec(compile(file.read_bytes(), str(file), "exec"), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        if held is not None:
+            sys.modules[name] = held
+        raise
+    if package is not None:
+        setattr(package, last, module)
+    return module
+
+
+def _forget_classes(module: str) -> None:
+    # tf_keras refuses to register a class again under its name.
+    for package in filter(None, map(sys.modules.get, ("tf_keras", "keras"))):
+        known = package.saving.get_custom_objects()
+        for name in [name for name, each in known.items()
+                     if getattr(each, "__module__", None) == module]:
+            del known[name]
 
 
 def _check_own(model: Any, input_shape: tuple[int, ...], classes: int, name: str) -> None:
