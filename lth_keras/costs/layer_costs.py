@@ -25,8 +25,8 @@ Rule = Callable[[LayerCall, LayerTree], Cost]
 # Layers of Keras that have weights of two axes or more, none of which is multiplied with: tables,
 # slopes, statistics.
 _NO_PRODUCTS = frozenset({
-    "Embedding", "PReLU", "Normalization", "BatchNormalization", "LayerNormalization",
-    "GroupNormalization", "RMSNormalization", "SpectralNormalization"})
+    "Embedding", "PReLU", "Discretization", "Normalization", "BatchNormalization",
+    "LayerNormalization", "GroupNormalization", "RMSNormalization", "SpectralNormalization"})
 _OWN_CELLS = frozenset({"LSTMCell", "GRUCell", "SimpleRNNCell"})
 
 

@@ -211,4 +211,5 @@ def _walk(tree: LayerTree, model: Any) -> Iterator[tuple[int, tuple[str, Any]]]:
 
 
 def _size(weight: Any) -> int:
-    return math.prod(weight.shape)
+    # Statistics of any number, as a Discretization gathers, are no parameters.
+    return math.prod(size or 0 for size in weight.shape)

@@ -54,6 +54,14 @@ def test_a_model_with_a_vocabulary_is_counted_and_trained_sparse():
     assert list(optimizer.ticket().weights) == NAMES
 
 
+def test_the_statistics_of_adapted_bins_are_multiplied_with_nothing():
+    bins = layers.Discretization(num_bins=3)
+    bins.adapt(np.arange(8.0)[:, None])
+    inputs = keras.Input((2,))
+    hidden = layers.Flatten()(layers.Embedding(3, 3)(bins(inputs)))
+    assert lth.profile(keras.Model(inputs, layers.Dense(4)(hidden))).macs == 24
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("lookup", LOOKUPS)
 def test_a_model_with_a_vocabulary_is_verified_and_exported(lookup, tmp_path, monkeypatch):
