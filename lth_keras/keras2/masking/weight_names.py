@@ -92,7 +92,8 @@ def variables_among(listed: Iterable[Any]) -> list[tf.Variable]:
     """Those of a layer's weights or variables that are one: Keras lists vocabularies too.
 
     Example:
-      >>> lookup = keras.layers.IntegerLookup(vocabulary=[3, 5])
+      >>> lookup = keras.layers.IntegerLookup()
+      >>> lookup.adapt([3, 5])
       >>> dense = keras.layers.Dense(1)
       >>> dense.build((None, 2))
       >>> len(lookup.weights), len(variables_among([*lookup.weights, *dense.weights]))
