@@ -246,8 +246,9 @@ def test_files_of_one_name_in_two_folders_are_told_apart(here):
     for folder, name in (("one", "relu"), ("two", "tanh")):
         (here / folder).mkdir()
         (here / folder / "nets.py").write_text(LAYERS.replace("relu", name))
-    assert [activation(f"{folder}/nets.py:build") for folder in ("one", "two", "one")] == [
-        "relu", "tanh", "relu"]
+    for folder, name in (("one", "relu"), ("two", "tanh"), ("one", "relu")):
+        assert activation(f"{folder}/nets.py:build") == name
+        assert sys.path[0] == str(here / folder)
 
 
 def test_a_file_that_fails_leaves_what_was_loaded_before(here):

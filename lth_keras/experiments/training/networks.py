@@ -146,6 +146,9 @@ def _module(name: str, file: pathlib.Path, checksum: str) -> Any:
             raise LotteryError("The file of a network must have a name that no other module has. "
                                f"Received: {file}, while {name} is {of or 'a part of Python'}. "
                                "Give the file another name.")
+        # Another process that imports the name, as for an export's layers, finds this file.
+        sys.path.remove(root)
+        sys.path.insert(0, root)
     return _loaded(name, file, checksum, held)
 
 
