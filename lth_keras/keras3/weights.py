@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from lth_keras.core.fractions import Prunable
+from lth_keras.core.fractions import LayerNames, Prunable
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
@@ -156,8 +156,8 @@ def described(model: Any, names: Collection[str]) -> dict[str, Prunable]:
     for name, variable in named_weights(model).items():
         if name in names:
             layer = owners.get(id(variable), model)
-            found[name] = Prunable(name, known.get(id(layer), layer.name), type(layer).__name__,
-                                   id(layer) in outputs)
+            called = known.get(id(layer), LayerNames(layer.name, layer.name))
+            found[name] = Prunable.of(name, called, type(layer).__name__, id(layer) in outputs)
     return found
 
 

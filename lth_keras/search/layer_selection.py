@@ -5,9 +5,10 @@ parameter, embedding or activation slope.  `include` adds layers that are left o
 (embeddings, frozen layers); `exclude` leaves layers dense.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from lth_keras.core.fractions import LayerNames, layers_called
 from lth_keras.errors import LotteryError
 from lth_keras.search.layer_tree import LayerTree, Slot
 
@@ -103,14 +104,14 @@ def _own_classes(layer: Any, tree: LayerTree) -> set[str]:
             if base.__module__.partition(".")[0] == tree.package}
 
 
-def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[Selector]:
+def matches(layer: Any, selectors: Sequence[Selector],
+            names: "Collection[str] | None" = None) -> list[Selector]:
     """Returns the selectors that match a layer: its name, its type, or a function true of it.
 
     Args:
       layer: a layer.
       selectors: the selectors in `include` or `exclude`.
-      name: the layer's name within its model, such as "dense" where Keras, which counts over the
-        whole process, says "dense_3".  Only this name is the same when the model is built again.
+      names: those among them that name this layer of its model. By default what Keras calls it.
 
     Example:
       >>> import tf_keras as keras
@@ -119,7 +120,8 @@ def matches(layer: Any, selectors: Sequence[Selector], name: str = "") -> list[S
     """
     def means(selector: Selector) -> bool:
         if isinstance(selector, str):
-            return selector in (name or layer.name, type(layer).__name__)
+            named = selector == layer.name if names is None else selector in names
+            return named or selector == type(layer).__name__
         if isinstance(selector, type):
             return isinstance(layer, selector)
         return bool(selector(layer))
@@ -180,16 +182,35 @@ class Selection:
                                f"Received: {policy!r}.")
         self._policy = policy
         self._used: set[int] = set()
-        self._names: dict[int, str] = {}
+        self._names: dict[int, LayerNames] = {}
+        self._called: dict[str, dict[str, list[LayerNames]]] = {}
         self.reasons: list[str] = []
 
     def is_included(self, layer: Any) -> bool:
         """Whether `include` selects this layer."""
-        return self._mark_used(matches(layer, self._include, self._names.get(id(layer), "")))
+        return self._mark_used(matches(layer, self._include, self._names_of(layer, "include")))
 
     def is_excluded(self, layer: Any) -> bool:
         """Whether `exclude` selects this layer."""
-        return self._mark_used(matches(layer, self._exclude, self._names.get(id(layer), "")))
+        return self._mark_used(matches(layer, self._exclude, self._names_of(layer, "exclude")))
+
+    def name_layers(self, model: Any) -> None:
+        """Finds which layers of a model the names in `include` and `exclude` mean.
+
+        Raises:
+          LotteryError: if a name means several layers.
+        """
+        self._names = self._tree.layer_names(model)
+        inner = (self._tree.unwrapped(layer) for layer, _ in units(model, self._tree, nested=True))
+        layers = [self._names[id(layer)] for layer in inner]
+        self._called = {argument: layers_called(
+            [each for each in selectors if isinstance(each, str)], layers, f"{argument}=")
+            for argument, selectors in (("include", self._include), ("exclude", self._exclude))}
+
+    def _names_of(self, layer: Any, argument: str) -> "list[str] | None":
+        names = self._names.get(id(self._tree.unwrapped(layer)))
+        return None if names is None else [
+            name for name, layers in self._called[argument].items() if names in layers]
 
     def forbidden_by_policy(self, layer: Any) -> str | None:
         """Returns why the policy forbids pruning a layer, or None if it does not."""
@@ -221,19 +242,20 @@ class Selection:
         `reasons` gets a line for each layer without a weight to prune.
 
         Raises:
-          LotteryError: if a selector of `include` matches only layers that cannot be pruned.
+          LotteryError: if a selector of `include` matches only layers that cannot be pruned, or a
+            name means several layers.
         """
         # The layers that share a weight vote on it: variable id -> (strength, whether to prune).
         # An exclusion counts more than an inclusion, and that more than a default.
         votes: dict[int, tuple[int, bool]] = {}
-        self._names = self._tree.layer_names(model)
+        self.name_layers(model)
         unprunable: dict[int, tuple[Selector, list[str]]] = {}
         effective: set[int] = set()
         for layer, name, included, excluded in self._layers(model, "", False, False):
             reason = "excluded" if excluded else self.forbidden_by_policy(layer)
             chosen, reasons = ([], [reason]) if reason else weights_of(layer, self._tree, included)
             yes = {id(slot.variable) for slot in chosen}
-            for selector in matches(layer, self._include, self._names.get(id(layer), "")):
+            for selector in matches(layer, self._include, self._names_of(layer, "include")):
                 if chosen or excluded:
                     effective.add(id(selector))
                 else:
@@ -271,11 +293,8 @@ class Selection:
         unused = [selector for selector in (*self._include, *self._exclude)
                   if id(selector) not in self._used]
         if unused:
-            names = {key: name for model in models
-                     if isinstance(model, self._tree.model)
-                     for key, name in self._tree.layer_names(model).items()}
-            lines = [f"{names.get(id(layer), layer.name)} ({type(layer).__name__})"
-                     for model in models for layer, _ in units(model, self._tree, nested=True)]
+            lines = [f"{path} ({type(layer).__name__})"
+                     for model in models for layer, path in units(model, self._tree, nested=True)]
             raise LotteryError(f"include and exclude must name layers of the model. Received: "
                                f"{unused}. Layers: {', '.join(lines)}.")
 

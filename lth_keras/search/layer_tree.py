@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from lth_keras.core.fractions import LayerNames
+
 # Attributes in which TensorFlow keeps second references to what a layer holds.  Not all that begin
 # with _self_ are: `self._self_attention_layer` is what keras_hub calls a layer of its own.
 TRACKED_BY_TENSORFLOW = (r"_self_(tracked_trackables|extra_variables|unconditional_\w+"
@@ -127,23 +129,25 @@ class LayerTree:
             named.append((name, layer))
         return named
 
-    def layer_names(self, model: Any) -> dict[int, str]:
-        """The name of every layer in a model that a second build of it repeats, by the layer's id.
+    def layer_names(self, model: Any) -> dict[int, LayerNames]:
+        """What every layer in a model is called, by the layer's id.
 
-        It is the user's own name where the layer has one, else Keras' name numbered within its
-        model; of a layer that an attribute holds, and that has none, it is the attribute:
-        "encoder", "all/0".
+        A layer's name, which a second build of the model repeats, is the user's own where it has
+        one, else Keras' name numbered within its model; of a layer that an attribute holds, and
+        that has none, it is the attribute: "encoder", "all/0".
         """
-        found: dict[int, str] = {}
-        waiting = [model]
-        while waiting:
-            holder = waiting.pop()
+        found: dict[int, LayerNames] = {}
+
+        def visit(holder: Any, path: str, by_keras: str) -> None:
             for name, layer in self.parts(holder):
                 inner = self.unwrapped(layer)
-                if id(inner) not in found:
-                    own = self.is_graph(holder) or self._automatic_stem(inner)
-                    found[id(inner)] = name if own else inner.name
-                    waiting.append(inner)
+                if id(inner) in found:
+                    continue
+                own = self.is_graph(holder) or self._automatic_stem(inner)
+                found[id(inner)] = LayerNames(name if own else inner.name, path + name,
+                                              (inner.name, by_keras + inner.name))
+                visit(inner, f"{path}{name}/", f"{by_keras}{inner.name}/")
+        visit(model, "", "")
         return found
 
     def named_weights(self, model: Any, others: Iterable[Any] = ()) -> dict[str, Any]:

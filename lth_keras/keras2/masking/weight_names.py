@@ -9,7 +9,7 @@ import tensorflow as tf
 import tf_keras as keras
 from tf_keras.src.utils.generic_utils import to_snake_case
 
-from lth_keras.core.fractions import Prunable
+from lth_keras.core.fractions import LayerNames, Prunable
 from lth_keras.core.structures.structure import Structure
 from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
@@ -172,8 +172,9 @@ def masked(model: Any) -> dict[str, Masked]:
     for wrapper in wrappers(model):
         for weight, mask, threshold in wrapper.pruning_vars:
             name = names[id(weight)]
-            layer = layers.get(id(wrapper.layer), wrapper.layer.name)
-            prunable = Prunable(name, layer, type(wrapper.layer).__name__, id(wrapper) in outputs)
+            inner = wrapper.layer
+            called = layers.get(id(inner), LayerNames(inner.name, inner.name))
+            prunable = Prunable.of(name, called, type(inner).__name__, id(wrapper) in outputs)
             found[name] = Masked(prunable, weight, mask, threshold, wrapper)
     return {name: found[name] for name in names.values() if name in found}
 

@@ -256,6 +256,7 @@ def _wrap_unbuilt(model: Any, selection: Selection, structure: Structure) -> Any
     known before.
     """
     selection.check_policy(model)
+    selection.name_layers(model)
 
     def known(layer: Any) -> bool:
         return PruneRegistry.supports(layer) or hasattr(layer, "get_prunable_weights")

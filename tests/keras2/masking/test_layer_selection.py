@@ -129,7 +129,7 @@ def test_a_selector_that_means_no_layer_is_refused():
     network = model()
     _, selection = selected(network, include="nothing", exclude="first")
     with pytest.raises(LotteryError, match=r"Received: \['nothing'\]. Layers: first \(Dense\), "
-                                           r"block \(Sequential\), inside"):
+                                           r"block \(Sequential\), block/inside"):
         selection.check_used(network)
 
 

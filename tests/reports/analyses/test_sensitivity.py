@@ -133,6 +133,15 @@ def test_the_weights_of_a_layer_are_compared_by_the_runs_scope():
     assert pruned == {"layer": [2, 2], "global": [4, 0]}
 
 
+def test_layers_of_one_name_in_two_nested_models_are_two():
+    weights = [Prunable(f"{path}/kernel", "proj", "Dense", path=path)
+               for path in ("a/proj", "b/proj")]
+    shapes = {weight.name: (2, 2) for weight in weights}
+    of = Network(PruningRule.of(weights, shapes, fraction=0.5),
+                 {weight.name: weight for weight in weights}, kept)
+    assert [layer.name for layer in sensitivity.layers(of, shapes)[0]] == ["a/proj", "b/proj"]
+
+
 def test_a_layer_that_the_run_keeps_dense_is_analysed(run):
     found = analyse(run, network(fraction={"conv": 0.0, "default": 0.2}), shares=[0.5])
     assert found.rows.layer.tolist() == ["conv", "fc"]

@@ -107,7 +107,7 @@ def layers(network: Network, shapes: Mapping[str, tuple[int, ...]]
 def _of_weights(rule: PruningRule, prunable: Mapping[str, Prunable]) -> Iterator[Layer]:
     names: dict[str, list[str]] = {}
     for name, weight in prunable.items():
-        names.setdefault(weight.layer, []).append(name)
+        names.setdefault(weight.called.path, []).append(name)
     for layer, own in names.items():
         yield Layer(layer, (layer,), tuple(own), {name: rule.structures[name] for name in own})
 
