@@ -87,7 +87,7 @@ def test_a_search_and_its_callback_are_shown_before_and_after_fit(package):
     best = lottery.best.level
     assert repr(lottery) == (
         "<LotteryTicketCallback: rounds=2, epochs_per_round=1, level 2 reached, 25.0% of the "
-        f"weights; best: level {best}>")
+        f"weights; best: level {best} by val_accuracy>")
     text = check_shown(lottery)
     for part in ("val_accuracy", "25.0%", f"{lottery.results.val_accuracy[2]:.4f}"):
         assert part in text

@@ -1,6 +1,20 @@
 """The level to take of a search: one rule for `lottery.best` and `lth export --level best`."""
 
+import re
 from collections.abc import Mapping
+
+# Whole words: neither "acceleration" nor the loss of an output called "accuracy" is one.
+_ACCURACY = re.compile(r"(.*[^a-z0-9])?acc(uracy)?([^a-z0-9]?\d+)?", re.IGNORECASE | re.DOTALL)
+
+
+def is_accuracy(metric: str) -> bool:
+    """Whether a metric of Keras is an accuracy, by its name: its last word is "accuracy" or "acc".
+
+    Example:
+      >>> [is_accuracy(name) for name in ("val_top5_acc", "accuracy_1", "val_acceleration_loss")]
+      [True, True, False]
+    """
+    return _ACCURACY.fullmatch(metric) is not None
 
 
 def sparsest_as_good(gains: Mapping[int, float]) -> int:

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lth_keras.core.best_level import is_accuracy
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
@@ -194,8 +195,8 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
 
     Returns:
       A table with the columns of `store.curves`; steps count from the start of the round.
-      Accuracies are NaN if no metric's name contains "acc".  The table is empty if
-      `Fit.lacks_curves` gives a reason.
+      Accuracies are NaN if no metric is one (`core.best_level.is_accuracy`).  The table is empty
+      if `Fit.lacks_curves` gives a reason.
 
     Example:
       >>> fit = Fit({"epochs_per_round": 2},
@@ -206,7 +207,7 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
     """
     keys = ["replicate", "level", "branch", "branch_index"]
     accuracy = next((name for name in fit.history
-                     if "acc" in name and not name.startswith("val_")), "accuracy")
+                     if is_accuracy(name) and not name.startswith("val_")), "accuracy")
     names = {"loss": "loss", "accuracy": accuracy, "val_loss": "val_loss",
              "val_accuracy": f"val_{accuracy}"}
     rows = []

@@ -213,10 +213,10 @@ class LotteryTicketCallback(Hooks):
     def best(self) -> Ticket:
         """The ticket to take: of the sparsest level that is as accurate as the dense network.
 
-        A level counts if, at the last epoch of its round, its accuracy on validation data is at
-        least that of level 0; without a metric of accuracy, if `val_loss` is at most that of level
-        0.  `lth export --level best` chooses by the same rule.  If none counts, it is the ticket
-        of level 0.
+        A level counts if, at the last epoch of its round that was validated, its accuracy is at
+        least that of level 0; without a metric of accuracy, and in a model with several outputs,
+        if `val_loss` is at most that of level 0.  repr(lottery) says which it is.  If none counts,
+        it is the ticket of level 0.  `lth export --level best` chooses by the same rule.
 
             lottery.best.save("winner.ticket")
             lottery.results.loc[lottery.best.level]      # Its row.

@@ -317,7 +317,7 @@ class FitSearch:
             self._close_round()
         else:  # Another fit may go on with this round.
             with self._divergence_recorded():
-                self.search.check_finite(self.round.loss)
+                self.search.check_finite(self.round.last_loss)
         if self._checkpointer is not None:
             self._checkpointer.finish(self.progress.rows)
         if self._finished:
@@ -356,7 +356,7 @@ class FitSearch:
     def _close_round(self) -> None:
         self._inner.on_train_end()
         with self._divergence_recorded():
-            self.search.check_finite(self.round.loss)
+            self.search.check_finite(self.round.last_loss)
         self.progress.rows.append(self.round.row())
 
     @contextlib.contextmanager

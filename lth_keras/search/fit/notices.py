@@ -109,8 +109,10 @@ def state(schedule: Rounds, rows: Sequence[Mapping[str, Any]], best: "int | None
       best: the level to take, if it is known.
 
     Example:
-      >>> state(Rounds(rounds=3, epochs_per_round=2), [{"level": 1, "density": 0.8}], best=0)
-      'rounds=3, epochs_per_round=2, level 1 reached, 80.0% of the weights; best: level 0'
+      >>> state(Rounds(rounds=3, epochs_per_round=2), [
+      ...     {"level": 1, "density": 0.8, "val_loss": 0.5}], best=0)
+      'rounds=3, epochs_per_round=2, level 1 reached, 80.0% of the weights; best: level 0 by \
+val_loss'
     """
     given = schedule.settings
     length = next(name for name in ("epochs_per_round", "steps_per_round") if given[name])
@@ -118,7 +120,7 @@ def state(schedule: Rounds, rows: Sequence[Mapping[str, Any]], best: "int | None
     if not rows:
         return f"{plan}, not fitted yet"
     return (f"{plan}, level {rows[-1]['level']} reached, {rows[-1]['density']:.1%} of the weights"
-            f"{'' if best is None else f'; best: level {best}'}")
+            f"{'' if best is None else f'; best: level {best} by {judged_by(rows[0])}'}")
 
 
 def keep_from_bar(model: Any) -> None:

@@ -122,8 +122,8 @@ def check_steps(network: Network, schedule: Rounds, rewind_step: int, steps: int
       steps: steps in an epoch, or None if Keras does not know them.
 
     Raises:
-      LotteryError: if Keras would skip the end of a round or the rewind step, or the rewind step
-        lies after the first round.
+      LotteryError: if Keras would skip the end of a round or the rewind step, or does not say how
+        many steps an epoch had, or the rewind step lies after the first round.
     """
     length = schedule.steps_per_round
     if length is None and steps is not None:
@@ -133,6 +133,12 @@ def check_steps(network: Network, schedule: Rounds, rewind_step: int, steps: int
                            f"Received: rewind_step={rewind_step}.")
     # Keras runs steps_per_execution steps in one call, but ends the last call of an epoch early.
     execution = network.steps_per_execution()
+    if steps is None and (execution or 1) > 1:
+        raise LotteryError(
+            "With steps_per_execution, Keras must know how many batches an epoch has, or it does "
+            "not say how many steps its last call took. Received: steps_per_execution="
+            f"{execution}, and data of unknown length. Give fit steps_per_epoch=, or data that "
+            "tells its length, or compile with steps_per_execution=1.")
     if execution is None and (schedule.steps_per_round is not None or rewind_step):
         raise LotteryError(
             "With steps_per_execution='auto', Keras may skip the end of a round. Received: "

@@ -2,18 +2,21 @@
 
 import dataclasses
 import math
-import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lth_keras.core.best_level import is_accuracy
 from lth_keras.errors import LotteryError
 from lth_keras.search.network import Restored
 from lth_keras.search.target import Target
 
-_ACCURACY = re.compile(r"val_\w*acc\w*")
+# What Keras calls the accuracies of a model with one output; those of several bear their names.
+_OF_ONE_OUTPUT = tuple(f"val_{name}" for name in (
+    "accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"))
 
 
 @dataclasses.dataclass
@@ -26,10 +29,10 @@ class Round:
       steps: optimizer steps so far.
       epochs: finished epochs so far.
       over: whether the next batch belongs to the next round.
-      loss: the training loss that Keras last logged, or None.
+      loss: the training loss that Keras last logged, as it was logged, or None.
       diverged: whether the round ended with a loss or weights that are not finite.
       seconds: its duration in earlier processes; when it is over, its whole duration.
-      logs: the metrics of the last epoch.
+      logs: the metrics of the last epoch; those on validation data of the last that had any.
       best: the least validation loss and its step, or None.
       left: the shares of the dense network's costs that are left, of those that a search ends by.
       costs: what the level costs without its pruned filters, see `Search.costs`.
@@ -60,11 +63,12 @@ class Round:
         """
         self.epochs += 1
         self.loss = logs.get("loss", self.loss)
-        # Not metrics that are arrays, such as one number for each class: a table cell has one
-        # number.
-        self.logs = {name: float(value) for name, value in logs.items()
-                     if name not in ("level", "density") and np.ndim(value) == 0}
-        loss = self.logs.get("val_loss", math.nan)
+        found = {name: number for name, value in logs.items()
+                 if name not in ("level", "density") and (number := _number(value)) is not None}
+        # With validation_freq not every epoch is validated.
+        self.logs = found | {name: value for name, value in self.logs.items()
+                             if name.startswith("val_") and name not in found}
+        loss = found.get("val_loss", math.nan)
         # "<": of equal minima the first counts, as in the paper's early-stopping criterion.
         if loss < (self.best[0] if self.best else math.inf):
             self.best = [loss, self.steps]
@@ -83,9 +87,14 @@ class Round:
         return self.level == rounds or (target is not None and target.is_reached(self.left))
 
     @property
+    def last_loss(self) -> "float | None":
+        """The loss last logged as a number; None if there is none."""
+        return _number(self.loss)
+
+    @property
     def loss_not_finite(self) -> bool:
         """Whether the loss last logged is NaN or infinite."""
-        return self.loss is not None and not math.isfinite(float(self.loss))
+        return self.last_loss is not None and not math.isfinite(self.last_loss)
 
     def metrics(self) -> dict[str, Any]:
         """Returns what the round measured without its duration, so that equal rounds are equal."""
@@ -103,7 +112,7 @@ class Round:
         """Returns the round as JSON values, to be resumed in another process."""
         kept = ("level", "density", "steps", "epochs", "over", "loss", "seconds", "logs", "best")
         return {name: getattr(self, name) for name in kept} | {
-            "loss": None if self.loss is None else float(self.loss),
+            "loss": self.last_loss,
             "seconds": self._passed(), "logs": dict(self.logs),
             **{name: dict(given) for name, given in (("left", self.left), ("costs", self.costs))
                if given}}
@@ -147,15 +156,32 @@ def judged_by(row: Mapping[str, Any]) -> str:
       row: the row of a level.
 
     Returns:
-      The first accuracy on validation data; "val_loss" if no accuracy in [0, 1] was measured, and
-      "" if `fit` has no validation data.
+      The accuracy in [0, 1] on validation data, of several that a single output has the one that
+      Keras calls so; "val_loss" if there is none, or if the model has several outputs, of which an
+      accuracy judges one alone.  "" if `fit` has no validation data.
 
     Example:
       >>> judged_by({"loss": 0.3, "val_loss": 0.4, "val_accuracy": 0.9})
       'val_accuracy'
+      >>> judged_by({"val_loss": 0.4, "val_easy_accuracy": 0.9, "val_hard_accuracy": 0.6})
+      'val_loss'
     """
-    names = [name for name in row if _ACCURACY.fullmatch(name) and 0 <= row[name] <= 1]
-    return next(iter([*names, *(["val_loss"] if "val_loss" in row else [])]), "")
+    found = accuracies(row)
+    losses = [name.removesuffix("loss") for name in row
+              if name.startswith("val_") and name.endswith("_loss") and name != "val_loss"]
+    # Keras logs each output's loss too, and puts the output's name before its metrics.
+    of_outputs = len(losses) > 1 and any(name.startswith(tuple(losses)) for name in found)
+    if found and not of_outputs:
+        whole = found if len(found) == 1 else [name for name in _OF_ONE_OUTPUT if name in found]
+        if whole:
+            return whole[0]
+    return "val_loss" if "val_loss" in row else ""
+
+
+def accuracies(row: Mapping[str, Any]) -> list[str]:
+    """The accuracies on validation data that a row has, by name."""
+    return [name for name in row
+            if name.startswith("val_") and is_accuracy(name) and 0 <= row[name] <= 1]
 
 
 def gains(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
@@ -177,14 +203,37 @@ def gains(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
     """
     name = judged_by(rows[0]) if rows else ""
     if not name:
-        raise LotteryError(
-            "The best level is chosen by validation data, of which level 0 must have been trained "
-            f"to the end of an epoch. Received: {'a fit without them' if rows else 'no level'}. "
-            "Pass validation_data or validation_split to fit, or choose one of lottery.tickets.")
+        raise _not_judged(rows)
     better = [math.nan if row.get("diverged") else row.get(name, math.nan) - rows[0][name]
               for row in rows]
     return {row["level"]: 0.0 - gain if name == "val_loss" else gain
             for row, gain in zip(rows, better, strict=True)}
+
+
+def _not_judged(rows: Sequence[Mapping[str, Any]]) -> LotteryError:
+    received, remedy = "no level", "Pass validation_data or validation_split to fit"
+    if rows and accuracies(rows[0]):
+        received = f"{', '.join(accuracies(rows[0]))}, each of a part of the model, and no val_loss"
+        remedy = "Let test_step return a loss"
+    elif any(judged_by(row) for row in rows):
+        received = "a level 0 of which no epoch was validated, though of later levels some were"
+        remedy = "Let validation_freq divide the epochs of a round"
+    elif rows:
+        received = "a fit without them"
+    return LotteryError(
+        "The best level is chosen by validation data, of which level 0 must have been trained to "
+        f"the end of an epoch. Received: {received}. {remedy}, or choose one of lottery.tickets.")
+
+
+def _number(value: Any) -> "float | None":
+    # A log may be text, an array with a number for each class, or whatever a train_step returns: a
+    # table cell has one number.
+    if isinstance(value, (str, bytes, np.complexfloating)):
+        return None
+    try:
+        return float(value) if np.ndim(value) == 0 else None
+    except (TypeError, ValueError):
+        return None
 
 
 def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
