@@ -64,3 +64,19 @@ def test_steps_are_counted_where_several_are_executed_at_once():
     networks.fit(model, x, y, search)
     assert search.results.steps.tolist() == [2 * networks.STEPS] * 3
     assert np.all(search.results.epochs == 2)
+
+
+def test_several_steps_at_once_of_data_of_unknown_length_are_refused_before_any_training():
+    model, x, y = networks.compiled("convolutional")
+    before = [weight.tobytes() for weight in model.get_weights()]
+
+    def batches():
+        for start in range(0, 40, 4):
+            yield x[start:start + 4], y[start:start + 4]
+    model.compile("adam", networks.LOGITS, steps_per_execution=4)
+    search = networks.lottery(check=False, epochs_per_round=1)
+    # Keras 3 would report 12 steps for 10 batches.
+    with pytest.raises(lth.LotteryError, match="must know how many batches an epoch has.*"
+                                               "Received: steps_per_execution=4, .* unknown"):
+        model.fit(batches(), epochs=search.epochs, verbose=0, callbacks=[search])
+    assert before == [weight.tobytes() for weight in model.get_weights()]

@@ -38,6 +38,12 @@ def test_curves_are_of_the_finished_levels_with_steps_from_the_rounds_start(tmp_
     assert found.accuracy.tolist() == HISTORY["accuracy"][:4]
 
 
+def test_no_curve_of_a_loss_is_drawn_as_an_accuracy(tmp_path):
+    history = {**without("accuracy", "val_accuracy"), "acceleration_loss": HISTORY["val_loss"]}
+    found = fits.curves(fits.read(fit_workdirs.fill(tmp_path, history=history)))
+    assert len(found) and found.accuracy.isna().all()
+
+
 @pytest.mark.parametrize(("settings", "history", "why"), [
     ({"epochs_per_round": None, "steps_per_round": 30}, HISTORY, "counted in steps"),
     ({}, without("val_loss", "val_accuracy"), "no validation_data"),
