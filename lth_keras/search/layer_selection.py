@@ -90,12 +90,24 @@ def _reason(slot: Slot, tree: LayerTree, trained: bool, included: bool) -> str |
         return "no kernel"
     if included:
         return None
-    for name, why in _OFF_BY_DEFAULT.items():
-        if name in own:
-            return why
+    if why := off_by_default(slot.owner, tree):
+        return why
     if not trained:
         return "not trained: name its layer in include to prune it all the same"
     return None
+
+
+def off_by_default(layer: Any, tree: LayerTree) -> str | None:
+    """Returns why no weight of a layer is pruned by default, by its class; None if some may be.
+
+    Example:
+      >>> import tf_keras as keras
+      >>> from lth_keras.keras2.masking.weight_names import TREE
+      >>> off_by_default(keras.layers.PReLU(), TREE), off_by_default(keras.layers.Dense(1), TREE)
+      ("an activation's slope", None)
+    """
+    own = _own_classes(layer, tree)
+    return next((why for name, why in _OFF_BY_DEFAULT.items() if name in own), None)
 
 
 def _own_classes(layer: Any, tree: LayerTree) -> set[str]:

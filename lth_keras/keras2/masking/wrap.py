@@ -59,7 +59,8 @@ def prune_low_magnitude(model: Any, include: "Selector | Sequence[Selector]" = (
 
     Args:
       model: a built tf_keras model of any kind, which may have nested models, shared layers and
-        shared weights; a Sequential model that is not built yet; a single layer, or a list of
+        shared weights; a Sequential model that is not built yet, of which those layers are wrapped
+        that tfmot knows, and a warning names the others; a single layer, or a list of
         layers, of which those with nothing to prune are returned as they are.  A layer that
         says by get_prunable_weights what to prune, as tfmot's PrunableLayer does, is obeyed.
       include: names, types or functions of layers to prune although they are left out by default,
@@ -253,7 +254,7 @@ def _wrap_unbuilt(model: Any, selection: Selection, structure: Structure) -> Any
     """A Sequential model that knows no input shape yet, with those layers wrapped that tfmot knows.
 
     What a layer of another class makes in its first call, and whether it can be pruned, is not
-    known before.
+    known before.  It stays dense, which is said.
     """
     selection.check_policy(model)
     selection.name_layers(model)
@@ -262,12 +263,40 @@ def _wrap_unbuilt(model: Any, selection: Selection, structure: Structure) -> Any
         return PruneRegistry.supports(layer) or hasattr(layer, "get_prunable_weights")
     layers = [_wrap_layer(layer, selection, structure) if known(layer) else layer
               for layer in model.layers]
+    _tell_left([layer for layer in model.layers if not known(layer)], selection)
     selection.check_used(model)
     if not any(isinstance(layer, Wrapper) for layer in layers):
         raise LotteryError(f"Nothing in {model.name!r} can be pruned before it is built. Received: "
                            f"{', '.join(layer.name for layer in model.layers) or 'no layers'}. "
                            "Start it with keras.layers.Input(shape), or call it on a batch.")
     return type(model)(layers, name=model.name)
+
+
+def _tell_left(unknown: Sequence[Any], selection: Selection) -> None:
+    remedy = "Build the model first: start it with keras.layers.Input(shape), or call it on a batch"
+    excluded = [layer for layer in unknown if selection.is_excluded(layer)]
+    asked = [layer for layer in unknown if layer not in excluded and selection.is_included(layer)]
+    if asked:
+        raise LotteryError("include must name layers that can be pruned before they are built. "
+                           f"Received: {_described(asked)}. {remedy}.")
+    left = [layer for layer in unknown if layer not in excluded and _may_have_kernels(layer)]
+    if left:
+        warnings.warn("In a model that is not built, layers stay dense of which only building "
+                      f"tells what they hold. Received: {_described(left)}. {remedy}; or leave "
+                      "them out by exclude=.", stacklevel=4)
+
+
+def _may_have_kernels(layer: Any) -> bool:
+    if layer.built:
+        return bool(layer_selection.weights_of(layer, TREE)[0])
+    draws = type(layer).__module__.startswith("tf_keras.src.layers.preprocessing.")
+    if draws or not layer.trainable or layer_selection.off_by_default(layer, TREE):
+        return False
+    return any(_may_be_pruned(part, False) for part in layer._flatten_layers())
+
+
+def _described(layers: Sequence[Any]) -> str:
+    return ", ".join(f"{layer.name} ({type(layer).__name__})" for layer in layers)
 
 
 def _check_call(include: Any, options: Mapping[str, Any]) -> None:

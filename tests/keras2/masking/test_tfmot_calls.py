@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import keras as keras3
 import networks
@@ -125,6 +126,41 @@ def test_a_sequential_model_is_wrapped_before_it_is_built():
     assert lottery.ticket.density == 0.5
     with pytest.raises(LotteryError, match="before it is built"):
         prune(keras.Sequential([layers.ReLU()]))
+
+
+class Inside(layers.Layer):
+    """A layer without a build of its own, whose weights are those of another."""
+
+    def __init__(self):
+        super().__init__(name="inside")
+        self.dense = layers.Dense(3)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def of_unknown_layers():
+    return keras.Sequential([
+        layers.Bidirectional(layers.LSTM(2, return_sequences=True), name="both"),
+        layers.TimeDistributed(layers.Dense(4), name="each"),
+        layers.Conv1DTranspose(2, 3, name="up"), layers.GroupNormalization(1), layers.PReLU(),
+        layers.TimeDistributed(layers.Dense(4), name="frozen", trainable=False),
+        layers.RandomFlip(), layers.UnitNormalization(), layers.Flatten(), Inside(),
+        layers.Dense(2, name="o")])
+
+
+def test_layers_that_stay_dense_in_a_model_that_is_not_built_are_named():
+    with pytest.warns(UserWarning, match=r"stay dense.*Received: both \(Bidirectional\), each \("
+                                         r"TimeDistributed\), up \(Conv1DTranspose\), inside "
+                                         r"\(Inside\)\. Build the model first"):
+        wrapped = prune(of_unknown_layers())
+    assert [layer.name for layer in wrapped.layers if isinstance(layer, MaskedLayer)] == ["o"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prune(of_unknown_layers(), exclude=["both", "each", "Conv1DTranspose", Inside])
+        prune(keras.Sequential([layers.Dense(3), layers.Dropout(0.5), layers.PReLU()]))
+    with pytest.raises(LotteryError, match=r"Received: each \(TimeDistributed\). Build the model"):
+        prune(of_unknown_layers(), include="each")
 
 
 def test_a_layer_that_is_not_wrapped_takes_keras_own_arguments_too():
