@@ -52,6 +52,7 @@ class Prunable:
       layer_type: the type of its layer, such as "Dense".
       output: whether its layer makes one of the model's outputs.
       path, by_keras: what else its layer is called; see `LayerNames`. By default its name alone.
+      axes: what its last two axes are if not its inputs and its outputs; otherwise "".
 
     Example:
       >>> Prunable("dense/kernel", layer="dense", layer_type="Dense").output
@@ -64,11 +65,13 @@ class Prunable:
     output: bool = False
     path: str = ""
     by_keras: tuple[str, ...] = ()
+    axes: str = ""
 
     @classmethod
-    def of(cls, name: str, called: LayerNames, layer_type: str, output: bool) -> "Prunable":
+    def of(cls, name: str, called: LayerNames, layer_type: str, output: bool,
+           axes: str) -> "Prunable":
         """The weight with a name, of a layer that is called so."""
-        return cls(name, called.name, layer_type, output, called.path, called.by_keras)
+        return cls(name, called.name, layer_type, output, called.path, called.by_keras, axes)
 
     @property
     def called(self) -> LayerNames:

@@ -21,7 +21,7 @@ from lth_keras.core.pruning import prune, prune_units, Scope
 from lth_keras.core.structures.coupled import kept_units, spread_units, UnitGroup
 from lth_keras.core.structures.filters import described, Filters, groups_of
 from lth_keras.core.structures.single_weights import NONE
-from lth_keras.core.structures.structure import check_structures, Structure
+from lth_keras.core.structures.structure import check_axes, check_structures, Structure
 from lth_keras.errors import LotteryError
 
 Provided = Mapping[str, Callable[[], Arrays]]  # Need -> computes an array for each weight name.
@@ -100,6 +100,8 @@ class PruningRule:
         pruned = [group for group in groups if _fraction_of(group, resolved)]
         check_structures({name: structures[name] for name in resolved}, shapes, resolved, scope,
                          rounds)
+        check_axes({name: structures[name] for name, share in resolved.items() if share},
+                   {weight.name: weight.axes for weight in weights})
         criterion = criteria.check_needs(criterion, provided, caller)
         for structure in {*structures.values()}:
             unit_criteria.check(criterion, structure)

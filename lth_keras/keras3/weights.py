@@ -14,7 +14,7 @@ from lth_keras.core.structures.structure import Structure
 from lth_keras.errors import LotteryError
 from lth_keras.graph.coupling import couple, Coupling
 from lth_keras.search.layer_selection import NOT_KERNELS, Selection, units
-from lth_keras.search.layer_tree import LayerTree, TRACKED_BY_TENSORFLOW
+from lth_keras.search.layer_tree import axes_of, LayerTree, TRACKED_BY_TENSORFLOW
 
 
 def is_graph(layer: Any) -> bool:
@@ -150,6 +150,7 @@ def described(model: Any, names: Collection[str]) -> dict[str, Prunable]:
     """What layer each of some weights is of, by the weight's name, in the order of the model."""
     outputs = {id(layer) for layer in _output_layers(model)}
     known = TREE.layer_names(model)
+    axes = {id(slot.variable): axes_of(slot) for slot in TREE.slots(model)}
     owners = {id(slot.variable): layer for layer, _ in units(model, TREE)
               for slot in TREE.slots(layer)}
     found = {}
@@ -157,7 +158,8 @@ def described(model: Any, names: Collection[str]) -> dict[str, Prunable]:
         if name in names:
             layer = owners.get(id(variable), model)
             called = known.get(id(layer), LayerNames(layer.name, layer.name))
-            found[name] = Prunable.of(name, called, type(layer).__name__, id(layer) in outputs)
+            found[name] = Prunable.of(name, called, type(layer).__name__, id(layer) in outputs,
+                                      axes.get(id(variable), ""))
     return found
 
 

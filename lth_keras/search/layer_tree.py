@@ -197,6 +197,29 @@ class LayerTree:
         return None
 
 
+def axes_of(slot: Slot) -> str:
+    """What the last two axes of a kernel are, if not its inputs and its outputs; otherwise "".
+
+    Example:
+      >>> import tf_keras as keras
+      >>> from lth_keras.keras2.masking.weight_names import slots
+      >>> layer = keras.layers.Conv2DTranspose(3, 1)
+      >>> layer.build((None, 5, 5, 2))
+      >>> axes_of(next(slots(layer)))
+      'of a transposed convolution: outputs, inputs'
+    """
+    kinds = {base.__name__ for base in type(slot.owner).__mro__}
+    if kinds & {f"Conv{rank}DTranspose" for rank in (1, 2, 3)}:
+        return "of a transposed convolution: outputs, inputs"
+    if slot.path.rpartition("/")[2] == "depthwise_kernel":
+        return "depthwise: channels, outputs of each alone"
+    if "EinsumDense" in kinds and slot.attribute.lstrip("_") == "kernel":
+        _, kernel, made = re.split(",|->", slot.owner.equation.replace(" ", ""))
+        if len(kernel) > 1 and (kernel[-2] in made or kernel[-1] not in made):
+            return f"of an EinsumDense: {kernel[-2:]} of {slot.owner.equation}"
+    return ""
+
+
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     # Layers and weights may be in lists and dicts of any depth: "blocks/0/dense".
     if isinstance(value, dict):

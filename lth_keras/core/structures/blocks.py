@@ -2,8 +2,9 @@
 
 This is tfmot's `block_size` and `block_pooling_type`.  Blocks start at the first input and output;
 those at the far edges may be smaller.  (There tfmot scores other blocks than it prunes.)
-A kernel's last two axes are its inputs and outputs.  Only matrices can be pruned in blocks: kernels
-of rank 2, and of 1x1 convolutions.
+A kernel's last two axes must be its inputs and outputs, which those of transposed and depthwise
+convolutions are not (`structure.check_axes`).  Only matrices can be pruned in blocks: kernels of
+rank 2, and of 1x1 convolutions.
 """
 
 import dataclasses
@@ -50,6 +51,7 @@ class Blocks(Structure):
     word = "block_HxW, such as block_1x4, for blocks of H inputs by W outputs, with _max for the " \
         "greatest score of a block in place of the average"
     needs = "matrices, of dense layers or 1x1 convolutions"
+    by_axes = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "block_size", check_pair("block_size", self.block_size, (1, 4)))

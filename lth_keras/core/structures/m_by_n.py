@@ -1,7 +1,8 @@
 """N:M sparsity: of every n consecutive inputs of an output, m are pruned.
 
 This is tfmot's `sparsity_m_by_n=(m, n)`; sparse tensor cores accelerate (2, 4) (Mishra et al.
-2021, arXiv:2104.08378).  A kernel's last two axes are its inputs and outputs.  In kernels of rank 2
+2021, arXiv:2104.08378).  A kernel's last two axes must be its inputs and outputs, which those of
+transposed and depthwise convolutions are not (`structure.check_axes`).  In kernels of rank 2
 and 4, the inputs of each output and position are divided into groups of n.  A smaller group at the
 end keeps as many weights as a whole group, if it has that many.
 """
@@ -46,7 +47,7 @@ class MByN(Structure):
 
     word = "M:N, such as 2:4, for M pruned of every N inputs of an output"
     needs = "weights of rank 2 or 4"
-    by_rounds = True
+    by_rounds = by_axes = True
 
     def __post_init__(self) -> None:
         m, n = check_pair("sparsity_m_by_n", (self.m, self.n), (2, 4))

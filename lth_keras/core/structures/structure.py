@@ -33,12 +33,14 @@ class Structure:
       by_rounds: whether the level and the number of rounds determine how many weights are pruned.
         The fraction of a round is then ignored, except that 0 keeps a weight dense.
       coupled: whether its units lie in several weights, as filters do; see `filters`.
+      by_axes: whether it takes the last two axes of a weight for its inputs and its outputs.
     """
 
     word: ClassVar[str]
     needs: ClassVar[str] = "other weights"
     by_rounds: ClassVar[bool] = False
     coupled: ClassVar[bool] = False
+    by_axes: ClassVar[bool] = False
 
     @classmethod
     def from_word(cls, word: str) -> "Structure | None":
@@ -203,6 +205,33 @@ def check_structures(structures: Mapping[str, Structure],
     for structure, names in pruned.items():
         check_fits(structure, {name: shapes[name] for name in names})
         structure.check_rounds(rounds)
+
+
+def check_axes(structures: Mapping[str, Structure], axes: Mapping[str, str]) -> None:
+    """Raises LotteryError if a structure takes axes of a weight for others than they are.
+
+    Args:
+      structures: weight name -> structure.
+      axes: weight name -> what its last two axes are, or "" if they are its inputs and outputs.
+
+    Raises:
+      LotteryError: if so; the message names all such weights.
+
+    Example:
+      >>> from lth_keras.core.structures.words import parse
+      >>> check_axes({"up/kernel": parse("2:4")}, {"up/kernel": "outputs, inputs"})
+      Traceback (most recent call last):
+        ...
+      lth_keras.errors.LotteryError: 2:4 needs weights whose last two axes are inputs and outputs; \
+leave other layers out by exclude=, or by a fraction of 0. Received: up/kernel (outputs, inputs).
+    """
+    wrong = {name: structure for name, structure in structures.items()
+             if structure.by_axes and axes[name]}
+    if wrong:
+        raise LotteryError(
+            f"{next(iter(wrong.values()))} needs weights whose last two axes are inputs and "
+            "outputs; leave other layers out by exclude=, or by a fraction of 0. Received: "
+            f"{', '.join(f'{name} ({axes[name]})' for name in wrong)}.")
 
 
 def check_fits(structure: Structure, shapes: Mapping[str, tuple[int, ...]]) -> None:

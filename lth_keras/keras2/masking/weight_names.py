@@ -15,7 +15,7 @@ from lth_keras.core.structures.words import of_arguments
 from lth_keras.errors import LotteryError
 from lth_keras.keras2.inspection.model_calls import held_for_training
 from lth_keras.keras2.inspection.tfmot_parts import pruning_wrapper
-from lth_keras.search.layer_tree import LayerTree, TRACKED_BY_TENSORFLOW
+from lth_keras.search.layer_tree import axes_of, LayerTree, TRACKED_BY_TENSORFLOW
 
 if TYPE_CHECKING:
     class Wrapper(keras.layers.Wrapper):
@@ -169,12 +169,14 @@ def masked(model: Any) -> dict[str, Masked]:
     found = {}
     names = {id(variable): name for name, variable in named_weights(model).items()}
     layers = layer_names(model)
+    axes = {id(slot.variable): axes_of(slot) for slot in slots(model)}
     for wrapper in wrappers(model):
         for weight, mask, threshold in wrapper.pruning_vars:
             name = names[id(weight)]
             inner = wrapper.layer
             called = layers.get(id(inner), LayerNames(inner.name, inner.name))
-            prunable = Prunable.of(name, called, type(inner).__name__, id(wrapper) in outputs)
+            prunable = Prunable.of(name, called, type(inner).__name__, id(wrapper) in outputs,
+                                   axes.get(id(weight), ""))
             found[name] = Masked(prunable, weight, mask, threshold, wrapper)
     return {name: found[name] for name in names.values() if name in found}
 

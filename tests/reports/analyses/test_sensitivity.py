@@ -142,6 +142,15 @@ def test_layers_of_one_name_in_two_nested_models_are_two():
     assert [layer.name for layer in sensitivity.layers(of, shapes)[0]] == ["a/proj", "b/proj"]
 
 
+def test_a_kernel_of_other_axes_that_the_run_keeps_dense_is_left_out_by_name():
+    weights = {"up/kernel": Prunable("up/kernel", "up", "Conv2DTranspose", axes="outputs, inputs")}
+    shapes = {"up/kernel": (1, 1, 4, 4)}
+    rule = PruningRule.of([*weights.values()], shapes, fraction={"up": 0.0},
+                          structures={"up/kernel": parse("block_1x2")})
+    assert sensitivity.layers(Network(rule, weights, kept), shapes) == ([], {
+        "up": "block_1x2 needs inputs and outputs, and it is outputs, inputs"})
+
+
 def test_a_layer_that_the_run_keeps_dense_is_analysed(run):
     found = analyse(run, network(fraction={"conv": 0.0, "default": 0.2}), shares=[0.5])
     assert found.rows.layer.tolist() == ["conv", "fc"]

@@ -94,7 +94,7 @@ def layers(network: Network, shapes: Mapping[str, tuple[int, ...]]
     left: dict[str, str] = {}
     for layer in _of_filters(rule, network.prunable) if rule.groups else \
             _of_weights(rule, network.prunable):
-        reason = _why_not(layer, rule, shapes)
+        reason = _why_not(layer, network, shapes)
         if reason:
             left[layer.name] = reason
         else:
@@ -126,10 +126,13 @@ def _of_filters(rule: PruningRule, prunable: Mapping[str, Prunable]) -> Iterator
                                   Filters.of([group])))
 
 
-def _why_not(layer: Layer, rule: PruningRule, shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _why_not(layer: Layer, network: Network, shapes: Mapping[str, tuple[int, ...]]) -> str:
     # What the run prunes was checked before it began; what it leaves dense was not.
+    rule = network.rule
     for name in layer.pruned:
-        structure = layer.structures[name]
+        structure, axes = layer.structures[name], network.prunable[name].axes
+        if structure.by_axes and axes:
+            return f"{structure} needs inputs and outputs, and it is {axes}"
         if not structure.fits(tuple(shapes[name])):
             return f"{structure} needs {structure.needs}"
     groups = [group for structure in layer.structures.values() if isinstance(structure, Filters)
