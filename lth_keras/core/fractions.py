@@ -64,7 +64,8 @@ class Prunable:
     layer_type: str
     output: bool = False
     path: str = ""
-    by_keras: tuple[str, ...] = ()
+    # Other in each process, so that the same weight of a model built anew is equal.
+    by_keras: tuple[str, ...] = dataclasses.field(default=(), compare=False)
     axes: str = ""
 
     @classmethod
