@@ -127,7 +127,8 @@ def layers_called(keys: Collection[str], layers: Iterable[LayerNames],
             raise LotteryError(
                 f"A name must mean one layer. Received: {argument}{key!r}, the name of "
                 f"{len(paths)} layers. Write the paths of those that you mean: "
-                f"{', '.join(map(repr, paths[:8]))}{', ...' if len(paths) > 8 else ''}.")
+                f"{', '.join(map(repr, paths[:8]))}{', ...' if len(paths) > 8 else ''}. Several "
+                "are meant by a pattern in fraction, by a function in include and exclude.")
     return found
 
 
