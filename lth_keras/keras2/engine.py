@@ -36,7 +36,7 @@ from lth_keras.keras2.random_generators import generators, unkept
 from lth_keras.keras2.rewinding import Snapshot
 from lth_keras.search import model_identity
 from lth_keras.search.fit.hooks import Hooks
-from lth_keras.search.network import FitStart, Network, Restored, Slots
+from lth_keras.search.network import FitStart, Network, PUT_BACK, Restored, Slots
 from lth_keras.search.rounds import Rounds
 
 apply_ticket = tickets.apply_ticket
@@ -216,7 +216,14 @@ class WrappedNetwork(Network):
         return slots, fresh
 
     def check_trained(self, final: Arrays, masks: Arrays) -> None:
-        pass  # A wrapped layer reads its weights masked, whoever trains them.
+        # A wrapped layer reads its weights masked, whoever trains them; but masks are among what
+        # Keras saves and puts back as weights.
+        other = [name for name, mask in self.masks().items()
+                 if not np.array_equal(mask, masks[name] != 0)]
+        if other:
+            raise LotteryError(
+                "A model must keep the masks of its level, which are among its weights. Received: "
+                f"other masks of {', '.join(other[:3])} than the search gave the model. {PUT_BACK}")
 
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
         batches = loss_gradient.batches(scoring_data)

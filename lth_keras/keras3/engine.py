@@ -34,6 +34,7 @@ from lth_keras.search.network import (
     check_same_variables,
     FitStart,
     Network,
+    PUT_BACK,
     Restored,
     Slots,
     Snapshot,
@@ -255,10 +256,11 @@ class PlainNetwork(Network):
         moved = [name for name, mask in masks.items() if final[name][mask == 0].any()]
         if moved:
             raise LotteryError(
-                "Whatever trains a model must do so through its optimizers, which have the masks. "
-                f"Received: pruned weights that are not zero in {', '.join(moved[:3])}, at the end "
-                "of a round. Hold every optimizer in an attribute of the model before the search "
-                "begins, and assign nothing to its kernels in train_step or in other callbacks.")
+                "Pruned weights stay at zero if all that trains a model does so through its "
+                "optimizers, which have the masks. Received: pruned weights that are not zero in "
+                f"{', '.join(moved[:3])}. {PUT_BACK} Otherwise hold every optimizer in an "
+                "attribute of the model before the search begins, and assign nothing to its "
+                "kernels in train_step or in other callbacks.")
 
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:
         batches = loss_gradient.scoring_batches(scoring_data)

@@ -1,5 +1,7 @@
 """The masks of a Keras 3 model: in each of its optimizers, also when it is compiled again."""
 
+import functools
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,13 +48,18 @@ class ModelMasks:
         self._masks: dict[str, Array] = {
             name: np.ones(tuple(variable.shape), np.uint8) for name, variable in weights.items()}
         self._attached: dict[int, OptimizerMasks] = {}  # By the optimizer's id.
-        compile_model = model.compile
+        compile_model, fit_model = model.compile, model.fit
 
         def compile(*arguments: Any, **options: Any) -> None:
             compile_model(*arguments, **options)
             self.attach()
+
+        @functools.wraps(fit_model)
+        def fit(*arguments: Any, **options: Any) -> Any:
+            self._warn_if_moved()
+            return fit_model(*arguments, **options)
         # In the instance, past Keras' own tracking: the model keeps its class and its files.
-        vars(model).update({_HELD: self, "compile": compile})
+        vars(model).update({_HELD: self, "compile": compile, "fit": fit})
         self.attach()
 
     @staticmethod
@@ -120,7 +127,21 @@ class ModelMasks:
 
     def zero_pruned(self) -> None:
         """Sets pruned weights to zero."""
-        values = {name: keras.ops.convert_to_numpy(variable.value)
-                  for name, variable in self._weights.items()}
-        for name, value in mask_arrays.apply(values, self._masks).items():
+        for name, value in mask_arrays.apply(self._values(), self._masks).items():
             self._weights[name].assign(value)
+
+    def _values(self) -> dict[str, Array]:
+        if hasattr(self._model, "jax_state_sync"):  # What a fit that was interrupted has left.
+            self._model.jax_state_sync()
+        return {name: keras.ops.convert_to_numpy(variable.value)
+                for name, variable in self._weights.items()}
+
+    def _warn_if_moved(self) -> None:
+        moved = [name for name, value in self._values().items()
+                 if value[self._masks[name] == 0].any()]
+        if moved:
+            warnings.warn(
+                f"Pruned weights of {self._model.name!r} are not zero in {', '.join(moved[:3])}, "
+                "as after load_weights of a file from before they were pruned. They get no "
+                "gradient, and stay as they are in this training. Load weights of the sparse "
+                "network, or rewind it: ticket.apply(model).", stacklevel=3)

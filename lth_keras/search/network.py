@@ -85,6 +85,12 @@ def check_same_variables(name: str, found: Sequence[Any], snapshot: Snapshot) ->
             "search instead.")
 
 
+# What an engine says where it finds weights of another level.
+PUT_BACK = (
+    "If weights of an earlier level were put back, keep them within their level: list "
+    "EarlyStopping(restore_best_weights=True) in round_callbacks, load no weights that were saved "
+    "in another level, and average none with theirs. What a search has found is in its tickets.")
+
 Slots = tuple[dict[tuple[str, str], Array], dict[tuple[str, str], float]]
 
 
@@ -181,10 +187,14 @@ class Network(Protocol):
         """The optimizers' slots of prunable weights, and their values where nothing moved."""
 
     def check_trained(self, final: Arrays, masks: Arrays) -> None:
-        """Checks, at the end of a round, that nothing trained the model past its masks.
+        """Checks, at the end of a round, that the model has its masks and was trained by them.
+
+        Args:
+          final: its prunable weights.
+          masks: the masks of the level.
 
         Raises:
-          LotteryError: if something did, and the engine cannot keep it from doing so.
+          LotteryError: if the model has other masks, or weights that are pruned were moved.
         """
 
     def loss_gradient(self, scoring_data: Any) -> Callable[[], Arrays]:

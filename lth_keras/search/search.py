@@ -34,7 +34,7 @@ from lth_keras.core.seeding import generator
 from lth_keras.core.structures.coupled import kept_units, shrunk
 from lth_keras.core.structures.filters import Filters
 from lth_keras.core.structures.words import named
-from lth_keras.errors import DivergedError, LotteryError
+from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 from lth_keras.files.ticket import Ticket
 from lth_keras.search import scoring
@@ -239,15 +239,25 @@ class Search:
         Raises:
           DivergedError: if the loss or a weight is NaN or infinite.
         """
-        found = [] if loss is None or math.isfinite(loss) else [f"a loss of {float(loss)}"]
-        found += [f"{count} values of {name!r}" for name, count in self.not_finite().items()]
-        if found:
-            more = f" and {len(found) - 2} more" if len(found) > 2 else ""
-            raise DivergedError(
-                "The loss and weights of a round must be finite to make a ticket. Received: at "
-                "level "
-                f"{self.level}, NaN or infinite: {', '.join(found[:2])}{more}. Lower the learning "
-                "rate or clip the gradients; the tickets of the levels so far are kept.")
+        self.training.is_finite(loss, self.not_finite(), self.level)
+
+    def check_trained(self) -> None:
+        """Checks that the model has the masks of the level, and nothing has moved pruned weights.
+
+        Raises:
+          LotteryError: if weights of another level were put back, or trained past their masks.
+        """
+        self.network.check_trained(self.network.prunable_weights(), self.masks)
+
+    def check_begun(self) -> None:
+        """Checks, before a step, that it begins where the model was rewound to, if it is the first.
+
+        Raises:
+          LotteryError: if the weights have moved since.
+        """
+        if self._rewound and self._theta is not None:
+            self.training.begins_rewound(self.network.prunable_weights(), mask_arrays.apply(
+                self._theta.weights, self.masks))
 
     def prune_and_rewind(self, metrics: Mapping[str, Any] | None = None) -> Restored:
         """Ends a round: prunes the lowest scores, and rewinds the model to theta_k.

@@ -5,13 +5,15 @@ the model, or weights were trained past their masks, the next round would silent
 training that it should repeat.  So each of these is an error, as early as it can be noticed.
 """
 
+import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from lth_keras.core.masks import Arrays
-from lth_keras.errors import LotteryError
+from lth_keras.errors import DivergedError, LotteryError
 from lth_keras.search.network import Network
 
 
@@ -60,6 +62,50 @@ class TrainingChecks:
                 f"rewound. Received: {self._network.model.name!r}, compiled again, or with layers "
                 "frozen or unfrozen, since theta_k was captured. Begin a new search instead; a "
                 "learning rate may change: model.optimizer.learning_rate.assign(...).")
+
+    def is_finite(self, loss: float | None, counts: Mapping[str, int], level: int) -> None:
+        """Checks that a round has not diverged.
+
+        Args:
+          loss: the training loss, if it is known.
+          counts: how many values are NaN or infinite, for each weight that has any.
+          level: the level of the round.
+
+        Raises:
+          DivergedError: if there is one, or the loss is.
+        """
+        found = [] if loss is None or math.isfinite(loss) else [f"a loss of {float(loss)}"]
+        found += [f"{count} values of {name!r}" for name, count in counts.items()]
+        if not found:
+            return
+        more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+        remedy = ("Lower the learning rate or clip the gradients; the tickets of the levels so far "
+                  "are kept.")
+        if not level and not self._network.iterations():
+            remedy = ("No step was taken yet: a weight begins so, or is a constant that does, as "
+                      "a mask of -inf. Give it a large number instead, such as -1e9.")
+        raise DivergedError(
+            "The loss and weights of a round must be finite to make a ticket. Received: at level "
+            f"{level}, NaN or infinite: {', '.join(found[:2])}{more}. {remedy}")
+
+    def begins_rewound(self, now: Arrays, start: Arrays) -> None:
+        """Checks, before the first step of a level, that nothing moved the weights since rewinding.
+
+        Args:
+          now: the prunable weights.
+          start: all weights that the model was rewound to.
+
+        Raises:
+          LotteryError: if something did.
+        """
+        moved = [name for name, value in now.items() if np.any(value != start[name])]
+        if moved:
+            raise LotteryError(
+                "A level must begin with the weights that it was rewound to. Received: weights "
+                f"that have moved since ({', '.join(moved[:2])}), before its first step. A "
+                "callback that sets weights as an epoch begins, such as "
+                "SwapEMAWeights(swap_on_epoch=True), belongs in the callbacks of fit, before the "
+                "LotteryTicketCallback, and not in round_callbacks.")
 
     def gradients_are_masked(self) -> None:
         """Checks, after the first step, that every weight read for training got a masked gradient.

@@ -6,8 +6,8 @@ its own: rounds begin and end within these hooks.
 Read in this order:
 
 1. `callback`: `lth.LotteryTicketCallback`, its arguments and results.
-2. `fit_search`: what happens in each hook; `preflight` checks before training that it can work,
-   `notices` says where a search begins and what each round came to.
+2. `fit_search`: what happens in each hook; `preflight` has its settings, and checks before training
+   that it can work; `notices` says where a search begins and what each round came to.
 3. `round_record`: the measurements of a round, and its row in `results`.
 4. `round_callbacks`: Keras callbacks that see every round as a training of its own; one of ours
    is `early_bird`, which ends a round when the mask that it would give settles.

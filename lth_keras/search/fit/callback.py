@@ -20,7 +20,7 @@ from lth_keras.files.json_checks import as_json
 from lth_keras.files.ticket import Ticket
 from lth_keras.search.fit import notices, preflight
 from lth_keras.search.fit.data_order import DataOrder
-from lth_keras.search.fit.fit_search import FitSearch, SearchSettings
+from lth_keras.search.fit.fit_search import FitSearch
 from lth_keras.search.fit.hooks import Hooks
 from lth_keras.search.fit.round_record import gains, judged_by, shown
 from lth_keras.search.network import network_of, Restored
@@ -51,7 +51,7 @@ class LotteryTicketCallback(Hooks):
     that structure.  `fraction` is then a fraction of blocks or filters, or 0 for the layers to keep
     dense (`core.structures`).  `keras2.rewinding` lists what rewinding restores; `restored` holds
     what it restored.  List this callback before CSVLogger and TensorBoard, so that they log level
-    and density.
+    and density, and after what sets weights as an epoch begins, such as SwapEMAWeights.
 
     Args:
       schedule: a LotteryTicketSchedule. Alternatively, give its parts:
@@ -158,7 +158,7 @@ class LotteryTicketCallback(Hooks):
         self.rewind_step = rewind_step
         self.workdir = workdir
         self.order = DataOrder(seed)
-        self._settings = SearchSettings(
+        self._settings = preflight.SearchSettings(
             self.schedule, rewind_step, scope, criterion, seed, check, verbose,
             dict(provenance or {}), tuple(round_callbacks), workdir, scoring_data,
             given(include=include, exclude=exclude, structure=structure), Target.of(until),

@@ -6,83 +6,23 @@ trained network of the round, for instance to save it.
 """
 
 import contextlib
-import copy
-import dataclasses
 import functools
-import os
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lth_keras.core import criteria
-from lth_keras.core.pruning import Scope
 from lth_keras.errors import DivergedError, LotteryError, WorkdirError
 from lth_keras.search.fit import notices, preflight
 from lth_keras.search.fit.checkpointer import Checkpointer
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.early_bird import EarlyBird
+from lth_keras.search.fit.hooks import after_others
+from lth_keras.search.fit.preflight import SearchSettings
 from lth_keras.search.fit.round_callbacks import RoundCallbacks
 from lth_keras.search.fit.round_record import Progress, Round
 from lth_keras.search.network import network_of
-from lth_keras.search.rounds import Rounds
 from lth_keras.search.search import Search
-from lth_keras.search.target import Target
-
-
-@dataclasses.dataclass(frozen=True)
-class SearchSettings:
-    """The arguments of a search in `fit`; see LotteryTicketCallback."""
-
-    schedule: Rounds
-    rewind_step: int
-    scope: Scope
-    criterion: criteria.CriterionLike
-    seed: int
-    check: bool
-    verbose: int
-    facts: Mapping[str, Any]
-    round_callbacks: Sequence[Any]
-    workdir: "str | os.PathLike[str] | None"
-    scoring_data: Any
-    prunes: Mapping[str, Any]
-    target: "Target | None" = None
-    multiple_of: int = 1
-
-    def without_model(self) -> "SearchSettings":
-        """Copies them, with round callbacks that know no model, which cannot be pickled."""
-        bare = []
-        for callback in self.round_callbacks:
-            bare.append(copy.copy(callback))
-            vars(bare[-1])["model"] = None
-        return dataclasses.replace(self, round_callbacks=tuple(bare))
-
-    @property
-    def takes_late_batches(self) -> bool:
-        """Whether nothing has to be done at the end of a batch, so that Keras may report it late.
-
-        What has to be done after a step can then wait for the next batch, or the epoch's end.
-        """
-        hooks = ("on_batch_end", "on_train_batch_end", "on_test_batch_end")
-        return not self.check and self.schedule.steps_per_round is None and all(
-            getattr(getattr(callback, hook, None), "_is_default", False)
-            for callback in self.round_callbacks for hook in hooks)
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """The settings that are stored in the tickets."""
-        return {"schedule": self.schedule.settings,
-                "rewind_step": self.rewind_step,
-                **({"until": dict(self.target.shares)} if self.target else {}), **self.facts}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The settings that must be the same to resume a search, as JSON values."""
-        return {**self.provenance, **{name: str(value) for name, value in self.prunes.items()},
-                "scope": self.scope, "seed": self.seed,
-                **({"multiple_of": self.multiple_of} if self.multiple_of != 1 else {}),
-                "criterion": criteria.name_of(self.criterion),
-                "round_callbacks": [type(item).__name__ for item in self.round_callbacks]}
 
 
 class FitSearch:
@@ -205,10 +145,14 @@ class FitSearch:
         Args:
           model: the model of the new fit.
           params: the parameters of the new fit.
+
+        Raises:
+          LotteryError: if it can, but the model was given weights of another level since.
         """
         if not self._ended or self._finished or self._checkpointer is not None \
                 or model is not self._model or self.round.diverged:
             return False
+        self.search.check_trained()
         preflight.check_steps(self._network, self._schedule, self._settings.rewind_step,
                               params.get("steps"))
         self._params, self._first_of_fit = params, True
@@ -253,6 +197,7 @@ class FitSearch:
             self._next_round()
             self._model.reset_metrics()
             self._inner.on_epoch_begin(0)
+        self.search.check_begun()
         if self._inner.callbacks:
             self._inner.on_train_batch_begin(batch)
 
@@ -307,10 +252,12 @@ class FitSearch:
 
         Raises:
           DivergedError: if the last round ended with a loss or weights that are not finite.
+          LotteryError: if the model has not the masks of the last level, or the weights.
         """
         # An unfinished search stays as it was saved before its last epoch: with use_ema, Keras has
         # replaced the weights by their averages by now, and the epoch may have been cut short.
         if self._next_epoch is not None and self._finished and not self.round.loss_not_finite:
+            self.search.check_trained()
             self._save(self._next_epoch)
         self._ended = True
         if self._finished or self._checkpointer is not None:
@@ -327,6 +274,17 @@ class FitSearch:
         else:
             notices.warn_unfinished(self.round, self._schedule.rounds,
                                     self._checkpointer is not None)
+        after_others(self._model, "on_train_end", self._check_left)
+
+    def _check_left(self, logs: Any = None) -> None:
+        # Other callbacks may put weights of an earlier level back as a fit ends, for good.
+        try:
+            self.search.check_trained()
+        except LotteryError as error:
+            if self._finished:
+                raise
+            # What is left of an unfinished search is its tickets; a fit that goes on is refused.
+            warnings.warn(str(error), stacklevel=2)
 
     def test(self, hook: str, *arguments: Any) -> None:
         """Passes one of Keras' hooks for validation on to the round's callbacks."""

@@ -4,7 +4,7 @@ Keras 3 takes any object that has its hooks; tf_keras asks each callback besides
 hooks it implements, and whether its logs may stay tensors.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -91,3 +91,25 @@ class Hooks:
     for _hook in (on_batch_end, on_train_batch_end, on_test_batch_end, on_predict_batch_end):
         _hook._is_default = True  # type: ignore[attr-defined]
     del _hook
+
+
+def after_others(model: Any, hook: str, then: Callable[..., None]) -> None:
+    """Calls a function once, when all callbacks of the user's have had a hook.
+
+    Keras calls those of the user first, then its History, and last its progress bar, all with the
+    same logs.
+
+    Args:
+      model: the model of a fit, within the hook.
+      hook: the hook's name.
+      then: takes what the hook gets.
+    """
+    history = getattr(model, "history", None)
+    if history is None or hook in vars(history):
+        return
+
+    def called(*arguments: Any, **named: Any) -> None:
+        delattr(history, hook)  # For this time alone.
+        getattr(history, hook)(*arguments, **named)
+        then(*arguments, **named)
+    setattr(history, hook, called)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lth_keras.core.masks import Arrays
+from lth_keras.search.fit.hooks import after_others
 from lth_keras.search.fit.round_record import judged_by, Round
 from lth_keras.search.network import Restored
 from lth_keras.search.rounds import Rounds
@@ -126,21 +127,13 @@ val_loss'
 def keep_from_bar(model: Any) -> None:
     """Keeps the level out of Keras' progress bar, which would show it as "level: 0.0000e+00".
 
-    All other callbacks get it: Keras calls those of the user first, then its History, and last the
-    bar, all with the same logs.
+    All other callbacks get it.
 
     Args:
       model: the model of the fit, at the end of an epoch.
     """
-    history = getattr(model, "history", None)
-    if history is None or "on_epoch_end" in vars(history):
-        return
-
-    def recorded(epoch: int, logs: Any = None) -> None:
-        del history.on_epoch_end  # For this epoch alone.
-        history.on_epoch_end(epoch, logs)
-        (logs or {}).pop("level", None)
-    history.on_epoch_end = recorded
+    after_others(model, "on_epoch_end",
+                 lambda epoch, logs=None: (logs or {}).pop("level", None))
 
 
 def warn_missed(target: "Target | None", last: Round) -> None:

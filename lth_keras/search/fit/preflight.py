@@ -1,16 +1,20 @@
-"""Checks before a search in `fit`, so that what cannot work is an error before any training."""
+"""The settings of a search in `fit`, and checks of them and of its model before any training."""
 
+import copy
+import dataclasses
+import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lth_keras.arguments import check_choice, check_whole
 from lth_keras.core import criteria
-from lth_keras.core.pruning import SCOPES
+from lth_keras.core.pruning import Scope, SCOPES
 from lth_keras.errors import LotteryError
 from lth_keras.search import scoring
 from lth_keras.search.network import Network
 from lth_keras.search.rounds import Rounds
+from lth_keras.search.target import Target
 
 # Those first that say what to write.
 _OF_TFMOT = ("target_sparsity", "final_sparsity", "initial_sparsity", "pruning_schedule",
@@ -18,6 +22,61 @@ _OF_TFMOT = ("target_sparsity", "final_sparsity", "initial_sparsity", "pruning_s
 
 # Model -> the parameters of the last fit in which a search took part.
 _FITS: "weakref.WeakKeyDictionary[Any, Mapping[str, Any]]" = weakref.WeakKeyDictionary()
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """The arguments of a search in `fit`; see LotteryTicketCallback."""
+
+    schedule: Rounds
+    rewind_step: int
+    scope: Scope
+    criterion: criteria.CriterionLike
+    seed: int
+    check: bool
+    verbose: int
+    facts: Mapping[str, Any]
+    round_callbacks: Sequence[Any]
+    workdir: "str | os.PathLike[str] | None"
+    scoring_data: Any
+    prunes: Mapping[str, Any]
+    target: "Target | None" = None
+    multiple_of: int = 1
+
+    def without_model(self) -> "SearchSettings":
+        """Copies them, with round callbacks that know no model, which cannot be pickled."""
+        bare = []
+        for callback in self.round_callbacks:
+            bare.append(copy.copy(callback))
+            vars(bare[-1])["model"] = None
+        return dataclasses.replace(self, round_callbacks=tuple(bare))
+
+    @property
+    def takes_late_batches(self) -> bool:
+        """Whether nothing has to be done at the end of a batch, so that Keras may report it late.
+
+        What has to be done after a step can then wait for the next batch, or the epoch's end.
+        """
+        hooks = ("on_batch_end", "on_train_batch_end", "on_test_batch_end")
+        return not self.check and self.schedule.steps_per_round is None and all(
+            getattr(getattr(callback, hook, None), "_is_default", False)
+            for callback in self.round_callbacks for hook in hooks)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The settings that are stored in the tickets."""
+        return {"schedule": self.schedule.settings,
+                "rewind_step": self.rewind_step,
+                **({"until": dict(self.target.shares)} if self.target else {}), **self.facts}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that must be the same to resume a search, as JSON values."""
+        return {**self.provenance, **{name: str(value) for name, value in self.prunes.items()},
+                "scope": self.scope, "seed": self.seed,
+                **({"multiple_of": self.multiple_of} if self.multiple_of != 1 else {}),
+                "criterion": criteria.name_of(self.criterion),
+                "round_callbacks": [type(item).__name__ for item in self.round_callbacks]}
 
 
 def schedule_of(schedule: Rounds | None, parts: Mapping[str, Any]) -> Rounds:
