@@ -3,8 +3,8 @@
 Keras 3 gives every gradient to `optimizer.apply`, on each backend and whatever the layer or the
 training step.  There the gradients of pruned weights become zero.  A pruned weight and its slots
 are zero when its mask is assigned, and an optimizer that works by the weight leaves them so; one
-that mixes the gradients of a weight's elements, such as Muon, moves them, and so may a constraint:
-after those, pruned weights are set to zero again.
+that mixes the gradients of a weight's elements, such as Muon, moves them, and so may a constraint,
+or one that keeps slots where they are not found: after those, pruned weights are set to zero again.
 
 The model's class, its forward pass and what it saves stay as they are: the masks are variables that
 the optimizer tracks while it trains, so that JAX passes them into the compiled step and nothing is
@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from lth_keras.core.masks import Array, Arrays
+from lth_keras.keras3 import optimizer_state
 
 
 class OptimizerMasks:
@@ -68,11 +69,21 @@ class OptimizerMasks:
         variables = list(optimizer._trainable_variables if trainable_variables is None
                          else trainable_variables)
         masks = [self._by_key.get(optimizer._var_key(variable)) for variable in variables]
+        # Keras' own checks differ where no variables are given.
         self._apply([gradient if mask is None or gradient is None else _masked(gradient, mask)
-                     for gradient, mask in zip(grads, masks, strict=True)], trainable_variables)
+                     for gradient, mask in zip(grads, masks, strict=True)],
+                    None if trainable_variables is None else variables)
         for variable, mask in zip(variables, masks, strict=True):
             if mask is not None and optimizer._var_key(variable) in self._settled:
-                variable.assign(_masked(variable, mask))
+                for moved in (variable, *self._averages(variable)):
+                    moved.assign(_masked(moved, mask))
+
+    def _averages(self, variable: Any) -> list[Any]:
+        # Keras averages a weight within `apply`, before it is set to zero again.
+        if not self._optimizer.use_ema:
+            return []
+        return [self._optimizer._model_variables_moving_average[
+            self._optimizer._get_variable_index(variable)]]
 
 
 def leave_out(optimizer: Any, masks: Iterable[Any]) -> None:
@@ -112,7 +123,8 @@ def _pattern() -> tuple[Array, Array]:
 def mixes_elements(optimizer: Any) -> bool:
     """Whether an optimizer moves elements of a weight that are zero and get no gradient.
 
-    It is tried on a copy; an optimizer that cannot be copied is taken to do so.
+    It is tried on a copy, which has trained all elements before some are pruned and their slots
+    made fresh; an optimizer that cannot be copied is taken to do so.
 
     Example:
       >>> mixes_elements(keras.optimizers.Adam()), mixes_elements(keras.optimizers.Muon())
@@ -122,8 +134,13 @@ def mixes_elements(optimizer: Any) -> bool:
     try:
         config = optimizer.get_config() | {"gradient_accumulation_steps": None}
         copy = type(optimizer).from_config(config)
-        weight = keras.Variable(start)
+        weight = keras.Variable(np.add(start, np.float32(0.25)))
         copy.build([weight])
+        copy.apply([keras.ops.convert_to_tensor(np.add(gradient, np.float32(0.25)))], [weight])
+        weight.assign(start)
+        fresh = optimizer_state.fresh_slots(optimizer)
+        for kind, slot in optimizer_state.slots_of(copy, weight).items():
+            slot.assign(np.where(start != 0, keras.ops.convert_to_numpy(slot), fresh.get(kind, 0)))
         for _ in range(2):
             copy.apply([keras.ops.convert_to_tensor(gradient)], [weight])
         return bool(np.any(keras.ops.convert_to_numpy(weight)[start == 0]))

@@ -27,7 +27,11 @@ _OTHERS = frozenset({"keras", "tensorflow", "jax", "jaxlib", "torch", "numpy", "
 
 
 def optimizers(model: Any) -> list[Any]:
-    """The optimizers that attributes, lists, dicts, layers and functions of a model lead to."""
+    """The optimizers that attributes, lists, dicts, layers and functions lead to from a model.
+
+    Args:
+      model: the model, or a list of what is to be followed.
+    """
     # Not by way of objects of the user's own: one that knows of other trainings leads to theirs.
     return [value for value in _reached(model, _FOLLOWED)
             if isinstance(value, keras.optimizers.Optimizer)]

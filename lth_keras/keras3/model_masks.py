@@ -95,7 +95,7 @@ class ModelMasks:
         masks = [variable for attached in self._attached.values()
                  for variable in attached.variables.values()]
         for optimizer in optimizers:
-            if optimizer not in stepping:
+            if len(optimizer_state.chain(optimizer)) > 1:  # Its variables may be theirs too.
                 leave_out(optimizer, masks)
         # A step that was compiled before knows nothing of them.
         if getattr(self._model, "train_function", None) is not None:

@@ -4,7 +4,6 @@ A model of the user's own may train with several optimizers, as a GAN does.  A s
 rewinds and keeps them all.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,7 +13,7 @@ from lth_keras.keras3 import held
 
 
 def optimizers(model: Any) -> list[Any]:
-    """Every optimizer that a model holds, each followed by those that it wraps.
+    """Every optimizer that a model holds, each followed by those that it holds itself.
 
     Args:
       model: a model; its own optimizer comes first, if it has one, then those that its attributes,
@@ -35,14 +34,14 @@ def optimizers(model: Any) -> list[Any]:
 
 
 def stepping(model: Any) -> list[Any]:
-    """The optimizers that have slots: those that wrap no other."""
+    """The optimizers that step weights themselves, or hold slots for one that does."""
     return [optimizer for optimizer in optimizers(model) if not _inner(optimizer)]
 
 
 def build(model: Any) -> None:
     """Makes the variables of every optimizer that has none yet, so that they can be captured."""
-    for optimizer in (getattr(model, "optimizer", None), *held.optimizers(model)):
-        if optimizer is not None and not optimizer.built:
+    for optimizer in optimizers(model):  # One that wraps others first, which builds them itself.
+        if not optimizer.built:
             optimizer.build(model.trainable_variables)
 
 
@@ -104,14 +103,18 @@ def slots_of(optimizer: Any, weight: Any) -> dict[str, Any]:
       ['_momentums', '_velocities']
     """
     # Slots are in lists, one for each kind, with an element for each weight that the optimizer
-    # was built for.
-    index = optimizer._trainable_variables_indices.get(optimizer._var_key(weight))
+    # was built for.  An optimizer of the user's own may have them in dicts.
+    key = optimizer._var_key(weight)
+    index = optimizer._trainable_variables_indices.get(key)
     if index is None:
         return {}
     count = len(optimizer._trainable_variables)
     groups = {name: value[index] for name, value in vars(optimizer).items()
               if name not in ("_variables", "_trainable_variables")
               and isinstance(value, (list, tuple)) and len(value) == count}
+    keys = (index, id(weight), key, weight.path, weight.name)
+    groups |= {name: next((value[found] for found in keys if found in value), None)
+               for name, value in vars(optimizer).items() if isinstance(value, dict)}
     return {name: slot for name, slot in groups.items()
             if isinstance(slot, keras.Variable) and tuple(slot.shape) == tuple(weight.shape)}
 
@@ -161,18 +164,24 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
 
 
 def _inner(optimizer: Any) -> list[Any]:
+    # To these alone an optimizer passes on every gradient, and steps nothing itself.
     inner = getattr(optimizer, "inner_optimizer", None)
     return [inner] if inner is not None else list(getattr(optimizer, "_inner_optimizers", ()))
 
 
-def chain(optimizer: Any) -> Iterator[Any]:
-    """Yields an optimizer, then those that it wraps.
+def chain(optimizer: Any) -> list[Any]:
+    """Returns an optimizer, then those that it wraps or holds in attributes of any name.
 
     Example:
       >>> wrapping = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam())
       >>> [type(part).__name__ for part in chain(wrapping)]
       ['LossScaleOptimizer', 'Adam']
     """
-    yield optimizer
-    for inner in _inner(optimizer):
-        yield from chain(inner)
+    found: dict[int, Any] = {}
+    waiting = [optimizer]
+    while waiting:
+        part = waiting.pop(0)
+        if id(part) not in found:
+            found[id(part)] = part
+            waiting[:0] = [*_inner(part), *held.optimizers([*vars(part).values()])]
+    return list(found.values())
