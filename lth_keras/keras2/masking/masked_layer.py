@@ -43,8 +43,9 @@ class MaskedLayer(Wrapper):
     """Wraps a layer so that its pruned weights have no effect and get no gradient.
 
     `lth.prune_low_magnitude` makes these; wrap layers by hand only inside models of your own.
-    Attributes that the wrapper does not have, such as `units` or `kernel`, are read from the layer;
-    within a model's call, and where a tape records, pruned weights read as masked.
+    Attributes that the wrapper does not have, such as `units` or `kernel`, are read from the layer,
+    and all but its weights are set on it; within a model's call, and where a tape records, pruned
+    weights read as masked.
 
     Args:
       layer: the layer to prune.
@@ -264,6 +265,19 @@ class MaskedLayer(Wrapper):
         if not (vars(self).get("linked") and (context.in_call or record.could_possibly_record())):
             return getattr(layer, name)
         return read_masked(layer, name, lambda: self._with_masked_weights(context.training))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = vars(self)
+        if not own.get("linked") or name.startswith("_") or name in own \
+                or hasattr(type(self), name) or not hasattr(own["layer"], name):
+            super().__setattr__(name, value)
+            return
+        # What is read from the layer is set on it, or it would change nothing.
+        if isinstance(getattr(own["layer"], name), tf.Variable):
+            raise LotteryError("A wrapped layer keeps its weights, which have masks. Received: "
+                               f"another {name!r} for layer {own['layer'].name!r}. Assign a value "
+                               f"to the one it has: layer.{name}.assign(...).")
+        setattr(own["layer"], name, value)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, mask)

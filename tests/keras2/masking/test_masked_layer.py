@@ -436,3 +436,18 @@ def test_weights_in_lists_and_dicts_are_masked_where_they_lie():
     np.testing.assert_allclose(model(X), (X @ first + X @ second) @ third, rtol=1e-5, atol=1e-5)
     held = plain.layers[-1]
     assert isinstance(held.pair[0], tf.Variable) and held.pair[0] is held.first
+
+
+def test_what_is_read_from_a_wrapped_layer_is_set_on_it():
+    layer = MaskedLayer(keras.layers.Dense(3, name="fc"))
+    x = tf.ones((2, 4))
+    layer(x)
+    layer.activation = keras.activations.tanh
+    np.testing.assert_array_equal(layer(x), tf.tanh(tf.matmul(x, layer.layer.kernel)))
+    assert layer.layer.activation is layer.activation is keras.activations.tanh
+    layer.note = "of the wrapper's own"
+    assert not hasattr(layer.layer, "note")
+    with pytest.raises(LotteryError, match="another 'kernel' for layer 'fc'.*kernel.assign"):
+        layer.kernel = tf.Variable(tf.ones((4, 3)))
+    loaded = MaskedLayer.from_config(layer.get_config())
+    assert loaded.activation is keras.activations.tanh
