@@ -269,7 +269,8 @@ class Search:
           What was restored.
 
         Raises:
-          LotteryError: if theta_k has not been captured, or a score is NaN.
+          LotteryError: if theta_k has not been captured, the model was compiled again since or
+            trained past its masks, or a score is NaN.
           DivergedError: if a weight is NaN or infinite; the masks are not changed then.
           InvariantError: with `check`, if masks are not nested or a survivor differs from theta_k.
         """
@@ -277,6 +278,7 @@ class Search:
             raise LotteryError("A round must reach rewind_step before it ends. Received: the end "
                                "of the first round without theta_k.")
         self.check_finite()
+        self.training.compiled_as_before()
         final, theta = self.network.prunable_weights(), self._theta.weights
         self.network.check_trained(final, self.masks)
         self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks), self.level)

@@ -7,7 +7,7 @@ training that it should repeat.  So each of these is an error, as early as it ca
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -133,7 +133,7 @@ class TrainingChecks:
     def optimizer_is_known(self, final: Arrays, start: Arrays, level: int = 0) -> None:
         """Checks, at the end of a round, that an optimizer that the search rewinds trained it.
 
-        Warns if nothing has trained it since the last rewinding.
+        Warns if nothing has trained it since the last rewinding, or some of its weights.
 
         Args:
           final: the prunable weights at the end of the round.
@@ -144,6 +144,8 @@ class TrainingChecks:
           LotteryError: if weights have changed, but no known optimizer has taken a step.
         """
         moved = [name for name, value in final.items() if np.any(value != start[name])]
+        if moved and not level:
+            _warn_of_untrained([name for name in final if name not in moved])
         if self._network.iterations() != self._iterations:
             return
         if moved:
@@ -158,3 +160,13 @@ class TrainingChecks:
                 "steps are as they were when the level began. If your loop holds variables as "
                 "values, as with stateless_apply, assign them to the model before it is pruned.",
                 stacklevel=4)
+
+
+def _warn_of_untrained(names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        warnings.warn(
+            f"Nothing has trained {', '.join(names[:3])}{more} at level 0, while other weights "
+            "have moved: each is as it began, bit for bit. They are pruned and counted all the "
+            "same. If they are no part of what is trained, as a teacher is not, leave them out by "
+            "exclude=, or set trainable=False on their layers before the search.", stacklevel=4)
