@@ -191,8 +191,8 @@ class WrappedNetwork(Network):
     def compiled(self) -> tuple[Any, ...]:
         return (id(self.model.optimizer), *map(id, self.model.trainable_variables))
 
-    def iterations(self) -> int:
-        return optimizer_state.iterations(self.model)
+    def iterations(self, within: bool = True) -> int:
+        return optimizer_state.iterations(self.model, within)
 
     def unreached(self) -> list[str]:
         return sorted({item.wrapper.layer.name for item in self._weights.values()

@@ -145,9 +145,18 @@ def stepping(model: Any) -> list[Any]:
             if getattr(optimizer, "inner_optimizer", None) is None]
 
 
-def iterations(model: Any) -> int:
-    """Returns the total number of steps that the optimizers of a model have taken."""
-    return sum(int(optimizer.iterations.numpy()) for optimizer in stepping(model))
+def iterations(model: Any, within: bool = True) -> int:
+    """Returns the total number of steps that the optimizers of a model have taken.
+
+    Args:
+      model: the model.
+      within: whether those count that models within it were compiled with.
+    """
+    others = {id(part) for layer in model._flatten_layers() if not within
+              and getattr(layer, "optimizer", None) not in (None, model.optimizer)
+              for part in chain(layer.optimizer)}
+    return sum(int(optimizer.iterations.numpy()) for optimizer in stepping(model)
+               if id(optimizer) not in others)
 
 
 def counters(model: Any) -> list[dict[str, int]]:

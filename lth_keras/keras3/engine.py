@@ -231,9 +231,9 @@ class PlainNetwork(Network):
     def compiled(self) -> tuple[Any, ...]:
         return (id(self.model.optimizer), *map(id, self.model.trainable_variables))
 
-    def iterations(self) -> int:
+    def iterations(self, within: bool = True) -> int:
         self._sync()
-        return optimizer_state.iterations(self.model)
+        return optimizer_state.iterations(self.model, within)
 
     def unreached(self) -> list[str]:
         return []  # Gradients are masked in the optimizer, however they were computed.

@@ -86,10 +86,18 @@ def seed_states(model: Any) -> list[Any]:
     return [generator.state for generator in held.seed_generators(model)]
 
 
-def iterations(model: Any) -> int:
-    """How many steps the optimizers of a model have taken, together."""
+def iterations(model: Any, within: bool = True) -> int:
+    """How many steps the optimizers of a model have taken, together.
+
+    Args:
+      model: the model.
+      within: whether those count that models within it were compiled with.
+    """
+    others = {id(part) for layer in model._flatten_layers() if not within
+              and getattr(layer, "optimizer", None) not in (None, model.optimizer)
+              for part in chain(layer.optimizer)}
     return sum(int(keras.ops.convert_to_numpy(optimizer._iterations))
-               for optimizer in stepping(model))
+               for optimizer in stepping(model) if id(optimizer) not in others)
 
 
 def slots_of(optimizer: Any, weight: Any) -> dict[str, Any]:

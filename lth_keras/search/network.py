@@ -177,8 +177,12 @@ class Network(Protocol):
     def compiled(self) -> tuple[Any, ...]:
         """What is other once the model is compiled again, or its layers frozen or unfrozen."""
 
-    def iterations(self) -> int:
-        """How many steps the model's optimizers have taken, together."""
+    def iterations(self, within: bool = True) -> int:
+        """How many steps the model's optimizers have taken, together.
+
+        Args:
+          within: whether those count that models within it were compiled with.
+        """
 
     def unreached(self) -> list[str]:
         """Layers whose pruned weights were read in a training step without a masked gradient."""

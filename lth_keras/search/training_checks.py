@@ -81,7 +81,7 @@ class TrainingChecks:
         more = f" and {len(found) - 2} more" if len(found) > 2 else ""
         remedy = ("Lower the learning rate or clip the gradients; the tickets of the levels so far "
                   "are kept.")
-        if not level and not self._network.iterations():
+        if not level and not self._network.iterations(within=False):
             remedy = ("No step was taken yet: a weight begins so, or is a constant that does, as "
                       "a mask of -inf. Give it a large number instead, such as -1e9.")
         raise DivergedError(

@@ -56,6 +56,22 @@ def test_a_dense_network_that_was_trained_warns_with_its_steps(package):
         fit(model, search())
 
 
+@PACKAGES
+def test_a_base_that_was_compiled_and_trained_is_no_training_of_the_network(package):
+    keras = keras_of(package)
+    base = either.built(package)
+    base.compile("sgd", "sparse_categorical_crossentropy")
+    base.fit(either.X, either.Y, verbose=0)
+    model = keras.Sequential([keras.Input((8,)), base, keras.layers.Dense(2, "softmax")])
+    model = lth.prune_low_magnitude(model) if package == "tf_keras" else model
+    recompiled(model, package)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=NOT_FRESH)
+        fit(model, search(rounds=1))
+    with pytest.warns(UserWarning, match=NOT_FRESH):
+        fit(model, search(rounds=1))
+
+
 @pytest.mark.thorough
 @PACKAGES
 def test_an_interrupted_search_that_begins_again_warns(package):

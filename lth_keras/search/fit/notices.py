@@ -38,7 +38,7 @@ def warn_if_trained(search: Search) -> None:
     Args:
       search: the search, before its first step, which resumes no other.
     """
-    steps, dense = search.network.iterations(), search.density == 1
+    steps, dense = search.network.iterations(within=False), search.density == 1
     left = _REWOUND.get(search.model)
     # Compiled again, its optimizer is fresh: only its weights tell that it was trained.
     goes_on = not dense and left is not None and left[0] == _mark(search.masks) \
