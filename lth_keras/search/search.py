@@ -8,7 +8,7 @@ your own calls it like this:
     for level in range(rounds):
         ...train in Python, in a tf.function, or compiled by XLA...
         search.prune_and_rewind()
-    ...train...
+    ...train, then search.check_trained()...  # prune_and_rewind has done it for the others
     search.tickets[-1].save("winner.ticket")
 """
 
