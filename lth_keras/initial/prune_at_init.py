@@ -176,7 +176,11 @@ def _check_needed(method: str, data: Any, loss: Any, iterations: "int | None") -
         check_whole("iterations", iterations, least=1)
 
 
-def _name(loss: Any) -> str:
+def _name(loss: Any) -> Any:
+    if isinstance(loss, Mapping):
+        return {name: _name(one) for name, one in loss.items()}
+    if isinstance(loss, (list, tuple)):
+        return [_name(one) for one in loss]
     return next(str(name) for name in (getattr(loss, "name", None),
                                        getattr(loss, "__name__", None), loss) if name is not None)
 

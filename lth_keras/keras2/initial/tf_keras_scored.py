@@ -1,6 +1,6 @@
 """A tf_keras model whose weights `lth.prune_at_init` scores."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -141,9 +141,11 @@ class _Derivatives(loss_gradient.LossGradient):
     def __init__(self, model: Any, weights: Mapping[str, tf.Variable], loss: Any,
                  temperature: float):
         super().__init__(model, weights)
-        self._given = None if loss is None else keras.losses.get(loss)
         if loss is None:
             check_compiled(model.name, model._is_compiled)
+        with model.distribute_strategy.scope():
+            self._given = None if loss is None else keras.src.engine.compile_utils.LossesContainer(
+                loss, output_names=model.output_names)
         used = model.loss if loss is None else loss
         self._softened = softened(used, keras.losses) if temperature != 1 else None
         self._temperature = temperature
@@ -180,8 +182,7 @@ class _Derivatives(loss_gradient.LossGradient):
         if self._given is None:
             loss = model.compute_loss(x, y, outputs, sample_weight)
         else:
-            loss = tf.cast(_weighted(self._given, y, outputs, sample_weight), tf.float32)
-            loss += sum(tf.cast(each, tf.float32) for each in model.losses)
+            loss = self._given(y, outputs, sample_weight, regularization_losses=model.losses)
         return tf.zeros(()) if loss is None else tf.cast(loss, tf.float32) * scale
 
     def _at_temperature(self, outputs: Any) -> Any:
@@ -196,13 +197,3 @@ class _Derivatives(loss_gradient.LossGradient):
             return tf.nn.softmax(tf.math.log(inside) / self._temperature)
         odds = tf.math.log(inside) - tf.math.log(tf.maximum(1 - outputs, 1e-30))
         return tf.sigmoid(odds / self._temperature)
-
-
-def _weighted(loss: Callable[..., Any], y: Any, outputs: Any, sample_weight: Any) -> tf.Tensor:
-    if isinstance(loss, keras.losses.Loss):
-        return loss(y, outputs, sample_weight)
-    each = tf.convert_to_tensor(loss(y, outputs))
-    if sample_weight is not None:
-        each = each * tf.reshape(tf.cast(sample_weight, each.dtype),
-                                 [-1] + [1] * (each.shape.rank - 1))
-    return tf.reduce_mean(each)

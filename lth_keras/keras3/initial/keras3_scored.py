@@ -106,7 +106,8 @@ class _Derivatives(loss_gradient.LossGradient):
         super().__init__(model, weights)
         if loss is None:
             check_compiled(model.name, model.compiled)
-        self._given = None if loss is None else keras.losses.get(loss)
+        self._given = None if loss is None else keras.src.trainers.compile_utils.CompileLoss(
+            loss, output_names=getattr(model, "output_names", None))
         used = model.loss if loss is None else loss
         self._softened = softened(used, keras.losses) if temperature != 1 else None
         self._temperature = temperature
@@ -123,7 +124,7 @@ class _Derivatives(loss_gradient.LossGradient):
         outputs = self._at_temperature(outputs)
         if self._given is None:
             return super()._loss_of(x, y, outputs, sample_weight)
-        loss = keras.ops.cast(_weighted(self._given, y, outputs, sample_weight), "float32")
+        loss = keras.ops.cast(self._given(y, outputs, sample_weight), "float32")
         return loss + sum(keras.ops.cast(each, "float32") for each in self._model.losses)
 
     def _at_temperature(self, outputs: Any) -> Any:
@@ -138,13 +139,3 @@ class _Derivatives(loss_gradient.LossGradient):
             return ops.softmax(inside / self._temperature)
         odds = inside - ops.log(ops.maximum(1 - outputs, 1e-30))
         return ops.sigmoid(odds / self._temperature)
-
-
-def _weighted(loss: Callable[..., Any], y: Any, outputs: Any, sample_weight: Any) -> Any:
-    if isinstance(loss, keras.losses.Loss):
-        return loss(y, outputs, sample_weight)
-    each = keras.ops.convert_to_tensor(loss(y, outputs))
-    if sample_weight is not None:
-        each = each * keras.ops.reshape(keras.ops.cast(sample_weight, each.dtype),
-                                        [-1] + [1] * (len(each.shape) - 1))
-    return keras.ops.mean(each)

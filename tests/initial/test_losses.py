@@ -1,0 +1,70 @@
+"""Scores at initialisation by every form in which `compile` takes a loss."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+import lth_keras as lth
+from lth_keras.initial.scored_model import scored
+
+_RNG = np.random.default_rng(0)
+X = _RNG.normal(size=(300, 5)).astype(np.float32)
+Y = (X @ _RNG.normal(size=5) > 0).astype(np.float32)
+CLASSES = _RNG.integers(0, 3, 300)
+
+
+@pytest.fixture(params=["tf_keras", "keras"])
+def keras(request):
+    return importlib.import_module(request.param)
+
+
+def network(keras, outputs=1, last=None, **options):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.layers.Input((5,)), keras.layers.Dense(8, "tanh", name="h"),
+        keras.layers.Dense(outputs, last, name="o")])
+    if options:
+        model.compile("sgd", **options)
+    return model
+
+
+def found(model, data, loss=None, temperature=200.0, second=False):
+    model = scored(model, loss=loss, temperature=temperature)
+    of = model.hessian_gradient if second else model.gradient
+    return of(model.batches(data))
+
+
+def assert_same(one, other, rtol=1e-4):
+    for name, value in one.items():
+        np.testing.assert_allclose(value, other[name], rtol=rtol, err_msg=name,
+                                   atol=rtol * np.abs(other[name]).max())
+
+
+def own(y, outputs):
+    return (y - outputs) ** 2
+
+
+@pytest.mark.parametrize("second", [False, True])
+@pytest.mark.parametrize("loss", ["mse", "binary_crossentropy", own, "hinge"])
+def test_targets_of_one_number_may_lack_the_last_axis(keras, loss, second):
+    last = "sigmoid" if loss == "binary_crossentropy" else None
+    model = network(keras, last=last)
+    wanted = found(model, (X, Y[:, None]), loss, second=second)
+    assert_same(found(model, (X, Y), loss, second=second), wanted)
+    compiled = network(keras, last=last, loss=loss)
+    assert_same(found(compiled, (X, Y), second=second), wanted)
+
+
+def test_a_given_loss_may_be_of_several_outputs(keras):
+    start = keras.Input((5,))
+    inner = keras.layers.Dense(4, "tanh", name="h")(start)
+    model = keras.Model(start, [keras.layers.Dense(1, name="a")(inner),
+                                keras.layers.Dense(3, name="b")(inner)])
+    data = X, (Y, np.eye(3)[CLASSES])
+    losses = ["mse", keras.losses.CategoricalCrossentropy(from_logits=True)]
+    given = found(model, data, losses)
+    ticket = lth.prune_at_init(model, density=0.5, data=data, loss=losses)
+    assert ticket.provenance["settings"]["loss"] == ["mse", "categorical_crossentropy"]
+    model.compile("sgd", losses)
+    assert_same(given, found(model, data))
