@@ -5,6 +5,7 @@ The graph of the model is called again on Keras 3's layers, node by node, and we
 to layer by the names that tickets give them.
 """
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from lth_keras.api.call_modes import check_mode
 from lth_keras.api.layer_configs import class_of, translated
+from lth_keras.core import masks as mask_arrays
 from lth_keras.errors import LotteryError
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking import weight_names
@@ -26,8 +29,12 @@ def convert(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """Makes the Keras 3 model that computes what a tf_keras model does.
 
     It has the model's weights, bit for bit, and trains on sparse: with the masks of a wrapped
-    model, or those of the zeros of a stripped one.  It is not compiled.  A ticket of the one fits
-    the other.
+    model, or those of the zeros of a stripped one, which a warning names.  A kernel that is zero
+    all over, or in fewer than one in 1,000 of its weights, as an initializer leaves it, trains
+    dense.  The model is not compiled.  A ticket of the one fits the other.
+
+    Keras 3 does not keep training=False of a call in a graph when it trains: a warning names the
+    layers for which that matters, such as a BatchNormalization that is not frozen.
 
     Args:
       model: a built tf_keras model, Sequential or functional, with nested models and shared layers
@@ -39,8 +46,9 @@ def convert(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
       A model of Keras 3, on the backend that Keras has.
 
     Raises:
-      LotteryError: if a layer, an option or a weight has no counterpart in Keras 3, or the two
-        models predict differently for random inputs; it names what is at fault.
+      LotteryError: if a layer, an option, a call or a weight has no counterpart in Keras 3, or the
+        two models predict differently for random inputs; it names what is at fault. A warning says
+        if the model takes no random inputs, so that its predictions were not compared.
 
     Example:
       >>> import lth_keras as lth
@@ -141,6 +149,7 @@ class _Converter:
     def _call(self, node: Any, tensors: dict[int, Any]) -> None:
         def given(structure: Any) -> Any:
             return tf.nest.map_structure(lambda value: tensors.get(id(value), value), structure)
+        check_mode(node)
         outputs = self.layer(node.layer)(*given(node.call_args), **_set(given(node.call_kwargs)))
         for theirs, ours in zip(tf.nest.flatten(node.outputs), keras.tree.flatten(outputs),
                                 strict=True):
@@ -185,13 +194,31 @@ def _set(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _keep_sparse(model: Any, masks: dict[str, Any], wrapped: bool, filters: bool) -> None:
     if not wrapped:
-        zeros = {name: keras.ops.convert_to_numpy(named_weights(model)[name].value) != 0
-                 for name in _prunable(model)}
-        masks = zeros if not all(kept.all() for kept in zeros.values()) else {}
+        masks = _of_zeros(model)
     if masks:
         found = ModelMasks(model, masks, "filters" if filters else None)
         found.assign(masks)
         found.zero_pruned()
+
+
+def _of_zeros(model: Any) -> dict[str, Any]:
+    # Nobody has said what is pruned; so whoever has not pruned the model is told what is held.
+    weights = named_weights(model)
+    masks = {name: mask_arrays.of_zeros(keras.ops.convert_to_numpy(weights[name].value))
+             for name in _prunable(model)}
+    empty = [name for name, mask in masks.items() if not mask.any()]
+    masks |= {name: np.ones_like(masks[name]) for name in empty}  # As an initializer leaves it.
+    held = [f"{name} ({mask.size - np.count_nonzero(mask):,} of {mask.size:,})"
+            for name, mask in masks.items() if not mask.all()]
+    if held:
+        warnings.warn(
+            f"The zeros of a model without masks stay zero in training: {', '.join(held)}. If they "
+            "were not pruned, take keras.models.clone_model(converted) and set its weights.",
+            stacklevel=4)
+    if empty:
+        warnings.warn(f"All of {', '.join(empty)} is zero, and trains dense. If it was pruned, "
+                      "hold it by lth.keep_sparse(model).", stacklevel=4)
+    return masks if held else {}
 
 
 def _prunable(model: Any) -> list[str]:
@@ -207,16 +234,17 @@ def _check_predictions(theirs: Any, ours: Any) -> None:
     Raises:
       LotteryError: if not.
     """
-    # Of Keras' functions of one name, some compute something else; uniform, so that they are
-    # indices of an embedding too.
-    draw = np.random.default_rng(0)
-    inputs = [draw.random([size or 8 for size in (2, *tensor.shape[1:])]).astype(
-        tensor.dtype.as_numpy_dtype) if tensor.shape[0] is None else draw.random(
-        [size or 8 for size in tensor.shape]).astype(tensor.dtype.as_numpy_dtype)
-        for tensor in theirs.inputs]
-    wanted = _outputs(theirs, tf.nest.pack_sequence_as(theirs._nested_inputs, inputs), tf.nest)
-    if wanted is None:
-        return  # Inputs that the model cannot take, as those of a lookup.
+    # Of Keras' functions of one name, some compute something else.
+    for most in (2, 1):  # Whole numbers below it: of 1, where an embedding has one row alone.
+        inputs = _drawn(theirs, most)
+        wanted = _outputs(theirs, tf.nest.pack_sequence_as(theirs._nested_inputs, inputs), tf.nest)
+        if wanted is not None:
+            break
+    else:
+        warnings.warn("A converted model is to predict the same. Received: "
+                      f"{theirs.name!r}, which raises an error for random inputs, so that nothing "
+                      "was compared. Compare both models for inputs of yours.", stacklevel=3)
+        return
     structure = keras.tree.pack_sequence_as(ours._inputs_struct, inputs) \
         if hasattr(ours, "_inputs_struct") else inputs[0]
     found = _outputs(ours, structure, keras.tree)
@@ -229,6 +257,19 @@ def _check_predictions(theirs: Any, ours: Any) -> None:
                 "A converted model must predict the same. Received: "
                 f"{theirs.name!r}, of which Keras 3 computes something else. A layer or function "
                 "of its name differs between the two: convert parts of the model to find it.")
+
+
+def _drawn(model: Any, most: int) -> list[Any]:
+    # Random inputs, uniform: numbers below 1, and whole numbers below `most`.
+    draw = np.random.default_rng(0)
+    inputs = []
+    for tensor in model.inputs:
+        shape = [2 if tensor.shape[0] is None else tensor.shape[0],
+                 *(size or 8 for size in tensor.shape[1:])]
+        whole = tensor.dtype.is_integer
+        inputs.append((draw.integers(0, most, shape) if whole else draw.random(shape)).astype(
+            tensor.dtype.as_numpy_dtype))
+    return inputs
 
 
 def _outputs(model: Any, inputs: Any, tree: Any) -> "list[Any] | None":

@@ -13,6 +13,7 @@ from lth_keras.core.structures.structure import Array as Array  # noqa: PLC0414 
 from lth_keras.errors import LotteryError
 
 Arrays = Mapping[str, Array]
+_CHANCE = 1000  # Fewer zeros in so many weights of a model without masks are an initializer's.
 
 
 def ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
@@ -29,6 +30,25 @@ def ones(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
       array([[1, 1, 1]], dtype=uint8)
     """
     return {name: np.ones(shape, np.uint8) for name, shape in shapes.items()}
+
+
+def of_zeros(weight: Array) -> Array:
+    """The mask that the zeros of a weight without one stand for: of ones if they may be chance.
+
+    Args:
+      weight: an array of any shape.
+
+    Returns:
+      uint8 array: 0 where the weight is zero, if one in 1,000 of its elements or more are.
+
+    Example:
+      >>> of_zeros(np.array([2.0, 0.0])), of_zeros(np.append(np.ones(1000), 0.0)).min()
+      (array([1, 0], dtype=uint8), np.uint8(1))
+    """
+    nonzero: Array = np.asarray(weight != 0)
+    if (nonzero.size - np.count_nonzero(nonzero)) * _CHANCE < nonzero.size:
+        nonzero = np.ones_like(nonzero)
+    return nonzero.astype(np.uint8)
 
 
 def apply(weights: Arrays, masks: Arrays) -> dict[str, Array]:

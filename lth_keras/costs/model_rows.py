@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from lth_keras.core.masks import Array, Arrays
+from lth_keras.core.masks import Array, Arrays, of_zeros
 from lth_keras.costs import layer_costs
 from lth_keras.costs.attention_costs import Cost
 from lth_keras.costs.layer_calls import CLOSED, kinds, LayerCall, Recorder, WHOLE
@@ -15,7 +15,6 @@ from lth_keras.search.layer_tree import LayerTree
 
 COLUMNS = ("layer", "type", "parameters", "parameters_kept", "density", "macs", "macs_kept",
            "activation_bytes")
-_CHANCE = 1000  # Fewer zeros in so many weights of a model without masks are an initializer's.
 
 
 class ModelRun(Protocol):
@@ -184,9 +183,7 @@ class ModelRows:
         if key in self._masks:
             kept = self._masks[key] != 0
         elif not self._masks and key in self._multiplied:
-            nonzero = self._run.array(weight) != 0
-            if np.count_nonzero(~nonzero) * _CHANCE >= nonzero.size:
-                kept = nonzero
+            kept = of_zeros(self._run.array(weight)) != 0
         self._kept[key] = kept
         return kept
 

@@ -179,6 +179,92 @@ def test_it_trains_on_sparse_and_a_ticket_of_the_one_fits_the_other(stripped):
     search.tickets[1].apply(model)
 
 
+def test_a_kernel_of_zeros_that_nobody_pruned_trains():
+    model = chain((4,), layers.Dense(300, name="h"),
+                  layers.Dense(1, kernel_initializer="zeros", name="o"))
+    kernel = model.layers[0].kernel.numpy()
+    kernel[0, 0] = 0  # One of 1,200, as chance has it.
+    model.layers[0].kernel.assign(kernel)
+    with pytest.warns(UserWarning, match=r"o/kernel is zero, and trains dense.*keep_sparse"):
+        ours = lth.convert(model)
+    assert ModelMasks.of(ours) is None
+    ours.compile("sgd", "mse")
+    x = np.random.default_rng(0).random((16, 4), np.float32)
+    ours.fit(x, x[:, :1], epochs=3, verbose=0)
+    assert values(ours)["o/kernel"].all() and values(ours)["h/kernel"].all()
+
+
+def test_what_is_held_at_zero_in_a_model_without_masks_is_said():
+    model = chain((4,), layers.Dense(4, kernel_initializer="identity", name="h"),
+                  layers.Dense(1, kernel_initializer="zeros", name="o"))
+    with pytest.warns(UserWarning, match="All of o/kernel"), \
+            pytest.warns(UserWarning, match=r"stay zero in training: h/kernel \(12 of 16\)"):
+        ours = lth.convert(model)
+    masks = ModelMasks.of(ours).read()
+    assert masks["h/kernel"].sum() == 4 and masks["o/kernel"].all()
+
+
+def called(mode, *parts, **options):
+    inputs = layers.Input((4,))
+    base = chain((4,), layers.Dense(8, name="h"), *parts)
+    base._name = "base"
+    for name, value in options.items():
+        setattr(base, name, value)
+    return tf_keras.Model(inputs, layers.Dense(1)(base(inputs, training=mode)))
+
+
+@pytest.mark.parametrize("part", [layers.BatchNormalization, lambda name: layers.Dropout(
+    0.5, name=name), lambda name: layers.GaussianNoise(0.5, name=name)])
+def test_a_mode_that_keras_3_does_not_keep_in_training_is_said(part):
+    with pytest.warns(UserWarning, match="'base', called with training=False, .* changes p. "):
+        check_same(model := called(False, part(name="p")), lth.convert(model))
+    with pytest.raises(LotteryError, match="'base', called with training=True, .* changes p. "):
+        lth.convert(called(True, part(name="p")))
+    inputs = layers.Input((4,))
+    with pytest.raises(LotteryError, match="'p', called with training=True. Call"):
+        lth.convert(tf_keras.Model(inputs, part(name="p")(inputs, training=True)))
+
+
+def test_a_mode_that_changes_nothing_is_not_mentioned(recwarn):
+    for model in (called(True, layers.Dropout(0.0)), called(None, layers.BatchNormalization()),
+                  called(False, layers.Reshape((4, 2)), layers.LSTM(2), layers.Flatten()),
+                  called(False, layers.BatchNormalization(name="bn"), trainable=False)):
+        ours = lth.convert(model)
+    assert not [each for each in recwarn if "mode" in str(each.message)]
+    ours.compile("sgd", "mse")
+    ours.fit(np.ones((8, 4)), np.ones((8, 1)), verbose=0)
+    assert not values(ours)["base/bn/moving_mean"].any()
+
+
+class Next(layers.Embedding):
+    """Looks up the row after that of an index."""
+
+    def call(self, x):
+        return super().call(x + 1)
+
+
+def test_whole_numbers_are_not_compared_at_zero_alone():
+    class Flipped(keras.layers.Embedding):  # Right for an index of 0.
+        def call(self, x):
+            return super().call(keras.ops.abs(1 - x))
+    model = chain((3,), Next(4, 2), dtype="int32")
+    with pytest.raises(LotteryError, match="must predict the same"):
+        lth.convert(model, {"Next": Flipped})
+    lth.convert(chain((3,), layers.Embedding(1, 2), dtype="int32"))
+
+
+class Large(layers.Layer):
+    def call(self, x):
+        tf.debugging.assert_greater(x, 5.0)
+        return x
+
+
+def test_a_model_whose_predictions_were_not_compared_is_named():
+    model = tf_keras.Sequential([layers.Input((3,)), Large(), layers.Dense(1)], name="looking")
+    with pytest.warns(UserWarning, match="'looking', which raises.* nothing was compared"):
+        lth.convert(model, {"Large": keras.layers.Identity})
+
+
 # Code of the user's own.
 
 class Scale(layers.Layer):
