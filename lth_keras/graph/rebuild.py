@@ -153,7 +153,7 @@ def _sequential(model: Any, graph: Graph, parts: list[Part]) -> Any:
     new = kind.keras.Sequential(name=model.name)
     for node, piece in zip(graph.nodes, parts, strict=True):
         if node.is_input:
-            new.add(_input(node))
+            new.add(_input(piece))
             continue
         if piece.before is not None:
             new.add(piece.before)
@@ -170,7 +170,7 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
 
     for node, piece in zip(graph.nodes, parts, strict=True):
         if node.is_input:
-            made = _input(node).output
+            made = _input(piece).output
         else:
             args = kind.tree.map_structure(new, node.args)
             if piece.before is not None:
@@ -182,5 +182,5 @@ def _functional(model: Any, graph: Graph, parts: list[Part]) -> Any:
     return kind.keras.Model(inputs, outputs, name=model.name)
 
 
-def _input(node: Node) -> Any:
-    return type(node.layer).from_config(node.layer.get_config())
+def _input(piece: Part) -> Any:
+    return type(piece.layer).from_config(piece.layer.get_config())

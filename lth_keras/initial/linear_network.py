@@ -9,16 +9,19 @@ builds a model again
 - with the sizes of its kernels, pruned or not;
 - without biases, activations, dropout and normalisations.  ReLU is the identity for numbers that
   are not negative, and a new batch normalization nearly is.  Trained statistics, scales, shifts and
-  biases do not count: they are no part of a path from an input.
+  biases do not count: they are no part of a path from an input;
+- without what is added, subtracted, multiplied and compared with numbers, as in x / 127.5 - 1, and
+  without negation and clipping; an array that a layer is multiplied with counts by its sizes.
 
 Poolings, paddings, reshapes and sums of layers stay as they are.  Differences and products of
 layers count as sums: every path counts once, also one through a gate, such as that of
-squeeze-and-excitation.  (As a product, R would grow doubly exponentially with the depth.)
+squeeze-and-excitation.  (As a product, R would grow doubly exponentially with the depth.)  A layer
+of another kind, or of the user's own, computes with the sizes of its weights.
 """
 
 import dataclasses
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +38,9 @@ _LINEAR = frozenset({"Dense", "EinsumDense", "Embedding", *(
     for name in ("Conv", "DepthwiseConv", "SeparableConv", "LocallyConnected")), *(
     f"Conv{rank}DTranspose" for rank in (1, 2, 3))})
 _SUMS = frozenset({"Subtract", "Multiply", "ops.Subtract", "ops.Multiply"})
+_WITH_ONE = frozenset({*(f"ops.{name}" for name in (
+    "Add", "Subtract", "Multiply", "TrueDivide", "Divide", "Maximum", "Minimum"))})
+_PRODUCTS = frozenset({"ops.Multiply", "ops.TrueDivide", "ops.Divide"})
 _MEAN = "GlobalAveragePooling"
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel", "embeddings")
 _IDENTITIES = frozenset({
@@ -46,7 +52,8 @@ _IDENTITIES = frozenset({
     "RMSNormalization", "UnitNormalization", "Normalization", "Rescaling",
     *(f"ops.{name}" for name in (
         "Relu", "Relu6", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu",
-        "Gelu", "Silu", "HardSigmoid", "HardSilu", "HardTanh", "Softmax", "LogSoftmax"))})
+        "Gelu", "Silu", "HardSigmoid", "HardSilu", "HardTanh", "Softmax", "LogSoftmax",
+        "Negative", "Clip", "BiasAdd"))})
 
 
 def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], list[Any]]:
@@ -87,15 +94,23 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
         made: dict[int, Part] = {}
         for node in graph.nodes:
             once = sum(other.layer is node.layer for other in graph.nodes) == 1
+            if node.is_input:
+                made[id(node.layer)] = Part(_input(kind, node, [
+                    other for other in graph.nodes if any(
+                        graph.places[id(tensor)] == graph.places[id(node.outputs[0])]
+                        for tensor in other.inputs)]))
             made.setdefault(id(node.layer), _part(kind, node, once))
         new = rebuilt(model, graph, [made[id(node.layer)] for node in graph.nodes])
     finally:
         random.setstate(drawn)
     variables: dict[str, Any] = {}
     for node in graph.nodes:
+        if kind.known_as(node.layer) not in _LINEAR:
+            _copy_sizes(kind, node.layer, made[id(node.layer)].layer)
+            continue
         for kernel in _KERNELS:
             old = kind.variable(node.layer, kernel)
-            if old is not None and kind.known_as(node.layer) in _LINEAR:
+            if old is not None:
                 variable = kind.variable(made[id(node.layer)].layer, kernel)
                 kind.assign(variable, np.abs(kind.array(old).astype(np.float64)))
                 if id(old) in names:
@@ -108,15 +123,61 @@ def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], l
 def _called(kind: LayerKind, node: Node) -> Node:
     # What takes the place of a layer takes no mask or mode.
     name = kind.known_as(node.layer)
-    if name in _IDENTITIES or name.startswith(_MEAN):
+    if _is_identity(name, node) or name.startswith(_MEAN):
         return dataclasses.replace(node, args=(node.inputs[0],), kwargs={})
     if _is_sum(name, node):
         return dataclasses.replace(node, args=(list(node.inputs),), kwargs={})
+    if _is_of_one(name, node):
+        def size(value: Any) -> Any:
+            plain = value is None or isinstance(value, str) or value is node.inputs[0]
+            return value if plain else np.abs(_array(kind, value))
+        return dataclasses.replace(node, args=tuple(map(size, node.args)), kwargs={
+            key: size(value) for key, value in node.kwargs.items()})
     return node
 
 
 def _is_sum(name: str, node: Node) -> bool:
     return name in _SUMS and len(node.inputs) > 1
+
+
+def _is_of_one(name: str, node: Node) -> bool:
+    # Whether an operation on two is on a tensor and a constant.
+    return name in _WITH_ONE and len(node.inputs) == 1
+
+
+def _is_identity(name: str, node: Node) -> bool:
+    if name == "ops.Cast":
+        return "float" in str(node.outputs[0].dtype)
+    if not _is_of_one(name, node):
+        return name in _IDENTITIES
+    first = next(iter((*node.args, *node.kwargs.values()))) is node.inputs[0]
+    constants = [value for value in (*node.args, *node.kwargs.values())
+                 if value is not node.inputs[0] and not isinstance(value, (str, type(None)))]
+    if name in _PRODUCTS and (first or name == "ops.Multiply") and any(map(np.ndim, constants)):
+        return False
+    if tuple(node.outputs[0].shape) != tuple(node.inputs[0].shape):
+        raise LotteryError(
+            "SynFlow leaves out what is added to a layer, if that makes it no larger. Received: "
+            f"{name.removeprefix('ops.')} of a constant and a tensor of shape "
+            f"{tuple(node.inputs[0].shape)} that makes {tuple(node.outputs[0].shape)}. Repeat the "
+            'tensor before, or use another method, such as "snip".')
+    return True
+
+
+def _array(kind: LayerKind, value: Any) -> Any:
+    plain = isinstance(value, (int, float, list, tuple, np.ndarray, np.generic))
+    return np.asarray(value if plain else kind.array(value), np.float64)
+
+
+def _copy_sizes(kind: LayerKind, old: Any, new: Any) -> None:
+    # Of a layer that is not known to be linear, but stays what it is: all that it computes with.
+    if new is old or type(new) is not type(old):
+        return
+    for variable, made in zip(getattr(old, "weights", ()), getattr(new, "weights", ()),
+                              strict=True):
+        value = kind.array(variable)
+        if value.dtype.kind in "fV":  # V is bfloat16.
+            kind.assign(made, np.abs(value.astype(np.float64)))
 
 
 def _part(kind: LayerKind, node: Node, once: bool) -> Part:
@@ -131,17 +192,25 @@ def _part(kind: LayerKind, node: Node, once: bool) -> Part:
     return Part(_layer(kind, node))
 
 
+def _input(kind: LayerKind, node: Node, readers: Iterable[Node]) -> Any:
+    # Of float64 too, unless whole numbers are looked up, or read by something unknown.
+    config, layer = node.layer.get_config(), node.layer
+    known = all(_is_identity(name := kind.known_as(reader.layer), reader) or name in _LINEAR
+                or _is_sum(name, reader) for reader in readers)
+    dtype = np.dtype(getattr(node.outputs[0].dtype, "name", node.outputs[0].dtype))
+    floating = dtype.kind in "fV" or (dtype.kind in "iub" and known)
+    return type(layer).from_config({**config, **({"dtype": "float64"} if floating else {})})
+
+
 def _layer(kind: LayerKind, node: Node) -> Any:
     # What takes the place of a layer; it draws nothing.
     layer, name = node.layer, kind.known_as(node.layer)
     if _is_sum(name, node):
         return kind.keras.layers.Add(dtype="float64", name=layer.name)
-    if node.is_input or (name.startswith("ops.") and name not in _IDENTITIES):
-        return layer
-    if name in _IDENTITIES:
+    if _is_identity(name, node):
         return kind.keras.layers.Activation("linear", dtype="float64", name=layer.name)
-    if not isinstance(layer, kind.keras.layers.Layer):
-        return layer  # An operation of Keras 3.
+    if name.startswith("ops.") or not isinstance(layer, kind.keras.layers.Layer):
+        return layer  # An operation.
     config = kind.config(layer)
     changes: dict[str, Any] = {key: "zeros" for key in config if key.endswith("_initializer")}
     changes |= {key: None for key in config if key.endswith(("_regularizer", "_constraint"))}
@@ -149,7 +218,9 @@ def _layer(kind: LayerKind, node: Node) -> Any:
         changes |= {"activation": "linear", "use_bias": False, "bias_axes": None,
                     "mask_zero": False}
     changes = {key: value for key, value in changes.items() if key in config}
-    return type(layer).from_config({**config, **changes, "dtype": "float64"})
+    if "int" not in str(config.get("dtype")):  # A lookup makes whole numbers.
+        changes["dtype"] = "float64"
+    return type(layer).from_config({**config, **changes})
 
 
 def _ones(node: Node) -> Any:

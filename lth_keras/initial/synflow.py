@@ -84,9 +84,9 @@ def path_scores(sizes: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:
 def _no_path() -> NoPathError:
     return NoPathError(
         "SynFlow needs paths of kept weights from inputs to outputs, whose products can be summed "
-        "in float64. Received: a network without any, as too low a density leaves it, or one too "
-        "deep whose layers are not one after the other. Ask for a higher density, or use another "
-        'method, such as "snip".')
+        "in float64. Received: a network without any, as too low a density or a layer of your own "
+        "that takes a difference leaves it, or one too deep whose layers are not one after the "
+        'other. Ask for a higher density, or use another method, such as "snip".')
 
 
 def _scores(weights: Arrays, gradient: Callable[[Arrays], Arrays]) -> Arrays:

@@ -25,6 +25,8 @@ _OPERATIONS = {"__operators__.add": "ops.Add", "math.add": "ops.Add",
                "math.subtract": "ops.Subtract", "math.multiply": "ops.Multiply",
                "math.truediv": "ops.TrueDivide", "math.divide": "ops.Divide",
                "math.maximum": "ops.Maximum", "math.minimum": "ops.Minimum",
+               "math.negative": "ops.Negative", "clip_by_value": "ops.Clip",
+               "cast": "ops.Cast", "nn.bias_add": "ops.BiasAdd",
                "nn.relu": "ops.Relu", "nn.relu6": "ops.Relu6", "nn.silu": "ops.Silu",
                "nn.gelu": "ops.Gelu", "math.sigmoid": "ops.Sigmoid", "math.tanh": "ops.Tanh"}
 

@@ -52,7 +52,7 @@ class Keras3Layers(LayerKind):
         if getattr(keras.layers, name, None) is kind:
             return name
         ops = keras.src.ops
-        own = any(getattr(module, name, None) is kind for module in (ops.numpy, ops.nn))
+        own = any(getattr(module, name, None) is kind for module in (ops.numpy, ops.nn, ops.core))
         return f"ops.{name}" if own else ""
 
     def held(self, layer: Any, weight: str) -> Any:

@@ -248,3 +248,105 @@ def test_words_are_pooled_whether_or_not_they_are_masked(keras):
         # An input of ones reads the second word.
         np.testing.assert_allclose(scores(model)["out/kernel"], out * words[1][:, None],
                                    rtol=1e-11)
+
+
+def of_two_layers(keras, between=lambda x: x, before=lambda x: x, dtype="float32"):
+    keras.utils.set_random_seed(0)
+    inputs = keras.layers.Input((4, 3), dtype=dtype)
+    x = keras.layers.Dense(5, "relu", name="a")(before(inputs))
+    return keras.Model(inputs, keras.layers.Dense(2, name="b")(between(x)))
+
+
+def operations(keras):
+    """Functions of a tensor that put a number beside it, or turn its sign."""
+    if keras.__name__ == "keras":
+        clip, most, cast = keras.ops.clip, keras.ops.maximum, keras.ops.cast
+    else:
+        tf = pytest.importorskip("tensorflow")
+        clip, most, cast = tf.clip_by_value, tf.maximum, tf.cast
+    return [lambda x: x / 127.5 - 1, lambda x: 1 - x, lambda x: 2 * x, lambda x: -x,
+            lambda x: clip(x, 0.0, 0.5), lambda x: most(x, 0.1), lambda x: most(0.1, x),
+            lambda x: 3 / x, lambda x: x - np.float32([[1, 2, 3]])[:, :1],
+            lambda x: cast(x, "float32") + 1]
+
+
+def assert_like(found, wanted, factor=1.0):
+    for name, value in wanted.items():
+        np.testing.assert_allclose(found[name], factor * value, rtol=1e-11)
+
+
+def test_numbers_and_signs_are_no_part_of_a_path(keras):
+    wanted = scores(of_two_layers(keras))
+    for function in operations(keras):
+        assert_like(scores(of_two_layers(keras, function)), wanted)
+        assert_like(scores(of_two_layers(keras, before=function)), wanted)
+
+
+def test_the_usual_preparation_of_images_is_no_part_of_a_path(keras):
+    for module in ("mobilenet_v2", "vgg16", "densenet"):
+        inputs = keras.layers.Input((4, 4, 3))
+        x = getattr(keras.applications, module).preprocess_input(inputs)
+        x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3, activation="relu", name="a")(x))
+        model = keras.Model(inputs, keras.layers.Dense(2, name="b")(x))
+        assert min(value.min() for value in scores(model).values()) >= 0
+        assert lth.prune_at_init(model, "synflow", density=0.5, iterations=3).density == 0.5
+
+
+def test_an_array_that_is_multiplied_with_counts_by_its_sizes(keras):
+    by = np.float32([-1, 0, 2, 1, 1])
+    found = scores(of_two_layers(keras, lambda x: x * by))
+    model = of_two_layers(keras)
+    a, b = (np.abs(np.asarray(model.get_layer(name).get_weights()[0], np.float64))
+            for name in "ab")
+    np.testing.assert_allclose(found["a/kernel"], 4 * a * np.abs(by) * b.sum(axis=1), rtol=1e-6)
+    with pytest.raises(LotteryError, match=r"no larger.*\(None, 4, 1\) that makes \(None, 4, 5\)"):
+        inputs = keras.layers.Input((4, 3))
+        x = keras.layers.Dense(1)(inputs) + by
+        scores(keras.Model(inputs, keras.layers.Dense(2)(x)))
+
+
+def test_bytes_may_be_the_input(keras):
+    wanted = scores(of_two_layers(keras))
+    for before in (keras.layers.Rescaling(1 / 255.0), operations(keras)[-1]):
+        assert_like(scores(of_two_layers(keras, before=before, dtype="uint8")), wanted)
+
+
+def test_whole_numbers_that_are_looked_up_stay_whole(keras):
+    layers = keras.layers
+    inputs = layers.Input((2,), dtype="int64")
+    x = layers.Embedding(5, 4, name="rows")(layers.IntegerLookup(vocabulary=[1, 5, 7])(inputs))
+    model = keras.Model(inputs, layers.Dense(2, name="out")(layers.Flatten()(x)))
+    rows, out = (np.abs(np.asarray(model.get_layer(name).get_weights()[0], np.float64))
+                 for name in ("rows", "out"))
+    one = np.tile(rows[1], 2)[:, None]  # Row 0 is of what is not in the vocabulary.
+    np.testing.assert_allclose(scores(model)["out/kernel"], out * one, rtol=1e-11)
+
+
+def test_a_highway_keeps_its_gate(keras):
+    inputs = keras.layers.Input((6,))
+    x = keras.layers.Dense(6, "relu", name="first")(inputs)
+    new = keras.layers.Dense(6, "relu", name="new")(x)
+    gate = keras.layers.Dense(6, "sigmoid", name="gate")(x)
+    x = new * gate + x * (1 - gate)
+    model = keras.Model(inputs, keras.layers.Dense(2, name="last")(x))
+    first, new, gate, last = (np.abs(np.asarray(model.get_layer(name).get_weights()[0], np.float64))
+                              for name in ("first", "new", "gate", "last"))
+    wanted = gate * first.sum(axis=0)[:, None] * 2 * last.sum(axis=1)  # It has two paths.
+    np.testing.assert_allclose(scores(model)["gate/kernel"], wanted, rtol=1e-11)
+
+
+def test_a_layer_of_ones_own_computes_with_the_sizes_of_its_weights(keras):
+    class Scale(keras.layers.Layer):
+        def build(self, shape):
+            self.factors = self.add_weight(shape=(shape[-1],), initializer="ones", name="factors")
+            super().build(shape)
+
+        def call(self, x):
+            return x * self.factors
+    model = of_two_layers(keras, Scale(name="scale"))
+    model.get_layer("scale").set_weights([np.float32([-1, 0, 2, 1, 1])])
+    a, b = (np.abs(np.asarray(model.get_layer(name).get_weights()[0], np.float64))
+            for name in "ab")
+    found = scores(model, exclude="scale")
+    np.testing.assert_allclose(found["a/kernel"], 4 * a * [1, 0, 2, 1, 1] * b.sum(axis=1),
+                               rtol=1e-6)
