@@ -170,6 +170,41 @@ def softened(loss: Any, known: Any) -> "tuple[str, bool] | None":
     return None
 
 
+def at_temperature(outputs: Any, loss: Any, names: "Sequence[str] | None",
+                   soften: Callable[[Any, Any], Any]) -> Any:
+    """The outputs of a model, each softened as its own loss says.
+
+    Args:
+      outputs: a tensor; or several in a list, a tuple or a dict.
+      loss: one for all outputs, or a list or dict of them, as `compile` takes it.
+      names: the names of the outputs, by which a dict of losses names them.
+      soften: from an output and its loss to the softened output.
+
+    Raises:
+      LotteryError: if it is not clear which loss is of which output.
+
+    Example:
+      >>> at_temperature([4, 6], {"a": "mse", "b": None}, ["a", "b"], lambda *both: both)
+      [(4, 'mse'), (6, None)]
+    """
+    keys = sorted(outputs) if isinstance(outputs, Mapping) else names or ()
+    each = [*outputs.values()] if isinstance(outputs, Mapping) else outputs \
+        if isinstance(outputs, (list, tuple)) else [outputs]
+    if isinstance(loss, Mapping):
+        losses = [loss.get(key) for key in keys]
+    else:
+        losses = [*loss] if isinstance(loss, (list, tuple)) else [loss] * len(each)
+    if len(losses) != len(each) or any(isinstance(one, (list, tuple, Mapping))
+                                       for one in (*losses, *each)):
+        raise LotteryError("GraSP's temperature needs one loss for each output, in a list or dict "
+                           f"without others in it. Received: {loss!r:.200} for {len(each)} "
+                           "outputs. Give temperature=1.")
+    if isinstance(outputs, Mapping):
+        return {key: soften(outputs[key], one) for key, one in zip(keys, losses, strict=True)}
+    found = [soften(value, one) for value, one in zip(each, losses, strict=True)]
+    return found if isinstance(outputs, (list, tuple)) else found[0]
+
+
 def describe(batches: Iterable[Any], flatten: Callable[[Any], Iterable[Any]]) -> dict[str, Any]:
     """The number of examples in data, and the digits that identify them, for a provenance.
 

@@ -21,9 +21,9 @@ def keras(request):
 
 def network(keras, outputs=1, last=None, **options):
     keras.utils.set_random_seed(0)
-    model = keras.Sequential([
-        keras.layers.Input((5,)), keras.layers.Dense(8, "tanh", name="h"),
-        keras.layers.Dense(outputs, last, name="o")])
+    inputs = keras.Input((5,))
+    inner = keras.layers.Dense(8, "tanh", name="h")(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(outputs, last, name="o")(inner))
     if options:
         model.compile("sgd", **options)
     return model
@@ -68,3 +68,36 @@ def test_a_given_loss_may_be_of_several_outputs(keras):
     assert ticket.provenance["settings"]["loss"] == ["mse", "categorical_crossentropy"]
     model.compile("sgd", losses)
     assert_same(given, found(model, data))
+
+
+def test_a_loss_in_a_list_or_dict_has_the_temperature_too(keras):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    wanted = found(network(keras, 3, loss=loss), (X, CLASSES), second=True)
+    for form in ([loss], {"o": loss}):
+        assert_same(found(network(keras, 3, loss=form), (X, CLASSES), second=True), wanted)
+        assert_same(found(network(keras, 3), (X, CLASSES), form, second=True), wanted)
+
+
+def heads(keras):
+    keras.utils.set_random_seed(0)
+    start = keras.Input((5,))
+    inner = keras.layers.Dense(4, "tanh", name="h")(start)
+    a = keras.layers.Dense(3, name="a")(inner)
+    return start, a, keras.layers.Dense(1, name="b")(inner)
+
+
+def test_each_output_has_the_temperature_of_its_loss(keras):
+    entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    data = X, (CLASSES, Y[:, None])
+
+    def softer(y, outputs):
+        return keras.losses.sparse_categorical_crossentropy(y, outputs / 50, from_logits=True)
+    start, a, b = heads(keras)
+    model = keras.Model(start, [a, b])
+    wanted = found(model, data, [softer, "mse"], 1.0, second=True)
+    for losses in ([entropy, "mse"], {"a": entropy, "b": "mse"}):
+        assert_same(found(model, data, losses, 50.0, second=True), wanted)
+    in_a_dict = keras.Model(start, {"a": a, "b": b})
+    losses = {"a": entropy, "b": "mse"}
+    assert_same(found(in_a_dict, (X, {"a": CLASSES, "b": Y[:, None]}), losses, 50.0, second=True),
+                wanted)

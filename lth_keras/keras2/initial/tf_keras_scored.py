@@ -13,6 +13,7 @@ from lth_keras.files import provenance
 from lth_keras.initial.linear_network import linear
 from lth_keras.initial.scored_model import (
     along_gradient,
+    at_temperature,
     check_compiled,
     check_dense,
     PathGradient,
@@ -146,8 +147,7 @@ class _Derivatives(loss_gradient.LossGradient):
         with model.distribute_strategy.scope():
             self._given = None if loss is None else keras.src.engine.compile_utils.LossesContainer(
                 loss, output_names=model.output_names)
-        used = model.loss if loss is None else loss
-        self._softened = softened(used, keras.losses) if temperature != 1 else None
+        self._used = model.loss if loss is None else loss
         self._temperature = temperature
         self._vector: dict[str, tf.Tensor] | None = None
 
@@ -178,17 +178,20 @@ class _Derivatives(loss_gradient.LossGradient):
 
     def _loss(self, x: Any, y: Any, sample_weight: Any, scale: tf.Tensor) -> tf.Tensor:
         model = self._model
-        outputs = self._at_temperature(model(x, training=False))
+        outputs = model(x, training=False)
+        if self._temperature != 1:
+            outputs = at_temperature(outputs, self._used, model.output_names, self._soften)
         if self._given is None:
             loss = model.compute_loss(x, y, outputs, sample_weight)
         else:
             loss = self._given(y, outputs, sample_weight, regularization_losses=model.losses)
         return tf.zeros(()) if loss is None else tf.cast(loss, tf.float32) * scale
 
-    def _at_temperature(self, outputs: Any) -> Any:
-        if self._softened is None or not tf.is_tensor(outputs):
+    def _soften(self, outputs: Any, loss: Any) -> Any:
+        found = softened(loss, keras.losses)
+        if found is None:
             return outputs
-        made_by, logits = self._softened
+        made_by, logits = found
         outputs = tf.cast(outputs, tf.float32)
         if logits:
             return outputs / self._temperature

@@ -12,6 +12,7 @@ from lth_keras.files import provenance
 from lth_keras.initial.linear_network import linear
 from lth_keras.initial.scored_model import (
     along_gradient,
+    at_temperature,
     check_compiled,
     check_dense,
     PathGradient,
@@ -108,8 +109,7 @@ class _Derivatives(loss_gradient.LossGradient):
             check_compiled(model.name, model.compiled)
         self._given = None if loss is None else keras.src.trainers.compile_utils.CompileLoss(
             loss, output_names=getattr(model, "output_names", None))
-        used = model.loss if loss is None else loss
-        self._softened = softened(used, keras.losses) if temperature != 1 else None
+        self._used = model.loss if loss is None else loss
         self._temperature = temperature
 
     def along(self, vector: Arrays) -> "_Derivatives":
@@ -121,16 +121,19 @@ class _Derivatives(loss_gradient.LossGradient):
         return self
 
     def _loss_of(self, x: Any, y: Any, outputs: Any, sample_weight: Any) -> Any:
-        outputs = self._at_temperature(outputs)
+        if self._temperature != 1:
+            outputs = at_temperature(outputs, self._used,
+                                     getattr(self._model, "output_names", None), self._soften)
         if self._given is None:
             return super()._loss_of(x, y, outputs, sample_weight)
         loss = keras.ops.cast(self._given(y, outputs, sample_weight), "float32")
         return loss + sum(keras.ops.cast(each, "float32") for each in self._model.losses)
 
-    def _at_temperature(self, outputs: Any) -> Any:
-        if self._softened is None or not keras.ops.is_tensor(outputs):
+    def _soften(self, outputs: Any, loss: Any) -> Any:
+        found = softened(loss, keras.losses)
+        if found is None:
             return outputs
-        made_by, logits = self._softened
+        made_by, logits = found
         ops, outputs = keras.ops, keras.ops.cast(outputs, "float32")
         if logits:
             return outputs / self._temperature
