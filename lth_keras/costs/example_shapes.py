@@ -28,12 +28,45 @@ def flat(given: Any) -> list[Shape]:
                        f"list or dict of shapes. Received: {given!r:.100}.")
 
 
-def of_one_example(shapes: Sequence[Shape], given: Any = None) -> list[tuple[int, ...]]:
+def names_of(taken: Any, inputs: Sequence[str] = ()) -> "list[str] | None":
+    """What shapes in a dict may be named by: a name for each shape that a model takes.
+
+    Args:
+      taken: what the model takes: one value, or more in a list or dict.
+      inputs: the names of a functional model's inputs, in the order of their shapes.
+
+    Returns:
+      The names; [] if there are none; None if dicts are nested, as those of shapes must be then.
+
+    Example:
+      >>> names_of({"b": 1, "a": 2}), names_of([1, 2], ["x", "y"]), names_of([1, 2])
+      (['a', 'b'], ['x', 'y'], [])
+    """
+    if not isinstance(taken, Mapping):
+        return list(inputs)
+    nested = any(isinstance(part, (Mapping, list, tuple)) for part in taken.values())
+    return None if nested else sorted(taken)
+
+
+def _in_order(given: Any, names: "Sequence[str] | None") -> list[Shape]:
+    if not isinstance(given, Mapping) or names is None:
+        return flat(given)
+    if {*given} != {*names}:
+        raise LotteryError("input_shape names each input of the model. Received: "
+                           f"{', '.join(map(str, given))} for "
+                           f"{', '.join(names) or 'inputs without names'}. Give those names, or a "
+                           "list of shapes.")
+    return [shape for name in names for shape in flat(given[name])]
+
+
+def of_one_example(shapes: Sequence[Shape], given: Any = None,
+                   names: "Sequence[str] | None" = None) -> list[tuple[int, ...]]:
     """The shapes of a model's inputs for a batch of one, or of the size that the model is fixed to.
 
     Args:
       shapes: what the model takes, batch first; None for any length.
       given: the shape of one example, which fills what is open; see `flat`.
+      names: the name of each shape; see `names_of`.
 
     Raises:
       LotteryError: if a length is open still, or what is given does not fit.
@@ -42,7 +75,7 @@ def of_one_example(shapes: Sequence[Shape], given: Any = None) -> list[tuple[int
       >>> of_one_example([(None, 32, 32, 3)]), of_one_example([(8, None)], (5,))
       ([(1, 32, 32, 3)], [(8, 5)])
     """
-    asked = [shape[1:] for shape in shapes] if given is None else flat(given)
+    asked = [shape[1:] for shape in shapes] if given is None else _in_order(given, names)
     fits = len(asked) == len(shapes) and all(
         len(one) == len(shape) - 1 and all(length in (None, other) for length, other
                                            in zip(shape[1:], one, strict=True))

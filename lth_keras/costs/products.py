@@ -48,6 +48,8 @@ class Product:
             return math.prod(first[:-1]) * second[1] * (first[-1] + self.shapes[2][-1])
         if self.name == "tensordot":  # Summed axes are in both factors, others in one and in `out`.
             return math.isqrt(math.prod(first) * math.prod(second) * math.prod(self.out))
+        if not first or not (second or self.name != "dot"):  # Of a tensor and a number.
+            return math.prod(self.out)
         return math.prod(self.out) * (first[-2] if self.transposed else first[-1])
 
 

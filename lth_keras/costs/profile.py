@@ -125,7 +125,8 @@ def profile(model: Any, input_shape: Any = None) -> Profile:
     Args:
       model: a model of tf_keras, wrapped or not, or of Keras 3 on any backend.
       input_shape: the shape of one example, without the batch, where the model leaves a length
-        open, or was never called; of several inputs a list of shapes, or a dict by their names.
+        open, or was never called; of several inputs a list of shapes, or a dict by their
+        names, those of the dict that the model takes or those of its inputs.
 
     Returns:
       A `Profile`: `layers` is a pandas DataFrame, totals are attributes; print it for a table.

@@ -121,8 +121,10 @@ def _specs(model: Any, input_shape: Any) -> tuple[Any, Any]:
     if odd:
         raise LotteryError("The costs of a model follow from the shape of an example, which is the "
                            f"same for all. Received: a model that takes {odd[0]!s:.200}.")
+    names = example_shapes.names_of(args[0] if args else None, getattr(
+        model, "input_names", None) or ())
     shapes = iter(example_shapes.of_one_example(
-        [tuple(spec.shape) for spec in specs], input_shape))
+        [tuple(spec.shape) for spec in specs], input_shape, names))
     filled = [tf.TensorSpec(next(shapes), leaf.dtype) if isinstance(leaf, tf.TypeSpec) else leaf
               for leaf in leaves]
     packed: tuple[Any, Any] = tf.nest.pack_sequence_as((args, kwargs), filled)

@@ -41,8 +41,10 @@ class Keras3Run(ModelRun):
                                "it takes. Give the shape, input_shape=, or call it on a batch.")
         called = taken or ((_of_given(input_shape, model),), {})
         leaves = keras.tree.flatten(called)
+        names = example_shapes.names_of(called[0][0], [
+            leaf.name for leaf in leaves] if is_graph(model) else ())
         shapes = iter(example_shapes.of_one_example(
-            [tuple(leaf.shape) for leaf in leaves], input_shape))
+            [tuple(leaf.shape) for leaf in leaves], input_shape, names))
         filled = [keras.KerasTensor(next(shapes), leaf.dtype) for leaf in leaves]
         self.batch = int(filled[0].shape[0]) if filled and filled[0].shape else 1
         self._args, self._kwargs = keras.tree.pack_sequence_as(called, filled)

@@ -343,6 +343,29 @@ def test_several_inputs_are_given_by_name_or_in_order(keras):
         assert lth.profile(model, input_shape=given).macs == 7 * 20 + 6
 
 
+def test_shapes_by_name_are_those_of_the_inputs_of_that_name(keras):
+    layers = keras.layers
+    first, second = (layers.Input((None, 1), name=name) for name in "ba")
+    model = keras.Model([first, second], [layers.Conv1D(8, 3, padding="same")(first),
+                                          layers.Conv1D(1, 1)(second)])
+    for given in ({"a": (10, 1), "b": (100, 1)}, {"b": (100, 1), "a": (10, 1)},
+                  [(100, 1), (10, 1)]):
+        assert lth.profile(model, input_shape=given).macs == 100 * 24 + 10
+    for wrong in ({"a": (10, 1), "c": (100, 1)}, {"a": (10, 1)}):
+        with pytest.raises(LotteryError, match="names each input.* for b, a. Give"):
+            lth.profile(model, input_shape=wrong)
+    by_key = keras.Model({"y": first, "x": second}, model.outputs)
+    assert lth.profile(by_key, input_shape={"x": (10, 1), "y": (100, 1)}).macs == 100 * 24 + 10
+
+
+def test_a_product_with_a_number_is_no_error():
+    class Doubled(keras3.layers.Layer):
+        def call(self, x):
+            return keras3.ops.dot(x, 2.0) + keras3.ops.dot(2.0, x)
+    model = keras3.Sequential([keras3.Input((4,)), Doubled(), keras3.layers.Dense(3)])
+    assert lth.profile(model).macs == 2 * 4 + 4 * 3
+
+
 def test_costs_are_for_one_example_of_a_fixed_batch(keras):
     fixed = keras.Sequential([keras.layers.Input(batch_size=8, shape=(5, 3)),
                               keras.layers.LSTM(4, stateful=True), keras.layers.Dense(2)])
