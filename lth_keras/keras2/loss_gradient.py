@@ -63,7 +63,7 @@ class LossGradient:
     """
 
     def __init__(self, model: Any, weights: "Mapping[str, tf.Variable] | None" = None):
-        self._model = model
+        self._model, self._used = model, getattr(model, "loss", None)
         self._weights = dict(weights) if weights is not None else {
             name: item.weight for name, item in masked(model).items()}
         half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
@@ -92,9 +92,10 @@ class LossGradient:
         return found
 
     def _counted(self, batch: Any) -> tuple[int, Callable[[float], Arrays]]:
-        # The number of examples in a batch, and their gradient for a loss scale.
+        # What a batch counts, and its gradient for a loss scale.
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        return int(tf.nest.flatten(x)[0].shape[0]), lambda scale: {
+        examples = int(tf.nest.flatten(x)[0].shape[0])
+        return scoring.weight_of(examples, tf.nest.flatten(self._used)), lambda scale: {
             name: value.numpy() for name, value
             in self._of(x, y, sample_weight, tf.constant(scale)).items()}
 

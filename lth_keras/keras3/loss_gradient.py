@@ -96,7 +96,7 @@ class LossGradient:
     """
 
     def __init__(self, model: Any, weights: Mapping[str, Any]):
-        self._model = model
+        self._model, self._used = model, getattr(model, "loss", None)
         self._weights = dict(weights)
         self._others: list[Any] | None = None  # The model's other variables, once all are there.
         half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
@@ -121,7 +121,7 @@ class LossGradient:
             return scoring.mean_gradient(self._weights, map(self._counted, data), self._scales)
 
     def _counted(self, batch: Any) -> tuple[int, Callable[[float], Arrays]]:
-        # The number of examples in a batch, and their gradient for a loss scale.
+        # What a batch counts, and its gradient for a loss scale.
         batch = _unpacked(batch)
         count = next(value.shape[0] for value in keras.tree.flatten(batch) if value is not None)
 
@@ -130,7 +130,7 @@ class LossGradient:
             found = self._gradients(*state, batch, keras.ops.convert_to_tensor(scale, "float32"))
             return {name: keras.ops.convert_to_numpy(value)
                     for name, value in zip(self._weights, found, strict=True) if value is not None}
-        return int(count), gradient
+        return scoring.weight_of(int(count), keras.tree.flatten(self._used)), gradient
 
     def _state(self, batch: Any) -> tuple[list[Any], list[Any]]:
         """The values of the weights, and of the model's other variables."""

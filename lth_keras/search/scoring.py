@@ -13,6 +13,7 @@ TOGETHER = 256  # Examples in a batch, if arrays are given.
 # Loss scales for float16, tried until all gradients are finite: without a scale small gradients
 # become 0, and with too large a scale large ones become infinite.
 HALF_PRECISION_SCALES = (2.0**12, 2.0**6, 1.0)
+_SUMMED = ("sum", "none", None)  # Of a loss without reduction, the gradient is that of the sum.
 # The needs of a criterion that scoring data can meet.
 NEEDS = ("gradient", "initial_gradient", "activation")
 
@@ -51,13 +52,37 @@ def check_finite(repeats_forever: bool) -> None:
                            "dataset.take(batches).")
 
 
+def weight_of(examples: int, losses: Iterable[Any]) -> int:
+    """What a batch counts in a mean over batches: its examples, but 1 if the loss sums them.
+
+    Args:
+      examples: how many there are in the batch.
+      losses: the loss of each output: a loss object, a word, a function or None.
+
+    Raises:
+      LotteryError: if some losses are sums and others means, so that no weight is right for both.
+
+    Example:
+      >>> import keras
+      >>> weight_of(7, ["mse"]), weight_of(7, [keras.losses.MeanSquaredError(reduction="sum")])
+      (7, 1)
+    """
+    sums = {getattr(loss, "reduction", "mean") in _SUMMED for loss in losses if loss is not None}
+    if len(sums) > 1:
+        raise LotteryError("The losses of all outputs must be means over a batch, or all sums, to "
+                           "be averaged over batches. Received: both. Compile those with "
+                           "reduction=\"sum\" without it.")
+    return 1 if examples and sums == {True} else examples
+
+
 def mean_gradient(names: Collection[str], batches: Iterable[tuple[int, Callable[[float], Arrays]]],
                   scales: Sequence[float] = (1.0,)) -> dict[str, Array]:
     """The mean of the gradients of a loss over batches of examples.
 
     Args:
       names: the names of the weights.
-      batches: for each batch its number of examples, and a function from a loss scale to weight
+      batches: for each batch its weight, its number of examples where the loss is their mean (see
+        `weight_of`), and a function from a loss scale to weight
         name -> gradient of the batch's scaled loss; without the weights that the loss does not
         depend on.
       scales: loss scales to try in turn, until all gradients of a batch are finite.
@@ -74,14 +99,14 @@ def mean_gradient(names: Collection[str], batches: Iterable[tuple[int, Callable[
       {'w': array([1.5])}
     """
     totals: dict[str, Any] = dict.fromkeys(names, 0.0)
-    examples = 0
-    for count, gradient in batches:
-        examples += count
+    weights = 0
+    for weight, gradient in batches:
+        weights += weight
         for name, value in _unscaled(names, gradient, scales).items():
-            totals[name] = totals[name] + count * value
-    if not examples:
+            totals[name] = totals[name] + weight * value
+    if not weights:
         raise LotteryError("scoring_data must hold at least one example. Received: none.")
-    return {name: total / examples for name, total in totals.items()}
+    return {name: total / weights for name, total in totals.items()}
 
 
 def _unscaled(names: Collection[str], gradient: Callable[[float], Arrays],

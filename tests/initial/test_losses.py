@@ -101,3 +101,28 @@ def test_each_output_has_the_temperature_of_its_loss(keras):
     losses = {"a": entropy, "b": "mse"}
     assert_same(found(in_a_dict, (X, {"a": CLASSES, "b": Y[:, None]}), losses, 50.0, second=True),
                 wanted)
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_a_loss_that_sums_its_batch_counts_every_example_the_same(keras, second):
+    def of(data, reduction, **options):
+        loss = keras.losses.MeanSquaredError(reduction=reduction)
+        return found(network(keras, loss=loss), data, second=second, **options)
+    x, y = X.copy(), Y.copy()[:, None]
+    x[256:], y[256:] = x[256:] + 2, y[256:] - 3  # The arrays are cut after 256.
+    summed, mean = of((x, y), "sum"), of((x, y), "sum_over_batch_size")
+    by = 150  # The mean sum of two batches of 300 examples.
+    if second:  # Of each a factor: the Hessian's, and the gradient's.
+        by *= by
+    assert_same(summed, {name: by * value for name, value in mean.items()}, 1e-3)
+    given = found(network(keras), (x, y), keras.losses.MeanSquaredError(reduction="sum"),
+                  second=second)
+    assert_same(given, summed)
+
+
+def test_sums_and_means_together_are_refused(keras):
+    start, a, b = heads(keras)
+    model = keras.Model(start, [a, b])
+    losses = [keras.losses.MeanSquaredError(reduction="sum"), "mse"]
+    with pytest.raises(lth.LotteryError, match="must be means over a batch, or all sums"):
+        found(model, (X, (np.eye(3)[CLASSES], Y[:, None])), losses)

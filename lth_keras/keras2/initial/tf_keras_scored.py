@@ -147,7 +147,7 @@ class _Derivatives(loss_gradient.LossGradient):
         with model.distribute_strategy.scope():
             self._given = None if loss is None else keras.src.engine.compile_utils.LossesContainer(
                 loss, output_names=model.output_names)
-        self._used = model.loss if loss is None else loss
+        self._used = self._used if loss is None else loss
         self._temperature = temperature
         self._vector: dict[str, tf.Tensor] | None = None
 

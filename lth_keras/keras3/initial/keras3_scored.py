@@ -109,7 +109,7 @@ class _Derivatives(loss_gradient.LossGradient):
             check_compiled(model.name, model.compiled)
         self._given = None if loss is None else keras.src.trainers.compile_utils.CompileLoss(
             loss, output_names=getattr(model, "output_names", None))
-        self._used = model.loss if loss is None else loss
+        self._used = self._used if loss is None else loss
         self._temperature = temperature
 
     def along(self, vector: Arrays) -> "_Derivatives":
