@@ -8,7 +8,8 @@ from lth_keras.sparse_training.largest import largest, size_bits
 METHODS = ("static", "gradual", "set", "rigl")
 
 
-def update_of(ops: ArrayOps, step: Any, begin: int, every: int, updates: int) -> tuple[Any, Any]:
+def update_of(ops: ArrayOps, step: Any, begin: int, every: int, *, last: int,
+              updates: int) -> tuple[Any, Any]:
     """Which update a step is.
 
     Args:
@@ -16,6 +17,7 @@ def update_of(ops: ArrayOps, step: Any, begin: int, every: int, updates: int) ->
       step: the number of the step, int32; the first is 1.
       begin: the first step that is one.
       every: the number of steps from one to the next.
+      last: the last step that is one, however few steps after the one before.
       updates: how many there are.
 
     Returns:
@@ -24,13 +26,13 @@ def update_of(ops: ArrayOps, step: Any, begin: int, every: int, updates: int) ->
     Example:
       >>> import numpy as np
       >>> from lth_keras.sparse_training.array_ops import NUMPY
-      >>> [tuple(map(int, update_of(NUMPY, np.int32(step), 2, 3, 2))) for step in (1, 2, 4, 5, 8)]
-      [(0, 0), (1, 0), (0, 0), (1, 1), (0, 1)]
+      >>> [tuple(map(int, update_of(NUMPY, np.int32(step), 2, 3, last=6, updates=3)))
+      ...  for step in range(1, 9)]
+      [(0, 0), (1, 0), (0, 0), (0, 0), (1, 1), (1, 2), (0, 2), (0, 2)]
     """
     since = step - begin
-    number = since // every
-    is_one = (since >= 0) & (since % every == 0) & (number < updates)
-    number = ops.where(number < 0, 0, ops.where(number < updates, number, updates - 1))
+    is_one = ((since >= 0) & (since % every == 0) & (step < last)) | (step == last)
+    number = ops.where(since < 0, 0, ops.where(step < last, since // every, updates - 1))
     return is_one, number
 
 

@@ -27,9 +27,9 @@ class SparseTraining(SparseOptimizer):
     It wraps an optimizer of yours, which trains the weights that are kept:
 
         static   random masks that stay as they are
-        gradual  dense at first; every `every` steps from step `begin` to step `until`, the smallest
-                 |w| of each kernel go, until 1 - (1 - i/n)^3 of all that are to go are gone after
-                 update i of n
+        gradual  dense at first; every `every` steps from step `begin`, and in step `until`, the
+                 smallest |w| of each kernel go, until 1 - (1 - i/n)^3 of all that are to go are
+                 gone after update i of n
         set      random masks; every `every` steps up to step `until`, in each kernel, the share
                  drop/2 (1 + cos(pi t / until)) of what is kept goes, the smallest |w|, and as many
                  grow at random
@@ -136,6 +136,12 @@ class SparseTraining(SparseOptimizer):
 
     def _update(self, pairs: Pairs) -> None:
         host = self.host
+        unknown = [variable.name for _, variable in pairs if id(variable) not in self.state.slots]
+        if unknown:
+            raise LotteryError(
+                "A sparse training trains the weights that were trainable when it was made. "
+                f"Received: {', '.join(unknown[:3])}, made trainable since. Make a new "
+                "lth.SparseTraining(model, ...) and compile with it.")
         before = {}
         if self._method in _REGROWING:
             before = {id(one): host.value(one) for _, variable in pairs
@@ -165,9 +171,11 @@ class SparseTraining(SparseOptimizer):
         # Whether the step that was just taken moves masks, and the number of the update.
         if self._method == "static":
             return False, 0
-        first = self._begin if self._method == "gradual" else self._every
+        first, last = (self._begin, self._until) if self._method == "gradual" else (
+            self._every, self._until // self._every * self._every)
         updates = next(iter(self.state.tables.values())).shape[0]
-        return mask_moves.update_of(self.host.ops, self.host.steps(), first, self._every, updates)
+        return mask_moves.update_of(self.host.ops, self.host.steps(), first, self._every, last=last,
+                                    updates=updates)
 
     def _move(self, name: str, moves: Any, update: Any, gradient: Any,
               after: Callable[[Any], Any]) -> None:
@@ -204,7 +212,31 @@ class SparseTraining(SparseOptimizer):
 
         Raises:
           DivergedError: if a weight is NaN or infinite.
+          LotteryError: if something else has written weights that the masks prune.
         """
+        masks = self._finite_masks()
+        for name, kernel in self.host.kernels.items():
+            bad = int(np.count_nonzero(self.host.read(kernel)[masks[name] == 0]))
+            if bad:
+                raise LotteryError(
+                    "The weights that the masks prune must be zero. Received: "
+                    f"{bad:,} of {name!r} that are not: something else has written them, as "
+                    "EarlyStopping(restore_best_weights=True) writes those of an earlier step. "
+                    "Leave that out, or prune them with optimizer.settle().")
+        return masks
+
+    def settle(self) -> None:
+        """Prunes the model by the masks of the last step, where something else wrote its weights.
+
+        Training leaves pruned weights at zero by itself; weights of an earlier step, which
+        EarlyStopping(restore_best_weights=True) restores, were pruned by earlier masks.
+        """
+        masks = super().masks()
+        for name, kernel in self.host.kernels.items():
+            value = self.host.read(kernel)
+            self.host.write(kernel, np.where(masks[name], value, np.zeros((), value.dtype)))
+
+    def _finite_masks(self) -> dict[str, Array]:
         for name, kernel in self.host.kernels.items():
             bad = int(np.count_nonzero(~np.isfinite(self.host.read(kernel))))
             if bad:
@@ -219,7 +251,7 @@ class SparseTraining(SparseOptimizer):
           InvariantError: if not, or if the optimizer holds anything of a pruned weight.
           DivergedError: if a weight is NaN or infinite.
         """
-        host, masks = self.host, self.masks()
+        host, masks = self.host, self._finite_masks()
         invariants.pruned_are_zero(
             {name: host.read(kernel) for name, kernel in host.kernels.items()}, masks)
         for name, kernel in host.kernels.items():
@@ -230,8 +262,7 @@ class SparseTraining(SparseOptimizer):
             number = int(host.read(self.state.counts[name]))
             if self._method == "gradual":
                 table = host.read(self.state.tables[name])
-                done = (int(host.read(host.steps())) - self._begin) // self._every
-                number = int(table[min(max(done, 0), len(table) - 1)])
+                number = int(table[int(host.read(self._update_of_step()[1]))])
             if int(masks[name].sum()) != number:
                 raise InvariantError(f"{name!r} must keep {number:,} weights. Received: "
                                      f"{int(masks[name].sum()):,}.")

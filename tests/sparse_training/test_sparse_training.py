@@ -89,9 +89,11 @@ class Reference:
                 self.regrow(name, found[name], place)
             elif self.method == "gradual":
                 since = self.steps - self.options["begin"]
-                if since >= 0 and since % every == 0 and since // every <= 3:
+                if self.steps == until or (since >= 0 and since % every == 0
+                                           and self.steps < until):
                     table = [SHAPES[name][0] * SHAPES[name][1] - COUNTS[name], 0, 0, 0]
-                    share = [1, (2 / 3) ** 3, (1 / 3) ** 3, 0][since // every]
+                    share = [1, (2 / 3) ** 3, (1 / 3) ** 3, 0][
+                        3 if self.steps == until else since // every]
                     self.keep(name, COUNTS[name] + round(table[0] * share))
             self.now[name] = self.now[name] * self.masks[name]
 
@@ -321,3 +323,41 @@ def test_what_is_wrong_is_said(keras, method, settings, error):
         sparse(keras, method, **settings)
     with pytest.raises(LotteryError, match="method must be one of static"):
         lth.SparseTraining(mlp(keras), "sgd", "grow", density=0.5)
+
+
+@pytest.mark.parametrize(("begin", "until"), [(0, 7), (0, 6), (2, 9), (0, 1)])
+def test_gradual_reaches_its_density_in_step_until(keras, begin, until):
+    model, optimizer = sparse(keras, "gradual", begin=begin, every=3, until=until)
+    wanted = {name: COUNTS[name] for name in SHAPES}
+    for number in range(until + 3):
+        optimizer.check()
+        reached = {name: int(mask.sum()) for name, mask in optimizer.masks().items()} == wanted
+        assert reached == (number >= until)
+        step(model, number)
+
+
+@pytest.mark.parametrize("method", ["gradual", "rigl"])
+def test_weights_of_an_earlier_step_are_found_and_may_be_pruned(keras, method):
+    model, optimizer = sparse(keras, method)
+    earlier = model.get_weights()
+    for number in range(10):
+        step(model, number)
+    wanted = optimizer.masks()
+    model.set_weights(earlier)  # As EarlyStopping(restore_best_weights=True) does.
+    for read in (optimizer.masks, optimizer.ticket):
+        with pytest.raises(LotteryError, match=r"'a/kernel' that are not.*restore_best.*settle"):
+            read()
+    optimizer.settle()
+    assert all((optimizer.masks()[name] == mask).all() for name, mask in wanted.items())
+    optimizer.check()
+
+
+def test_a_layer_that_is_made_trainable_later_is_named(keras):
+    model = mlp(keras)
+    model.layers[0].trainable = False
+    model, optimizer = sparse(keras, "static", model=model, density={B: 6})
+    model.layers[0].trainable = True
+    model.compile(optimizer, "sparse_categorical_crossentropy")
+    # TensorFlow wraps what is raised in a step that it compiles.
+    with pytest.raises(Exception, match=r"made trainable since\. Make a new"):
+        step(model, 0)
