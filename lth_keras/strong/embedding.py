@@ -217,7 +217,10 @@ def _rows(model: Any, steps: list[Step], layers: Mapping[str, RandomLayers],
             sizes = sizes @ weights + bias
             rows.append({"layer": step.layer.name, **_row(step, pair),
                          "output_error": float(wrong.max())})
-        sizes = ACTIVATIONS[step.activation].largest(sizes)
+        activation = ACTIVATIONS[step.activation]
+        sizes = activation.largest(sizes)
+        if activation.mixes:
+            wrong = np.full_like(wrong, wrong.max())
     return pd.DataFrame(rows).set_index("layer")
 
 

@@ -30,13 +30,17 @@ WITHOUT_WEIGHTS = frozenset({
 class Activation:
     """What is known of an activation that makes no two numbers differ by more than they did.
 
+    Of softmax that holds for the largest difference of all channels, which it at least halves.
+
     Attributes:
       nonnegative: whether it never gives a negative number; if it may, it keeps the sign.
       largest: from how large its inputs may be to how large its outputs may be.
+      mixes: whether an output depends on all channels.
     """
 
     nonnegative: bool
     largest: Callable[[Floats], Floats]
+    mixes: bool = False
 
 
 def _same(sizes: Floats) -> Floats:
@@ -47,7 +51,8 @@ ACTIVATIONS = {
     "linear": Activation(False, _same), "relu": Activation(True, _same),
     "tanh": Activation(False, lambda sizes: np.minimum(sizes, 1)),
     "softsign": Activation(False, lambda sizes: np.minimum(sizes, 1)),
-    "sigmoid": Activation(True, np.ones_like), "softmax": Activation(True, np.ones_like),
+    "sigmoid": Activation(True, np.ones_like),
+    "softmax": Activation(True, np.ones_like, mixes=True),
     "softplus": Activation(True, lambda sizes: sizes + np.log(2)),
 }
 
@@ -137,6 +142,12 @@ def _chain(model: Any, kind: LayerKind) -> list[Node]:
         if sum(node.layer is other.layer for other in others) > 1:
             raise _refused(node.layer, "called once")
         before = node
+    outputs = kind.tree.flatten(kind.structure(model)[1])
+    if [id(tensor) for tensor in outputs] != [id(tensor) for tensor in before.outputs]:
+        raise LotteryError(
+            "A model to embed must have one output, that of its last layer. Received: "
+            f"{model.name!r} with {len(outputs)} outputs, and {before.layer.name!r} for its last "
+            "layer. Embed a model of one of them.")
     return others
 
 

@@ -120,6 +120,30 @@ def test_the_bound_is_near_what_is_reached(keras):
     assert row.weight_error == again.weight_error
 
 
+def test_the_bound_counts_what_a_softmax_mixes(keras):
+    layers = keras.layers
+    target = keras.Sequential([layers.Input((2,)), layers.Dense(2, "softmax", name="a"),
+                               layers.Dense(1, use_bias=False, name="b")])
+    # The second layer reads the first channel, whose weights of zero are exact.
+    target.set_weights([np.array([[0.0, 1], [0, -0.7]]), np.zeros(2), np.array([[1.0], [0]])])
+    x = np.random.default_rng(0).uniform(-5, 5, (4000, 2)).astype(np.float32)
+    wanted = np.asarray(target(x))
+    for seed in range(8):
+        found = lth.strong.embed(target, factor=5, seed=seed, largest_input=5.0)
+        pruned = np.asarray(found.ticket.apply(found.model)(x))
+        assert np.abs(pruned - wanted).max() <= found.bound + ROUNDING
+
+
+def test_outputs_beside_the_last_layers_are_refused(keras):
+    inputs = keras.layers.Input((4,))
+    h = keras.layers.Dense(5, "relu", name="h")(inputs)
+    o = keras.layers.Dense(2, name="o")(h)
+    for outputs in ([h, o], [o, o]):
+        with pytest.raises(LotteryError, match="one output.* with 2 outputs, and 'o' for its last"):
+            lth.strong.embed(keras.Model(inputs, outputs), factor=6)
+    assert len(lth.strong.embed(keras.Model(inputs, [o]), factor=6).model.outputs) == 1
+
+
 def test_the_bound_counts_biases(keras):
     # With nothing but biases, the first layer's is a constant, which the second one multiplies.
     target = trained(keras, keras.layers.Input((1,)), keras.layers.Dense(1, "relu"),
