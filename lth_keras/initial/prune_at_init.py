@@ -57,15 +57,16 @@ def prune_at_init(model: Any, method: str = "snip", *, density: float, data: Any
         round(density x n) are kept, halves to the even number; of equal scores the first go.
       data: for snip and grasp: (x, y) or (x, y, sample_weight) of arrays, or a finite data set of
         such batches. The papers take 10 examples of each class or more.
-      loss: the loss for snip and grasp, as `compile` takes it; by default the compiled one.
-        Regularisation is added to either.
+      loss: the loss for snip and grasp, as `compile` takes it, of several outputs a list or dict;
+        by default the compiled one. Regularisation is added to either.
       distribution: "global" compares the scores of all layers. With "uniform", "erk" and
         "balanced" each layer keeps a number of its own; see `initial.distributions`.
       iterations: how often synflow scores and prunes; 100 by default. An iteration that would
         leave no path from an input to an output is made in smaller steps, except with
         iterations=1.
       schedule: "exponential" or "linear": how much each iteration prunes.
-      temperature: what grasp divides logits by, > 0, if the loss is one of Keras' crossentropies.
+      temperature: what grasp divides logits by, > 0, of each output whose loss is one of Keras'
+        crossentropies.
       include: names, types or functions of layers to prune although they are left out by default;
         not of a wrapped model, which has been told already.
       exclude: names, types or functions of layers to keep dense; likewise.
