@@ -117,8 +117,9 @@ def _found(facts: dict[str, Any]) -> str:
     for name, said in _FOUND.items():
         if name in settings:
             return f", {said.format(settings[name])}"
+    # Settings of a run are without those that are the default.
     others = [f"{name}={settings[name]}" for name in ("strategy", "retraining")
-              if settings.get(name) not in (None, "iterative", "weight_rewinding")]
+              if settings.get(name)]
     if others:
         return f", of level {level} of a run with {' and '.join(others)}"
     times = "once" if level == 1 else f"{level} times"

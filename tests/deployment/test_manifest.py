@@ -173,7 +173,7 @@ def test_the_card_says_what_it_is_where_from_how_good_and_how_to_use_it(tmp_path
     (1, {"strong": "subset_sum"}, ", found in random weights, which were pruned by the method "),
     (3, {"strategy": "one_shot", "retraining": "fine_tuning"},
      ", of level 3 of a run with strategy=one_shot and retraining=fine_tuning.\n"),
-    (3, {"strategy": "iterative"}, ", found by pruning 3 times"), (3, "damaged", "pruning 3")])
+    (3, {"criterion": "random"}, ", found by pruning 3 times"), (3, "damaged", "pruning 3")])
 def test_the_card_says_how_the_network_was_found(tmp_path, level, settings, said):
     found = made(tmp_path)
     found.facts.update(level=level, settings=settings, density=0.5 if level else 1.0, preset=None)

@@ -92,7 +92,7 @@ def test_the_dense_network_alone_decides_the_masks_of_one_shot_and_of_no_other()
 @pytest.mark.parametrize(("name", "rewinds", "span"), [
     ("weight_rewinding", True, Span(1000, 100, 100)),
     ("learning_rate_rewinding", False, Span(1000, 100, 100)),
-    ("fine_tuning", False, Span(1000, 100, 1000, CONSTANT))])
+    ("fine_tuning", False, Span(1000, 100, 999, CONSTANT))])
 def test_what_survivors_go_back_to_and_where_their_training_begins(name, rewinds, span):
     theta, scored = {"w": np.zeros(1)}, {"w": np.ones(1)}
     retraining = RETRAININGS[name]

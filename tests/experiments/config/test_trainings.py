@@ -92,7 +92,7 @@ def test_the_dense_network_is_repeated_from_k_only_where_theta_k_is_kept(changes
     ({}, Training(0, 1), Span(1000, 100, 100)), ({}, Training(0, 1, "reinit"), Span(1000)),
     ({}, Training(0, 1, "reshuffle"), Span(1000, 100, 100)),
     ({"strategy": "continued"}, Training(0, 1, "continued"), Span(1000)),
-    ({"retraining": "fine_tuning"}, Training(0, 1), Span(1000, 100, 1000, CONSTANT)),
+    ({"retraining": "fine_tuning"}, Training(0, 1), Span(1000, 100, 999, CONSTANT)),
     ({"retraining": "fine_tuning"}, Training(0, 0, branch_index=1), Span(1000)),
     ({"retraining": "fine_tuning"}, Training(0, 1, "reinit"), Span(1000))])
 def test_the_steps_of_a_training_and_where_its_schedule_begins(changes, training, expected):
