@@ -6,6 +6,9 @@ untrusted: either every value has the type that is stated here, or a `WorkdirErr
 """
 
 import dataclasses
+import functools
+import itertools
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,12 +39,16 @@ _START_HEAD = {"counters": [{str: int}]}
 _ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_whole,
           "over": bool, "loss": NUMBER_OR_NONE, "seconds": NUMBER, "logs": {str: NUMBER},
           "best": (None, [NUMBER, is_whole])}
-_LEFT = {"left": {str: NUMBER}}  # Of a search that ends by what is left.
-_COSTS = {"costs": {str: NUMBER}}  # Of a search for filters.
+_SOME_ROUNDS: tuple[dict[str, Any], ...] = (
+    {"left": {str: NUMBER}},  # Of a search that ends by what is left.
+    {"costs": {str: NUMBER}},  # Of a search for filters.
+    {"rates": (None, [[is_whole, NUMBER]])})
 _OF_CALLBACK = ({"plain": ANYTHING}, {"array": is_whole}, {"arrays": [is_whole, is_whole]})
 _HEAD: dict[str, Any] = {
     "settings": {str: ANYTHING}, "epoch": is_whole, "first_epoch": is_whole,
-    "round": (_ROUND, _ROUND | _LEFT, _ROUND | _COSTS, _ROUND | _LEFT | _COSTS),
+    "round": tuple(functools.reduce(operator.or_, some, _ROUND)
+                   for number in range(len(_SOME_ROUNDS) + 1)
+                   for some in itertools.combinations(_SOME_ROUNDS, number)),
     "rows": [{str: (str, bool, *NUMBER_OR_NONE)}],
     "restored": [{"weights": is_whole, "statistics": is_whole, "slots": is_whole,
                   "iterations": is_whole, "learning_rate": NUMBER_OR_NONE}],

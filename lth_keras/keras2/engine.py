@@ -194,6 +194,9 @@ class WrappedNetwork(Network):
     def iterations(self, within: bool = True) -> int:
         return optimizer_state.iterations(self.model, within)
 
+    def learning_rate(self) -> "float | None":
+        return rewinding.learning_rate(self.model)
+
     def unreached(self) -> list[str]:
         return sorted({item.wrapper.layer.name for item in self._weights.values()
                        if isinstance(item.weight.constraint, ZeroConstraint)

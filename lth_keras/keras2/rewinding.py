@@ -102,7 +102,7 @@ class Snapshot(network.Snapshot):
         states = len(optimizer_state.states(model))
         return Restored(trained, len(variables) - trained + states, _count_slots(model, saved),
                         max(int(optimizer.iterations.numpy()) for optimizer
-                            in optimizer_state.stepping(model)), _learning_rate(model.optimizer))
+                            in optimizer_state.stepping(model)), learning_rate(model))
 
     def _same_variables(self, model: Any) -> list[tf.Variable]:
         """The variables that `optimizer` has the values of.
@@ -198,7 +198,8 @@ def _count_slots(model: Any, saved: list[tf.Variable]) -> int:
     return sum(id(variable) in slots for variable in saved)
 
 
-def _learning_rate(optimizer: Any) -> float | None:
+def learning_rate(model: Any) -> float | None:
+    """Returns the learning rate of a compiled model, or None if a schedule computes it."""
     # A schedule has no value of its own: it follows from the iteration count.
-    rate = optimizer.learning_rate
+    rate = getattr(model.optimizer, "learning_rate", None)
     return float(keras.backend.get_value(rate)) if isinstance(rate, tf.Variable) else None

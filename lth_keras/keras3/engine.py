@@ -210,7 +210,7 @@ class PlainNetwork(Network):
             trained, len(self._variables) - trained + len(optimizer_state.states(self.model)),
             sum(id(variable) in all_slots for variable in saved),
             max(int(_stored(optimizer._iterations)) for optimizer
-                in optimizer_state.stepping(self.model)), self._learning_rate())
+                in optimizer_state.stepping(self.model)), self.learning_rate())
 
     def beside(self) -> list[Any]:
         torch = [_TorchDraws()] if keras.backend.backend() == "torch" else []
@@ -234,6 +234,12 @@ class PlainNetwork(Network):
     def iterations(self, within: bool = True) -> int:
         self._sync()
         return optimizer_state.iterations(self.model, within)
+
+    def learning_rate(self) -> "float | None":
+        self._sync()
+        # A schedule has no value of its own: it follows from the iteration count.
+        rate = getattr(optimizer_state.stepping(self.model)[0], "_learning_rate", None)
+        return float(_stored(rate)) if isinstance(rate, keras.Variable) else None
 
     def unreached(self) -> list[str]:
         return []  # Gradients are masked in the optimizer, however they were computed.
@@ -359,11 +365,6 @@ class PlainNetwork(Network):
     def _fresh_slots(self) -> list[dict[str, float]]:
         return [optimizer_state.fresh_slots(optimizer)
                 for optimizer in optimizer_state.stepping(self.model)]
-
-    def _learning_rate(self) -> float | None:
-        # A schedule has no value of its own: it follows from the iteration count.
-        rate = getattr(optimizer_state.stepping(self.model)[0], "_learning_rate", None)
-        return float(_stored(rate)) if isinstance(rate, keras.Variable) else None
 
 
 class _TorchDraws:

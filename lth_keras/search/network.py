@@ -184,6 +184,9 @@ class Network(Protocol):
           within: whether those count that models within it were compiled with.
         """
 
+    def learning_rate(self) -> "float | None":
+        """The learning rate as it is now, or None if a schedule computes it."""
+
     def unreached(self) -> list[str]:
         """Layers whose pruned weights were read in a training step without a masked gradient."""
 

@@ -255,6 +255,18 @@ def test_early_stopping_ends_a_round_and_not_the_search():
 
 
 @pytest.mark.thorough
+@pytest.mark.parametrize(("beside", "within"), [(True, False), (False, True)])
+def test_a_learning_rate_that_goes_on_from_level_to_level_is_warned_of(beside, within, recwarn):
+    halve = [keras.callbacks.LearningRateScheduler(lambda epoch: 0.1 * 0.5 ** epoch)]
+    model, x, y = networks.compiled("convolutional")
+    search = networks.lottery(round_callbacks=halve * within)
+    networks.fit(model, x, y, search, *halve * beside)
+    said = [str(item.message) for item in recwarn if "learning rate of" in str(item.message)]
+    assert len(said) == beside
+    if beside:
+        assert "rate of 0.025 from step 0 of its round on, where level 0 had 0.1:" in said[0]
+
+
 def test_the_report_names_the_backend_and_speaks_of_no_wrapping(tmp_path):
     model, x, y = networks.compiled("transformer")
     search = networks.lottery(rounds=1, workdir=tmp_path / "search")

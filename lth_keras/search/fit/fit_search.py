@@ -6,6 +6,7 @@ trained network of the round, for instance to save it.
 """
 
 import contextlib
+import dataclasses
 import functools
 import threading
 import warnings
@@ -64,6 +65,7 @@ class FitSearch:
         self._first_of_fit = True  # Whether the next epoch is the first of its fit.
         self._shift = 0  # From Keras' number of an epoch in its fit to that in the search.
         self._ended = False
+        self._warned_of_rate = False
         try:
             self._begin()
         except BaseException:
@@ -172,7 +174,8 @@ class FitSearch:
         self._save(epoch)
         if self.round.over:
             self._next_round()
-        self._inner.on_epoch_begin(self.round.epochs)
+        with self._rate_of_round():
+            self._inner.on_epoch_begin(self.round.epochs)
 
     def _begin_fit(self, epoch: int) -> None:
         # Keras counts the epochs of a further fit from 0 again, or from its initial_epoch.
@@ -198,7 +201,11 @@ class FitSearch:
             self._model.reset_metrics()
             self._inner.on_epoch_begin(0)
         self.search.check_begun()
-        if self._inner.callbacks:
+        if batch == 0 or not self.round.steps:
+            with self._rate_of_round():
+                self._inner.on_train_batch_begin(batch)
+            self._check_rate()
+        elif self._inner.callbacks:
             self._inner.on_train_batch_begin(batch)
 
     def end_batch(self, batch: int, logs: Any) -> None:
@@ -236,7 +243,7 @@ class FitSearch:
         logs.update(level=self.round.level, density=self.round.density)
         notices.keep_from_bar(self._model)
         self.round.end_epoch(logs)
-        with self._round_ends_on_request():
+        with self._round_ends_on_request(), self._rate_of_round():
             self._inner.on_epoch_end(self.round.epochs - 1, logs)
         if self.round.loss_not_finite and self.search.not_finite():
             # Weights that are NaN stay so.  The error is raised in `end`, when the other callbacks
@@ -305,6 +312,24 @@ class FitSearch:
         asked, self._model.stop_training = self._model.stop_training, stopped
         self._end_round_if(asked)
 
+    @contextlib.contextmanager
+    def _rate_of_round(self) -> Iterator[None]:
+        # A round callback may set the learning rate, as it may in a training of its own.
+        if not self._inner.callbacks:
+            yield
+            return
+        before = self._network.learning_rate()
+        yield
+        if self._network.learning_rate() != before:
+            self.round.rates = None
+
+    def _check_rate(self) -> None:
+        rate = self._network.learning_rate()
+        expected = self.round.rate_expected(rate, self._settings.rewind_step)
+        if expected not in (None, rate) and not self._warned_of_rate:
+            self._warned_of_rate = True
+            notices.warn_of_rate(self.round, rate, expected)
+
     def _end_round_if(self, over: bool) -> None:
         if over and not self.round.over:
             self.round.end()
@@ -339,7 +364,7 @@ class FitSearch:
         restored = self.search.prune_and_rewind(self.round.metrics())
         notices.note_rewound(self.search)
         self.progress.restored.append(restored)
-        self.progress.round = self._round()
+        self.progress.round = dataclasses.replace(self._round(), rates=self.round.rates)
         under_bar = "\n" if self._batches and self._params.get("verbose") else ""  # Keras' bar.
         self._say(under_bar + notices.round_line(
             self.rows[-1], self.round, self._schedule.rounds, restored, self._settings.verbose))

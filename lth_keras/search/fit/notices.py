@@ -136,6 +136,16 @@ def keep_from_bar(model: Any) -> None:
                  lambda epoch, logs=None: (logs or {}).pop("level", None))
 
 
+def warn_of_rate(now: Round, rate: "float | None", expected: "float | None") -> None:
+    """Warns that a level trains at another learning rate than level 0 did at the same step."""
+    warnings.warn(
+        f"Level {now.level} trains at a learning rate of {rate:g} from step {now.steps} of its "
+        f"round on, where level 0 had {expected:g}: levels are to differ by their masks alone. A "
+        "callback beside the LotteryTicketCallback, such as LearningRateScheduler or "
+        "ReduceLROnPlateau, goes on counting from level to level. List it in round_callbacks, "
+        "where it starts over with each.", stacklevel=6)
+
+
 def warn_missed(target: "Target | None", last: Round) -> None:
     """Warns if a search has ended before its target was reached."""
     if target is None or target.is_reached(last.left):

@@ -36,6 +36,8 @@ class Round:
       best: the least validation loss and its step, or None.
       left: the shares of the dense network's costs that are left, of those that a search ends by.
       costs: what the level costs without its pruned filters, see `Search.costs`.
+      rates: the learning rates of level 0, as [step, rate] at steps with which an epoch began;
+        None if a schedule computes them, or a round callback has set one.
     """
 
     level: int
@@ -50,6 +52,7 @@ class Round:
     best: "list[Any] | None" = None
     left: dict[str, float] = dataclasses.field(default_factory=dict)
     costs: dict[str, float] = dataclasses.field(default_factory=dict)
+    rates: "list[list[Any]] | None" = dataclasses.field(default_factory=list)
     _began: float | None = dataclasses.field(default_factory=time.perf_counter)
 
     def end_epoch(self, logs: Mapping[str, Any]) -> None:
@@ -72,6 +75,27 @@ class Round:
         # "<": of equal minima the first counts, as in the paper's early-stopping criterion.
         if loss < (self.best[0] if self.best else math.inf):
             self.best = [loss, self.steps]
+
+    def rate_expected(self, rate: "float | None", rewind_step: int) -> "float | None":
+        """Returns the learning rate that level 0 had at the same step, where that is known.
+
+        Args:
+          rate: the one that the next step is taken with; that of level 0 is noted.
+          rewind_step: the step of level 0 at which this round began.
+
+        Example:
+          >>> Round(level=1, density=0.8, steps=5, rates=[[0, 0.5], [5, 0.25]]).rate_expected(
+          ...     0.125, rewind_step=0)
+          0.25
+        """
+        if self.rates is None or rate is None:
+            return None
+        if not self.level:
+            self.rates.append([self.steps, rate])
+        here = self.steps + (rewind_step if self.level else 0)
+        if not self.rates or here > self.rates[-1][0]:
+            return None  # Level 0 ended before.
+        return float(next(then for step, then in reversed(self.rates) if step <= here))
 
     def end(self) -> None:
         """Ends the round and stops its clock."""
@@ -115,7 +139,8 @@ class Round:
             "loss": self.last_loss,
             "seconds": self._passed(), "logs": dict(self.logs),
             **{name: dict(given) for name, given in (("left", self.left), ("costs", self.costs))
-               if given}}
+               if given},
+            **({} if self.rates == [] else {"rates": self.rates and [*self.rates]})}
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> "Round":

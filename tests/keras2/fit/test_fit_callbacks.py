@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import re
 
 import networks
 import numpy as np
@@ -21,14 +22,14 @@ def setup_function():
     keras.utils.set_random_seed(0)
 
 
-def searched(*others, first=True, model=None, **options):
+def searched(*others, first=True, model=None, epochs=None, **options):
     """A search with others beside it, listed after it or before; `spy` comes last."""
     model = compiled() if model is None else model
     search = lottery(**{"epochs_per_round": 2, "fraction": 0.5, **options})
     spy = Spy(search)
     order = [search, *others] if first else [*others, search]
-    model.fit(X, Y, validation_data=(X[:8], Y[:8]), batch_size=BATCH, epochs=search.epochs,
-              shuffle=False, verbose=0, callbacks=[*order, spy])
+    model.fit(X, Y, validation_data=(X[:8], Y[:8]), batch_size=BATCH,
+              epochs=epochs or search.epochs, shuffle=False, verbose=0, callbacks=[*order, spy])
     return model, search, spy
 
 
@@ -203,6 +204,82 @@ def test_an_ordinary_plateau_starts_from_the_rewound_rate(first):
     _, _, spy = searched(plateau, first=first, model=sgd())
     # It halves the rate after every epoch but its first; a rewinding sets it back.
     assert rates(spy) == [0.25, 0.25, 0.25, 0.125, 0.25, 0.125]
+
+
+def warned_of_rates(caught):
+    return [str(item.message) for item in caught if "learning rate of" in str(item.message)]
+
+
+def counting(rates):
+    return callbacks.LearningRateScheduler(rates)
+
+
+OF_THE_FIT = {
+    "epochs of the fit": lambda: counting(lambda epoch: 0.25 * 0.5 ** epoch),
+    "plateau": lambda: callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=1e9)}
+OF_A_LEVEL = {
+    "constant": lambda: counting(lambda epoch: 0.25),
+    "epochs of a level": lambda: counting(lambda epoch: 0.25 * 0.5 ** (epoch % 2)),
+    "batches": lambda: callbacks.LambdaCallback(on_train_batch_begin=lambda batch, logs: None)}
+
+
+@either_order
+@pytest.mark.parametrize("name", OF_THE_FIT)
+def test_a_level_with_another_learning_rate_than_level_0_is_warned_of_once(name, first, recwarn):
+    _, _, spy = searched(OF_THE_FIT[name](), first=first, model=sgd())
+    (said,) = warned_of_rates(recwarn)
+    assert said.startswith("Level 1 trains at a learning rate of ")
+    assert "round_callbacks" in said
+    # The numbers that it names are those of the steps.
+    told, expected = (float(number) for number in re.findall(r"(\d\.\d+)[ :]", said))
+    step = int(re.search(r"from step (\d+)", said)[1])
+    assert spy.after[2 * STEPS + step].rate == pytest.approx(told)
+    assert spy.after[step].rate == pytest.approx(expected)
+    assert told != expected
+
+
+@pytest.mark.parametrize("name", OF_A_LEVEL)
+def test_learning_rates_of_a_level_are_taken_as_they_are(name, recwarn):
+    searched(OF_A_LEVEL[name](), model=sgd())
+    assert not warned_of_rates(recwarn)
+
+
+@pytest.mark.parametrize("name", OF_THE_FIT)
+def test_round_callbacks_may_set_the_learning_rate(name, recwarn):
+    searched(round_callbacks=[OF_THE_FIT[name]()], model=sgd(), epochs_per_round=3)
+    assert not warned_of_rates(recwarn)
+
+
+def test_a_round_callback_that_sets_the_rate_at_one_level_alone_is_not_warned_of(recwarn):
+    class Late(callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if logs["level"] == 1:
+                self.model.optimizer.learning_rate.assign(0.01)
+    searched(round_callbacks=[Late()], model=sgd(), epochs_per_round=3)
+    assert not warned_of_rates(recwarn)
+
+
+def test_learning_rates_are_compared_from_the_rewind_step_on(recwarn):
+    # Level 0 halves at its second epoch, where later levels begin; theta_k has the rate of then.
+    halves = counting(lambda epoch: 0.25 if epoch == 0 else 0.125)
+    searched(halves, model=sgd(), rewind_step=STEPS + 1)
+    assert not warned_of_rates(recwarn)
+
+
+def test_rounds_of_steps_compare_learning_rates_too(recwarn):
+    searched(OF_THE_FIT["epochs of the fit"](), model=sgd(), epochs_per_round=None,
+             steps_per_round=STEPS + 2, epochs=5)
+    assert len(warned_of_rates(recwarn)) == 1
+
+
+def test_a_resumed_search_knows_the_learning_rates_of_level_0(tmp_path, recwarn):
+    halve = OF_THE_FIT["epochs of the fit"]
+    with pytest.raises(Killed):  # In the second epoch of level 1, where the rates part.
+        searched(Kill(2 * STEPS + STEPS - 1), model=sgd(), workdir=tmp_path)
+    assert not warned_of_rates(recwarn)
+    keras.utils.set_random_seed(0)
+    searched(halve(), model=sgd(), workdir=tmp_path)
+    assert len(warned_of_rates(recwarn)) == 1
 
 
 # An interrupted fit.
