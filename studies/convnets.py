@@ -66,8 +66,9 @@ def c5(run: pd.DataFrame, number: int) -> Iterable[Part]:
     found = earlier(series(run, STEP, DENSE), series(run, STEP, ("reinit", level)))
     yield sign(f"dense stops earlier than re-initialised level {level} by", found, "%")
     if number < 6:
-        yield not_below("re-initialised level 3 less dense, at the early stop", gain(
-            series(run, ACCURACY, ("reinit", 3)), series(run, ACCURACY, DENSE)))
+        found = gain(series(run, ACCURACY, ("reinit", 3)), series(run, ACCURACY, DENSE))
+        yield not_below("re-initialised level 3 less dense, at the early stop", found,
+                        GAIN[number][1] / 2)
 
 
 def _worst(run: pd.DataFrame, number: int, measure: str) -> "int | None":

@@ -15,8 +15,12 @@ LeNet-300-100 had ten replicates, and applied to them: until then a difference o
 open, however many there were.  It decides L7 and L8, against the paper.)
 
 "Back to the dense network" is equivalence within half the best effect that the paper reports:
-reproduced if the interval lies within that margin, not reproduced if it lies outside.  A claim of
-several parts is reproduced if all are, and not reproduced if one is not.
+reproduced if the interval lies within that margin, not reproduced if it lies outside.  "Nothing is
+lost" is reproduced if low lies above minus that margin, and not reproduced if high < 0.  (Until
+after the first replicate of Conv-2 at two fifths of the steps it was reproduced unless high < 0,
+which a wide interval always did; no claim's verdict has changed by it.)  "At least b" is reproduced
+if low >= b, and not reproduced if high < b.  A claim of several parts is reproduced if all are, and
+not reproduced if one is not.
 """
 
 import dataclasses
@@ -203,22 +207,28 @@ def sign(what: str, found: "Estimate | None", unit: str = "pt", none: float = 0.
     return _part(what, found, unit, verdict, 0, none)
 
 
-def not_below(what: str, found: "Estimate | None", unit: str = "pt") -> Part:
-    """A part that claims that nothing is lost: contradicted only by a difference below 0.
+def not_below(what: str, found: "Estimate | None", margin: float, unit: str = "pt") -> Part:
+    """A part that claims that nothing is lost: at most a margin.
 
-    One replicate shows nothing.
+    Args:
+      what: is claimed.
+      found: the difference; None if there is none.
+      margin: how much may be lost and still be nothing.
+      unit: of both.
 
     Example:
-      >>> not_below("above", Estimate(-0.1, -0.5, 0.3, 0.2, 5)).verdict
+      >>> not_below("above", Estimate(0.1, -0.1, 0.3, 0.2, 5), 0.15).verdict
       'reproduced'
-      >>> not_below("above", Estimate(-0.4, -0.5, -0.3, 0.2, 5)).verdict
+      >>> not_below("above", Estimate(-0.1, -0.5, 0.3, 0.2, 5), 0.15).verdict
+      'inconclusive'
+      >>> not_below("above", Estimate(-0.4, -0.5, -0.3, 0.2, 5), 0.15).verdict
       'not reproduced'
     """
     if found is None:
         return Part(f"{what}: not trained", NOT_RUN, 0)
-    verdict = INCONCLUSIVE if found.replicates < 2 else \
-        NOT_REPRODUCED if found.high < 0 else REPRODUCED
-    return _part(what, found, unit, verdict)
+    verdict = NOT_REPRODUCED if found.high < 0 else \
+        REPRODUCED if found.low > -margin else INCONCLUSIVE
+    return _part(what, found, unit, verdict, -margin)
 
 
 def equal(what: str, found: "Estimate | None", margin: float, unit: str = "pt") -> Part:
@@ -241,23 +251,35 @@ def equal(what: str, found: "Estimate | None", margin: float, unit: str = "pt") 
 
 
 def at_least(what: str, values: pd.Series, bound: float) -> Part:
-    """A part that claims that a mean over replicates is at least so much, in percent."""
-    if values.empty:
+    """A part that claims that a mean over replicates is at least so much, in percent.
+
+    Example:
+      >>> at_least("share", pd.Series([0.75, 0.76, 0.77]), 70).verdict
+      'reproduced'
+      >>> at_least("share", pd.Series([0.99, 0.50]), 70).verdict
+      'inconclusive'
+    """
+    found = mean(values * 100)
+    if found is None:
         return Part(f"{what}: not trained", NOT_RUN, 0)
-    found = 100 * float(values.mean())
-    return Part(f"{what}: {found:.2f}%", REPRODUCED if found >= bound else NOT_REPRODUCED,
-                len(values))
+    verdict = REPRODUCED if found.low >= bound else \
+        NOT_REPRODUCED if found.high < bound else INCONCLUSIVE
+    return dataclasses.replace(_part(what, found, "%", verdict, bound),
+                               said=f"{what}: {found.mean:.2f}{_interval(found, '.2f')}%")
 
 
 def _part(what: str, found: Estimate, unit: str, verdict: str, *bounds: float) -> Part:
     # Of what is open: how many replicates would tell it from one of the bounds.
     needed = ""
     form = "+.2f" if unit else "+.3f"  # Shares and ratios are small.
-    interval = "" if found.replicates < 2 else f" [{found.low:{form}}, {found.high:{form}}]"
-    said = f"{what}: {found.mean:{form}}{interval} {unit}".rstrip()
+    said = f"{what}: {found.mean:{form}}{_interval(found, form)} {unit}".rstrip()
     if verdict == INCONCLUSIVE and found.replicates > 1:
         counts = [count for bound in bounds
                   if (count := significance.replicates_needed(found, bound))]
         needed = f"about {min(counts):,} replicates would tell" if counts else \
             f"not told by {significance.MOST_REPLICATES:,} replicates"
     return Part(said, verdict, found.replicates, needed)
+
+
+def _interval(found: Estimate, form: str) -> str:
+    return "" if found.replicates < 2 else f" [{found.low:{form}}, {found.high:{form}}]"

@@ -90,7 +90,8 @@ def l7(run: pd.DataFrame) -> Iterable[Part]:
         yield above(f"dense less re-initialised level {level}",
                    gain(dense, series(run, ACCURACY, ("reinit", level))))
     # The ticket is not below before level 16.
-    yield not_below("level 15 less dense", gain(series(run, ACCURACY, ("ticket", 15)), dense))
+    yield not_below("level 15 less dense", gain(
+        series(run, ACCURACY, ("ticket", 15)), dense), NONE["pt"])
     yield above("dense less level 16", gain(dense, series(run, ACCURACY, ("ticket", 16))))
 
 
@@ -191,7 +192,7 @@ def l16(slow: pd.DataFrame, own: pd.DataFrame, quick: pd.DataFrame, *sgd: pd.Dat
                 series(run, ACCURACY, which), series(own, ACCURACY, which)), NONE["pt"])
     for name, run in zip(("0.4", "0.8"), sgd, strict=True):
         yield not_below(f"SGD {name}: level 21 stops earlier than dense by", earlier(
-            series(run, STEP, ("ticket", 21)), series(run, STEP, DENSE)), "%")
+            series(run, STEP, ("ticket", 21)), series(run, STEP, DENSE)), NONE["%"], "%")
 
 
 def l17(tenth: pd.DataFrame, fifth: pd.DataFrame, two_fifths: pd.DataFrame,
@@ -214,7 +215,7 @@ def l18(*runs: pd.DataFrame) -> Iterable[Part]:
         dense, many, few = (series(run, ACCURACY, ("ticket", level)) for level in (
             0, max(left.index[left >= 15_000]), min(left.index[left < 9_000], default=-1)))
         yield not_below(f"{weights:,} weights: last level with 15,000 less dense",
-                        gain(many, dense))
+                        gain(many, dense), NONE["pt"])
         yield above(f"{weights:,} weights: dense less first level below 9,000", gain(dense, few))
 
 

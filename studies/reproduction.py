@@ -24,6 +24,7 @@ from judging import Claim, decide, INCONCLUSIVE, NOT_REPRODUCED, NOT_RUN, Part
 from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.config import Config
+from lth_keras.experiments.config.strategies import RETRAININGS
 from lth_keras.experiments.results import paths, runs, store
 from lth_keras.experiments.results.verdicts import judge
 from lth_keras.files import atomic, provenance
@@ -187,7 +188,9 @@ def _verdicts(tables: dict[str, pd.DataFrame], about: dict[str, dict]) -> list[s
     for name, facts in about.items():
         if not facts["analysis"]:
             settings = config(facts)
-            verdict = judge(tables[name], settings.margins, settings.steps)
+            retraining = RETRAININGS[settings.retraining]
+            verdict = judge(tables[name], settings.margins, settings.steps,
+                            "" if retraining.rewinds else retraining.title)
             lost = [item.level for item in verdict.levels if item.outcome == "not winning"]
             more = f" Not winning: level{'s'[:len(lost) > 1]} {', '.join(ranges(lost))}." \
                 if lost and verdict.level else ""

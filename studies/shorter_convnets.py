@@ -89,7 +89,8 @@ def d4(run: pd.DataFrame, number: int) -> Iterable[Part]:
     """Re-initialised networks lose nothing at first."""
     yield from _open_if_short(run, number, [
         not_below(f"re-initialised level {DENSER} less dense, at the early stop", gain(
-            series(run, ACCURACY, ("reinit", DENSER)), series(run, ACCURACY, DENSE)))])
+            series(run, ACCURACY, ("reinit", DENSER)), series(run, ACCURACY, DENSE)),
+            convnets.GAIN[number][1] / 2)])
 
 
 def d5(run: pd.DataFrame, number: int) -> Iterable[Part]:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import fits, statistics
-from lth_keras.experiments.results.evidence import CONTROL, ERROR, INTERVAL
+from lth_keras.experiments.results.evidence import CONTROL, DENSE, ERROR, INTERVAL
 from lth_keras.experiments.results.runs import about, Run
 from lth_keras.experiments.results.statistics import (
     Estimate,
@@ -117,7 +117,8 @@ def _of(run: Run) -> dict[str, Any]:
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
                           "outcome": item.outcome, "why": item.why,
                           "macs": _macs(run, TICKET, item.level), "differences": [
-                              _difference(found.estimate, found.measure)
+                              _difference(found.estimate, found.measure,
+                                          _absent(run, item.level, found.against))
                               for found in item.differences]} for item in run.verdict.levels],
             "controlled": any(len(item.differences) > 2 for item in run.verdict.levels),
             "is_fit": bool(run.fits), "validated": run.validated,
@@ -126,7 +127,8 @@ def _of(run: Run) -> dict[str, Any]:
             "lacks_curves": run.lacks_curves,
             "controls": [styles.title(name) for name in controls],
             "against": [{"level": item.level, "density": f"{item.density:.1%}", "cells": [
-                _difference(statistics.paired(run.results, TEST.column, item.level, name), TEST)
+                _difference(statistics.paired(run.results, TEST.column, item.level, name), TEST,
+                            _absent(run, item.level, name))
                 for name in controls]}
                         for item in run.verdict.levels if item.level in compared],
             "has_costs": cost_tables.has_costs(run.results), "cost_heads": cost_tables.HEADS,
@@ -198,10 +200,17 @@ def _form(results: pd.DataFrame, measure: str) -> str:
     return "{:.2%}" if is_share else "{:.4g}"
 
 
-def _difference(found: "Estimate | None", measure: Quality) -> dict[str, str]:
+def _absent(run: Run, level: int, against: str) -> str:
+    # Why a ticket is not compared with a network: nobody trained one of the two, or it diverged.
+    pair = [(TICKET, level), (TICKET, 0) if against == DENSE else (against, level)]
+    begun = {*zip(run.results.branch, run.results.level, strict=True)}
+    return "diverged" if begun.issuperset(pair) else "not trained"
+
+
+def _difference(found: "Estimate | None", measure: Quality, absent: str) -> dict[str, str]:
     # Of accuracies in points, or of steps or losses in percent.
     if found is None:
-        return {"mean": "not trained", "interval": ""}
+        return {"mean": absent, "interval": ""}
     form = "{:+.2f}" if measure.is_share else "{:+.1f}"
     mean, low, high = (form.format(value * 100).replace("-", "\N{MINUS SIGN}")
                        for value in (found.mean, found.low, found.high))

@@ -152,6 +152,8 @@ def test_a_page_without_pictures_or_pruned_tickets_says_so():
     found = elements([run(results=RESULTS[:1])], [])
     assert "There are no figures" in found.text
     assert "no pruned ticket is trained yet" in found.text
+    gone = RESULTS.assign(early_stop_step=RESULTS.early_stop_step.where(RESULTS.level == 0))
+    assert "all pruned tickets diverged" in elements([run(results=gone)], []).text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -179,6 +181,9 @@ def test_controls_are_compared_at_the_levels_that_they_are_trained_at():
     some = pd.concat([results, rows((0, "reinit", 2, 90, 0.9))], ignore_index=True)
     text = elements([run(results=some)], []).text
     assert text.count("not trained") == 2 and "not judged" in text  # None at level 1.
+    lost = some.assign(early_stop_step=some.early_stop_step.where(some.branch != "reinit"))
+    text = elements([run(results=lost)], []).text
+    assert text.count("not trained") == 2  # At level 1; at level 2 they diverged.
 
 
 def test_runs_without_filters_have_their_costs_beside_their_density():

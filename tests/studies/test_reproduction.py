@@ -361,9 +361,19 @@ def test_directions_of_residual_networks_go_by_their_rules(changed, claim):
 
 def test_one_replicate_shows_no_loss_and_no_lack_of_it():
     one = judging.mean(pd.Series([-5.0]))
-    assert judging.not_below("kept", one).verdict == judging.INCONCLUSIVE
+    assert judging.not_below("kept", one, 9.0).verdict == judging.INCONCLUSIVE
+    assert judging.at_least("share", pd.Series([0.9]), 50).verdict == judging.INCONCLUSIVE
+    assert judging.effect("gain", one, -9.0).verdict == judging.INCONCLUSIVE
     assert judging.sign("above", one).verdict == judging.INCONCLUSIVE
     assert judging.equal("same", one, 9.0).verdict == judging.INCONCLUSIVE
+
+
+def test_an_interval_that_is_wide_enough_shows_nothing_by_any_rule():
+    wide = Estimate(1.0, -1e9, 1e9, 1e9, 5)
+    for rule in (lambda: judging.effect("x", wide, 0.5), lambda: judging.sign("x", wide),
+                 lambda: judging.not_below("x", wide, 0.5), lambda: judging.equal("x", wide, 2.0),
+                 lambda: judging.at_least("x", pd.Series([9e9, -9e9]), 0.0)):
+        assert rule().verdict == judging.INCONCLUSIVE
 
 
 def test_a_kept_run_has_its_own_settings_and_margins():

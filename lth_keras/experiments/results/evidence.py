@@ -138,11 +138,12 @@ class Pairs:
       levels: those of tickets that were trained or diverged, but the dense network's.
       controlled: whether a control was trained, or diverged, at any level.
       judged: the levels that are judged: those with a control, or all if there is none.
+      retraining: how survivors are trained on, in words, if not from theta_k; "" if so.
     """
 
-    def __init__(self, results: pd.DataFrame, margins: Margins):
+    def __init__(self, results: pd.DataFrame, margins: Margins, retraining: str = ""):
         self.good, self.margins = quality(results), margins
-        self.results = results
+        self.results, self.retraining = results, retraining
         columns = ["density", STEPS.column, self.good.column]
         means = trained(results).groupby(["branch", "level", "replicate"])[columns].mean()
         tables = {column: means[column].unstack("replicate") for column in columns}
@@ -154,6 +155,16 @@ class Pairs:
         self.levels = sorted(level for branch, level in begun if branch == "ticket" and level)
         controlled = [level for level in self.levels if (CONTROL, level) in begun]
         self.controlled, self.judged = bool(controlled), controlled or self.levels
+
+    @property
+    def wins(self) -> bool:
+        """Whether a level that is good enough wins, rather than only matches the dense network."""
+        return self.controlled and not self.retraining
+
+    @property
+    def compared(self) -> list[Quality]:
+        """What is compared: steps too, unless survivors begin with what they have learned."""
+        return [self.good] if self.retraining else [STEPS, self.good]
 
     def of(self, column: str, *networks: tuple[str, int]) -> list[Any]:
         """A measure of each of some networks, in the replicates that have all of them."""
@@ -214,13 +225,17 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     late = {against: _late(rows, steps) for against, rows in (
         ("ticket", pairs.rows("ticket", level)), (DENSE, pairs.rows("ticket", 0)),
         (CONTROL, pairs.rows(CONTROL, level)))}
-    for measure, slack, failure, unknown in (
-            (STEPS, lost, "later than dense", late[DENSE]),
-            (good, margin, "less accurate than dense" if good.is_share else "worse than dense",
-             "")):
-        found = ahead(measure, DENSE, slack)
+    for measure in pairs.compared:
+        found = ahead(measure, DENSE, pairs.margin(measure))
+        failure = "later than dense" if measure == STEPS else \
+            "less accurate than dense" if good.is_share else "worse than dense"
+        unknown = measure == STEPS and late[DENSE]
         conditions.append(Condition(failure, ((found,),), () if unknown else ((-found,),)))
-    if pairs.controlled:
+    if pairs.controlled and pairs.retraining:
+        conditions.append(Condition(
+            "no better than reinit", ((ahead(good, CONTROL, 0),),),
+            ((-ahead(good, CONTROL, -margin),),)))
+    elif pairs.controlled:
         faster = (ahead(STEPS, CONTROL, 0), ahead(good, CONTROL, margin))
         better = (ahead(good, CONTROL, 0), ahead(STEPS, CONTROL, lost))
         slower, worse = -ahead(STEPS, CONTROL, lost), -ahead(good, CONTROL, margin)

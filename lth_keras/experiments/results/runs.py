@@ -20,6 +20,7 @@ from lth_keras.controls.known import CONTROLS
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.margins import DEFAULT, Margins
+from lth_keras.experiments.config.presets import PRESETS
 from lth_keras.experiments.config.strategies import (
     Retraining,
     RETRAININGS,
@@ -38,6 +39,7 @@ from lth_keras.files.ticket import MOST_BYTES, Ticket
 _NEVER_NAMED = ("preset", "steps", "scale", "measured_steps")
 _TITLED: dict[str, Mapping[str, Strategy | Retraining]] = {
     "strategy": STRATEGIES, "retraining": RETRAININGS}
+_NAMED = 3  # Settings in a title; more would not fit.
 _FIT = "fit"  # In the place of a preset's name.
 
 
@@ -122,7 +124,11 @@ class Run:
     @functools.cached_property
     def verdict(self) -> Verdict:
         """Whether it found a winning ticket, and the verdict of every level."""
-        return judge(self.results, self.margins, self.config.steps if self.config else None)
+        if self.config is None:
+            return judge(self.results, self.margins)
+        retraining = RETRAININGS[self.config.retraining]
+        return judge(self.results, self.margins, self.config.steps,
+                     "" if retraining.rewinds else retraining.title)
 
     @property
     def branches(self) -> list[str]:
@@ -326,11 +332,27 @@ def _setting(name: str, value: object) -> str:
     # "one shot" needs no name of its setting, but "0.1" does.
     if name in _TITLED:
         return _TITLED[name][str(value)].title
+    if isinstance(value, Mapping):
+        return f"{name} {', '.join(f'{key}:{item}' for key, item in value.items())}"
     return f"{name} {'/'.join(map(str, value)) or 'none' if isinstance(value, list) else value}"
 
 
+def _changed(run: Run) -> list[str]:
+    # What makes a run another one than its preset, for a title that names the preset.
+    if run.config is None or run.name not in PRESETS:
+        return []
+    preset = PRESETS[run.name]
+    plain = preset.scaled(run.config.scale) if run.config.scale < 1 else preset
+    named = [_setting(name, value) for name, value in run.config.identity.items()
+             if name not in (*_NEVER_NAMED, "seed") and plain.identity.get(name) != value]
+    more = len(named) - _NAMED
+    if more > 0:
+        named[_NAMED:] = [f"{more} more setting{'s'[:more > 1]} changed"]
+    return named
+
+
 def about(runs: Sequence[Run], spread: str) -> str:
-    """Returns the steps, replicates and scale of runs, for a title.
+    """Returns steps, replicates and scale of runs, for a title; of one what its preset has not.
 
     Args:
       runs: the runs, at least one.
@@ -342,6 +364,8 @@ def about(runs: Sequence[Run], spread: str) -> str:
     alike: dict[str, list[str]] = {}
     for run in runs:
         alike.setdefault(_about(run, spread), []).append(run.label)
+    if len(runs) == 1:
+        return ", ".join([*alike, *_changed(runs[0])])
     if len(alike) == 1:
         return next(iter(alike))
     return "\n".join(f"{', '.join(labels)}: {line}" for line, labels in alike.items())
@@ -349,11 +373,14 @@ def about(runs: Sequence[Run], spread: str) -> str:
 
 def _about(run: Run, spread: str) -> str:
     # A run that is still going on has fewer replicates at its last levels.
-    counts = run.results.groupby(["branch", "level"]).replicate.nunique()
-    least, most = counts.min(), counts.max()
+    left = trained(run.results)
+    counts = left.groupby(["branch", "level"]).replicate.nunique()
+    least, most = (counts.min(), counts.max()) if len(counts) else (0, 0)
     replicates = "one replicate" if most == 1 else \
         f"mean of {most if least == most else f'{least} to {most}'} replicates" + (
             f", {spread} from least to greatest" if spread else "")  # As the paper has them.
+    if lost := len(run.results) - len(left):
+        replicates += f", {lost} training{'s'[:lost > 1]} diverged"
     if run.config is None:
         return ", ".join(filter(None, (run.fits[0].length, replicates)))
     scale = f", scale {run.config.scale:g}" if run.config.scale != 1 else ""

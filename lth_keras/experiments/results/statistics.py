@@ -326,13 +326,13 @@ def differences(results: pd.DataFrame, measure: str) -> pd.DataFrame:
 
 def relative(one: Iterable[float], other: Iterable[float],
              confidence: float = CONFIDENCE) -> Estimate:
-    """By how much the mean of one is above that of another, as a share of the other's.
+    """By how much the mean of one is above that of another, as a share of the other's size.
 
     The interval is Fieller's: the shares r that a paired t-test of one - (1 + r) other leaves.
 
     Args:
       one: values, one a replicate.
-      other: as many, > 0, of the same replicates.
+      other: as many, of the same replicates; all > 0, or of a loss that is negative all < 0.
       confidence: in (0, 1).
 
     Returns:
@@ -343,9 +343,14 @@ def relative(one: Iterable[float], other: Iterable[float],
       >>> found = relative([90, 110, 100], [100, 110, 120])
       >>> round(found.mean, 3), round(found.low, 2), round(found.high, 2)
       (-0.091, -0.29, 0.15)
+      >>> round(relative([-0.9, -0.92], [-0.8, -0.8]).mean, 3)  # Below it, as a loss should be.
+      -0.138
     """
     pairs = np.array([list(one), list(other)], float)
     count, (mean, base) = pairs.shape[1], pairs.mean(axis=1)
+    if base < 0:
+        turned = relative(-pairs[0], -pairs[1], confidence)
+        return dataclasses.replace(turned, mean=-turned.mean, low=-turned.high, high=-turned.low)
     if base == 0:
         return Estimate(math.nan, math.nan, math.nan, math.nan, count)
     share = float(mean / base) - 1

@@ -22,6 +22,10 @@ makes the claim for level 7, chosen beforehand.  Where there are several they ar
 (`significance.holm`), so that with 95% probability no level is called winning that is not, and
 likewise none "not winning" that wins.  A run wins if a level does.
 
+Where survivors are not rewound (`--set retraining=learning_rate_rewinding`), they begin with what
+they have learned: steps are not compared, and what is as good as the dense network, and better than
+the control where one is trained, is called "matching" and no ticket.
+
 A search in `fit` trains no control.  Its levels are judged by the first two, on its validation data
 (`statistics.quality`), and called "matching" (Frankle et al., ICML 2020), not winning.
 """
@@ -115,7 +119,8 @@ class Verdict:
                 "margins": dataclasses.asdict(self.margins), "error": ERROR, "levels": levels}
 
 
-def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None = None) -> Verdict:
+def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None = None,
+          retraining: str = "") -> Verdict:
     """The verdict of a run, and that of each of its levels.
 
     Trainings that diverged count as not trained; a level at which a ticket diverged does not win,
@@ -127,12 +132,13 @@ def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None =
       results: a row a trained network, with the columns of `record.COLUMNS`.
       margins: what still counts as good.
       steps: of each training, where known; a fit's are in its results.
+      retraining: how survivors are trained on, in words, if not from theta_k; "" if so.
     """
     why = _nothing_to_judge(results)
     said = f" {diverged(results)}".rstrip()
     if why:
         return Verdict(NO_VERDICT, None, f"No verdict: {why}{said}", (), margins)
-    pairs = Pairs(results, margins)
+    pairs = Pairs(results, margins, retraining)
     tried = [evidence_of(pairs, level, steps) for level in pairs.judged]
     winning = holm(level.p_winning for level in tried)
     losing = holm(level.p_not for level in tried)
@@ -171,7 +177,7 @@ def _nothing_to_judge(results: pd.DataFrame) -> str:
 def _decide(level: Evidence, won: float, lost: float, pairs: Pairs, tried: int) -> LevelVerdict:
     outcome, needed, why = INCONCLUSIVE, None, ""
     if won <= ERROR:
-        outcome = WINNING if pairs.controlled else MATCHING
+        outcome = WINNING if pairs.wins else MATCHING
     elif lost <= ERROR:
         outcome = NOT_WINNING
         why = ", ".join(item.failure for item in level.conditions
@@ -207,36 +213,36 @@ def _of_run(outcomes: Sequence[str]) -> str:
 def _said_won(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
     winners = [item.level for item in judged if item.outcome in (WINNING, MATCHING)]
     best = next(level for level in tried if level.level == winners[-1])
-    word = "Winning" if pairs.controlled else "Matching"
-    opening = f"{word} ticket at level {best.level} with {best.density:.1%} of the weights: " \
-        if len(winners) == 1 else (f"{word} tickets at levels {', '.join(ranges(winners))}; the "
+    what = f"{'Winning' if pairs.wins else 'Matching'} {_noun(pairs)}"
+    opening = f"{what} at level {best.level} with {best.density:.1%} of the weights: " \
+        if len(winners) == 1 else (f"{what}s at levels {', '.join(ranges(winners))}; the "
                                    f"sparsest, with {best.density:.1%} of the weights, is ")
-    ending = ", and better than re-initialised" if pairs.controlled else ""
-    unknown = "" if pairs.controlled else \
+    unknown = "" if pairs.controlled or pairs.retraining else \
         "; whether it wins is not known, since no re-initialised network was trained"
-    return (f"{opening}{_good_as_dense(pairs)}{ending} ({_figures(best, pairs)}; "
-            f"{_basis(best, tried, pairs)}){unknown}.")
+    return (f"{opening}{_good_enough(pairs)} ({_figures(best, pairs)}; "
+            f"{_basis([best], tried, pairs)}){unknown}{_not_rewound(pairs)}.")
 
 
 def _said_lost(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
-    word = "winning" if pairs.controlled else "matching"
+    what = f"No {'winning' if pairs.wins else 'matching'} {_noun(pairs)}"
     if len(judged) > 1:
-        ending = ", and better than re-initialised" if pairs.controlled else ""
-        return (f"No {word} ticket: at none of the {len(judged)} levels tried is it "
-                f"{_good_as_dense(pairs)}{ending} ({_basis(tried[0], tried, pairs)}).")
+        return (f"{what}: at none of the {len(judged)} levels tried is it {_good_enough(pairs)} "
+                f"({_basis(tried, tried, pairs)}){_not_rewound(pairs)}.")
     level = tried[0]
-    return (f"No {word} ticket: that of level {level.level}, with {level.density:.1%} of the "
+    return (f"{what}: that of level {level.level}, with {level.density:.1%} of the "
             f"weights, is {judged[0].why.replace('reinit', 're-initialised')}, beyond the margins "
-            f"of {_margins(pairs)} ({_figures(level, pairs)}; {_basis(level, tried, pairs)}).")
+            f"of {_margins(pairs)} ({_figures(level, pairs)}; "
+            f"{_basis([level], tried, pairs)}){_not_rewound(pairs)}.")
 
 
 def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
     still = [item.level for item in judged if item.outcome == INCONCLUSIVE]
     found = {level.level: level for level in tried}
     most = max(found[level].replicates for level in still)
-    verb = "wins" if pairs.controlled else "matches the dense network"
-    what = f"the ticket of level {still[0]}, with {found[still[0]].density:.1%} of the weights, " \
-        f"{verb}" if len(still) == 1 else f"a ticket of levels {', '.join(ranges(still))} {verb}"
+    verb = "wins" if pairs.wins else "matches the dense network"
+    noun = _noun(pairs)
+    what = f"the {noun} of level {still[0]}, with {found[still[0]].density:.1%} of the weights, " \
+        f"{verb}" if len(still) == 1 else f"a {noun} of levels {', '.join(ranges(still))} {verb}"
     lost = [item.level for item in judged if item.outcome == NOT_WINNING]
     others = f"; not winning at {_named(lost)}" if lost else ""
     if _is_one(pairs):
@@ -251,7 +257,8 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs:
         f"{_count(most, pairs)} are too few to tell whether {what}; {enough}"
     figures = f"{_figures(found[easiest.level], pairs)}; " \
         if len(judged) == 1 and found[easiest.level].replicates else ""
-    return f"Inconclusive: {why}{others} ({figures}margins {_margins(pairs)})."
+    return (f"Inconclusive: {why}{others} ({figures}margins {_margins(pairs)})"
+            f"{_not_rewound(pairs)}.")
 
 
 def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
@@ -265,20 +272,32 @@ def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
         if "epochs" in pairs.results else "take five or more, as the paper does (--replicates 5)"
     one = "one search" if "epochs" in pairs.results else "one replicate"
     return (f"Inconclusive: {one} is too few for any statistical test; {remedy}; by its numbers "
-            f"alone {best}{others}.")
+            f"alone {best}{others}{_not_rewound(pairs)}.")
 
 
-def _good_as_dense(pairs: Pairs) -> str:
-    return (f"as fast and as {'accurate' if pairs.good.is_share else 'good'} as the dense network, "
-            f"within {margins_text(pairs.margins, pairs.good, 'its')}")
+def _noun(pairs: Pairs) -> str:
+    return "network" if pairs.retraining else "ticket"
 
 
-def _margins(pairs: Pairs) -> str:
-    return margins_text(pairs.margins, pairs.good)
+def _not_rewound(pairs: Pairs) -> str:
+    return f"; by {pairs.retraining}: weights are not rewound, so that it is no ticket, and how " \
+        "soon it stops tells nothing" if pairs.retraining else ""
 
 
-def margins_text(margins: Margins, good: Quality, whose: str = "the dense network's") -> str:
-    """Margins in words: the steps, and what says how good a network is.
+def _good_enough(pairs: Pairs) -> str:
+    fast = "as fast and " if STEPS in pairs.compared else ""
+    ending = ", and better than re-initialised" if pairs.controlled else ""
+    return (f"{fast}as {'accurate' if pairs.good.is_share else 'good'} as the dense network, "
+            f"within {_margins(pairs, 'its')}{ending}")
+
+
+def _margins(pairs: Pairs, whose: str = "the dense network's") -> str:
+    return margins_text(pairs.margins, pairs.good, whose, pairs.retraining)
+
+
+def margins_text(margins: Margins, good: Quality, whose: str = "the dense network's",
+                 retraining: str = "") -> str:
+    """Margins in words: the steps if they are compared, and what says how good a network is.
 
     Example:
       >>> from lth_keras.experiments.results.statistics import TEST
@@ -287,25 +306,31 @@ def margins_text(margins: Margins, good: Quality, whose: str = "the dense networ
     """
     worse = f"{margins.accuracy * 100:g} point{'s'[:margins.accuracy != 0.01]}" \
         if good.is_share else f"{margins.loss * 100:g}% of {whose} loss"
-    return f"{margins.steps * 100:g}% of {whose} steps and {worse}"
+    return worse if retraining else f"{margins.steps * 100:g}% of {whose} steps and {worse}"
 
 
 def _figures(level: Evidence, pairs: Pairs) -> str:
     networks = {"": ("ticket", level.level), "dense ": ("ticket", 0)} | (
         {"re-initialised ": (CONTROL, level.level)} if pairs.controlled else {})
+    # All replicates of a network may have diverged.
+    networks = {name: network for name, network in networks.items()
+                if len(trained(pairs.rows(*network)))}
     lines = []
-    for measure, title, form in ((STEPS, "early stop at step", ",.0f"), (
-            pairs.good, pairs.good.title.removesuffix(" at early stop"),
-            ".2%" if pairs.good.is_share else ".4g")):
-        own, *rest = [f"{name}{values.mean():{form}}" for name, values in zip(
-            networks, pairs.of(measure.column, *networks.values()), strict=True)]
-        lines.append(f"{title} {own}, {', '.join(rest)}")
+    for measure in pairs.compared:
+        title, form = ("early stop at step", ",.0f") if measure == STEPS else (
+            pairs.good.title.removesuffix(" at early stop"), ".2%" if measure.is_share else ".4g")
+        values = zip(networks, pairs.of(measure.column, *networks.values()), strict=True)
+        lines.append(f"{title} " + ", ".join(
+            f"{name}{of_one.mean():{form}}" for name, of_one in values))
     return "; ".join(lines)
 
 
-def _basis(level: Evidence, tried: Sequence[Evidence], pairs: Pairs) -> str:
+def _basis(levels: Sequence[Evidence], tried: Sequence[Evidence], pairs: Pairs) -> str:
     over = f" over the {len(tried)} levels tried" if len(tried) > 1 else ""
-    return f"{_count(level.replicates, pairs)}, error at most {ERROR:.0%}{over}"
+    # What decides may be one condition, and another have lost all its replicates.
+    counts = [max(item.pairs for item in level.conditions) for level in levels]
+    span = f"{min(counts)} to " if min(counts) < max(counts) else ""
+    return f"{span}{_count(max(counts), pairs)}, error at most {ERROR:.0%}{over}"
 
 
 def _count(replicates: int, pairs: Pairs) -> str:

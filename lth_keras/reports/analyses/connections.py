@@ -4,7 +4,7 @@ Frankle & Carbin (ICLR 2019, appendix F, figures 21 to 24) find that incoming co
 pruned at about the same rate for every unit, outgoing ones at very different rates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -114,10 +114,12 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
       levels: the levels to analyse. Defaults to all levels that have a ticket.
     """
     rows, drawn = [], []
+    shapes: dict[str, tuple[int, ...]] = {}
     for replicate, chosen in run.levels(levels).items():
         for level in chosen:
             masks = run.ticket(replicate, level).masks
             for name in [name for name in in_order(masks) if np.ndim(masks[name]) > 1]:
+                shapes[name] = np.shape(masks[name])
                 for direction in DIRECTIONS:
                     rows.append({"replicate": replicate, "level": level,
                                  "density": density(masks), "weight": name,
@@ -136,4 +138,12 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
                     analysis_figures.connections_figure(units, table, title), (
         "without: share of units that keep no connection; unevenness: standard deviation of the "
         "units' numbers of connections, divided by their mean; ratio: unevenness divided by that "
-        "of random masks with the same density.",))
+        "of random masks with the same density.", *_of_axes(shapes)))
+
+
+def _of_axes(shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+    # A ticket has the shapes of its weights, and not the layers that they belong to.
+    more = [name for name, shape in shapes.items() if len(shape) > 2]
+    return [f"{', '.join(more)}: taken as kernels of convolutions, whose last two axes are inputs "
+            "and outputs. Of a transposed convolution incoming and outgoing are exchanged; of "
+            "attention and of a depthwise kernel an axis is another one."] if more else []

@@ -2,11 +2,12 @@
 
 Liu et al. (ICLR 2019, section 6) claim that tickets made of whole filters are *as good* as other
 weights.  A test that finds no difference does not show that; two one-sided tests against a margin
-do (`significance.no_difference`).  So a difference has one of four verdicts:
+do (`significance.no_difference`).  So a difference has one of five verdicts:
 
     no difference within 0.3 points    its mean lies within the margin
     better, worse                      its mean lies above 0, or below, and may be beyond the margin
     needs 12 replicates                none of these is significant yet
+    inconclusive: 2 diverged           it is, in favour of a network that lost these
 
 Accuracies are paired within replicates, which share initial weights and the order of the data.  All
 rows of a table are corrected for together (`significance.holm`).
@@ -35,6 +36,7 @@ from lth_keras.experiments.results.statistics import (
     by_replicate,
     Estimate,
     student,
+    trained,
 )
 from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
 from lth_keras.reports.plots import analysis_figures
@@ -67,6 +69,17 @@ class Network:
     def accuracy(self, level: int, at: str) -> "pd.Series[float]":
         """The test accuracy of a level by replicate, averaged over repeats."""
         return by_replicate(self.results, PLACES[at], self.branch, level)
+
+
+    def diverged(self, level: int) -> int:
+        """How many of its trainings at a level diverged."""
+        rows = self.rows(level)
+        return len(rows) - len(trained(rows))
+
+    def rows(self, level: int) -> pd.DataFrame:
+        """Its trainings at a level, those that diverged too."""
+        found = self.results
+        return found[(found.branch == self.branch) & (found.level == level)]
 
 
 def verdicts(differences: Sequence["pd.Series[float]"], margin: float) -> list[str]:
@@ -147,7 +160,10 @@ def analyse(runs: Sequence[WorkdirReader], levels: "Iterable[int] | None" = None
                            f"{runs[0].root}, where none is trained beside {against} at levels "
                            f"{', '.join(map(str, chosen)) or 'above 0'}.")
     margin = runs[0].config.margins.accuracy
-    said = verdicts([pairs for _, pairs in found], margin)
+    lost = [[networks[name].diverged(row["level"]) for name in (row["network"], against)]
+            for row, _ in found]
+    said = [_not_flattered(verdict, *counts) for verdict, counts in zip(
+        verdicts([pairs for _, pairs in found], margin), lost, strict=True)]
     rows = pd.DataFrame([{**row, **_estimate(student(100 * pairs, INTERVAL)), "verdict": verdict}
                          for (row, pairs), verdict in zip(found, said, strict=True)])
     details = pd.concat([pd.DataFrame({
@@ -158,8 +174,25 @@ def analyse(runs: Sequence[WorkdirReader], levels: "Iterable[int] | None" = None
         title, rows, ("level", "network", "verdict"),
         _MEASURES,
         {"differences": details}, analysis_figures.differences_figure(rows, margin, title),
-        _notes(rows, margin, against), caption=f"points, less {against}, in "
-        f"pairs of {_span(rows.replicates)} replicates")
+        (*_notes(rows, margin, against), *_not_alike(rows, networks[against], against)),
+        caption=f"points, less {against}, in pairs of {_span(rows.replicates)} replicates")
+
+
+def _not_flattered(verdict: str, own: int, others: int) -> str:
+    # The replicates that are left flatter a network of which some diverged.
+    told = {SAME: own or others, BETTER: own, WORSE: others}.get(verdict, 0)
+    return f"inconclusive: {told} diverged" if told else verdict
+
+
+def _not_alike(rows: pd.DataFrame, base: Network, against: str) -> list[str]:
+    # A note where networks of a level are not equally sparse, as in runs of other fractions.
+    wrong = []
+    for network, level, density in zip(rows.network, rows.level, rows.density, strict=True):
+        found = float(base.rows(level).density.mean())
+        if abs(density - found) > 0.01 * found:
+            wrong.append(f"{network} at level {level} ({density:.1%} and {found:.1%})")
+    return [f"Not equally sparse as {against}: {', '.join(wrong)}. A difference there is one of "
+            "sparsity too."] if wrong else []
 
 
 def _check_end(networks: Iterable[Network]) -> None:
@@ -216,8 +249,7 @@ def _word(key: str, value: Any) -> str:
 
 
 def _sizes(network: Network, level: int) -> Mapping[str, float]:
-    rows = network.results
-    rows = rows[(rows.branch == network.branch) & (rows.level == level)]
+    rows = network.rows(level)
     return {name: float(rows[name].mean()) for name in ("density", "macs_left") if name in rows}
 
 

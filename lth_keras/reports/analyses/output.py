@@ -59,10 +59,9 @@ def table(rows: pd.DataFrame, of: Analysis, without: Collection[str] = ()) -> Ta
     measures = {name: form for name, form in of.measures.items()
                 if name.replace("_", " ") not in without}
     summary = summarise(rows, of.keys, ["density", *of.measures])
-    counts = sorted({int(count) for count in summary["rows", "count"]})
-    over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-    caption = of.caption or "one replicate or pair" if of.caption or counts == [1] else \
-        f"means over {over} replicates or pairs{' [least, greatest]' if spread else ''}"
+    counts = summary["rows", "count"]
+    caption = of.caption or "one replicate or pair" if of.caption or counts.max() == 1 else \
+        f"means over {_span(counts)} replicates or pairs{' [least, greatest]' if spread else ''}"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
     for name in (*of.keys, "P_m %", *measures):
         text = name in of.keys and name != "level"
@@ -95,7 +94,8 @@ def crossed_table(of: Analysis) -> Table:
     name, form = next(iter(of.measures.items()))
     means = of.rows.groupby([*keys, across], sort=False)[name].mean().unstack(across)
     counts = of.rows.groupby(list(of.keys), sort=False).size()
-    caption = "one replicate" if counts.max() == 1 else f"means over {counts.max()} replicates"
+    caption = "one replicate" if counts.max() == 1 else \
+        f"means over {_span(counts)} replicates"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, collapse_padding=True,
                   pad_edge=False, caption=f"{name.replace('_', ' ')} by {across}, {caption}")
     numbers = pd.api.types.is_numeric_dtype(means.columns)
@@ -113,6 +113,10 @@ def crossed_table(of: Analysis) -> Table:
         shown.add_row(*map(escape, map(str, place)),
                       *(f"{row[value]:{form}}" for value in columns))
     return shown
+
+
+def _span(counts: pd.Series) -> str:
+    return " to ".join(dict.fromkeys((f"{counts.min():.0f}", f"{counts.max():.0f}")))
 
 
 def _cell(values: "pd.Series[float]", form: str, spread: bool) -> str:

@@ -90,4 +90,4 @@ def analyse(run: WorkdirReader, levels: "Iterable[int] | None" = None) -> Analys
                     analysis_figures.overlap_figure(table, title), (
         "overlap: weights kept by both masks divided by weights kept by at least one (Jaccard); "
         "chance: overlap of random masks with as many weights in each layer. Between levels: a "
-        "level and the one before it.",))
+        "level and the one before it, of those that are compared.",))

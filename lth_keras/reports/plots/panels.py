@@ -71,7 +71,7 @@ def _accuracy(measure: str) -> str:
     if not measure.startswith(("val_", "test_accuracy_step_")):
         return _words(measure)
     if measure.startswith("test_"):
-        return "test accuracy"
+        return f"test accuracy at step {int(measure.rsplit('_', 1)[1]):,}"
     end = "at early stop" if measure.endswith("_early_stop") else "at the end"
     return f"validation accuracy {end}"
 

@@ -6,6 +6,7 @@ import workdirs
 from rows import rows
 
 from lth_keras.errors import WorkdirError
+from lth_keras.experiments.config import presets
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.margins import DEFAULT, Margins
 from lth_keras.experiments.config.trainings import Training
@@ -100,26 +101,52 @@ def test_a_workdir_where_all_diverged_is_joined_too(tmp_path):
     assert joined.results.early_stop_step.tolist()[0] == 0
     assert joined.results.early_stop_step.isna().tolist() == [False, True]
     assert joined.results.early_stop_step.dtype == "float64"
-    assert about([joined], "") == "3,000 steps, mean of 2 replicates"
+    assert about([joined], "") == "3,000 steps, one replicate, 1 training diverged"
+
+
+WHOLE = rows(*((number, "ticket", 0, 100, 0.9) for number in range(3)))
 
 
 def test_a_title_says_steps_replicates_and_scale():
-    assert about([run()], "bars") == \
+    assert about([run(results=WHOLE)], "bars") == \
         "3,000 steps, mean of 3 replicates, bars from least to greatest"
-    assert about([run()], "") == "3,000 steps, mean of 3 replicates"
-    assert about([run(results=RESULTS[:1])], "bars") == "3,000 steps, one replicate"
-    further = pd.concat([RESULTS, RESULTS[:2].assign(level=1)])
+    assert about([run(results=WHOLE)], "") == "3,000 steps, mean of 3 replicates"
+    assert about([run(results=WHOLE[:1])], "bars") == "3,000 steps, one replicate"
+    further = pd.concat([WHOLE, WHOLE[:2].assign(level=1)])
     assert about([run(results=further)], "") == "3,000 steps, mean of 2 to 3 replicates"
-    scaled = run(config=CONFIG.scaled(0.1))
+    scaled = run(config=CONFIG.scaled(0.1), results=WHOLE)
     assert about([scaled], "") == "300 steps, mean of 3 replicates, scale 0.1"
 
 
+def test_a_title_counts_the_replicates_that_are_averaged():
+    assert about([run()], "") == "3,000 steps, mean of 2 replicates, 1 training diverged"
+    sparser = pd.concat([WHOLE, rows((0, "ticket", 1, 90, 0.9), (1, "ticket", 1, None, None),
+                                     (2, "ticket", 1, None, None))])
+    assert about([run(results=sparser)], "") == \
+        "3,000 steps, mean of 1 to 3 replicates, 2 trainings diverged"
+    assert "3 trainings diverged" in about([run(results=pd.concat(3 * [RESULTS[2:]]))], "")
+
+
 def test_a_title_of_several_says_once_what_is_alike():
-    scaled = run("q", CONFIG.scaled(0.1))
-    assert about([run("a"), run("b")], "") == "3,000 steps, mean of 3 replicates"
-    assert about([run("a"), scaled, run("b")], "").splitlines() == [
+    scaled = run("q", CONFIG.scaled(0.1), WHOLE)
+    both = [run("a", results=WHOLE), run("b", results=WHOLE)]
+    assert about(both, "") == "3,000 steps, mean of 3 replicates"
+    assert about([both[0], scaled, both[1]], "").splitlines() == [
         "a, b: 3,000 steps, mean of 3 replicates",
         "q: 300 steps, mean of 3 replicates, scale 0.1"]
+
+
+def test_a_title_names_what_makes_a_run_another_than_its_preset():
+    def titled(**settings):
+        config = presets.get("digits").replace(**settings)
+        return about([run("digits", config, WHOLE)], "")
+    plain = "1,500 steps, mean of 3 replicates"
+    assert titled() == titled(replicates="3", rounds="1", branches="ticket", seed="7") == plain
+    assert titled(strategy="one_shot", fraction="0.5") == f"{plain}, one shot, fraction 0.5"
+    assert titled(learning_rate="0.01", retraining="fine_tuning", rewind_step="100",
+                  dropout="0.5").endswith(", 1 more setting changed")
+    half = run("digits", presets.get("digits").scaled(0.5), WHOLE)
+    assert about([half], "") == "750 steps, mean of 3 replicates, scale 0.5"
 
 
 def test_what_diverged_is_named_with_its_repeat():

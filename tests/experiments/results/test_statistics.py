@@ -124,3 +124,14 @@ def test_intervals_of_normal_values_hold_their_mean_as_often_as_said():
     held = [statistics.student(values).low <= 0 <= statistics.student(values).high
             for values in rng.normal(size=(400, 5))]
     assert 0.92 < np.mean(held) < 0.98
+
+
+@pytest.mark.parametrize("base", [[0.8, 0.81, 0.8], [-0.8, -0.81, -0.8]])
+def test_a_share_of_a_loss_below_zero_is_of_its_size(base):
+    one, other = np.array([0.01, 0.03, 0.02]) + base, np.array(base)
+    found = statistics.relative(one, other)
+    assert found.mean == pytest.approx(0.06 / abs(other.sum()))
+    assert found.low < found.mean < found.high and found.deviation > 0
+    turned = statistics.relative(-one, -other)
+    assert (turned.mean, turned.low, turned.high) == pytest.approx(
+        (-found.mean, -found.high, -found.low))

@@ -196,6 +196,64 @@ def test_what_diverged_is_not_called_untrained():
     assert "--replicates" not in judge(few).sentence
 
 
+@pytest.mark.filterwarnings("error")
+def test_figures_are_of_the_networks_that_did_not_diverge():
+    worse = judge(diverged(level_1(*((*row[:2], row[2], row[3] - 0.2, None) for row in WINS))))
+    assert worse.sentence.startswith(
+        "No winning ticket: that of level 1, with 50.0% of the weights, is less accurate than "
+        "dense, beyond the margins of 19% of the dense network's steps and 0.2 points (early stop "
+        "at step 60, dense 110; test accuracy 73.67%, dense 90.33%; 3 replicates, error at most ")
+    assert "nan" not in worse.sentence
+
+
+def test_levels_with_other_numbers_of_replicates_are_not_said_to_have_the_same():
+    lost = tuple((*row[:3], row[3] - 0.2, row[4] + 0.1) for row in WINS)
+    few = level_1(*lost).query("level == 1")
+    several = pd.concat([level_1(*lost, *lost), few.assign(level=2, density=0.25)])
+    assert "at none of the 2 levels tried" in judge(several).sentence
+    assert "(3 to 6 replicates, error at most 5% over the 2 levels tried)" in \
+        judge(several).sentence
+
+
+# Survivors that keep what they have learned.
+
+KEPT = {"retraining": "fine tuning"}
+
+
+def test_what_is_not_rewound_is_no_ticket_and_its_steps_are_not_compared():
+    # Later than dense by far, and as accurate; then earlier by far, and less accurate.
+    late = tuple((*row[:2], 10 * row[2], *row[3:]) for row in WINS)
+    assert judge(level_1(*late)).outcome == "not winning"
+    found = judge(level_1(*late), **KEPT)
+    assert (found.outcome, found.level) == ("matching", 1)
+    assert found.sentence == (
+        "Matching network at level 1 with 50.0% of the weights: as accurate as the dense network, "
+        "within 0.2 points, and better than re-initialised (test accuracy 93.67%, dense 90.33%, "
+        "re-initialised 80.33%; 3 replicates, error at most 5%); by fine tuning: weights are not "
+        "rewound, so that it is no ticket, and how soon it stops tells nothing.")
+    worse = judge(level_1(*((*row[:3], row[3] - 0.2, row[4]) for row in WINS)), **KEPT)
+    assert worse.outcome == "not winning"
+    assert worse.sentence.startswith("No matching network: that of level 1")
+    alone = level_1(*late).query("branch == 'ticket'")
+    assert judge(alone, **KEPT).sentence.startswith("Matching network at level 1")
+    # As good as dense, and no better than re-initialised, which a fast one would have been.
+    same = ((*row[:4], row[3] + off) for row, off in zip(
+        AS_GOOD, (0.0003, -0.0003, 0, 0.0001, 0, 0), strict=True))
+    assert judge(level_1(*same), **KEPT).levels[0].why == "no better than reinit"
+
+
+@pytest.mark.parametrize("table", [
+    level_1(*WINS), level_1(WINS[0]), level_1(*AS_GOOD[:2]), level_1(*AS_GOOD),
+    level_1(*((*row[:3], row[3] - 0.2, row[4]) for row in WINS)),
+    diverged(level_1(*((*row[:4], None) for row in WINS)))])
+@pytest.mark.filterwarnings("error")
+def test_no_sentence_about_what_is_not_rewound_speaks_of_tickets_that_win_or_of_speed(table):
+    said = judge(table, **KEPT).sentence
+    for word in ("inning", "fast", "wins", "early stop at", "network's steps", "nan"):
+        assert word not in said, said
+    assert said.rstrip(".").count("is no ticket") == 1, said
+
+
 def test_a_level_whose_ticket_did_not_reach_its_early_stop_does_not_win():
     assert only(level_1(*WINS), steps=501).outcome == "winning"
     late = level_1(*WINS)

@@ -289,6 +289,8 @@ def test_connections_of_a_workdir(made):
     mean = profile.groupby(["weight", "direction"]).share.mean()
     assert mean.tolist() == pytest.approx([0.5] * 4, abs=0.01)
     assert (profile.groupby(["weight", "direction"]).share.diff().dropna() <= 0).all()
+    # Which axes are meant is said of weights that have others.
+    assert found.notes[1].startswith("conv/kernel: taken as kernels of convolutions")
 
 
 def test_overlap_of_a_workdir(made):

@@ -151,6 +151,26 @@ def test_trainings_that_diverged_are_left_out():
     assert of(found, "reinit", 1).replicates == 3
 
 
+@pytest.mark.parametrize(("accuracy", "gone", "verdict"), [
+    (0.95, "reinit", "inconclusive: 1 diverged"), (0.85, "reinit", "worse"),
+    (0.9, "reinit", "inconclusive: 1 diverged"), (0.95, "ticket", "better"),
+    (0.85, "ticket", "inconclusive: 1 diverged"), (0.9, "ticket", "inconclusive: 1 diverged")])
+def test_no_verdict_rests_on_the_replicates_that_a_network_has_left(accuracy, gone, verdict):
+    lost = rows(gone, 1, 0.1, replicates=[4]).assign(early_stop_step=None)
+    other = rows({"ticket": "reinit", "reinit": "ticket"}[gone], 1, 0.9, replicates=[4])
+    found = differences.analyse([run(rows("ticket", 1, 0.9), rows("reinit", 1, accuracy + NOISE),
+                                     lost, other)])
+    assert of(found, "reinit", 1).verdict == verdict
+
+
+def test_networks_of_a_level_that_are_not_equally_sparse_are_named():
+    first = run(rows("ticket", 1, 0.9), rows("reinit", 1, 0.9))
+    assert len(differences.analyse([first]).notes) == 1
+    small = run(rows("ticket", 1, 0.8).assign(density=0.05), root="runs/small", fraction=0.95)
+    note = differences.analyse([first, small]).notes[1]
+    assert "level 1 (5.0% and 50.0%)" in note and note.startswith("Not equally sparse as ticket: ")
+
+
 @pytest.mark.parametrize("runs, options, message", [
     ([run(rows("ticket", 1, 0.9))], {"against": "reinit"},
      "one of those that were trained, ticket. Received: reinit."),

@@ -342,6 +342,9 @@ def test_the_table_has_a_column_for_each_share_and_means_over_replicates(run):
     assert "means over 2 replicates" in " ".join(text.split())
     assert lines.index(["conv", "70.0%", "50.0%"]) < lines.index(["fc", "65.0%", "30.0%"])
     assert "Of the whole network: 90.00%." in text
+    # A table that lacks some is not one of means over as many.
+    few = dataclasses.replace(found, rows=found.rows.drop(found.rows.index[-1]))
+    assert "means over 1 to 2 replicates" in output.crossed_table(few).caption
     assert "With 25% pruned, fc loses most (25.00 points) and conv least (20.00)." in text
 
 

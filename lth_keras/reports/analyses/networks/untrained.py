@@ -63,6 +63,8 @@ def analyse(run: WorkdirReader, load: Callable[[], Network],
             for row in _measures(run, network, replicate, wanted[replicate], criteria)]
     table = pd.DataFrame(rows).sort_values(["level", "replicate"], kind="stable",
                                            ignore_index=True)
+    # Replicates of a level may differ in their last weights, and are one row all the same.
+    table["remaining"] = table.groupby("level").remaining.transform("mean").map("{:.1%}".format)
     title = f"{run.title}: tickets before training"
     return Analysis(title, table, ("level", "remaining", "masks"), {"test_accuracy": ".1%"}, {},
                     analysis_figures.untrained_figure(table, title),
@@ -86,7 +88,7 @@ def _measures(run: WorkdirReader, network: Network, replicate: int, levels: Sequ
             result = network.evaluate({**of, **{
                 weight: np.multiply(of[weight], mask) for weight, mask in each.items()}})
             yield {"replicate": replicate, "level": level,
-                   "remaining": f"{density(ticket.masks):.1%}", "masks": name,
+                   "remaining": density(ticket.masks), "masks": name,
                    "density": density(each), "test_accuracy": result["accuracy"]}
 
 
