@@ -176,7 +176,10 @@ def test_every_figure_draws_and_its_title_says_of_what(number, network, settings
     drawn = FIGURES[number].draw([scaled])
     said = drawn.get_suptitle()
     assert said.startswith(f"After figure {number}: ")
-    assert "3,000 steps, mean of 2 replicates" in said and said.endswith("scale 0.1")
+    assert "3,000 steps, mean of 2 replicates" in said
+    changed = "" if network == "n" else ", dataset d"  # "n" is no preset.
+    changed += ", dropout 0.5" if settings.get("dropout") else ""
+    assert said.endswith(f"scale 0.1{changed}")
     drawn.set_dpi(20)
     assert drawing.png(drawn).startswith(b"\x89PNG")
 
