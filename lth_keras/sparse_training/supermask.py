@@ -173,7 +173,22 @@ class Supermask(SparseOptimizer):
 
         Raises:
           DivergedError: if a score is NaN.
+          LotteryError: if something else has written a kernel; for bernoulli, that is not seen.
         """
+        masks = self._found()
+        for name in masks if self._method != "bernoulli" else ():
+            now, expected = self._now_and_expected(name, masks[name] != 0)
+            bad = int(np.count_nonzero(now != expected))
+            if bad:
+                raise LotteryError(
+                    "The model must hold what the masks leave of its initial weights. Received: "
+                    f"{bad:,} of {name!r} that are otherwise: "
+                    "something else has written them, as EarlyStopping(restore_best_weights=True) "
+                    "writes those of an earlier step. Leave that out, or put the masks' weights "
+                    "back with optimizer.settle().")
+        return masks
+
+    def _found(self) -> dict[str, Array]:
         scores = self._scores()
         if self._method != "bernoulli":
             return super().masks()
@@ -186,20 +201,26 @@ class Supermask(SparseOptimizer):
         return found
 
     def settle(self) -> None:
-        """Leaves the network of `masks()` in the model: for bernoulli, training draws others.
+        """Leaves the network of `masks()` in the model.
+
+        For bernoulli, training draws others.  For the other methods the model holds it anyway,
+        unless something else has written its kernels, as EarlyStopping(restore_best_weights=True)
+        writes those of an earlier step.
 
         Raises:
           DivergedError: if a score is NaN.
         """
-        for name, mask in self.masks().items():
+        for name, mask in self._found().items():
             self.host.write(self.state.masks[name], mask != 0)
-            if self._method == "bernoulli":
-                self.host.write(self.host.kernels[name], self._expected(name, mask != 0))
+            self.host.write(self.host.kernels[name], self._now_and_expected(name, mask != 0)[1])
 
-    def _expected(self, name: str, mask: Array) -> Array:
-        found: Array = supermask_methods.effective(
+    def _now_and_expected(self, name: str, mask: Array) -> tuple[Array, Array]:
+        # What a kernel holds, and what it must hold by a mask.
+        now, found = self.host.read(self.host.kernels[name]), supermask_methods.effective(
             NUMPY, self._method, self.host.read(self.state.held[name]), mask, self._rescale)
-        return found.astype(np.float32)
+        if self._method == "biprop" and np.allclose(now, found, rtol=1e-4, atol=0):
+            found = np.sign(found) * np.abs(now).max(initial=0)  # Alpha is rounded otherwise.
+        return now, found.astype(now.dtype)
 
     def check(self) -> None:
         """Checks that the model holds nothing but initial weights and zeros, bit for bit.
@@ -212,7 +233,7 @@ class Supermask(SparseOptimizer):
           DivergedError: if a score is NaN.
         """
         scores, host = self._scores(), self.host
-        for name, kernel in host.kernels.items():
+        for name in host.kernels:
             mask = host.read(self.state.masks[name])
             if self._method != "bernoulli":
                 number = int(host.read(self.state.counts[name]))
@@ -220,16 +241,14 @@ class Supermask(SparseOptimizer):
                     {name: mask.shape}), mask.size - number)[name]
                 _equal(f"The mask of {name!r} must keep the {number:,} largest scores", mask,
                        exact != 0)
-            now, expected = host.read(kernel), self._expected(name, mask)
-            if self._method == "biprop" and np.allclose(now, expected, rtol=1e-4, atol=0):
-                expected = np.sign(expected) * np.abs(now).max(initial=0)
-            _equal(f"The kernel {name!r} must hold its initial weights and zeros", now, expected)
+            _equal(f"The kernel {name!r} must hold its initial weights and zeros",
+                   *self._now_and_expected(name, mask))
         for name in host.frozen:
             _equal(f"The weight {name!r} must not be trained", host.read(host.weights[name]),
                    host.read(self.state.theta[name]))
 
 
 def _equal(rule: str, found: Array, expected: Array) -> None:
-    if found.tobytes() != expected.astype(found.dtype).tobytes():
+    if found.tobytes() != expected.tobytes():
         count = int(np.count_nonzero(found != expected))
         raise InvariantError(f"{rule}. Received: {count:,} of {found.size:,} elements that differ.")
