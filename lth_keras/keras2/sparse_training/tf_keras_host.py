@@ -1,6 +1,6 @@
 """A tf_keras model and an optimizer of it, as `sparse_training.host.Host`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,19 @@ class TfKerasHost(Host):
       model: a built model that nothing prunes.
       optimizer: an optimizer that has taken no step.
       include, exclude: as `lth.Supermask` takes them.
+      track: makes a variable one of the optimizer's own.
 
     Attributes:
       optimizer: the wrapped optimizer.
-      variables: those that `new` has made.
 
     Raises:
       LotteryError: if the model or the optimizer is of a kind that does not work.
     """
 
-    def __init__(self, model: Any, optimizer: Any, include: Any, exclude: Any):
+    def __init__(self, model: Any, optimizer: Any, include: Any, exclude: Any,
+                 track: Callable[[Any], None]):
         _check_model(model)
+        self._track = track
         self.model, self.packages, self.ops = model.name, provenance.TF_KERAS, TensorFlowOps()
         self.weights: Mapping[str, Any] = named_weights(model)
         self.kernels: Mapping[str, Any] = selected(model, include, exclude)
@@ -47,12 +49,12 @@ class TfKerasHost(Host):
                             if kernel.constraint is not None]
         _check_weights(self.kernels)
         self.optimizer = _checked(keras.optimizers.get(optimizer))
-        self.variables: list[Any] = []
         self._fresh: list[tuple[Any, Array]] = []
 
     def new(self, name: str, value: Array) -> Any:
-        self.variables.append(tf.Variable(value, trainable=False, name=name))
-        return self.variables[-1]
+        variable = tf.Variable(value, trainable=False, name=name)
+        self._track(variable)
+        return variable
 
     def read(self, variable: Any) -> Array:
         value: Array = np.array(variable.numpy())

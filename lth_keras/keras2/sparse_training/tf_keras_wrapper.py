@@ -23,8 +23,9 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
     _update: Callable[[list[tuple[Any, Any]]], None]
 
     def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
-        host = TfKerasHost(model, optimizer, include, exclude)
         keras.optimizers.Optimizer.__init__(self, name=type(self).__name__)
+        self._of_training: list[Any] = []  # An attribute: checkpoints of TensorFlow have it.
+        host = TfKerasHost(model, optimizer, include, exclude, self._of_training.append)
         self.inner_optimizer = host.optimizer
         # Steps and learning rate are the wrapped one's: schedules and callbacks work with them.
         self._iterations = host.optimizer.iterations
@@ -35,7 +36,7 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
     def variables(self) -> Any:
         """The wrapped optimizer's variables, then those of the training."""
         return type(self.inner_optimizer.variables)(
-            [*self.inner_optimizer.variables, *self._host.variables])
+            [*self.inner_optimizer.variables, *self._of_training])
 
     def build(self, var_list: Any) -> None:
         """Everything is built with the optimizer; Keras asks for it before a step."""
