@@ -1,7 +1,8 @@
 """What `lth.Supermask` and `lth.SparseTraining` have in common: an optimizer that holds masks."""
 
 import types
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class SparseOptimizer:
     _open: Callable[..., Host]  # Of each engine's class: makes itself an optimizer of its Keras.
     _settings: Mapping[str, Any]
     _seed: int
+    _begun = False  # Whether a step has been seen.
 
     def _start(self) -> None:
         # Masks, scores and whatever else a training begins with, from self.state.theta.
@@ -38,6 +40,39 @@ class SparseOptimizer:
     def _update(self, pairs: list[tuple[Any, Any]]) -> None:
         # A step, from pairs of a gradient or None and a variable of the model.
         raise NotImplementedError
+
+    def _left(self, name: str, mask: Array) -> Array:
+        # What a mask leaves of a kernel's initial weights.
+        raise NotImplementedError
+
+    def _step(self, pairs: list[tuple[Any, Any]]) -> None:
+        self.host.outside(lambda: self._check_start(self.host.trained))
+        self._update(pairs)
+
+    def _check_start(self, of: "Sequence[Any] | None" = None,
+                     error: type[LotteryError] = LotteryError) -> None:
+        # Before the first step, the model holds what theta_0 and the masks say.
+        host = self.host
+        self._begun = self._begun or host.taken() > 0
+        if self._begun:
+            return
+        looked = {id(variable) for variable in (host.weights.values() if of is None else of)}
+        moved = [name for name, weight in host.weights.items()
+                 if id(weight) in looked and not _same(host.read(weight), self._at_start(name))]
+        if not moved:
+            return
+        message = ("The ticket of a sparse training has the weights that the model held when its "
+                   f"optimizer was made. Received: others in {', '.join(moved[:3])}, as after "
+                   "model.load_weights(). Load weights before you make the optimizer, or give "
+                   "them to optimizer.begin(weights).")
+        if any(name in host.kernels or name in host.frozen for name in moved):
+            raise error(message)
+        warnings.warn(message, stacklevel=3)  # Statistics, which move in a forward pass too.
+
+    def _at_start(self, name: str) -> Array:
+        if name in self.host.kernels:
+            return self._left(name, self.host.read(self.state.masks[name]))
+        return self.host.read(self.state.theta[name])
 
     @property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -63,7 +98,7 @@ class SparseOptimizer:
 
         Args:
           weights: weight name -> theta_0, for all or some of the model's weights; the others get
-            those of the training before.
+            those of the training before, whatever the model holds now.
           counts: kernel name -> how many weights it keeps; by default as before.
           seed: what masks, scores and draws come from; by default as before.
 
@@ -90,6 +125,7 @@ class SparseOptimizer:
             host.write(weight, host.read(state.theta[name]))
         host.restart()
         self._start()
+        self._begun = False
 
     def masks(self) -> dict[str, Array]:
         """The masks that the training has found so far: kernel name -> uint8 array."""
@@ -104,14 +140,21 @@ class SparseOptimizer:
 
         Raises:
           DivergedError: if the training has diverged.
+          LotteryError: if no step has been taken, and the model has other weights than it had when
+            this optimizer was made; or if something else has written what the masks prune.
         """
         masks, settings = self.masks(), {**self._settings, "seed": self._seed}
+        self._check_start()
         return Ticket(
             {name: self.host.read(value) for name, value in self.state.theta.items()}, masks, 1, {
                 "versions": provenance.versions(self.host.packages), "settings": settings,
                 "fingerprint": provenance.fingerprint(settings),
                 "density": mask_arrays.density(masks), "kept": mask_arrays.kept(masks),
                 "size": mask_arrays.size(masks)})
+
+
+def _same(one: Array, other: Array) -> bool:
+    return one.tobytes() == other.tobytes() or bool((one == other).all())
 
 
 def in_settings(kept: Any) -> Any:

@@ -14,6 +14,7 @@ from lth_keras.errors import DivergedError, InvariantError, LotteryError
 from lth_keras.graph.kinds import package_of
 from lth_keras.sparse_training import starts, supermask_methods
 from lth_keras.sparse_training.array_ops import NUMPY
+from lth_keras.sparse_training.host import watched
 from lth_keras.sparse_training.sparse_optimizer import in_settings, SparseOptimizer
 from lth_keras.sparse_training.supermask_methods import METHODS
 
@@ -116,6 +117,7 @@ class Supermask(SparseOptimizer):
             for name, shape in self._shapes.items()}
         host.build([*state.scores.values()])
         self._start()
+        watched(model, self, self._check_start)
 
     def _start(self) -> None:
         host, state = self.host, self.state
@@ -177,8 +179,8 @@ class Supermask(SparseOptimizer):
         """
         masks = self._found()
         for name in masks if self._method != "bernoulli" else ():
-            now, expected = self._now_and_expected(name, masks[name] != 0)
-            bad = int(np.count_nonzero(now != expected))
+            bad = int(np.count_nonzero(
+                self.host.read(self.host.kernels[name]) != self._left(name, masks[name] != 0)))
             if bad:
                 raise LotteryError(
                     "The model must hold what the masks leave of its initial weights. Received: "
@@ -212,15 +214,14 @@ class Supermask(SparseOptimizer):
         """
         for name, mask in self._found().items():
             self.host.write(self.state.masks[name], mask != 0)
-            self.host.write(self.host.kernels[name], self._now_and_expected(name, mask != 0)[1])
+            self.host.write(self.host.kernels[name], self._left(name, mask != 0))
 
-    def _now_and_expected(self, name: str, mask: Array) -> tuple[Array, Array]:
-        # What a kernel holds, and what it must hold by a mask.
+    def _left(self, name: str, mask: Array) -> Array:
         now, found = self.host.read(self.host.kernels[name]), supermask_methods.effective(
             NUMPY, self._method, self.host.read(self.state.held[name]), mask, self._rescale)
         if self._method == "biprop" and np.allclose(now, found, rtol=1e-4, atol=0):
             found = np.sign(found) * np.abs(now).max(initial=0)  # Alpha is rounded otherwise.
-        return now, found.astype(now.dtype)
+        return np.asarray(found, now.dtype)
 
     def check(self) -> None:
         """Checks that the model holds nothing but initial weights and zeros, bit for bit.
@@ -233,7 +234,7 @@ class Supermask(SparseOptimizer):
           DivergedError: if a score is NaN.
         """
         scores, host = self._scores(), self.host
-        for name in host.kernels:
+        for name, kernel in host.kernels.items():
             mask = host.read(self.state.masks[name])
             if self._method != "bernoulli":
                 number = int(host.read(self.state.counts[name]))
@@ -242,7 +243,7 @@ class Supermask(SparseOptimizer):
                 _equal(f"The mask of {name!r} must keep the {number:,} largest scores", mask,
                        exact != 0)
             _equal(f"The kernel {name!r} must hold its initial weights and zeros",
-                   *self._now_and_expected(name, mask))
+                   host.read(kernel), self._left(name, mask))
         for name in host.frozen:
             _equal(f"The weight {name!r} must not be trained", host.read(host.weights[name]),
                    host.read(self.state.theta[name]))

@@ -15,7 +15,7 @@ from lth_keras.keras2.initial.tf_keras_scored import selected
 from lth_keras.keras2.masking.weight_names import check_keras2, named_weights, wrappers
 from lth_keras.keras2.masking.wrap_weights import check_built
 from lth_keras.keras2.sparse_training.tensorflow_ops import TensorFlowOps
-from lth_keras.sparse_training.host import Host, remembered
+from lth_keras.sparse_training.host import check_kernels, Host, remembered
 
 
 class TfKerasHost(Host):
@@ -47,7 +47,8 @@ class TfKerasHost(Host):
                        if id(variable) in trained and name not in self.kernels]
         self.constrained = [name for name, kernel in self.kernels.items()
                             if kernel.constraint is not None]
-        _check_weights(self.kernels)
+        check_kernels(self.kernels, self.trained, {
+            name: _dtype(kernel) for name, kernel in self.kernels.items()})
         self.optimizer = _checked(keras.optimizers.get(optimizer))
         self._fresh: list[tuple[Any, Array]] = []
 
@@ -100,6 +101,14 @@ class TfKerasHost(Host):
     def steps(self) -> Any:
         return tf.cast(self.optimizer.iterations, tf.int32)
 
+    def taken(self) -> int:
+        return int(self.optimizer.iterations.numpy())
+
+    def outside(self, look: Callable[[], None]) -> None:
+        with tf.init_scope():
+            if tf.executing_eagerly():  # Not in a graph of TensorFlow 1.
+                look()
+
 
 def _check_model(model: Any) -> None:
     check_keras2(model)
@@ -121,13 +130,8 @@ def _check_model(model: Any) -> None:
                            f"of {type(tf.distribute.get_strategy()).__name__}. Build it outside.")
 
 
-def _check_weights(kernels: Mapping[str, Any]) -> None:
-    for name, kernel in kernels.items():
-        dtype = tf.as_dtype(getattr(kernel, "true_dtype", kernel.dtype)).name
-        if dtype != "float32":
-            raise LotteryError("A sparse training masks weights of float32. Received: "
-                               f"{name!r} of {dtype}. Leave it out by exclude=, or build the model "
-                               "in float32.")
+def _dtype(kernel: Any) -> str:
+    return str(tf.as_dtype(getattr(kernel, "true_dtype", kernel.dtype)).name)
 
 
 def _checked(optimizer: Any) -> Any:

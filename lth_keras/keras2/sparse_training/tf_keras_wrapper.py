@@ -11,7 +11,7 @@ from lth_keras.sparse_training.host import Host
 
 
 class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """Passes steps and the learning rate of the wrapped optimizer on, and calls `_update`.
+    """Passes steps and the learning rate of the wrapped optimizer on, and calls `_step`.
 
     Its `variables` are those of the wrapped optimizer and its own.  A file that Keras saves of the
     model has the wrapped optimizer's settings in its place: masks are kept in a ticket.
@@ -20,7 +20,7 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
       inner_optimizer: the wrapped optimizer.
     """
 
-    _update: Callable[[list[tuple[Any, Any]]], None]
+    _step: Callable[[list[tuple[Any, Any]]], None]
 
     def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
         keras.optimizers.Optimizer.__init__(self, name=type(self).__name__)
@@ -46,7 +46,7 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
                         skip_gradients_aggregation: bool = False, **options: Any) -> Any:
         """Takes a step of the training; the arguments are those of any optimizer."""
         with tf.name_scope(name or self.name):
-            self._update([(self._host.dense(gradient, variable), variable)
+            self._step([(self._host.dense(gradient, variable), variable)
                           for gradient, variable in grads_and_vars])
         return self.iterations
 
