@@ -32,6 +32,7 @@ class SparseOptimizer:
     _settings: Mapping[str, Any]
     _seed: int
     _begun = False  # Whether a step has been seen.
+    _told = False  # Whether a step without some kernel has been told.
 
     def _start(self) -> None:
         # Masks, scores and whatever else a training begins with, from self.state.theta.
@@ -46,8 +47,25 @@ class SparseOptimizer:
         raise NotImplementedError
 
     def _step(self, pairs: list[tuple[Any, Any]]) -> None:
+        self._check_variables([variable for _, variable in pairs])
         self.host.outside(lambda: self._check_start(self.host.trained))
         self._update(pairs)
+
+    def _check_variables(self, variables: Sequence[Any]) -> None:
+        known, given = {id(one) for one in self.host.trained}, {id(one) for one in variables}
+        unknown = [str(getattr(one, "path", one.name)) for one in variables if id(one) not in known]
+        if unknown:
+            raise LotteryError(
+                "A sparse training trains the weights that were trainable in its model when it was "
+                f"made. Received: {', '.join(unknown[:3])}, of a model around it or made trainable "
+                "since. Make a new one of the model that you compile, and compile with it.")
+        left = [name for name, kernel in self.host.kernels.items() if id(kernel) not in given]
+        if left and not self._told:
+            self._told = True
+            warnings.warn(
+                "The masks of a kernel move in the steps that train it. Received: a step without "
+                f"{', '.join(left[:3])}, frozen since its optimizer was made, or trained in "
+                "other steps. Freeze a layer before you make the optimizer.", stacklevel=2)
 
     def _check_start(self, of: "Sequence[Any] | None" = None,
                      error: type[LotteryError] = LotteryError) -> None:
@@ -68,6 +86,19 @@ class SparseOptimizer:
         if any(name in host.kernels or name in host.frozen for name in moved):
             raise error(message)
         warnings.warn(message, stacklevel=3)  # Statistics, which move in a forward pass too.
+
+    def _warn_of_counts(self, masks: Arrays) -> None:
+        # At the end of a training, masks keep what the settings say.
+        numbers = {name: int(self.host.read(number)) for name, number in self.state.counts.items()}
+        off = [f"{int(np.count_nonzero(masks[name])):,} of {name!r} in place of {number:,}"
+               for name, number in numbers.items()
+               if number not in (-1, np.count_nonzero(masks[name]))]
+        if off:
+            warnings.warn(
+                "At the end of a training, masks keep as many weights as the settings say. "
+                f"Received: {', '.join(off[:3])}, after step {self.host.taken():,}. Train up to "
+                "step until=, or set it to a step of your training; leave layers that are frozen "
+                "(trainable=False) out by exclude=.", stacklevel=3)
 
     def _at_start(self, name: str) -> Array:
         if name in self.host.kernels:
@@ -138,6 +169,8 @@ class SparseOptimizer:
     def ticket(self) -> Ticket:
         """The ticket that the training has found so far, of level 1: theta_0 and the masks.
 
+        A warning says where they keep other numbers of weights than they should in the end.
+
         Raises:
           DivergedError: if the training has diverged.
           LotteryError: if no step has been taken, and the model has other weights than it had when
@@ -145,6 +178,7 @@ class SparseOptimizer:
         """
         masks, settings = self.masks(), {**self._settings, "seed": self._seed}
         self._check_start()
+        self._warn_of_counts(masks)
         return Ticket(
             {name: self.host.read(value) for name, value in self.state.theta.items()}, masks, 1, {
                 "versions": provenance.versions(self.host.packages), "settings": settings,

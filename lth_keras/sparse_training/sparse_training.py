@@ -141,12 +141,6 @@ class SparseTraining(SparseOptimizer):
 
     def _update(self, pairs: Pairs) -> None:
         host = self.host
-        unknown = [variable.name for _, variable in pairs if id(variable) not in self.state.slots]
-        if unknown:
-            raise LotteryError(
-                "A sparse training trains the weights that were trainable when it was made. "
-                f"Received: {', '.join(unknown[:3])}, made trainable since. Make a new "
-                "lth.SparseTraining(model, ...) and compile with it.")
         before = {}
         if self._method in _REGROWING:
             before = {id(one): host.value(one) for _, variable in pairs
@@ -234,12 +228,14 @@ class SparseTraining(SparseOptimizer):
         """Prunes the model by the masks of the last step, where something else wrote its weights.
 
         Training leaves pruned weights at zero by itself; weights of an earlier step, which
-        EarlyStopping(restore_best_weights=True) restores, were pruned by earlier masks.
+        EarlyStopping(restore_best_weights=True) restores, were pruned by earlier masks.  A warning
+        says where masks keep other numbers of weights than they should in the end.
         """
         masks = super().masks()
         for name, kernel in self.host.kernels.items():
             value = self.host.read(kernel)
             self.host.write(kernel, np.where(masks[name], value, np.zeros((), value.dtype)))
+        self._warn_of_counts(masks)
 
     def _finite_masks(self) -> dict[str, Array]:
         for name, kernel in self.host.kernels.items():

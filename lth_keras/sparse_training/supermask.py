@@ -212,7 +212,9 @@ class Supermask(SparseOptimizer):
         Raises:
           DivergedError: if a score is NaN.
         """
-        for name, mask in self._found().items():
+        masks = self._found()
+        self._warn_of_counts(masks)
+        for name, mask in masks.items():
             self.host.write(self.state.masks[name], mask != 0)
             self.host.write(self.host.kernels[name], self._left(name, mask != 0))
 

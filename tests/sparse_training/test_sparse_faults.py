@@ -126,3 +126,73 @@ def test_statistics_that_have_moved_are_told(keras):
         warnings.simplefilter("error", UserWarning)
         fit(model)
         optimizer.ticket()
+
+
+def test_a_schedule_that_is_not_reached_is_told(keras):
+    model = mlp(keras)
+    optimizer = sparse(model, "gradual", density={A: 6, B: 5}, until=30)
+    compiled(model, optimizer)
+    fit(model)
+    for read in (optimizer.ticket, optimizer.settle):
+        with pytest.warns(UserWarning, match=r"of 'a/kernel' in place of 6, .*after step 3\. Tra"):
+            read()
+    fit(model, 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert optimizer.ticket().provenance["kept"] == 11
+        optimizer.settle()
+        optimizer.check()
+
+
+@METHODS
+def test_no_method_warns_at_its_end(keras, method):
+    model = mlp(keras)
+    optimizer = sparse(model, method)
+    compiled(model, optimizer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, 2)
+        optimizer.settle()
+        optimizer.ticket()
+
+
+@METHODS
+def test_a_frozen_layer_is_refused_or_told(keras, method):
+    with pytest.raises(LotteryError, match="'a/kernel', which is frozen"):
+        sparse(mlp(keras, trainable=False), method, include=["a"])
+    model = mlp(keras, trainable=False)
+    optimizer = sparse(model, method)  # Left out.
+    fit(compiled(model, optimizer), 2)
+    assert list(optimizer.ticket().masks) == [B]
+    optimizer.check()
+    model = mlp(keras)
+    optimizer = sparse(model, method)
+    model.layers[0].trainable = False
+    with pytest.warns(UserWarning, match="a step without a/kernel, frozen since"):
+        fit(compiled(model, optimizer), 2)
+    if method == "gradual":
+        with pytest.warns(UserWarning, match="24 of 'a/kernel' in place of"):
+            optimizer.ticket()
+        with pytest.raises(InvariantError, match="'a/kernel' must keep"):
+            optimizer.check()
+    else:
+        optimizer.check()
+
+
+@METHODS
+def test_weights_that_it_does_not_train_are_refused(keras, method):
+    backbone = mlp(keras)
+    optimizer = sparse(backbone, method)
+    inputs = keras.layers.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="head")(backbone(inputs)))
+    # TensorFlow wraps what is raised in a step that it compiles.
+    with pytest.raises(Exception, match="head/kernel.*of a model around it"):
+        fit(compiled(model, optimizer))
+    model.layers[-1].trainable = False
+    fit(compiled(model, optimizer), 2)
+    optimizer.check()
+    model = mlp(keras, trainable=False)
+    optimizer = sparse(model, method)
+    model.layers[0].trainable = True
+    with pytest.raises(Exception, match="a/kernel.*made trainable since"):
+        fit(compiled(model, optimizer))
