@@ -90,6 +90,17 @@ def watched(model: Any, optimizer: Any, look: Callable[[], None]) -> None:
     vars(model).update({name: before(getattr(model, name)) for name in ("fit", "train_on_batch")})
 
 
+def several_devices(received: str) -> LotteryError:
+    """The error for a model or an optimizer of several devices.
+
+    Example:
+      >>> print(several_devices("a model of two"))
+      A sparse training runs on one device. Received: a model of two. Leave strategies out.
+    """
+    return LotteryError(f"A sparse training runs on one device. Received: {received}. Leave "
+                        "strategies out.")
+
+
 def check_kernels(kernels: Mapping[str, Any], trained: Sequence[Any],
                   dtypes: Mapping[str, str]) -> None:
     """Checks that kernels are trained, and of float32.

@@ -15,7 +15,12 @@ from lth_keras.keras2.initial.tf_keras_scored import selected
 from lth_keras.keras2.masking.weight_names import check_keras2, named_weights, wrappers
 from lth_keras.keras2.masking.wrap_weights import check_built
 from lth_keras.keras2.sparse_training.tensorflow_ops import TensorFlowOps
-from lth_keras.sparse_training.host import check_kernels, Host, remembered
+from lth_keras.sparse_training.host import (
+    check_kernels,
+    Host,
+    remembered,
+    several_devices,
+)
 
 
 class TfKerasHost(Host):
@@ -126,8 +131,11 @@ def _check_model(model: Any) -> None:
                            f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
                            "float32.")
     if tf.distribute.has_strategy():
-        raise LotteryError("A sparse training runs on one device. Received: a model in the scope "
-                           f"of {type(tf.distribute.get_strategy()).__name__}. Build it outside.")
+        raise several_devices("a model in the scope of "
+                              f"{type(tf.distribute.get_strategy()).__name__}")
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise several_devices(f"{model.name!r}, built in the scope of "
+                              f"{type(model.distribute_strategy).__name__}")
 
 
 def _dtype(kernel: Any) -> str:
@@ -146,4 +154,6 @@ def _checked(optimizer: Any) -> Any:
     if optimizer.use_ema:
         raise LotteryError("A moving average of weights does not keep masks. Received: "
                            f"{optimizer.name!r} with use_ema=True. Leave it out.")
+    if isinstance(optimizer.iterations, tf.distribute.DistributedValues):
+        raise several_devices(f"{optimizer.name!r}, made in the scope of a strategy")
     return optimizer

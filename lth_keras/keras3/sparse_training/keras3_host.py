@@ -14,7 +14,12 @@ from lth_keras.keras3 import optimizer_state
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.sparse_training.keras_ops import KerasOps
 from lth_keras.keras3.weights import check_keras3, named_weights, prunable_weights
-from lth_keras.sparse_training.host import check_kernels, Host, remembered
+from lth_keras.sparse_training.host import (
+    check_kernels,
+    Host,
+    remembered,
+    several_devices,
+)
 
 
 class Keras3Host(Host):
@@ -130,8 +135,27 @@ def _check_model(model: Any) -> None:
                            f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
                            "float32.")
     if keras.distribution.distribution() is not None:
-        raise LotteryError("A sparse training runs on one device. Received: a distribution of "
-                           f"{type(keras.distribution.distribution()).__name__}. Leave it out.")
+        raise several_devices("a distribution of "
+                              f"{type(keras.distribution.distribution()).__name__}")
+    if keras.backend.backend() == "tensorflow":
+        _check_strategy(model)
+
+
+def _check_strategy(model: Any) -> None:
+    # Keras 3 takes those of TensorFlow on that backend.
+    tf = importlib.import_module("tensorflow")
+    if tf.distribute.has_strategy():
+        raise several_devices("a model in the scope of "
+                              f"{type(tf.distribute.get_strategy()).__name__}")
+    if any(_is_distributed(variable) for variable in model.weights):
+        raise several_devices(f"{model.name!r}, built in the scope of a strategy")
+
+
+def _is_distributed(variable: Any) -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return isinstance(variable.value,
+                      importlib.import_module("tensorflow").distribute.DistributedValues)
 
 
 def _checked(optimizer: Any) -> Any:
@@ -151,4 +175,6 @@ def _checked(optimizer: Any) -> Any:
             raise LotteryError("A sparse training takes each gradient as it is. Received: "
                                f"{optimizer.name!r} with {name}="
                                f"{getattr(optimizer, name)!r}. Leave it out.")
+    if _is_distributed(optimizer.iterations):
+        raise several_devices(f"{optimizer.name!r}, made in the scope of a strategy")
     return optimizer
