@@ -145,7 +145,9 @@ class SparseOptimizer:
                                f"weights. Received: {', '.join(wrong[:3])}. The model has "
                                f"{', '.join(host.weights)}.")
         if counts is not None:
-            for name, number in starts.check_counts(self._shapes, counts, "counts").items():
+            counts = starts.check_counts(self._shapes, counts, "counts")
+            self._settings = _with_counts(self._settings, counts)
+            for name, number in counts.items():
                 host.write(state.counts[name], np.array(number, np.int32))
         if seed is not None:
             self._seed = seed
@@ -189,6 +191,13 @@ class SparseOptimizer:
 
 def _same(one: Array, other: Array) -> bool:
     return one.tobytes() == other.tobytes() or bool((one == other).all())
+
+
+def _with_counts(settings: Mapping[str, Any], counts: Mapping[str, int]) -> Mapping[str, Any]:
+    # As if they had been given as a mapping from the start.
+    return types.MappingProxyType({
+        name: in_settings(counts) if name in ("kept", "density") else value
+        for name, value in settings.items() if name != "distribution"})
 
 
 def in_settings(kept: Any) -> Any:

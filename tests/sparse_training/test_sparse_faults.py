@@ -196,3 +196,32 @@ def test_weights_that_it_does_not_train_are_refused(keras, method):
     model.layers[0].trainable = True
     with pytest.raises(Exception, match="a/kernel.*made trainable since"):
         fit(compiled(model, optimizer))
+
+
+@pytest.mark.filterwarnings("ignore:At the end of a training")  # No step has been taken.
+@METHODS
+def test_begun_with_other_numbers_the_ticket_has_them_in_its_settings(keras, method):
+    model, counts = mlp(keras), {B: np.int64(4), A: 7}
+    optimizer = sparse(model, method)
+    first = optimizer.ticket().provenance
+    optimizer.begin({})
+    assert optimizer.ticket().provenance == first
+    optimizer.begin({}, counts=counts)
+    found = optimizer.ticket().provenance
+    given = sparse(mlp(keras), method, **{
+        "kept" if method in SUPERMASKS else "density": counts}).ticket().provenance
+    assert found["settings"] == given["settings"] != first["settings"]
+    assert found["fingerprint"] == given["fingerprint"] != first["fingerprint"]
+    assert "distribution" not in found["settings"]
+
+
+def test_a_layer_that_keeps_nothing_is_told(keras):
+    with pytest.warns(UserWarning, match=r"kept=0\.02, which keeps none of 'a/kernel' of 24 we"):
+        sparse(mlp(keras), "edge_popup", kept=0.02)
+    with pytest.warns(UserWarning, match=r"density=0\.02, .*'b/kernel' of 18 weights"):
+        sparse(mlp(keras), "static", density=0.02, distribution="uniform")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        sparse(mlp(keras), "static", density={A: 0, B: 3})
+        sparse(mlp(keras), "static", density=0)
+        sparse(mlp(keras), "static", density=0.5)
