@@ -15,6 +15,11 @@ from lth_keras.files.ticket import Ticket
 from lth_keras.sparse_training import starts
 from lth_keras.sparse_training.host import Host
 
+# Attributes of the optimizers of both Keras that steps of the wrapped one read, and of no other.
+_OF_THE_WRAPPED = frozenset((
+    "weight_decay", "clipnorm", "clipvalue", "global_clipnorm", "use_ema", "ema_momentum",
+    "ema_overwrite_frequency", "jit_compile", "loss_scale_factor", "gradient_accumulation_steps"))
+
 
 class SparseOptimizer:
     """Wraps an optimizer, and leaves zeros in the kernels of a model in every step.
@@ -121,6 +126,20 @@ class SparseOptimizer:
                     for name in self._shapes},
             key=new("key", starts.key(seed)))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _OF_THE_WRAPPED and "inner_optimizer" in vars(self):
+            raise _not_here(f"{name}={value!r}", "Give it to your own optimizer when you make it")
+        super().__setattr__(name, value)
+
+    def exclude_from_weight_decay(self, *arguments: Any, **options: Any) -> None:
+        """Refused: it is the wrapped optimizer that decays, and that is built already.
+
+        Raises:
+          LotteryError: always.
+        """
+        raise _not_here("exclude_from_weight_decay",
+                        "Call it on your own optimizer before you wrap it")
+
     def begin(self, weights: Arrays, counts: "Mapping[str, int] | None" = None,
               seed: "int | None" = None) -> None:
         """Begins the training again, with other initial weights, without compiling anything anew.
@@ -191,6 +210,11 @@ class SparseOptimizer:
 
 def _same(one: Array, other: Array) -> bool:
     return one.tobytes() == other.tobytes() or bool((one == other).all())
+
+
+def _not_here(received: str, instead: str) -> LotteryError:
+    return LotteryError("A sparse training takes its steps by the optimizer that it wraps, as that "
+                        f"was when it was wrapped. Received: {received}. {instead}.")
 
 
 def _with_counts(settings: Mapping[str, Any], counts: Mapping[str, int]) -> Mapping[str, Any]:
