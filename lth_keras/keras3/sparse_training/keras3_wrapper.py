@@ -24,6 +24,7 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
     _iterations: Any
     _learning_rate: Any
     _step: Callable[[list[tuple[Any, Any]]], None]
+    _check_variables: Callable[[Sequence[Any]], None]
 
     def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
         keras.optimizers.Optimizer.__init__(self, learning_rate=0.0)
@@ -35,6 +36,16 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
         self.inner_optimizer, self._iterations = host.optimizer, host.optimizer._iterations
         self._learning_rate = host.optimizer._learning_rate
         return host
+
+    def build(self, variables: Any) -> None:
+        """Keeps the variables that steps are given gradients of, in their order.
+
+        Raises:
+          LotteryError: if one is not trained by this optimizer. On JAX, what a step raises would
+            leave the model without its values.
+        """
+        self._check_variables(variables)
+        super().build(variables)
 
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Takes a step of the training; the arguments are those of any optimizer."""
