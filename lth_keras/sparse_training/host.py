@@ -1,9 +1,11 @@
 """What a sparse training needs of a model and of the optimizer that it wraps, of either Keras."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from lth_keras.core.masks import Array
+from lth_keras.errors import LotteryError
 from lth_keras.sparse_training.array_ops import ArrayOps
 
 
@@ -64,6 +66,58 @@ class Host(Protocol):
 
     def steps(self) -> Any:
         """How many steps have been taken, int32."""
+
+    def taken(self) -> int:
+        """How many steps have been taken, outside of a step."""
+
+    def outside(self, look: Callable[[], None]) -> None:
+        """In a step, calls what reads variables as they are before it, where that is possible.
+
+        Where a step is compiled, that is once, and before it is taken.
+        """
+
+
+def watched(model: Any, optimizer: Any, look: Callable[[], None]) -> None:
+    """Has a function called before each training of a model by an optimizer, in Keras' own loop."""
+    def before(train: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(train)
+        def trained(*arguments: Any, **options: Any) -> Any:
+            if getattr(model, "optimizer", None) is optimizer:
+                look()
+            return train(*arguments, **options)
+        return trained
+    # In the instance, past Keras' own tracking: the model keeps its class and its files.
+    vars(model).update({name: before(getattr(model, name)) for name in ("fit", "train_on_batch")})
+
+
+def several_devices(received: str) -> LotteryError:
+    """The error for a model or an optimizer of several devices.
+
+    Example:
+      >>> print(several_devices("a model of two"))
+      A sparse training runs on one device. Received: a model of two. Leave strategies out.
+    """
+    return LotteryError(f"A sparse training runs on one device. Received: {received}. Leave "
+                        "strategies out.")
+
+
+def check_kernels(kernels: Mapping[str, Any], trained: Sequence[Any],
+                  dtypes: Mapping[str, str]) -> None:
+    """Checks that kernels are trained, and of float32.
+
+    Raises:
+      LotteryError: if not.
+    """
+    known = {id(variable) for variable in trained}
+    for name, kernel in kernels.items():
+        if id(kernel) not in known:
+            raise LotteryError("A sparse training masks weights that are trained. Received: "
+                               f"{name!r}, which is frozen (trainable=False). Leave the layer out "
+                               "of include=, or make it trainable.")
+        if dtypes[name] != "float32":
+            raise LotteryError("A sparse training masks weights of float32. Received: "
+                               f"{name!r} of {dtypes[name]}. Leave it out by exclude=, or build "
+                               "the model in float32.")
 
 
 def remembered(value: Array) -> Array:

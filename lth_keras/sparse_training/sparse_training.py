@@ -13,6 +13,7 @@ from lth_keras.core.masks import Array
 from lth_keras.errors import DivergedError, InvariantError, LotteryError
 from lth_keras.graph.kinds import package_of
 from lth_keras.sparse_training import draws, mask_moves, schedules, starts
+from lth_keras.sparse_training.host import watched
 from lth_keras.sparse_training.largest import any_nan, size_bits
 from lth_keras.sparse_training.mask_moves import METHODS
 from lth_keras.sparse_training.sparse_optimizer import in_settings, SparseOptimizer
@@ -111,6 +112,7 @@ class SparseTraining(SparseOptimizer):
                                       in host.slots(variable).items()]
                             for variable in host.trained}
         self._start()
+        watched(model, self, self._check_start)
 
     def _tables(self, kept: dict[str, int]) -> dict[str, Array]:
         # For each update, how many weights a kernel keeps or drops.
@@ -132,16 +134,13 @@ class SparseTraining(SparseOptimizer):
         for name, kernel in host.kernels.items():
             mask = (masks[name] != 0) | (self._method == "gradual")
             host.write(state.masks[name], mask)
-            host.write(kernel, np.where(mask, host.read(state.theta[name]), np.float32(0)))
+            host.write(kernel, self._left(name, mask))
+
+    def _left(self, name: str, mask: Array) -> Array:
+        return np.where(mask, self.host.read(self.state.theta[name]), np.float32(0))
 
     def _update(self, pairs: Pairs) -> None:
         host = self.host
-        unknown = [variable.name for _, variable in pairs if id(variable) not in self.state.slots]
-        if unknown:
-            raise LotteryError(
-                "A sparse training trains the weights that were trainable when it was made. "
-                f"Received: {', '.join(unknown[:3])}, made trainable since. Make a new "
-                "lth.SparseTraining(model, ...) and compile with it.")
         before = {}
         if self._method in _REGROWING:
             before = {id(one): host.value(one) for _, variable in pairs
@@ -229,12 +228,14 @@ class SparseTraining(SparseOptimizer):
         """Prunes the model by the masks of the last step, where something else wrote its weights.
 
         Training leaves pruned weights at zero by itself; weights of an earlier step, which
-        EarlyStopping(restore_best_weights=True) restores, were pruned by earlier masks.
+        EarlyStopping(restore_best_weights=True) restores, were pruned by earlier masks.  A warning
+        says where masks keep other numbers of weights than they should in the end.
         """
         masks = super().masks()
         for name, kernel in self.host.kernels.items():
             value = self.host.read(kernel)
             self.host.write(kernel, np.where(masks[name], value, np.zeros((), value.dtype)))
+        self._warn_of_counts(masks)
 
     def _finite_masks(self) -> dict[str, Array]:
         for name, kernel in self.host.kernels.items():
@@ -248,7 +249,8 @@ class SparseTraining(SparseOptimizer):
         """Checks that pruned weights are zero, and as many are kept as there should be.
 
         Raises:
-          InvariantError: if not, or if the optimizer holds anything of a pruned weight.
+          InvariantError: if not, or if the optimizer holds anything of a pruned weight, or if the
+            model has other weights before the first step than when this optimizer was made.
           DivergedError: if a weight is NaN or infinite.
         """
         host, masks = self.host, self._finite_masks()
@@ -266,6 +268,7 @@ class SparseTraining(SparseOptimizer):
             if int(masks[name].sum()) != number:
                 raise InvariantError(f"{name!r} must keep {number:,} weights. Received: "
                                      f"{int(masks[name].sum()):,}.")
+        self._check_start(error=InvariantError)
 
 
 def _check_until(method: str, begin: int, every: int, until: "int | None") -> None:

@@ -1,6 +1,7 @@
 """What a sparse training starts from: exact counts, scores, random masks, and keys to draw with."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ LAYERWISE = DISTRIBUTIONS[1:]
 
 
 def counts(shapes: Shapes, kept: Any, what: str, distribution: "str | None") -> dict[str, int]:
-    """How many weights each kernel keeps.
+    """How many weights each kernel keeps; a warning names those that keep none of a share.
 
     Args:
       shapes: weight name -> shape.
@@ -45,9 +46,18 @@ def counts(shapes: Shapes, kept: Any, what: str, distribution: "str | None") -> 
         raise LotteryError(f"{what} must be a number in [0, 1], or give a whole number for each "
                            f"weight's name. Received: {kept!r}.")
     if distribution is None:
-        return {name: count(share, math.prod(shape)) for name, shape in shapes.items()}
-    number = count(share, sum(math.prod(shape) for shape in shapes.values()))
-    return kept_counts(shapes, number, distribution)
+        found = {name: count(share, math.prod(shape)) for name, shape in shapes.items()}
+    else:
+        number = count(share, sum(math.prod(shape) for shape in shapes.values()))
+        found = kept_counts(shapes, number, distribution)
+    empty = [f"{name!r} of {math.prod(shapes[name]):,} weights"
+             for name, number in found.items() if not number]
+    if share and empty:
+        warnings.warn(f"A layer that keeps no weight lets nothing through. Received: {what}={share}"
+                      f", which keeps none of {', '.join(empty[:3])}. Give a larger share, or a "
+                      "whole number for each weight's name; or leave layers out by exclude=.",
+                      stacklevel=3)
+    return found
 
 
 def check_counts(shapes: Shapes, given: Mapping[str, Any], what: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ from lth_keras.errors import DivergedError, InvariantError, LotteryError
 from lth_keras.graph.kinds import package_of
 from lth_keras.sparse_training import starts, supermask_methods
 from lth_keras.sparse_training.array_ops import NUMPY
+from lth_keras.sparse_training.host import watched
 from lth_keras.sparse_training.sparse_optimizer import in_settings, SparseOptimizer
 from lth_keras.sparse_training.supermask_methods import METHODS
 
@@ -116,6 +117,7 @@ class Supermask(SparseOptimizer):
             for name, shape in self._shapes.items()}
         host.build([*state.scores.values()])
         self._start()
+        watched(model, self, self._check_start)
 
     def _start(self) -> None:
         host, state = self.host, self.state
@@ -173,7 +175,22 @@ class Supermask(SparseOptimizer):
 
         Raises:
           DivergedError: if a score is NaN.
+          LotteryError: if something else has written a kernel; for bernoulli, that is not seen.
         """
+        masks = self._found()
+        for name in masks if self._method != "bernoulli" else ():
+            bad = int(np.count_nonzero(
+                self.host.read(self.host.kernels[name]) != self._left(name, masks[name] != 0)))
+            if bad:
+                raise LotteryError(
+                    "The model must hold what the masks leave of its initial weights. Received: "
+                    f"{bad:,} of {name!r} that are otherwise: "
+                    "something else has written them, as EarlyStopping(restore_best_weights=True) "
+                    "writes those of an earlier step. Leave that out, or put the masks' weights "
+                    "back with optimizer.settle().")
+        return masks
+
+    def _found(self) -> dict[str, Array]:
         scores = self._scores()
         if self._method != "bernoulli":
             return super().masks()
@@ -186,20 +203,27 @@ class Supermask(SparseOptimizer):
         return found
 
     def settle(self) -> None:
-        """Leaves the network of `masks()` in the model: for bernoulli, training draws others.
+        """Leaves the network of `masks()` in the model.
+
+        For bernoulli, training draws others.  For the other methods the model holds it anyway,
+        unless something else has written its kernels, as EarlyStopping(restore_best_weights=True)
+        writes those of an earlier step.
 
         Raises:
           DivergedError: if a score is NaN.
         """
-        for name, mask in self.masks().items():
+        masks = self._found()
+        self._warn_of_counts(masks)
+        for name, mask in masks.items():
             self.host.write(self.state.masks[name], mask != 0)
-            if self._method == "bernoulli":
-                self.host.write(self.host.kernels[name], self._expected(name, mask != 0))
+            self.host.write(self.host.kernels[name], self._left(name, mask != 0))
 
-    def _expected(self, name: str, mask: Array) -> Array:
-        found: Array = supermask_methods.effective(
+    def _left(self, name: str, mask: Array) -> Array:
+        now, found = self.host.read(self.host.kernels[name]), supermask_methods.effective(
             NUMPY, self._method, self.host.read(self.state.held[name]), mask, self._rescale)
-        return found.astype(np.float32)
+        if self._method == "biprop" and np.allclose(now, found, rtol=1e-4, atol=0):
+            found = np.sign(found) * np.abs(now).max(initial=0)  # Alpha is rounded otherwise.
+        return np.asarray(found, now.dtype)
 
     def check(self) -> None:
         """Checks that the model holds nothing but initial weights and zeros, bit for bit.
@@ -220,16 +244,14 @@ class Supermask(SparseOptimizer):
                     {name: mask.shape}), mask.size - number)[name]
                 _equal(f"The mask of {name!r} must keep the {number:,} largest scores", mask,
                        exact != 0)
-            now, expected = host.read(kernel), self._expected(name, mask)
-            if self._method == "biprop" and np.allclose(now, expected, rtol=1e-4, atol=0):
-                expected = np.sign(expected) * np.abs(now).max(initial=0)
-            _equal(f"The kernel {name!r} must hold its initial weights and zeros", now, expected)
+            _equal(f"The kernel {name!r} must hold its initial weights and zeros",
+                   host.read(kernel), self._left(name, mask))
         for name in host.frozen:
             _equal(f"The weight {name!r} must not be trained", host.read(host.weights[name]),
                    host.read(self.state.theta[name]))
 
 
 def _equal(rule: str, found: Array, expected: Array) -> None:
-    if found.tobytes() != expected.astype(found.dtype).tobytes():
+    if found.tobytes() != expected.tobytes():
         count = int(np.count_nonzero(found != expected))
         raise InvariantError(f"{rule}. Received: {count:,} of {found.size:,} elements that differ.")

@@ -243,6 +243,43 @@ def test_bernoulli_settles_on_what_is_most_probable(keras):
     assert scores[optimizer.masks()[A] != 0].min() > scores[optimizer.masks()[A] == 0].max()
 
 
+@pytest.mark.parametrize("settings", [
+    pytest.param(settings, id=name, marks=() if name == "edge_popup" else pytest.mark.thorough)
+    for name, settings in METHODS.items()])
+def test_weights_of_an_earlier_step_are_found_and_settled(keras, settings):
+    model, optimizer = masked(keras, rate=5.0, **settings)
+    earlier = model.get_weights()
+    fit(model, 3)
+    optimizer.settle()
+    wanted, ticket = model.get_weights(), optimizer.ticket()
+    model.set_weights(earlier)  # As EarlyStopping(restore_best_weights=True) does.
+    assert any((now != then).any() for now, then in zip(wanted, earlier, strict=True))
+    if settings.get("method") != "bernoulli":  # Whose model is another draw anyway.
+        for read in (optimizer.masks, optimizer.ticket):
+            with pytest.raises(LotteryError, match=r"'a/kernel' that are otherwise.*settle\(\)"):
+                read()
+    optimizer.settle()
+    optimizer.check()
+    assert all((mask == ticket.masks[name]).all() for name, mask in optimizer.masks().items())
+    for now, then in zip(model.get_weights(), wanted, strict=True):
+        np.testing.assert_allclose(now, then, rtol=1e-6)
+    masks = optimizer.masks()
+    model.fit(X, Y, epochs=2, verbose=0, callbacks=[keras.callbacks.EarlyStopping(
+        "loss", mode="max", patience=1, restore_best_weights=True)])
+    optimizer.settle()
+    optimizer.check()
+    assert masks.keys() == optimizer.ticket().masks.keys()
+
+
+def test_settling_what_is_right_changes_no_bit(keras):
+    model, optimizer = masked(keras, method="biprop", kept=0.5)
+    fit(model, 2)
+    before = model.get_weights()
+    optimizer.settle()
+    assert all((now == then).all() for now, then in zip(
+        model.get_weights(), before, strict=True))
+
+
 def test_what_has_diverged_says_so(keras):
     model, optimizer = masked(keras, rate=float("inf"), kept=0.5)
     assert np.isnan(fit(model, 2)[-1])

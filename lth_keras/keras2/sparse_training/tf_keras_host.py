@@ -1,6 +1,6 @@
 """A tf_keras model and an optimizer of it, as `sparse_training.host.Host`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,12 @@ from lth_keras.keras2.initial.tf_keras_scored import selected
 from lth_keras.keras2.masking.weight_names import check_keras2, named_weights, wrappers
 from lth_keras.keras2.masking.wrap_weights import check_built
 from lth_keras.keras2.sparse_training.tensorflow_ops import TensorFlowOps
-from lth_keras.sparse_training.host import Host, remembered
+from lth_keras.sparse_training.host import (
+    check_kernels,
+    Host,
+    remembered,
+    several_devices,
+)
 
 
 class TfKerasHost(Host):
@@ -25,17 +30,19 @@ class TfKerasHost(Host):
       model: a built model that nothing prunes.
       optimizer: an optimizer that has taken no step.
       include, exclude: as `lth.Supermask` takes them.
+      track: makes a variable one of the optimizer's own.
 
     Attributes:
       optimizer: the wrapped optimizer.
-      variables: those that `new` has made.
 
     Raises:
       LotteryError: if the model or the optimizer is of a kind that does not work.
     """
 
-    def __init__(self, model: Any, optimizer: Any, include: Any, exclude: Any):
+    def __init__(self, model: Any, optimizer: Any, include: Any, exclude: Any,
+                 track: Callable[[Any], None]):
         _check_model(model)
+        self._track = track
         self.model, self.packages, self.ops = model.name, provenance.TF_KERAS, TensorFlowOps()
         self.weights: Mapping[str, Any] = named_weights(model)
         self.kernels: Mapping[str, Any] = selected(model, include, exclude)
@@ -45,14 +52,15 @@ class TfKerasHost(Host):
                        if id(variable) in trained and name not in self.kernels]
         self.constrained = [name for name, kernel in self.kernels.items()
                             if kernel.constraint is not None]
-        _check_weights(self.kernels)
+        check_kernels(self.kernels, self.trained, {
+            name: _dtype(kernel) for name, kernel in self.kernels.items()})
         self.optimizer = _checked(keras.optimizers.get(optimizer))
-        self.variables: list[Any] = []
         self._fresh: list[tuple[Any, Array]] = []
 
     def new(self, name: str, value: Array) -> Any:
-        self.variables.append(tf.Variable(value, trainable=False, name=name))
-        return self.variables[-1]
+        variable = tf.Variable(value, trainable=False, name=name)
+        self._track(variable)
+        return variable
 
     def read(self, variable: Any) -> Array:
         value: Array = np.array(variable.numpy())
@@ -98,6 +106,14 @@ class TfKerasHost(Host):
     def steps(self) -> Any:
         return tf.cast(self.optimizer.iterations, tf.int32)
 
+    def taken(self) -> int:
+        return int(self.optimizer.iterations.numpy())
+
+    def outside(self, look: Callable[[], None]) -> None:
+        with tf.init_scope():
+            if tf.executing_eagerly():  # Not in a graph of TensorFlow 1.
+                look()
+
 
 def _check_model(model: Any) -> None:
     check_keras2(model)
@@ -115,17 +131,15 @@ def _check_model(model: Any) -> None:
                            f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
                            "float32.")
     if tf.distribute.has_strategy():
-        raise LotteryError("A sparse training runs on one device. Received: a model in the scope "
-                           f"of {type(tf.distribute.get_strategy()).__name__}. Build it outside.")
+        raise several_devices("a model in the scope of "
+                              f"{type(tf.distribute.get_strategy()).__name__}")
+    if model.distribute_strategy.num_replicas_in_sync > 1:
+        raise several_devices(f"{model.name!r}, built in the scope of "
+                              f"{type(model.distribute_strategy).__name__}")
 
 
-def _check_weights(kernels: Mapping[str, Any]) -> None:
-    for name, kernel in kernels.items():
-        dtype = tf.as_dtype(getattr(kernel, "true_dtype", kernel.dtype)).name
-        if dtype != "float32":
-            raise LotteryError("A sparse training masks weights of float32. Received: "
-                               f"{name!r} of {dtype}. Leave it out by exclude=, or build the model "
-                               "in float32.")
+def _dtype(kernel: Any) -> str:
+    return str(tf.as_dtype(getattr(kernel, "true_dtype", kernel.dtype)).name)
 
 
 def _checked(optimizer: Any) -> Any:
@@ -140,4 +154,6 @@ def _checked(optimizer: Any) -> Any:
     if optimizer.use_ema:
         raise LotteryError("A moving average of weights does not keep masks. Received: "
                            f"{optimizer.name!r} with use_ema=True. Leave it out.")
+    if isinstance(optimizer.iterations, tf.distribute.DistributedValues):
+        raise several_devices(f"{optimizer.name!r}, made in the scope of a strategy")
     return optimizer

@@ -1,5 +1,6 @@
 """A Keras 3 model and an optimizer of it, as `sparse_training.host.Host`."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,12 @@ from lth_keras.keras3 import optimizer_state
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.sparse_training.keras_ops import KerasOps
 from lth_keras.keras3.weights import check_keras3, named_weights, prunable_weights
-from lth_keras.sparse_training.host import Host, remembered
+from lth_keras.sparse_training.host import (
+    check_kernels,
+    Host,
+    remembered,
+    several_devices,
+)
 
 
 class Keras3Host(Host):
@@ -47,7 +53,8 @@ class Keras3Host(Host):
                        if id(variable) in trained and name not in self.kernels]
         self.constrained = [name for name, kernel in self.kernels.items()
                             if kernel.constraint is not None]
-        _check_weights(self.kernels)
+        check_kernels(self.kernels, self.trained, {
+            name: kernel.dtype for name, kernel in self.kernels.items()})
         self.optimizer = _checked(keras.optimizers.get(optimizer))
         self._fresh: list[tuple[Any, Array]] = []
 
@@ -95,6 +102,18 @@ class Keras3Host(Host):
     def steps(self) -> Any:
         return keras.ops.cast(self.value(self.optimizer.iterations), "int32")
 
+    def taken(self) -> int:
+        return int(self.read(self.optimizer.iterations))
+
+    def outside(self, look: Callable[[], None]) -> None:
+        if keras.backend.backend() == "torch":
+            look()
+        elif keras.backend.backend() == "tensorflow":
+            tf = importlib.import_module("tensorflow")
+            with tf.init_scope():
+                if tf.executing_eagerly():  # Not in a graph of TensorFlow 1.
+                    look()
+
     def _synchronise(self) -> None:
         # While JAX trains, variables are in its state, and read from there when they are asked for.
         if hasattr(self._model, "jax_state_sync"):
@@ -116,16 +135,27 @@ def _check_model(model: Any) -> None:
                            f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
                            "float32.")
     if keras.distribution.distribution() is not None:
-        raise LotteryError("A sparse training runs on one device. Received: a distribution of "
-                           f"{type(keras.distribution.distribution()).__name__}. Leave it out.")
+        raise several_devices("a distribution of "
+                              f"{type(keras.distribution.distribution()).__name__}")
+    if keras.backend.backend() == "tensorflow":
+        _check_strategy(model)
 
 
-def _check_weights(kernels: Mapping[str, Any]) -> None:
-    for name, kernel in kernels.items():
-        if kernel.dtype != "float32":
-            raise LotteryError("A sparse training masks weights of float32. Received: "
-                               f"{name!r} of {kernel.dtype}. Leave it out by exclude=, or build "
-                               "the model in float32.")
+def _check_strategy(model: Any) -> None:
+    # Keras 3 takes those of TensorFlow on that backend.
+    tf = importlib.import_module("tensorflow")
+    if tf.distribute.has_strategy():
+        raise several_devices("a model in the scope of "
+                              f"{type(tf.distribute.get_strategy()).__name__}")
+    if any(_is_distributed(variable) for variable in model.weights):
+        raise several_devices(f"{model.name!r}, built in the scope of a strategy")
+
+
+def _is_distributed(variable: Any) -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    return isinstance(variable.value,
+                      importlib.import_module("tensorflow").distribute.DistributedValues)
 
 
 def _checked(optimizer: Any) -> Any:
@@ -145,4 +175,6 @@ def _checked(optimizer: Any) -> Any:
             raise LotteryError("A sparse training takes each gradient as it is. Received: "
                                f"{optimizer.name!r} with {name}="
                                f"{getattr(optimizer, name)!r}. Leave it out.")
+    if _is_distributed(optimizer.iterations):
+        raise several_devices(f"{optimizer.name!r}, made in the scope of a strategy")
     return optimizer

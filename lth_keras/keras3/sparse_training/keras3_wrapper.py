@@ -10,7 +10,7 @@ from lth_keras.sparse_training.host import Host
 
 
 class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """Passes steps and the learning rate of the wrapped optimizer on, and calls `_update`.
+    """Passes steps and the learning rate of the wrapped optimizer on, and calls `_step`.
 
     Its `variables` are those of the training and the wrapped optimizer's.  A file that Keras saves
     of the model has the wrapped optimizer's settings in its place: masks are kept in a ticket.  A
@@ -23,7 +23,8 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
     inner_optimizer: Any
     _iterations: Any
     _learning_rate: Any
-    _update: Callable[[list[tuple[Any, Any]]], None]
+    _step: Callable[[list[tuple[Any, Any]]], None]
+    _check_variables: Callable[[Sequence[Any]], None]
 
     def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
         keras.optimizers.Optimizer.__init__(self, learning_rate=0.0)
@@ -36,11 +37,21 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
         self._learning_rate = host.optimizer._learning_rate
         return host
 
+    def build(self, variables: Any) -> None:
+        """Keeps the variables that steps are given gradients of, in their order.
+
+        Raises:
+          LotteryError: if one is not trained by this optimizer. On JAX, what a step raises would
+            leave the model without its values.
+        """
+        self._check_variables(variables)
+        super().build(variables)
+
     def apply(self, grads: Sequence[Any], trainable_variables: Any = None) -> None:
         """Takes a step of the training; the arguments are those of any optimizer."""
         variables = self._trainable_variables if trainable_variables is None \
             else trainable_variables
-        self._update([(None if gradient is None else _dense(gradient), variable)
+        self._step([(None if gradient is None else _dense(gradient), variable)
                       for gradient, variable in zip(grads, variables, strict=True)])
 
     @property
