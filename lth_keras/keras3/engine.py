@@ -21,7 +21,7 @@ from lth_keras.graph.unit_activations import UnitActivations
 from lth_keras.keras3 import loss_gradient, optimizer_state
 from lth_keras.keras3.assigned import assign_weights
 from lth_keras.keras3.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
-from lth_keras.keras3.model_masks import ModelMasks
+from lth_keras.keras3.model_masks import check_whole_filters, ModelMasks
 from lth_keras.keras3.weights import (
     check_keras3,
     described,
@@ -92,7 +92,8 @@ class PlainNetwork(Network):
     """A Keras 3 model, which is not wrapped, as `search.network.Network`.
 
     Args:
-      model: a built model. If it has masks already, the same weights are pruned.
+      model: a built model. If it has masks already, the same weights are pruned; the masks that
+        its layers have in another model are its own to begin with.
       include: names, types or functions of layers to prune although they are left out by default.
       exclude: names, types or functions of layers to keep dense.
       structure: the word of the structure in which weights are pruned; see `core.structures`.
@@ -115,6 +116,8 @@ class PlainNetwork(Network):
                 "A model that is pruned must go on with the same weights. Received: masks of "
                 f"{', '.join(masks.names)}, asked for {', '.join(chosen)}. Leave include and "
                 "exclude out, or build the model anew.")
+        if masks is None:
+            check_whole_filters(model, structures)
         self.packages = provenance.KERAS.get(keras.backend.backend(), ("keras",))
         self._masks = masks or ModelMasks(model, chosen, str(asked) if asked.coupled else None)
         self._variables = named_weights(model)
