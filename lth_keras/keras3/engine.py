@@ -258,6 +258,10 @@ class PlainNetwork(Network):
                         fresh[name, kind] = values[kind]
         return slots, fresh
 
+    def unstepped(self, theta: Snapshot) -> list[str]:
+        self._sync()
+        return optimizer_state.unstepped(self.model, self._weights, self._beside_weights(), theta)
+
     def check_trained(self, final: Arrays, masks: Arrays) -> None:
         moved = [name for name, mask in masks.items() if final[name][mask == 0].any()]
         if moved:
