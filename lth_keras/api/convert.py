@@ -17,6 +17,8 @@ import tf_keras
 from lth_keras.api.call_modes import check_mode
 from lth_keras.api.layer_configs import class_of, translated
 from lth_keras.core import masks as mask_arrays
+from lth_keras.core.verification import cut
+from lth_keras.deployment.compaction.compact import added_losses
 from lth_keras.errors import LotteryError
 from lth_keras.keras2 import rewinding
 from lth_keras.keras2.masking import weight_names
@@ -46,7 +48,7 @@ def convert(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
       A model of Keras 3, on the backend that Keras has.
 
     Raises:
-      LotteryError: if a layer, an option, a call or a weight has no counterpart in Keras 3, or the
+      LotteryError: if a layer, option, call, weight or loss has no counterpart in Keras 3, or the
         two models predict differently for random inputs; it names what is at fault. A warning says
         if the model takes no random inputs, so that its predictions were not compared.
 
@@ -67,6 +69,7 @@ def convert(model: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     wrapped = bool(weight_names.wrappers(model))
     masks = rewinding.read_masks(model) if wrapped else {}
     plain = strip_pruning(model) if wrapped else model
+    _check_losses(plain)
     converter = _Converter(custom_objects or {})
     with keras.saving.custom_object_scope(dict(custom_objects or {})):
         try:
@@ -226,6 +229,27 @@ def _prunable(model: Any) -> list[str]:
         return list(prunable_weights(model))
     except LotteryError:  # There are none.
         return []
+
+
+def _check_losses(model: Any) -> None:
+    """Checks that no layer has losses that Keras 3 could not be given.
+
+    Raises:
+      LotteryError: if Keras' own layers or models have functions that add_loss was given.
+    """
+    added = added_losses(model)
+    own = [name for name, layer in added.items()
+           if not type(layer).__module__.startswith("tf_keras.")]
+    lost = [name for name in added if name not in own]
+    if lost:
+        raise LotteryError(
+            "A model to convert must have all its losses in its layers, since add_loss of Keras 3 "
+            f"takes no functions. Received: functions that add_loss was given, of {cut(lost)}. "
+            "Give the layer a regularizer, or add the loss in a training step of yours.")
+    if own:
+        warnings.warn("A layer of your own adds its losses in its call, in Keras 3. Received: "
+                      f"functions that add_loss was given, of {cut(own)}, which are not carried "
+                      "over. Call self.add_loss in the call of its Keras 3 class.", stacklevel=3)
 
 
 def _check_predictions(theirs: Any, ours: Any) -> None:

@@ -14,7 +14,7 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.coupled import grown, kept_units, shrunk, UnitGroup
 from lth_keras.core.structures.filters import groups_of
 from lth_keras.deployment.compaction import carried_optimizer
-from lth_keras.deployment.compaction.compact import beside_the_graph
+from lth_keras.deployment.compaction.compact import added_losses, beside_the_graph
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.errors import LotteryError
 from lth_keras.graph.coupling import couple
@@ -83,7 +83,8 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
 
 
 def _refuse_added(model: Any) -> None:
-    added = beside_the_graph(model)
+    added = [*beside_the_graph(model), *(
+        name for name, layer in added_losses(model).items() if layer is not model)]
     if added:
         raise LotteryError("A smaller model is trained by its loss and its layers' own. Received: "
                            f"{model.name!r}, to which add_loss or add_metric has given more: "

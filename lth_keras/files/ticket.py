@@ -165,7 +165,9 @@ class Ticket:
 
         Returns:
           The wrapped model (the given one, if it was wrapped): survivors have their values of
-          theta_k, pruned weights are zero, and training keeps them so.
+          theta_k, pruned weights are zero, and training keeps them so.  In Keras 3, where nothing
+          is wrapped, so does every optimizer of Keras that trains the layers, also in another
+          model; `keras.models.clone_model` makes new weights, which train densely.
 
         Raises:
           TicketError: if the model's weights have other names or shapes, other weights are

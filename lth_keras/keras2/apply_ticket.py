@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-from lth_keras.core import masks as mask_arrays
 from lth_keras.errors import TicketError
 from lth_keras.files.ticket import check_fits, Ticket
 from lth_keras.keras2 import rewinding
@@ -44,10 +43,7 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
             "The model and the ticket must have the same prunable weights. Received: prunable in "
             f"the ticket only {sorted(set(ticket.masks) - prunable)}, in the model only "
             f"{sorted(prunable - set(ticket.masks))}.")
-    variables = named_weights(model)
-    for name, value in mask_arrays.apply(ticket.weights, ticket.masks).items():
-        variables[name].assign(value)
-    rewinding.assign_masks(model, ticket.masks)
+    rewinding.assign(model, ticket.weights, ticket.masks)
     return model
 
 

@@ -20,7 +20,7 @@ from lth_keras.keras2 import loss_gradient, optimizer_state, rewinding
 from lth_keras.keras2.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
 from lth_keras.keras2.inspection.pruners import note_pruner
 from lth_keras.keras2.masking.masked_layer import MaskedLayer
-from lth_keras.keras2.masking.masked_weights import ZeroConstraint
+from lth_keras.keras2.masking.masked_weights import own_constraint, ZeroConstraint
 from lth_keras.keras2.masking.weight_names import (
     check_keras2,
     is_built,
@@ -217,6 +217,12 @@ class WrappedNetwork(Network):
                         slots[name, slot] = rewinding.stored(variable)
                         fresh[name, slot] = values[slot]
         return slots, fresh
+
+    def unstepped(self, theta: Any) -> list[str]:
+        # A constraint of the user's own may move a weight that gets no gradient.
+        return optimizer_state.unstepped(self.model, {
+            name: item.weight for name, item in self._weights.items()
+            if own_constraint(item.weight) is None}, theta)
 
     def check_trained(self, final: Arrays, masks: Arrays) -> None:
         # A wrapped layer reads its weights masked, whoever trains them; but masks are among what

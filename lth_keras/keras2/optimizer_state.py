@@ -5,6 +5,7 @@ states that are passed from batch to batch, like stateful recurrent layers.  A s
 saves all of them; otherwise the next round would continue with the state of the last one.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import tf_keras as keras
 from lth_keras.keras2.contents import contents, is_optimizer
 from lth_keras.keras2.masking.weight_names import named_weights, stored_in, wrappers
 from lth_keras.search.contents import Held
+from lth_keras.search.network import Snapshot, untrained
 
 
 def optimizers(model: Any) -> list[Any]:
@@ -222,20 +224,53 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
       >>> sorted(slots_by_weight(keras.optimizers.Adafactor()))
       []
     """
+    still = np.array([[False, True], [True, True]])
+    return frozenset(kind for kind, (before, after) in _tried(optimizer).items()
+                     if np.array_equal(before[still], after[still]))
+
+
+def slots_of_gradients(optimizer: Any) -> frozenset[str]:
+    """Returns the slots that every step with a gradient changes: all moments, and no averages.
+
+    Example:
+      >>> sorted(slots_of_gradients(keras.optimizers.SGD(momentum=0.9, use_ema=True)))
+      ['momentums']
+    """
+    return frozenset(kind for kind, (before, after) in _tried(optimizer).items()
+                     if before[0, 0] != after[0, 0] and kind != "_model_variables_moving_average")
+
+
+def _tried(optimizer: Any) -> dict[str, tuple[Any, Any]]:
+    # The slots of a weight before and after one step with a gradient in one place.
     try:
         fresh = type(optimizer).from_config(optimizer.get_config())
         weight = tf.Variable(tf.ones((2, 2)))
         _build(fresh, [weight])
         before = {name: slot.numpy() for name, slot in slots_of(fresh, weight).items()}
-        # One step with a gradient in one place. init_scope, so that it runs eagerly even if this is
-        # called while a function is traced.
+        # init_scope, so that it runs eagerly even if this is called while a function is traced.
         with tf.init_scope():
             fresh.apply_gradients([(tf.constant([[1.0, 0.0], [0.0, 0.0]]), weight)])
     except Exception:  # Nothing is known about a user's optimizer that cannot be copied.
-        return frozenset()
-    still = np.array([[False, True], [True, True]])
-    return frozenset(name for name, slot in slots_of(fresh, weight).items()
-                     if np.array_equal(slot.numpy()[still], before[name][still]))
+        return {}
+    return {name: (before[name], slot.numpy()) for name, slot in slots_of(fresh, weight).items()}
+
+
+def unstepped(model: Any, weights: Mapping[str, Any], theta: Snapshot) -> list[str]:
+    """The weights that no optimizer has trained since theta_k; see `Network.unstepped`.
+
+    Args:
+      model: the model.
+      weights: name -> variable.
+      theta: theta_k.
+    """
+    found = []
+    for optimizer in stepping(model):
+        kinds = slots_of_gradients(optimizer)
+        found.append((optimizer.iterations, {name: [
+            slot for kind, slot in slots_of(optimizer, weight).items() if kind in kinds]
+            for name, weight in weights.items()}))
+    return untrained(found, variables(model), theta, lambda variable: (
+        stored_in(variable).numpy()))
 
 
 def _stepped_by(held: Held, model: Any) -> list[tf.Variable]:

@@ -62,9 +62,7 @@ class Snapshot(network.Snapshot):
 
     def restore_all(self, model: Any) -> None:
         """Restores everything as it was captured, without masks."""
-        variables = named_weights(model)
-        for name, value in self.weights.items():
-            variables[name].assign(value)
+        assign_weights(model, self.weights)
         for variable, value in zip(optimizer_state.variables(model), self.optimizer, strict=True):
             variable.assign(value)
         for part, counters in zip(optimizer_state.optimizers(model), self.counters, strict=True):
@@ -78,9 +76,7 @@ class Snapshot(network.Snapshot):
           masks: weight name -> 0/1 array, for the prunable weights.
         """
         # A momentum left in the slot of a pruned weight would move it away from zero again.
-        variables = named_weights(model)
-        for name, value in mask_arrays.apply(self.weights, masks).items():
-            variables[name].assign(value)
+        assign_weights(model, mask_arrays.apply(self.weights, masks))
         saved = self._same_variables(model)
         # A slot belongs to a weight by the optimizer's own book-keeping, not by its position.
         kept = {id(item.weight): masks[name] for name, item in masked(model).items()}
@@ -100,7 +96,7 @@ class Snapshot(network.Snapshot):
             vars(part).update(counters)
         trained = len(model.trainable_variables)
         states = len(optimizer_state.states(model))
-        return Restored(trained, len(variables) - trained + states, _count_slots(model, saved),
+        return Restored(trained, len(self.weights) - trained + states, _count_slots(model, saved),
                         max(int(optimizer.iterations.numpy()) for optimizer
                             in optimizer_state.stepping(model)), learning_rate(model))
 
@@ -155,10 +151,54 @@ def assign(model: Any, weights: Arrays, masks: Arrays) -> None:
       >>> model(np.ones((1, 2))).numpy().tolist()
       [[1.0]]
     """
-    variables = named_weights(model)
-    for name, value in mask_arrays.apply(weights, masks).items():
-        variables[name].assign(value)
+    assign_weights(model, mask_arrays.apply(weights, masks))
     assign_masks(model, masks)
+
+
+def assign_weights(model: Any, values: Arrays) -> None:
+    """Assigns values to weights of a built model, by name.
+
+    A Normalization layer computes from constants that it makes of its weights, and so does a
+    lookup that weights words.  They are made anew, and the functions of the model that were
+    compiled with others are compiled again.
+
+    Args:
+      model: the model, wrapped or not.
+      values: weight name -> array.
+
+    Example:
+      >>> layer = keras.layers.Normalization(name="norm")
+      >>> model = keras.Sequential([keras.layers.Input((1,)), layer])
+      >>> assign_weights(model, {"norm/adapt_mean": [3.0]})
+      >>> model.predict([[5.0]], verbose=0).tolist()
+      [[2.0]]
+    """
+    variables = named_weights(model)
+    for name, value in values.items():
+        variables[name].assign(value)
+    layers = list(model._flatten_layers())
+    changed = [layer for layer in layers if _finalized(layer)]
+    if changed:
+        for part in layers:  # The model itself, too.
+            for kind in ("train", "test", "predict"):
+                if getattr(part, f"{kind}_function", None) is not None:
+                    getattr(part, f"make_{kind}_function")(force=True)
+
+
+def _finalized(layer: Any) -> bool:
+    # Whether it computes from other constants now.
+    before = _constants(layer)
+    if isinstance(layer, keras.layers.Normalization):
+        layer.finalize_state()
+    elif hasattr(layer, "idf_weights_const"):
+        layer.idf_weights_const = layer.idf_weights.value()
+    return before != _constants(layer)
+
+
+def _constants(layer: Any) -> list[bytes]:
+    names = ("mean", "variance") if isinstance(layer, keras.layers.Normalization) \
+        else ("idf_weights_const",)
+    return [getattr(layer, name).numpy().tobytes() for name in names if hasattr(layer, name)]
 
 
 def assign_masks(model: Any, masks: Arrays) -> None:

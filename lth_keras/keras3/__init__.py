@@ -6,8 +6,10 @@ Nothing is wrapped: the masks are in the optimizer, and the model stays the user
 
 Read in this order:
 
-1. `weights`: the weights of a model by the names that tf_keras gives them, and which are prunable.
-2. `gradient_masks`: gradients of pruned weights become zero where an optimizer takes them in.
+1. `weights`: the weights of a model by the names that tf_keras gives them, and which are prunable;
+   `assigned`: how they are assigned.
+2. `gradient_masks`: gradients of pruned weights become zero where an optimizer takes them in; an
+   optimizer that has no masks is told by the constraint of a weight.
 3. `model_masks`: the masks of a model, in all its optimizers, also when it is compiled again.
 4. `held`: the optimizers and variables that a model holds, also where Keras does not track them;
    `optimizer_state`: all that a training changes beside weights.

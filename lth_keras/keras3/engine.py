@@ -19,8 +19,9 @@ from lth_keras.files import provenance
 from lth_keras.files.ticket import check_fits, Ticket
 from lth_keras.graph.unit_activations import UnitActivations
 from lth_keras.keras3 import loss_gradient, optimizer_state
+from lth_keras.keras3.assigned import assign_weights
 from lth_keras.keras3.graph import LAYERS as LAYERS  # noqa: PLC0414  For `graph`.
-from lth_keras.keras3.model_masks import ModelMasks
+from lth_keras.keras3.model_masks import check_whole_filters, ModelMasks
 from lth_keras.keras3.weights import (
     check_keras3,
     described,
@@ -59,14 +60,13 @@ def apply_ticket(ticket: Ticket, model: Any) -> Any:
     _check_built(model, TicketError)
     variables = named_weights(model)
     check_fits(ticket, {name: tuple(variable.shape) for name, variable in variables.items()})
-    for name, value in mask_arrays.apply(ticket.weights, ticket.masks).items():
-        variables[name].assign(value)
     found = ModelMasks.of(model)
     if found is not None and set(found.names) != set(ticket.masks):
         raise TicketError(
             "The model and the ticket must have the same prunable weights. Received: prunable in "
             f"the ticket only {sorted(set(ticket.masks) - set(found.names))}, in the model only "
             f"{sorted(set(found.names) - set(ticket.masks))}. Build the model anew.")
+    assign_weights(model, mask_arrays.apply(ticket.weights, ticket.masks), variables)
     structure = "filters" if ticket.in_filters and is_graph(model) else None
     masks = found or ModelMasks(model, ticket.masks, structure)
     masks.assign(ticket.masks)
@@ -92,7 +92,8 @@ class PlainNetwork(Network):
     """A Keras 3 model, which is not wrapped, as `search.network.Network`.
 
     Args:
-      model: a built model. If it has masks already, the same weights are pruned.
+      model: a built model. If it has masks already, the same weights are pruned; the masks that
+        its layers have in another model are its own to begin with.
       include: names, types or functions of layers to prune although they are left out by default.
       exclude: names, types or functions of layers to keep dense.
       structure: the word of the structure in which weights are pruned; see `core.structures`.
@@ -115,6 +116,8 @@ class PlainNetwork(Network):
                 "A model that is pruned must go on with the same weights. Received: masks of "
                 f"{', '.join(masks.names)}, asked for {', '.join(chosen)}. Leave include and "
                 "exclude out, or build the model anew.")
+        if masks is None:
+            check_whole_filters(model, structures)
         self.packages = provenance.KERAS.get(keras.backend.backend(), ("keras",))
         self._masks = masks or ModelMasks(model, chosen, str(asked) if asked.coupled else None)
         self._variables = named_weights(model)
@@ -150,8 +153,7 @@ class PlainNetwork(Network):
 
     def assign(self, weights: Arrays, masks: Arrays) -> None:
         self._sync()
-        for name, value in mask_arrays.apply(weights, masks).items():
-            self._variables[name].assign(value)
+        assign_weights(self.model, mask_arrays.apply(weights, masks), self._variables)
         self._masks.assign(masks)
 
     def assign_masks(self, masks: Arrays) -> None:
@@ -182,16 +184,14 @@ class PlainNetwork(Network):
 
     def restore_all(self, snapshot: Snapshot) -> None:
         self._sync()
-        for name, value in snapshot.weights.items():
-            self._variables[name].assign(value)
+        assign_weights(self.model, snapshot.weights, self._variables)
         for variable, value in zip(self._same_variables(snapshot), snapshot.optimizer, strict=True):
             variable.assign(value)
 
     def restore(self, snapshot: Snapshot, masks: Arrays) -> Restored:
         # A momentum left in the slot of a pruned weight would move it away from zero again.
         self._sync()
-        for name, value in mask_arrays.apply(snapshot.weights, masks).items():
-            self._variables[name].assign(value)
+        assign_weights(self.model, mask_arrays.apply(snapshot.weights, masks), self._variables)
         slots = {id(slot): (masks[name], fresh.get(kind, 0.0))
                  for optimizer, fresh in zip(optimizer_state.stepping(self.model),
                                              snapshot.fresh_slots, strict=True)
@@ -257,6 +257,10 @@ class PlainNetwork(Network):
                         slots[name, kind] = _stored(variable)
                         fresh[name, kind] = values[kind]
         return slots, fresh
+
+    def unstepped(self, theta: Snapshot) -> list[str]:
+        self._sync()
+        return optimizer_state.unstepped(self.model, self._weights, self._beside_weights(), theta)
 
     def check_trained(self, final: Arrays, masks: Arrays) -> None:
         moved = [name for name, mask in masks.items() if final[name][mask == 0].any()]

@@ -9,9 +9,14 @@ or one that keeps slots where they are not found: after those, pruned weights ar
 The model's class, its forward pass and what it saves stay as they are: the masks are variables that
 the optimizer tracks while it trains, so that JAX passes them into the compiled step and nothing is
 compiled again when they change, and that no file of Keras holds.
+
+A layer may also be trained by an optimizer that has no masks: that of another model which has the
+layer, or of a loop of the user's own.  Keras calls the constraint of a variable in every step of
+every optimizer; so a masked weight has one, which sets pruned elements to zero in those steps.
 """
 
 import functools
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,12 +27,75 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.keras3 import optimizer_state
 
 
+class ZeroConstraint(keras.constraints.Constraint):  # type: ignore[misc]
+    """The constraint of a masked weight, for the steps of optimizers that do not have its mask.
+
+    It is the variable's alone, and not its layer's: no config and no file of Keras names it.
+
+    Args:
+      weight: a variable; it gets this constraint, which calls its own one first.
+      name: its name.
+
+    Attributes:
+      own: the constraint that the weight had, or None.
+      tokens: those of the optimizers that mask the weight themselves.
+      compiled: whether JAX has compiled a step with the mask as it is now.
+
+    Example:
+      >>> weight = keras.Variable([1.0, 2.0])
+      >>> _ = ZeroConstraint(weight, "w").assign(np.array([1, 0]), set())
+      >>> keras.optimizers.SGD(1.0).apply([keras.ops.array([3.0, 3.0])], [weight])
+      >>> keras.ops.convert_to_numpy(weight).tolist()
+      [-2.0, 0.0]
+    """
+
+    def __init__(self, weight: Any, name: str):
+        self.own = weight.constraint
+        self.tokens: set[object] = set()
+        self.compiled = False
+        self._mask = _mask_like(weight, name)
+        self._values = np.ones(weight.shape, np.uint8)
+        weight.constraint = self
+
+    @staticmethod
+    def of(weight: Any) -> "ZeroConstraint | None":
+        """The constraint of a weight, if it is one of these."""
+        found = getattr(weight, "constraint", None)
+        return found if isinstance(found, ZeroConstraint) else None
+
+    def __call__(self, w: Any) -> Any:
+        value = keras.ops.convert_to_tensor(w if self.own is None else self.own(w))
+        self.compiled |= _is_compiled(value)
+        return _masked(value, self._mask)
+
+    def read(self) -> Array:
+        """The mask, uint8."""
+        return self._values
+
+    def assign(self, mask: Array, tokens: set[object]) -> bool:
+        """Sets the mask, and which optimizers have it; says whether steps keep an earlier one.
+
+        Those that JAX has compiled do, with optimizers that do not have the mask.
+        """
+        values = np.asarray(mask != 0, np.uint8)
+        stale = self.compiled and self.tokens is tokens and bool(np.any(values != self._values))
+        if self.tokens is not tokens or stale:
+            self.compiled = False
+        self.tokens, self._values = tokens, values
+        self._mask.assign(values != 0)
+        return stale
+
+
 class OptimizerMasks:
     """The masks of one optimizer, which are applied to what it is given.
 
     Args:
       optimizer: an optimizer that wraps no other.
       weights: name -> variable, those to be masked; the optimizer may step only some of them.
+
+    Attributes:
+      variables: the masks by weight name.
+      token: what a `ZeroConstraint` knows the optimizer by.
 
     Example:
       >>> weight = keras.Variable([1.0, 2.0])
@@ -42,12 +110,13 @@ class OptimizerMasks:
     def __init__(self, optimizer: Any, weights: Mapping[str, Any]):
         self._optimizer = optimizer
         self._weights = dict(weights)
+        self.token = object()
         self.variables = {name: _mask_like(weight, name) for name, weight in weights.items()}
         self._by_key = {optimizer._var_key(weight): self.variables[name]
                         for name, weight in weights.items()}
         mixes = mixes_elements(optimizer)
         self._settled = {optimizer._var_key(weight) for weight in weights.values()
-                         if mixes or weight.constraint is not None}
+                         if mixes or _own_constraint(weight) is not None}
         self._apply = optimizer.apply
         for variable in self.variables.values():
             optimizer._track_variable(variable)
@@ -69,10 +138,17 @@ class OptimizerMasks:
         variables = list(optimizer._trainable_variables if trainable_variables is None
                          else trainable_variables)
         masks = [self._by_key.get(optimizer._var_key(variable)) for variable in variables]
-        # Keras' own checks differ where no variables are given.
-        self._apply([gradient if mask is None or gradient is None else _masked(gradient, mask)
-                     for gradient, mask in zip(grads, masks, strict=True)],
-                    None if trainable_variables is None else variables)
+        masked = [gradient if mask is None or gradient is None else _masked(gradient, mask)
+                  for gradient, mask in zip(grads, masks, strict=True)]
+        spared = [(variable, found) for variable in variables
+                  if (found := ZeroConstraint.of(variable)) and self.token in found.tokens]
+        for variable, found in spared:
+            variable.constraint = found.own
+        try:  # Keras' own checks differ where no variables are given.
+            self._apply(masked, None if trainable_variables is None else variables)
+        finally:
+            for variable, found in spared:
+                variable.constraint = found
         for variable, mask in zip(variables, masks, strict=True):
             if mask is not None and optimizer._var_key(variable) in self._settled:
                 for moved in (variable, *self._averages(variable)):
@@ -146,6 +222,17 @@ def mixes_elements(optimizer: Any) -> bool:
         return bool(np.any(keras.ops.convert_to_numpy(weight)[start == 0]))
     except Exception:  # An optimizer of the user's own, of which nothing is known.
         return True
+
+
+def _own_constraint(weight: Any) -> Any:
+    found = ZeroConstraint.of(weight)
+    return found.own if found else weight.constraint
+
+
+def _is_compiled(value: Any) -> bool:
+    # JAX holds what a step reads beside its arguments as a constant; others read it in each step.
+    return keras.backend.backend() == "jax" and isinstance(
+        value, importlib.import_module("jax").core.Tracer)
 
 
 def _mask_like(weight: Any, name: str) -> Any:

@@ -4,12 +4,16 @@ A model of the user's own may train with several optimizers, as a GAN does.  A s
 rewinds and keeps them all.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from lth_keras.keras3 import held
+from lth_keras.search.network import Snapshot, untrained
+
+_ONLY_ONE = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
 
 
 def optimizers(model: Any) -> list[Any]:
@@ -156,19 +160,58 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
       >>> sorted(slots_by_weight(keras.optimizers.Adafactor()))
       []
     """
-    only_one = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
+    return frozenset(kind for kind, (before, after) in _tried(optimizer).items()
+                     if np.array_equal(before[_ONLY_ONE == 0], after[_ONLY_ONE == 0]))
+
+
+def slots_of_gradients(optimizer: Any) -> frozenset[str]:
+    """Returns the slots that every step with a gradient changes: all moments, and no averages.
+
+    Example:
+      >>> sorted(slots_of_gradients(keras.optimizers.SGD(momentum=0.9, use_ema=True)))
+      ['momentums']
+    """
+    return frozenset(kind for kind, (before, after) in _tried(optimizer).items()
+                     if before[0, 0] != after[0, 0] and kind != "_model_variables_moving_average")
+
+
+def unstepped(model: Any, weights: Mapping[str, Any], saved: Sequence[Any],
+              theta: Snapshot) -> list[str]:
+    """The weights that no optimizer has trained since theta_k; see `Network.unstepped`.
+
+    Args:
+      model: the model.
+      weights: name -> variable.
+      saved: the variables that `theta.optimizer` has the values of.
+      theta: theta_k.
+    """
+    found = []
+    for optimizer in stepping(model):
+        kinds = slots_of_gradients(optimizer)
+        found.append((optimizer._iterations, {name: [
+            slot for kind, slot in slots_of(optimizer, weight).items() if kind in kinds]
+            for name, weight in weights.items()}))
+    # A constraint of the user's own may move a weight that gets no gradient.
+    free = {name for name, weight in weights.items()
+            if getattr(weight.constraint, "own", weight.constraint) is None}
+    return [name for name in untrained(found, saved, theta, lambda variable: (
+        keras.ops.convert_to_numpy(variable.value))) if name in free]
+
+
+def _tried(optimizer: Any) -> dict[str, tuple[Any, Any]]:
+    # The slots of a weight before and after one step with a gradient in one place.
     try:
         fresh = type(optimizer).from_config(
             optimizer.get_config() | {"gradient_accumulation_steps": None})
-        weight = keras.Variable(only_one)
+        weight = keras.Variable(_ONLY_ONE)
         fresh.build([weight])
-        before = {name: keras.ops.convert_to_numpy(slot)
+        before = {name: np.array(keras.ops.convert_to_numpy(slot))
                   for name, slot in slots_of(fresh, weight).items()}
-        fresh.apply([keras.ops.convert_to_tensor(only_one)], [weight])
+        fresh.apply([keras.ops.convert_to_tensor(_ONLY_ONE)], [weight])
     except Exception:  # An optimizer of the user's own, of which nothing is known.
-        return frozenset()
-    return frozenset(name for name, slot in slots_of(fresh, weight).items() if np.array_equal(
-        keras.ops.convert_to_numpy(slot)[only_one == 0], before[name][only_one == 0]))
+        return {}
+    return {name: (before[name], keras.ops.convert_to_numpy(slot))
+            for name, slot in slots_of(fresh, weight).items()}
 
 
 def _inner(optimizer: Any) -> list[Any]:

@@ -10,6 +10,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from lth_keras.core.fractions import Prunable
 from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.structure import Structure
@@ -83,6 +85,29 @@ def check_same_variables(name: str, found: Sequence[Any], snapshot: Snapshot) ->
             f"its weights at step k and has {len(found)} now, or of other shapes. Do not compile "
             "it again, freeze or unfreeze layers, or make variables within a search; begin a new "
             "search instead.")
+
+
+def untrained(optimizers: Sequence[tuple[Any, Mapping[str, Sequence[Any]]]], saved: Sequence[Any],
+              theta: Snapshot, read: Callable[[Any], Array]) -> list[str]:
+    """The weights that none of some optimizers has trained since a snapshot.
+
+    That is known of a weight if every optimizer that has taken a step has slots for it, and none
+    of these has changed.
+
+    Args:
+      optimizers: for each one its count of steps, and the slots of each weight by its name that any
+        step with a gradient changes.
+      saved: the variables that the snapshot has the values of.
+      theta: the snapshot.
+      read: gives the value of a variable.
+    """
+    values = {id(variable): value for variable, value in zip(saved, theta.optimizer, strict=False)}
+
+    def is_as_it_was(variable: Any) -> bool:
+        return np.array_equal(values.get(id(variable), ()), read(variable))
+    stepped = [slots for steps, slots in optimizers if not is_as_it_was(steps)]
+    return [name for name in (stepped[0] if stepped else ())
+            if all(slots[name] and all(map(is_as_it_was, slots[name])) for slots in stepped)]
 
 
 # What an engine says where it finds weights of another level.
@@ -192,6 +217,9 @@ class Network(Protocol):
 
     def slots(self, theta: Snapshot) -> Slots:
         """The optimizers' slots of prunable weights, and their values where nothing moved."""
+
+    def unstepped(self, theta: Snapshot) -> list[str]:
+        """Prunable weights that none of the model's optimizers can have trained since theta_k."""
 
     def check_trained(self, final: Arrays, masks: Arrays) -> None:
         """Checks, at the end of a round, that the model has its masks and was trained by them.

@@ -281,7 +281,7 @@ class Search:
         self.training.compiled_as_before()
         final, theta = self.network.prunable_weights(), self._theta.weights
         self.network.check_trained(final, self.masks)
-        self.training.optimizer_is_known(final, mask_arrays.apply(theta, self.masks), self.level)
+        self.training.optimizer_is_known(final, self._theta, self.masks, self.level)
         before, self.masks = self.masks, self._pruned(self.rule, theta, final)
         # Before the weights are rewound: tfmot's summaries show thresholds of the trained weights.
         self.network.assign_masks(self.masks)

@@ -10,7 +10,8 @@ def keep_sparse(model: Any, structure: "str | None" = None) -> Any:
 
     It is for a model whose zeros nothing enforces, such as one that was loaded from a file: its
     masks become what its prunable weights are, zero or not.  A model to which a ticket was
-    applied, or that a search has pruned, stays sparse by itself.
+    applied, or that a search has pruned, stays sparse by itself.  Its layers do so in another model
+    of Keras 3, too, which needs this only where its optimizer averages weights (use_ema=True).
 
     Args:
       model: a built model of Keras 3 or of tf_keras, compiled or not.

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.core.masks import Arrays
+from lth_keras.core import masks as mask_arrays
+from lth_keras.core.masks import Array, Arrays
 from lth_keras.errors import DivergedError, LotteryError
-from lth_keras.search.network import Network
+from lth_keras.search.network import Network, Snapshot
 
 
 class TrainingChecks:
@@ -130,22 +131,28 @@ class TrainingChecks:
                 "self.dense = lth.prune_low_magnitude(keras.layers.Dense(8)); if the loss does not "
                 "depend on it, leave it dense: prune_low_magnitude(model, exclude=...).")
 
-    def optimizer_is_known(self, final: Arrays, start: Arrays, level: int = 0) -> None:
+    def optimizer_is_known(self, final: Arrays, theta: Snapshot, masks: Arrays,
+                           level: int = 0) -> None:
         """Checks, at the end of a round, that an optimizer that the search rewinds trained it.
 
-        Warns if nothing has trained it since the last rewinding, or some of its weights.
+        Warns if nothing has trained it since the last rewinding, or some of its weights, or if no
+        known optimizer has trained some that have moved.
 
         Args:
           final: the prunable weights at the end of the round.
-          start: the prunable weights at its beginning.
+          theta: the state that it began with.
+          masks: the masks of the round.
           level: the level of the round.
 
         Raises:
           LotteryError: if weights have changed, but no known optimizer has taken a step.
         """
+        start = mask_arrays.apply(theta.weights, masks)
         moved = [name for name, value in final.items() if np.any(value != start[name])]
         if moved and not level:
             _warn_of_untrained([name for name in final if name not in moved])
+            _warn_of_unknown([name for name in self._network.unstepped(theta) if name in moved
+                              and not _is_scaled(final[name], start[name])])
         if self._network.iterations() != self._iterations:
             return
         if moved:
@@ -170,3 +177,23 @@ def _warn_of_untrained(names: Sequence[str]) -> None:
             "have moved: each is as it began, bit for bit. They are pruned and counted all the "
             "same. If they are no part of what is trained, as a teacher is not, leave them out by "
             "exclude=, or set trainable=False on their layers before the search.", stacklevel=4)
+
+
+def _warn_of_unknown(names: Sequence[str]) -> None:
+    # No error: a moving average of other weights, or what a callback sets, needs no rewinding.
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        warnings.warn(
+            "A search must know every optimizer that trains, or it cannot rewind it. Received: "
+            f"{', '.join(names[:3])}{more}, which moved at level 0, while no optimizer of the "
+            "model has trained it: their slots for it are as they were. If another optimizer has, "
+            "hold it in an attribute of the model before the search begins, or each level begins "
+            "with its state of the last. If your step or a callback sets these weights, all is "
+            "well.", stacklevel=4)
+
+
+def _is_scaled(final: Array, start: Array) -> bool:
+    # As weight decay leaves a weight that gets no gradient.
+    one, other = (np.asarray(value, np.float64).ravel() for value in (final, start))
+    factor = float(one @ other) / max(float(other @ other), 1e-300)
+    return bool(np.allclose(one, factor * other, rtol=1e-3, atol=0))

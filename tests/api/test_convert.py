@@ -395,3 +395,30 @@ def test_models_are_converted_to_another_backend(which, backend):
          "-k", which], capture_output=True, text=True, check=False,
         env={**os.environ, "KERAS_BACKEND": backend})
     assert done.returncode == 0, done.stdout[-5000:]
+
+
+@pytest.mark.parametrize("to", ["model", "layer", "inner", "wrapped"])
+def test_functions_that_add_loss_was_given_are_refused(to):
+    layer = layers.Dense(3, kernel_regularizer="l2", name="fc")
+    inner = chain((4,), layer)
+    model = chain((4,), inner, layers.Dense(2, bias_regularizer="l1"))
+    holder = {"model": model, "inner": inner}.get(to, layer)
+    holder.add_loss(lambda: tf.reduce_sum(layer.kernel ** 2))
+    model = lth.prune_low_magnitude(model) if to == "wrapped" else model
+    with pytest.raises(LotteryError, match=f"that add_loss was given, of .*{holder.name}"):
+        lth.convert(model)
+
+
+def test_functions_that_a_layer_of_ones_own_adds_are_named():
+    class Penalised(tf_keras.layers.Dense):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.add_loss(lambda: tf.reduce_sum(self.kernel ** 2))
+    model = chain((4,), Penalised(3, name="mine"))
+    with pytest.warns(UserWarning, match="adds its losses in its call.*mine"):
+        lth.convert(model, custom_objects={"Penalised": keras.layers.Dense})
+
+
+def test_regularizers_are_no_functions_that_add_loss_was_given(recwarn):
+    lth.convert(lth.prune_low_magnitude(dense()))
+    assert not [each for each in recwarn if "add_loss" in str(each.message)]

@@ -233,6 +233,25 @@ def test_a_loss_beside_the_graph_is_not_left_out_in_silence():
     assert "add_loss: is not part of the smaller model" in " ".join(lth.compact(model).left)
 
 
+def test_a_function_that_add_loss_gave_a_layer_is_not_left_out_in_silence():
+    def made(added):
+        layer = tf_keras.layers.Dense(8, kernel_regularizer="l2", name="fc")
+        model = tf_keras.Sequential([tf_keras.layers.Input((6,)), layer, tf_keras.layers.Dense(3)])
+        if added:
+            layer.add_loss(lambda: tf.reduce_mean(layer.kernel ** 2))
+        search = search_of(tf_keras, model)
+        search.prune_and_rewind()
+        return search, " ".join(lth.compact(lth.strip_pruning(model)).left)
+    search, left = made(True)
+    assert "fc: is trained without the functions that add_loss was given" in left
+    with pytest.raises(LotteryError, match="add_loss .* fc"), search.smaller():
+        pass
+    search, left = made(False)
+    assert "add_loss" not in left
+    with search.smaller():
+        pass
+
+
 def test_arithmetic_of_tensors_is_known_after_wrapping_too():
     layers = tf_keras.layers
     for combine in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, tf.maximum):

@@ -24,7 +24,8 @@ def test_the_promises_hold_on_jax():
     pytest.importorskip("jax")
     on("jax", "-k", "zero_after_every_batch and (AdamW or Muon) or fresh_training or plain_one "
                     "or compiled_again or killed and 6 or scoring_data or stateless_loop "
-                    "or past_the_optimizer or compiles_once and gan or reported_late")
+                    "or past_the_optimizer or compiles_once and gan or reported_late "
+                    "or other_models")
 
 
 @pytest.mark.long

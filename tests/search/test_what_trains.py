@@ -67,3 +67,69 @@ def test_a_teacher_that_is_left_out_is_not_named(package):
         assert [*lottery.ticket.masks] == ["student/kernel"]
         fit(with_a_teacher(package, trainable=False), lottery := search())
         assert [*lottery.ticket.masks] == ["student/kernel"]
+
+
+def trained_by_two(package, first, second, held=False):
+    """What a search says of a loop that trains one layer with each of two optimizers."""
+    tf = pytest.importorskip("tensorflow")
+    model = either.prunable(package)
+    model.compile(first)
+    if held:
+        model.second = second
+    rounds = lth.Search(model, fraction=0.5)
+    weights = model.trainable_variables
+    half = len(weights) // 2
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((model(either.X, training=True) - 0.3) ** 2)
+            gradients = tape.gradient(loss, weights)
+            for optimizer, part in ((model.optimizer, slice(half)), (second, slice(half, None))):
+                optimizer.apply_gradients(zip(gradients[part], weights[part], strict=True))
+        rounds.prune_and_rewind()
+    return [str(warning.message) for warning in raised
+            if "must know every optimizer" in str(warning.message)]
+
+
+@PACKAGES
+def test_a_second_optimizer_that_the_model_does_not_hold_is_warned_of(package):
+    adam = keras_of(package).optimizers.Adam
+    said, = trained_by_two(package, adam(0.01), adam(0.01))
+    assert "out/kernel, which moved at level 0" in said and "hidden" not in said
+    assert not trained_by_two(package, adam(0.01), adam(0.01), held=True)
+
+
+@PACKAGES
+def test_optimizers_without_slots_tell_nothing(package):
+    optimizers = keras_of(package).optimizers
+    assert not trained_by_two(package, optimizers.Adam(0.01), optimizers.SGD(0.1), held=True)
+    # That of tf_keras has a slot for a momentum of 0, too.
+    for options in ({}, {"use_ema": True}):
+        said = trained_by_two(package, optimizers.SGD(0.1, **options), optimizers.Adam(0.01))
+        assert bool(said) == (package == "tf_keras")
+
+
+@PACKAGES
+@pytest.mark.parametrize(("optimizer", "settings"), [
+    ("AdamW", {"weight_decay": 0.1}), ("SGD", {"momentum": 0.9, "use_ema": True}),
+    ("Adam", {"gradient_accumulation_steps": 2}), ("Adafactor", {}), ("Lion", {})])
+@pytest.mark.parametrize("constraint", [None, "unit_norm"])
+def test_what_moves_without_a_gradient_is_not_taken_for_another_optimizer(package, optimizer,
+                                                                          settings, constraint):
+    keras = keras_of(package)
+    if package == "tf_keras" and "gradient_accumulation_steps" in settings:
+        pytest.skip("of Keras 3 alone")
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8,))
+    idle = keras.layers.Dense(2, name="idle", kernel_constraint=constraint)
+    outputs = keras.layers.Add()([keras.layers.Dense(2)(inputs),
+                                  keras.layers.Rescaling(0.0)(idle(inputs))])
+    model = keras.Model(inputs, keras.layers.Softmax()(outputs))
+    model = lth.prune_low_magnitude(model) if package == "tf_keras" else model
+    model.compile(getattr(keras.optimizers, optimizer)(**settings), LOSS)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*must know every optimizer")
+        rounds = lth.Search(model, fraction=0.5)
+        model.fit(either.X, either.Y, verbose=0)
+        rounds.prune_and_rewind()

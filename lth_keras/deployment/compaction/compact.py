@@ -7,6 +7,7 @@ this is repeated, forwards and backwards, until nothing more can be removed.
 """
 
 import dataclasses
+import functools
 import html
 from typing import Any
 
@@ -207,7 +208,8 @@ def compact(model: Any, take_inputs: bool = False, *, ignore_shifts: bool = Fals
     small = rebuild.rebuilt(bare, read, parts)
     removed, inputs = _sizes(read, found, parts)
     left = [*(f"{name}: is not part of the smaller model, since no output depends on it"
-              for name in beside_the_graph(bare)), *_left(read, found, parts)]
+              for name in beside_the_graph(bare)),
+            *_lost_functions(bare, small), *_left(read, found, parts)]
     if ignore_shifts:
         left = [*_dropped(read, found), *left]
     return Compacted(small, removed, inputs, tuple(left),
@@ -220,6 +222,41 @@ def beside_the_graph(model: Any) -> list[str]:
     added = [layer.name for layer in model.layers
              if type(layer).__name__ in ("AddLoss", "AddMetric")]
     return [*added, *["add_loss"][:bool(getattr(model, "_callable_losses", None)) and not added]]
+
+
+def added_losses(model: Any) -> dict[str, Any]:
+    """The layers of a model, by name, to which tf_keras' add_loss has given functions.
+
+    A regularizer of a weight is one too, but its layer makes it anew: it is not among them.
+
+    Args:
+      model: the model, stripped; it may be one of the layers itself.
+    """
+    return {layer.name: layer for layer in model._flatten_layers() if _added(layer)}
+
+
+def _added(layer: Any) -> list[Any]:
+    return [loss for loss in getattr(layer, "_callable_losses", ()) if not _is_regularizer(loss)]
+
+
+def _is_regularizer(loss: Any) -> bool:
+    # Keras holds each function as partial(tag, function), and this one for a regularizer.
+    while loss is not None:
+        is_partial = isinstance(loss, functools.partial)
+        function = loss.func if is_partial else loss
+        if getattr(function, "__name__", "") == "_loss_for_variable" \
+                and function.__module__.startswith("tf_keras."):
+            return True
+        loss = loss.args[0] if is_partial and loss.args else None
+    return False
+
+
+def _lost_functions(model: Any, small: Any) -> list[str]:
+    # A layer that is shared keeps them, and one of the user's own class may have added them itself.
+    now = {layer.name: len(_added(layer)) for layer in small._flatten_layers()}
+    return [f"{name}: is trained without the functions that add_loss was given, which are of its "
+            "own weights" for name, layer in added_losses(model).items()
+            if layer is not model and now.get(name, 0) < len(_added(layer))]
 
 
 def _check(model: Any, kind: ModelKind) -> None:

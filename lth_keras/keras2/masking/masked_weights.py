@@ -248,6 +248,12 @@ class ZeroConstraint:
         return masked(value, self.mask) if self._in_use() else value
 
 
+def own_constraint(weight: Any) -> Any:
+    """The constraint that a weight has beside this package's, or None."""
+    found = weight.constraint
+    return found._own if isinstance(found, ZeroConstraint) else found
+
+
 def mask_penalties(layer: Any, constraints: Mapping[int, ZeroConstraint]) -> None:
     """Masks the gradients of a layer's regularizers.  May be called again without further effect.
 
