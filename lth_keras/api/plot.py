@@ -36,7 +36,8 @@ def plot(source: Any, y: "str | None" = None, ax: "Axes | None" = None, *,
       source: what `lth.run` returned, a LotteryTicketCallback after its fit, the workdir of either,
         or a list of these.
       y: what to draw: a column of `results`, such as "early_stop_step".  Defaults to the accuracy:
-        on the test set at early stop; of a fit that which `lottery.best` goes by.
+        on the test set at early stop; of a fit that which `lottery.best` goes by.  Steps of a
+        network that was rewound to step k begin at k, also of a fit.
       ax: the axes to draw into. Defaults to those of a new figure.
       branches: the branches to draw. Defaults to all: the ticket and its controls.
 

@@ -6,11 +6,14 @@ only one schema:
     replicate, branch, branch_index      one replicate of the branch "ticket"
     level, density, early_stop_step,     as in the callback's own results
     val_loss_min, seconds
-    diverged_at_step                     the number of steps of a round that diverged
+    diverged_at_step                     the step at which a round that diverged ended
     test_accuracy_*, train_accuracy_*    NaN, since a fit is given no test set
     macs_left, macs, parameters          as in `record.Record`, where filters are pruned
     steps, epochs, loss, val_loss, ...   further measurements, at the end of each round
     val_accuracy_early_stop, ...         the validation metrics of the epoch of early_stop_step
+
+Steps are counted as those of an `lth run`: a round of level 1 or more begins at step k of theta_k,
+`rewind_step`, where the callback's own results count from the beginning of the round.
 
 All of this is computed when a workdir is read, so workdirs of earlier versions work too.
 """
@@ -82,6 +85,16 @@ class Fit:
     def origin(self) -> tuple[Any, str]:
         """The seed and the mark of theta_k: equal only for copies of one search."""
         return self.plain.get("seed"), self.files.get(START, "")
+
+    def first_step(self, level: int) -> int:
+        """The step at which the rounds of a level begin: k of theta_k, but 0 at level 0.
+
+        Example:
+          >>> fit = Fit({"rewind_step": 100}, [], {})
+          >>> fit.first_step(0), fit.first_step(1)
+          (0, 100)
+        """
+        return int(self.plain.get("rewind_step") or 0) if level else 0
 
     @property
     def length(self) -> str:
@@ -168,7 +181,7 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
     """
     places = _epochs(fit)
     rows = []
-    for row in fit.rows:
+    for row in map(functools.partial(_from_step_0, fit), fit.rows):
         diverged = bool(row.get("diverged"))
         own = {name: value for name, value in row.items()
                if name not in (*_KNOWN, *COLUMNS) and is_of(_number(value), NUMBER_OR_NONE)}
@@ -194,9 +207,9 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
       replicate: the number of the search among those that are reported together.
 
     Returns:
-      A table with the columns of `store.curves`; steps count from the start of the round.
-      Accuracies are NaN if no metric is one (`core.best_level.is_accuracy`).  The table is empty
-      if `Fit.lacks_curves` gives a reason.
+      A table with the columns of `store.curves`; steps count as in `results`.  Accuracies
+      are NaN if no metric is one (`core.best_level.is_accuracy`).  The table is empty if
+      `Fit.lacks_curves` gives a reason.
 
     Example:
       >>> fit = Fit({"epochs_per_round": 2},
@@ -217,9 +230,17 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
         for number, place in enumerate(found, 1):
             rows.append({
                 "replicate": replicate, "level": row["level"], "branch": TICKET,
-                "branch_index": 0, "step": round(row["steps"] * number / len(found)),
+                "branch_index": 0, "step": fit.first_step(row["level"]) + round(
+                    row["steps"] * number / len(found)),
                 **{name: _value(fit.history, key, place) for name, key in names.items()}})
     return pd.DataFrame(rows, columns=[*keys, *CURVE_COLUMNS])
+
+
+def _from_step_0(fit: Fit, row: Mapping[str, Any]) -> dict[str, Any]:
+    # A row of the callback, whose steps begin with its round.
+    first = fit.first_step(row["level"])
+    return {**row, **{name: row[name] + first for name in ("steps", "early_stop_step")
+                      if row.get(name) is not None}}
 
 
 def _epochs(fit: Fit) -> dict[int, list[int]]:
