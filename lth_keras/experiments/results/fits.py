@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lth_keras.core.best_level import is_accuracy
+from lth_keras.core.best_level import judged_by
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
@@ -208,8 +208,8 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
 
     Returns:
       A table with the columns of `store.curves`; steps count as in `results`.  Accuracies
-      are NaN if no metric is one (`core.best_level.is_accuracy`).  The table is empty if
-      `Fit.lacks_curves` gives a reason.
+      are NaN if levels are not compared by one (`core.best_level.judged_by`).  The table is empty
+      if `Fit.lacks_curves` gives a reason.
 
     Example:
       >>> fit = Fit({"epochs_per_round": 2},
@@ -219,11 +219,7 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
       [[4.0, 0.5], [8.0, 0.25]]
     """
     keys = ["replicate", "level", "branch", "branch_index"]
-    accuracy = next((name for name in fit.history
-                     if is_accuracy(name) and not name.startswith("val_")), "accuracy")
-    names = {"loss": "loss", "accuracy": accuracy, "val_loss": "val_loss",
-             "val_accuracy": f"val_{accuracy}"}
-    rows = []
+    names, rows = _drawn(fit), []
     places = {} if fit.lacks_curves else _epochs(fit)
     for row in fit.rows:
         found = places.get(row["level"], [])
@@ -232,8 +228,20 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
                 "replicate": replicate, "level": row["level"], "branch": TICKET,
                 "branch_index": 0, "step": fit.first_step(row["level"]) + round(
                     row["steps"] * number / len(found)),
-                **{name: _value(fit.history, key, place) for name, key in names.items()}})
+                **{name: _value(fit.history, names.get(name, ""), place)
+                   for name in CURVE_COLUMNS[1:]}})
     return pd.DataFrame(rows, columns=[*keys, *CURVE_COLUMNS])
+
+
+def _drawn(fit: Fit) -> dict[str, str]:
+    # The columns of a curve, and the metric in each.
+    found = {name: [value for place in range(len(values))
+                    if not math.isnan(value := _value(fit.history, name, place))]
+             for name, values in fit.history.items()}
+    judged = judged_by(found).removeprefix("val_")
+    accuracies = {} if judged in ("", "loss") else \
+        {"accuracy": judged, "val_accuracy": f"val_{judged}"}
+    return {"loss": "loss", "val_loss": "val_loss", **accuracies}
 
 
 def _from_step_0(fit: Fit, row: Mapping[str, Any]) -> dict[str, Any]:

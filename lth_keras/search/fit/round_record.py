@@ -8,15 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.core.best_level import is_accuracy
+from lth_keras.core.best_level import accuracies, judged_by
 from lth_keras.errors import LotteryError
 from lth_keras.search.network import Restored
 from lth_keras.search.target import Target
-
-# What Keras calls the accuracies of a model with one output; those of several bear their names.
-_OF_ONE_OUTPUT = tuple(f"val_{name}" for name in (
-    "accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
-    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"))
 
 
 @dataclasses.dataclass
@@ -172,41 +167,6 @@ class Progress:
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     restored: list[Restored] = dataclasses.field(default_factory=list)
     first_epoch: int | None = None
-
-
-def judged_by(row: Mapping[str, Any]) -> str:
-    """Returns the name of the metric by which levels are compared: an accuracy, or the loss.
-
-    Args:
-      row: the row of a level.
-
-    Returns:
-      The accuracy in [0, 1] on validation data, of several that a single output has the one that
-      Keras calls so; "val_loss" if there is none, or if the model has several outputs, of which an
-      accuracy judges one alone.  "" if `fit` has no validation data.
-
-    Example:
-      >>> judged_by({"loss": 0.3, "val_loss": 0.4, "val_accuracy": 0.9})
-      'val_accuracy'
-      >>> judged_by({"val_loss": 0.4, "val_easy_accuracy": 0.9, "val_hard_accuracy": 0.6})
-      'val_loss'
-    """
-    found = accuracies(row)
-    losses = [name.removesuffix("loss") for name in row
-              if name.startswith("val_") and name.endswith("_loss") and name != "val_loss"]
-    # Keras logs each output's loss too, and puts the output's name before its metrics.
-    of_outputs = len(losses) > 1 and any(name.startswith(tuple(losses)) for name in found)
-    if found and not of_outputs:
-        whole = found if len(found) == 1 else [name for name in _OF_ONE_OUTPUT if name in found]
-        if whole:
-            return whole[0]
-    return "val_loss" if "val_loss" in row else ""
-
-
-def accuracies(row: Mapping[str, Any]) -> list[str]:
-    """The accuracies on validation data that a row has, by name."""
-    return [name for name in row
-            if name.startswith("val_") and is_accuracy(name) and 0 <= row[name] <= 1]
 
 
 def gains(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
