@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lth_keras.controls.known import CONTROLS
 from lth_keras.experiments.config.margins import Margins
+from lth_keras.experiments.results.record import MACS_LEFT, VALIDATED
 from lth_keras.experiments.results.significance import chance, replicates_of_chance
 from lth_keras.experiments.results.statistics import (
     Estimate,
@@ -231,10 +233,35 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
                     differences_of(pairs, level), _why_open(pairs, level, late))
 
 
+def unreached(rows: pd.DataFrame, steps: "int | None") -> "pd.Series[bool]":
+    """Whether the early stop of each training is its last validation, so that it is not reached.
+
+    The validation loss was still falling there, so the early-stop step is only a lower bound.
+
+    Args:
+      rows: a row a training, with the columns of `record.COLUMNS`.
+      steps: of each training of `lth run`, whose last step is validated; None if not known.
+
+    Example:
+      >>> unreached(pd.DataFrame({"branch": "ticket", "density": 0.5,
+      ...                         "early_stop_step": [10, 20]}), 20).tolist()
+      [False, True]
+    """
+    if "epochs" in rows and "steps" in rows:
+        # Not the round's last step: with `validation_freq`, and where a round ends within an
+        # epoch, that is not validated. A fit by an earlier version does not say what was.
+        last = rows.steps if VALIDATED not in rows else rows[VALIDATED].fillna(rows.steps)
+    elif steps is None:
+        last = pd.Series(math.inf, rows.index)
+    else:  # Controls with the dense network's budget go on for longer.
+        left = rows.density if MACS_LEFT not in rows else rows[MACS_LEFT].fillna(rows.density)
+        longer = rows.branch.isin([name for name, control in CONTROLS.items() if control.budget])
+        last = (steps / left.where(longer, 1.0).clip(lower=0.5)).round() - longer
+    return rows.early_stop_step >= last
+
+
 def _late(rows: pd.DataFrame, steps: "int | None") -> str:
-    # In how many of some trainings the early stop is the last step; "" if in none.
-    last = rows.steps if "epochs" in rows and "steps" in rows else steps
-    late = 0 if last is None else int((rows.early_stop_step >= last).sum())
+    late = int(unreached(rows, steps).sum())
     return f"not reached in {late} of {len(rows)}" if late else ""
 
 

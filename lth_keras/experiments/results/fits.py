@@ -10,6 +10,7 @@ only one schema:
     test_accuracy_*, train_accuracy_*    NaN, since a fit is given no test set
     macs_left, macs, parameters          as in `record.Record`, where filters are pruned
     steps, epochs, loss, val_loss, ...   further measurements, at the end of each round
+    validated_step                       the step of the round's last validation, where it is known
     val_accuracy_early_stop, ...         the validation metrics of the epoch of early_stop_step
 
 Steps are counted as those of an `lth run`: a round of level 1 or more begins at step k of theta_k,
@@ -34,7 +35,7 @@ from lth_keras.core.best_level import judged_by
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
-from lth_keras.experiments.results.record import COLUMNS, table
+from lth_keras.experiments.results.record import COLUMNS, table, VALIDATED
 from lth_keras.files import atomic, checksums, state_file
 from lth_keras.files.json_checks import is_of, is_whole, NUMBER, NUMBER_OR_NONE
 from lth_keras.files.ticket import MOST_BYTES, Ticket, ticket_name
@@ -43,7 +44,7 @@ from lth_keras.files.workdir_lock import START, STATE
 EARLY = "_early_stop"  # The suffix of metrics at the early stop.
 _MOST_TABLE = 2**24  # Bytes of results.csv: some 100,000 levels.
 _KNOWN = ("level", "density", "steps", "epochs", "early_stop_step", "val_loss_min", "diverged",
-          "seconds")
+          VALIDATED, "seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -191,7 +192,7 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
             **{name: None if diverged else row.get(name)
                for name in ("early_stop_step", "val_loss_min")},
             "diverged_at_step": row.get("steps") if diverged else None,
-            "steps": row.get("steps"), "epochs": row.get("epochs"),
+            **{name: row.get(name) for name in ("steps", "epochs", VALIDATED)},
             **({} if diverged else {**own, **_at_early_stop(fit, places.get(row["level"], []))})})
     found = table(rows)
     measures = found.columns[COLUMNS.index("density"):]
@@ -247,7 +248,7 @@ def _drawn(fit: Fit) -> dict[str, str]:
 def _from_step_0(fit: Fit, row: Mapping[str, Any]) -> dict[str, Any]:
     # A row of the callback, whose steps begin with its round.
     first = fit.first_step(row["level"])
-    return {**row, **{name: row[name] + first for name in ("steps", "early_stop_step")
+    return {**row, **{name: row[name] + first for name in ("steps", "early_stop_step", VALIDATED)
                       if row.get(name) is not None}}
 
 
@@ -262,7 +263,7 @@ def _epochs(fit: Fit) -> dict[int, list[int]]:
     for place, level in enumerate(levels):
         if is_of(_number(level), NUMBER):
             found.setdefault(int(level), []).append(place)
-    return {row["level"]: found[row["level"]] for row in fit.rows
+    return {row["level"]: found.get(row["level"], []) for row in fit.rows
             if len(found.get(row["level"], [])) == row.get("epochs")}
 
 
@@ -294,7 +295,7 @@ def _row(last: Mapping[str, Any]) -> dict[str, Any]:
     loss, step = last["best"] or (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},
             "early_stop_step": step, "val_loss_min": loss, **last["logs"],
-            **last.get("costs", {}), "diverged": False}
+            **last.get("costs", {}), VALIDATED: last.get("validated"), "diverged": False}
 
 
 def _diverged(root: pathlib.Path, last: Mapping[str, Any],

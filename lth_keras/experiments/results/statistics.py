@@ -23,6 +23,7 @@ from lth_keras.experiments.results.record import (
     DENSITY,
     ENDED,
     STEP,
+    VALIDATED,
 )
 
 CONFIDENCE = 0.95
@@ -103,7 +104,7 @@ def own_metrics(results: pd.DataFrame) -> list[str]:
     """
     return [name for name in map(str, results.columns) if name not in COLUMNS
             and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)
-            and name not in (ENDED, *COSTS)]
+            and name not in (ENDED, VALIDATED, *COSTS)]
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:

@@ -99,8 +99,8 @@ class LotteryTicketCallback(Hooks):
     Attributes:
       results: a pandas DataFrame with one row for each level: level, density, steps, epochs,
         seconds, early_stop_step (the step of minimum validation loss, at the end of an epoch),
-        val_loss_min, diverged, the last epoch's metrics (none if no epoch ended in the round), and
-        of filters macs_left, parameters and macs.  Steps and epochs are those of the round.
+        val_loss_min, validated_step (of the last validation), diverged, the last epoch's metrics
+        (none if no epoch ended), of filters macs_left, parameters, macs.  Steps are the round's.
       best: the ticket of the sparsest level that is as accurate as the dense network.
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.

@@ -29,6 +29,7 @@ class Round:
       seconds: its duration in earlier processes; when it is over, its whole duration.
       logs: the metrics of the last epoch; those on validation data of the last that had any.
       best: the least validation loss and its step, or None.
+      validated: the step of the last validation; None before any, or in an earlier version.
       left: the shares of the dense network's costs that are left, of those that a search ends by.
       costs: what the level costs without its pruned filters, see `Search.costs`.
       rates: the learning rates of level 0, as [step, rate] at steps with which an epoch began;
@@ -45,6 +46,7 @@ class Round:
     seconds: float = 0.0
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
     best: "list[Any] | None" = None
+    validated: "int | None" = None
     left: dict[str, float] = dataclasses.field(default_factory=dict)
     costs: dict[str, float] = dataclasses.field(default_factory=dict)
     rates: "list[list[Any]] | None" = dataclasses.field(default_factory=list)
@@ -67,6 +69,8 @@ class Round:
         self.logs = found | {name: value for name, value in self.logs.items()
                              if name.startswith("val_") and name not in found}
         loss = found.get("val_loss", math.nan)
+        if "val_loss" in found:
+            self.validated = self.steps
         # "<": of equal minima the first counts, as in the paper's early-stopping criterion.
         if loss < (self.best[0] if self.best else math.inf):
             self.best = [loss, self.steps]
@@ -124,8 +128,8 @@ class Round:
 
     def row(self) -> dict[str, Any]:
         """Returns the round's row of the results table."""
-        return {**self.metrics(), **self.costs, "diverged": self.diverged,
-                "seconds": self._passed()}
+        return {**self.metrics(), **self.costs, "validated_step": self.validated,
+                "diverged": self.diverged, "seconds": self._passed()}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the round as JSON values, to be resumed in another process."""
@@ -135,6 +139,7 @@ class Round:
             "seconds": self._passed(), "logs": dict(self.logs),
             **{name: dict(given) for name, given in (("left", self.left), ("costs", self.costs))
                if given},
+            **({} if self.validated is None else {"validated": self.validated}),
             **({} if self.rates == [] else {"rates": self.rates and [*self.rates]})}
 
     @classmethod
@@ -229,7 +234,7 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
       ...         "seconds": 1.0}])
       (['level', 'density', 'early_stop_step', 'val_loss'], [['1', '50.0%', '10', '0.2500']])
     """
-    left_out = ("steps", "epochs", "seconds", "diverged", "loss")
+    left_out = ("steps", "epochs", "validated_step", "seconds", "diverged", "loss")
     columns = [name for name in dict.fromkeys(name for row in rows for name in row)
                if name not in left_out]
     return columns, [[_text(name, row.get(name)) for name in columns] for row in rows]

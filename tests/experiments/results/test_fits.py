@@ -18,7 +18,7 @@ def test_a_fit_has_the_columns_of_a_run_and_its_own_after_them(tmp_path):
     found = fits.results(fits.read(fit_workdirs.fill(tmp_path)), replicate=3)
     assert tuple(found.columns[:len(COLUMNS)]) == COLUMNS
     assert [*found.columns[len(COLUMNS):]] == [
-        "steps", "epochs", "loss", "accuracy", "val_loss", "val_accuracy",
+        "steps", "epochs", "validated_step", "loss", "accuracy", "val_loss", "val_accuracy",
         "val_accuracy_early_stop"]
     assert found.replicate.tolist() == [3] * 3 and found.branch.tolist() == ["ticket"] * 3
     assert found.level.tolist() == [0, 1, 2] and found.density.tolist() == [1, 0.5, 0.25]
@@ -28,7 +28,8 @@ def test_a_fit_has_the_columns_of_a_run_and_its_own_after_them(tmp_path):
     assert found.val_accuracy.tolist() == [0.8, 0.85, 0.7]
     measured = [name for name in COLUMNS if "accuracy" in name]
     assert found[[*measured, "diverged_at_step"]].isna().all(axis=None)
-    assert statistics.own_metrics(found) == [*found.columns[len(COLUMNS):]]
+    assert statistics.own_metrics(found) == [*found.columns.drop("validated_step")[len(COLUMNS):]]
+    assert found.validated_step.isna().all()  # As of a workdir of an earlier version.
 
 
 def test_curves_are_of_the_finished_levels_with_steps_from_the_rounds_start(tmp_path):
