@@ -140,6 +140,8 @@ class Pairs:
       levels: those of tickets that were trained or diverged, but the dense network's.
       controlled: whether a control was trained, or diverged, at any level.
       judged: the levels that are judged: those with a control, or all if there is none.
+      dense: what to call the network of level 0 in full, and in a word: a search in `fit` may begin
+        with one that is pruned already.
     """
 
     def __init__(self, results: pd.DataFrame, margins: Margins):
@@ -156,6 +158,9 @@ class Pairs:
         self.levels = sorted(level for branch, level in begun if branch == "ticket" and level)
         controlled = [level for level in self.levels if (CONTROL, level) in begun]
         self.controlled, self.judged = bool(controlled), controlled or self.levels
+        density = self.density(0)
+        self.dense = (f"the network of level 0 ({density:.1%} of the weights)", "level 0") \
+            if density < 1 else ("the dense network", DENSE)
 
     def of(self, column: str, *networks: tuple[str, int]) -> list[Any]:
         """A measure of each of some networks, in the replicates that have all of them."""
@@ -211,15 +216,14 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     """
     def ahead(measure: Quality, against: str, slack: float) -> Any:
         return pairs.advantage(measure, level, against, slack)
-    good, conditions = pairs.good, []
+    good, conditions, (_, dense) = pairs.good, [], pairs.dense
     margin, lost = pairs.margin(good), pairs.margin(STEPS)
     late = {against: _late(rows, steps) for against, rows in (
         ("ticket", pairs.rows("ticket", level)), (DENSE, pairs.rows("ticket", 0)),
         (CONTROL, pairs.rows(CONTROL, level)))}
     for measure, slack, failure, unknown in (
-            (STEPS, lost, "later than dense", late[DENSE]),
-            (good, margin, "less accurate than dense" if good.is_share else "worse than dense",
-             "")):
+            (STEPS, lost, f"later than {dense}", late[DENSE]),
+            (good, margin, f"{'less accurate' if good.is_share else 'worse'} than {dense}", "")):
         found = ahead(measure, DENSE, slack)
         conditions.append(Condition(failure, ((found,),), () if unknown else ((-found,),)))
     if pairs.controlled:
@@ -271,8 +275,9 @@ def _why_open(pairs: Pairs, level: int, late: Mapping[str, str]) -> str:
         return f"{gone} diverged"
     if pairs.controlled and trained(controls).empty:
         return f"{len(controls)} of reinit diverged"
-    return next((f"early stop {f'of {network} '.replace('of ticket ', '')}{found}"
-                 for network, found in late.items() if found), "")
+    of = {"ticket": "", DENSE: f"of {pairs.dense[1]} ", CONTROL: f"of {CONTROL} "}
+    return next((f"early stop {of[network]}{found}" for network, found in late.items() if found),
+                "")
 
 
 def differences_of(pairs: Pairs, level: int) -> tuple[Difference, ...]:

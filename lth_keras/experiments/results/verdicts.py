@@ -37,6 +37,7 @@ from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.margins import DEFAULT, Margins
 from lth_keras.experiments.results.evidence import (
     CONTROL,
+    DENSE,
     Difference,
     differences_of,
     ERROR,
@@ -234,7 +235,7 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs:
     still = [item.level for item in judged if item.outcome == INCONCLUSIVE]
     found = {level.level: level for level in tried}
     most = max(found[level].replicates for level in still)
-    verb = "wins" if pairs.controlled else "matches the dense network"
+    verb = "wins" if pairs.controlled else f"matches {pairs.dense[0]}"
     what = f"the ticket of level {still[0]}, with {found[still[0]].density:.1%} of the weights, " \
         f"{verb}" if len(still) == 1 else f"a ticket of levels {', '.join(ranges(still))} {verb}"
     lost = [item.level for item in judged if item.outcome == NOT_WINNING]
@@ -269,12 +270,14 @@ def _said_of_one(still: Sequence[Evidence], pairs: Pairs, others: str) -> str:
 
 
 def _good_as_dense(pairs: Pairs) -> str:
-    return (f"as fast and as {'accurate' if pairs.good.is_share else 'good'} as the dense network, "
+    return (f"as fast and as {'accurate' if pairs.good.is_share else 'good'} as {pairs.dense[0]}, "
             f"within {margins_text(pairs.margins, pairs.good, 'its')}")
 
 
 def _margins(pairs: Pairs) -> str:
-    return margins_text(pairs.margins, pairs.good)
+    _, word = pairs.dense
+    return margins_text(pairs.margins, pairs.good,
+                        "the dense network's" if word == DENSE else f"{word}'s")
 
 
 def margins_text(margins: Margins, good: Quality, whose: str = "the dense network's") -> str:
@@ -291,7 +294,9 @@ def margins_text(margins: Margins, good: Quality, whose: str = "the dense networ
 
 
 def _figures(level: Evidence, pairs: Pairs) -> str:
-    networks = {"": ("ticket", level.level), "dense ": ("ticket", 0)} | (
+    _, word = pairs.dense
+    networks = {"": ("ticket", level.level),
+                f"{word} " if word == DENSE else f"{word}: ": ("ticket", 0)} | (
         {"re-initialised ": (CONTROL, level.level)} if pairs.controlled else {})
     lines = []
     for measure, title, form in ((STEPS, "early stop at step", ",.0f"), (
