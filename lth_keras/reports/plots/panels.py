@@ -52,12 +52,19 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
         drawing.against_density(axes, run.results, measure, {
             branch: styles.style(branch) if len(runs) == 1
             else styles.run_style(place, run.label, branch) for branch in branches})
-    label_axis(axes, measure)
+    drawn = [run.results[measure].dropna() for run in among or runs if measure in run.results]
+    label_axis(axes, measure, all(values.between(0, 1).all() for values in drawn))
     return axes
 
 
-def label_axis(axes: Axes, measure: str) -> None:
-    """Labels the vertical axis: steps from 0 on, accuracies in percent, losses as they are."""
+def label_axis(axes: Axes, measure: str, shares: bool = True) -> None:
+    """Labels the vertical axis: steps from 0 on, accuracies in percent, losses as they are.
+
+    Args:
+      axes: the axes.
+      measure: the column that is drawn.
+      shares: whether its values lie in [0, 1]; a fit may measure accuracies in percent.
+    """
     if measure == "val_loss_min":
         axes.set_ylabel("least validation loss")
     elif measure == EARLY:
@@ -67,7 +74,11 @@ def label_axis(axes: Axes, measure: str) -> None:
     elif is_accuracy(metric := _WHEN.sub("", measure)):
         end = "" if not measure.startswith("val_") else \
             " at the end" if metric == measure else " at early stop"
-        drawing.percent_axis(axes, LABELS.get(measure, in_words(metric) + end))
+        label = LABELS.get(measure, in_words(metric) + end)
+        if shares:
+            drawing.percent_axis(axes, label)
+        else:
+            axes.set_ylabel(label)
     else:
         axes.set_ylabel(in_words(measure))
 

@@ -90,3 +90,16 @@ def test_a_model_of_several_outputs_is_reported_by_its_loss():
     assert [axes.get_ylabel() for axes in panels.summary_figure([run]).axes] == [
         "early-stop step", "least validation loss"]
     assert panels.curves_figure(run).axes[0].get_ylabel() == "validation loss"
+
+
+@pytest.mark.parametrize(("name", "shares"), [("accuracy", True), ("in percent", False)])
+def test_an_accuracy_in_percent_is_drawn_as_it_is(name, shares):
+    run = runs.of_fit(fit_of(name))
+    for measure in ("val_accuracy", "val_accuracy_early_stop"):
+        axes = panels.compare(Figure().subplots(), [run], measure, ["ticket"])
+        values = run.results[measure]
+        low, high = axes.get_ylim()
+        assert low < values.min() <= values.max() < high and (high <= 1.01) == shares
+        ticks = axes.yaxis.get_major_formatter().format_ticks(axes.get_yticks())
+        assert {text.endswith("%") for text in ticks} == {shares}
+        assert axes.get_ylabel().startswith("validation accuracy at ")
