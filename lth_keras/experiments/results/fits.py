@@ -192,7 +192,8 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
             **{name: None if diverged else row.get(name)
                for name in ("early_stop_step", "val_loss_min")},
             "diverged_at_step": row.get("steps") if diverged else None,
-            **{name: row.get(name) for name in ("steps", "epochs", VALIDATED)},
+            "steps": row.get("steps"), "epochs": row.get("epochs"),
+            VALIDATED: _validated_step(fit, row, places.get(row["level"], [])),
             **({} if diverged else {**own, **_at_early_stop(fit, places.get(row["level"], []))})})
     found = table(rows)
     measures = found.columns[COLUMNS.index("density"):]
@@ -265,6 +266,13 @@ def _epochs(fit: Fit) -> dict[int, list[int]]:
             found.setdefault(int(level), []).append(place)
     return {row["level"]: found.get(row["level"], []) for row in fit.rows
             if len(found.get(row["level"], [])) == row.get("epochs")}
+
+
+def _validated_step(fit: Fit, row: Mapping[str, Any], places: Sequence[int]) -> Any:
+    # The rows of an earlier version lack it. It is known where the last of the losses is the least.
+    *others, last = [_value(fit.history, "val_loss", place) for place in places] or [math.nan]
+    falls = not math.isnan(last) and all(last < other for other in others)
+    return row.get("early_stop_step") if falls else row.get(VALIDATED)
 
 
 def _at_early_stop(fit: Fit, places: Sequence[int]) -> dict[str, float]:
