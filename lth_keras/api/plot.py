@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any, TYPE_CHECKING
 
+from lth_keras.core.best_level import judged_by
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results import fits, runs
@@ -16,7 +17,6 @@ from lth_keras.experiments.results.runs import Run
 from lth_keras.experiments.results.statistics import measures, quality, trained
 from lth_keras.extras import needed_for
 from lth_keras.search.fit.callback import LotteryTicketCallback
-from lth_keras.search.fit.round_record import judged_by
 
 if TYPE_CHECKING:  # Loading matplotlib takes longer than `lth.run`'s own modules.
     from matplotlib.axes import Axes
@@ -36,7 +36,8 @@ def plot(source: Any, y: "str | None" = None, ax: "Axes | None" = None, *,
       source: what `lth.run` returned, a LotteryTicketCallback after its fit, the workdir of either,
         or a list of these.
       y: what to draw: a column of `results`, such as "early_stop_step".  Defaults to the accuracy:
-        on the test set at early stop; of a fit that which `lottery.best` goes by.
+        on the test set at early stop; of a fit that which `lottery.best` goes by.  Steps of a
+        network that was rewound to step k begin at k, also of a fit.
       ax: the axes to draw into. Defaults to those of a new figure.
       branches: the branches to draw. Defaults to all: the ticket and its controls.
 

@@ -27,7 +27,7 @@ Read in this order:
 6. `seeding`: random generators derived from seed, replicate, level, branch and purpose.
 7. `verification`: what `lth.verify` compares, step by step, and its report.
 8. `mode_connectivity`: the error on the line between two trained networks.
-9. `best_level`: which level to take, of how good each is.
+9. `best_level`: what levels are compared by, and which to take.
 
 To add a criterion or a structure, write a function (or class) and `register` it.
 """

@@ -1,10 +1,20 @@
-"""The level to take of a search: one rule for `lottery.best` and `lth export --level best`."""
+"""What levels of a search are compared by, and which of them to take.
+
+One rule for `lottery.best`, `lth export --level best` and the reports of a search in `fit`.
+"""
 
 import re
 from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 
 # Whole words: neither "acceleration" nor the loss of an output called "accuracy" is one.
 _ACCURACY = re.compile(r"(.*[^a-z0-9])?acc(uracy)?([^a-z0-9]?\d+)?", re.IGNORECASE | re.DOTALL)
+# What Keras calls the accuracies of a model with one output; those of several bear their names.
+_OF_ONE_OUTPUT = tuple(f"val_{name}" for name in (
+    "accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
+    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"))
 
 
 def is_accuracy(metric: str) -> bool:
@@ -15,6 +25,51 @@ def is_accuracy(metric: str) -> bool:
       [True, True, False]
     """
     return _ACCURACY.fullmatch(metric) is not None
+
+
+def judged_by(measured: Mapping[str, Any]) -> str:
+    """Returns the name of the metric by which levels are compared: an accuracy, or the loss.
+
+    Args:
+      measured: name -> value, or an array of values, of all metrics of a level or of several.
+
+    Returns:
+      The accuracy in [0, 1] on validation data, of several that a single output has the one that
+      Keras calls so; "val_loss" if there is none, or if the model has several outputs, of which an
+      accuracy judges one alone.  "" if `fit` has no validation data.
+
+    Example:
+      >>> judged_by({"loss": 0.3, "val_loss": 0.4, "val_accuracy": 0.9})
+      'val_accuracy'
+      >>> judged_by({"val_loss": 0.4, "val_easy_accuracy": 0.9, "val_hard_accuracy": 0.6})
+      'val_loss'
+    """
+    found = accuracies(measured)
+    losses = [name.removesuffix("loss") for name in measured
+              if name.startswith("val_") and name.endswith("_loss") and name != "val_loss"]
+    # Keras logs each output's loss too, and puts the output's name before its metrics.
+    of_outputs = len(losses) > 1 and any(name.startswith(tuple(losses)) for name in found)
+    if found and not of_outputs:
+        whole = found if len(found) == 1 else [name for name in _OF_ONE_OUTPUT if name in found]
+        if whole:
+            return whole[0]
+    return "val_loss" if "val_loss" in measured else ""
+
+
+def accuracies(measured: Mapping[str, Any]) -> list[str]:
+    """Returns the accuracies on validation data among metrics, by name: they lie in [0, 1].
+
+    Example:
+      >>> accuracies({"val_acc": [0.5, 0.75], "val_accuracy": 93.0, "accuracy": 0.5})
+      ['val_acc']
+    """
+    return [name for name, value in measured.items()
+            if name.startswith("val_") and is_accuracy(name) and _is_share(value)]
+
+
+def _is_share(value: Any) -> bool:
+    values = np.asarray(value, float)
+    return values.size > 0 and bool(((values >= 0) & (values <= 1)).all())
 
 
 def sparsest_as_good(gains: Mapping[int, float]) -> int:

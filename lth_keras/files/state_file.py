@@ -42,7 +42,8 @@ _ROUND = {"level": is_whole, "density": NUMBER, "steps": is_whole, "epochs": is_
 _SOME_ROUNDS: tuple[dict[str, Any], ...] = (
     {"left": {str: NUMBER}},  # Of a search that ends by what is left.
     {"costs": {str: NUMBER}},  # Of a search for filters.
-    {"rates": (None, [[is_whole, NUMBER]])})
+    {"rates": (None, [[is_whole, NUMBER]])},
+    {"validated": is_whole})
 _OF_CALLBACK = ({"plain": ANYTHING}, {"array": is_whole}, {"arrays": [is_whole, is_whole]})
 _HEAD: dict[str, Any] = {
     "settings": {str: ANYTHING}, "epoch": is_whole, "first_epoch": is_whole,

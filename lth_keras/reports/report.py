@@ -202,7 +202,7 @@ def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
             continue
         figure = panels.curves_figure(run)
         yield Picture("curves" if len(runs) == 1 else f"curves_{number}",
-                      f"{run.label}: validation {_curve(run)} over training, at the paper's "
+                      f"{run.label}: {_curve(run)} over training, at the paper's "
                       "densities.",
                       panels.describe(figure), drawing.png(figure))
     for number, paper in FIGURES.items():
@@ -213,7 +213,8 @@ def _pictures(runs: Sequence[Run]) -> Iterator[Picture]:
 
 
 def _curve(run: Run) -> str:
-    return "accuracy" if run.curves.val_accuracy.notna().any() else "loss"
+    measure = "val_accuracy" if run.curves.val_accuracy.notna().any() else "val_loss"
+    return panels.curve_label(run, measure)
 
 
 def _conclude(run: Run, say: _Say, name: str) -> None:

@@ -127,7 +127,9 @@ def _short(good: Quality) -> str:
 def _where(good: Quality, is_fit: bool) -> str:
     if good == TEST:
         return "no validation data" if is_fit else "accuracy on the test set at the early stop"
-    what = "accuracy" if good.is_share else "loss"
+    # Of a metric such as "validation top5 acc at early stop" the table's head has no room.
+    what = good.title.removeprefix("validation ").removesuffix(" at early stop") \
+        if good.is_share else "loss"
     return f"{what} on the validation data at the early stop; end: at the round's last epoch"
 
 

@@ -10,8 +10,10 @@ The package tensorboard writes the events (`pip install "lth_keras[tensorboard]"
 need TensorFlow for this.  Events contain no time of day, so equal runs give equal files.
 """
 
+import collections
 import contextlib
 import dataclasses
+import hashlib
 import io
 import math
 import pathlib
@@ -62,8 +64,23 @@ def folder_name(run: Run) -> str:
 
 def write_all(runs: Sequence[Run], folder: pathlib.Path) -> None:
     """Writes runs for TensorBoard, each to a folder of its own in the folder; see `write`."""
-    for run in runs:
-        write(run, folder / folder_name(run))
+    for run, name in zip(runs, folder_names(runs), strict=True):
+        write(run, folder / name)
+
+
+def folder_names(runs: Sequence[Run]) -> list[str]:
+    """Returns a name of a folder for each run; those that would be equal end in a label's hash.
+
+    Example:
+      >>> folder_names([Run(None, None, None, label) for label in ("fit (a/b)", "fit (a_b)")])
+      ['fit_a_b_c1bd1278', 'fit_a_b_145013ba']
+    """
+    # Some file systems do not tell capital letters from small ones.
+    names = [folder_name(run) for run in runs]
+    alike = collections.Counter(map(str.casefold, names))
+    return [name if alike[name.casefold()] == 1 else
+            f"{name}_{hashlib.sha256(run.label.encode(errors='surrogateescape')).hexdigest()[:8]}"
+            for name, run in zip(names, runs, strict=True)]
 
 
 def write(run: Run, folder: pathlib.Path) -> None:
@@ -191,7 +208,9 @@ def _hparams(run: Run, row: Mapping[str, Any]) -> Iterable[Any]:
     # One training is one session of TensorBoard's hparams: its settings, and how it ended.
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
     start = plugin_data_pb2.SessionStartInfo(start_time_secs=0.0)
-    settings = {name: value for name, value in run.settings.items() if name not in EXTENT}
+    # Fits that are replicates of one search differ in their seed.
+    plain = run.fits[int(row["replicate"])].plain if run.fits else run.settings
+    settings = {name: value for name, value in plain.items() if name not in EXTENT}
     for name, value in {**settings, **{name: row[name] for name in _KEYS}}.items():
         if isinstance(value, (int, float)):
             start.hparams[name].number_value = value

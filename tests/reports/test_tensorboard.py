@@ -1,6 +1,8 @@
+import dataclasses
 import subprocess
 import sys
 
+import fit_workdirs
 import pytest
 import workdirs
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -113,3 +115,27 @@ def test_without_the_package_it_is_said_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
     with pytest.raises(LotteryError, match=r'pip install "lth_keras\[tensorboard\]"'):
         tensorboard.require()
+
+
+def test_fits_that_are_replicates_have_their_own_seeds(tmp_path):
+    run, = runs.read_all([fit_workdirs.fill(tmp_path / str(seed), seed) for seed in (3, 5)])
+    tensorboard.write(run, tmp_path / "t")
+    for replicate, seed in enumerate((3, 5)):
+        found = read(tmp_path / "t" / "curves" / f"replicate_{replicate}" / "level_01" / "ticket_0")
+        tags = found.PluginTagToContent("hparams")
+        start = metadata.parse_session_start_info_plugin_data(tags[metadata.SESSION_START_INFO_TAG])
+        assert start.hparams["seed"].number_value == seed
+        assert start.hparams["scope"].string_value == "layer"
+
+
+@pytest.mark.parametrize("labels", [("实验一", "实验二"), ("a/b", "a b"), ("Run", "run")])
+def test_runs_whose_labels_look_alike_have_folders_of_their_own(tmp_path, labels):
+    run = workdir(tmp_path / "w")
+    given = [dataclasses.replace(run, label=f"p ({label})") for label in labels] + [
+        dataclasses.replace(run, label="other")]
+    tensorboard.write_all(given, tmp_path / "t")
+    there = [*map(str.casefold, (path.name for path in (tmp_path / "t").iterdir()))]
+    assert len({*there}) == 3 and "other" in there
+    assert all((folder / "verdict").is_dir() for folder in (tmp_path / "t").iterdir())
+    # A folder keeps its name whatever is written beside it.
+    assert tensorboard.folder_names(given)[:2] == tensorboard.folder_names(given[1::-1])[::-1]

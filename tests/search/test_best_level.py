@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lth_keras as lth
-from lth_keras.core.best_level import sparsest_as_good
+from lth_keras.core.best_level import judged_by, sparsest_as_good
 from lth_keras.errors import LotteryError
-from lth_keras.search.fit.round_record import gains, judged_by
+from lth_keras.search.fit.round_record import gains
 
 WORSE, EQUAL, BETTER = 0.5, 0.75, 1.0
 

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lth_keras.controls.known import CONTROLS
 from lth_keras.experiments.config.margins import Margins
+from lth_keras.experiments.results.record import MACS_LEFT, VALIDATED
 from lth_keras.experiments.results.significance import chance, replicates_of_chance
 from lth_keras.experiments.results.statistics import (
     Estimate,
@@ -139,6 +141,8 @@ class Pairs:
       controlled: whether a control was trained, or diverged, at any level.
       judged: the levels that are judged: those with a control, or all if there is none.
       retraining: how survivors are trained on, in words, if not from theta_k; "" if so.
+      dense: what to call the network of level 0 in full, and in a word: a search in `fit` may begin
+        with one that is pruned already.
     """
 
     def __init__(self, results: pd.DataFrame, margins: Margins, retraining: str = ""):
@@ -155,6 +159,9 @@ class Pairs:
         self.levels = sorted(level for branch, level in begun if branch == "ticket" and level)
         controlled = [level for level in self.levels if (CONTROL, level) in begun]
         self.controlled, self.judged = bool(controlled), controlled or self.levels
+        density = self.density(0)
+        self.dense = (f"the network of level 0 ({density:.1%} of the weights)", "level 0") \
+            if density < 1 else ("the dense network", DENSE)
 
     @property
     def wins(self) -> bool:
@@ -220,15 +227,15 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
     """
     def ahead(measure: Quality, against: str, slack: float) -> Any:
         return pairs.advantage(measure, level, against, slack)
-    good, conditions = pairs.good, []
+    good, conditions, (_, dense) = pairs.good, [], pairs.dense
     margin, lost = pairs.margin(good), pairs.margin(STEPS)
     late = {against: _late(rows, steps) for against, rows in (
         ("ticket", pairs.rows("ticket", level)), (DENSE, pairs.rows("ticket", 0)),
         (CONTROL, pairs.rows(CONTROL, level)))}
     for measure in pairs.compared:
         found = ahead(measure, DENSE, pairs.margin(measure))
-        failure = "later than dense" if measure == STEPS else \
-            "less accurate than dense" if good.is_share else "worse than dense"
+        failure = "later" if measure == STEPS else "less accurate" if good.is_share else "worse"
+        failure += f" than {dense}"
         unknown = measure == STEPS and late[DENSE]
         conditions.append(Condition(failure, ((found,),), () if unknown else ((-found,),)))
     if pairs.controlled and pairs.retraining:
@@ -246,10 +253,35 @@ def evidence_of(pairs: Pairs, level: int, steps: "int | None") -> Evidence:
                     differences_of(pairs, level), _why_open(pairs, level, late))
 
 
+def unreached(rows: pd.DataFrame, steps: "int | None") -> "pd.Series[bool]":
+    """Whether the early stop of each training is its last validation, so that it is not reached.
+
+    The validation loss was still falling there, so the early-stop step is only a lower bound.
+
+    Args:
+      rows: a row a training, with the columns of `record.COLUMNS`.
+      steps: of each training of `lth run`, whose last step is validated; None if not known.
+
+    Example:
+      >>> unreached(pd.DataFrame({"branch": "ticket", "density": 0.5,
+      ...                         "early_stop_step": [10, 20]}), 20).tolist()
+      [False, True]
+    """
+    if "epochs" in rows and "steps" in rows:
+        # Not the round's last step: with `validation_freq`, and where a round ends within an
+        # epoch, that is not validated. A fit by an earlier version does not say what was.
+        last = rows.steps if VALIDATED not in rows else rows[VALIDATED].fillna(rows.steps)
+    elif steps is None:
+        last = pd.Series(math.inf, rows.index)
+    else:  # Controls with the dense network's budget go on for longer.
+        left = rows.density if MACS_LEFT not in rows else rows[MACS_LEFT].fillna(rows.density)
+        longer = rows.branch.isin([name for name, control in CONTROLS.items() if control.budget])
+        last = (steps / left.where(longer, 1.0).clip(lower=0.5)).round() - longer
+    return rows.early_stop_step >= last
+
+
 def _late(rows: pd.DataFrame, steps: "int | None") -> str:
-    # In how many of some trainings the early stop is the last step; "" if in none.
-    last = rows.steps if "epochs" in rows and "steps" in rows else steps
-    late = 0 if last is None else int((rows.early_stop_step >= last).sum())
+    late = int(unreached(rows, steps).sum())
     return f"not reached in {late} of {len(rows)}" if late else ""
 
 
@@ -259,8 +291,9 @@ def _why_open(pairs: Pairs, level: int, late: Mapping[str, str]) -> str:
         return f"{gone} diverged"
     if pairs.controlled and trained(controls).empty:
         return f"{len(controls)} of reinit diverged"
-    return next((f"early stop {f'of {network} '.replace('of ticket ', '')}{found}"
-                 for network, found in late.items() if found), "")
+    of = {"ticket": "", DENSE: f"of {pairs.dense[1]} ", CONTROL: f"of {CONTROL} "}
+    return next((f"early stop {of[network]}{found}" for network, found in late.items() if found),
+                "")
 
 
 def differences_of(pairs: Pairs, level: int) -> tuple[Difference, ...]:

@@ -6,11 +6,15 @@ only one schema:
     replicate, branch, branch_index      one replicate of the branch "ticket"
     level, density, early_stop_step,     as in the callback's own results
     val_loss_min, seconds
-    diverged_at_step                     the number of steps of a round that diverged
+    diverged_at_step                     the step at which a round that diverged ended
     test_accuracy_*, train_accuracy_*    NaN, since a fit is given no test set
     macs_left, macs, parameters          as in `record.Record`, where filters are pruned
     steps, epochs, loss, val_loss, ...   further measurements, at the end of each round
+    validated_step                       the step of the round's last validation, where it is known
     val_accuracy_early_stop, ...         the validation metrics of the epoch of early_stop_step
+
+Steps are counted as those of an `lth run`: a round of level 1 or more begins at step k of theta_k,
+`rewind_step`, where the callback's own results count from the beginning of the round.
 
 All of this is computed when a workdir is read, so workdirs of earlier versions work too.
 """
@@ -27,11 +31,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lth_keras.core.best_level import is_accuracy
+from lth_keras.core.best_level import judged_by
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.paths import CURVE_COLUMNS
-from lth_keras.experiments.results.record import COLUMNS, table
+from lth_keras.experiments.results.record import COLUMNS, table, VALIDATED
 from lth_keras.files import atomic, checksums, state_file
 from lth_keras.files.json_checks import is_of, is_whole, NUMBER, NUMBER_OR_NONE
 from lth_keras.files.ticket import MOST_BYTES, Ticket, ticket_name
@@ -40,7 +44,7 @@ from lth_keras.files.workdir_lock import START, STATE
 EARLY = "_early_stop"  # The suffix of metrics at the early stop.
 _MOST_TABLE = 2**24  # Bytes of results.csv: some 100,000 levels.
 _KNOWN = ("level", "density", "steps", "epochs", "early_stop_step", "val_loss_min", "diverged",
-          "seconds")
+          VALIDATED, "seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,6 +86,16 @@ class Fit:
     def origin(self) -> tuple[Any, str]:
         """The seed and the mark of theta_k: equal only for copies of one search."""
         return self.plain.get("seed"), self.files.get(START, "")
+
+    def first_step(self, level: int) -> int:
+        """The step at which the rounds of a level begin: k of theta_k, but 0 at level 0.
+
+        Example:
+          >>> fit = Fit({"rewind_step": 100}, [], {})
+          >>> fit.first_step(0), fit.first_step(1)
+          (0, 100)
+        """
+        return int(self.plain.get("rewind_step") or 0) if level else 0
 
     @property
     def length(self) -> str:
@@ -168,7 +182,7 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
     """
     places = _epochs(fit)
     rows = []
-    for row in fit.rows:
+    for row in map(functools.partial(_from_step_0, fit), fit.rows):
         diverged = bool(row.get("diverged"))
         own = {name: value for name, value in row.items()
                if name not in (*_KNOWN, *COLUMNS) and is_of(_number(value), NUMBER_OR_NONE)}
@@ -179,6 +193,7 @@ def results(fit: Fit, replicate: int = 0) -> pd.DataFrame:
                for name in ("early_stop_step", "val_loss_min")},
             "diverged_at_step": row.get("steps") if diverged else None,
             "steps": row.get("steps"), "epochs": row.get("epochs"),
+            VALIDATED: _validated_step(fit, row, places.get(row["level"], [])),
             **({} if diverged else {**own, **_at_early_stop(fit, places.get(row["level"], []))})})
     found = table(rows)
     measures = found.columns[COLUMNS.index("density"):]
@@ -194,8 +209,8 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
       replicate: the number of the search among those that are reported together.
 
     Returns:
-      A table with the columns of `store.curves`; steps count from the start of the round.
-      Accuracies are NaN if no metric is one (`core.best_level.is_accuracy`).  The table is empty
+      A table with the columns of `store.curves`; steps count as in `results`.  Accuracies
+      are NaN if levels are not compared by one (`core.best_level.judged_by`).  The table is empty
       if `Fit.lacks_curves` gives a reason.
 
     Example:
@@ -206,20 +221,36 @@ def curves(fit: Fit, replicate: int = 0) -> pd.DataFrame:
       [[4.0, 0.5], [8.0, 0.25]]
     """
     keys = ["replicate", "level", "branch", "branch_index"]
-    accuracy = next((name for name in fit.history
-                     if is_accuracy(name) and not name.startswith("val_")), "accuracy")
-    names = {"loss": "loss", "accuracy": accuracy, "val_loss": "val_loss",
-             "val_accuracy": f"val_{accuracy}"}
-    rows = []
+    names, rows = _drawn(fit), []
     places = {} if fit.lacks_curves else _epochs(fit)
     for row in fit.rows:
         found = places.get(row["level"], [])
         for number, place in enumerate(found, 1):
             rows.append({
                 "replicate": replicate, "level": row["level"], "branch": TICKET,
-                "branch_index": 0, "step": round(row["steps"] * number / len(found)),
-                **{name: _value(fit.history, key, place) for name, key in names.items()}})
+                "branch_index": 0, "step": fit.first_step(row["level"]) + round(
+                    row["steps"] * number / len(found)),
+                **{name: _value(fit.history, names.get(name, ""), place)
+                   for name in CURVE_COLUMNS[1:]}})
     return pd.DataFrame(rows, columns=[*keys, *CURVE_COLUMNS])
+
+
+def _drawn(fit: Fit) -> dict[str, str]:
+    # The columns of a curve, and the metric in each.
+    found = {name: [value for place in range(len(values))
+                    if not math.isnan(value := _value(fit.history, name, place))]
+             for name, values in fit.history.items()}
+    judged = judged_by(found).removeprefix("val_")
+    accuracies = {} if judged in ("", "loss") else \
+        {"accuracy": judged, "val_accuracy": f"val_{judged}"}
+    return {"loss": "loss", "val_loss": "val_loss", **accuracies}
+
+
+def _from_step_0(fit: Fit, row: Mapping[str, Any]) -> dict[str, Any]:
+    # A row of the callback, whose steps begin with its round.
+    first = fit.first_step(row["level"])
+    return {**row, **{name: row[name] + first for name in ("steps", "early_stop_step", VALIDATED)
+                      if row.get(name) is not None}}
 
 
 def _epochs(fit: Fit) -> dict[int, list[int]]:
@@ -233,8 +264,15 @@ def _epochs(fit: Fit) -> dict[int, list[int]]:
     for place, level in enumerate(levels):
         if is_of(_number(level), NUMBER):
             found.setdefault(int(level), []).append(place)
-    return {row["level"]: found[row["level"]] for row in fit.rows
+    return {row["level"]: found.get(row["level"], []) for row in fit.rows
             if len(found.get(row["level"], [])) == row.get("epochs")}
+
+
+def _validated_step(fit: Fit, row: Mapping[str, Any], places: Sequence[int]) -> Any:
+    # The rows of an earlier version lack it. It is known where the last of the losses is the least.
+    *others, last = [_value(fit.history, "val_loss", place) for place in places] or [math.nan]
+    falls = not math.isnan(last) and all(last < other for other in others)
+    return row.get("early_stop_step") if falls else row.get(VALIDATED)
 
 
 def _at_early_stop(fit: Fit, places: Sequence[int]) -> dict[str, float]:
@@ -265,7 +303,7 @@ def _row(last: Mapping[str, Any]) -> dict[str, Any]:
     loss, step = last["best"] or (None, None)
     return {**{name: last[name] for name in ("level", "density", "steps", "epochs", "seconds")},
             "early_stop_step": step, "val_loss_min": loss, **last["logs"],
-            **last.get("costs", {}), "diverged": False}
+            **last.get("costs", {}), VALIDATED: last.get("validated"), "diverged": False}
 
 
 def _diverged(root: pathlib.Path, last: Mapping[str, Any],

@@ -21,6 +21,7 @@ COLUMNS = ("replicate", "branch", "branch_index", "level", "density", "early_sto
            "val_loss_min", "test_accuracy_early_stop", "test_accuracy_final",
            "train_accuracy_final", "seconds", "diverged_at_step")
 ENDED = "ended_at_step"  # A further column, of runs with patience.
+VALIDATED = "validated_step"  # A further column, of a search in `fit`: the last validation's step.
 STEP, DENSITY = "test_accuracy_step_", "density_"  # The prefixes of further columns.
 # Further columns, where filters are pruned: the share of multiply-adds that is left, and what the
 # network without its pruned filters has.

@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 
-from lth_keras.controls.known import CONTROLS
 from lth_keras.errors import LotteryError, WorkdirError
 from lth_keras.experiments.config.config import Config
 from lth_keras.experiments.config.margins import DEFAULT, Margins
@@ -29,8 +28,9 @@ from lth_keras.experiments.config.strategies import (
 )
 from lth_keras.experiments.config.trainings import Training
 from lth_keras.experiments.results import fits, paths, store
+from lth_keras.experiments.results.evidence import unreached
 from lth_keras.experiments.results.fits import Fit
-from lth_keras.experiments.results.record import ENDED, MACS_LEFT
+from lth_keras.experiments.results.record import ENDED
 from lth_keras.experiments.results.statistics import summarise, trained
 from lth_keras.experiments.results.verdicts import judge, Verdict
 from lth_keras.files.ticket import MOST_BYTES, Ticket
@@ -150,16 +150,13 @@ class Run:
 
     @property
     def unreached(self) -> str:
-        """A sentence about trainings whose early stop is the last step; "" if there are none.
-
-        The validation loss was still falling there, so the early-stop step is only a lower bound.
-        """
+        """A sentence about trainings whose early stop is not reached; "" if there are none."""
         rows = trained(self.results)
-        steps = rows.steps if self.fits else _last_steps(rows, self.experiment.steps)
-        last = int((rows.early_stop_step >= steps).sum())
+        last = int(unreached(rows, self.config.steps if self.config else None).sum())
         return "" if not last else (
-            f"In {last} of {len(rows)} trainings the validation loss was lowest at the last step: "
-            "their early stop is not reached, and would come later. Train for more steps.")
+            f"In {last} of {len(rows)} trainings the validation loss was lowest at the last "
+            f"{'validation' if self.fits else 'step'}: their early stop is not reached, and would "
+            "come later. Train for more steps.")
 
     @property
     def ended(self) -> str:
@@ -181,13 +178,6 @@ class Run:
     def validated(self) -> bool:
         """Whether there are early stops; a fit without validation data has none."""
         return bool(self.results.early_stop_step.notna().any())
-
-
-def _last_steps(rows: pd.DataFrame, steps: int) -> pd.Series:
-    # Of each training, to a step; controls with the dense network's budget go on for longer.
-    left = rows.density if MACS_LEFT not in rows else rows[MACS_LEFT].fillna(rows.density)
-    longer = rows.branch.isin([name for name, control in CONTROLS.items() if control.budget])
-    return (steps / left.where(longer, 1.0).clip(lower=0.5)).round() - longer
 
 
 def _rows(results: pd.DataFrame) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
+from lth_keras.core.best_level import judged_by
+from lth_keras.experiments.results.fits import EARLY
 from lth_keras.experiments.results.record import (
     AT_LAST_STEP,
     COLUMNS,
@@ -21,6 +23,7 @@ from lth_keras.experiments.results.record import (
     DENSITY,
     ENDED,
     STEP,
+    VALIDATED,
 )
 
 CONFIDENCE = 0.95
@@ -54,27 +57,42 @@ class Quality:
 TEST = Quality("test_accuracy_early_stop", "test accuracy at early stop", 1, True)
 STEPS = Quality("early_stop_step", "early stop", -1, False)
 _LOSS = Quality("val_loss_min", "least validation loss", -1, False)
-_VALIDATION = re.compile(r"val_\w*acc\w*_early_stop")
 
 
 def quality(results: pd.DataFrame) -> Quality:
     """Returns the measure by which networks are compared in some results.
 
-    It is the test accuracy, which all results of `lth run` have.  For a search in `fit` it is an
-    accuracy on validation data, or the validation loss if no accuracy was measured.
+    It is the test accuracy, which all results of `lth run` have.  For a search in `fit` it is the
+    metric by which `lottery.best` goes: an accuracy on validation data, or the validation loss.
 
     Example:
       >>> quality(pd.DataFrame({"val_loss_min": [0.5], "val_acc_early_stop": [0.9]})).column
       'val_acc_early_stop'
     """
     # By what was measured, not by where results come from: a fit may lack any of it.
-    there = [name for name in map(str, results.columns) if results[name].notna().any()]
+    there = {name: found for name in map(str, results.columns)
+             if len(found := results[name].dropna())}
     if TEST.column in there:
         return TEST
-    for name in there:
-        if _VALIDATION.fullmatch(name) and results[name].dropna().between(0, 1).all():
-            return Quality(name, "validation accuracy at early stop", 1, True)
-    return _LOSS if _LOSS.column in there else TEST
+    # An accuracy in percent may be below 1 at an early stop, and above it at the round's end.
+    measured = {last: pd.concat([values, there.get(last, values)]) for name, values in there.items()
+                if name.startswith("val_") and name.endswith(EARLY)
+                and (last := name.removesuffix(EARLY))}
+    judged = judged_by(measured | ({"val_loss": math.nan} if _LOSS.column in there else {}))
+    return Quality(judged + EARLY, f"{in_words(judged)} at early stop", 1, True) \
+        if judged in measured else _LOSS if judged else TEST
+
+
+def in_words(metric: str) -> str:
+    """Returns the name of a metric of a search in `fit` as words, such as those on an axis.
+
+    Example:
+      >>> [in_words(name) for name in ("val_acc", "val_top5_acc", "val_loss", "accuracy")]
+      ['validation accuracy', 'validation top5 acc', 'validation loss', 'accuracy']
+    """
+    name = metric.removeprefix("val_")
+    words = "accuracy" if name == "acc" else name.replace("_", " ")
+    return words if name == metric else f"validation {words}"
 
 
 def own_metrics(results: pd.DataFrame) -> list[str]:
@@ -86,7 +104,7 @@ def own_metrics(results: pd.DataFrame) -> list[str]:
     """
     return [name for name in map(str, results.columns) if name not in COLUMNS
             and not name.startswith(DENSITY) and not STEP_MEASURE.fullmatch(name)
-            and name not in (ENDED, *COSTS)]
+            and name not in (ENDED, VALIDATED, *COSTS)]
 
 
 def trained(results: pd.DataFrame) -> pd.DataFrame:

@@ -41,6 +41,7 @@ from lth_keras.experiments.config.branches import ranges
 from lth_keras.experiments.config.margins import DEFAULT, Margins
 from lth_keras.experiments.results.evidence import (
     CONTROL,
+    DENSE,
     Difference,
     differences_of,
     ERROR,
@@ -239,8 +240,7 @@ def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs:
     still = [item.level for item in judged if item.outcome == INCONCLUSIVE]
     found = {level.level: level for level in tried}
     most = max(found[level].replicates for level in still)
-    verb = "wins" if pairs.wins else "matches the dense network"
-    noun = _noun(pairs)
+    verb, noun = "wins" if pairs.wins else f"matches {pairs.dense[0]}", _noun(pairs)
     what = f"the {noun} of level {still[0]}, with {found[still[0]].density:.1%} of the weights, " \
         f"{verb}" if len(still) == 1 else f"a {noun} of levels {', '.join(ranges(still))} {verb}"
     lost = [item.level for item in judged if item.outcome == NOT_WINNING]
@@ -287,11 +287,13 @@ def _not_rewound(pairs: Pairs) -> str:
 def _good_enough(pairs: Pairs) -> str:
     fast = "as fast and " if STEPS in pairs.compared else ""
     ending = ", and better than re-initialised" if pairs.controlled else ""
-    return (f"{fast}as {'accurate' if pairs.good.is_share else 'good'} as the dense network, "
+    return (f"{fast}as {'accurate' if pairs.good.is_share else 'good'} as {pairs.dense[0]}, "
             f"within {_margins(pairs, 'its')}{ending}")
 
 
-def _margins(pairs: Pairs, whose: str = "the dense network's") -> str:
+def _margins(pairs: Pairs, whose: str = "") -> str:
+    _, word = pairs.dense
+    whose = whose or ("the dense network's" if word == DENSE else f"{word}'s")
     return margins_text(pairs.margins, pairs.good, whose, pairs.retraining)
 
 
@@ -310,7 +312,9 @@ def margins_text(margins: Margins, good: Quality, whose: str = "the dense networ
 
 
 def _figures(level: Evidence, pairs: Pairs) -> str:
-    networks = {"": ("ticket", level.level), "dense ": ("ticket", 0)} | (
+    _, word = pairs.dense
+    networks = {"": ("ticket", level.level),
+                f"{word} " if word == DENSE else f"{word}: ": ("ticket", 0)} | (
         {"re-initialised ": (CONTROL, level.level)} if pairs.controlled else {})
     # All replicates of a network may have diverged.
     networks = {name: network for name, network in networks.items()

@@ -1,5 +1,6 @@
 """Figures of several panels: the summary and the learning curves, which every report has."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,9 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 
+from lth_keras.core.best_level import is_accuracy
 from lth_keras.experiments.config.branches import TICKET
 from lth_keras.experiments.results.runs import about, Run
-from lth_keras.experiments.results.statistics import Quality, quality
+from lth_keras.experiments.results.statistics import in_words, Quality, quality
 from lth_keras.reports.plots import drawing, styles
 
 # Accuracies of the first 5% of steps would stretch an axis down to chance level.
@@ -18,6 +20,7 @@ EARLY, ACCURACY = "early_stop_step", "test_accuracy_early_stop"
 LABELS = {EARLY: "early-stop step", ACCURACY: "test accuracy at early stop",
           "test_accuracy_final": "test accuracy at the last step",
           "train_accuracy_final": "training accuracy at the last step"}
+_WHEN = re.compile(r"(_early_stop|_final|_step_\d+)$")  # Behind the name of a metric.
 
 
 def grid(rows: int, columns: int, **options: Any) -> tuple[Figure, Any]:
@@ -49,36 +52,36 @@ def compare(axes: Axes, runs: Sequence[Run], measure: str, branches: Sequence[st
         drawing.against_density(axes, run.results, measure, {
             branch: styles.style(branch) if len(runs) == 1
             else styles.run_style(place, run.label, branch) for branch in branches})
-    label_axis(axes, measure)
+    drawn = [run.results[measure].dropna() for run in among or runs if measure in run.results]
+    label_axis(axes, measure, all(values.between(0, 1).all() for values in drawn))
     return axes
 
 
-def label_axis(axes: Axes, measure: str) -> None:
-    """Labels the vertical axis: steps from 0 on, accuracies in percent, losses as they are."""
+def label_axis(axes: Axes, measure: str, shares: bool = True) -> None:
+    """Labels the vertical axis: steps from 0 on, accuracies in percent, losses as they are.
+
+    Args:
+      axes: the axes.
+      measure: the column that is drawn.
+      shares: whether its values lie in [0, 1]; a fit may measure accuracies in percent.
+    """
     if measure == "val_loss_min":
         axes.set_ylabel("least validation loss")
     elif measure == EARLY:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(LABELS[measure])
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    elif "acc" in measure:
-        drawing.percent_axis(axes, LABELS.get(measure, _accuracy(measure)))
+    elif is_accuracy(metric := _WHEN.sub("", measure)):
+        step = re.search(r"_step_(\d+)$", measure)
+        end = f" at step {int(step[1]):,}" if step else "" if not measure.startswith("val_") else \
+            " at the end" if metric == measure else " at early stop"
+        label = LABELS.get(measure, in_words(metric) + end)
+        if shares:
+            drawing.percent_axis(axes, label)
+        else:
+            axes.set_ylabel(label)
     else:
-        axes.set_ylabel(_words(measure))
-
-
-def _accuracy(measure: str) -> str:
-    if not measure.startswith(("val_", "test_accuracy_step_")):
-        return _words(measure)
-    if measure.startswith("test_"):
-        return f"test accuracy at step {int(measure.rsplit('_', 1)[1]):,}"
-    end = "at early stop" if measure.endswith("_early_stop") else "at the end"
-    return f"validation accuracy {end}"
-
-
-def _words(measure: str) -> str:
-    return ("validation " if measure.startswith("val_") else "") + \
-        measure.removeprefix("val_").replace("_", " ")
+        axes.set_ylabel(in_words(measure))
 
 
 def add_legend(figure: Figure) -> None:
@@ -137,7 +140,7 @@ def curves_figure(run: Run) -> Figure:
     if measure == "val_accuracy":
         drawing.zoom([cells[0, 0]], late.val_accuracy)  # All panels share its range.
     for row in cells:
-        row[0].set_ylabel(measure.replace("val_", "validation "))
+        row[0].set_ylabel(curve_label(run, measure))
     drawing.head(figure, heading([run], "bands"), 10)
     return figure
 
@@ -160,8 +163,20 @@ def curves_panel(axes: Axes, run: Run, branch: str, measure: str) -> Axes:
     if measure == "val_accuracy":
         late = run.curves[run.curves.step > run.curves.step.max() * _FIRST]
         drawing.zoom([axes], late[late.branch.isin((TICKET, branch))].val_accuracy)
-    axes.set_ylabel(_words(measure))
+    axes.set_ylabel(curve_label(run, measure))
     return axes
+
+
+def curve_label(run: Run, measure: str) -> str:
+    """Returns what a column of learning curves shows, in words: of a fit it may be any accuracy.
+
+    Args:
+      run: the run.
+      measure: "val_accuracy" or "val_loss".
+    """
+    good = quality(run.results)
+    return good.title.removesuffix(" at early stop") \
+        if run.fits and good.is_share and measure == "val_accuracy" else in_words(measure)
 
 
 def describe(figure: Figure) -> str:

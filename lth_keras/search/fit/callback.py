@@ -11,7 +11,7 @@ import pandas as pd
 from lth_keras import notebook, providers
 from lth_keras.arguments import check_whole, given
 from lth_keras.core import criteria
-from lth_keras.core.best_level import sparsest_as_good
+from lth_keras.core.best_level import judged_by, sparsest_as_good
 from lth_keras.core.fractions import Fraction
 from lth_keras.core.pruning import Scope
 from lth_keras.errors import LotteryError
@@ -22,7 +22,7 @@ from lth_keras.search.fit import notices, preflight
 from lth_keras.search.fit.data_order import DataOrder
 from lth_keras.search.fit.fit_search import FitSearch
 from lth_keras.search.fit.hooks import Hooks
-from lth_keras.search.fit.round_record import gains, judged_by, shown
+from lth_keras.search.fit.round_record import gains, shown
 from lth_keras.search.network import network_of, Restored
 from lth_keras.search.rounds import Rounds
 from lth_keras.search.target import Target
@@ -99,8 +99,8 @@ class LotteryTicketCallback(Hooks):
     Attributes:
       results: a pandas DataFrame with one row for each level: level, density, steps, epochs,
         seconds, early_stop_step (the step of minimum validation loss, at the end of an epoch),
-        val_loss_min, diverged, the last epoch's metrics (none if no epoch ended in the round), and
-        of filters macs_left, parameters and macs.  Steps and epochs are those of the round.
+        val_loss_min, validated_step (of the last validation), diverged, the last epoch's metrics
+        (none if no epoch ended), of filters macs_left, parameters, macs.  Steps are the round's.
       best: the ticket of the sparsest level that is as accurate as the dense network.
       ticket: the sparsest ticket found so far; `tickets` has those of all levels.
       restored: what each rewinding restored.

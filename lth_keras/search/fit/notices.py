@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from lth_keras.core.best_level import judged_by
 from lth_keras.core.masks import Arrays
 from lth_keras.search.fit.hooks import after_others
-from lth_keras.search.fit.round_record import judged_by, Round
+from lth_keras.search.fit.round_record import Round
 from lth_keras.search.network import Restored
 from lth_keras.search.rounds import Rounds
 from lth_keras.search.search import Search

@@ -8,15 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from lth_keras.core.best_level import is_accuracy
+from lth_keras.core.best_level import accuracies, judged_by
 from lth_keras.errors import LotteryError
 from lth_keras.search.network import Restored
 from lth_keras.search.target import Target
-
-# What Keras calls the accuracies of a model with one output; those of several bear their names.
-_OF_ONE_OUTPUT = tuple(f"val_{name}" for name in (
-    "accuracy", "acc", "binary_accuracy", "categorical_accuracy", "sparse_categorical_accuracy",
-    "top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy"))
 
 
 @dataclasses.dataclass
@@ -34,6 +29,7 @@ class Round:
       seconds: its duration in earlier processes; when it is over, its whole duration.
       logs: the metrics of the last epoch; those on validation data of the last that had any.
       best: the least validation loss and its step, or None.
+      validated: the step of the last validation; None before any, or in an earlier version.
       left: the shares of the dense network's costs that are left, of those that a search ends by.
       costs: what the level costs without its pruned filters, see `Search.costs`.
       rates: the learning rates of level 0, as [step, rate] at steps with which an epoch began;
@@ -50,6 +46,7 @@ class Round:
     seconds: float = 0.0
     logs: dict[str, float] = dataclasses.field(default_factory=dict)
     best: "list[Any] | None" = None
+    validated: "int | None" = None
     left: dict[str, float] = dataclasses.field(default_factory=dict)
     costs: dict[str, float] = dataclasses.field(default_factory=dict)
     rates: "list[list[Any]] | None" = dataclasses.field(default_factory=list)
@@ -72,6 +69,8 @@ class Round:
         self.logs = found | {name: value for name, value in self.logs.items()
                              if name.startswith("val_") and name not in found}
         loss = found.get("val_loss", math.nan)
+        if "val_loss" in found:
+            self.validated = self.steps
         # "<": of equal minima the first counts, as in the paper's early-stopping criterion.
         if loss < (self.best[0] if self.best else math.inf):
             self.best = [loss, self.steps]
@@ -129,8 +128,8 @@ class Round:
 
     def row(self) -> dict[str, Any]:
         """Returns the round's row of the results table."""
-        return {**self.metrics(), **self.costs, "diverged": self.diverged,
-                "seconds": self._passed()}
+        return {**self.metrics(), **self.costs, "validated_step": self.validated,
+                "diverged": self.diverged, "seconds": self._passed()}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the round as JSON values, to be resumed in another process."""
@@ -140,6 +139,7 @@ class Round:
             "seconds": self._passed(), "logs": dict(self.logs),
             **{name: dict(given) for name, given in (("left", self.left), ("costs", self.costs))
                if given},
+            **({} if self.validated is None else {"validated": self.validated}),
             **({} if self.rates == [] else {"rates": self.rates and [*self.rates]})}
 
     @classmethod
@@ -172,41 +172,6 @@ class Progress:
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     restored: list[Restored] = dataclasses.field(default_factory=list)
     first_epoch: int | None = None
-
-
-def judged_by(row: Mapping[str, Any]) -> str:
-    """Returns the name of the metric by which levels are compared: an accuracy, or the loss.
-
-    Args:
-      row: the row of a level.
-
-    Returns:
-      The accuracy in [0, 1] on validation data, of several that a single output has the one that
-      Keras calls so; "val_loss" if there is none, or if the model has several outputs, of which an
-      accuracy judges one alone.  "" if `fit` has no validation data.
-
-    Example:
-      >>> judged_by({"loss": 0.3, "val_loss": 0.4, "val_accuracy": 0.9})
-      'val_accuracy'
-      >>> judged_by({"val_loss": 0.4, "val_easy_accuracy": 0.9, "val_hard_accuracy": 0.6})
-      'val_loss'
-    """
-    found = accuracies(row)
-    losses = [name.removesuffix("loss") for name in row
-              if name.startswith("val_") and name.endswith("_loss") and name != "val_loss"]
-    # Keras logs each output's loss too, and puts the output's name before its metrics.
-    of_outputs = len(losses) > 1 and any(name.startswith(tuple(losses)) for name in found)
-    if found and not of_outputs:
-        whole = found if len(found) == 1 else [name for name in _OF_ONE_OUTPUT if name in found]
-        if whole:
-            return whole[0]
-    return "val_loss" if "val_loss" in row else ""
-
-
-def accuracies(row: Mapping[str, Any]) -> list[str]:
-    """The accuracies on validation data that a row has, by name."""
-    return [name for name in row
-            if name.startswith("val_") and is_accuracy(name) and 0 <= row[name] <= 1]
 
 
 def gains(rows: Sequence[Mapping[str, Any]]) -> dict[int, float]:
@@ -269,7 +234,7 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]
       ...         "seconds": 1.0}])
       (['level', 'density', 'early_stop_step', 'val_loss'], [['1', '50.0%', '10', '0.2500']])
     """
-    left_out = ("steps", "epochs", "seconds", "diverged", "loss")
+    left_out = ("steps", "epochs", "validated_step", "seconds", "diverged", "loss")
     columns = [name for name in dict.fromkeys(name for row in rows for name in row)
                if name not in left_out]
     return columns, [[_text(name, row.get(name)) for name in columns] for row in rows]

@@ -18,7 +18,7 @@ def test_a_fit_has_the_columns_of_a_run_and_its_own_after_them(tmp_path):
     found = fits.results(fits.read(fit_workdirs.fill(tmp_path)), replicate=3)
     assert tuple(found.columns[:len(COLUMNS)]) == COLUMNS
     assert [*found.columns[len(COLUMNS):]] == [
-        "steps", "epochs", "loss", "accuracy", "val_loss", "val_accuracy",
+        "steps", "epochs", "validated_step", "loss", "accuracy", "val_loss", "val_accuracy",
         "val_accuracy_early_stop"]
     assert found.replicate.tolist() == [3] * 3 and found.branch.tolist() == ["ticket"] * 3
     assert found.level.tolist() == [0, 1, 2] and found.density.tolist() == [1, 0.5, 0.25]
@@ -28,7 +28,9 @@ def test_a_fit_has_the_columns_of_a_run_and_its_own_after_them(tmp_path):
     assert found.val_accuracy.tolist() == [0.8, 0.85, 0.7]
     measured = [name for name in COLUMNS if "accuracy" in name]
     assert found[[*measured, "diverged_at_step"]].isna().all(axis=None)
-    assert statistics.own_metrics(found) == [*found.columns[len(COLUMNS):]]
+    assert statistics.own_metrics(found) == [*found.columns.drop("validated_step")[len(COLUMNS):]]
+    # A workdir of an earlier version has the losses only.
+    assert found.validated_step.fillna(-1).tolist() == [20, -1, -1]
 
 
 def test_curves_are_of_the_finished_levels_with_steps_from_the_rounds_start(tmp_path):
@@ -155,6 +157,30 @@ def test_searches_that_repeat_say_which_levels_match_the_dense_network(tmp_path)
     assert str(verdict.levels[1]) == "not winning: worse than dense"
     assert "within 19% of its steps and 1% of its loss" in verdict.sentence
     assert "least validation loss 0.3, dense 0.4; 8 searches" in verdict.sentence
+
+
+def test_a_search_that_begins_with_a_pruned_network_is_not_compared_with_a_dense_one(tmp_path):
+    def judged(name, history):
+        table = pd.concat([fits.results(fits.read(fit_workdirs.fill(
+            tmp_path / name / str(seed), seed, history=history)), seed) for seed in range(8)])
+        table = table[table.level < 2]
+        return verdicts.judge(table.assign(density=0.3 * table.density.to_numpy()))
+    rises = {**HISTORY, "val_loss": [0.4, 0.5, *HISTORY["val_loss"][2:]],
+             "val_accuracy": [0.8, 0.7, *HISTORY["val_accuracy"][2:]]}
+    assert judged("rises", rises).sentence == (
+        "Matching ticket at level 1 with 15.0% of the weights: as fast and as accurate as the "
+        "network of level 0 (30.0% of the weights), within 19% of its steps and 0.2 points (early "
+        "stop at step 10, level 0: 10; validation accuracy 90.00%, level 0: 80.00%; 8 searches, "
+        "error at most 5%); whether it wins is not known, since no re-initialised network was "
+        "trained.")
+    lost = judged("worse", {**rises, "val_accuracy": [0.95, 0.9, *HISTORY["val_accuracy"][2:]]})
+    assert str(lost.levels[0]) == "not winning: less accurate than level 0"
+    assert "beyond the margins of 19% of level 0's steps" in lost.sentence
+    for name, history in (("falls", HISTORY), ("both", {**HISTORY, "val_loss": [
+            0.5, 0.4, 0.35, 0.3, 0.6, 0.7]})):
+        still = judged(name, history)
+        assert "matches the network of level 0 (30.0% of the weights)" in still.sentence
+        assert "dense" not in still.sentence and "dense" not in str(still.levels[0])
 
 
 def test_no_level_that_keeps_up_is_said(tmp_path):

@@ -458,7 +458,7 @@ def test_results_have_a_row_a_level_with_the_last_epochs_metrics():
     assert isinstance(results, pd.DataFrame)
     assert [*results.columns] == ["level", "density", "steps", "epochs", "early_stop_step",
                                   "val_loss_min", "loss", "mae", "val_loss", "val_mae",
-                                  "diverged", "seconds"]
+                                  "validated_step", "diverged", "seconds"]
     assert results.level.tolist() == [0, 1, 2]
     assert results.density.tolist() == [1.0, 0.5, 0.25]
     for name in ("loss", "mae", "val_loss", "val_mae"):
