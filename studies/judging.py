@@ -1,4 +1,4 @@
-"""How results decide a claim: the rules, fixed before the runs but for one, which says so.
+"""How results decide a claim: the rules, fixed before the runs but for two, which say so.
 
 An effect e of the paper (a difference, or a relative one) is looked for in the paired differences
 over replicates, with mean d and Student's 95% interval [low, high], signed so that e > 0:

@@ -134,7 +134,7 @@ def page(results: pathlib.Path) -> str:
         "The claims of Frankle & Carbin, *The Lottery Ticket Hypothesis* (ICLR 2019), and of work "
         "after it, and what came of them here.  Written by `python studies/reproduction.py` from "
         "the rows in [studies/results](../studies/results) and [studies/strong](../studies/strong)."
-        "  The rules that decide were fixed before the runs, but for one that says so; they are in "
+        "  The rules that decide were fixed before the runs, but for two that say so; they are in "
         "[studies/judging.py](../studies/judging.py).  An "
         "effect is *reproduced* if its 95% interval over replicates excludes 0 and it is at least "
         "half as large as in the paper, *not reproduced* if the interval lies below half, and "
