@@ -86,6 +86,16 @@ class ZeroConstraint(keras.constraints.Constraint):  # type: ignore[misc]
         return stale
 
 
+def masks_of(weights: Mapping[str, Any]) -> dict[str, Array]:
+    """The masks that variables have, whichever model their layers were pruned in.
+
+    Args:
+      weights: name -> variable; those without a mask are left out.
+    """
+    return {name: found.read() for name, weight in weights.items()
+            if (found := ZeroConstraint.of(weight)) is not None}
+
+
 class OptimizerMasks:
     """The masks of one optimizer, which are applied to what it is given.
 
@@ -116,7 +126,7 @@ class OptimizerMasks:
                         for name, weight in weights.items()}
         mixes = mixes_elements(optimizer)
         self._settled = {optimizer._var_key(weight) for weight in weights.values()
-                         if mixes or _own_constraint(weight) is not None}
+                         if mixes or own_constraint(weight) is not None}
         self._apply = optimizer.apply
         for variable in self.variables.values():
             optimizer._track_variable(variable)
@@ -224,7 +234,8 @@ def mixes_elements(optimizer: Any) -> bool:
         return True
 
 
-def _own_constraint(weight: Any) -> Any:
+def own_constraint(weight: Any) -> Any:
+    """The constraint of a variable that is the user's, or None."""
     found = ZeroConstraint.of(weight)
     return found.own if found else weight.constraint
 

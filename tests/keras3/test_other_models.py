@@ -213,6 +213,21 @@ def test_a_search_of_filters_needs_whole_ones(ticket):
         lth.Search(other, structure="filters")
 
 
+@pytest.mark.parametrize("start", [
+    lambda model: lth.prune_at_init(model, "magnitude", density=0.5),
+    lambda model: lth.SparseTraining(model, keras.optimizers.SGD(0.1), "static", density=0.5),
+    lambda model: lth.Supermask(model, keras.optimizers.SGD(0.1), kept=0.5)])
+@pytest.mark.parametrize("made", [nested, cut])
+def test_what_begins_with_a_dense_model_refuses_pruned_layers(made, start, ticket):
+    model = made(ticket.apply(backbone()))
+    with pytest.raises(LotteryError, match="a/kernel.* pruned (already|in another model)"):
+        start(model)
+    dense = backbone()
+    full = made(dense)
+    lth.keep_sparse(dense)  # Nothing is zero: its masks leave all.
+    start(full)
+
+
 def test_the_model_and_its_files_are_as_without_masks(ticket, tmp_path):
     plain, model = backbone(), ticket.apply(backbone())
     assert model.get_config() == plain.get_config()

@@ -21,6 +21,7 @@ from lth_keras.initial.scored_model import (
     without_second,
 )
 from lth_keras.keras3 import loss_gradient
+from lth_keras.keras3.gradient_masks import masks_of
 from lth_keras.keras3.initial.second_derivatives import in_float64, product_of
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.weights import check_keras3, named_weights, prunable_weights
@@ -41,10 +42,9 @@ class Keras3Scored(ScoredModel):
                                f"{model.name!r}, which has no weights yet. Start it with "
                                "keras.Input(shape), or call it on one batch.")
         self._model, self._loss, self._temperature = model, loss, temperature
-        masks = ModelMasks.of(model)
-        if masks is not None:
-            check_dense(model.name, masks.read(), [masks.structure or ""])
         self._variables = named_weights(model)
+        masks = ModelMasks.of(model)
+        check_dense(model.name, masks_of(self._variables), [(masks and masks.structure) or ""])
         self._weights = {name: self._variables[name]
                          for name in prunable_weights(model, include, exclude)}
         self.packages = provenance.KERAS.get(keras.backend.backend(), ("keras",))

@@ -11,6 +11,7 @@ from lth_keras.core.masks import Array
 from lth_keras.errors import LotteryError
 from lth_keras.files import provenance
 from lth_keras.keras3 import optimizer_state
+from lth_keras.keras3.gradient_masks import masks_of, own_constraint
 from lth_keras.keras3.model_masks import ModelMasks
 from lth_keras.keras3.sparse_training.keras_ops import KerasOps
 from lth_keras.keras3.weights import check_keras3, named_weights, prunable_weights
@@ -52,7 +53,8 @@ class Keras3Host(Host):
         self.frozen = [name for name, variable in self.weights.items()
                        if id(variable) in trained and name not in self.kernels]
         self.constrained = [name for name, kernel in self.kernels.items()
-                            if kernel.constraint is not None]
+                            if own_constraint(kernel) is not None]
+        _check_dense(model, self.kernels)
         check_kernels(self.kernels, self.trained, {
             name: kernel.dtype for name, kernel in self.kernels.items()})
         self.optimizer = _checked(keras.optimizers.get(optimizer))
@@ -139,6 +141,15 @@ def _check_model(model: Any) -> None:
                               f"{type(keras.distribution.distribution()).__name__}")
     if keras.backend.backend() == "tensorflow":
         _check_strategy(model)
+
+
+def _check_dense(model: Any, kernels: Mapping[str, Any]) -> None:
+    # A layer may be pruned in another model, whose masks hold in this one too.
+    pruned = [name for name, mask in masks_of(kernels).items() if not mask.all()]
+    if pruned:
+        raise LotteryError("A sparse training masks an ordinary model. Received: "
+                           f"{model.name!r}, of which {', '.join(pruned[:3])} is pruned in another "
+                           "model. Leave the layer out by exclude=, or build it anew.")
 
 
 def _check_strategy(model: Any) -> None:
