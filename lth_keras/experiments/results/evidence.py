@@ -161,7 +161,7 @@ class Pairs:
         self.controlled, self.judged = bool(controlled), controlled or self.levels
         density = self.density(0)
         self.dense = (f"the network of level 0 ({density:.1%} of the weights)", "level 0") \
-            if density < 1 else ("the dense network", DENSE)
+            if "epochs" in results and density < 1 else ("the dense network", DENSE)
 
     @property
     def wins(self) -> bool:

@@ -361,8 +361,8 @@ def relative(one: Iterable[float], other: Iterable[float],
       >>> found = relative([90, 110, 100], [100, 110, 120])
       >>> round(found.mean, 3), round(found.low, 2), round(found.high, 2)
       (-0.091, -0.29, 0.15)
-      >>> round(relative([-0.9, -0.92], [-0.8, -0.8]).mean, 3)  # Below it, as a loss should be.
-      -0.138
+      >>> round(relative([-0.9, -0.9], [-0.8, -0.8]).mean, 3)  # Below it, as a loss should be.
+      -0.125
     """
     pairs = np.array([list(one), list(other)], float)
     count, (mean, base) = pairs.shape[1], pairs.mean(axis=1)
