@@ -15,7 +15,7 @@ import tf_keras as keras
 from lth_keras.keras2.contents import contents, is_optimizer
 from lth_keras.keras2.masking.weight_names import named_weights, stored_in, wrappers
 from lth_keras.search.contents import Held
-from lth_keras.search.network import Snapshot, untrained
+from lth_keras.search.network import moved_by_gradients, Snapshot, untrained
 
 
 def optimizers(model: Any) -> list[Any]:
@@ -229,17 +229,6 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
                      if np.array_equal(before[still], after[still]))
 
 
-def slots_of_gradients(optimizer: Any) -> frozenset[str]:
-    """Returns the slots that every step with a gradient changes: all moments, and no averages.
-
-    Example:
-      >>> sorted(slots_of_gradients(keras.optimizers.SGD(momentum=0.9, use_ema=True)))
-      ['momentums']
-    """
-    return frozenset(kind for kind, (before, after) in _tried(optimizer).items()
-                     if before[0, 0] != after[0, 0] and kind != "_model_variables_moving_average")
-
-
 def _tried(optimizer: Any) -> dict[str, tuple[Any, Any]]:
     # The slots of a weight before and after one step with a gradient in one place.
     try:
@@ -265,7 +254,7 @@ def unstepped(model: Any, weights: Mapping[str, Any], theta: Snapshot) -> list[s
     """
     found = []
     for optimizer in stepping(model):
-        kinds = slots_of_gradients(optimizer)
+        kinds = moved_by_gradients(_tried(optimizer))
         found.append((optimizer.iterations, {name: [
             slot for kind, slot in slots_of(optimizer, weight).items() if kind in kinds]
             for name, weight in weights.items()}))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from lth_keras.keras3 import held
-from lth_keras.search.network import Snapshot, untrained
+from lth_keras.search.network import moved_by_gradients, Snapshot, untrained
 
 _ONLY_ONE = np.array([[1.0, 0.0], [0.0, 0.0]], np.float32)
 
@@ -164,17 +164,6 @@ def slots_by_weight(optimizer: Any) -> frozenset[str]:
                      if np.array_equal(before[_ONLY_ONE == 0], after[_ONLY_ONE == 0]))
 
 
-def slots_of_gradients(optimizer: Any) -> frozenset[str]:
-    """Returns the slots that every step with a gradient changes: all moments, and no averages.
-
-    Example:
-      >>> sorted(slots_of_gradients(keras.optimizers.SGD(momentum=0.9, use_ema=True)))
-      ['momentums']
-    """
-    return frozenset(kind for kind, (before, after) in _tried(optimizer).items()
-                     if before[0, 0] != after[0, 0] and kind != "_model_variables_moving_average")
-
-
 def unstepped(model: Any, weights: Mapping[str, Any], saved: Sequence[Any],
               theta: Snapshot) -> list[str]:
     """The weights that no optimizer has trained since theta_k; see `Network.unstepped`.
@@ -187,7 +176,7 @@ def unstepped(model: Any, weights: Mapping[str, Any], saved: Sequence[Any],
     """
     found = []
     for optimizer in stepping(model):
-        kinds = slots_of_gradients(optimizer)
+        kinds = moved_by_gradients(_tried(optimizer))
         found.append((optimizer._iterations, {name: [
             slot for kind, slot in slots_of(optimizer, weight).items() if kind in kinds]
             for name, weight in weights.items()}))

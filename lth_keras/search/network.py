@@ -87,6 +87,22 @@ def check_same_variables(name: str, found: Sequence[Any], snapshot: Snapshot) ->
             "search instead.")
 
 
+def moved_by_gradients(tried: Mapping[str, tuple[Array, Array]]) -> frozenset[str]:
+    """The slots of an optimizer that every step with a gradient changes: moments, and no averages.
+
+    Args:
+      tried: slot -> its value for a weight before and after a step that had a gradient in the first
+        place alone, as both engines' `optimizer_state` try it.
+
+    Example:
+      >>> one, moved = np.zeros((2, 2)), np.array([[0.1, 0.0], [0.0, 0.0]])
+      >>> sorted(moved_by_gradients({"momentum": (one, moved), "other": (one, one)}))
+      ['momentum']
+    """
+    return frozenset(kind for kind, (before, after) in tried.items()
+                     if before[0, 0] != after[0, 0] and kind != "_model_variables_moving_average")
+
+
 def untrained(optimizers: Sequence[tuple[Any, Mapping[str, Sequence[Any]]]], saved: Sequence[Any],
               theta: Snapshot, read: Callable[[Any], Array]) -> list[str]:
     """The weights that none of some optimizers has trained since a snapshot.
