@@ -188,9 +188,8 @@ def _verdicts(tables: dict[str, pd.DataFrame], about: dict[str, dict]) -> list[s
     for name, facts in about.items():
         if not facts["analysis"]:
             settings = config(facts)
-            retraining = RETRAININGS[settings.retraining]
             verdict = judge(tables[name], settings.margins, settings.steps,
-                            "" if retraining.rewinds else retraining.title)
+                            RETRAININGS[settings.retraining].not_rewound)
             lost = [item.level for item in verdict.levels if item.outcome == "not winning"]
             more = f" Not winning: level{'s'[:len(lost) > 1]} {', '.join(ranges(lost))}." \
                 if lost and verdict.level else ""

@@ -112,8 +112,8 @@ def _of(run: Run) -> dict[str, Any]:
     compared, good = statistics.compared(run.results, controls), quality(run.results)
     return {"label": run.label, "roots": [str(root) for root in run.roots],
             "about": about([run], ""), "sentence": run.verdict.sentence,
-            "margins": margins_text(run.margins, good), "error": f"{ERROR:.0%}",
-            "interval": f"{INTERVAL:.0%}",
+            "margins": margins_text(run.margins, good, retraining=run.verdict.retraining),
+            "error": f"{ERROR:.0%}", "interval": f"{INTERVAL:.0%}",
             "verdicts": [{"level": item.level, "density": f"{item.density:.1%}",
                           "outcome": item.outcome, "why": item.why,
                           "macs": _macs(run, TICKET, item.level), "differences": [

@@ -149,7 +149,7 @@ def judged(verdict: Verdict, title: str, good: Quality = TEST,
         f" [{INTERVAL:.0%} interval]" if intervals else "") +
         f": {'' if STEPS in without else 'steps in %, '}"
         f"{'accuracy in points' if good.is_share else 'loss in %'}; margins: "
-        f"{margins_text(verdict.margins, good)}" + (
+        f"{margins_text(verdict.margins, good, retraining=verdict.retraining)}" + (
         "" if intervals or REASONS in without else
         "; in brackets: the replicates that an inconclusive level needs"))
     against = dict.fromkeys(found.against for level in verdict.levels

@@ -183,6 +183,11 @@ class Retraining:
         """The name in reports."""
         return self.name.replace("_", " ")
 
+    @property
+    def not_rewound(self) -> str:
+        """The title if survivors keep what they have learned, "" if they are rewound."""
+        return "" if self.rewinds else self.title
+
     def survivors(self, theta: Arrays, scored: Arrays) -> Arrays:
         """Returns the weights of the next level's ticket.
 

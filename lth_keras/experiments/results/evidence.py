@@ -125,6 +125,11 @@ class Evidence:
         return min(item.pairs for item in self.conditions)
 
     @property
+    def decided_by(self) -> int:
+        """How many the condition rests on that fails most surely: another may have lost all."""
+        return min(self.conditions, key=lambda item: item.p_fails).pairs
+
+    @property
     def seems_to_win(self) -> bool:
         """Whether the means alone say so."""
         return all(item.seems_to_hold for item in self.conditions)

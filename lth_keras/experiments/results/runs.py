@@ -126,9 +126,8 @@ class Run:
         """Whether it found a winning ticket, and the verdict of every level."""
         if self.config is None:
             return judge(self.results, self.margins)
-        retraining = RETRAININGS[self.config.retraining]
         return judge(self.results, self.margins, self.config.steps,
-                     "" if retraining.rewinds else retraining.title)
+                     RETRAININGS[self.config.retraining].not_rewound)
 
     @property
     def branches(self) -> list[str]:

@@ -103,6 +103,7 @@ class Verdict:
       sentence: the verdict in one sentence, with its figures, margins and replicates.
       levels: the verdict of every level that has a trained ticket, but the dense network's.
       margins: what counts as good.
+      retraining: how survivors are trained on, in words, if not from theta_k; "" if so.
     """
 
     outcome: str
@@ -110,6 +111,7 @@ class Verdict:
     sentence: str
     levels: tuple[LevelVerdict, ...]
     margins: Margins
+    retraining: str = ""
 
     def plain(self) -> dict[str, Any]:
         """The verdict as plain data that JSON can hold."""
@@ -156,7 +158,7 @@ def judge(results: pd.DataFrame, margins: Margins = DEFAULT, steps: int | None =
                  default=None)
     sentence = _SENTENCES[outcome](judged, tried, pairs)
     return Verdict(outcome, winner, sentence + said,
-                   tuple(levels[level] for level in pairs.levels), margins)
+                   tuple(levels[level] for level in pairs.levels), margins, retraining)
 
 
 def _nothing_to_judge(results: pd.DataFrame) -> str:
@@ -221,19 +223,20 @@ def _said_won(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: 
     unknown = "" if pairs.controlled or pairs.retraining else \
         "; whether it wins is not known, since no re-initialised network was trained"
     return (f"{opening}{_good_enough(pairs)} ({_figures(best, pairs)}; "
-            f"{_basis([best], tried, pairs)}){unknown}{_not_rewound(pairs)}.")
+            f"{_basis([best.replicates], tried, pairs)}){unknown}{_not_rewound(pairs)}.")
 
 
 def _said_lost(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
     what = f"No {'winning' if pairs.wins else 'matching'} {_noun(pairs)}"
     if len(judged) > 1:
         return (f"{what}: at none of the {len(judged)} levels tried is it {_good_enough(pairs)} "
-                f"({_basis(tried, tried, pairs)}){_not_rewound(pairs)}.")
+                f"({_basis([level.decided_by for level in tried], tried, pairs)})"
+                f"{_not_rewound(pairs)}.")
     level = tried[0]
     return (f"{what}: that of level {level.level}, with {level.density:.1%} of the "
             f"weights, is {judged[0].why.replace('reinit', 're-initialised')}, beyond the margins "
             f"of {_margins(pairs)} ({_figures(level, pairs)}; "
-            f"{_basis([level], tried, pairs)}){_not_rewound(pairs)}.")
+            f"{_basis([level.decided_by], tried, pairs)}){_not_rewound(pairs)}.")
 
 
 def _said_open(judged: Sequence[LevelVerdict], tried: Sequence[Evidence], pairs: Pairs) -> str:
@@ -329,10 +332,8 @@ def _figures(level: Evidence, pairs: Pairs) -> str:
     return "; ".join(lines)
 
 
-def _basis(levels: Sequence[Evidence], tried: Sequence[Evidence], pairs: Pairs) -> str:
+def _basis(counts: Sequence[int], tried: Sequence[Evidence], pairs: Pairs) -> str:
     over = f" over the {len(tried)} levels tried" if len(tried) > 1 else ""
-    # What decides may be one condition, and another have lost all its replicates.
-    counts = [max(item.pairs for item in level.conditions) for level in levels]
     span = f"{min(counts)} to " if min(counts) < max(counts) else ""
     return f"{span}{_count(max(counts), pairs)}, error at most {ERROR:.0%}{over}"
 

@@ -53,6 +53,16 @@ class Analysis:
     caption: str = ""
 
 
+def span(counts: "pd.Series[int]") -> str:
+    """The least and the greatest of some counts, in words.
+
+    Example:
+      >>> span(pd.Series([3, 5, 4])), span(pd.Series([2, 2]))
+      ('3 to 5', '2')
+    """
+    return " to ".join(dict.fromkeys((f"{counts.min():.0f}", f"{counts.max():.0f}")))
+
+
 class WorkdirReader:
     """Reads tickets and trained weights from a workdir of `lth run`.
 

@@ -38,7 +38,7 @@ from lth_keras.experiments.results.statistics import (
     student,
     trained,
 )
-from lth_keras.reports.analyses.analysis import Analysis, WorkdirReader
+from lth_keras.reports.analyses.analysis import Analysis, span, WorkdirReader
 from lth_keras.reports.plots import analysis_figures
 from lth_keras.reports.plots.drawing import branches
 
@@ -175,7 +175,7 @@ def analyse(runs: Sequence[WorkdirReader], levels: "Iterable[int] | None" = None
         _MEASURES,
         {"differences": details}, analysis_figures.differences_figure(rows, margin, title),
         (*_notes(rows, margin, against), *_not_alike(rows, networks[against], against)),
-        caption=f"points, less {against}, in pairs of {_span(rows.replicates)} replicates")
+        caption=f"points, less {against}, in pairs of {span(rows.replicates)} replicates")
 
 
 def _not_flattered(verdict: str, own: int, others: int) -> str:
@@ -256,10 +256,6 @@ def _sizes(network: Network, level: int) -> Mapping[str, float]:
 def _estimate(found: Estimate) -> dict[str, Any]:
     return {"difference": found.mean, "low": found.low, "high": found.high,
             "deviation": found.deviation, "replicates": found.replicates}
-
-
-def _span(counts: "pd.Series[int]") -> str:
-    return " to ".join(map(str, dict.fromkeys((int(counts.min()), int(counts.max())))))
 
 
 def _notes(rows: pd.DataFrame, margin: float, against: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from lth_keras.files import atomic
 from lth_keras.reports.analyses import widths
-from lth_keras.reports.analyses.analysis import Analysis, summarise
+from lth_keras.reports.analyses.analysis import Analysis, span, summarise
 from lth_keras.reports.plots import drawing
 
 RANGES = "[least, greatest]"
@@ -61,7 +61,7 @@ def table(rows: pd.DataFrame, of: Analysis, without: Collection[str] = ()) -> Ta
     summary = summarise(rows, of.keys, ["density", *of.measures])
     counts = summary["rows", "count"]
     caption = of.caption or "one replicate or pair" if of.caption or counts.max() == 1 else \
-        f"means over {_span(counts)} replicates or pairs{' [least, greatest]' if spread else ''}"
+        f"means over {span(counts)} replicates or pairs{' [least, greatest]' if spread else ''}"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, caption=escape(caption))
     for name in (*of.keys, "P_m %", *measures):
         text = name in of.keys and name != "level"
@@ -95,7 +95,7 @@ def crossed_table(of: Analysis) -> Table:
     means = of.rows.groupby([*keys, across], sort=False)[name].mean().unstack(across)
     counts = of.rows.groupby(list(of.keys), sort=False).size()
     caption = "one replicate" if counts.max() == 1 else \
-        f"means over {_span(counts)} replicates"
+        f"means over {span(counts)} replicates"
     shown = Table(title=escape(of.title), box=box.SIMPLE_HEAD, collapse_padding=True,
                   pad_edge=False, caption=f"{name.replace('_', ' ')} by {across}, {caption}")
     numbers = pd.api.types.is_numeric_dtype(means.columns)
@@ -113,10 +113,6 @@ def crossed_table(of: Analysis) -> Table:
         shown.add_row(*map(escape, map(str, place)),
                       *(f"{row[value]:{form}}" for value in columns))
     return shown
-
-
-def _span(counts: pd.Series) -> str:
-    return " to ".join(dict.fromkeys((f"{counts.min():.0f}", f"{counts.max():.0f}")))
 
 
 def _cell(values: "pd.Series[float]", form: str, spread: bool) -> str:

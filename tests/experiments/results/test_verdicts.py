@@ -215,6 +215,16 @@ def test_levels_with_other_numbers_of_replicates_are_not_said_to_have_the_same()
         judge(several).sentence
 
 
+def test_a_sentence_counts_the_replicates_of_the_condition_that_has_the_fewest_or_decides():
+    more = tuple((step + 1, *row) for step, *row in WINS)
+    few = level_1(*WINS, *((*row[:4], None) for row in more)).dropna(subset="early_stop_step")
+    won = few[few.test_accuracy_early_stop.notna()]
+    assert "; 3 replicates, error" in judge(won).sentence  # Six beside dense.
+    lost = won.assign(test_accuracy_early_stop=won.test_accuracy_early_stop.where(
+        (won.branch != "ticket") | (won.level == 0), won.test_accuracy_early_stop - 0.2))
+    assert "; 6 replicates, error" in judge(lost).sentence
+
+
 # Survivors that keep what they have learned.
 
 KEPT = {"retraining": "fine tuning"}
