@@ -79,7 +79,7 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
         """Takes a step of the training; the arguments are those of any optimizer."""
         with tf.name_scope(name or self.name):
             self._step([(self._host.dense(gradient, variable), variable)
-                          for gradient, variable in grads_and_vars])
+                        for gradient, variable in grads_and_vars])
         return self.iterations
 
     @property

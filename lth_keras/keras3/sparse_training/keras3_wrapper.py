@@ -52,7 +52,7 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
         variables = self._trainable_variables if trainable_variables is None \
             else trainable_variables
         self._step([(None if gradient is None else _dense(gradient), variable)
-                      for gradient, variable in zip(grads, variables, strict=True)])
+                    for gradient, variable in zip(grads, variables, strict=True)])
 
     @property
     def learning_rate(self) -> Any:
