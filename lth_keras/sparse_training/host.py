@@ -101,6 +101,37 @@ def several_devices(received: str) -> LotteryError:
                         "strategies out.")
 
 
+def check_policy(model: Any) -> None:
+    """Checks that no layer of a model needs its loss scaled.
+
+    Raises:
+      LotteryError: if one does.
+    """
+    if any(getattr(layer, "compute_dtype", None) == "float16"
+           for layer in model._flatten_layers()):
+        raise LotteryError("A sparse training scales no loss, which float16 needs. Received: "
+                           f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
+                           "float32.")
+
+
+def check_optimizer(optimizer: Any, built: bool) -> None:
+    """Checks that an optimizer has taken no step, and averages no weights.
+
+    Args:
+      optimizer: of either Keras.
+      built: whether it has its variables.
+
+    Raises:
+      LotteryError: if it is of a kind that does not work.
+    """
+    if built:
+        raise LotteryError("A sparse training needs an optimizer that has taken no step. Received: "
+                           f"{optimizer.name!r}, which has been built for a model. Make a new one.")
+    if optimizer.use_ema:
+        raise LotteryError("A moving average of weights does not keep masks. Received: "
+                           f"{optimizer.name!r} with use_ema=True. Leave it out.")
+
+
 def check_kernels(kernels: Mapping[str, Any], trained: Sequence[Any],
                   dtypes: Mapping[str, str]) -> None:
     """Checks that kernels are trained, and of float32.

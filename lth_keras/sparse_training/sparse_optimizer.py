@@ -33,7 +33,9 @@ class SparseOptimizer:
 
     host: Host
     state: types.SimpleNamespace
+    inner_optimizer: Any
     _open: Callable[..., Host]  # Of each engine's class: makes itself an optimizer of its Keras.
+    _optimizers: Any  # The module `optimizers` of that Keras.
     _settings: Mapping[str, Any]
     _seed: int
     _begun = False  # Whether a step has been seen.
@@ -130,6 +132,24 @@ class SparseOptimizer:
         if name in _OF_THE_WRAPPED and "inner_optimizer" in vars(self):
             raise _not_here(f"{name}={value!r}", "Give it to your own optimizer when you make it")
         super().__setattr__(name, value)
+
+    @property
+    def learning_rate(self) -> Any:
+        """The wrapped optimizer's, which may be set."""
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    def get_config(self) -> dict[str, Any]:
+        """The wrapped optimizer, which a model that is loaded from a file is compiled with."""
+        return {"optimizer": self._optimizers.serialize(self.inner_optimizer)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
+        """The wrapped optimizer: masks belong to a model that is there, and not to its file."""
+        return cls._optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
 
     def exclude_from_weight_decay(self, *arguments: Any, **options: Any) -> None:
         """Refused: it is the wrapped optimizer that decays, and that is built already.

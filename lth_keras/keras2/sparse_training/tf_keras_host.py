@@ -17,6 +17,8 @@ from lth_keras.keras2.masking.wrap_weights import check_built
 from lth_keras.keras2.sparse_training.tensorflow_ops import TensorFlowOps
 from lth_keras.sparse_training.host import (
     check_kernels,
+    check_optimizer,
+    check_policy,
     Host,
     remembered,
     several_devices,
@@ -125,11 +127,7 @@ def _check_model(model: Any) -> None:
         raise LotteryError("A sparse training masks an ordinary model. Received: "
                            f"{model.name!r}, which is wrapped for pruning. Leave "
                            "lth.prune_low_magnitude out.")
-    if any(getattr(layer, "compute_dtype", None) == "float16"
-           for layer in model._flatten_layers()):
-        raise LotteryError("A sparse training scales no loss, which float16 needs. Received: "
-                           f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
-                           "float32.")
+    check_policy(model)
     if tf.distribute.has_strategy():
         raise several_devices("a model in the scope of "
                               f"{type(tf.distribute.get_strategy()).__name__}")
@@ -148,12 +146,7 @@ def _checked(optimizer: Any) -> Any:
         raise LotteryError("A sparse training wraps an optimizer of tf_keras that wraps no other, "
                            "none of keras.optimizers.legacy. Received: "
                            f"{type(optimizer).__module__}.{type(optimizer).__qualname__}.")
-    if getattr(optimizer, "_built", False):
-        raise LotteryError("A sparse training needs an optimizer that has taken no step. Received: "
-                           f"{optimizer.name!r}, which has been built for a model. Make a new one.")
-    if optimizer.use_ema:
-        raise LotteryError("A moving average of weights does not keep masks. Received: "
-                           f"{optimizer.name!r} with use_ema=True. Leave it out.")
+    check_optimizer(optimizer, getattr(optimizer, "_built", False))
     if isinstance(optimizer.iterations, tf.distribute.DistributedValues):
         raise several_devices(f"{optimizer.name!r}, made in the scope of a strategy")
     return optimizer

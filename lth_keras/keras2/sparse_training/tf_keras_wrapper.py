@@ -22,6 +22,7 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
       inner_optimizer: the wrapped optimizer.
     """
 
+    _optimizers = keras.optimizers
     _step: Callable[[list[tuple[Any, Any]]], None]
 
     def _open(self, model: Any, optimizer: Any, include: Any, exclude: Any) -> Host:
@@ -83,21 +84,10 @@ class TfKerasWrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
         return self.iterations
 
     @property
-    def learning_rate(self) -> Any:
-        """The wrapped optimizer's, which may be set."""
-        return self.inner_optimizer.learning_rate
+    def lr(self) -> Any:
+        """`learning_rate`, by its earlier name."""
+        return self.learning_rate
 
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        self.inner_optimizer.learning_rate = value
-
-    lr = learning_rate
-
-    def get_config(self) -> dict[str, Any]:
-        """The wrapped optimizer, which a model that is loaded from a file is compiled with."""
-        return {"optimizer": keras.optimizers.serialize(self.inner_optimizer)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """The wrapped optimizer: masks belong to a model that is there, and not to its file."""
-        return keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
+    @lr.setter
+    def lr(self, value: Any) -> None:
+        self.learning_rate = value

@@ -17,6 +17,8 @@ from lth_keras.keras3.sparse_training.keras_ops import KerasOps
 from lth_keras.keras3.weights import check_keras3, named_weights, prunable_weights
 from lth_keras.sparse_training.host import (
     check_kernels,
+    check_optimizer,
+    check_policy,
     Host,
     remembered,
     several_devices,
@@ -131,11 +133,7 @@ def _check_model(model: Any) -> None:
     if ModelMasks.of(model) is not None:
         raise LotteryError("A sparse training masks an ordinary model. Received: "
                            f"{model.name!r}, which is pruned already. Build it anew.")
-    if any(getattr(layer, "compute_dtype", None) == "float16"
-           for layer in model._flatten_layers()):
-        raise LotteryError("A sparse training scales no loss, which float16 needs. Received: "
-                           f"{model.name!r} with the policy mixed_float16. Take mixed_bfloat16 or "
-                           "float32.")
+    check_policy(model)
     if keras.distribution.distribution() is not None:
         raise several_devices("a distribution of "
                               f"{type(keras.distribution.distribution()).__name__}")
@@ -175,12 +173,7 @@ def _checked(optimizer: Any) -> Any:
         raise LotteryError("A sparse training wraps an optimizer of Keras 3 that wraps no other. "
                            f"Received: {type(optimizer).__module__}."
                            f"{type(optimizer).__qualname__}.")
-    if optimizer.built:
-        raise LotteryError("A sparse training needs an optimizer that has taken no step. Received: "
-                           f"{optimizer.name!r}, which has been built for a model. Make a new one.")
-    if optimizer.use_ema:
-        raise LotteryError("A moving average of weights does not keep masks. Received: "
-                           f"{optimizer.name!r} with use_ema=True. Leave it out.")
+    check_optimizer(optimizer, optimizer.built)
     for name in ("loss_scale_factor", "gradient_accumulation_steps"):
         if getattr(optimizer, name, None):
             raise LotteryError("A sparse training takes each gradient as it is. Received: "

@@ -20,6 +20,7 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
       inner_optimizer: the wrapped optimizer.
     """
 
+    _optimizers = keras.optimizers
     inner_optimizer: Any
     _iterations: Any
     _learning_rate: Any
@@ -53,24 +54,6 @@ class Keras3Wrapper(keras.optimizers.Optimizer):  # type: ignore[misc]
             else trainable_variables
         self._step([(None if gradient is None else _dense(gradient), variable)
                     for gradient, variable in zip(grads, variables, strict=True)])
-
-    @property
-    def learning_rate(self) -> Any:
-        """The wrapped optimizer's, which may be set."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        self.inner_optimizer.learning_rate = value
-
-    def get_config(self) -> dict[str, Any]:
-        """The wrapped optimizer, which a model that is loaded from a file is compiled with."""
-        return {"optimizer": keras.optimizers.serialize(self.inner_optimizer)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Any:
-        """The wrapped optimizer: masks belong to a model that is there, and not to its file."""
-        return keras.optimizers.deserialize(config["optimizer"], custom_objects=custom_objects)
 
 
 def _dense(gradient: Any) -> Any:
