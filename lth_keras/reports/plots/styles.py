@@ -13,6 +13,7 @@ from lth_keras.experiments.config.strategies import chain_branches
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _LINES = ("--", "-.", ":")
+_BLACK, _WHITE = 0, 255
 
 
 def title(branch: str) -> str:
@@ -58,8 +59,17 @@ def run_style(place: int, label: str, branch: str) -> dict[str, Any]:
       'conv2: ticket'
     """
     # Colour tells runs apart here, so that line and marker are left to tell branches apart.
-    return {**style(branch), "color": COLOURS[place % len(COLOURS)],
-            "label": f"{label}: {title(branch)}"}
+    return {**style(branch), "color": _colour(place), "label": f"{label}: {title(branch)}"}
+
+
+def _colour(place: int) -> str:
+    # The palette, then the same darker, and lighter: 21 before one comes again.
+    shade, colour = divmod(place, len(COLOURS))
+    towards = (None, _BLACK, _WHITE)[shade % 3]
+    if towards is None:
+        return COLOURS[colour]
+    parts = bytes.fromhex(COLOURS[colour][1:])
+    return "#" + bytes((part + towards) // 2 for part in parts).hex()
 
 
 def series_style(place: int, label: str) -> dict[str, Any]:

@@ -230,6 +230,12 @@ def test_a_figure_of_the_paper_can_be_added(monkeypatch):
     assert drawn.get_suptitle().startswith("After figure 9: nothing")
 
 
+def test_many_runs_of_a_figure_have_a_colour_each():
+    looks = [styles.run_style(place, str(place), "ticket")["color"] for place in range(21)]
+    assert looks[:7] == [*styles.COLOURS]
+    assert len(set(looks)) == 21
+
+
 def test_things_of_a_kind_beyond_the_colours_are_dashed():
     looks = [styles.series_style(place, str(place)) for place in range(11)]
     assert len({(look["color"], look["linestyle"]) for look in looks}) == len(looks)
