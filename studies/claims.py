@@ -50,7 +50,8 @@ def _shorter(number: int) -> tuple[Claim, ...]:
                  (run, f"{run}_float32"), functools.partial(shorter.d0, number=number))
     return same, *(Claim(
         f"{name}, {net}", f"{net} at {share} of the paper's steps: {text}", (run,),
-        functools.partial(judge, number=number), given=same) for name, text, judge in (
+        functools.partial(judge, number=number), given=same,
+        planned=shorter.REPLICATES[number]) for name, text, judge in (
         ("D1", "tickets learn faster than dense networks", shorter.d1),
         ("D2", "tickets are more accurate than dense networks", shorter.d2),
         ("D3", "tickets learn faster than re-initialised ones, and are more accurate", shorter.d3),
@@ -66,7 +67,7 @@ def _shorter_resnet() -> tuple[Claim, ...]:
                  (shorter_resnet.NAMES["low"], shorter_resnet.NAMES["float32"]), shorter_resnet.d0)
     return same, *(Claim(f"{name}, Resnet-18", start + text,
                          tuple(shorter_resnet.NAMES.get(run, run) for run in runs), judge,
-                         given=same)
+                         given=same, planned=shorter_resnet.REPLICATES)
                    for name, text, runs, judge in (
         ("D6", "at learning rate 0.01 tickets are better than re-initialised networks, and below "
          "dense ones at 0.1", ("low", "own"), shorter_resnet.d6),

@@ -45,6 +45,7 @@ REACHED = 0.8  # Of the steps: where the dense networks' early stops must lie be
 SPEED = {2: 5, 4: 6, 6: 5}
 GAIN = {2: 7, 4: 5, 6: 4}
 STEPS = {2: 8000, 4: 7500, 6: 9000}
+REPLICATES = {2: 5, 4: 3, 6: 3}
 NAMES = {2: "conv2_shorter", 4: "conv4_shorter", 6: "conv6_shorter"}
 DENSER = 2  # About 40% of the weights, the paper's level 4.
 

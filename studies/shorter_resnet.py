@@ -29,6 +29,7 @@ NAMES = {"float32": "resnet18_low_tenth_float32",
          "low": "resnet18_low_tenth", "warm": "resnet18_warmup_tenth", "own": "resnet18_tenth",
          "rewound": "resnet18_rewound_tenth"}
 LEVELS = (2, 3)
+REPLICATES = 3
 
 
 def _advantage(run: pd.DataFrame, level: int) -> pd.Series:

@@ -37,6 +37,7 @@ def test_controls_are_trained_at_the_levels_that_rules_read(number):
     assert levels <= plan["random_mask"] and levels <= plan["reinit"]
     assert number == 6 or shorter_convnets.DENSER in plan["reinit"]
     assert each.config.steps == shorter_convnets.STEPS[number]
+    assert each.config.replicates == shorter_convnets.REPLICATES[number]
 
 
 def test_a_run_is_listed_until_its_results_are_kept():

@@ -320,6 +320,14 @@ def test_directions_of_convolutional_networks_go_by_their_rules(changed, claim):
             judging.NOT_REPRODUCED, *5 * [judging.INCONCLUSIVE]]
 
 
+def test_a_run_decides_nothing_before_its_replicates_are_there():
+    run, claim = conv2_shorter(kept=0.63), CLAIMS["D1, Conv-2"]
+    runs = {"conv2_shorter_float32": run[run.replicate == 0]}
+    verdict, (part,) = judging.decide(claim, {**runs, "conv2_shorter": run[run.replicate < 4]})
+    assert verdict == judging.INCONCLUSIVE and part.said.endswith("% (4 of 5 replicates)")
+    assert judging.decide(claim, {**runs, "conv2_shorter": run})[0] == judging.REPRODUCED
+
+
 def resnets(*, low=0.03, float32=0.0, own=0.002, warm=0.03, rewound=0.02, rate=0.02, calm=0.1):
     """Three replicates of Resnet-18's runs and barriers: tickets' advantages and other gains."""
     def final(advantage, ticket):
