@@ -252,6 +252,28 @@ def test_a_function_that_add_loss_gave_a_layer_is_not_left_out_in_silence():
         pass
 
 
+@both
+@pytest.mark.parametrize("method", ["train_step", "compute_loss"])
+def test_a_training_of_the_models_own_class_is_not_left_out_in_silence(keras, method):
+    def own(self, *args, **options):
+        return getattr(keras.Model, method)(self, *args, **options)
+
+    def made(kind):
+        inputs = keras.layers.Input((6,))
+        outputs = keras.layers.Dense(3)(keras.layers.Dense(8)(inputs))
+        search = search_of(keras, kind(inputs, outputs))
+        search.prune_and_rewind()
+        return search, " ".join(lth.compact(search.model).left)
+    search, left = made(type("Distilled", (keras.Model,), {method: own}))
+    assert f"is trained as Keras does, without {method} of Distilled" in left
+    with pytest.raises(LotteryError, match=f"class Distilled .* {method}"), search.smaller():
+        pass
+    search, left = made(type("Named", (keras.Model,), {}))
+    assert not left
+    with search.smaller():
+        pass
+
+
 def test_arithmetic_of_tensors_is_known_after_wrapping_too():
     layers = tf_keras.layers
     for combine in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, tf.maximum):
