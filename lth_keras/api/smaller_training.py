@@ -74,6 +74,7 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
         name: called[id(variable)] for name, variable in own.items() if id(variable) in called})
     settings = dict(model._compile_config.config)
     optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    _exempt(model.optimizer, optimizer, kind.named_weights(model), own)
     small.compile(**{**settings, "optimizer": optimizer})
     carried_optimizer.carry(model, small, places)
     try:
@@ -99,6 +100,17 @@ def _refuse_own(model: Any) -> None:
         raise LotteryError("A smaller model is trained as Keras does. Received: "
                            f"{model.name!r}, whose class {type(model).__name__} has a way of its "
                            f"own: {', '.join(own)}. Train the model itself, under its masks.")
+
+
+def _exempt(optimizer: Any, new: Any, weights: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    # Which weights do not decay is not in an optimizer's config.
+    while getattr(optimizer, "inner_optimizer", None) is not None:
+        optimizer, new = optimizer.inner_optimizer, new.inner_optimizer
+    decays = getattr(optimizer, "_use_weight_decay", None)  # Legacy optimizers have none.
+    still = [own[name] for name, variable in weights.items()
+             if decays is not None and name in own and not decays(variable)]
+    if still:
+        new.exclude_from_weight_decay(var_list=still)
 
 
 def _without(kind: Any, model: Any, groups: Sequence[UnitGroup],
