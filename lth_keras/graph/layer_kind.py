@@ -37,12 +37,15 @@ class LayerKind(abc.ABC):
       tree: its functions of nested structures, `flatten`, `map_structure`, `pack_sequence_as`.
       elementwise: its activations that work on each element separately.
       obeys_false: whether a call with training=False stays one while the model is trained.
+      frozen_as_wholes: whether nothing trains within a model that is not trainable, whatever its
+        layers say.
     """
 
     keras: Any
     tree: Any
     elementwise: frozenset[Any]
     obeys_false: bool
+    frozen_as_wholes: bool
 
     @abc.abstractmethod
     def is_graph(self, model: Any) -> bool:

@@ -130,9 +130,13 @@ def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
         for piece in parts) and all(map(_is_plain, graph.nodes))
     new = (_sequential if plain else _functional)(model, graph, parts)
     # Layers have their weights only now that they have been called.
-    for piece in parts:
+    for node, piece in zip(graph.nodes, parts, strict=True):
         for name, value in piece.weights.items():
-            kind.assign(kind.variable(piece.layer, name), value)
+            variable, old = (kind.variable(layer, name) for layer in (piece.layer, node.layer))
+            kind.assign(variable, value)
+            if old is not None and variable.trainable != old.trainable:
+                variable.trainable = old.trainable  # In Keras 3 a weight may be frozen by itself.
+    new._trainable = model.trainable  # The model's own setter would tell its layers the same.
     return new
 
 

@@ -37,6 +37,7 @@ class TfKerasLayers(LayerKind):
     keras, tree = keras, tf.nest
     elementwise = frozenset(_ELEMENTWISE)
     obeys_false = True
+    frozen_as_wholes = True
 
     def is_graph(self, model: Any) -> bool:
         return is_graph(model)

@@ -274,6 +274,38 @@ def test_a_training_of_the_models_own_class_is_not_left_out_in_silence(keras, me
         pass
 
 
+def trained(model):
+    return {name.partition(":")[0].rpartition("base/")[2] for name in (
+        getattr(weight, "path", weight.name) for weight in model.trainable_weights)}
+
+
+@both
+def test_what_is_frozen_stays_frozen(keras):
+    layers = keras.layers
+
+    def made():
+        given = layers.Input((6,))
+        inner = layers.Dense(7, name="top")(layers.LayerNormalization()(layers.Dense(8)(given)))
+        base = keras.Model(given, inner, name="base")
+        inputs = layers.Input((6,))
+        hidden = layers.Dense(6, name="hidden")(base(inputs))
+        return keras.Model(inputs, layers.Dense(3, name="out")(hidden)), base
+    model, base = made()
+    base.trainable, base.get_layer("top").trainable = False, True  # Its top in Keras 3 alone.
+    whole, _ = made()
+    whole.trainable, whole.get_layer("out").trainable = False, True
+    alone, _ = made()
+    if keras is keras3:
+        alone.get_layer("out").kernel.trainable = False
+    for each in (model, whole, alone):
+        assert trained(check(each, draw(4, 6)).model) == trained(each) != trained(made()[0])
+        if each is not whole:
+            search = search_of(keras, each)
+            search.prune_and_rewind()
+            with search.smaller() as small:
+                assert trained(small) == trained(search.model) == trained(each)
+
+
 def test_arithmetic_of_tensors_is_known_after_wrapping_too():
     layers = tf_keras.layers
     for combine in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, tf.maximum):
