@@ -100,6 +100,14 @@ class LayerKind(abc.ABC):
     def infer(self, model: Any, inputs: Any) -> list[Array]:
         """The outputs of a model of a list of them, in inference mode; nothing of it changes."""
 
+    def keep_penalty(self, layer: Any, made: Any) -> None:
+        """Gives a layer that was made from another's config the penalty of what that gives.
+
+        tf_keras leaves the activity_regularizer of most layers out of their configs.
+        """
+        if getattr(layer, "activity_regularizer", None) and not made.activity_regularizer:
+            made.activity_regularizer = layer.activity_regularizer
+
     def variable(self, layer: Any, weight: str) -> Any:
         """The floating-point variable that holds a weight of a layer; None if there is none.
 

@@ -59,7 +59,9 @@ def again(layer: Any, **changes: Any) -> Any:
     if "query_shape" in config:  # tf_keras would build the attention for the old shapes.
         return type(layer)(**{name: value for name, value in config.items()
                               if name not in ("query_shape", "key_shape", "value_shape")})
-    return type(layer).from_config(config)
+    made = type(layer).from_config(config)
+    kind.keep_penalty(layer, made)
+    return made
 
 
 def resized(layer: Any, operations: Sequence[Operation],

@@ -306,6 +306,25 @@ def test_what_is_frozen_stays_frozen(keras):
                 assert trained(small) == trained(search.model) == trained(each)
 
 
+@both
+def test_a_penalty_of_what_a_layer_gives_stays(keras):
+    layers, inputs = keras.layers, keras.layers.Input((6,))
+    hidden = layers.Activation("relu", activity_regularizer="l2")(layers.Dense(8)(inputs))
+    model, x = keras.Model(inputs, layers.Dense(3)(hidden)), draw(4, 6)
+    model(x)
+    whole, = model.losses
+    small = check(model, x).model
+    small(x)
+    np.testing.assert_allclose(np.asarray(small.losses), [float(whole)], rtol=1e-5)
+    search = search_of(keras, model)
+    search.prune_and_rewind()
+    search.model(x)
+    with search.smaller() as small:
+        small(x)
+        np.testing.assert_allclose(np.asarray(small.losses), np.asarray(search.model.losses),
+                                   rtol=1e-5)
+
+
 def test_arithmetic_of_tensors_is_known_after_wrapping_too():
     layers = tf_keras.layers
     for combine in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, tf.maximum):

@@ -147,11 +147,12 @@ class ModelKind(LayerKind):
             return model
         copy = self.keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
-        # What a model says of itself is not in its config; its layers have their own.
-        trains = {each.name: each.trainable for each in self.layers(model) if self.is_graph(each)}
+        given = {each.name: each for each in self.layers(model)}
         for each in self.layers(copy):
-            if self.is_graph(each):
-                each._trainable = trains.get(each.name, each.trainable)
+            old = given.get(each.name, each)
+            if self.is_graph(each):  # Its layers have their own.
+                each._trainable = old.trainable
+            self.keep_penalty(old, each)
         return copy
 
     # What a file by TensorFlow needs.
