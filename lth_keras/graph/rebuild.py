@@ -6,7 +6,7 @@ are taken apart: their layers become its own.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,20 @@ def again(layer: Any, **changes: Any) -> Any:
     kind = kind_of(layer)
     if kind.known_as(layer).startswith("ops."):
         return layer  # An operation, such as that of x + y, is of any size.
-    config = {**kind.config(layer), **changes}
+    config = {name: "zeros" if _is_of_one_shape(value) else value
+              for name, value in {**kind.config(layer), **changes}.items()}
     if "query_shape" in config:  # tf_keras would build the attention for the old shapes.
         return type(layer)(**{name: value for name, value in config.items()
                               if name not in ("query_shape", "key_shape", "value_shape")})
     made = type(layer).from_config(config)
     kind.keep_penalty(layer, made)
     return made
+
+
+def _is_of_one_shape(value: Any) -> bool:
+    # An initializer with an array, such as of pretrained embeddings.  Weights are assigned anyway.
+    return isinstance(value, Mapping) and value.get("class_name") == "Constant" \
+        and not isinstance(value["config"]["value"], (int, float))
 
 
 def resized(layer: Any, operations: Sequence[Operation],

@@ -280,6 +280,19 @@ def trained(model):
 
 
 @both
+def test_initial_values_in_an_array_do_not_have_to_fit_what_is_left(keras):
+    layers, constant = keras.layers, keras.initializers.Constant
+    inputs = layers.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 6, embeddings_initializer=constant(draw(9, 6)))(inputs)
+    x = layers.Dense(8, "tanh", bias_initializer=constant(list(range(8))))(layers.Flatten()(x))
+    x = layers.BatchNormalization(gamma_initializer=constant(draw(8)))(x)
+    model = keras.Model(inputs, layers.Dense(2, kernel_initializer=constant(draw(8, 2)))(x))
+    search = pruned(keras, model, np.arange(10).reshape(2, 5) % 9)
+    with search.smaller() as small:
+        assert small.layers[3].units == 4
+
+
+@both
 def test_what_is_frozen_stays_frozen(keras):
     layers = keras.layers
 
