@@ -8,6 +8,7 @@ import tf_keras
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
+from lth_keras.graph.kinds import kind_of
 
 both = pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
 RNG = np.random.default_rng(0)
@@ -352,6 +353,21 @@ def test_a_function_of_another_function_of_the_same_name_is_not_taken_for_it():
     gelu = keras3.layers.Dense(256, keras3.ops.gelu, name="gelu")(inputs)
     small = check(keras3.Model(inputs, keras3.layers.Dense(4)(gelu)), draw(64, 64))
     assert "gelu: it cannot be made from its get_config" in " ".join(small.left)
+
+
+@both
+def test_functions_of_tensors_are_read_as_they_compute(keras):
+    x, kernel = draw(4, 6), draw(6, 8)
+    kernel[:, ::2] = 0  # Units that are constant, with and without a bias.
+    for function in kind_of(keras.layers.Layer()).elementwise:
+        inputs = keras.layers.Input((6,))
+        try:
+            hidden = function(keras.layers.Dense(8)(inputs))
+        except ValueError:  # Keras 3 computes some on arrays alone.
+            continue
+        model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+        model.layers[1].set_weights([kernel, np.arange(-4, 4) / 2])
+        check(model, x)
 
 
 @both
