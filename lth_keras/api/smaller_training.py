@@ -14,7 +14,11 @@ from lth_keras.core.masks import Array, Arrays
 from lth_keras.core.structures.coupled import grown, kept_units, shrunk, UnitGroup
 from lth_keras.core.structures.filters import groups_of
 from lth_keras.deployment.compaction import carried_optimizer
-from lth_keras.deployment.compaction.compact import added_losses, beside_the_graph
+from lth_keras.deployment.compaction.compact import (
+    added_losses,
+    beside_the_graph,
+    own_training,
+)
 from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.errors import LotteryError
 from lth_keras.graph.coupling import couple
@@ -48,7 +52,8 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
       weights back, trained; if an error ends it, the model stays as it was.
 
     Raises:
-      LotteryError: if no filters are pruned, or the model is not compiled.
+      LotteryError: if no filters are pruned, the model is not compiled, or it is trained in a way
+        that the smaller one has not.
     """
     model, groups = network.model, groups_of(network.structures)
     if not groups:
@@ -60,7 +65,7 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
         yield model
         return
     kind, whole = kind_of(model), network.weights()
-    _refuse_added(model)
+    _refuse_own(model)
     small, own = _without(kind, model, groups, units)
     for name, value in shrunk(groups, units, whole).items():
         kind.assign(own[name], value)
@@ -69,6 +74,7 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
         name: called[id(variable)] for name, variable in own.items() if id(variable) in called})
     settings = dict(model._compile_config.config)
     optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
+    _exempt(model.optimizer, optimizer, kind.named_weights(model), own)
     small.compile(**{**settings, "optimizer": optimizer})
     carried_optimizer.carry(model, small, places)
     try:
@@ -82,13 +88,29 @@ def smaller(network: Network, masks: Mapping[str, Array]) -> Iterator[Any]:
     network.assign(grown(groups, units, trained, whole), dict(masks))
 
 
-def _refuse_added(model: Any) -> None:
+def _refuse_own(model: Any) -> None:
     added = [*beside_the_graph(model), *(
         name for name, layer in added_losses(model).items() if layer is not model)]
     if added:
         raise LotteryError("A smaller model is trained by its loss and its layers' own. Received: "
                            f"{model.name!r}, to which add_loss or add_metric has given more: "
                            f"{', '.join(added)}. Train the model itself, under its masks.")
+    own = own_training(model)
+    if own:
+        raise LotteryError("A smaller model is trained as Keras does. Received: "
+                           f"{model.name!r}, whose class {type(model).__name__} has a way of its "
+                           f"own: {', '.join(own)}. Train the model itself, under its masks.")
+
+
+def _exempt(optimizer: Any, new: Any, weights: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    # Which weights do not decay is not in an optimizer's config.
+    while getattr(optimizer, "inner_optimizer", None) is not None:
+        optimizer, new = optimizer.inner_optimizer, new.inner_optimizer
+    decays = getattr(optimizer, "_use_weight_decay", None)  # Legacy optimizers have none.
+    still = [own[name] for name, variable in weights.items()
+             if decays is not None and name in own and not decays(variable)]
+    if still:
+        new.exclude_from_weight_decay(var_list=still)
 
 
 def _without(kind: Any, model: Any, groups: Sequence[UnitGroup],

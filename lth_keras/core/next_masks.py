@@ -120,10 +120,18 @@ class PruningRule:
         dense = dict(next((each.dense for each in self.structures.values()
                            if isinstance(each, Filters)), {}))
         for group in groups:
-            if _fraction_of(group, self.fractions):
-                pruned.append(group)
+            share, reason = _fraction_of(group, self.fractions), ""
+            if not share:
+                reason = "its fraction is 0"
+            elif group.size < self.multiple_of:
+                reason = f"it has fewer than multiple_of={self.multiple_of}"
+            elif self.scope == "layer" and not fractions.count(share, group.size):
+                # What a round leaves as it is stays so in every round.
+                reason = f"{share:g} of {group.size} is rounded to none"
+            if reason:
+                dense.update(dict.fromkeys(group.layers, reason))
             else:
-                dense.update(dict.fromkeys(group.layers, "its fraction is 0"))
+                pruned.append(group)
         return described(pruned, dense) if groups else ""
 
     def kept_at(self, level: int, units: Mapping[str, int]) -> list[tuple[list[str], int]]:

@@ -37,12 +37,15 @@ class LayerKind(abc.ABC):
       tree: its functions of nested structures, `flatten`, `map_structure`, `pack_sequence_as`.
       elementwise: its activations that work on each element separately.
       obeys_false: whether a call with training=False stays one while the model is trained.
+      frozen_as_wholes: whether nothing trains within a model that is not trainable, whatever its
+        layers say.
     """
 
     keras: Any
     tree: Any
     elementwise: frozenset[Any]
     obeys_false: bool
+    frozen_as_wholes: bool
 
     @abc.abstractmethod
     def is_graph(self, model: Any) -> bool:
@@ -96,6 +99,14 @@ class LayerKind(abc.ABC):
     @abc.abstractmethod
     def infer(self, model: Any, inputs: Any) -> list[Array]:
         """The outputs of a model of a list of them, in inference mode; nothing of it changes."""
+
+    def keep_penalty(self, layer: Any, made: Any) -> None:
+        """Gives a layer that was made from another's config the penalty of what that gives.
+
+        tf_keras leaves the activity_regularizer of most layers out of their configs.
+        """
+        if getattr(layer, "activity_regularizer", None) and not made.activity_regularizer:
+            made.activity_regularizer = layer.activity_regularizer
 
     def variable(self, layer: Any, weight: str) -> Any:
         """The floating-point variable that holds a weight of a layer; None if there is none.

@@ -96,7 +96,7 @@ def _inlined(kind: LayerKind, nodes: Sequence[Node]) -> tuple[list[Node], list[t
         inner = node.layer
         if not (kind.is_graph(inner) and not kind.has_own_call(inner) and calls[id(inner)] == 1
                 and len(node.args) == 1 and not _is_given(node.kwargs)
-                and _takes(kind, inner, node)):
+                and _takes(kind, inner, node) and not _holds_still(kind, inner)):
             found.append(node)
             continue
         within, more = _inlined(kind, kind.nodes(inner))
@@ -110,6 +110,12 @@ def _inlined(kind: LayerKind, nodes: Sequence[Node]) -> tuple[list[Node], list[t
                  *zip(node.outputs, outputs, strict=True)]
         found += [kind.called_in(node, each) for each in within if not each.is_input]
     return found, same
+
+
+def _holds_still(kind: LayerKind, inner: Any) -> bool:
+    # Whether layers of a model within the model would train if they were the whole model's own.
+    return kind.frozen_as_wholes and not inner.trainable and any(
+        layer.trainable_weights for layer in inner.layers)
 
 
 def _takes(kind: LayerKind, inner: Any, node: Node) -> bool:

@@ -6,7 +6,7 @@ are taken apart: their layers become its own.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,11 +55,20 @@ def again(layer: Any, **changes: Any) -> Any:
     kind = kind_of(layer)
     if kind.known_as(layer).startswith("ops."):
         return layer  # An operation, such as that of x + y, is of any size.
-    config = {**kind.config(layer), **changes}
+    config = {name: "zeros" if _is_of_one_shape(value) else value
+              for name, value in {**kind.config(layer), **changes}.items()}
     if "query_shape" in config:  # tf_keras would build the attention for the old shapes.
         return type(layer)(**{name: value for name, value in config.items()
                               if name not in ("query_shape", "key_shape", "value_shape")})
-    return type(layer).from_config(config)
+    made = type(layer).from_config(config)
+    kind.keep_penalty(layer, made)
+    return made
+
+
+def _is_of_one_shape(value: Any) -> bool:
+    # An initializer with an array, such as of pretrained embeddings.  Weights are assigned anyway.
+    return isinstance(value, Mapping) and value.get("class_name") == "Constant" \
+        and not isinstance(value["config"]["value"], (int, float))
 
 
 def resized(layer: Any, operations: Sequence[Operation],
@@ -130,9 +139,13 @@ def rebuilt(model: Any, graph: Graph, parts: list[Part]) -> Any:
         for piece in parts) and all(map(_is_plain, graph.nodes))
     new = (_sequential if plain else _functional)(model, graph, parts)
     # Layers have their weights only now that they have been called.
-    for piece in parts:
+    for node, piece in zip(graph.nodes, parts, strict=True):
         for name, value in piece.weights.items():
-            kind.assign(kind.variable(piece.layer, name), value)
+            variable, old = (kind.variable(layer, name) for layer in (piece.layer, node.layer))
+            kind.assign(variable, value)
+            if old is not None and variable.trainable != old.trainable:
+                variable.trainable = old.trainable  # In Keras 3 a weight may be frozen by itself.
+    new._trainable = model.trainable  # The model's own setter would tell its layers the same.
     return new
 
 

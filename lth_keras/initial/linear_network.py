@@ -52,8 +52,9 @@ _IDENTITIES = frozenset({
     "RMSNormalization", "UnitNormalization", "Normalization", "Rescaling",
     *(f"ops.{name}" for name in (
         "Relu", "Relu6", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Softsign", "Elu", "Selu",
-        "Gelu", "Silu", "HardSigmoid", "HardSilu", "HardTanh", "Softmax", "LogSoftmax",
-        "Negative", "Clip", "BiasAdd"))})
+        "Gelu", "Silu", "HardSigmoid", "HardSilu", "HardTanh", "Softmax", "LogSoftmax", "Celu",
+        "Exp", "Squareplus", "LogSigmoid", "SoftShrink", "HardShrink", "TanhShrink", "SparsePlus",
+        "SparseSigmoid", "Negative", "Clip", "BiasAdd"))})
 
 
 def linear(model: Any, names: Mapping[int, str]) -> tuple[Any, dict[str, Any], list[Any]]:

@@ -17,8 +17,10 @@ from lth_keras.graph.kinds import package_of
 
 PathGradient = Callable[[Arrays], dict[str, Array]]
 TEMPERATURE = 200.0  # Of logits in GraSP's code.
-CROSSENTROPIES = {"categorical_crossentropy": "softmax", "sparse_categorical_crossentropy":
-                  "softmax", "binary_crossentropy": "sigmoid"}
+CROSSENTROPIES = {
+    **dict.fromkeys(("categorical_crossentropy", "sparse_categorical_crossentropy",
+                     "categorical_focal_crossentropy"), "softmax"),
+    **dict.fromkeys(("binary_crossentropy", "binary_focal_crossentropy"), "sigmoid")}
 
 
 class ScoredModel(Protocol):
@@ -161,9 +163,11 @@ def softened(loss: Any, known: Any) -> "tuple[str, bool] | None":
       ('sigmoid', True)
       >>> softened("mse", keras.losses)
     """
+    if isinstance(loss, str):
+        loss = known.get(loss)  # It has other words too, such as "bce".
     for word, made_by in CROSSENTROPIES.items():
         kind = "".join(part.capitalize() for part in word.split("_"))
-        if (isinstance(loss, str) and loss in (word, kind)) or loss is getattr(known, word):
+        if loss is getattr(known, word):
             return made_by, False
         if isinstance(loss, getattr(known, kind)):
             return made_by, bool(loss.get_config().get("from_logits", False))

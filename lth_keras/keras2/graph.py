@@ -28,6 +28,10 @@ _OPERATIONS = {"__operators__.add": "ops.Add", "math.add": "ops.Add",
                "math.negative": "ops.Negative", "clip_by_value": "ops.Clip",
                "cast": "ops.Cast", "nn.bias_add": "ops.BiasAdd",
                "nn.relu": "ops.Relu", "nn.relu6": "ops.Relu6", "nn.silu": "ops.Silu",
+               "nn.softmax": "ops.Softmax", "nn.log_softmax": "ops.LogSoftmax",
+               "nn.elu": "ops.Elu", "nn.selu": "ops.Selu", "nn.leaky_relu": "ops.LeakyRelu",
+               "nn.softsign": "ops.Softsign", "math.softplus": "ops.Softplus",
+               "math.exp": "ops.Exp",
                "nn.gelu": "ops.Gelu", "math.sigmoid": "ops.Sigmoid", "math.tanh": "ops.Tanh"}
 
 
@@ -37,6 +41,7 @@ class TfKerasLayers(LayerKind):
     keras, tree = keras, tf.nest
     elementwise = frozenset(_ELEMENTWISE)
     obeys_false = True
+    frozen_as_wholes = True
 
     def is_graph(self, model: Any) -> bool:
         return is_graph(model)

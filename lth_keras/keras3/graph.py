@@ -24,6 +24,7 @@ class Keras3Layers(LayerKind):
     elementwise = frozenset(getattr(module, name) for module in (keras.activations, keras.ops)
                             for name in _NAMES if hasattr(module, name))
     obeys_false = False
+    frozen_as_wholes = False
 
     def is_graph(self, model: Any) -> bool:
         return functional(model) is not None

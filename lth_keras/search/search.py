@@ -182,7 +182,8 @@ class Search:
         stateful layers and of the optimizer do not, which a rewound round does not need.
 
         Raises:
-          LotteryError: if no filters are pruned, or theta_k is not captured yet.
+          LotteryError: if no filters are pruned, theta_k is not captured yet, or the model is
+            trained in a way that the smaller one has not: by add_loss, or by methods of its class.
 
         Example:
           >>> import keras

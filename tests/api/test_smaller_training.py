@@ -1,5 +1,7 @@
 """A level of a search that is trained without its pruned filters."""
 
+import contextlib
+
 import filters
 import keras as keras3
 import numpy as np
@@ -69,6 +71,37 @@ def test_it_trains_as_the_masked_model_does(keras, late):
             np.testing.assert_allclose(value, then[name], atol=2e-4, err_msg=name)
     np.testing.assert_allclose(search.model.predict(X, verbose=0),
                                masked.model.predict(X, verbose=0), atol=2e-3)
+
+
+@both
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("by_name", [False, True])
+def test_weights_that_do_not_decay_do_not_in_it_either(keras, scaled, by_name):
+    def trained(smaller):
+        keras.utils.set_random_seed(0)
+        layers = keras.layers
+        model = keras.Sequential([layers.Input((6,)), layers.Dense(8, name="a"),
+                                  layers.Dense(4, name="b")])
+        model.set_weights([np.ones(weight.shape) for weight in model.get_weights()])
+        options = {"structure": "filters"}
+        if keras is tf_keras:
+            model, options = lth.prune_low_magnitude(model, **options), {}
+        optimizer = keras.optimizers.SGD(0.1, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(**{"var_names": ["bias"]} if by_name else {
+            "var_list": [weight for weight in model.trainable_variables if "bias" in weight.name]})
+        if scaled:
+            optimizer = (keras.mixed_precision if keras is tf_keras else keras.optimizers) \
+                .LossScaleOptimizer(optimizer)
+        model.compile(optimizer, lambda y, given: 0.0 * given)  # So only the decay moves weights.
+        search = lth.Search(model, fraction=0.5, **options)
+        search.prune_and_rewind()
+        with search.smaller() if smaller else contextlib.nullcontext(model) as trains:
+            trains.fit(np.ones((4, 6)), np.ones((4, 4)), epochs=2, verbose=0)
+        return search.network.weights()
+    small, whole = trained(True), trained(False)
+    for name, value in whole.items():
+        np.testing.assert_allclose(small[name], value, atol=1e-6, err_msg=name)
+    assert set(np.unique(whole["b/bias"])) == {1} and whole["b/kernel"].max() < 1
 
 
 @both

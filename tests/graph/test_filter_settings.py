@@ -78,6 +78,21 @@ def test_a_layer_whose_fraction_is_zero_stays(library):
     assert "14 of 3 layers" in said and "of fc (its fraction is 0)" in said
 
 
+@pytest.mark.filterwarnings("ignore:Nothing has trained the model")
+@both
+def test_layers_that_are_too_small_to_lose_a_filter_are_told(library):
+    def found(**options):  # 8 filters of the stream, 6 within, 12 units.
+        made = residual(library, **options)
+        return made.note, kept(made)
+    said, left = found(fraction=0.07)
+    assert left == {"stem": 7, "inner": 6, "fc": 11}
+    assert "20 of 3 layers" in said and "of inner (0.07 of 6 is rounded to none)" in said
+    said, left = found(fraction=0.2, multiple_of=8)
+    assert left["inner"] == 6 and "of inner (it has fewer than multiple_of=8)" in said
+    said, left = found(fraction=0.07, scope="global")
+    assert sum(left.values()) == 24 and "26 of 4 layers" in said
+
+
 @both
 def test_layers_that_stay_for_the_same_reason_are_told_together(library):
     layers = LIBRARIES[library].layers

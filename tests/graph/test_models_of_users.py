@@ -8,6 +8,7 @@ import tf_keras
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
+from lth_keras.graph.kinds import kind_of
 
 both = pytest.mark.parametrize("keras", [tf_keras, keras3], ids=["tf_keras", "keras3"])
 RNG = np.random.default_rng(0)
@@ -252,6 +253,92 @@ def test_a_function_that_add_loss_gave_a_layer_is_not_left_out_in_silence():
         pass
 
 
+@both
+@pytest.mark.parametrize("method", ["train_step", "compute_loss"])
+def test_a_training_of_the_models_own_class_is_not_left_out_in_silence(keras, method):
+    def own(self, *args, **options):
+        return getattr(keras.Model, method)(self, *args, **options)
+
+    def made(kind):
+        inputs = keras.layers.Input((6,))
+        outputs = keras.layers.Dense(3)(keras.layers.Dense(8)(inputs))
+        search = search_of(keras, kind(inputs, outputs))
+        search.prune_and_rewind()
+        return search, " ".join(lth.compact(search.model).left)
+    search, left = made(type("Distilled", (keras.Model,), {method: own}))
+    assert f"is trained as Keras does, without {method} of Distilled" in left
+    with pytest.raises(LotteryError, match=f"class Distilled .* {method}"), search.smaller():
+        pass
+    search, left = made(type("Named", (keras.Model,), {}))
+    assert not left
+    with search.smaller():
+        pass
+
+
+def trained(model):
+    return {name.partition(":")[0].rpartition("base/")[2] for name in (
+        getattr(weight, "path", weight.name) for weight in model.trainable_weights)}
+
+
+@both
+def test_initial_values_in_an_array_do_not_have_to_fit_what_is_left(keras):
+    layers, constant = keras.layers, keras.initializers.Constant
+    inputs = layers.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 6, embeddings_initializer=constant(draw(9, 6)))(inputs)
+    x = layers.Dense(8, "tanh", bias_initializer=constant(list(range(8))))(layers.Flatten()(x))
+    x = layers.BatchNormalization(gamma_initializer=constant(draw(8)))(x)
+    model = keras.Model(inputs, layers.Dense(2, kernel_initializer=constant(draw(8, 2)))(x))
+    search = pruned(keras, model, np.arange(10).reshape(2, 5) % 9)
+    with search.smaller() as small:
+        assert small.layers[3].units == 4
+
+
+@both
+def test_what_is_frozen_stays_frozen(keras):
+    layers = keras.layers
+
+    def made():
+        given = layers.Input((6,))
+        inner = layers.Dense(7, name="top")(layers.LayerNormalization()(layers.Dense(8)(given)))
+        base = keras.Model(given, inner, name="base")
+        inputs = layers.Input((6,))
+        hidden = layers.Dense(6, name="hidden")(base(inputs))
+        return keras.Model(inputs, layers.Dense(3, name="out")(hidden)), base
+    model, base = made()
+    base.trainable, base.get_layer("top").trainable = False, True  # Its top in Keras 3 alone.
+    whole, _ = made()
+    whole.trainable, whole.get_layer("out").trainable = False, True
+    alone, _ = made()
+    if keras is keras3:
+        alone.get_layer("out").kernel.trainable = False
+    for each in (model, whole, alone):
+        assert trained(check(each, draw(4, 6)).model) == trained(each) != trained(made()[0])
+        if each is not whole:
+            search = search_of(keras, each)
+            search.prune_and_rewind()
+            with search.smaller() as small:
+                assert trained(small) == trained(search.model) == trained(each)
+
+
+@both
+def test_a_penalty_of_what_a_layer_gives_stays(keras):
+    layers, inputs = keras.layers, keras.layers.Input((6,))
+    hidden = layers.Activation("relu", activity_regularizer="l2")(layers.Dense(8)(inputs))
+    model, x = keras.Model(inputs, layers.Dense(3)(hidden)), draw(4, 6)
+    model(x)
+    whole, = model.losses
+    small = check(model, x).model
+    small(x)
+    np.testing.assert_allclose(np.asarray(small.losses), [float(whole)], rtol=1e-5)
+    search = search_of(keras, model)
+    search.prune_and_rewind()
+    search.model(x)
+    with search.smaller() as small:
+        small(x)
+        np.testing.assert_allclose(np.asarray(small.losses), np.asarray(search.model.losses),
+                                   rtol=1e-5)
+
+
 def test_arithmetic_of_tensors_is_known_after_wrapping_too():
     layers = tf_keras.layers
     for combine in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a - b, tf.maximum):
@@ -266,6 +353,21 @@ def test_a_function_of_another_function_of_the_same_name_is_not_taken_for_it():
     gelu = keras3.layers.Dense(256, keras3.ops.gelu, name="gelu")(inputs)
     small = check(keras3.Model(inputs, keras3.layers.Dense(4)(gelu)), draw(64, 64))
     assert "gelu: it cannot be made from its get_config" in " ".join(small.left)
+
+
+@both
+def test_functions_of_tensors_are_read_as_they_compute(keras):
+    x, kernel = draw(4, 6), draw(6, 8)
+    kernel[:, ::2] = 0  # Units that are constant, with and without a bias.
+    for function in kind_of(keras.layers.Layer()).elementwise:
+        inputs = keras.layers.Input((6,))
+        try:
+            hidden = function(keras.layers.Dense(8)(inputs))
+        except ValueError:  # Keras 3 computes some on arrays alone.
+            continue
+        model = keras.Model(inputs, keras.layers.Dense(3)(hidden))
+        model.layers[1].set_weights([kernel, np.arange(-4, 4) / 2])
+        check(model, x)
 
 
 @both

@@ -4,6 +4,7 @@ import importlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import lth_keras as lth
 from lth_keras.initial.scored_model import scored
@@ -76,6 +77,21 @@ def test_a_loss_in_a_list_or_dict_has_the_temperature_too(keras):
     for form in ([loss], {"o": loss}):
         assert_same(found(network(keras, 3, loss=form), (X, CLASSES), second=True), wanted)
         assert_same(found(network(keras, 3), (X, CLASSES), form, second=True), wanted)
+
+
+@pytest.mark.parametrize(("word", "name"), [
+    ("bce", "binary_crossentropy"), ("BCE", "binary_crossentropy"),
+    ("binary_focal_crossentropy", "binary_focal_crossentropy"),
+    ("BinaryFocalCrossentropy", "binary_focal_crossentropy")])
+def test_each_word_for_a_crossentropy_has_the_temperature(keras, word, name):
+    model = network(keras, 1, "sigmoid", loss=word)
+
+    def softer(y, outputs):
+        odds = (keras.ops if hasattr(keras, "ops") else tf.math).log(outputs / (1 - outputs))
+        return getattr(keras.losses, name)(y, keras.activations.sigmoid(odds / 20))
+    wanted = found(model, (X, Y[:, None]), softer, 1.0, second=True)
+    assert_same(found(model, (X, Y[:, None]), None, 20.0, second=True), wanted, rtol=1e-3)
+    assert_same(found(model, (X, Y[:, None]), word, 20.0, second=True), wanted, rtol=1e-3)
 
 
 def heads(keras):

@@ -7,6 +7,7 @@ import pytest
 
 import lth_keras as lth
 from lth_keras.errors import LotteryError
+from lth_keras.graph.kinds import kind_of
 from lth_keras.initial.prune_at_init import score_of
 from lth_keras.initial.scored_model import scored
 from lth_keras.initial.synflow import path_scores
@@ -280,6 +281,29 @@ def test_numbers_and_signs_are_no_part_of_a_path(keras):
     for function in operations(keras):
         assert_like(scores(of_two_layers(keras, function)), wanted)
         assert_like(scores(of_two_layers(keras, before=function)), wanted)
+
+
+def test_activations_that_are_called_as_functions_are_left_out_too(keras):
+    def made(activation):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((5,))
+        hidden = activation(keras.layers.Dense(6, name="a")(inputs))
+        return keras.Model(inputs, keras.layers.Dense(3, name="b")(hidden))
+    wanted = scores(made(lambda tensor: tensor))
+    tried = 0
+    elementwise = kind_of(keras.layers.Layer()).elementwise
+    for activation in {*elementwise, keras.activations.softmax}:
+        try:
+            model = made(activation)
+        except ValueError:  # Keras 3 computes some on arrays alone.
+            continue
+        tried += 1
+        for name, value in scores(model).items():  # That of mish counts as a gate: twice.
+            factor = value.sum() / wanted[name].sum()
+            assert factor == pytest.approx(1) or (keras.__name__, factor) == (
+                "tf_keras", pytest.approx(2)), activation
+            np.testing.assert_allclose(value, factor * wanted[name], rtol=1e-9)
+    assert tried > 20
 
 
 def test_the_usual_preparation_of_images_is_no_part_of_a_path(keras):

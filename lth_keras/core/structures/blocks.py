@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lth_keras.core.structures.single_weights import SingleWeights
-from lth_keras.core.structures.structure import Array, Structure
+from lth_keras.core.structures.structure import Array, averaged, Structure
 from lth_keras.core.structures.tfmot_arguments import check_pair, check_pooling, pooling_option
 
 _WORD = re.compile(r"block_([0-9]{1,4})x([0-9]{1,4})(_max)?")
@@ -104,7 +104,7 @@ class Blocks(Structure):
             return self._reduced(np.maximum, np.where(mask != 0, scores, -np.inf))
         # Not the base class' sums: the order of additions decides the last bit, and a search that
         # an earlier version began must be resumed with the same bits.
-        sums: Any = self._reduced(np.add, np.where(mask != 0, scores, 0).astype(np.float64))
+        sums: Any = self._reduced(np.add, averaged(scores, mask))
         averages: Array = sums / self._reduced(np.add, np.ones(mask.shape))
         return averages
 

@@ -107,8 +107,11 @@ class Structure:
 
         Returns:
           An array with as many numbers as there are units.
+
+        Raises:
+          LotteryError: if the score of a kept weight is infinite.
         """
-        sums = self._sums(np.where(mask != 0, scores, 0).astype(np.float64))
+        sums = self._sums(averaged(scores, mask))
         averages: Array = sums / self._sums(np.ones(mask.shape))
         return averages
 
@@ -171,6 +174,29 @@ class Structure:
           rng: the random generator.
         """
         return {name: self.shuffled(mask, rng) for name, mask in masks.items()}
+
+
+def averaged(scores: Array, mask: Array) -> npt.NDArray[np.float64]:
+    """Scores that are to be averaged, 0 for pruned weights.
+
+    Args:
+      scores: an array; values of pruned weights are ignored, even NaN.
+      mask: 0/1 array of the same shape.
+
+    Raises:
+      LotteryError: if one of a kept weight is infinite: a mean with it says nothing of the others.
+
+    Example:
+      >>> averaged(np.array([2, np.inf]), np.array([1, 0]))
+      array([2., 0.])
+    """
+    kept = np.where(mask != 0, scores, 0).astype(np.float64)
+    if np.isinf(kept).any():
+        raise LotteryError("Scores of single weights must be finite for their mean to score a "
+                           f"unit. Received: {int(np.isinf(kept).sum())} infinite, as criteria "
+                           "such as \"large_final_same_sign\" give. Prune single weights by them, "
+                           "or blocks by the greatest score of each, as block_1x4_max does.")
+    return kept
 
 
 def check_structures(structures: Mapping[str, Structure],

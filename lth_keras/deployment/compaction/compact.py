@@ -25,6 +25,10 @@ from lth_keras.graph.model_graph import Graph
 from lth_keras.graph.operations import Channelwise, Flags, Linear
 from lth_keras.graph.rebuild import Part
 
+# What a class of the user's own may do in its own way when a model is trained or evaluated.
+_TRAINING = ("compute_loss", "compute_metrics", "evaluate", "fit", "make_test_function",
+             "make_train_function", "test_on_batch", "test_step", "train_on_batch", "train_step")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Compacted:
@@ -209,7 +213,7 @@ def compact(model: Any, take_inputs: bool = False, *, ignore_shifts: bool = Fals
     removed, inputs = _sizes(read, found, parts)
     left = [*(f"{name}: is not part of the smaller model, since no output depends on it"
               for name in beside_the_graph(bare)),
-            *_lost_functions(bare, small), *_left(read, found, parts)]
+            *_lost_training(bare), *_lost_functions(bare, small), *_left(read, found, parts)]
     if ignore_shifts:
         left = [*_dropped(read, found), *left]
     return Compacted(small, removed, inputs, tuple(left),
@@ -222,6 +226,28 @@ def beside_the_graph(model: Any) -> list[str]:
     added = [layer.name for layer in model.layers
              if type(layer).__name__ in ("AddLoss", "AddMetric")]
     return [*added, *["add_loss"][:bool(getattr(model, "_callable_losses", None)) and not added]]
+
+
+def own_training(model: Any) -> list[str]:
+    """The methods that train or evaluate a model in a way of its class, not in that of Keras.
+
+    Example:
+      >>> import keras
+      >>> class Halved(keras.Model):
+      ...     def compute_loss(self, *args, **kwargs):
+      ...         return super().compute_loss(*args, **kwargs) / 2
+      >>> own_training(Halved()), own_training(keras.Sequential())
+      (['compute_loss'], [])
+    """
+    plain = kind_of(model).keras.Model
+    return [name for name in _TRAINING
+            if getattr(type(model), name, None) is not getattr(plain, name, None)]
+
+
+def _lost_training(model: Any) -> list[str]:
+    own = own_training(model)
+    return [f"{model.name}: is trained as Keras does, without {', '.join(own)} of "
+            f"{type(model).__name__}"] if own else []
 
 
 def added_losses(model: Any) -> dict[str, Any]:

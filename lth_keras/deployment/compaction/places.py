@@ -58,17 +58,16 @@ class Places:
         kept: dict[str, dict[int, Flags]] = {}
         for node, operations, part in zip(read.nodes, read.calls, parts, strict=True):
             for operation in operations:
+                left = list(found.kept)
+                if part.before is not None and isinstance(operation, Linear):
+                    left[operation.source] = layer_parts.read_inputs(operation, found)
                 for held in getattr(operation, "holds", ()):
                     name = named.get(id(kind.variable(node.layer, held.weight)))
                     new = named_small.get(id(kind.variable(part.layer, held.weight)))
                     if name is None or new is None:
                         continue
                     names[name] = new
-                    there = rebuild.there(held, found.kept)
-                    if part.before is not None and isinstance(operation, Linear) \
-                            and held.tensor == operation.source:
-                        there = layer_parts.read_inputs(operation, found)
-                    kept.setdefault(name, {})[held.axis] = there
+                    kept.setdefault(name, {})[held.axis] = rebuild.there(held, left)
         return cls(names, {name: (tuple(variable.shape), str(kind.array(variable).dtype))
                            for name, variable in small.items()}, kept)
 

@@ -147,6 +147,12 @@ class ModelKind(LayerKind):
             return model
         copy = self.keras.models.clone_model(model)
         copy.set_weights(model.get_weights())
+        given = {each.name: each for each in self.layers(model)}
+        for each in self.layers(copy):
+            old = given.get(each.name, each)
+            if self.is_graph(each):  # Its layers have their own.
+                each._trainable = old.trainable
+            self.keep_penalty(old, each)
         return copy
 
     # What a file by TensorFlow needs.

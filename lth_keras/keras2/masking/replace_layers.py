@@ -85,6 +85,7 @@ class _Replacement:
         clone._callable_losses = [self._loss(loss, clone) for loss in model._callable_losses]
         if model.built and not clone.built and model._build_input_shape is not None:
             clone.build(model._build_input_shape)
+        clone._trainable = model.trainable  # Without telling its layers, which have their own.
         return clone
 
     def _of_class(self, model: Any, clone: Any) -> Any:

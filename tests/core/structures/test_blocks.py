@@ -14,6 +14,7 @@ from lth_keras.core import masks
 from lth_keras.core.fractions import count
 from lth_keras.core.pruning import prune
 from lth_keras.core.structures.words import parse
+from lth_keras.errors import LotteryError
 
 
 def tfmots_blocks(weight, text, fraction):
@@ -52,6 +53,21 @@ def test_blocks_at_the_far_edges_are_smaller_and_count_as_blocks():
 
 def test_equal_blocks_go_by_position():
     assert pruned(np.ones((2, 4)), "block_1x2").tolist() == [[0, 0, 0, 0], [1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize("infinite", [np.inf, -np.inf])
+def test_no_average_is_taken_with_an_infinite_score(infinite):
+    # One weight that changed its sign would make its block the lowest, as it does most others.
+    scores, mask = np.array([[infinite, 8, 1, 1]]), np.array([[1, 1, 1, 1]], np.uint8)
+    with pytest.raises(LotteryError, match="finite for their mean"):
+        pruned(scores, "block_1x2", before=mask)
+    mask[0, 0] = 0  # That of a pruned weight does not count.
+    assert pruned(scores, "block_1x2", before=mask).tolist() == [[0, 1, 0, 0]]
+
+
+def test_the_greatest_of_scores_may_be_infinite():
+    scores = np.array([[-np.inf, 8, 1, -np.inf, -np.inf, -np.inf]])
+    assert pruned(scores, "block_1x2_max", 0.3).tolist() == [[1, 1, 1, 1, 0, 0]]
 
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))

@@ -124,6 +124,8 @@ def test_its_units_are_pruned_by_their_scores(word):
         assert averages[mask[:, 0] == 0].max() < averages[mask[:, 0] == 1].min()
         again = pruned(scores, word, 0.4, mask)
         assert (again <= mask).all() and again.any(axis=1).sum() == 5 - count(0.4, 5)
+        with pytest.raises(LotteryError, match="finite for their mean"):
+            pruned(np.where(scores == scores.max(), np.inf, scores), word)
     broken = mask.copy()
     broken[1, 1] = 1 - broken[1, 1]
     assert not structure.obeys(broken)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import lth_keras as lth
 from lth_keras.deployment.models.gather_layer import GatherFeatures
+from lth_keras.deployment.models.kinds import kind_of
 from lth_keras.errors import LotteryError
 from lth_keras.experiments.training import networks
 
@@ -125,6 +126,10 @@ def check(model, take_inputs=False, within=1e-10):
     assert names == [layer.name for each in model.layers for layer in getattr(
         each, "layers", [each]) if layer is each or layer.weights]
     assert done.weights == (model.count_params(), done.model.count_params())
+    weights, own = (kind_of(each).named_weights(each) for each in (model, done.model))
+    left = done.places.all_of({name: array(weight) for name, weight in weights.items()})
+    assert {name: value.shape for name, value in left.items()} == {
+        name: tuple(weight.shape) for name, weight in own.items()}
     again = lth.compact(done.model, take_inputs)
     assert not again.removed and not again.inputs, "all of it at once"
     return done

@@ -90,6 +90,22 @@ def test_a_ticket_of_a_smaller_model_has_zeros_for_a_bias_that_was_created():
     small.apply(found.model)
 
 
+def test_a_ticket_has_what_is_left_of_a_separable_kernel_whose_inputs_are_gathered():
+    built = keras.Sequential([layers.Input((3, 3)), layers.SeparableConv1D(
+        1, 2, depth_multiplier=2, name="a")])
+    depthwise, pointwise, bias = np.ones((2, 3, 2)), np.arange(6.0).reshape(1, 6, 1), np.zeros(1)
+    depthwise[:, 1] = 0
+    built.set_weights([depthwise, pointwise, bias])
+    names = ("a/depthwise_kernel", "a/pointwise_kernel", "a/bias")
+    found = compact(built, take_inputs=True)
+    assert found.inputs == {"a": (3, 2)}
+    small = found.ticket(Ticket(dict(zip(names, built.get_weights(), strict=True)),
+                                {names[0]: np.uint8(depthwise)}, level=1))
+    assert small.weights["a/pointwise_kernel"].ravel().tolist() == [0, 1, 4, 5]
+    for name, weight in zip(names, found.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(small.weights[name], weight)
+
+
 def test_shifts_of_filters_without_weights_are_dropped_only_if_asked_and_that_is_said():
     built = keras.Sequential([
         layers.Input((4, 4, 1)), layers.Conv2D(2, 1, use_bias=False, name="a"),
