@@ -217,6 +217,55 @@ def sharp(input_shape, classes, keras):
         build_(config_of("nets:either", **options), (6,), 3)
 
 
+WITH_WEIGHTS = """
+import numpy as np
+import tensorflow as tf
+
+def made(input_shape, classes, keras, **options):
+    return keras.Sequential([
+        keras.layers.Input(input_shape), keras.layers.BatchNormalization(name="norm"),
+        keras.layers.Dense(classes, name="out", **options)])
+
+def constant(input_shape, classes, keras):
+    return made(input_shape, classes, keras,
+                bias_initializer=keras.initializers.Constant(0.5))
+
+def loaded(input_shape, classes, keras):
+    model = made(input_shape, classes, keras)
+    model.layers[-1].set_weights([np.ones((6, classes)), np.ones(classes)])
+    return model
+
+def adapted(input_shape, classes, keras):
+    model = made(input_shape, classes, keras)
+    model.get_layer("norm").moving_mean.assign(np.ones(6))
+    return model
+
+def unseeded(input_shape, classes, keras):
+    class Own(keras.initializers.Initializer):
+        def __call__(self, shape, dtype=None, **options):
+            return tf.constant(np.random.normal(size=shape), dtype=dtype)
+    return made(input_shape, classes, keras, kernel_initializer=Own())
+"""
+
+
+@pytest.mark.parametrize(("network", "said"), [
+    ("loaded", "nets:loaded, which gives 'out/bias' other values, such as trained ones"),
+    ("adapted", "nets:adapted, which gives 'norm/moving_mean' other values"),
+    ("unseeded", "must draw the same values .* that of 'out/kernel' in nets:unseeded"),
+    ("made", ""), ("constant", "")])
+@pytest.mark.parametrize("engine", ["tf_keras", "keras"])
+def test_a_network_whose_weights_would_be_lost_is_refused(network, said, engine, here):
+    (here / "nets.py").write_text(WITH_WEIGHTS)
+    package = models.TF_KERAS if engine == "tf_keras" else models3.KERAS
+    config = config_of(f"nets:{network}", engine=engine)
+    if said:
+        with pytest.raises(LotteryError, match=said):
+            package.build(config, (6,), 3)
+    else:
+        drawn = package.initial_weights(package.build(config, (6,), 3), np.random.default_rng(0))
+        assert (drawn["out/bias"] == (0.5 if network == "constant" else 0)).all()
+
+
 LAYERS = """
 import tf_keras
 

@@ -58,7 +58,8 @@ class KerasPackage:
 
         Raises:
           LotteryError: if no network has this name, or it has no dropout and `dropout` is not 0,
-            or it builds a model of the other Keras, or one whose logits are not float32.
+            or it builds a model of the other Keras, or one whose logits are not float32, or one
+            of the user's own with weights that its initializers do not give.
         """
         network = networks.of(config)
         if ":" in config.network:  # Names that Keras gives depend on what was built before.
@@ -79,6 +80,8 @@ class KerasPackage:
                 f"engine. Received: {config.network} of {type(model).__module__}. Build it with "
                 "the package that an argument `keras` gives, or set engine to the other.")
         _check_outputs(model, config)
+        if ":" in config.network:
+            self._check_drawn(model, config.network)
         if config.initializer != OWN:
             self._set_initializer(model, config.initializer)
         with self.settings(config.dtype_policy):
@@ -88,11 +91,30 @@ class KerasPackage:
         # `initial_weights` reads the layers' initializers.
         kind, _, deviation = name.partition("normal_")
         initializers = self.keras.initializers
-        # Kernels only: biases stay zero, and normalisation keeps its own initializers.
-        for layer in model._flatten_layers():
-            if hasattr(layer, "kernel_initializer"):
-                layer.kernel_initializer = initializers.get(name) if kind else \
-                    initializers.RandomNormal(stddev=float(deviation))
+        # Kernels only, depthwise ones too: biases stay zero, and normalisation keeps its own.
+        for slot in self.slots(model):
+            if slot.attribute.endswith("kernel"):
+                setattr(slot.owner, _initializer_name(slot), initializers.get(name) if kind else
+                        initializers.RandomNormal(stddev=float(deviation)))
+
+    def _check_drawn(self, model: Any, name: str) -> None:
+        # Every replicate is drawn anew: what a function has trained or loaded would be lost.
+        for slot in self.slots(model):
+            one, again, other = (self._drawn(slot, np.random.default_rng(seed))
+                                 for seed in (0, 0, 1))
+            if not np.array_equal(one, again):
+                raise LotteryError(
+                    "An initializer must draw the same values again from the same seed. Received: "
+                    f"that of {slot.path!r} in {name}, which does not. Give it an argument seed, "
+                    "which its get_config returns, or take one of Keras' own.")
+            if np.array_equal(one, other) and not np.array_equal(
+                    one, self.to_numpy(slot.variable)):
+                raise LotteryError(
+                    "The weights of a network are drawn anew for each replicate, by the "
+                    f"initializers of its layers. Received: {name}, which gives {slot.path!r} "
+                    "other values, such as trained ones, that would be lost. Leave them to an "
+                    "initializer, or search in your own fit (lth.LotteryTicketCallback), which "
+                    "begins with the weights that a model has.")
 
     def compile(self, model: Any, optimizer: Any, **options: Any) -> None:
         """Compiles a model with an optimizer, cross-entropy and accuracy.
@@ -120,17 +142,21 @@ class KerasPackage:
         Raises:
           LotteryError: if a layer has no initializer for one of its weights.
         """
-        drawn = {}
-        for slot in self.slots(model):
-            initializer = _initializer(slot)
-            settings = initializer.get_config()
-            # Keras' own initializers would draw from the global random state.
-            if "seed" in settings:
-                settings["seed"] = int(rng.integers(2**31))
-            fresh = type(initializer).from_config(settings)
-            dtype = getattr(slot.variable, "true_dtype", slot.variable.dtype)
-            drawn[slot.path] = self.to_numpy(fresh(tuple(slot.variable.shape), dtype=dtype))
-        return drawn
+        return {slot.path: self._drawn(slot, rng) for slot in self.slots(model)}
+
+    def _drawn(self, slot: Slot, rng: np.random.Generator) -> Array:
+        initializer = getattr(slot.owner, _initializer_name(slot))
+        settings = initializer.get_config()
+        # Keras' own initializers would draw from the global random state.
+        if "seed" in settings:
+            settings["seed"] = int(rng.integers(2**31))
+        fresh = type(initializer).from_config(settings)
+        dtype = getattr(slot.variable, "true_dtype", slot.variable.dtype)
+        value: Array = self.to_numpy(fresh(tuple(slot.variable.shape), dtype=dtype))
+        if slot.attribute == "bias" and getattr(slot.owner, "unit_forget_bias", False):
+            value = np.array(value)  # As an LSTM builds it: input, forget, cell and output gates.
+            np.split(value, 4)[1][...] = 1
+        return value
 
 
 def sparse_optimizer(model: Any, inner: Any, config: Config, method: str) -> Any:
@@ -168,13 +194,13 @@ def _takes(network: Network, name: str) -> bool:
     return name in inspect.signature(network).parameters
 
 
-def _initializer(slot: Slot) -> Any:
+def _initializer_name(slot: Slot) -> str:
     # By Keras' naming: kernel -> kernel_initializer, depthwise_kernel -> depthwise_initializer.
-    owner, path, attribute = slot.owner, slot.path, slot.attribute.removeprefix("_")
+    attribute = slot.attribute.removeprefix("_")
     for stem in (attribute, attribute.removesuffix("_kernel"),
-                 path.rpartition("/")[2].removesuffix("_kernel")):
-        if hasattr(owner, f"{stem}_initializer"):
-            return getattr(owner, f"{stem}_initializer")
+                 slot.path.rpartition("/")[2].removesuffix("_kernel")):
+        if hasattr(slot.owner, f"{stem}_initializer"):
+            return f"{stem}_initializer"
     raise LotteryError("A layer must have an initializer for each of its weights, to draw new "
-                       f"values. Received: {path!r} of {type(owner).__name__}, which has no "
-                       f"attribute {attribute}_initializer.")
+                       f"values. Received: {slot.path!r} of {type(slot.owner).__name__}, which "
+                       f"has no attribute {attribute}_initializer.")
