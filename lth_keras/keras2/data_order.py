@@ -7,7 +7,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from lth_keras.arguments import check_whole
 from lth_keras.core.seeding import generator
 from lth_keras.errors import LotteryError
 
@@ -34,31 +33,27 @@ class DataOrder:
         if self._variable is not None:
             self._variable.assign(epoch)
 
-    def batches(self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int,
+    def batches(self, examples: Any, *, batch_size: int,
                 drop_remainder: bool = False) -> tf.data.Dataset:
         """Makes batches of arrays, in a new random order of all examples in each epoch.
 
         Args:
-          x: an array of shape (examples, ...), or a structure of arrays, such as a dict.
-          y: targets of the same length, or None.
-          sample_weight: weights of the same length, or None.
+          examples: an array, or a structure of tuples and dicts of arrays of the same length.
           batch_size: examples in a batch, >= 1.
           drop_remainder: whether to drop a last batch that is smaller.
 
         Returns:
-          A dataset of x, (x, y) or (x, y, sample_weight), for `fit` without steps_per_epoch.
+          A dataset of the same structure, for `fit` without steps_per_epoch.
 
         Raises:
-          LotteryError: if the arrays differ in length or are empty, or batch_size is below 1.
+          LotteryError: if the arrays differ in length or are empty.
 
         Example:
-          >>> data = DataOrder(seed=0).batches(tf.zeros((3, 5)), tf.zeros(3), batch_size=2)
+          >>> data = DataOrder(seed=0).batches((tf.zeros((3, 5)), tf.zeros(3)), batch_size=2)
           >>> [tuple(x.shape) for x, y in data]
           [(2, 5), (1, 5)]
         """
-        check_whole("batch_size", batch_size, 1)
-        given = (x, y, sample_weight) if sample_weight is not None else (x, y)
-        arrays = tf.nest.map_structure(tf.convert_to_tensor, x if y is None else given)
+        arrays = tf.nest.map_structure(tf.convert_to_tensor, examples)
         shapes = [tuple(array.shape) for array in tf.nest.flatten(arrays)]
         sizes = {shape[0] if shape else 0 for shape in shapes}
         if len(sizes) != 1 or 0 in sizes:

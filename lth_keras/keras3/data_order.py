@@ -5,7 +5,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from lth_keras.arguments import check_whole
 from lth_keras.core.seeding import generator
 from lth_keras.errors import LotteryError
 
@@ -29,22 +28,19 @@ class DataOrder:
         """The order of an epoch: an array of the numbers from 0 to size - 1."""
         return generator(self._seed, "data_order", level=self.epoch).permutation(size)
 
-    def batches(self, x: Any, y: Any = None, sample_weight: Any = None, *, batch_size: int,
+    def batches(self, examples: Any, *, batch_size: int,
                 drop_remainder: bool = False) -> keras.utils.PyDataset:
         """Makes batches of arrays, in a new random order of all examples in each epoch.
 
         Raises:
-          LotteryError: if the arrays differ in length or are empty, or batch_size is below 1.
+          LotteryError: if the arrays differ in length or are empty.
 
         Example:
-          >>> data = DataOrder(seed=0).batches(np.zeros((3, 5)), np.zeros(3), batch_size=2)
+          >>> data = DataOrder(seed=0).batches((np.zeros((3, 5)), np.zeros(3)), batch_size=2)
           >>> [tuple(x.shape) for x, y in (data[0], data[1])]
           [(2, 5), (1, 5)]
         """
-        check_whole("batch_size", batch_size, 1)
-        given = x if y is None else \
-            (x, y) if sample_weight is None else (x, y, sample_weight)
-        arrays = keras.tree.map_structure(np.asarray, given)
+        arrays = keras.tree.map_structure(np.asarray, examples)
         shapes = [array.shape for array in keras.tree.flatten(arrays)]
         sizes = {shape[0] if shape else 0 for shape in shapes}
         if len(sizes) != 1 or 0 in sizes:

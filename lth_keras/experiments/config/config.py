@@ -152,8 +152,8 @@ class Config:
     dropout: float = _field("share of the units of hidden dense layers that a step drops, in "
                             "[0, 1)", 0.0)
     initializer: str = _field(
-        "initializer of all kernels: own (the network's own, Glorot normal for the networks of this "
-        "package), glorot_normal, he_normal or normal_DEVIATION", validation.OWN)
+        "initializer of all kernels: own (the network's own, Glorot normal for the networks of "
+        "this package), glorot_normal, he_normal or normal_DEVIATION", validation.OWN)
     scale: float = _field("factor that the preset's steps were multiplied by, in (0, 1]", 1.0)
     augmentation: str = _field(
         f"augmentation of training images, one of {', '.join(AUGMENTATIONS)} (mirrors at random, "

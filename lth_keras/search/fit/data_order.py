@@ -8,6 +8,8 @@ in the same process, so that a resumed search continues bit for bit.
 from typing import Any
 
 from lth_keras import providers
+from lth_keras.arguments import check_whole
+from lth_keras.errors import LotteryError
 
 
 class DataOrder:
@@ -52,9 +54,10 @@ class DataOrder:
         """Makes batches of arrays, in a new random order of all examples in each epoch.
 
         Args:
-          x: an array of shape (examples, ...), or a structure of arrays, such as a dict.
-          y: targets of the same length, or None.
-          sample_weight: weights of the same length, or None.
+          x: an array of shape (examples, ...), or a list, tuple or dict of arrays, one for each
+            input of the model.
+          y: targets of the same length, likewise one for each output, or None.
+          sample_weight: weights of the same length, of targets, or None.
           batch_size: examples in a batch, >= 1.
           drop_remainder: whether to drop a last batch that is smaller.
 
@@ -63,9 +66,11 @@ class DataOrder:
           tf.data.Dataset, or where TensorFlow is not installed a keras.utils.PyDataset.
 
         Raises:
-          LotteryError: if the arrays differ in length or are empty, or batch_size is below 1.
+          LotteryError: if the arrays differ in length or are empty, there are weights and no
+            targets, or batch_size is below 1.
         """
-        return self._made().batches(x, y, sample_weight, batch_size=batch_size,
+        check_whole("batch_size", batch_size, 1)
+        return self._made().batches(_examples(x, y, sample_weight), batch_size=batch_size,
                                     drop_remainder=drop_remainder)
 
     def shuffled(self, dataset: Any, buffer_size: int) -> Any:
@@ -90,3 +95,22 @@ class DataOrder:
                 self._maker = providers.provider(providers.DATA_ORDER_OF_KERAS)(self._seed)
             self._maker.begin(self._epoch)
         return self._maker
+
+
+def _examples(x: Any, y: Any, sample_weight: Any) -> Any:
+    # As `fit` reads an element of a data set: x alone, or a tuple that begins with it.
+    if y is None and sample_weight is not None:
+        raise LotteryError("sample_weight weighs the loss of targets. Received: sample_weight, "
+                           "and y=None. Give y too.")
+    given = (x,) if y is None else (x, y) if sample_weight is None else (x, y, sample_weight)
+    found = tuple(map(_structure, given))
+    return found[0] if y is None and not isinstance(found[0], tuple) else found
+
+
+def _structure(value: Any) -> Any:
+    # tf.data stacks the arrays of a list as one, and keeps those of a tuple.
+    if isinstance(value, dict):
+        return {name: _structure(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return tuple(map(_structure, value))
+    return value

@@ -1,3 +1,4 @@
+import keras as keras3
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -5,8 +6,10 @@ import tf_keras as keras
 from networks import compiled
 
 import lth_keras as lth
+from lth_keras import providers
 from lth_keras.errors import LotteryError
-from lth_keras.keras2.data_order import DataOrder
+from lth_keras.keras3 import data_order as data_order_of_keras
+from lth_keras.search.fit.data_order import DataOrder
 
 X = np.arange(20, dtype=np.float32)[:, None] * np.ones(6, np.float32)
 MAKERS = {
@@ -89,10 +92,38 @@ def test_fit_trains_the_epochs_in_their_order(make, options):
         assert model.train_tf_function.experimental_get_tracing_count() <= 2
 
 
+def two_by_two(package):
+    """A model of two inputs and two outputs, each of which is one of the inputs."""
+    inputs = [package.layers.Input((6,)) for _ in range(2)]
+    model = package.Model(inputs, [package.layers.Activation("linear")(each) for each in inputs])
+    model.compile("sgd", ["mse", "mse"])
+    return model
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+@pytest.mark.parametrize("weights", [None, [np.arange(20.0), np.ones(20)]])
+@pytest.mark.parametrize("made_by", ["tf_keras", "keras", "PyDataset"])
+def test_lists_of_arrays_are_those_of_inputs_and_outputs(made_by, weights, kind, monkeypatch):
+    if made_by == "PyDataset":  # As where TensorFlow is not installed.
+        monkeypatch.setattr(providers, "provider", lambda _: data_order_of_keras.DataOrder)
+    model = two_by_two(keras if made_by == "tf_keras" else keras3)
+    inputs, targets = kind([X, -X]), kind([0 * X, 2 * X])
+    wanted = model.evaluate([X, -X], [0 * X, 2 * X], 20, 0, weights)
+    data = DataOrder(0).batches(inputs, targets, weights and kind(weights), batch_size=20)
+    assert model.evaluate(data, verbose=0) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_inputs_alone_are_not_taken_for_targets(kind):
+    (given,), = DataOrder(0).batches(kind([X, -X]), batch_size=20)
+    np.testing.assert_array_equal(given[0], -given[1])
+
+
 @pytest.mark.parametrize(("arguments", "match"), [
     ({"x": X, "y": X[:3], "batch_size": 2}, "the same length"),
     ({"x": np.float32(3), "batch_size": 2}, "the same length"),
     ({"x": X[:0], "batch_size": 2}, "the same length"),
+    ({"x": X, "sample_weight": X[:, 0], "batch_size": 2}, "weighs the loss of targets"),
     ({"x": X, "batch_size": 0}, "batch_size must"),
     ({"x": X, "batch_size": 2.0}, "batch_size must be")])
 def test_what_makes_no_batches_is_refused(arguments, match):
