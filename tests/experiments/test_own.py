@@ -266,6 +266,42 @@ def test_a_network_whose_weights_would_be_lost_is_refused(network, said, engine,
         assert (drawn["out/bias"] == (0.5 if network == "constant" else 0)).all()
 
 
+WITH_DRAWS = """
+import tensorflow as tf
+
+def noisy(keras, seeded):
+    class Noise(keras.layers.Layer):
+        def build(self, shape):
+            super().build(shape)
+            if keras.__name__ == "tf_keras":
+                self.draws = tf.random.Generator.from_seed(0)
+                self.draw = self.draws.uniform if seeded else tf.random.uniform
+            else:
+                self.draws = keras.random.SeedGenerator(0) if seeded else None
+                self.draw = lambda shape: keras.random.uniform(shape, seed=self.draws)
+
+        def call(self, x, training=None):
+            return x + self.draw((1, 6)) if training else x
+    return Noise
+
+def network(input_shape, classes, keras, seeded=False):
+    return keras.Sequential([keras.layers.Input(input_shape), noisy(keras, seeded)(name="noise"),
+                             keras.layers.Dropout(0.5), keras.layers.Dense(classes)])
+
+def seeded(input_shape, classes, keras):
+    return network(input_shape, classes, keras, True)
+"""
+
+
+@pytest.mark.parametrize("engine", ["tf_keras", "keras"])
+def test_a_layer_that_draws_by_no_seed_is_refused(engine, here):
+    (here / "nets.py").write_text(WITH_DRAWS)
+    package = models.TF_KERAS if engine == "tf_keras" else models3.KERAS
+    package.build(config_of("nets:seeded", engine=engine), (6,), 3)
+    with pytest.raises(LotteryError, match=r"nets:network, which draws in \S*noise\S* by another"):
+        package.build(config_of("nets:network", engine=engine), (6,), 3)
+
+
 LAYERS = """
 import tf_keras
 

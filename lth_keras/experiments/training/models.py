@@ -22,6 +22,11 @@ from lth_keras.sparse_training.sparse_training import SparseTraining
 from lth_keras.sparse_training.supermask import Supermask
 from lth_keras.sparse_training.supermask_methods import METHODS as SUPERMASKS
 
+_SEEDED = {
+    "tf_keras": "Keep a tf.random.Generator as an attribute of the layer, and draw by its methods.",
+    "keras": "Keep a keras.random.SeedGenerator as an attribute of the layer, and give it as seed "
+             "to functions of keras.random."}
+
 
 @dataclasses.dataclass(frozen=True)
 class KerasPackage:
@@ -34,6 +39,8 @@ class KerasPackage:
       settings: a function from a dtype policy to a context in which layers are created.
       to_numpy: a function from a tensor to a NumPy array.
       reset_names: begins again to number the names that Keras gives to layers.
+      unseeded: a function from a model to what draws random numbers in training, in its layers,
+        from a state that is not theirs, so that no seed decides what is drawn.
     """
 
     keras: Any
@@ -41,6 +48,7 @@ class KerasPackage:
     settings: Callable[[str], contextlib.AbstractContextManager[None]]
     to_numpy: Callable[[Any], Array]
     reset_names: Callable[[], None]
+    unseeded: Callable[[Any], list[str]]
 
     def build(self, config: Config, input_shape: tuple[int, ...], classes: int,
               change: Callable[[Any], Any] = lambda model: model) -> Any:
@@ -59,7 +67,8 @@ class KerasPackage:
         Raises:
           LotteryError: if no network has this name, or it has no dropout and `dropout` is not 0,
             or it builds a model of the other Keras, or one whose logits are not float32, or one
-            of the user's own with weights that its initializers do not give.
+            of the user's own with weights that its initializers do not give, or with layers that
+            draw random numbers by no seed.
         """
         network = networks.of(config)
         if ":" in config.network:  # Names that Keras gives depend on what was built before.
@@ -82,6 +91,12 @@ class KerasPackage:
         _check_outputs(model, config)
         if ":" in config.network:
             self._check_drawn(model, config.network)
+            drawn = self.unseeded(model) if getattr(model, "inputs", None) else []
+            if drawn:
+                raise LotteryError(
+                    "What layers draw at random must depend on a seed of their own, so that a run "
+                    f"comes to the same again. Received: {config.network}, which draws in "
+                    f"{', '.join(drawn)} by another. {_SEEDED[self.keras.__name__]}")
         if config.initializer != OWN:
             self._set_initializer(model, config.initializer)
         with self.settings(config.dtype_policy):
@@ -157,6 +172,28 @@ class KerasPackage:
             value = np.array(value)  # As an LSTM builds it: input, forget, cell and output gates.
             np.split(value, 4)[1][...] = 1
         return value
+
+
+def training_graph(model: Any) -> Any:
+    """What TensorFlow computes when a model of either Keras is called in training, as a FuncGraph.
+
+    Args:
+      model: a functional or Sequential model, whose variables are TensorFlow's.
+    """
+    import tensorflow as tf  # Keras 3 has it only with this backend.
+
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+    def call(inputs: Any) -> Any:
+        return model(inputs, training=True)
+    specs = [tf.TensorSpec(each.shape, each.dtype) for each in model.inputs]
+    return tf.function(call).get_concrete_function(specs if len(specs) > 1 else specs[0]).graph
+
+
+def stateful_draws(graph: Any) -> list[str]:
+    """The names of the operations of a FuncGraph that draw from TensorFlow's global state."""
+    definition = graph.as_graph_def()
+    bodies = [definition.node, *(each.node_def for each in definition.library.function)]
+    return [node.name for nodes in bodies for node in nodes if "seed2" in node.attr]
 
 
 def sparse_optimizer(model: Any, inner: Any, config: Config, method: str) -> Any:

@@ -9,7 +9,7 @@ import tf_keras as keras
 
 from lth_keras.core.masks import Array
 from lth_keras.experiments.config.config import Config
-from lth_keras.experiments.training.models import KerasPackage
+from lth_keras.experiments.training.models import KerasPackage, stateful_draws, training_graph
 from lth_keras.experiments.training_keras2 import optimizers
 from lth_keras.keras2.masking.weight_names import slots
 
@@ -45,7 +45,8 @@ def _settings(dtype_policy: str) -> Iterator[None]:
 
 
 TF_KERAS = KerasPackage(keras, lambda model: list(slots(model)), _settings, np.asarray,
-                        keras.backend.reset_uids)
+                        keras.backend.reset_uids,
+                        lambda model: stateful_draws(training_graph(model)))
 
 
 def compile_model(model: Any, config: Config) -> None:

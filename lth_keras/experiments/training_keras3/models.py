@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras.src.utils import naming  # There is no public name for it.
 
-from lth_keras.experiments.training.models import KerasPackage
+from lth_keras.experiments.training.models import KerasPackage, stateful_draws, training_graph
 from lth_keras.keras3.weights import named_weights, TREE
 from lth_keras.search.layer_tree import Slot
 
@@ -28,4 +28,15 @@ def _settings(dtype_policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(policy)
 
 
-KERAS = KerasPackage(keras, _slots, _settings, keras.ops.convert_to_numpy, naming.reset_uids)
+def _unseeded(model: Any) -> list[str]:
+    if keras.backend.backend() != "tensorflow":
+        return []  # Keras refuses it on JAX when a training is traced.
+    graph = training_graph(model)
+    own = {id(variable.value) for variable in model.variables}
+    return [*stateful_draws(graph), *(
+        variable.name.partition(":")[0] for variable in graph.variables
+        if id(variable) not in own and "seed_generator" in variable.name)]
+
+
+KERAS = KerasPackage(keras, _slots, _settings, keras.ops.convert_to_numpy, naming.reset_uids,
+                     _unseeded)
