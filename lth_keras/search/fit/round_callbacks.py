@@ -5,6 +5,7 @@ EarlyStopping's patience, are attributes with plain values or arrays.  Those tha
 round began are saved.  Attributes of other types that changed cannot be saved: `unkept` names them.
 """
 
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ _PLAIN = (type(None), bool, int, float)
 # Attributes that Keras sets on every callback.
 # Keras 3 sets `monitor_op` when a callback first compares, from its `mode`.
 _GIVEN = ("model", "_model", "params", "validation_data", "monitor_op")
+# ModelCheckpoint -> the value that it must beat in its first round.
+_TO_BEAT: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
 
 class RoundCallbacks:
@@ -44,6 +47,10 @@ class RoundCallbacks:
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Begins a round."""
+        for callback in self.callbacks:
+            # Other callbacks of Keras begin anew by themselves.
+            if any(kind.__name__ == "ModelCheckpoint" for kind in type(callback).__mro__):
+                callback.best = _TO_BEAT.setdefault(callback, callback.best)
         self._list.on_train_begin(logs)
         self._begun = [_attributes(callback) for callback in self.callbacks]
 

@@ -122,16 +122,6 @@ def test_the_best_model_is_the_one_of_the_best_epoch_of_all_levels(first, tmp_pa
     assert_same_bits(networks.masks(loaded), best.kept)
 
 
-def test_as_a_round_callback_it_keeps_the_best_of_the_last_round(tmp_path):
-    path = f"{tmp_path}/best.weights.h5"
-    save = callbacks.ModelCheckpoint(path, save_weights_only=True)
-    _, search, spy = searched(round_callbacks=[save])
-    fresh = lth.prune_low_magnitude(networks.mlp())
-    fresh.load_weights(path)
-    assert_same_bits(numbers(fresh), spy.after[-1].weights)
-    assert search.results.epochs.tolist() == [2, 2, 2]
-
-
 # Logs.
 
 
