@@ -195,6 +195,33 @@ def test_a_network_that_does_not_fit_is_refused(network, said, here):
         build(network)
 
 
+SOFT = """
+import tensorflow as tf
+
+def called(input_shape, classes, keras):
+    ends = {"tf_keras": tf.nn.softmax}.get(keras.__name__) or keras.ops.softmax
+    inputs = keras.layers.Input(input_shape)
+    return keras.Model(inputs, ends(keras.layers.Dense(classes)(inputs)))
+
+def within(input_shape, classes, keras):
+    ends = keras.Sequential([keras.layers.Input((8,)), keras.layers.Dense(classes, "softmax")])
+    return keras.Sequential([keras.layers.Input(input_shape), keras.layers.Dense(8), ends])
+
+def named_otherwise(input_shape, classes, keras):
+    return keras.Sequential([keras.layers.Input(input_shape),
+                             keras.layers.Dense(classes, lambda x: keras.activations.softmax(x))])
+"""
+
+
+@pytest.mark.parametrize("network", ["called", "within", "named_otherwise"])
+@pytest.mark.parametrize("engine", ["tf_keras", "keras"])
+def test_a_softmax_is_refused_wherever_it_is(network, engine, here):
+    (here / "nets.py").write_text(SOFT)
+    package = models.TF_KERAS if engine == "tf_keras" else models3.KERAS
+    with pytest.raises(LotteryError, match=f"must give logits: .* nets:{network}, whose outputs"):
+        package.build(config_of(f"nets:{network}", engine=engine), (6,), 3)
+
+
 @pytest.mark.parametrize("network", ["nets:plain", "nets:shaped", "nets.py:shaped", "nets:either"])
 def test_a_network_has_the_same_names_whenever_it_is_built(network, here):
     names = [[layer.name for layer in build(network).layers if layer.weights] for _ in range(3)]

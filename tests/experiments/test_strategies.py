@@ -1,6 +1,7 @@
 """What the strategies and retrainings differ in: what is pruned by, and what is trained from."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas
@@ -275,3 +276,18 @@ def test_elsewhere_a_ticket_is_trained_at_every_level_for_the_next_is_made_from_
     assert list(trainings(settings)) == [
         Training(0, 0), Training(0, 1), Training(0, 1, "reinit"), Training(0, 2),
         Training(0, 2, "ticket", 1)]
+
+
+@pytest.mark.parametrize("retraining", ["weight_rewinding", "learning_rate_rewinding"])
+def test_one_shot_compares_the_dense_network_with_what_it_began_as(retraining, tmp_path):
+    settings = CHANGING.replace(strategy="one_shot", retraining=retraining, criterion="movement",
+                                branches=("ticket",))
+    spy = Spying(small.lab(settings))
+    run(tmp_path / "run", settings, trains=spy)
+    dense, found = Training(0, 0), tickets(tmp_path / "run", settings)
+    began, ended = spy.plans[dense].weights, spy.trained[dense].weights
+    for below, above in itertools.pairwise(found):
+        for name, mask in above.masks.items():
+            moved = abs(ended[name] - began[name])
+            pruned = (below.masks[name] != 0) & (mask == 0)
+            assert moved[pruned].max() <= moved[mask != 0].min()

@@ -90,6 +90,7 @@ class KerasPackage:
                 "the package that an argument `keras` gives, or set engine to the other.")
         _check_outputs(model, config)
         if ":" in config.network:
+            self._check_logits(model, input_shape, config.network)
             self._check_drawn(model, config.network)
             drawn = self.unseeded(model) if getattr(model, "inputs", None) else []
             if drawn:
@@ -111,6 +112,15 @@ class KerasPackage:
             if slot.attribute.endswith("kernel"):
                 setattr(slot.owner, _initializer_name(slot), initializers.get(name) if kind else
                         initializers.RandomNormal(stddev=float(deviation)))
+
+    def _check_logits(self, model: Any, input_shape: tuple[int, ...], name: str) -> None:
+        # By what it gives: a softmax may be a function, or the end of a model within the model.
+        examples = np.stack([np.full(input_shape, value, np.float32) for value in (0, 1)])
+        given = self.to_numpy(model(examples, training=False))
+        if given.min() >= 0 and np.allclose(given.sum(axis=-1), 1, atol=1e-3):
+            raise LotteryError(
+                "A network must give logits: the loss has the softmax in it. Received: "
+                f"{name}, whose outputs are shares that sum to 1. Leave its softmax out.")
 
     def _check_drawn(self, model: Any, name: str) -> None:
         # Every replicate is drawn anew: what a function has trained or loaded would be lost.

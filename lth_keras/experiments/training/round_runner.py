@@ -244,7 +244,10 @@ class RoundRunner:
                               lambda: self._at_init.masks(
                                   training.replicate, training.level + 1, ended.theta))
 
-        initial = ended.theta if self._config.against == "theta_k" else \
+        # Without rewinding, tickets of one-shot pruning have the dense network's trained weights,
+        # which are scored again: those began as theta_0.
+        began = not self._retraining.rewinds and self._strategy.one_shot
+        initial = ended.theta if self._config.against == "theta_k" and not began else \
             self._first_ticket(training.replicate).weights
 
         def prune_by(scored: Arrays) -> dict[str, Array]:

@@ -178,7 +178,7 @@ class EarlyBird(Hooks):
         if search is not self._search:
             self.watch(search)
         if search.level != self._level:
-            self._level, self._epoch, self._recent = search.level, 0, []
+            self._next_level(search.level)
         self._epoch += 1
         now, among = self._masks(search)
         flat = np.concatenate([np.ravel(mask) for mask in now.values()]) != 0
@@ -190,6 +190,9 @@ class EarlyBird(Hooks):
         self._recent = [*self._recent, np.packbits(flat)][1 - self.patience:]
         return len(found) == self.patience - 1 and \
             max(each.relative for each in found) <= self.threshold
+
+    def _next_level(self, level: int) -> None:
+        self._level, self._epoch, self._recent = level, 0, []
 
     def _masks(self, search: Search) -> tuple[Arrays, Arrays]:
         # What pruning now would keep, and what it would choose from: weights, or filters.
@@ -218,6 +221,9 @@ class EarlyBird(Hooks):
         # Before theta_k a round cannot end; weights that are not finite end the search.
         if search is None or not search.has_theta or self._is_last() or search.not_finite():
             return
+        if search.level != self._level:
+            self._next_level(search.level)
+        self._epoch = epoch  # Those before theta_k count too.
         if self.settles(search):
             self.model.stop_training = True  # Which ends the round only.
 

@@ -2,7 +2,8 @@
 
 Keras callbacks have no method to save their state.  What a callback counts between epochs, such as
 EarlyStopping's patience, are attributes with plain values or arrays.  Those that changed since the
-round began are saved.  Attributes of other types that changed cannot be saved: `unkept` names them.
+search began are saved: a callback may count rounds, or keep what it saw in earlier ones.
+Attributes of other types that the round has changed cannot be saved: `unkept` names them.
 """
 
 import weakref
@@ -40,6 +41,8 @@ class RoundCallbacks:
 
     def __init__(self, callbacks: Any):
         self._list = callbacks
+        # As the first round of this process found them, and the one in training.
+        self._first: list[dict[str, Any]] = []
         self._begun: list[dict[str, Any]] = []
 
     def __getattr__(self, hook: str) -> Any:
@@ -53,18 +56,18 @@ class RoundCallbacks:
                 callback.best = _TO_BEAT.setdefault(callback, callback.best)
         self._list.on_train_begin(logs)
         self._begun = [_attributes(callback) for callback in self.callbacks]
+        self._first = self._first or self._begun
 
     def state(self) -> list[dict[str, Any]]:
-        """Returns copies of the attributes that the round has changed, for each callback."""
-        return [{name: value for name, value in changed.items() if _can_be_kept(value)
-                 and name in begun and _alike(value, begun[name])}
-                for begun, changed in zip(self._begun, self._changed(), strict=True)]
+        """Returns copies of the attributes that the search has changed, for each callback."""
+        return [{name: value for name, value in changed.items() if _is_kept(name, value, first)}
+                for first, changed in zip(self._first, self._changed(self._first), strict=True)]
 
     def unkept(self) -> list[str]:
         """Returns the names of attributes that the round has changed and that cannot be saved."""
-        return [f"{type(callback).__name__}.{name}" for callback, changed, kept
-                in zip(self.callbacks, self._changed(), self.state(), strict=True)
-                for name in changed if name not in kept]
+        return [f"{type(callback).__name__}.{name}" for callback, changed, first
+                in zip(self.callbacks, self._changed(self._begun), self._first, strict=True)
+                for name, value in changed.items() if not _is_kept(name, value, first)]
 
     def fits(self, state: Sequence[Mapping[str, Any]]) -> bool:
         """Returns whether a saved state fits these callbacks; call it after on_train_begin.
@@ -83,10 +86,10 @@ class RoundCallbacks:
             for name, value in attributes.items():
                 setattr(callback, name, _own(value))
 
-    def _changed(self) -> list[dict[str, Any]]:
+    def _changed(self, since: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return [{name: value for name, value in _attributes(callback).items()
                  if name not in before or not _same(value, before[name])}
-                for callback, before in zip(self.callbacks, self._begun, strict=True)]
+                for callback, before in zip(self.callbacks, since, strict=True)]
 
 
 def _attributes(callback: Any) -> dict[str, Any]:
@@ -111,6 +114,10 @@ def _own(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.copy() if value.ndim else value[()]
     return value
+
+
+def _is_kept(name: str, value: Any, first: Mapping[str, Any]) -> bool:
+    return _can_be_kept(value) and name in first and _alike(value, first[name])
 
 
 def _can_be_kept(value: Any) -> bool:

@@ -140,6 +140,36 @@ def test_round_callbacks_go_on_where_they_were(fits_of_a_rate, tmp_path, stoppin
     assert expected.lottery.results.epochs.min() < 5 or rate < 0.04
 
 
+class Remembers(callbacks.Callback):
+    """Counts rounds, and keeps what it saw in the first of them."""
+
+    def __init__(self):
+        super().__init__()
+        self.round, self.losses = 0, []
+
+    def on_train_begin(self, logs=None):
+        self.round += 1
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.round == 1:
+            self.losses = [*self.losses, logs["loss"]]
+
+
+def test_round_callbacks_keep_what_earlier_rounds_left(fits, root, tmp_path):
+    def options():
+        made.append((Remembers(), lth.EarlyBird(patience=3, threshold=0)))
+        return {"round_callbacks": made[-1]}
+    made = []
+    fits.fit(tmp_path / "whole", **options())
+    # After an epoch of round 2, in which only the count of rounds has changed.
+    assert fits.fit(root, Dies("on_epoch_end", 5), **options()) is None
+    fits.fit(root, **options())
+    (whole, bird), _, (resumed, other) = made
+    assert (resumed.round, resumed.losses) == (whole.round, whole.losses) == (3, whole.losses)
+    assert len(whole.losses) == 3
+    assert other.pairs.equals(bird.pairs) and {*bird.pairs.level} == {0, 1}
+
+
 def test_a_finished_search_run_again_trains_nothing(fits, whole, root):
     shutil.copytree(whole[1], root)
     before = {path: path.read_bytes() for path in root.rglob("*.*") if path.is_file()}

@@ -108,6 +108,14 @@ def test_a_round_whose_masks_move_goes_on():
     assert search.results.epochs.max() > 2 and found.distance.max() > 0
 
 
+def test_epochs_before_theta_k_are_counted():
+    bird = lth.EarlyBird(patience=3, threshold=0)
+    fit(compiled(), lottery(rounds=1, epochs_per_round=4, rewind_step=2 * networks.STEPS,
+                            round_callbacks=[bird]))
+    # The mask is first drawn after epoch 2, whose last step is step k.
+    assert bird.pairs[["epoch", "other"]].values.tolist()[:3] == [[3, 2], [4, 3], [4, 2]]
+
+
 def test_the_mask_that_settles_is_that_of_the_ticket():
     class Notes(lth.EarlyBird):
         def _masks(self, search):
